@@ -1,0 +1,189 @@
+"""What can go wrong, as a tree.
+
+Every error of this package is a :class:`NdframesError`, and each leaf is also the builtin that a reader of the
+traceback would expect::
+
+    NdframesError
+     ├─ ImageIdError (KeyError)                   no image of that id
+     ├─ ChannelError (LookupError)                no channel of that code
+     ├─ RegionError (ValueError)                  not a region, or not of this image
+     │   ├─ RegionIndexError (IndexError)         an integer index lies outside the image
+     │   └─ RegionTooLargeError (MemoryError)     more bytes than the limit allows
+     ├─ BackendError (ValueError)                 unknown backend, option or value
+     ├─ HashidError (ValueError)                  a source cannot be keyed the way that was asked for
+     ├─ UnsupportedError (NotImplementedError)    well formed, but not something that this version does
+     ├─ MissingExtraError (ImportError)           an optional package is not installed
+     ├─ SourceError (OSError)                     the file that was to be read
+     │   ├─ SourceMissingError (FileNotFoundError)
+     │   ├─ SourceAccessError (PermissionError)
+     │   ├─ SourceKindError                       a directory, FIFO, socket or device
+     │   ├─ SourceChangedError                    it changed while it was being converted
+     │   └─ UnreadableImageError                  empty, truncated, damaged, or no image at all
+     ├─ CacheError (OSError)                      the cache folder
+     │   ├─ CacheFullError                        not enough space left
+     │   └─ CacheEntryError                       a written entry did not come out as it should
+     └─ PrepareError (RuntimeError)               some images could not be prepared
+         └─ WorkerCrashError                      a worker process died on one image
+
+A message says what failed on which image or file, what was found, and what to do. Errors pickle.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+__all__ = [
+    "BackendError",
+    "CacheEntryError",
+    "CacheError",
+    "CacheFullError",
+    "ChannelError",
+    "HashidError",
+    "ImageIdError",
+    "MissingExtraError",
+    "NdframesError",
+    "PrepareError",
+    "RegionError",
+    "RegionIndexError",
+    "RegionTooLargeError",
+    "SourceAccessError",
+    "SourceChangedError",
+    "SourceError",
+    "SourceKindError",
+    "SourceMissingError",
+    "UnreadableImageError",
+    "UnsupportedError",
+    "WorkerCrashError",
+    "naming_image",
+]
+
+
+class NdframesError(Exception):
+    """The root of every error that this package raises.
+
+    Attributes:
+        image_id: the image that was being worked on, where there was one; it leads the message.
+
+    Example:
+        >>> import pickle
+        >>> error = RegionError("stop lies before start")
+        >>> error.image_id = "scene"
+        >>> print(error)
+        image 'scene': stop lies before start
+        >>> print(pickle.loads(pickle.dumps(error)))
+        image 'scene': stop lies before start
+    """
+
+    image_id: Hashable = None
+
+    def __str__(self) -> str:
+        message = " ".join(str(arg) for arg in self.args)
+        return message if self.image_id is None else f"image {self.image_id!r}: {message}"
+
+
+class ImageIdError(NdframesError, KeyError):
+    """No image of that id."""
+
+
+class ChannelError(NdframesError, LookupError):
+    """No channel of that code; the message lists the ones there are."""
+
+
+class RegionError(NdframesError, ValueError):
+    """Not a region, or one that does not fit this image's axes."""
+
+
+class RegionIndexError(RegionError, IndexError):
+    """An integer index that lies outside the image."""
+
+
+class RegionTooLargeError(RegionError, MemoryError):
+    """A request for more bytes than the limit allows; raised before anything is allocated."""
+
+
+class BackendError(NdframesError, ValueError):
+    """An unknown backend, option or value; the message names the allowed ones."""
+
+
+class HashidError(NdframesError, ValueError):
+    """A source that cannot be keyed by the ``hashid_mode`` that was asked for."""
+
+
+class UnsupportedError(NdframesError, NotImplementedError):
+    """A well-formed request for something that this version does not do."""
+
+
+class MissingExtraError(NdframesError, ImportError):
+    """An optional package is missing; the message is the ``pip install`` line that mends it."""
+
+
+class SourceError(NdframesError, OSError):
+    """A source file could not be read."""
+
+
+class SourceMissingError(SourceError, FileNotFoundError):
+    """There is no file at the source's path."""
+
+
+class SourceAccessError(SourceError, PermissionError):
+    """The source may not be read by this user."""
+
+
+class SourceKindError(SourceError):
+    """The path is a directory, a FIFO, a socket or a device, not a file."""
+
+
+class SourceChangedError(SourceError):
+    """The source changed while it was being converted, again and again."""
+
+
+class UnreadableImageError(SourceError):
+    """The file is empty, truncated, damaged, or not an image of a kind that is read."""
+
+
+class CacheError(NdframesError, OSError):
+    """The cache folder cannot be used as it is."""
+
+
+class CacheFullError(CacheError):
+    """Too little space is left for a new entry."""
+
+
+class CacheEntryError(CacheError):
+    """A freshly written entry failed its check, and was not published."""
+
+
+class PrepareError(NdframesError, RuntimeError):
+    """Some images could not be prepared; the message lists every one of them.
+
+    Attributes:
+        report: the :class:`~ndframes.PrepareReport` of the run, ``None`` where one image alone was at stake.
+    """
+
+    report: object = None
+
+
+class WorkerCrashError(PrepareError):
+    """A worker process died while it converted this image."""
+
+
+@contextmanager
+def naming_image(image_id: Hashable) -> Iterator[None]:
+    """Within this context, an error of ours that does not name its image yet is made to name ``image_id``.
+
+    Example:
+        >>> with naming_image(7):
+        ...     raise ChannelError("no channel 'q'")
+        Traceback (most recent call last):
+        ndframes.errors.ChannelError: image 7: no channel 'q'
+    """
+    try:
+        yield
+    except NdframesError as error:
+        if error.image_id is None:
+            error.image_id = image_id
+        raise

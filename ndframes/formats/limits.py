@@ -1,0 +1,23 @@
+"""What a header may promise before anything is allocated for it."""
+
+from __future__ import annotations
+
+from ..errors import UnreadableImageError
+
+__all__ = ["check_expansion"]
+
+_ALWAYS_ALLOWED_BYTES = 1 << 30
+# A sparse TIFF of 512-pixel RGB tiles spends 16 bytes of table on 786,432 bytes of pixels: 49,152 to 1.
+_MAX_EXPANSION = 100_000
+
+
+def check_expansion(path: str, decoded_bytes: int, file_bytes: int) -> None:
+    """Refuse a header whose image no file of this length can hold.
+
+    Raises:
+        UnreadableImageError: over 1 GiB decoded, and over 100,000 times the file's own length.
+    """
+    if decoded_bytes > _ALWAYS_ALLOWED_BYTES and decoded_bytes > _MAX_EXPANSION * file_bytes:
+        raise UnreadableImageError(
+            f"{path} has {file_bytes:,} bytes, but its header promises an image of {decoded_bytes:,}; it is damaged or hostile"
+        )

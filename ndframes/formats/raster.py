@@ -1,0 +1,213 @@
+"""Reading by GDAL, by way of rasterio: the one module that knows either."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.io import DatasetReader
+
+from ..errors import UnreadableImageError
+from .handles import HandlePool
+from .limits import check_expansion
+from .reader import Array, Reader
+
+__all__ = ["RasterReader", "gdal_version"]
+
+_log = logging.getLogger("ndframes")
+
+# No sidecar may change pixels or be written, and libjpeg's "premature end of file" is an error, not grey pixels.
+_OPTIONS = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": False,
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
+    "GDAL_GEOREF_SOURCES": "NONE",
+}
+_BILEVEL = ({(0, 0, 0), (255, 255, 255)}, {(0, 0, 0), (1, 1, 1)})
+_READ_ERRORS = (RasterioError, RasterioIOError, rasterio.errors.RasterioDeprecationWarning, ValueError, MemoryError)
+
+
+class _PixelDataset(DatasetReader):  # type: ignore[misc]
+    """A dataset as a grid of pixels.
+
+    GDAL is not asked where on Earth it lies: rasterio warns about every file that does not say, and a filter against
+    that warning could not be set without a race between threads.
+    """
+
+    def read_transform(self) -> list[float]:
+        return [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How the pixels that GDAL gives become the pixels that the file means."""
+
+    stored_dtype: np.dtype[Any]
+    dtype: np.dtype[Any]
+    palette: Array | None
+
+
+class RasterReader(Reader):
+    """Crops of any file that one named GDAL driver opens.
+
+    Palettes are read as their colours (RGB, or RGBA where an entry is not opaque), one-bit samples as booleans and
+    half floats as float16. GDAL's handles serve one thread each; they come from ``pool``.
+
+    Raises:
+        UnreadableImageError: the driver does not open the file, or its header promises more than its bytes can hold.
+    """
+
+    def __init__(self, path: str, driver: str, pool: HandlePool, *, file_bytes: int | None = None) -> None:
+        self._name = path
+        self._driver = driver
+        self._pool = pool
+        self._token = object()
+        with self._borrow(0) as dataset:
+            if not dataset.count:
+                raise UnreadableImageError(f"{path} ({driver}) holds no image of its own; name one of its parts")
+            self._layout = _find_layout(dataset)
+            palette = self._layout.palette
+            bands = dataset.count if palette is None else palette.shape[1]
+            tile_height, tile_width = dataset.block_shapes[0]
+            super().__init__(
+                path,
+                format=driver,
+                shape=(dataset.height, dataset.width, bands),
+                dtype=self._layout.dtype,
+                tile_shape=(min(tile_height, dataset.height), min(tile_width, dataset.width)),
+                memory_bytes=1 << 16,
+            )
+            self._overview_count = len(dataset.overviews(1))
+            orientation = dataset.tags().get("EXIF_Orientation", "1")
+        if file_bytes is not None:
+            check_expansion(path, self.nbytes, file_bytes)
+        if str(orientation).strip() not in ("1", "0", ""):
+            log_orientation(path, orientation)
+        weakref.finalize(self, _discard_handles, pool, self._token, self._overview_count + 1)
+
+    def _find_overview_shapes(self) -> list[tuple[int, int]]:
+        shapes = []
+        for level in range(1, self._overview_count + 1):
+            with self._borrow(level) as dataset:
+                shapes.append((dataset.height, dataset.width))
+        return shapes
+
+    def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        window = ((rows.start, rows.stop), (cols.start, cols.stop))
+        palette = self._layout.palette
+        if palette is not None:
+            indices = np.empty((1, len(rows), len(cols)), self._layout.stored_dtype)
+            self._read_bands([1], window, indices, level)
+            out[...] = palette[indices[0]][..., list(bands)]
+            return
+        band_numbers = [band + 1 for band in bands]
+        planes = out.transpose(2, 0, 1)  # GDAL wants the band axis first, and takes any strides
+        if out.dtype == self._layout.stored_dtype:
+            self._read_bands(band_numbers, window, planes, level)
+            return
+        stored = np.empty(planes.shape, self._layout.stored_dtype)
+        self._read_bands(band_numbers, window, stored, level)
+        planes[...] = stored
+
+    def _read_bands(self, band_numbers: list[int], window: Any, planes: Array, level: int) -> None:
+        with self._borrow(level) as dataset:
+            dataset.read(band_numbers, window=window, out=planes)
+
+    def _borrow(self, level: int) -> Any:
+        return _Borrowed(self._pool, (self._token, level), self._name, self._driver, level)
+
+
+class _Borrowed:
+    """A pooled dataset inside our GDAL options, its errors told as ours."""
+
+    def __init__(self, pool: HandlePool, key: tuple[object, int], path: str, driver: str, level: int) -> None:
+        self._path, self._driver, self._level = path, driver, level
+        self._env = rasterio.Env(**_OPTIONS)
+        self._lending = pool.borrow(key, self._open)
+
+    def __enter__(self) -> Any:
+        self._env.__enter__()
+        try:
+            return self._lending.__enter__()
+        except BaseException:
+            self._env.__exit__(None, None, None)
+            raise
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            self._lending.__exit__(kind, error, trace)
+        finally:
+            self._env.__exit__(None, None, None)
+        if isinstance(error, _READ_ERRORS):
+            cause = error.__cause__ or error
+            raise UnreadableImageError(
+                f"{self._path} ({self._driver}) does not decode, it may be truncated or damaged: {cause}"
+            ) from error
+
+    def _open(self) -> _PixelDataset:
+        options = {"OVERVIEW_LEVEL": self._level - 1} if self._level else {}
+        try:
+            return _PixelDataset(self._path, driver=[self._driver], sharing=False, **options)
+        except _READ_ERRORS as error:
+            raise UnreadableImageError(
+                f"{self._path} begins like {self._driver} but does not open as such, it may be truncated or damaged: {error}"
+            ) from error
+
+
+def gdal_version() -> str:
+    """The version of the GDAL that rasterio carries."""
+    return str(rasterio.__gdal_version__)
+
+
+def log_orientation(path: str, orientation: object) -> None:
+    """Say that a camera's rotation flag was seen and left alone."""
+    _log.warning(
+        "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels", path, orientation
+    )
+
+
+def _discard_handles(pool: HandlePool, token: object, level_count: int) -> None:
+    for level in range(level_count):
+        pool.discard((token, level))
+
+
+def _find_layout(dataset: Any) -> _Layout:
+    stored = np.result_type(*(np.dtype(_numpy_name(name)) for name in dataset.dtypes))
+    bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    palette = _find_palette(dataset, stored)
+    if palette is not None:
+        return _Layout(stored, palette.dtype, palette)
+    if bits == "1" and stored == np.uint8:
+        return _Layout(stored, np.dtype(bool), None)
+    if bits == "16" and stored == np.float32:
+        return _Layout(stored, np.dtype(np.float16), None)
+    return _Layout(stored, stored, None)
+
+
+def _numpy_name(name: str) -> str:
+    """GDAL's complex integers have no numpy dtype; rasterio reads them as complex64."""
+    return "complex64" if name == "complex_int16" else "complex128" if name == "complex_int32" else name
+
+
+def _find_palette(dataset: Any, stored: np.dtype[Any]) -> Array | None:
+    """The colours of a one-band indexed image, ``(entries, 3 or 4)`` uint8; ``None`` where there are none."""
+    if dataset.count != 1 or stored.name not in ("uint8", "uint16"):
+        return None
+    try:
+        colours = dataset.colormap(1)
+    except ValueError:
+        return None
+    entries = np.zeros((1 << 8 * stored.itemsize, 4), np.uint8)
+    entries[:, 3] = 255
+    for index, colour in colours.items():
+        entries[index] = colour
+    is_bilevel = len(colours) == 2 and {tuple(colour[:3]) for colour in colours.values()} in _BILEVEL
+    if is_bilevel and all(colour[3] == 255 for colour in colours.values()):
+        return None
+    return entries if any(colour[3] != 255 for colour in colours.values()) else np.ascontiguousarray(entries[:, :3])

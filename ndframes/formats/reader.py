@@ -1,0 +1,118 @@
+"""Reader: one opened image file, from which any crop can be read into an array."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..regions import bounding_range, tile_ranges
+
+__all__ = ["Array", "Reader"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_STRIP_ROWS = 256
+
+
+class Reader(ABC):
+    """One image file, opened for crops.
+
+    Safe to share between threads, and across a fork; not picklable: it is opened anew where it is needed.
+
+    Attributes:
+        path: the file.
+        format: its format in one word, for people.
+        shape: ``(height, width, bands)``.
+        dtype: of the pixels, in native byte order.
+        tile_shape: ``(height, width)`` of the blocks in which the file stores them; the whole shape where it has none.
+        memory_bytes: what keeping it open costs.
+    """
+
+    def __init__(  # noqa: PLR0913 - the facts about one file
+        self,
+        path: str,
+        *,
+        format: str,  # noqa: A002 - the field's word
+        shape: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        tile_shape: tuple[int, int],
+        memory_bytes: int = 4096,
+    ) -> None:
+        self.path = path
+        self.format = format
+        self.shape = shape
+        self.dtype = dtype
+        self.tile_shape = tile_shape
+        self.memory_bytes = memory_bytes
+
+    @cached_property
+    def overview_shapes(self) -> tuple[tuple[int, int], ...]:
+        """``(height, width)`` of the smaller copies that the file carries, largest first."""
+        return tuple(self._find_overview_shapes())
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the decoded image in bytes."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    def level_shape(self, level: int) -> tuple[int, int, int]:
+        """``(height, width, bands)`` of the image (level 0) or of one of its overviews."""
+        height, width = ((self.shape[0], self.shape[1]), *self.overview_shapes)[level]
+        return height, width, self.shape[2]
+
+    def read(self, rows: range, cols: range, bands: Sequence[int], out: Array, *, level: int = 0) -> None:
+        """Fill ``out`` with the pixels at ``rows`` x ``cols`` of ``bands``.
+
+        Args:
+            rows: y coordinates inside the level, in the order wanted; any step.
+            cols: x coordinates, likewise.
+            bands: band numbers from 0, in the order wanted.
+            out: ``(len(rows), len(cols), len(bands))`` in this reader's dtype; any strides.
+            level: 0 for the image, 1 for its first overview, and so on.
+
+        Raises:
+            UnreadableImageError: the file's bytes do not decode.
+        """
+        if not out.size:
+            return
+        if rows.step == 1 and cols.step == 1:
+            self._read_window(rows, cols, bands, out, level)
+        elif rows.step < 0 or cols.step < 0:
+            flip = np.s_[:: -1 if rows.step < 0 else 1, :: -1 if cols.step < 0 else 1]
+            self.read(_ascending(rows), _ascending(cols), bands, out[flip], level=level)
+        else:
+            self._read_strided(rows, cols, bands, out, level)
+
+    def read_all(self, *, level: int = 0) -> Array:
+        """The whole level as a new array."""
+        shape = self.level_shape(level)
+        out = np.empty(shape, self.dtype)
+        self.read(range(shape[0]), range(shape[1]), range(shape[2]), out, level=level)
+        return out
+
+    @abstractmethod
+    def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`read`, for ranges of step 1 that hold at least one pixel."""
+
+    def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
+        return ()
+
+    def _read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """Read the covering window in strips, so that a coarse step over a huge image stays small in memory."""
+        strip_extent = self.tile_shape[0] if 64 <= self.tile_shape[0] <= 1024 else _STRIP_ROWS
+        window_cols = bounding_range(cols)
+        done = 0
+        for _, strip in tile_ranges(rows, strip_extent):
+            window_rows = bounding_range(strip)
+            window = np.empty((len(window_rows), len(window_cols), len(bands)), self.dtype)
+            self._read_window(window_rows, window_cols, bands, window, level)
+            out[done : done + len(strip)] = window[:: strip.step, :: cols.step]
+            done += len(strip)
+
+
+def _ascending(axis: range) -> range:
+    return axis[::-1] if axis.step < 0 else axis

@@ -1,0 +1,155 @@
+"""Opening a source: any image file, told by its bytes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ..errors import UnreadableImageError
+from ..stamp import source_error, stat_source
+
+if TYPE_CHECKING:
+    from ..pathinfo import ChannelInfo
+    from .handles import HandlePool
+    from .reader import Reader
+
+__all__ = ["open_source", "sniff"]
+
+_HEAD_BYTES = 64
+
+# (offset, magic bytes, how it is read): a GDAL driver, or one of the words below. Longest and rarest first.
+_MAGIC = (
+    (0, b"\x93NUMPY", "npy"),
+    (0, b"II*\0", "tiff"),
+    (0, b"MM\0*", "tiff"),
+    (0, b"II+\0", "tiff"),
+    (0, b"MM\0+", "tiff"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (4, b"jP  \r\n\x87\n", "JP2OpenJPEG"),
+    (0, b"\xff\x4f\xff\x51", "JP2OpenJPEG"),
+    (8, b"WEBP", "WEBP"),
+    (0, b"GIF87a", "GIF"),
+    (0, b"GIF89a", "GIF"),
+    (0, b"BM", "BMP"),
+    (0, b"NITF", "NITF"),
+    (0, b"NSIF", "NITF"),
+    (0, b"\x01\xda", "SGI"),
+    (0, b"EHFA_HEADER_TAG", "HFA"),
+    (0, b"P5", "PNM"),
+    (0, b"P6", "PNM"),
+    (0, b"#?RADIANCE", "kwimage:cv2"),
+    (0, b"#?RGBE", "kwimage:cv2"),
+    (0, b"\x59\xa6\x6a\x95", "kwimage:cv2"),
+    (0, b"P1", "kwimage:cv2"),
+    (0, b"P2", "kwimage:cv2"),
+    (0, b"P3", "kwimage:cv2"),
+    (0, b"P4", "kwimage:cv2"),
+    (0, b"qoif", "kwimage:pil"),
+    (0, b"8BPS", "kwimage:pil"),
+    (0, b"\0\0\1\0", "kwimage:pil"),
+    (0, b"DDS ", "kwimage:pil"),
+    (4, b"ftypavif", "kwimage:pil"),
+)
+_KNOWN = "TIFF, PNG, JPEG, JPEG 2000, WebP, GIF, BMP, NITF, PNM, SGI, HFA, npy, Radiance, AVIF, QOI, PSD"
+
+
+def sniff(head: bytes) -> str | None:
+    """How a file that begins with ``head`` is read: a GDAL driver, ``tiff``, ``npy`` or ``kwimage:...``; or ``None``.
+
+    Example:
+        >>> sniff(b"\\x89PNG\\r\\n\\x1a\\n"), sniff(b"<VRTDataset>")
+        ('PNG', None)
+    """
+    for offset, magic, kind in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            return kind
+    return None
+
+
+def open_source(info: ChannelInfo, pool: HandlePool) -> Reader:
+    """Open the file of one channel for crops.
+
+    The format is told by the file's first bytes, never by its name. ``info.driver`` overrides that: it names a GDAL
+    driver, and is the only way to a VRT, a ``/vsi`` path or a URL. Heavy readers are imported when they are needed.
+
+    Raises:
+        SourceError: see :mod:`ndframes.errors` for what can be wrong with a file.
+    """
+    from .raster import RasterReader
+
+    if info.driver is not None:
+        return RasterReader(info.path, info.driver, pool)
+    stamp = stat_source(info.path)
+    head = _read_head(info.path)
+    kind = sniff(head)
+    if kind is None:
+        raise UnreadableImageError(_describe_unknown(info.path, head, stamp.size_bytes))
+    if kind == "tiff":
+        return _open_tiff(info, pool, stamp.size_bytes)
+    if info.page is not None or info.series is not None:
+        raise UnreadableImageError(f"{info.path} is {kind}, which has no pages or series; leave page and series out")
+    if kind == "npy":
+        from .arrays import open_npy
+
+        return open_npy(info.path)
+    if kind.startswith("kwimage:"):
+        return _open_whole(info.path, kind.partition(":")[2])
+    return RasterReader(info.path, kind, pool, file_bytes=stamp.size_bytes)
+
+
+def _open_tiff(info: ChannelInfo, pool: HandlePool, file_bytes: int) -> Reader:
+    """GDAL where the file is one plain image that it knows; tifffile for pages, series, stacks and rarer codecs."""
+    from .raster import RasterReader, log_orientation
+    from .tiff import TiffReader, has_own_layout, orientation_of
+
+    if info.page is not None or info.series is not None:
+        return TiffReader(info.path, page=info.page, series=info.series)
+    try:
+        own_layout, orientation = has_own_layout(info.path), orientation_of(info.path)
+    except Exception as error:  # noqa: BLE001 - tifffile raises what the damage happens to cause
+        raise UnreadableImageError(f"{info.path} begins like TIFF but its tags are damaged: {error}") from error
+    if orientation != 1:
+        log_orientation(info.path, orientation)
+    if own_layout:
+        return TiffReader(info.path)
+    try:
+        return RasterReader(info.path, "GTiff", pool, file_bytes=file_bytes)
+    except UnreadableImageError as error:
+        try:
+            return TiffReader(info.path, page=0)
+        except UnreadableImageError:
+            raise error from None
+
+
+def _open_whole(path: str, library: str) -> Reader:
+    """The last resort: formats that are only ever decoded whole."""
+    import kwimage
+
+    from .arrays import ArrayReader
+
+    try:
+        array = kwimage.imread(path, backend=library)
+    except Exception as error:  # noqa: BLE001 - whatever the library raises, it could not read the file
+        raise UnreadableImageError(f"{path} does not decode (kwimage, {library}): {error}") from error
+    return ArrayReader(path, array, format=f"kwimage/{library}", memory_bytes=array.nbytes)
+
+
+def _read_head(path: str) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except OSError as error:
+        raise source_error(path, error) from error
+    try:
+        return os.read(descriptor, _HEAD_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _describe_unknown(path: str, head: bytes, size_bytes: int) -> str:
+    if not size_bytes:
+        return f"{path} is empty (0 bytes); it may be an unfinished download"
+    return (
+        f"{path} is no image of a known kind: it begins with {head[:16]!r}. Known: {_KNOWN}. "
+        "Another GDAL format is read when ChannelInfo(driver=...) names it"
+    )

@@ -1,0 +1,240 @@
+"""Regions, tile grids and pyramid levels: integers in, integers out.
+
+A region is what numpy calls a basic index: slices, one an axis. Resolved against a shape, each axis becomes a Python
+``range``, which already knows everything that a crop needs: its start, its step, its length, and how to be cut.
+Axis order is y, x, then the channel. Shapes are ``(height, width)`` or ``(height, width, channels)``.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import SupportsIndex
+
+from .errors import RegionError, RegionIndexError
+
+__all__ = [
+    "IndexItem",
+    "PadMode",
+    "Region",
+    "Selection",
+    "bounding_range",
+    "count_tiles",
+    "overview_shapes",
+    "parse_region",
+    "resolve_outside",
+    "resolve_region",
+    "tile_ranges",
+]
+
+IndexItem = slice | SupportsIndex | EllipsisType
+#: A numpy basic index: one slice (or integer) an axis; ``None`` is everything.
+Region = IndexItem | tuple[IndexItem, ...] | None
+
+PadMode = str
+PAD_MODES = ("constant", "edge", "reflect")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A region resolved against a shape: which pixels, and which axes stay.
+
+    Attributes:
+        ranges: per axis the source coordinates, in the order of the result.
+        dropped: per axis whether an integer index takes the axis away.
+    """
+
+    ranges: tuple[range, ...]
+    dropped: tuple[bool, ...]
+
+    @property
+    def full_shape(self) -> tuple[int, ...]:
+        """The shape before integer-indexed axes are taken away."""
+        return tuple(len(axis) for axis in self.ranges)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that numpy would give."""
+        return tuple(len(axis) for axis, gone in zip(self.ranges, self.dropped, strict=True) if not gone)
+
+
+def resolve_region(region: Region, shape: Sequence[int]) -> Selection:
+    """Resolve ``region`` against ``shape`` by numpy's rules for basic indexing.
+
+    Negative starts count from the end, slices are clipped, steps may be negative, integers drop their axis, missing
+    axes are whole. New axes and boolean or list indices are not regions.
+
+    Raises:
+        RegionIndexError: an integer lies outside its axis, or there are more items than axes.
+        RegionError: an item is no slice, integer or ``...``, or a slice's parts are no integers.
+
+    Example:
+        >>> resolve_region((slice(-2, None), slice(None, None, 3)), (5, 7, 3)).ranges
+        (range(3, 5), range(0, 7, 3), range(0, 3))
+        >>> resolve_region(4, (5, 7, 3)).shape
+        (7, 3)
+    """
+    items = _spread(region, len(shape))
+    pairs = [_resolve_item(item, extent, axis) for axis, (item, extent) in enumerate(zip(items, shape, strict=True))]
+    return Selection(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))
+
+
+def resolve_outside(region: Region, shape: Sequence[int]) -> tuple[range, ...]:
+    """Resolve ``region`` in the unbounded plane of an image of ``shape``: nothing wraps and nothing is clipped.
+
+    The first axes are y and x; a channel axis, if ``shape`` has a third one, resolves as numpy does.
+
+    Raises:
+        RegionError: an item is not a slice, runs backwards, or its parts are no integers.
+
+    Example:
+        >>> resolve_outside((slice(-2, 4), slice(5, 9)), (6, 6, 3))
+        (range(-2, 4), range(5, 9), range(0, 3))
+    """
+    items = _spread(region, len(shape))
+    plane = tuple(_resolve_plane(item, extent, axis) for axis, (item, extent) in enumerate(zip(items[:2], shape)))
+    rest = resolve_region(tuple(items[2:]), shape[2:])
+    if any(rest.dropped):
+        raise RegionError(f"a padded region keeps its channel axis: give a slice, not {items[2]!r}")
+    return plane + rest.ranges
+
+
+def bounding_range(axis: range) -> range:
+    """The smallest range of step 1 that covers ``axis``.
+
+    Example:
+        >>> bounding_range(range(9, 0, -4)), bounding_range(range(3, 3))
+        (range(1, 10), range(3, 3))
+    """
+    if not axis:
+        return range(axis.start, axis.start)
+    return range(min(axis[0], axis[-1]), max(axis[0], axis[-1]) + 1)
+
+
+def tile_ranges(axis: range, tile_extent: int) -> list[tuple[int, range]]:
+    """Cut ``axis`` (step 1 or more) where tiles of ``tile_extent`` meet: pairs of tile index and sub-range.
+
+    Example:
+        >>> tile_ranges(range(3, 9), 4)
+        [(0, range(3, 4)), (1, range(4, 8)), (2, range(8, 9))]
+    """
+    pieces = []
+    position = 0
+    while position < len(axis):
+        tile_index = axis[position] // tile_extent
+        end = (tile_index + 1) * tile_extent
+        count = -((axis[position] - end) // axis.step)
+        pieces.append((tile_index, axis[position : position + count]))
+        position += count
+    return pieces
+
+
+def count_tiles(shape: Sequence[int], tile_shape: Sequence[int]) -> tuple[int, int]:
+    """How many tiles of ``tile_shape`` cover ``shape``, in y and in x.
+
+    Example:
+        >>> count_tiles((300, 256), (256, 256))
+        (2, 1)
+    """
+    return -(-shape[0] // tile_shape[0]), -(-shape[1] // tile_shape[1])
+
+
+def overview_shapes(shape: Sequence[int], tile_extent: int) -> list[tuple[int, int]]:
+    """The shapes of the overviews below an image: halved, rounding up, until one fits into one tile.
+
+    Example:
+        >>> overview_shapes((1000, 600), 256)
+        [(500, 300), (250, 150)]
+    """
+    shapes = []
+    height, width = shape[0], shape[1]
+    while max(height, width) > tile_extent:
+        height, width = -(-height // 2), -(-width // 2)
+        shapes.append((height, width))
+    return shapes
+
+
+def parse_region(text: str) -> tuple[slice, ...]:
+    """Read a region as people type it: ``"y0:y1,x0:x1"``, each part as in Python, an empty part being the whole.
+
+    Raises:
+        RegionError: the text is not of that form, or a part runs backwards.
+
+    Example:
+        >>> parse_region("0:256,-128:")
+        (slice(0, 256, None), slice(-128, None, None))
+    """
+    return tuple(_parse_slice(part, text) for part in text.split(","))
+
+
+def _parse_slice(part: str, text: str) -> slice:
+    try:
+        numbers = [int(piece) if piece.strip() else None for piece in part.split(":")]
+    except ValueError as error:
+        raise RegionError(f"region {text!r}: {part!r} holds no whole numbers; write y0:y1,x0:x1") from error
+    if not 2 <= len(numbers) <= 3:
+        raise RegionError(f"region {text!r}: {part!r} is no slice; write y0:y1,x0:x1")
+    result = slice(*numbers)
+    start, stop = result.start or 0, result.stop
+    if result.step is None and stop is not None and (start < 0) == (stop < 0) and stop < start:
+        raise RegionError(f"region {text!r}: {part!r} stops before it starts")
+    return result
+
+
+def _spread(region: Region, axis_count: int) -> list[IndexItem]:
+    """One item an axis: ``...`` opened, missing axes whole."""
+    items = [] if region is None else list(region) if isinstance(region, tuple) else [region]
+    ellipses = sum(item is Ellipsis for item in items)
+    if ellipses > 1:
+        raise RegionError("a region holds at most one '...'")
+    if len(items) - ellipses > axis_count:
+        raise RegionIndexError(f"a region of {len(items) - ellipses} axes for an image of {axis_count}")
+    whole: list[IndexItem] = [slice(None)] * (axis_count - len(items) + ellipses)
+    if ellipses:
+        at = next(index for index, item in enumerate(items) if item is Ellipsis)
+        return [*items[:at], *whole, *items[at + 1 :]]
+    return [*items, *whole]
+
+
+def _resolve_item(item: IndexItem, extent: int, axis: int) -> tuple[range, bool]:
+    if isinstance(item, slice):
+        return _slice_to_range(item, extent, axis), False
+    index = _to_index(item, axis)
+    if not -extent <= index < extent:
+        raise RegionIndexError(f"index {index} is out of bounds for axis {axis}, which has {extent}")
+    index += extent if index < 0 else 0
+    return range(index, index + 1), True
+
+
+def _slice_to_range(item: slice, extent: int, axis: int) -> range:
+    try:
+        return range(*item.indices(extent))
+    except (TypeError, ValueError) as error:
+        raise RegionError(
+            f"axis {axis}: {item} is no region; its parts must be whole numbers and its step not 0"
+        ) from error
+
+
+def _to_index(item: object, axis: int) -> int:
+    if isinstance(item, bool) or not hasattr(item, "__index__"):
+        raise RegionError(
+            f"axis {axis}: {item!r} ({type(item).__name__}) is no region; give slices of whole numbers, as to numpy"
+        )
+    try:
+        return operator.index(item)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise RegionError(f"axis {axis}: an array is no region; give slices of whole numbers") from error
+
+
+def _resolve_plane(item: IndexItem, extent: int, axis: int) -> range:
+    if not isinstance(item, slice):
+        raise RegionError(f"axis {axis}: a padded region is made of slices, got {item!r}")
+    start, stop, step = (
+        default if value is None else _to_index(value, axis)
+        for value, default in ((item.start, 0), (item.stop, extent), (item.step, 1))
+    )
+    if step < 1 or stop < start:
+        raise RegionError(f"axis {axis}: {item} runs backwards; in the plane of a padded region start <= stop, step >= 1")
+    return range(start, stop, step)
