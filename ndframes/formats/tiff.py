@@ -19,7 +19,7 @@ __all__ = ["TiffReader", "has_own_layout", "orientation_of"]
 
 _BAND_AXES = "SCI"
 # Formats whose levels, channels or planes are spread over pages in a way of their own.
-_OWN_LAYOUTS = ("is_ome", "is_svs", "is_ndpi", "is_scn", "is_bif", "is_philips", "is_qpi", "is_lsm", "is_imagej")
+_OWN_LAYOUTS = ("is_ome", "is_svs", "is_ndpi", "is_scn", "is_bif", "is_philips", "is_qpi", "is_lsm")
 
 
 class TiffReader(Reader):

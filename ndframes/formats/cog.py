@@ -1,0 +1,283 @@
+"""Writing a cloud optimized GeoTIFF from any reader, in one pass and bounded memory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..regions import overview_shapes
+from .codecs import encode_tile, extra_tags
+from .tiffwrite import Directory, layout_directories, needs_bigtiff
+
+if TYPE_CHECKING:
+    from ..backends import Backend, Codec
+    from .reader import Array, Reader
+
+__all__ = ["halve", "write_cog"]
+
+_BAND_BYTES = 32 * 2**20
+_COPY_BYTES = 8 * 2**20
+#: Called with the fraction done, 0 to 1.
+ProgressCallback = Callable[[float], None]
+
+
+def write_cog(
+    file: IO[bytes], source: Reader, backend: Backend, *, threads: int = 1, progress: ProgressCallback | None = None
+) -> None:
+    """Write ``source`` as a COG to ``file``, which must be empty, seekable and lie on disk.
+
+    The image passes through once, from top to bottom, a row of tiles at a time; every overview is averaged from the
+    level above it on the way. Encoded tiles wait in unnamed files beside ``file``, because a COG's directories and
+    coarse levels stand before its pixels. Images too wide for that are taken in columns.
+
+    Args:
+        file: where to write.
+        source: what to write; read in its own dtype.
+        backend: a ``cog`` backend.
+        threads: how many tiles to encode at once.
+        progress: called after each row of tiles.
+    """
+    codec = backend.codec_for(source.dtype, source.shape[2])
+    extent = backend.tile_extent_for(source.dtype, source.shape[2])
+    shapes = [source.shape[:2], *(overview_shapes(source.shape, extent) if backend.overviews else [])]
+    folder = os.path.dirname(os.path.abspath(file.name))  # noqa: PTH100, PTH120 - a str, for tempfile
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else stack.enter_context(nullcontext())
+        spools = [
+            _TileSpool(stack.enter_context(tempfile.TemporaryFile(dir=folder)), shape, extent) for shape in shapes
+        ]
+        _Pyramid(spools, extent, codec, pool, folder).fill(source, progress)
+        directories = [
+            _directory(spool.shape, extent, source, codec, is_overview=level > 0) for level, spool in enumerate(spools)
+        ]
+        _assemble(file, directories, spools, big=needs_bigtiff(source.nbytes * 4 // 3, sum(d.tile_count for d in directories)))
+
+
+def halve(pixels: Array) -> Array:
+    """Average 2 x 2 pixels to one; a last odd row or column counts double.
+
+    Integers round half up, booleans become true where half or more are, NaNs are left out of the average.
+
+    Example:
+        >>> halve(np.array([[1, 3, 9], [4, 6, 0]], np.uint8)[:, :, None])[:, :, 0]
+        array([[4, 5]], dtype=uint8)
+    """
+    height, width = pixels.shape[:2]
+    if height % 2 or width % 2:
+        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    corners = [pixels[row::2, col::2] for row in (0, 1) for col in (0, 1)]
+    if pixels.dtype == bool:
+        return np.asarray(sum(corner.astype(np.uint8) for corner in corners) >= 2)
+    if pixels.dtype.kind in "ui":
+        return _average_integers(corners)
+    return _average_reals(corners)
+
+
+def _average_integers(corners: list[Array]) -> Array:
+    """The mean, rounded half up, without leaving the dtype: quotients and remainders are added apart."""
+    quotients = sum((corner >> 2 for corner in corners[1:]), corners[0] >> 2)
+    remainders = sum((corner & 3 for corner in corners[1:]), corners[0] & 3)
+    return np.asarray(quotients + ((remainders + 2) >> 2), corners[0].dtype)
+
+
+def _average_reals(corners: list[Array]) -> Array:
+    dtype = corners[0].dtype
+    work = np.float32 if dtype == np.float16 else dtype
+    with np.errstate(all="ignore"):
+        stack = np.stack([corner.astype(work, copy=False) for corner in corners])
+        missing = np.isnan(stack)
+        if not missing.any():
+            return np.asarray(stack.mean(axis=0), dtype)
+        present = 4 - missing.sum(axis=0)
+        return np.asarray(np.where(missing, 0, stack).sum(axis=0) / present, dtype)
+
+
+class _TileSpool:
+    """The encoded tiles of one level, in the order in which they were made."""
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, int], extent: int) -> None:
+        self.file = file
+        self.shape = shape
+        self.cols = -(-shape[1] // extent)
+        rows = -(-shape[0] // extent)
+        self.offsets = [0] * (rows * self.cols)
+        self.byte_counts = [0] * (rows * self.cols)
+        self._position = 0
+
+    def append(self, tile_row: int, tile_col: int, data: bytes) -> None:
+        index = tile_row * self.cols + tile_col
+        self.offsets[index], self.byte_counts[index] = self._position, len(data)
+        self.file.write(data)
+        self._position += len(data)
+
+    def runs(self) -> Iterator[tuple[int, int]]:
+        """The tiles in tile order as (offset, length) pieces of the file, neighbours joined."""
+        start = length = 0
+        for offset, byte_count in zip(self.offsets, self.byte_counts, strict=True):
+            if offset != start + length:
+                yield start, length
+                start, length = offset, 0
+            length += byte_count
+        yield start, length
+
+
+class _Pyramid:
+    """Cuts bands of rows into tiles, and passes each band's half on to the level below."""
+
+    def __init__(self, spools: list[_TileSpool], extent: int, codec: Codec, pool: Executor | None, folder: str) -> None:
+        self._spools = spools
+        self._extent = extent
+        self._codec = codec
+        self._pool = pool
+        self._folder = folder
+
+    def fill(self, source: Reader, progress: ProgressCallback | None) -> None:
+        """Read the source once and write every level."""
+        row_bytes = self._extent * self._extent * source.shape[2] * source.dtype.itemsize
+        depth = 0  # levels that a column of the image can build on its own
+        while depth < len(self._spools) - 1 and row_bytes << (depth + 1) <= _BAND_BYTES:
+            depth += 1
+        column_extent = self._extent << depth
+        apex = self._make_apex(depth + 1, source)
+        columns = range(0, source.shape[1], column_extent)
+        for number, left in enumerate(columns):
+            right = min(left + column_extent, source.shape[1])
+            report = _part_of(progress, number, len(columns))
+            self._fill_column(source, range(left, right), depth, apex, report)
+        if apex is not None:
+            self._fill_apex(apex, depth + 1)
+
+    def _make_apex(self, level: int, source: Reader) -> Array | None:
+        """The whole first level that spans columns; on disk where it is large."""
+        if level >= len(self._spools):
+            return None
+        shape = (*self._spools[level].shape, source.shape[2])
+        if np.prod(shape, dtype=object) * source.dtype.itemsize <= _BAND_BYTES:
+            return np.empty(shape, source.dtype)
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            return np.memmap(file, source.dtype, "w+", shape=shape)
+
+    def _fill_column(
+        self, source: Reader, cols: range, depth: int, apex: Array | None, progress: ProgressCallback | None
+    ) -> None:
+        height = source.shape[0]
+        bands = range(source.shape[2])
+        stream = _LevelStream(self, 0, depth, cols.start, apex)
+        for top in range(0, height, self._extent):
+            rows = range(top, min(top + self._extent, height))
+            band = np.empty((len(rows), len(cols), len(bands)), source.dtype)
+            source.read(rows, cols, bands, band)
+            stream.push(band)
+            if progress is not None:
+                progress(rows.stop / height)
+        stream.finish()
+
+    def _fill_apex(self, apex: Array, level: int) -> None:
+        stream = _LevelStream(self, level, len(self._spools) - 1, 0, None)
+        for top in range(0, apex.shape[0], self._extent):
+            stream.push(np.asarray(apex[top : top + self._extent]))
+        stream.finish()
+
+    def write_band(self, level: int, top: int, left: int, band: Array) -> None:
+        """Encode the tiles of one row of tiles."""
+        tiles = [self._padded(band[:, start : start + self._extent]) for start in range(0, band.shape[1], self._extent)]
+        encode = self._pool.map if self._pool is not None else map
+        for number, data in enumerate(encode(encode_tile, tiles, [self._codec] * len(tiles))):
+            self._spools[level].append(top // self._extent, left // self._extent + number, data)
+
+    def _padded(self, tile: Array) -> Array:
+        """A full tile: at the image's far edges its last pixels are repeated, which costs codecs least."""
+        missing = self._extent - tile.shape[0], self._extent - tile.shape[1]
+        return np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge") if any(missing) else tile
+
+    @property
+    def extent(self) -> int:
+        return self._extent
+
+
+class _LevelStream:
+    """One level of one column: gathers rows until a row of tiles is full, writes it, and feeds the next level."""
+
+    def __init__(self, pyramid: _Pyramid, level: int, last_level: int, left: int, apex: Array | None) -> None:
+        self._pyramid = pyramid
+        self._level = level
+        self._left = left
+        self._top = 0
+        self._waiting: list[Array] = []
+        self._apex, self._apex_top = (apex, 0) if level == last_level else (None, 0)
+        self._next = _LevelStream(pyramid, level + 1, last_level, left // 2, apex) if level < last_level else None
+
+    def push(self, rows: Array) -> None:
+        """Take the next rows: at most a row of tiles in all."""
+        self._waiting.append(rows)
+        if sum(len(piece) for piece in self._waiting) >= self._pyramid.extent:
+            self._flush()
+
+    def finish(self) -> None:
+        """Write what is left, here and below."""
+        if self._waiting:
+            self._flush()
+        if self._next is not None:
+            self._next.finish()
+
+    def _flush(self) -> None:
+        band = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+        self._waiting = []
+        self._pyramid.write_band(self._level, self._top, self._left, band)
+        self._top += len(band)
+        if self._next is not None:
+            self._next.push(halve(band))
+        elif self._apex is not None:
+            half = halve(band)
+            left = self._left // 2
+            self._apex[self._apex_top : self._apex_top + len(half), left : left + half.shape[1]] = half
+            self._apex_top += len(half)
+
+
+def _directory(
+    shape: tuple[int, int], extent: int, source: Reader, codec: Codec, *, is_overview: bool
+) -> Directory:
+    return Directory(
+        shape=shape,
+        tile_extent=extent,
+        band_count=source.shape[2],
+        dtype_kind=source.dtype.kind,
+        bits=1 if source.dtype == bool else source.dtype.itemsize * 8,
+        compress=codec.compress,
+        predictor=codec.predictor,
+        is_overview=is_overview,
+        tags=extra_tags(codec, source.shape[2]),
+    )
+
+
+def _assemble(file: IO[bytes], directories: list[Directory], spools: list[_TileSpool], *, big: bool) -> None:
+    head, _ = layout_directories(directories, [spool.byte_counts for spool in spools], big=big)
+    file.write(head)
+    for spool in reversed(spools):
+        spool.file.flush()
+        for start, length in spool.runs():
+            _copy_bytes(spool.file, file, start, length)
+
+
+def _copy_bytes(source: IO[bytes], target: IO[bytes], start: int, length: int) -> None:
+    source.seek(start)
+    while length:
+        data = source.read(min(length, _COPY_BYTES))
+        target.write(data)
+        length -= len(data)
+
+
+def _part_of(progress: ProgressCallback | None, number: int, count: int) -> ProgressCallback | None:
+    if progress is None:
+        return None
+
+    def report(fraction: float) -> Any:
+        progress((number + fraction) / count)
+
+    return report
