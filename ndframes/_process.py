@@ -1,4 +1,4 @@
-"""What a forked child must forget: handles and locks that belong to its parent."""
+"""What this process is: how many cores it may use, and what a forked child of it must forget."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 
-__all__ = ["ForkAware"]
+__all__ = ["ForkAware", "core_count"]
+
+
+def core_count() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class ForkAware(ABC):

@@ -99,6 +99,10 @@ class Backend:
             level=_DEFAULT_LEVELS.get(compress, 0) if self.level is None else self.level,
         )
 
+    def is_lossless_for(self, dtype: np.dtype[Any], band_count: int) -> bool:
+        """Whether pixels of this dtype come back as they were."""
+        return self.type == "npy" or self.codec_for(dtype, band_count).is_lossless
+
     def tile_extent_for(self, dtype: np.dtype[Any], band_count: int) -> int:
         """The edge of a tile in pixels; where none was named, halved until a raw tile is at most 4 MiB."""
         if self.blocksize is not None:

@@ -11,7 +11,9 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import SupportsIndex
+from typing import Literal, SupportsIndex
+
+import numpy as np
 
 from .errors import RegionError, RegionIndexError
 
@@ -27,13 +29,15 @@ __all__ = [
     "resolve_outside",
     "resolve_region",
     "tile_ranges",
+    "to_index",
 ]
 
 IndexItem = slice | SupportsIndex | EllipsisType
 #: A numpy basic index: one slice (or integer) an axis; ``None`` is everything.
 Region = IndexItem | tuple[IndexItem, ...] | None
 
-PadMode = str
+#: What stands outside an image: a value, its nearest pixel, or its mirror image.
+PadMode = Literal["constant", "edge", "reflect"]
 PAD_MODES = ("constant", "edge", "reflect")
 
 
@@ -201,7 +205,7 @@ def _spread(region: Region, axis_count: int) -> list[IndexItem]:
 def _resolve_item(item: IndexItem, extent: int, axis: int) -> tuple[range, bool]:
     if isinstance(item, slice):
         return _slice_to_range(item, extent, axis), False
-    index = _to_index(item, axis)
+    index = to_index(item, axis)
     if not -extent <= index < extent:
         raise RegionIndexError(f"index {index} is out of bounds for axis {axis}, which has {extent}")
     index += extent if index < 0 else 0
@@ -217,8 +221,9 @@ def _slice_to_range(item: slice, extent: int, axis: int) -> range:
         ) from error
 
 
-def _to_index(item: object, axis: int) -> int:
-    if isinstance(item, bool) or not hasattr(item, "__index__"):
+def to_index(item: object, axis: int) -> int:
+    """``item`` as an int, or an error that names the axis; booleans and floats are no indices."""
+    if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
         raise RegionError(
             f"axis {axis}: {item!r} ({type(item).__name__}) is no region; give slices of whole numbers, as to numpy"
         )
@@ -232,7 +237,7 @@ def _resolve_plane(item: IndexItem, extent: int, axis: int) -> range:
     if not isinstance(item, slice):
         raise RegionError(f"axis {axis}: a padded region is made of slices, got {item!r}")
     start, stop, step = (
-        default if value is None else _to_index(value, axis)
+        default if value is None else to_index(value, axis)
         for value, default in ((item.start, 0), (item.stop, extent), (item.step, 1))
     )
     if step < 1 or stop < start:

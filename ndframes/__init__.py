@@ -1,0 +1,91 @@
+"""Any crop of any frame, of a huge image or a long video, in any channels, at memory speed and exactly right.
+
+Public names are loaded when they are first used, so that ``import ndframes`` costs next to nothing.
+
+Example:
+    >>> import ndframes as nf
+    >>> frames = nf.SimpleFrames.demo(workdir=getfixture("tmp_path"))
+    >>> crop = frames.load_region("astronaut", (slice(0, 256), slice(128, 384)))
+    >>> crop.shape, crop.dtype
+    ((256, 256, 3), dtype('uint8'))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backends import Backend
+    from .cache.store import Cache, CacheEntry
+    from .errors import (
+        BackendError,
+        CacheEntryError,
+        CacheError,
+        CacheFullError,
+        ChannelError,
+        HashidError,
+        ImageIdError,
+        MissingExtraError,
+        NdframesError,
+        PrepareError,
+        RegionError,
+        RegionIndexError,
+        RegionTooLargeError,
+        SourceAccessError,
+        SourceChangedError,
+        SourceError,
+        SourceKindError,
+        SourceMissingError,
+        UnreadableImageError,
+        UnsupportedError,
+        WorkerCrashError,
+    )
+    from .explain import Explanation
+    from .frames import Frames, SimpleFrames, demo_paths
+    from .frames import open_frame as open  # noqa: A004 - nf.open is the name that people expect
+    from .image import AlignableImageData, LazyFrame
+    from .pathinfo import ChannelInfo, PathInfo
+    from .prepare import PrepareFailure, PrepareReport
+
+__version__ = "0.1.0.dev0"
+
+_HOME = {
+    "AlignableImageData": "image",
+    "Backend": "backends",
+    "Cache": "cache.store",
+    "CacheEntry": "cache.store",
+    "ChannelInfo": "pathinfo",
+    "Explanation": "explain",
+    "Frames": "frames",
+    "LazyFrame": "image",
+    "PathInfo": "pathinfo",
+    "PrepareFailure": "prepare",
+    "PrepareReport": "prepare",
+    "SimpleFrames": "frames",
+    "demo_paths": "frames",
+    "open": "frames:open_frame",
+}
+_ERRORS = (
+    "BackendError", "CacheEntryError", "CacheError", "CacheFullError", "ChannelError", "HashidError", "ImageIdError",
+    "MissingExtraError", "NdframesError", "PrepareError", "RegionError", "RegionIndexError", "RegionTooLargeError",
+    "SourceAccessError", "SourceChangedError", "SourceError", "SourceKindError", "SourceMissingError",
+    "UnreadableImageError", "UnsupportedError", "WorkerCrashError",
+)  # fmt: skip
+_HOME.update(dict.fromkeys(_ERRORS, "errors"))
+
+__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604 - every item is a str
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'ndframes' has no attribute {name!r}")
+    module, _, attribute = home.partition(":")
+    value = getattr(import_module(f".{module}", __name__), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

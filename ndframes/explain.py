@@ -1,0 +1,128 @@
+"""Explanation: what a read would touch, said without reading."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from .image import AlignableImageData, OpenedChannel, format_bytes
+from .regions import Region, resolve_region, tile_ranges
+
+if TYPE_CHECKING:
+    from .frames import Frames
+    from .pathinfo import ChannelInfo
+
+__all__ = ["ChannelExplanation", "Explanation", "explain_region"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelExplanation:
+    """What a read would do with one file.
+
+    Attributes:
+        path: the source.
+        bands: how many of its bands are wanted.
+        entry_path: its cache entry, there or not; ``None`` where the source is read directly.
+        is_cached: whether that entry is there.
+        reader: the format that is read from now: the entry's, or the source's while there is no entry.
+        tile_shape: ``(height, width)`` of its blocks.
+        tiles: how many of them the region touches.
+        decoded_bytes: what those blocks hold, all bands.
+    """
+
+    path: str
+    bands: int
+    entry_path: str | None
+    is_cached: bool
+    reader: str
+    tile_shape: tuple[int, int]
+    tiles: int
+    decoded_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a read would touch.
+
+    Attributes:
+        image_id: the image.
+        channels: the codes wanted.
+        shape: the result's shape.
+        dtype: the result's dtype.
+        result_bytes: the result's size.
+        files: what happens to each file.
+    """
+
+    image_id: Hashable
+    channels: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    result_bytes: int
+    files: tuple[ChannelExplanation, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        shape = " x ".join(str(extent) for extent in self.shape)
+        lines = [f"image {self.image_id!r}: {shape} {self.dtype} ({'|'.join(self.channels)}), {format_bytes(self.result_bytes)}"]
+        for item in self.files:
+            state = "read directly" if item.entry_path is None else "cached" if item.is_cached else "not cached yet"
+            tile = " x ".join(str(extent) for extent in item.tile_shape)
+            lines.append(f"  {item.path}: {state}")
+            if item.entry_path is not None:
+                lines.append(f"    entry   {item.entry_path}")
+            lines.append(
+                f"    reads   {item.tiles} of its {tile} {item.reader} tiles, {format_bytes(item.decoded_bytes)} decoded"
+            )
+        return "\n".join(lines)
+
+
+def explain_region(
+    frames: Frames, image_id: Hashable, region: Region, channels: str | Sequence[str] | None
+) -> Explanation:
+    """Say what reading a region would touch, as things stand; converts nothing."""
+    keys: dict[ChannelInfo, tuple[str | None, bool]] = {}
+
+    def open_as_is(info: ChannelInfo) -> OpenedChannel:
+        opened, entry_path = frames.open_as_is(image_id, info)
+        keys[info] = entry_path, opened.entry_path is not None
+        return opened
+
+    image = AlignableImageData(frames.pathinfo(image_id), open_as_is, max_region_bytes=1 << 62)
+    codes = image.select(channels)
+    selection = resolve_region(region, (*image.image_shape, len(codes)))
+    rows, cols, bands = selection.ranges
+    wanted = [codes[band] for band in bands]
+    dtype = image.dtype(codes)
+    result_bytes = dtype.itemsize
+    for extent in selection.shape:
+        result_bytes *= extent
+    files = tuple(_explain_file(image, part, count, rows, cols, keys) for part, count in image.bands_by_part(wanted))
+    return Explanation(image_id, tuple(wanted), selection.shape, dtype.name, result_bytes, files)
+
+
+def _explain_file(
+    image: AlignableImageData, part: int, band_count: int, rows: range, cols: range, keys: dict[ChannelInfo, tuple[str | None, bool]]
+) -> ChannelExplanation:
+    info = image.pathinfo.channels[part]
+    reader = image.opened(part).reader
+    entry_path, is_cached = keys[info]
+    tiles = _count_touched(rows, reader.tile_shape[0]) * _count_touched(cols, reader.tile_shape[1])
+    tile_bytes = reader.tile_shape[0] * reader.tile_shape[1] * reader.shape[2] * reader.dtype.itemsize
+    return ChannelExplanation(
+        path=info.path,
+        bands=band_count,
+        entry_path=entry_path,
+        is_cached=is_cached,
+        reader=reader.format,
+        tile_shape=reader.tile_shape,
+        tiles=tiles,
+        decoded_bytes=tiles * tile_bytes,
+    )
+
+
+def _count_touched(axis: range, tile_extent: int) -> int:
+    return len(tile_ranges(axis if axis.step > 0 else axis[::-1], tile_extent))

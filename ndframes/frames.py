@@ -1,0 +1,458 @@
+"""Frames: image ids in, pixels out. SimpleFrames: a mapping from ids to paths."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .backends import BackendPicker, BackendSpec, coerce_backend
+from .cache.keys import HashidMode, Keyer
+from .cache.store import Cache
+from .convert import Conversion, convert, open_entry
+from .errors import ImageIdError, MissingExtraError, SourceChangedError, naming_image
+from .explain import Explanation, explain_region
+from ._process import core_count
+from .formats.handles import HandlePool
+from .formats.source import open_source
+from .image import AlignableImageData, LazyFrame, OpenedChannel
+from .lru import ByteLRU
+from .pathinfo import ChannelInfo, PathInfo
+from .stamp import SourceStamp, stat_source
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from .backends import Backend
+    from .formats.reader import Array
+    from .prepare import ErrorPolicy, PrepareReport
+    from .regions import PadMode, Region
+
+__all__ = ["Frames", "SimpleFrames", "open_frame"]
+
+_MEMORY_BYTES = 256 * 2**20
+_UNSTABLE_TRIES = 3
+
+
+class Frames(ABC):
+    """Images by id: any crop of any of them, from a cache of tiles that fills itself.
+
+    A subclass writes the property :attr:`image_ids` and the method :meth:`build_pathinfo`; everything else is here.
+    Instances pickle small (no handles, no pixels) and work under fork, spawn, forkserver and threads.
+
+    Args:
+        workdir: the folder under which the cache lies. ``None``: ``$NDFRAMES_WORKDIR``, else the user's cache folder.
+        backend: the form of cache entries: ``"auto"`` (lossless tiles), ``"cog"``, ``"npy"``, a dict with options,
+            ``None`` to read sources directly, or a callable ``(image_id, channel_info)`` that returns one of these.
+        hashid_mode: what tells one source from another: ``"PATH"``, ``"PIXELS"``, ``"GIVEN"`` or ``"DVC"``.
+        memory_bytes: the budget of what is kept open or in memory between reads.
+        max_region_bytes: a result of more bytes is refused before it is allocated; ``None``: half the machine's memory.
+
+    Raises:
+        BackendError: ``backend`` names something unknown.
+        HashidError: so does ``hashid_mode``.
+
+    Example:
+        >>> import ndframes as nf
+        >>> frames = nf.SimpleFrames.demo(workdir=getfixture("tmp_path"))
+        >>> frames.load_region("astronaut", (slice(100, 164), slice(-64, None))).shape
+        (64, 64, 3)
+    """
+
+    def __init__(
+        self,
+        *,
+        workdir: str | os.PathLike[str] | None = None,
+        backend: BackendSpec | BackendPicker = "auto",
+        hashid_mode: HashidMode = "PATH",
+        memory_bytes: int = _MEMORY_BYTES,
+        max_region_bytes: int | None = None,
+    ) -> None:
+        self._backend = backend if callable(backend) else coerce_backend(backend)
+        self._keyer = Keyer(hashid_mode)
+        self._memory_bytes = memory_bytes
+        self._max_region_bytes = _half_of_memory() if max_region_bytes is None else max_region_bytes
+        self.cache = Cache(default_workdir() if workdir is None else workdir)
+        self._start_empty()
+
+    # -- what a subclass writes ---------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def image_ids(self) -> Sequence[Hashable]:
+        """The ids of the images, in order."""
+
+    @abstractmethod
+    def build_pathinfo(self, image_id: Hashable) -> PathInfo:
+        """Describe the image ``image_id``: its files and how they line up. Called once an image; opens nothing."""
+
+    # -- what an image is ---------------------------------------------------------------------------------------
+
+    def pathinfo(self, image_id: Hashable) -> PathInfo:
+        """What :meth:`build_pathinfo` says of ``image_id``, asked once.
+
+        Raises:
+            ImageIdError: there is no such image.
+        """
+        try:
+            known = self._pathinfos.get(image_id)
+            if known is None:
+                known = self._pathinfos[image_id] = self.build_pathinfo(image_id)
+        except ImageIdError:
+            raise
+        except (KeyError, IndexError, TypeError) as error:
+            if not _knows(self.image_ids, image_id):
+                raise self._unknown(image_id) from error
+            raise
+        return known
+
+    def image(self, image_id: Hashable) -> AlignableImageData:
+        """The image, opened lazily: kept as long as the memory budget allows and its sources stay as they are."""
+        image = self._images.get(image_id) if isinstance(image_id, Hashable) else None
+        with naming_image(image_id):
+            if image is not None and image.is_current():
+                return image
+            info = self.pathinfo(image_id)
+
+            def open_channel(channel: ChannelInfo) -> OpenedChannel:
+                opened = self._open_channel(image_id, channel)
+                self._images.put(image_id, image)  # weigh it again: what was opened costs memory
+                return opened
+
+            image = AlignableImageData(info, open_channel, max_region_bytes=self._max_region_bytes)
+            self._images.put(image_id, image)
+        return image
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def load_region(
+        self,
+        image_id: Hashable,
+        region: Region = None,
+        channels: str | Sequence[str] | None = None,
+        *,
+        pad: PadMode | None = None,
+        fill: complex = 0,
+    ) -> Array:
+        """Read a region of an image.
+
+        Equals ``a[region]`` for the image's whole array ``a`` of shape ``(height, width, channels)``: negative starts,
+        steps, clipping and empty results included.
+
+        Args:
+            image_id: which image.
+            region: slices in the order y, x, channel; missing ones and ``None`` are everything.
+            channels: a spec such as ``"r|g|b"`` or a list of codes, in any order; ``None``: the default ones.
+            pad: what stands outside the image. Slices are then coordinates in the unbounded plane (a negative start
+                lies outside, nothing wraps), and the result has exactly the shape asked for. ``"constant"`` puts
+                ``fill``, ``"edge"`` the nearest pixel, ``"reflect"`` the mirror image. ``None``: no padding.
+            fill: the value outside for ``pad="constant"``.
+
+        Returns:
+            A new, writable, C-contiguous array in the source's dtype; the channel axis is last.
+
+        Raises:
+            ImageIdError, ChannelError, RegionError, RegionTooLargeError: the request cannot be met.
+            SourceError: the source cannot be read.
+            CacheError: the cache cannot be written.
+
+        Example:
+            >>> import ndframes as nf
+            >>> frames = nf.SimpleFrames.demo(backend=None)
+            >>> crop = frames.load_region("coffee", (slice(-2, 2), slice(0, 3)), "r", pad="constant", fill=7)
+            >>> crop[:, :, 0]
+            array([[ 7,  7,  7],
+                   [ 7,  7,  7],
+                   [21, 21, 20],
+                   [21, 21, 20]], dtype=uint8)
+        """
+        with naming_image(image_id):
+            return self.image(image_id).load_region(region, channels, pad=pad, fill=fill)
+
+    def load_image(self, image_id: Hashable, channels: str | Sequence[str] | None = None, *, cache: bool = True) -> Array:
+        """Read a whole image into a new array ``(height, width, channels)``.
+
+        Args:
+            image_id: which image.
+            channels: as in :meth:`load_region`.
+            cache: whether the cache may be used and filled; ``False`` decodes the source.
+        """
+        if cache:
+            return self.load_region(image_id, None, channels)
+        with naming_image(image_id):
+            info = self.pathinfo(image_id)
+            image = AlignableImageData(info, self._open_source, max_region_bytes=self._max_region_bytes)
+            return image.load_region(None, channels)
+
+    def load_frame(self, image_id: Hashable, channels: str | Sequence[str] | None = None) -> LazyFrame:
+        """A handle of an image that behaves like an array and reads what is indexed."""
+        with naming_image(image_id):
+            return LazyFrame(self, image_id, channels)
+
+    def explain(
+        self, image_id: Hashable, region: Region = None, channels: str | Sequence[str] | None = None
+    ) -> Explanation:
+        """Say what reading a region would touch, without converting anything or reading pixels."""
+        with naming_image(image_id):
+            return explain_region(self, image_id, region, channels)
+
+    # -- filling the cache --------------------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        image_ids: Sequence[Hashable] | None = None,
+        *,
+        workers: int = 0,
+        executor: Executor | None = None,
+        errors: ErrorPolicy = "raise",
+        progress: bool | None = None,
+    ) -> PrepareReport:
+        """Convert everything that is not in the cache yet.
+
+        Args:
+            image_ids: which images; ``None``: all.
+            workers: how many worker processes; 0 works in this process, with a thread for each core. A worker that
+                crashes costs the one image that it was working on.
+            executor: run the conversions on this instead: any ``concurrent.futures.Executor``, a Dask client's
+                ``get_executor()`` included.
+            errors: ``"raise"`` finishes what can be finished, then raises one error that lists all failures;
+                ``"collect"`` returns them in the report.
+            progress: whether to show a progress bar on stderr; ``None``: if stderr is a terminal.
+
+        Returns:
+            What was prepared, what was there already, and what failed and why.
+
+        Raises:
+            PrepareError: some images failed, and ``errors="raise"``.
+        """
+        from .prepare import prepare
+
+        return prepare(
+            self, image_ids, workers=workers, executor=executor, errors=errors, progress=progress
+        )
+
+    def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
+        """The conversion that gives ``info`` its cache entry; ``None`` where the source is read directly."""
+        backend = self._pick_backend(image_id, info)
+        if backend is None:
+            return None
+        stamp = _stamp(info)
+        return Conversion(self.cache, info, backend, self._keyer.key(info, backend, stamp), stamp)
+
+    # -- a collection -------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __iter__(self) -> Iterator[Hashable]:
+        return iter(self.image_ids)
+
+    def __contains__(self, image_id: object) -> bool:
+        return _knows(self.image_ids, image_id)
+
+    def __getitem__(self, index: int) -> LazyFrame:
+        """The frame at a position of :attr:`image_ids`."""
+        return self.load_frame(self.image_ids[index])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self):,} images, backend {self._describe_backend()}, {self.cache.workdir}>"
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_pathinfos", "_images", "_pool")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        self._pathinfos: dict[Hashable, PathInfo] = {}
+        self._images: ByteLRU[Hashable, AlignableImageData] = ByteLRU(self._memory_bytes, _cost)
+        self._pool = HandlePool()
+
+    def _open_channel(self, image_id: Hashable, info: ChannelInfo) -> OpenedChannel:
+        """One way down: find the entry, or make it, and open it."""
+        for tries_left in reversed(range(_UNSTABLE_TRIES)):
+            conversion = self.plan_channel(image_id, info)
+            if conversion is None:
+                return self._open_source(info)
+            path = self.cache.find(conversion.key)
+            try:
+                if path is None:
+                    path = convert(conversion, threads=core_count()).path
+            except SourceChangedError:
+                if not tries_left:
+                    raise
+                continue
+            break
+        return self._open_entry(conversion, path)
+
+    def open_as_is(self, image_id: Hashable, info: ChannelInfo) -> tuple[OpenedChannel, str | None]:
+        """Open the cache entry of ``info`` if it is there, else the source; and say where the entry is or would be."""
+        conversion = self.plan_channel(image_id, info)
+        if conversion is None:
+            return self._open_source(info), None
+        path = self.cache.find(conversion.key)
+        if path is None:
+            return self._open_source(info), str(self.cache.path(conversion.key))
+        return self._open_entry(conversion, path), str(path)
+
+    def _open_entry(self, conversion: Conversion, path: Path) -> OpenedChannel:
+        reader = open_entry(str(path), conversion.key.suffix, self._pool)
+        return OpenedChannel(reader, conversion.stamp, path, conversion.key)
+
+    def _open_source(self, info: ChannelInfo) -> OpenedChannel:
+        stamp = _stamp(info)
+        return OpenedChannel(open_source(info, self._pool), stamp)
+
+    def _pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
+        return coerce_backend(self._backend(image_id, info)) if callable(self._backend) else self._backend
+
+    def _describe_backend(self) -> str:
+        if callable(self._backend):
+            return "picked per channel"
+        return "none" if self._backend is None else self._backend.type
+
+    def _unknown(self, image_id: object) -> ImageIdError:
+        ids = self.image_ids
+        close = difflib.get_close_matches(str(image_id), [str(item) for item in ids[:10_000]], n=3)
+        hint = f"; close: {', '.join(close)}" if close else f"; there are {len(ids):,}, the first is {ids[0]!r}" if len(ids) else "; there are none"
+        return ImageIdError(f"no image {image_id!r}{hint}")
+
+
+class SimpleFrames(Frames):
+    """Frames over a mapping from ids to paths, one file an image.
+
+    Args:
+        id_to_path: mapping from hashable ids to paths; read when an image is first asked for.
+        **options: as for :class:`Frames`.
+
+    Example:
+        >>> import ndframes as nf
+        >>> frames = nf.SimpleFrames.demo(backend=None)
+        >>> len(frames), frames.image_ids[0], "astronaut" in frames
+        (8, 'astronaut', True)
+        >>> frames.load_region("astronot")
+        Traceback (most recent call last):
+        ndframes.errors.ImageIdError: no image 'astronot'; close: astronaut
+    """
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            id_to_path: Mapping[Any, str | os.PathLike[str]],
+            *,
+            workdir: str | os.PathLike[str] | None = None,
+            backend: BackendSpec | BackendPicker = "auto",
+            hashid_mode: HashidMode = "PATH",
+            memory_bytes: int = _MEMORY_BYTES,
+            max_region_bytes: int | None = None,
+        ) -> None: ...
+
+    else:
+
+        def __init__(self, id_to_path, **options):
+            super().__init__(**options)
+            self._id_to_path = dict(id_to_path)
+
+    @property
+    def image_ids(self) -> Sequence[Hashable]:
+        """The mapping's keys, in its order."""
+        return list(self._id_to_path)
+
+    def build_pathinfo(self, image_id: Hashable) -> PathInfo:
+        """One channel: the file."""
+        return PathInfo(image_id, (ChannelInfo(self._id_to_path[image_id]),))
+
+    def __contains__(self, image_id: object) -> bool:
+        return _knows(self._id_to_path, image_id)
+
+    @classmethod
+    def demo(cls, **options: Any) -> SimpleFrames:
+        """A few real photographs, by name, from scikit-image's wheel; works offline.
+
+        Raises:
+            MissingExtraError: scikit-image is not installed.
+        """
+        return cls(demo_paths(), **options)
+
+
+def open_frame(
+    path: str | os.PathLike[str],
+    *,
+    workdir: str | os.PathLike[str] | None = None,
+    backend: BackendSpec = None,
+    channels: str | Sequence[str] | None = None,
+) -> LazyFrame:
+    """Open one file as an array that stays on disk; ``ndframes.open`` is this function.
+
+    Args:
+        path: an image of any kind that is read.
+        workdir: where a cache goes, if ``backend`` asks for one.
+        backend: as for :class:`Frames`; ``None`` reads the file directly.
+        channels: which channels; ``None``: all.
+
+    Example:
+        >>> import ndframes as nf
+        >>> nf.open(nf.demo_paths()["moon"])[250:252, 100:103].tolist()
+        [[[115], [115], [115]], [[115], [116], [115]]]
+    """
+    name = os.fsdecode(path)
+    frames = SimpleFrames({name: name}, workdir=workdir, backend=backend)
+    return frames.load_frame(name, channels)
+
+
+def demo_paths() -> dict[str, Path]:
+    """Photographs that scikit-image's wheel ships, by name.
+
+    Raises:
+        MissingExtraError: scikit-image is not installed.
+    """
+    from importlib.util import find_spec
+
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise MissingExtraError('the demo photographs come with scikit-image: pip install "ndframes[demo]"')
+    folder = Path(spec.origin).parent / "data"
+    names = ("astronaut.png", "coffee.png", "chelsea.png", "hubble_deep_field.jpg", "retina.jpg", "ihc.png", "rocket.jpg", "moon.png")
+    return {name.partition(".")[0]: folder / name for name in names}
+
+
+def default_workdir() -> Path:
+    """``$NDFRAMES_WORKDIR``, or the user's cache folder (``~/.cache/ndframes`` on Linux)."""
+    named = os.environ.get("NDFRAMES_WORKDIR")
+    if named:
+        return Path(named)
+    import ubelt
+
+    return Path(ubelt.Path.appdir("ndframes"))
+
+
+def _cost(image: AlignableImageData) -> int:
+    return image.memory_bytes
+
+
+def _stamp(info: ChannelInfo) -> SourceStamp | None:
+    """The source's state; ``None`` for what only a named driver can find, such as a ``/vsi`` path."""
+    if info.driver is not None and not os.path.exists(info.path):
+        return None
+    return stat_source(info.path)
+
+
+def _knows(ids: Any, image_id: object) -> bool:
+    try:
+        return image_id in ids
+    except TypeError:  # unhashable, or not comparable with the ids
+        return False
+
+
+def _half_of_memory() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):
+        return 8 * 2**30

@@ -1,0 +1,459 @@
+"""AlignableImageData: one image, opened lazily. LazyFrame: the handle of one that behaves like an array."""
+
+from __future__ import annotations
+
+import html
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._process import ForkAware
+from .channels import default_codes, find_codes, parse_codes
+from .errors import RegionError, RegionIndexError, RegionTooLargeError, UnreadableImageError, UnsupportedError
+from .formats.reader import Array, Reader
+from .regions import PAD_MODES, Region, resolve_outside, resolve_region, to_index
+from .stamp import SourceStamp, stat_source
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from .cache.keys import EntryKey
+    from .frames import Frames
+    from .pathinfo import ChannelInfo, PathInfo
+
+__all__ = ["AlignableImageData", "LazyFrame", "OpenedChannel"]
+
+_THUMBNAIL_PX = 192
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedChannel:
+    """A channel's file, ready to read.
+
+    Attributes:
+        reader: of the cache entry, or of the source itself.
+        stamp: the source's state when it was opened; ``None`` for a source that is no local file.
+        entry_path: the cache entry, where it is one.
+        key: the entry's key, where it is one.
+    """
+
+    reader: Reader
+    stamp: SourceStamp | None
+    entry_path: Path | None = None
+    key: EntryKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pick:
+    """Bands of one file, and where they go in the result."""
+
+    part: int
+    bands: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+
+
+class AlignableImageData(ForkAware):
+    """One image made of one file or several, each opened when it is first read.
+
+    Regions are in image space. Files that lie on the image's own grid are read as they are; a file with another
+    resolution or position raises :class:`~ndframes.UnsupportedError`.
+
+    Args:
+        pathinfo: the image's files.
+        open_channel: opens one of them, from the cache or from the source.
+        max_region_bytes: a result of more bytes than this is refused.
+    """
+
+    def __init__(
+        self, pathinfo: PathInfo, open_channel: Callable[[ChannelInfo], OpenedChannel], *, max_region_bytes: int
+    ) -> None:
+        super().__init__()
+        self.pathinfo = pathinfo
+        self._open_channel = open_channel
+        self._max_region_bytes = max_region_bytes
+        self._opened: list[OpenedChannel | None] = [None] * len(pathinfo.channels)
+        self._codes: dict[int, tuple[str, ...]] = {}
+        self._lock = threading.RLock()
+        for info in pathinfo.channels:
+            _check_supported(info)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What keeping this image open costs."""
+        return 4096 + sum(opened.reader.memory_bytes for opened in self._opened if opened is not None)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The codes of all its channels, file after file."""
+        return tuple(code for part in range(len(self._opened)) for code in self._codes_of(part))
+
+    @property
+    def default_channels(self) -> tuple[str, ...]:
+        """The codes that are read when none are asked for."""
+        return self.pathinfo.default or self.channels
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """``(height, width)`` of image space."""
+        return self.pathinfo.shape or self.opened(0).reader.shape[:2]
+
+    def shape(self, channels: str | Sequence[str] | None = None) -> tuple[int, int, int]:
+        """``(height, width, channels)`` of a read of everything."""
+        return (*self.image_shape, len(self.select(channels)))
+
+    def dtype(self, channels: str | Sequence[str] | None = None) -> np.dtype[Any]:
+        """The dtype of a read: those of the files touched, promoted by ``np.result_type``."""
+        return np.result_type(*(self.opened(pick.part).reader.dtype for pick in self._picks(self.select(channels))))
+
+    def select(self, channels: str | Sequence[str] | None) -> tuple[str, ...]:
+        """The codes that ``channels`` asks for, checked.
+
+        Raises:
+            ChannelError: the image has no such channel.
+        """
+        codes = self.default_channels if channels is None else self.channels if channels == "<all>" else parse_codes(channels)
+        find_codes(self.channels, codes)
+        return codes
+
+    def opened(self, part: int) -> OpenedChannel:
+        """The file of one of the image's channels, opened if need be."""
+        opened = self._opened[part]
+        if opened is None:
+            with self._lock:
+                opened = self._opened[part]
+                if opened is None:
+                    opened = self._open_channel(self.pathinfo.channels[part])
+                    self._check_part(part, opened.reader)
+                    self._opened[part] = opened
+        return opened
+
+    def bands_by_part(self, codes: Sequence[str]) -> list[tuple[int, int]]:
+        """Which of ``pathinfo.channels`` a read of ``codes`` touches, and how many bands of each."""
+        return [(pick.part, len(pick.bands)) for pick in self._picks(codes)]
+
+    def is_current(self) -> bool:
+        """Whether every source that was opened is still the file that it was then."""
+        for info, opened in zip(self.pathinfo.channels, self._opened, strict=True):
+            if opened is not None and opened.stamp is not None and stat_source(info.path) != opened.stamp:
+                return False
+        return True
+
+    def load_region(
+        self,
+        region: Region = None,
+        channels: str | Sequence[str] | None = None,
+        *,
+        pad: str | None = None,
+        fill: complex = 0,
+    ) -> Array:
+        """Read a region into a new array; see :meth:`ndframes.Frames.load_region`."""
+        codes = self.select(channels)
+        shape = (*self.image_shape, len(codes))
+        if pad is not None:
+            return self._load_padded(resolve_outside(region, shape), codes, pad, fill)
+        selection = resolve_region(region, shape)
+        rows, cols, bands = selection.ranges
+        wanted = [codes[band] for band in bands]
+        out = self._allocate(selection.shape, wanted)
+        self._fill(out.reshape(selection.full_shape), rows, cols, wanted)
+        return out
+
+    def load_thumbnail(self, max_px: int = _THUMBNAIL_PX) -> Array:
+        """A small copy of the default channels, from the smallest stored level that is still at least ``max_px``."""
+        picks = self._picks(self.default_channels)
+        readers = [self.opened(pick.part).reader for pick in picks]
+        level = 0
+        while all(len(reader.overview_shapes) > level for reader in readers) and all(
+            max(reader.overview_shapes[level]) >= max_px for reader in readers
+        ):
+            level += 1
+        height, width = readers[0].level_shape(level)[:2]
+        step = max(1, -(-max(height, width) // max_px))
+        rows, cols = range(0, height, step), range(0, width, step)
+        out = np.empty((len(rows), len(cols), len(self.default_channels)), self.dtype())
+        for pick, reader in zip(picks, readers, strict=True):
+            _read_into(reader, rows, cols, pick, out, level)
+        return out
+
+    def _allocate(self, shape: tuple[int, ...], codes: Sequence[str]) -> Array:
+        """A new array for a result of ``shape``, if the limit allows it."""
+        dtype = self.dtype(codes) if codes else self.dtype()
+        needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        if needed > self._max_region_bytes:
+            raise RegionTooLargeError(
+                f"the region is {' x '.join(f'{extent:,}' for extent in shape)} of {dtype}: {needed:,} bytes, over the limit of "
+                f"{self._max_region_bytes:,}; read it in parts, or raise max_region_bytes"
+            )
+        return np.empty(shape, dtype)
+
+    def _fill(self, out: Array, rows: range, cols: range, codes: Sequence[str]) -> None:
+        """The way of every crop: each file fills its own channels of ``out``."""
+        for pick in self._picks(codes):
+            _read_into(self.opened(pick.part).reader, rows, cols, pick, out, 0)
+
+    def _load_padded(self, ranges: tuple[range, ...], codes: tuple[str, ...], pad: str, fill: complex) -> Array:
+        if pad not in PAD_MODES:
+            raise RegionError(f"pad={pad!r}; allowed: None, {', '.join(map(repr, PAD_MODES))}")
+        rows, cols, bands = ranges
+        wanted = [codes[band] for band in bands]
+        out = self._allocate((len(rows), len(cols), len(wanted)), wanted)
+        height, width = self.image_shape
+        if pad == "constant":
+            out[...] = _check_fill(fill, out.dtype)
+            inner_rows, inner_cols = _inside(rows, height), _inside(cols, width)
+            target = out[_positions(inner_rows, rows), _positions(inner_cols, cols)]
+            self._fill(target, inner_rows, inner_cols, wanted)
+            return out
+        row_indices, col_indices = _mirror(rows, height, pad), _mirror(cols, width, pad)
+        row_window, col_window = _covering(row_indices), _covering(col_indices)
+        window = self._allocate((len(row_window), len(col_window), len(wanted)), wanted)
+        self._fill(window, row_window, col_window, wanted)
+        out[...] = window[np.ix_(row_indices - row_window.start, col_indices - col_window.start)]
+        return out
+
+    def _codes_of(self, part: int) -> tuple[str, ...]:
+        named = self.pathinfo.channels[part].channels
+        return named if named is not None else default_codes(self.opened(part).reader.shape[2])
+
+    def _picks(self, codes: Sequence[str]) -> list[_Pick]:
+        """Which bands of which files make up ``codes``."""
+        places = [(part, band) for part in range(len(self._opened)) for band in range(len(self._codes_of(part)))]
+        picks: dict[int, _Pick] = {}
+        for position, index in enumerate(find_codes(self.channels, codes)):
+            part, band = places[index]
+            pick = picks.setdefault(part, _Pick(part))
+            pick.bands.append(band)
+            pick.positions.append(position)
+        return list(picks.values())
+
+    def _check_part(self, part: int, reader: Reader) -> None:
+        info = self.pathinfo.channels[part]
+        if info.channels is not None and len(info.channels) != reader.shape[2]:
+            raise UnreadableImageError(
+                f"{info.path} has {reader.shape[2]} bands, but {len(info.channels)} channels are named for it: {'|'.join(info.channels)}"
+            )
+        expected = self.pathinfo.shape or (reader.shape[:2] if part == 0 else self.image_shape)
+        if reader.shape[:2] != expected:
+            raise UnsupportedError(
+                f"{info.path} is {reader.shape[0]} x {reader.shape[1]} in an image of {expected[0]} x {expected[1]}; "
+                "channels of another size are not aligned yet"
+            )
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
+
+
+class LazyFrame:
+    """An image as an array that stays on disk: ``frame[...]`` reads just what it selects.
+
+    The axes are ``(y, x, channel)``; the channel axis is always there. Every basic index of numpy works, and a list of
+    integers on the first axis. Pickles as its :class:`~ndframes.Frames` and an id.
+
+    Example:
+        >>> import ndframes as nf
+        >>> frame = nf.SimpleFrames.demo(backend=None).load_frame("astronaut")
+        >>> frame.shape, frame.dtype, frame.channels
+        ((512, 512, 3), dtype('uint8'), ('r', 'g', 'b'))
+        >>> frame[100:102, 200, 0]
+        array([123, 118], dtype=uint8)
+    """
+
+    def __init__(self, frames: Frames, image_id: Hashable, channels: str | Sequence[str] | None = None) -> None:
+        self._frames = frames
+        self.image_id = image_id
+        self._codes = frames.image(image_id).select(channels)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The codes along the last axis."""
+        return self._codes
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(height, width, channels)``."""
+        return (*self._image.image_shape, len(self._codes))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of what is read."""
+        return self._image.dtype(self._codes)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return int(np.prod(self.shape, dtype=object))
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that all of it would take in memory."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def chunks(self) -> tuple[int, int, int]:
+        """``(height, width, channels)`` of the blocks that are read at once; crops that keep to them are cheapest."""
+        reader = self._image.opened(self._image.bands_by_part(self._codes)[0][0]).reader
+        return (*reader.tile_shape, len(self._codes))
+
+    def __getitem__(self, index: Any) -> Array:
+        first = index[0] if isinstance(index, tuple) and index else index
+        if isinstance(first, (list, np.ndarray)):
+            return self._read_rows(first, index[1:] if isinstance(index, tuple) else ())
+        return self._frames.load_region(self.image_id, index if index is not None else Ellipsis, self._codes)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("an ndframes LazyFrame lies on disk: it cannot become an array without a copy")
+        return np.asarray(self[...], dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[row] for row in range(len(self)))
+
+    def __repr__(self) -> str:
+        height, width, _ = self.shape
+        opened = self._image.opened(self._image.bands_by_part(self._codes)[0][0])
+        where = "read directly" if opened.entry_path is None else f"cached as {opened.reader.format}"
+        tile = " x ".join(str(extent) for extent in self.chunks[:2])
+        return (
+            f"<LazyFrame {self.image_id!r}: {height:,} x {width:,} px, {'|'.join(self._codes)}, {self.dtype}, "
+            f"{format_bytes(self.nbytes)}; {where}, tiles {tile}>"
+        )
+
+    def _repr_html_(self) -> str:
+        picture = self._image.load_thumbnail()
+        return (
+            f'<figure style="margin:0"><img src="data:image/png;base64,{_png_base64(picture)}" '
+            f'style="image-rendering:auto"><figcaption><code>{html.escape(repr(self))}</code></figcaption></figure>'
+        )
+
+    @property
+    def _image(self) -> AlignableImageData:
+        return self._frames.image(self.image_id)
+
+    def _read_rows(self, rows: Sequence[int] | Array, rest: tuple[Any, ...]) -> Array:
+        """Rows by number, in the order asked for: each read once, neighbours together."""
+        height = len(self)
+        wanted = [_row_number(row, height) for row in rows]
+        unique = sorted(set(wanted))
+        empty = self[(slice(0, 0), *rest)]
+        pieces = {row: piece for run in _runs(unique) for row, piece in zip(run, self[(slice(run.start, run.stop), *rest)])}
+        return np.stack([pieces[row] for row in wanted]) if wanted else empty
+
+
+def format_bytes(count: float) -> str:
+    """A byte count for people, in powers of 1000.
+
+    Example:
+        >>> format_bytes(201_326_592)
+        '201 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def _check_supported(info: ChannelInfo) -> None:
+    if not info.is_aligned:
+        raise UnsupportedError(f"{info.path} has a transform into image space; channels on another grid are not read yet")
+    if info.quantization is not None:
+        raise UnsupportedError(f"{info.path} has a quantization; quantized channels are not read yet")
+
+
+def _read_into(reader: Reader, rows: range, cols: range, pick: _Pick, out: Array, level: int) -> None:
+    """Read one file's bands to their places in the result, straight into it where they lie side by side."""
+    first, count = pick.positions[0], len(pick.positions)
+    if pick.positions == list(range(first, first + count)) and reader.dtype == out.dtype:
+        reader.read(rows, cols, pick.bands, out[:, :, first : first + count], level=level)
+        return
+    pixels = np.empty((len(rows), len(cols), count), reader.dtype)
+    reader.read(rows, cols, pick.bands, pixels, level=level)
+    out[:, :, pick.positions] = pixels
+
+
+def _check_fill(fill: complex, dtype: np.dtype[Any]) -> Array:
+    """The fill value in the image's dtype, if it can be said there."""
+    with np.errstate(all="ignore"):
+        value = np.asarray(fill)
+        cast = value.astype(dtype) if value.dtype.kind != "c" or dtype.kind == "c" else None
+    if cast is None or value.ndim or (dtype.kind in "biu" and not (np.isfinite(value) and cast == value)):
+        raise RegionError(f"fill={fill!r} is no value of {dtype}")
+    return cast
+
+
+def _inside(axis: range, extent: int) -> range:
+    """The part of ``axis`` that lies in ``range(extent)``."""
+    first = max(0, -(axis.start // axis.step)) if axis.start < 0 else 0
+    last = len(range(axis.start, min(axis.stop, extent), axis.step))
+    return axis[min(first, last) : last]
+
+
+def _positions(inner: range, outer: range) -> slice:
+    first = (inner.start - outer.start) // outer.step if inner else 0
+    return slice(first, first + len(inner))
+
+
+def _mirror(axis: range, extent: int, pad: str) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Per position of ``axis`` the pixel that stands there: the nearest one, or the one behind the mirror."""
+    indices = np.arange(axis.start, axis.stop, axis.step, dtype=np.intp)
+    if pad == "edge" or extent == 1:
+        return indices.clip(0, extent - 1)
+    period = 2 * (extent - 1)
+    indices %= period
+    return np.where(indices < extent, indices, period - indices)
+
+
+def _covering(indices: np.ndarray[Any, np.dtype[np.intp]]) -> range:
+    return range(int(indices.min()), int(indices.max()) + 1) if indices.size else range(0)
+
+
+def _row_number(row: object, height: int) -> int:
+    number = to_index(row, 0)
+    if not -height <= number < height:
+        raise RegionIndexError(f"index {number} is out of bounds for axis 0, which has {height}")
+    return number % height
+
+
+def _runs(numbers: Sequence[int]) -> list[range]:
+    """Sorted numbers as runs of neighbours."""
+    runs: list[range] = []
+    for number in numbers:
+        if runs and runs[-1].stop == number:
+            runs[-1] = range(runs[-1].start, number + 1)
+        else:
+            runs.append(range(number, number + 1))
+    return runs
+
+
+def _png_base64(pixels: Array) -> str:
+    """A picture of any pixels: the first three channels or the first one, stretched to 8 bits."""
+    import base64
+
+    import imagecodecs
+
+    return base64.b64encode(imagecodecs.png_encode(to_picture(pixels))).decode("ascii")
+
+
+def to_picture(pixels: Array) -> Array:
+    """``(h, w, c)`` of any dtype as ``(h, w)`` or ``(h, w, 3)`` uint8 for looking at, stretched over percentiles 1 to 99."""
+    shown = np.abs(pixels) if pixels.dtype.kind == "c" else pixels
+    shown = shown[:, :, :3] if shown.shape[2] >= 3 else shown[:, :, 0]
+    if shown.dtype == np.uint8:
+        return np.ascontiguousarray(shown)
+    values = shown.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, (1, 99)) if finite.size else (0.0, 1.0)
+    scaled = (values - low) / (high - low if high > low else 1.0)
+    return np.ascontiguousarray(np.nan_to_num(scaled.clip(0, 1) * 255).astype(np.uint8))

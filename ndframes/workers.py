@@ -1,0 +1,199 @@
+"""WorkerPool: an executor whose workers may crash, one task at a time.
+
+``concurrent.futures.ProcessPoolExecutor`` gives up every pending task when a worker dies, cannot say which task killed
+it, and imports the caller's ``__main__`` in each worker, which surprises scripts without a guard. Here each worker is a
+plain child process that does one task after another; when one dies, its task fails and the next gets a new child.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import IO, Any
+
+from .errors import NdframesError, WorkerCrashError
+
+__all__ = ["WorkerPool"]
+
+_LENGTH = struct.Struct("<Q")
+_TERM_SECONDS = 2.0
+_CHILD = "import sys; sys.path[:] = {path!r}; from ndframes.workers import serve; serve()"
+
+_Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+class WorkerPool(Executor):
+    """Runs picklable calls in ``workers`` child processes.
+
+    A call whose worker dies raises :class:`~ndframes.WorkerCrashError`, the others go on. Children ignore Ctrl-C, end
+    when their parent does, and are told to stop by :meth:`terminate`.
+
+    Example:
+        >>> with WorkerPool(1) as pool:
+        ...     pool.submit(max, 2, 3).result()
+        3
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._is_closing = False
+        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Schedule ``function(*args, **kwargs)``; everything must pickle, and ``function`` be importable."""
+        if self._is_closing:
+            raise RuntimeError("this WorkerPool is shut down")
+        future: Future[Any] = Future()
+        self._tasks.put((future, function, args, kwargs))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's signature
+        """Let the workers end after what is scheduled, or after what they are doing."""
+        self._is_closing = True
+        if cancel_futures:
+            self._cancel_waiting()
+        for _ in self._threads:
+            self._tasks.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def terminate(self) -> None:
+        """Stop at once: cancel what waits, and end the children, which clean up after themselves if they can."""
+        self._is_closing = True
+        self._cancel_waiting()
+        children = list(self._children.values())
+        for child in children:
+            child.terminate()
+        for child in children:
+            try:
+                child.wait(_TERM_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        self.shutdown()
+
+    def _cancel_waiting(self) -> None:
+        while True:
+            try:
+                task = self._tasks.get_nowait()
+            except queue.Empty:
+                return
+            if task is not None:
+                task[0].cancel()
+
+    def _run(self, number: int) -> None:
+        """One thread a worker: feed it, and give its answers back."""
+        while (task := self._tasks.get()) is not None:
+            future, function, args, kwargs = task
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                is_good, outcome = self._ask(number, (function, args, kwargs))
+            except Exception as error:  # noqa: BLE001 - told to whoever waits for the future
+                is_good, outcome = False, error
+            if is_good:
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
+        child = self._children.pop(number, None)
+        if child is not None:
+            _close(child)
+
+    def _ask(self, number: int, call: object) -> tuple[bool, Any]:
+        child = self._children.get(number)
+        if child is None or child.poll() is not None:
+            child = self._children[number] = _start()
+        assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - opened as pipes
+        payload = pickle.dumps(call)
+        try:
+            _send(child.stdin, payload)
+            answer = _receive(child.stdout)
+        except (BrokenPipeError, ConnectionError):
+            answer = None
+        if answer is not None:
+            is_good, outcome = pickle.loads(answer)  # noqa: S301 - from our own child
+            return bool(is_good), outcome
+        status = child.wait()
+        del self._children[number]
+        raise WorkerCrashError(f"its worker process died ({_describe_exit(status)}), most likely inside a native decoder")
+
+
+def serve() -> None:
+    """A child's whole life: read a call from stdin, answer on stdout, until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not run into the answers
+    while (payload := _receive(sys.stdin.buffer)) is not None:
+        try:
+            function, args, kwargs = pickle.loads(payload)  # noqa: S301 - from our own parent
+            answer = pickle.dumps((True, function(*args, **kwargs)))
+        except Exception as error:  # noqa: BLE001 - told to the parent
+            answer = _pickle_error(error)
+        try:
+            _send(answers, answer)
+        except BrokenPipeError:
+            return
+
+
+def _stop(*_: object) -> None:
+    raise SystemExit(1)
+
+
+def _pickle_error(error: Exception) -> bytes:
+    try:
+        data = pickle.dumps((False, error))
+        pickle.loads(data)  # noqa: S301 - an error that does not come back would hang the parent
+    except Exception:  # noqa: BLE001 - any failure to pickle means the same
+        return pickle.dumps((False, NdframesError(f"{type(error).__name__}: {error}")))
+    return data
+
+
+def _start() -> subprocess.Popen[bytes]:
+    code = _CHILD.format(path=[entry or os.getcwd() for entry in sys.path])  # noqa: PTH109 - a str, as in sys.path
+    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+
+
+def _close(child: subprocess.Popen[bytes]) -> None:
+    assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - opened as pipes
+    try:
+        child.stdin.close()
+    except BrokenPipeError:
+        pass
+    child.wait()
+    child.stdout.close()
+
+
+def _send(pipe: IO[bytes], payload: bytes) -> None:
+    pipe.write(_LENGTH.pack(len(payload)) + payload)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> bytes | None:
+    """One message, or ``None`` where the other side has ended."""
+    head = pipe.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    length = _LENGTH.unpack(head)[0]
+    payload = pipe.read(length)
+    return payload if len(payload) == length else None
+
+
+def _describe_exit(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"
