@@ -50,6 +50,46 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
+__all__ = [
+    "AlignableImageData",
+    "Backend",
+    "BackendError",
+    "Cache",
+    "CacheEntry",
+    "CacheEntryError",
+    "CacheError",
+    "CacheFullError",
+    "ChannelError",
+    "ChannelInfo",
+    "Explanation",
+    "Frames",
+    "HashidError",
+    "ImageIdError",
+    "LazyFrame",
+    "MissingExtraError",
+    "NdframesError",
+    "PathInfo",
+    "PrepareError",
+    "PrepareFailure",
+    "PrepareReport",
+    "RegionError",
+    "RegionIndexError",
+    "RegionTooLargeError",
+    "SimpleFrames",
+    "SourceAccessError",
+    "SourceChangedError",
+    "SourceError",
+    "SourceKindError",
+    "SourceMissingError",
+    "UnreadableImageError",
+    "UnsupportedError",
+    "WorkerCrashError",
+    "__version__",
+    "demo_paths",
+    "open",
+]
+
+# Where each name lives; the ones that are not listed are errors.
 _HOME = {
     "AlignableImageData": "image",
     "Backend": "backends",
@@ -66,26 +106,16 @@ _HOME = {
     "demo_paths": "frames",
     "open": "frames:open_frame",
 }
-_ERRORS = (
-    "BackendError", "CacheEntryError", "CacheError", "CacheFullError", "ChannelError", "HashidError", "ImageIdError",
-    "MissingExtraError", "NdframesError", "PrepareError", "RegionError", "RegionIndexError", "RegionTooLargeError",
-    "SourceAccessError", "SourceChangedError", "SourceError", "SourceKindError", "SourceMissingError",
-    "UnreadableImageError", "UnsupportedError", "WorkerCrashError",
-)  # fmt: skip
-_HOME.update(dict.fromkeys(_ERRORS, "errors"))
-
-__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604 - every item is a str
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module 'ndframes' has no attribute {name!r}")
-    module, _, attribute = home.partition(":")
+    module, _, attribute = _HOME.get(name, "errors").partition(":")
     value = getattr(import_module(f".{module}", __name__), attribute or name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .pathinfo import ChannelInfo
 
-__all__ = ["Backend", "BackendSpec", "BackendPicker", "Codec", "coerce_backend"]
+__all__ = ["Backend", "BackendPicker", "BackendSpec", "Codec", "coerce_backend"]
 
 BackendType = Literal["cog", "npy"]
 Compression = Literal["NONE", "ZSTD", "DEFLATE", "LZW", "LERC", "JPEG", "WEBP"]
@@ -23,9 +23,18 @@ Predictor = Literal["NO", "STANDARD", "FLOATING_POINT"]
 
 _COMPRESSIONS = ("AUTO", "NONE", "ZSTD", "DEFLATE", "LZW", "LERC", "JPEG", "WEBP")
 _PREDICTORS = {
-    "AUTO": "AUTO", "NO": "NO", "NONE": "NO", "YES": "YES", "STANDARD": "STANDARD", "FLOATING_POINT": "FLOATING_POINT",
-    False: "NO", True: "YES", 1: "NO", 2: "STANDARD", 3: "FLOATING_POINT",
-}  # fmt: skip
+    "AUTO": "AUTO",
+    "NO": "NO",
+    "NONE": "NO",
+    "FALSE": "NO",
+    "1": "NO",
+    "YES": "STANDARD",
+    "TRUE": "STANDARD",
+    "STANDARD": "STANDARD",
+    "2": "STANDARD",
+    "FLOATING_POINT": "FLOATING_POINT",
+    "3": "FLOATING_POINT",
+}
 _LEVELS = {"ZSTD": (1, 22), "DEFLATE": (1, 12)}
 _DEFAULT_LEVELS = {"ZSTD": 3, "DEFLATE": 6}
 _DEFAULT_QUALITY = {"JPEG": 90, "WEBP": 90}
@@ -91,7 +100,9 @@ class Backend:
             >>> jpeg.codec_for(np.dtype("uint8"), 3).compress, jpeg.codec_for(np.dtype("uint16"), 3).compress
             ('JPEG', 'ZSTD')
         """
-        compress = "ZSTD" if self.compress == "AUTO" or not _can_hold(self.compress, dtype, band_count) else self.compress
+        compress = (
+            "ZSTD" if self.compress == "AUTO" or not _can_hold(self.compress, dtype, band_count) else self.compress
+        )
         return Codec(
             compress=compress,  # type: ignore[arg-type]
             predictor=_predictor_for(self.predictor, compress, dtype),
@@ -153,7 +164,9 @@ def _from_parts(type_name: object, config: Mapping[str, Any]) -> Backend | None:
     allowed = [] if type_name == "npy" else [item.name for item in fields(Backend) if item.name != "type"]
     unknown = sorted(str(key) for key in config if key not in allowed)
     if unknown:
-        raise BackendError(f"backend {type_name!r} has no option {', '.join(unknown)}; allowed: {', '.join(allowed) or 'none'}")
+        raise BackendError(
+            f"backend {type_name!r} has no option {', '.join(unknown)}; allowed: {', '.join(allowed) or 'none'}"
+        )
     if type_name == "npy":
         return Backend(type="npy")
     return _cog(dict(config))
@@ -161,10 +174,11 @@ def _from_parts(type_name: object, config: Mapping[str, Any]) -> Backend | None:
 
 def _cog(config: dict[str, Any]) -> Backend:
     compress = _choose("compress", config.get("compress", "AUTO"), _COMPRESSIONS)
-    predictor = config.get("predictor")
-    predictor_key = "AUTO" if predictor is None else predictor.upper() if isinstance(predictor, str) else predictor
-    if predictor_key not in _PREDICTORS:
-        raise BackendError(f"backend option predictor={predictor!r}; allowed: AUTO, NO, YES, STANDARD, FLOATING_POINT, 1, 2, 3")
+    predictor = "AUTO" if config.get("predictor") is None else str(config["predictor"]).upper()
+    if predictor not in _PREDICTORS:
+        raise BackendError(
+            f"backend option predictor={config['predictor']!r}; allowed: AUTO, NO, YES, STANDARD, FLOATING_POINT, 1, 2, 3"
+        )
     quality = _whole("quality", config.get("quality"), 1, 100)
     if quality is not None and compress not in _DEFAULT_QUALITY:
         raise BackendError(f"backend option quality is for JPEG and WEBP, not for compress={compress!r}")
@@ -178,7 +192,7 @@ def _cog(config: dict[str, Any]) -> Backend:
         type="cog",
         compress=compress,
         blocksize=_blocksize(config.get("blocksize")),
-        predictor=_PREDICTORS[predictor_key],
+        predictor=_PREDICTORS[predictor],
         quality=quality,
         level=None if level is None else _whole("level", level, *_LEVELS[compress]),
         overviews=overviews,

@@ -87,9 +87,13 @@ def convert(conversion: Conversion, *, threads: int = 1, progress: Callable[[flo
             entry = open_entry(file.name, conversion.key.suffix, pool)
             witness.check(entry, is_lossless=conversion.backend.is_lossless_for(source.dtype, source.shape[2]))
             if conversion.stamp is not None and stat_source(conversion.info.path) != conversion.stamp:
-                raise SourceChangedError(f"{conversion.info.path} changed while it was being converted; try again when it rests")
+                raise SourceChangedError(
+                    f"{conversion.info.path} changed while it was being converted; try again when it rests"
+                )
 
-        path, is_new = conversion.cache.publish(conversion.key, write, estimated_bytes=_estimate_bytes(source, conversion.backend))
+        path, is_new = conversion.cache.publish(
+            conversion.key, write, estimated_bytes=_estimate_bytes(source, conversion.backend)
+        )
     finally:
         pool.close()
     return Converted(path, is_new, path.stat().st_size if is_new else 0)
@@ -133,12 +137,16 @@ class _Witness(Reader):
     def check(self, entry: Reader, *, is_lossless: bool) -> None:
         """Hold ``entry`` against what passed: shape, dtype and, where lossless, every line that was kept."""
         if (entry.shape, entry.dtype) != (self.shape, self.dtype):
-            raise CacheEntryError(f"entry for {self.path} came out as {entry.shape} {entry.dtype}, not {self.shape} {self.dtype}")
+            raise CacheEntryError(
+                f"entry for {self.path} came out as {entry.shape} {entry.dtype}, not {self.shape} {self.dtype}"
+            )
         for line, cols, wanted in self._seen:
             got = np.empty((1, *wanted.shape), self.dtype)
             entry.read(range(line, line + 1), cols, range(self.shape[2]), got)
             if is_lossless and not np.array_equal(got[0], wanted, equal_nan=wanted.dtype.kind in "fc"):
-                raise CacheEntryError(f"entry for {self.path} differs from it in row {line}, columns {cols}; not published")
+                raise CacheEntryError(
+                    f"entry for {self.path} differs from it in row {line}, columns {cols}; not published"
+                )
 
 
 def _write(

@@ -67,7 +67,9 @@ class Explanation:
 
     def __str__(self) -> str:
         shape = " x ".join(str(extent) for extent in self.shape)
-        lines = [f"image {self.image_id!r}: {shape} {self.dtype} ({'|'.join(self.channels)}), {format_bytes(self.result_bytes)}"]
+        lines = [
+            f"image {self.image_id!r}: {shape} {self.dtype} ({'|'.join(self.channels)}), {format_bytes(self.result_bytes)}"
+        ]
         for item in self.files:
             state = "read directly" if item.entry_path is None else "cached" if item.is_cached else "not cached yet"
             tile = " x ".join(str(extent) for extent in item.tile_shape)
@@ -105,7 +107,12 @@ def explain_region(
 
 
 def _explain_file(
-    image: AlignableImageData, part: int, band_count: int, rows: range, cols: range, keys: dict[ChannelInfo, tuple[str | None, bool]]
+    image: AlignableImageData,
+    part: int,
+    band_count: int,
+    rows: range,
+    cols: range,
+    keys: dict[ChannelInfo, tuple[str | None, bool]],
 ) -> ChannelExplanation:
     info = image.pathinfo.channels[part]
     reader = image.opened(part).reader

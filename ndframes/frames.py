@@ -5,17 +5,17 @@ from __future__ import annotations
 import difflib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from ._process import core_count
 from .backends import BackendPicker, BackendSpec, coerce_backend
 from .cache.keys import HashidMode, Keyer
 from .cache.store import Cache
 from .convert import Conversion, convert, open_entry
 from .errors import ImageIdError, MissingExtraError, SourceChangedError, naming_image
 from .explain import Explanation, explain_region
-from ._process import core_count
 from .formats.handles import HandlePool
 from .formats.source import open_source
 from .image import AlignableImageData, LazyFrame, OpenedChannel
@@ -26,6 +26,8 @@ from .stamp import SourceStamp, stat_source
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from typing_extensions import Unpack
+
     from .backends import Backend
     from .formats.reader import Array
     from .prepare import ErrorPolicy, PrepareReport
@@ -35,6 +37,16 @@ __all__ = ["Frames", "SimpleFrames", "open_frame"]
 
 _MEMORY_BYTES = 256 * 2**20
 _UNSTABLE_TRIES = 3
+
+
+class FramesOptions(TypedDict, total=False):
+    """The keywords of :class:`Frames`, for subclasses that hand them on."""
+
+    workdir: str | os.PathLike[str] | None
+    backend: BackendSpec | BackendPicker
+    hashid_mode: HashidMode
+    memory_bytes: int
+    max_region_bytes: int | None
 
 
 class Frames(ABC):
@@ -115,16 +127,14 @@ class Frames(ABC):
         with naming_image(image_id):
             if image is not None and image.is_current():
                 return image
-            info = self.pathinfo(image_id)
-
-            def open_channel(channel: ChannelInfo) -> OpenedChannel:
-                opened = self._open_channel(image_id, channel)
-                self._images.put(image_id, image)  # weigh it again: what was opened costs memory
-                return opened
-
-            image = AlignableImageData(info, open_channel, max_region_bytes=self._max_region_bytes)
-            self._images.put(image_id, image)
-        return image
+            fresh = AlignableImageData(
+                self.pathinfo(image_id),
+                lambda channel: self._open_channel(image_id, channel),
+                max_region_bytes=self._max_region_bytes,
+                on_open=lambda opened: self._images.put(image_id, opened),
+            )
+            self._images.put(image_id, fresh)
+        return fresh
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -172,7 +182,9 @@ class Frames(ABC):
         with naming_image(image_id):
             return self.image(image_id).load_region(region, channels, pad=pad, fill=fill)
 
-    def load_image(self, image_id: Hashable, channels: str | Sequence[str] | None = None, *, cache: bool = True) -> Array:
+    def load_image(
+        self, image_id: Hashable, channels: str | Sequence[str] | None = None, *, cache: bool = True
+    ) -> Array:
         """Read a whole image into a new array ``(height, width, channels)``.
 
         Args:
@@ -230,9 +242,7 @@ class Frames(ABC):
         """
         from .prepare import prepare
 
-        return prepare(
-            self, image_ids, workers=workers, executor=executor, errors=errors, progress=progress
-        )
+        return prepare(self, image_ids, workers=workers, executor=executor, errors=errors, progress=progress)
 
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
         """The conversion that gives ``info`` its cache entry; ``None`` where the source is read directly."""
@@ -258,7 +268,9 @@ class Frames(ABC):
         return self.load_frame(self.image_ids[index])
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {len(self):,} images, backend {self._describe_backend()}, {self.cache.workdir}>"
+        return (
+            f"<{type(self).__name__}: {len(self):,} images, backend {self._describe_backend()}, {self.cache.workdir}>"
+        )
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -282,14 +294,11 @@ class Frames(ABC):
                 return self._open_source(info)
             path = self.cache.find(conversion.key)
             try:
-                if path is None:
-                    path = convert(conversion, threads=core_count()).path
+                return self._open_entry(conversion, path or convert(conversion, threads=core_count()).path)
             except SourceChangedError:
                 if not tries_left:
                     raise
-                continue
-            break
-        return self._open_entry(conversion, path)
+        raise AssertionError("the last try returns or raises")
 
     def open_as_is(self, image_id: Hashable, info: ChannelInfo) -> tuple[OpenedChannel, str | None]:
         """Open the cache entry of ``info`` if it is there, else the source; and say where the entry is or would be."""
@@ -320,7 +329,8 @@ class Frames(ABC):
     def _unknown(self, image_id: object) -> ImageIdError:
         ids = self.image_ids
         close = difflib.get_close_matches(str(image_id), [str(item) for item in ids[:10_000]], n=3)
-        hint = f"; close: {', '.join(close)}" if close else f"; there are {len(ids):,}, the first is {ids[0]!r}" if len(ids) else "; there are none"
+        first = f"the first is {ids[0]!r}" if len(ids) else "so nothing can be read"
+        hint = f"; close: {', '.join(close)}" if close else f"; there are {len(ids):,}, {first}"
         return ImageIdError(f"no image {image_id!r}{hint}")
 
 
@@ -341,24 +351,9 @@ class SimpleFrames(Frames):
         ndframes.errors.ImageIdError: no image 'astronot'; close: astronaut
     """
 
-    if TYPE_CHECKING:
-
-        def __init__(
-            self,
-            id_to_path: Mapping[Any, str | os.PathLike[str]],
-            *,
-            workdir: str | os.PathLike[str] | None = None,
-            backend: BackendSpec | BackendPicker = "auto",
-            hashid_mode: HashidMode = "PATH",
-            memory_bytes: int = _MEMORY_BYTES,
-            max_region_bytes: int | None = None,
-        ) -> None: ...
-
-    else:
-
-        def __init__(self, id_to_path, **options):
-            super().__init__(**options)
-            self._id_to_path = dict(id_to_path)
+    def __init__(self, id_to_path: Mapping[Any, str | os.PathLike[str]], **options: Unpack[FramesOptions]) -> None:
+        super().__init__(**options)
+        self._id_to_path = dict(id_to_path)
 
     @property
     def image_ids(self) -> Sequence[Hashable]:
@@ -419,7 +414,16 @@ def demo_paths() -> dict[str, Path]:
     if spec is None or spec.origin is None:
         raise MissingExtraError('the demo photographs come with scikit-image: pip install "ndframes[demo]"')
     folder = Path(spec.origin).parent / "data"
-    names = ("astronaut.png", "coffee.png", "chelsea.png", "hubble_deep_field.jpg", "retina.jpg", "ihc.png", "rocket.jpg", "moon.png")
+    names = (
+        "astronaut.png",
+        "coffee.png",
+        "chelsea.png",
+        "hubble_deep_field.jpg",
+        "retina.jpg",
+        "ihc.png",
+        "rocket.jpg",
+        "moon.png",
+    )
     return {name.partition(".")[0]: folder / name for name in names}
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from ._process import ForkAware
 from .channels import default_codes, find_codes, parse_codes
 from .errors import RegionError, RegionIndexError, RegionTooLargeError, UnreadableImageError, UnsupportedError
-from .formats.reader import Array, Reader
 from .regions import PAD_MODES, Region, resolve_outside, resolve_region, to_index
 from .stamp import SourceStamp, stat_source
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     from .cache.keys import EntryKey
+    from .formats.reader import Array, Reader
     from .frames import Frames
     from .pathinfo import ChannelInfo, PathInfo
 
@@ -66,17 +66,23 @@ class AlignableImageData(ForkAware):
         pathinfo: the image's files.
         open_channel: opens one of them, from the cache or from the source.
         max_region_bytes: a result of more bytes than this is refused.
+        on_open: called whenever a file was opened, since the image then costs more memory.
     """
 
     def __init__(
-        self, pathinfo: PathInfo, open_channel: Callable[[ChannelInfo], OpenedChannel], *, max_region_bytes: int
+        self,
+        pathinfo: PathInfo,
+        open_channel: Callable[[ChannelInfo], OpenedChannel],
+        *,
+        max_region_bytes: int,
+        on_open: Callable[[AlignableImageData], None] | None = None,
     ) -> None:
         super().__init__()
         self.pathinfo = pathinfo
         self._open_channel = open_channel
+        self._on_open = on_open
         self._max_region_bytes = max_region_bytes
         self._opened: list[OpenedChannel | None] = [None] * len(pathinfo.channels)
-        self._codes: dict[int, tuple[str, ...]] = {}
         self._lock = threading.RLock()
         for info in pathinfo.channels:
             _check_supported(info)
@@ -115,7 +121,13 @@ class AlignableImageData(ForkAware):
         Raises:
             ChannelError: the image has no such channel.
         """
-        codes = self.default_channels if channels is None else self.channels if channels == "<all>" else parse_codes(channels)
+        codes = (
+            self.default_channels
+            if channels is None
+            else self.channels
+            if channels == "<all>"
+            else parse_codes(channels)
+        )
         find_codes(self.channels, codes)
         return codes
 
@@ -129,6 +141,8 @@ class AlignableImageData(ForkAware):
                     opened = self._open_channel(self.pathinfo.channels[part])
                     self._check_part(part, opened.reader)
                     self._opened[part] = opened
+                    if self._on_open is not None:
+                        self._on_open(self)
         return opened
 
     def bands_by_part(self, codes: Sequence[str]) -> list[tuple[int, int]]:
@@ -307,7 +321,11 @@ class LazyFrame:
         first = index[0] if isinstance(index, tuple) and index else index
         if isinstance(first, (list, np.ndarray)):
             return self._read_rows(first, index[1:] if isinstance(index, tuple) else ())
-        return self._frames.load_region(self.image_id, index if index is not None else Ellipsis, self._codes)
+        return self._read(index)
+
+    def _read(self, index: Any) -> Array:
+        region: Any = (None,) if index is None else index  # numpy's new axis, which no region has
+        return self._frames.load_region(self.image_id, region, self._codes)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy is False:
@@ -345,10 +363,12 @@ class LazyFrame:
         """Rows by number, in the order asked for: each read once, neighbours together."""
         height = len(self)
         wanted = [_row_number(row, height) for row in rows]
-        unique = sorted(set(wanted))
-        empty = self[(slice(0, 0), *rest)]
-        pieces = {row: piece for run in _runs(unique) for row, piece in zip(run, self[(slice(run.start, run.stop), *rest)])}
-        return np.stack([pieces[row] for row in wanted]) if wanted else empty
+        if not wanted:
+            return self._read((slice(0, 0), *rest))
+        pieces: dict[int, Array] = {}
+        for run in _runs(sorted(set(wanted))):
+            pieces.update(zip(run, self._read((slice(run.start, run.stop), *rest)), strict=True))
+        return np.stack([pieces[row] for row in wanted])
 
 
 def format_bytes(count: float) -> str:
@@ -367,7 +387,9 @@ def format_bytes(count: float) -> str:
 
 def _check_supported(info: ChannelInfo) -> None:
     if not info.is_aligned:
-        raise UnsupportedError(f"{info.path} has a transform into image space; channels on another grid are not read yet")
+        raise UnsupportedError(
+            f"{info.path} has a transform into image space; channels on another grid are not read yet"
+        )
     if info.quantization is not None:
         raise UnsupportedError(f"{info.path} has a quantization; quantized channels are not read yet")
 

@@ -43,8 +43,8 @@ class ChannelInfo:
 
     Example:
         >>> info = ChannelInfo("scene_nir.tif", channels="nir", img_from_src=np.diag([4, 4, 1]))
-        >>> info.channels, info.is_aligned, info.matrix[0, 0]
-        (('nir',), False, 4.0)
+        >>> info.channels, info.is_aligned, info.matrix[0].tolist()
+        (('nir',), False, [4.0, 0.0, 0.0])
     """
 
     path: str

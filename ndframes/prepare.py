@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -62,7 +63,12 @@ class PrepareReport:
             "prepared": self.prepared,
             "present": self.present,
             "failed": [
-                {"image_id": item.image_id, "path": item.path, "error": str(item.error), "kind": type(item.error).__name__}
+                {
+                    "image_id": item.image_id,
+                    "path": item.path,
+                    "error": str(item.error),
+                    "kind": type(item.error).__name__,
+                }
                 for item in self.failed
             ],
             "bytes_written": self.bytes_written,
@@ -91,7 +97,7 @@ class _Plan:
     failed: list[PrepareFailure] = field(default_factory=list)
 
 
-def prepare(  # noqa: PLR0913 - the keywords of Frames.prepare
+def prepare(
     frames: Frames,
     image_ids: Iterable[Hashable] | None = None,
     *,
@@ -120,7 +126,9 @@ def prepare(  # noqa: PLR0913 - the keywords of Frames.prepare
                 plan.failed.append(_failure(job[0], job[1].info.path, outcome))
     report = PrepareReport(prepared, plan.present, tuple(plan.failed), bytes_written, time.perf_counter() - started)
     if report.failed and errors == "raise":
-        error = PrepareError(f"{len(report.failed):,} of {prepared + report.present + len(report.failed):,} failed\n{report}")
+        error = PrepareError(
+            f"{len(report.failed):,} of {prepared + report.present + len(report.failed):,} failed\n{report}"
+        )
         error.report = report
         raise error from report.failed[0].error
     return report
@@ -169,7 +177,7 @@ def _run(
             raise
     else:
         for job in jobs:
-            yield job, _attempt(lambda job=job: convert(job[1], threads=core_count(), progress=on_fraction))
+            yield job, _attempt(partial(convert, job[1], threads=core_count(), progress=on_fraction))
 
 
 def _run_on(executor: Executor, jobs: Sequence[_Job], *, threads: int) -> Iterator[_Outcome]:
@@ -224,7 +232,10 @@ class _Bar:
             import ubelt
 
             self._iter = ubelt.ProgIter(
-                total=self._total, desc="prepare" if count != 1 else "prepare 1 image, percent", stream=sys.stderr, verbose=1
+                total=self._total,
+                desc="prepare" if count != 1 else "prepare 1 image, percent",
+                stream=sys.stderr,
+                verbose=1,
             )
 
     def __enter__(self) -> _Bar:

@@ -98,7 +98,9 @@ def resolve_outside(region: Region, shape: Sequence[int]) -> tuple[range, ...]:
         (range(-2, 4), range(5, 9), range(0, 3))
     """
     items = _spread(region, len(shape))
-    plane = tuple(_resolve_plane(item, extent, axis) for axis, (item, extent) in enumerate(zip(items[:2], shape)))
+    plane = tuple(
+        _resolve_plane(item, extent, axis) for axis, (item, extent) in enumerate(zip(items[:2], shape[:2], strict=True))
+    )
     rest = resolve_region(tuple(items[2:]), shape[2:])
     if any(rest.dropped):
         raise RegionError(f"a padded region keeps its channel axis: give a slice, not {items[2]!r}")
@@ -228,7 +230,7 @@ def to_index(item: object, axis: int) -> int:
             f"axis {axis}: {item!r} ({type(item).__name__}) is no region; give slices of whole numbers, as to numpy"
         )
     try:
-        return operator.index(item)  # type: ignore[arg-type]
+        return operator.index(item)
     except TypeError as error:
         raise RegionError(f"axis {axis}: an array is no region; give slices of whole numbers") from error
 
@@ -241,5 +243,7 @@ def _resolve_plane(item: IndexItem, extent: int, axis: int) -> range:
         for value, default in ((item.start, 0), (item.stop, extent), (item.step, 1))
     )
     if step < 1 or stop < start:
-        raise RegionError(f"axis {axis}: {item} runs backwards; in the plane of a padded region start <= stop, step >= 1")
+        raise RegionError(
+            f"axis {axis}: {item} runs backwards; in the plane of a padded region start <= stop, step >= 1"
+        )
     return range(start, stop, step)

@@ -69,6 +69,6 @@ def source_error(path: str, error: Exception) -> SourceError:
 
 def _here() -> str:
     try:
-        return os.getcwd()  # noqa: PTH109 - a str, for a message
+        return os.getcwd()
     except OSError:
         return "a working directory that is gone"

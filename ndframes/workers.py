@@ -58,7 +58,7 @@ class WorkerPool(Executor):
         self._tasks.put((future, function, args, kwargs))
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's signature
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the workers end after what is scheduled, or after what they are doing."""
         self._is_closing = True
         if cancel_futures:
@@ -70,7 +70,7 @@ class WorkerPool(Executor):
                 thread.join()
 
     def terminate(self) -> None:
-        """Stop at once: cancel what waits, and end the children, which clean up after themselves if they can."""
+        """Stop at once: cancel what waits, and end the children, which clean up if they can."""
         self._is_closing = True
         self._cancel_waiting()
         children = list(self._children.values())
@@ -126,7 +126,9 @@ class WorkerPool(Executor):
             return bool(is_good), outcome
         status = child.wait()
         del self._children[number]
-        raise WorkerCrashError(f"its worker process died ({_describe_exit(status)}), most likely inside a native decoder")
+        raise WorkerCrashError(
+            f"its worker process died ({_describe_exit(status)}), most likely inside a native decoder"
+        )
 
 
 def serve() -> None:
@@ -161,7 +163,7 @@ def _pickle_error(error: Exception) -> bytes:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    code = _CHILD.format(path=[entry or os.getcwd() for entry in sys.path])  # noqa: PTH109 - a str, as in sys.path
+    code = _CHILD.format(path=[entry or os.getcwd() for entry in sys.path])
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
 
 

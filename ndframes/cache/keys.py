@@ -157,7 +157,9 @@ class Keyer:
         if agrees and max(stamp.mtime_ns, stamp.ctime_ns) > sidecar_stamp.mtime_ns:
             agrees = self._hash_file(path, "md5", stamp) == md5
         if not agrees:
-            raise HashidError(f"{path} was changed after its .dvc file was written; run 'dvc add {path}' or 'dvc checkout'")
+            raise HashidError(
+                f"{path} was changed after its .dvc file was written; run 'dvc add {path}' or 'dvc checkout'"
+            )
 
 
 def _digest(value: Any, *, bytes_long: int) -> str:

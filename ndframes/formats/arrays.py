@@ -54,7 +54,7 @@ def open_npy(path: str) -> ArrayReader:
         UnreadableImageError: the header is damaged, the file is shorter than it says, or it is no image.
     """
     try:
-        array = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
+        array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, TypeError, OverflowError, EOFError, SyntaxError) as error:
         raise UnreadableImageError(f"{path} is no .npy file that can be mapped: {error}") from error
     return ArrayReader(path, array, format="npy")

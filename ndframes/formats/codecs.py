@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import imagecodecs
+import imagecodecs as _imagecodecs
 import numpy as np
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["encode_tile", "extra_tags"]
 
 _SHORT, _LONG = 3, 4
+
+imagecodecs: Any = _imagecodecs  # its stubs say less than it takes
 
 
 def encode_tile(tile: Array, codec: Codec) -> bytes:
@@ -45,9 +47,7 @@ def _jpeg(tile: Array, codec: Codec) -> bytes:
     if tile.shape[2] == 1:
         return bytes(imagecodecs.jpeg8_encode(tile[:, :, 0], level=codec.quality))
     return bytes(
-        imagecodecs.jpeg8_encode(
-            tile, level=codec.quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="420"
-        )
+        imagecodecs.jpeg8_encode(tile, level=codec.quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="420")
     )
 
 

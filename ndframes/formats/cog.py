@@ -46,7 +46,7 @@ def write_cog(
     codec = backend.codec_for(source.dtype, source.shape[2])
     extent = backend.tile_extent_for(source.dtype, source.shape[2])
     shapes = [source.shape[:2], *(overview_shapes(source.shape, extent) if backend.overviews else [])]
-    folder = os.path.dirname(os.path.abspath(file.name))  # noqa: PTH100, PTH120 - a str, for tempfile
+    folder = os.path.dirname(os.path.abspath(file.name))
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else stack.enter_context(nullcontext())
         spools = [
@@ -56,7 +56,9 @@ def write_cog(
         directories = [
             _directory(spool.shape, extent, source, codec, is_overview=level > 0) for level, spool in enumerate(spools)
         ]
-        _assemble(file, directories, spools, big=needs_bigtiff(source.nbytes * 4 // 3, sum(d.tile_count for d in directories)))
+        _assemble(
+            file, directories, spools, big=needs_bigtiff(source.nbytes * 4 // 3, sum(d.tile_count for d in directories))
+        )
 
 
 def halve(pixels: Array) -> Array:
@@ -240,9 +242,7 @@ class _LevelStream:
             self._apex_top += len(half)
 
 
-def _directory(
-    shape: tuple[int, int], extent: int, source: Reader, codec: Codec, *, is_overview: bool
-) -> Directory:
+def _directory(shape: tuple[int, int], extent: int, source: Reader, codec: Codec, *, is_overview: bool) -> Directory:
     return Directory(
         shape=shape,
         tile_extent=extent,

@@ -22,12 +22,14 @@ def write_npy(file: IO[bytes], source: Reader, *, progress: Callable[[float], No
     """
     height, width, band_count = source.shape
     header = {"descr": np.lib.format.dtype_to_descr(source.dtype), "fortran_order": False, "shape": source.shape}
-    np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+    np.lib.format.write_array_header_1_0(file, header)
     row_bytes = width * band_count * source.dtype.itemsize
     # Whole blocks of the source, so that none is decoded twice.
     block = min(source.tile_shape[0], height)
-    rows_per_band = max(1, _BAND_BYTES // (row_bytes * block)) * block if row_bytes * block <= 2 * _BAND_BYTES else max(
-        1, _BAND_BYTES // row_bytes
+    rows_per_band = (
+        max(1, _BAND_BYTES // (row_bytes * block)) * block
+        if row_bytes * block <= 2 * _BAND_BYTES
+        else max(1, _BAND_BYTES // row_bytes)
     )
     for top in range(0, height, rows_per_band):
         rows = range(top, min(top + rows_per_band, height))

@@ -6,7 +6,7 @@ import logging
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
@@ -14,9 +14,11 @@ from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from ..errors import UnreadableImageError
-from .handles import HandlePool
 from .limits import check_expansion
 from .reader import Array, Reader
+
+if TYPE_CHECKING:
+    from .handles import HandlePool
 
 __all__ = ["RasterReader", "gdal_version"]
 
@@ -168,7 +170,9 @@ def gdal_version() -> str:
 def log_orientation(path: str, orientation: object) -> None:
     """Say that a camera's rotation flag was seen and left alone."""
     _log.warning(
-        "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels", path, orientation
+        "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels",
+        path,
+        orientation,
     )
 
 

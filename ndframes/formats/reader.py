@@ -32,7 +32,7 @@ class Reader(ABC):
         memory_bytes: what keeping it open costs.
     """
 
-    def __init__(  # noqa: PLR0913 - the facts about one file
+    def __init__(
         self,
         path: str,
         *,

@@ -55,10 +55,10 @@ _KNOWN = "TIFF, PNG, JPEG, JPEG 2000, WebP, GIF, BMP, NITF, PNM, SGI, HFA, npy, 
 
 
 def sniff(head: bytes) -> str | None:
-    """How a file that begins with ``head`` is read: a GDAL driver, ``tiff``, ``npy`` or ``kwimage:...``; or ``None``.
+    r"""How a file that begins with ``head`` is read: a GDAL driver, ``tiff``, ``npy`` or ``kwimage:...``; or ``None``.
 
     Example:
-        >>> sniff(b"\\x89PNG\\r\\n\\x1a\\n"), sniff(b"<VRTDataset>")
+        >>> sniff(b"\x89PNG\r\n\x1a\n"), sniff(b"<VRTDataset>")
         ('PNG', None)
     """
     for offset, magic, kind in _MAGIC:
@@ -107,7 +107,7 @@ def _open_tiff(info: ChannelInfo, pool: HandlePool, file_bytes: int) -> Reader:
         return TiffReader(info.path, page=info.page, series=info.series)
     try:
         own_layout, orientation = has_own_layout(info.path), orientation_of(info.path)
-    except Exception as error:  # noqa: BLE001 - tifffile raises what the damage happens to cause
+    except Exception as error:
         raise UnreadableImageError(f"{info.path} begins like TIFF but its tags are damaged: {error}") from error
     if orientation != 1:
         log_orientation(info.path, orientation)
@@ -130,7 +130,7 @@ def _open_whole(path: str, library: str) -> Reader:
 
     try:
         array = kwimage.imread(path, backend=library)
-    except Exception as error:  # noqa: BLE001 - whatever the library raises, it could not read the file
+    except Exception as error:
         raise UnreadableImageError(f"{path} does not decode (kwimage, {library}): {error}") from error
     return ArrayReader(path, array, format=f"kwimage/{library}", memory_bytes=array.nbytes)
 

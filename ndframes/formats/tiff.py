@@ -43,7 +43,7 @@ class TiffReader(Reader):
                 self._levels = [_Level(path, pages) for pages in _choose_pages(path, tiff, page, series)]
         except UnreadableImageError:
             raise
-        except Exception as error:  # noqa: BLE001 - tifffile raises what the damage happens to cause
+        except Exception as error:
             raise UnreadableImageError(f"{path} does not open as TIFF, it may be damaged: {error}") from error
         base = self._levels[0]
         super().__init__(
@@ -54,19 +54,21 @@ class TiffReader(Reader):
             tile_shape=base.tile_shape,
             memory_bytes=1 << 16,
         )
-        check_expansion(path, self.nbytes, os.path.getsize(path))  # noqa: PTH202 - a str path, as stored
+        check_expansion(path, self.nbytes, os.path.getsize(path))
 
     def _find_overview_shapes(self) -> list[tuple[int, int]]:
         return [level.shape[:2] for level in self._levels[1:]]
 
     def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         try:
-            with open(self.path, "rb", buffering=0) as file:  # noqa: PTH123 - a str path, as stored
+            with open(self.path, "rb", buffering=0) as file:
                 self._levels[level].read(file.fileno(), rows, cols, bands, out)
         except UnreadableImageError:
             raise
-        except Exception as error:  # noqa: BLE001 - a codec raises what the damage happens to cause
-            raise UnreadableImageError(f"{self.path} does not decode, it may be truncated or damaged: {error}") from error
+        except Exception as error:
+            raise UnreadableImageError(
+                f"{self.path} does not decode, it may be truncated or damaged: {error}"
+            ) from error
 
 
 class _Level:
@@ -82,7 +84,9 @@ class _Level:
         if len(pages) > 1 and keyframe.samplesperpixel > 1:
             raise UnreadableImageError(f"{path} spreads samples and channels over several axes; choose one with page=")
         if keyframe.imagedepth > 1:
-            raise UnreadableImageError(f"{path} stores volumes of depth {keyframe.imagedepth} in a page; those are not read")
+            raise UnreadableImageError(
+                f"{path} stores volumes of depth {keyframe.imagedepth} in a page; those are not read"
+            )
         self.dtype = np.dtype(keyframe.dtype).newbyteorder("=")
         self.tile_shape = (
             min(int(keyframe.tilelength or keyframe.rowsperstrip), self.shape[0]),
@@ -106,7 +110,13 @@ class _Level:
                 self._copy_block(page, descriptor, block, inside, picks, target)
 
     def _copy_block(
-        self, page: _Page, descriptor: int, block: tuple[int, int], inside: Any, picks: list[tuple[int, int]], target: Array
+        self,
+        page: _Page,
+        descriptor: int,
+        block: tuple[int, int],
+        inside: Any,
+        picks: list[tuple[int, int]],
+        target: Array,
     ) -> None:
         grid = -(-self.shape[0] // self._block_shape[0]), -(-self.shape[1] // self._block_shape[1])
         if page.is_planar:

@@ -55,7 +55,9 @@ class Directory:
         rows, cols = count_tiles(self.shape, (self.tile_extent, self.tile_extent))
         return rows * cols
 
-    def entries(self, offsets: Sequence[int], byte_counts: Sequence[int], *, big: bool) -> list[tuple[int, int, Sequence[int]]]:
+    def entries(
+        self, offsets: Sequence[int], byte_counts: Sequence[int], *, big: bool
+    ) -> list[tuple[int, int, Sequence[int]]]:
         """Its tags in order, as ``(number, type, values)``."""
         offset_type = _LONG8 if big else _LONG
         photometric, extra = _colours(self)
