@@ -273,7 +273,7 @@ class LazyFrame:
         >>> frame.shape, frame.dtype, frame.channels
         ((512, 512, 3), dtype('uint8'), ('r', 'g', 'b'))
         >>> frame[100:102, 200, 0]
-        array([123, 118], dtype=uint8)
+        array([81, 83], dtype=uint8)
     """
 
     def __init__(self, frames: Frames, image_id: Hashable, channels: str | Sequence[str] | None = None) -> None:
@@ -407,12 +407,13 @@ def _read_into(reader: Reader, rows: range, cols: range, pick: _Pick, out: Array
 
 def _check_fill(fill: complex, dtype: np.dtype[Any]) -> Array:
     """The fill value in the image's dtype, if it can be said there."""
-    with np.errstate(all="ignore"):
-        value = np.asarray(fill)
-        cast = value.astype(dtype) if value.dtype.kind != "c" or dtype.kind == "c" else None
-    if cast is None or value.ndim or (dtype.kind in "biu" and not (np.isfinite(value) and cast == value)):
-        raise RegionError(f"fill={fill!r} is no value of {dtype}")
-    return cast
+    value = np.asarray(fill)
+    if value.ndim == 0 and value.dtype.kind in ("biufc" if dtype.kind == "c" else "biuf"):
+        with np.errstate(all="ignore"):
+            cast = value.astype(dtype)
+        if dtype.kind in "fc" or cast == value:
+            return cast
+    raise RegionError(f"fill={fill!r} is no value of {dtype}")
 
 
 def _inside(axis: range, extent: int) -> range:

@@ -124,10 +124,9 @@ class WorkerPool(Executor):
         if answer is not None:
             is_good, outcome = pickle.loads(answer)  # noqa: S301 - from our own child
             return bool(is_good), outcome
-        status = child.wait()
         del self._children[number]
         raise WorkerCrashError(
-            f"its worker process died ({_describe_exit(status)}), most likely inside a native decoder"
+            f"its worker process died ({_describe_exit(_close(child))}), most likely inside a native decoder"
         )
 
 
@@ -167,14 +166,16 @@ def _start() -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
 
 
-def _close(child: subprocess.Popen[bytes]) -> None:
+def _close(child: subprocess.Popen[bytes]) -> int:
+    """Let a child come to its end, and return its status."""
     assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - opened as pipes
     try:
         child.stdin.close()
     except BrokenPipeError:
-        pass
-    child.wait()
+        pass  # it has ended before it read its last task
+    status = child.wait()
     child.stdout.close()
+    return status
 
 
 def _send(pipe: IO[bytes], payload: bytes) -> None:

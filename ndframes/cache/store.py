@@ -19,7 +19,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from .._process import ForkAware
-from ..errors import CacheError, CacheFullError
+from ..errors import CacheError, CacheFullError, NdframesError
 from . import fs
 from .keys import FORMAT_VERSION, EntryKey
 
@@ -155,10 +155,15 @@ class Cache(ForkAware):
                 os.chmod(temporary, 0o444)
             fs.link_or_replace(temporary, final)
             fs.sync_folder(os.path.dirname(final))
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise CacheFullError(f"cache {self.root} ran out of space while writing an entry: {error}") from error
+        except NdframesError:
             raise
+        except OSError as error:
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            told = (CacheFullError if is_full else CacheError)(
+                f"cache {self.root} {'ran out of space' if is_full else 'failed'} while writing an entry: {error}"
+            )
+            told.errno = error.errno
+            raise told from error
 
     def _check_space(self, needed_bytes: int) -> None:
         free = fs.free_bytes(str(self.root))

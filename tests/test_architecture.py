@@ -1,0 +1,147 @@
+"""The rules of the house: who may import whom, and what ``import ndframes`` may cost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ndframes
+
+PACKAGE = Path(ndframes.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A module imports only modules of a lower level, or of its own folder.
+LEVELS = {
+    "errors": 0,
+    "_process": 0,
+    "regions": 0,
+    "channels": 0,
+    "pathinfo": 0,
+    "lru": 1,
+    "stamp": 1,
+    "backends": 1,
+    "cache": 2,
+    "formats": 2,
+    "convert": 3,
+    "image": 3,
+    "workers": 3,
+    "explain": 4,
+    "prepare": 4,
+    "frames": 4,
+    "demo": 5,
+    "cli": 6,
+    "__main__": 7,
+    "__init__": 7,
+}
+
+# Modules of one level that work hand in hand: the left may import the right.
+NEIGHBOURS = {
+    ("regions", "errors"),
+    ("channels", "errors"),
+    ("pathinfo", "errors"),
+    ("pathinfo", "channels"),
+    ("frames", "explain"),
+    ("frames", "prepare"),
+}
+
+# Heavy libraries, and the only places that may know them.
+HOMES = {
+    "rasterio": {"formats"},
+    "tifffile": {"formats"},
+    "imagecodecs": {"formats", "image"},
+    "kwimage": {"formats"},
+    "kwcoco": set(),
+    "cv2": set(),
+    "av": set(),
+    "torch": set(),
+    "starlette": set(),
+    "click": {"cli"},
+    "skimage": set(),
+}
+
+
+def room_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports_of(module: Path) -> set[str]:
+    """Every module that is imported when the code runs, as absolute dotted names; type-checking imports left out."""
+    tree = ast.parse(module.read_text())
+    package = ["ndframes", *module.relative_to(PACKAGE).with_suffix("").parts[:-1]]
+    guarded = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if id(node) in guarded:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {stem} if node.module else {f"{stem}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_lower_levels(module):
+    room = room_of(module)
+    for name in imports_of(module):
+        if not name.startswith("ndframes."):
+            continue
+        other = name.split(".")[1]
+        if other == room or (room, other) in NEIGHBOURS:
+            continue
+        assert LEVELS[other] < LEVELS[room], f"{room} (level {LEVELS[room]}) imports {other} (level {LEVELS[other]})"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_heavy_library_is_known_in_one_room(module):
+    for name in imports_of(module):
+        library = name.split(".")[0]
+        assert room_of(module) in HOMES.get(library, {room_of(module)}), f"{module.name} imports {library}"
+
+
+def test_every_room_has_a_level():
+    assert {room_of(module) for module in MODULES} <= set(LEVELS)
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_import_pulls_in_nothing_heavy():
+    loaded = run_python("import ndframes, sys; print(' '.join(sys.modules))").split()
+    heavy = {"rasterio", "kwimage", "kwcoco", "av", "torch", "cv2", "tifffile", "imagecodecs", "click", "ubelt", "skimage"}
+    assert heavy.isdisjoint(loaded)
+
+
+def test_import_is_quick():
+    """Under 0.15 s beyond numpy: the best of five, since a busy machine only ever adds."""
+    code = "import numpy, time; t = time.perf_counter(); import ndframes; print(time.perf_counter() - t)"
+    assert min(float(run_python(code)) for _ in range(5)) < 0.15
+
+
+def test_using_frames_directly_needs_no_heavy_library_until_something_is_opened():
+    code = "import ndframes as nf, sys; nf.SimpleFrames({}, workdir='/nowhere'); print(' '.join(sys.modules))"
+    assert {"rasterio", "kwimage", "kwcoco", "av", "torch", "cv2"}.isdisjoint(run_python(code).split())
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in ndframes.__all__:
+        if name != "__version__":
+            assert getattr(ndframes, name).__doc__, name
+    assert set(ndframes.__all__) <= set(dir(ndframes))
+
+
+def test_an_unknown_name_says_so():
+    with pytest.raises(AttributeError, match="frobnicate"):
+        ndframes.frobnicate  # noqa: B018
