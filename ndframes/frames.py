@@ -395,7 +395,7 @@ def open_frame(
     Example:
         >>> import ndframes as nf
         >>> nf.open(nf.demo_paths()["moon"])[250:252, 100:103].tolist()
-        [[[115], [115], [115]], [[115], [116], [115]]]
+        [[[112], [112], [109]], [[112], [112], [109]]]
     """
     name = os.fsdecode(path)
     frames = SimpleFrames({name: name}, workdir=workdir, backend=backend)

@@ -148,6 +148,7 @@ class _Borrowed:
             self._env.__exit__(None, None, None)
         if isinstance(error, _READ_ERRORS):
             cause = error.__cause__ or error
+            error.__cause__ = error.__context__ = None  # GDAL's own exceptions do not unpickle; their words stay
             raise UnreadableImageError(
                 f"{self._path} ({self._driver}) does not decode, it may be truncated or damaged: {cause}"
             ) from error
