@@ -1,0 +1,60 @@
+"""The command line: ``ndframes COMMAND``. Each command's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+import ndframes
+
+from ..errors import NdframesError
+from .common import CommandError, describe_error
+
+__all__ = ["main"]
+
+# In the order in which they are met.
+_COMMANDS = ("demo", "prepare", "crop", "info", "cache", "doctor")
+
+
+class _Program(click.Group):
+    """A group that finds its commands by name, and tells our errors in one line."""
+
+    def list_commands(self, ctx: click.Context) -> Sequence[str]:  # type: ignore[override]  # noqa: ARG002
+        return _COMMANDS
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f".{cmd_name}", __name__), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NdframesError as error:
+            raise CommandError(describe_error(error)) from error
+        except KeyboardInterrupt:
+            click.echo("\nndframes: interrupted", err=True)
+            ctx.exit(130)
+
+
+@click.command(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(ndframes.__version__, "--version", prog_name="ndframes", message="%(prog)s %(version)s")
+def main() -> None:
+    """Any crop of any frame, of a huge image, at memory speed and exactly right.
+
+    An image is converted once into a cache entry of tiles; after that a crop of it costs just the tiles that it
+    touches. The cache lies under a work folder: --workdir, else $NDFRAMES_WORKDIR, else the user's cache folder.
+
+    \b
+    Examples:
+      ndframes demo                                  see it work, on real photographs
+      ndframes prepare scans/ --workers 4            fill the cache
+      ndframes crop scans/a.tif --region 0:256,512:768 -o a.png
+      ndframes info scans/a.tif                      what it is, and what a crop costs
+
+    Exit status: 0 all well; 1 some images failed; 2 a bad request or an unreadable source; 130 interrupted.
+    """  # noqa: D301 - a backspace keeps click from wrapping the examples

@@ -1,0 +1,105 @@
+"""What the commands share: options, the one line of an error, and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import IO, Any, TypeVar
+
+import click
+
+from ..errors import NdframesError
+
+__all__ = [
+    "CommandError",
+    "backend_of",
+    "backend_option",
+    "describe_error",
+    "echo_json",
+    "echo_table",
+    "json_option",
+    "show_path",
+    "workdir_option",
+]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class CommandError(click.ClickException):
+    """Ends the program with one line on stderr and exit status 2."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002 - click's signature
+        """Print the line."""
+        click.echo(f"ndframes: error: {self.message}", err=True)
+
+
+def workdir_option(command: _Command) -> _Command:
+    """``--workdir``."""
+    return click.option(
+        "--workdir",
+        type=click.Path(file_okay=False),
+        envvar="NDFRAMES_WORKDIR",
+        metavar="DIR",
+        help="The folder under which the cache lies.  [default: $NDFRAMES_WORKDIR, else ~/.cache/ndframes]",
+    )(command)
+
+
+def backend_option(choices: tuple[str, ...], *, default: str | None, text: str) -> Callable[[_Command], _Command]:
+    """``--backend``, with the choices that make sense for one command."""
+    return click.option(
+        "--backend", type=click.Choice(choices), default=default, show_default=default is not None, help=text
+    )
+
+
+def json_option(command: _Command) -> _Command:
+    """``--json``."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there; for programs."
+    )(command)
+
+
+def backend_of(name: str) -> str | None:
+    """What :class:`ndframes.Frames` calls the backend of that name."""
+    return None if name == "none" else name
+
+
+def describe_error(error: BaseException) -> str:
+    """An error in one line, for people who typed a path and not an image id.
+
+    Example:
+        >>> error = NdframesError("a.tif does not exist")
+        >>> error.image_id = "a.tif"
+        >>> describe_error(error)
+        'a.tif does not exist'
+        >>> describe_error(ValueError("odd"))
+        'ValueError: odd'
+    """
+    if not isinstance(error, NdframesError):
+        text = f"{type(error).__name__}: {error}"
+    else:
+        text = " ".join(str(part) for part in error.args)
+        if error.image_id is not None and str(error.image_id) not in text:
+            text = f"{error.image_id}: {text}"
+    return show_path(" ".join(text.split()))
+
+
+def show_path(path: object) -> str:
+    """A path as it can be printed anywhere: bytes that are no text are replaced."""
+    return click.format_filename(str(path))
+
+
+def echo_json(value: object) -> None:
+    """Print a value as JSON; what JSON does not know is said as text."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def echo_table(rows: Mapping[str, object]) -> None:
+    """Print names and values in two columns; further lines of a value are indented to their column."""
+    width = max(len(name) for name in rows) + 2
+    for name, value in rows.items():
+        first, *rest = str(value).split("\n")
+        click.echo(f"{name:<{width}}{first}")
+        for line in rest:
+            click.echo(f"{'':<{width}}{line}")

@@ -1,0 +1,182 @@
+"""Pixels out of here: crops to files that other programs open, and the striped TIFF of the demo."""
+
+from __future__ import annotations
+
+import os
+import uuid
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._process import core_count
+from ..errors import NdframesError
+
+if TYPE_CHECKING:
+    from .reader import Array
+
+__all__ = ["OutputError", "check_destination", "check_export", "export", "write_atomically", "write_striped_tiff"]
+
+_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
+
+
+class OutputError(NdframesError, OSError):
+    """A file that was to be written cannot be, there or in that format."""
+
+
+def check_destination(path: str) -> None:
+    """See to it that something can be written to ``path``, before any work is done for it.
+
+    Raises:
+        OutputError: its ending names no format, its folder is missing, or it is there and no regular file.
+    """
+    _suffix(path)
+    _check_place(path)
+
+
+def check_export(path: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """See to it that the format of ``path`` can hold such pixels, before they are read.
+
+    Args:
+        path: where they go; its ending chooses the format.
+        dtype: theirs.
+        shape: theirs: ``(height, width, channels)``.
+
+    Raises:
+        OutputError: it cannot; the message says which one can.
+    """
+    suffix = _suffix(path)
+    if suffix != ".npy" and 0 in shape:
+        raise OutputError(f"{path}: the region is empty ({_by(shape)}); only .npy holds that")
+    if suffix == ".png" and (dtype.name not in ("uint8", "uint16") or shape[2] > 4):
+        raise OutputError(
+            f"{path}: PNG holds 1 to 4 channels of uint8 or uint16, these are {shape[2]} of {dtype}; write .tif or .npy"
+        )
+
+
+def export(path: str, pixels: Array) -> None:
+    """Write ``(height, width, channels)`` to ``path``, exactly; the file appears whole or not at all.
+
+    A PNG is compressed at once; a TIFF is tiled and deflated; ``.npy`` is numpy's own format.
+
+    Raises:
+        OutputError: see :func:`check_destination` and :func:`check_export`; or the system refuses.
+
+    Example:
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "crop.npy")
+        >>> export(path, np.arange(6, dtype=np.int16).reshape(1, 2, 3))
+        >>> np.load(path).tolist()
+        [[[0, 1, 2], [3, 4, 5]]]
+    """
+    check_destination(path)
+    check_export(path, pixels.dtype, pixels.shape)
+    write = {".png": _write_png, ".npy": _write_npy}.get(_suffix(path), _write_tiff)
+    write_atomically(path, lambda file: write(file, pixels))
+
+
+def write_atomically(path: str, write: Callable[[IO[bytes]], None]) -> None:
+    """Have ``write`` fill a file beside ``path``, then give it that name, replacing what had it.
+
+    Raises:
+        OutputError: the system refuses; nothing is left behind.
+    """
+    _check_place(path)
+    final = os.path.realpath(path)  # a link stays, and what it points to is replaced
+    temporary = os.path.join(os.path.dirname(final), f".{uuid.uuid4().hex}.part")
+    try:
+        with open(temporary, "x+b") as file:
+            write(file)
+        os.replace(temporary, final)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def write_striped_tiff(
+    file: IO[bytes], shape: tuple[int, int], bands_of_rows: Iterable[Array], *, strip_rows: int
+) -> None:
+    """Write an RGB image as deflated strips, as scanners and stitchers do, while its rows are being made.
+
+    Args:
+        file: where to.
+        shape: ``(height, width)``.
+        bands_of_rows: uint8 arrays ``(rows, width, 3)`` from top to bottom; all but the last a multiple of
+            ``strip_rows`` high.
+        strip_rows: how many rows a strip holds.
+    """
+    import tifffile
+
+    def strips() -> Iterator[Array]:
+        for rows in bands_of_rows:
+            for first in range(0, len(rows), strip_rows):
+                yield rows[first : first + strip_rows]
+
+    with ThreadPoolExecutor(core_count()) as pool:
+        tifffile.imwrite(
+            file,
+            _map_ahead(pool, _deflate, strips(), ahead=4 * core_count()),
+            shape=(*shape, 3),
+            dtype=np.uint8,
+            photometric="rgb",
+            compression="adobe_deflate",
+            rowsperstrip=strip_rows,
+            metadata=None,
+        )
+
+
+def _map_ahead(
+    pool: ThreadPoolExecutor, function: Callable[[Array], bytes], items: Iterator[Array], *, ahead: int
+) -> Iterator[bytes]:
+    """``pool.map`` that never takes more than ``ahead`` items in advance."""
+    waiting = [pool.submit(function, item) for item in islice(items, ahead)]
+    while waiting:
+        yield waiting.pop(0).result()
+        waiting += [pool.submit(function, item) for item in islice(items, 1)]
+
+
+def _deflate(strip: Array) -> bytes:
+    return zlib.compress(np.ascontiguousarray(strip).data, 1)
+
+
+def _write_png(file: IO[bytes], pixels: Array) -> None:
+    import imagecodecs
+
+    file.write(imagecodecs.png_encode(pixels, level=6))
+
+
+def _write_npy(file: IO[bytes], pixels: Array) -> None:
+    np.save(file, pixels, allow_pickle=False)
+
+
+def _write_tiff(file: IO[bytes], pixels: Array) -> None:
+    from ..backends import Backend
+    from .arrays import ArrayReader
+    from .cog import write_cog
+
+    backend = Backend(type="cog", compress="DEFLATE", overviews=False)
+    write_cog(file, ArrayReader(file.name, pixels, format="array"), backend, threads=core_count())
+
+
+def _suffix(path: str) -> str:
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in _SUFFIXES:
+        raise OutputError(f"{path}: no format is known by the ending {suffix!r}; allowed: {', '.join(_SUFFIXES)}")
+    return suffix
+
+
+def _check_place(path: str) -> None:
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise OutputError(f"{path} cannot be written: there is no folder {folder}; create it first")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OutputError(f"{path} cannot be written: it is there already, and no regular file")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(extent) for extent in shape)
