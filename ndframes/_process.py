@@ -19,6 +19,8 @@ class ForkAware(ABC):
 
     A lock that another thread held at the moment of the fork would stay locked for ever in the child, and a file
     handle would be shared with the parent. So both are replaced, and the old handles forgotten, never closed.
+
+    A subclass calls ``super().__init__()`` last: another thread may fork before its own attributes are there.
     """
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .errors import BackendError
+from .errors import BackendError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -42,9 +42,6 @@ _PREDICTABLE = ("ZSTD", "DEFLATE", "LZW")
 _LERC_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 _MAX_TILE_BYTES = 4 * 2**20
 
-#: What users write; see the design page. ``None`` reads the source directly.
-BackendSpec = str | Mapping[str, Any] | None
-
 
 @dataclass(frozen=True, slots=True)
 class Codec:
@@ -73,6 +70,13 @@ class Backend:
         quality: 1 to 100 for ``JPEG`` and ``WEBP`` (a WEBP of 100 is lossless).
         level: effort of ``ZSTD`` (1 to 22) and ``DEFLATE`` (1 to 12).
         overviews: whether a COG carries halved copies down to one tile.
+
+    Raises:
+        BackendError: an option does not exist in this form, or its value is not allowed; the message says what is.
+
+    Example:
+        >>> Backend(type="cog", compress="zstd", level=9).compress
+        'ZSTD'
     """
 
     type: BackendType
@@ -82,6 +86,20 @@ class Backend:
     quality: int | None = None
     level: int | None = None
     overviews: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.type, str) or self.type not in ("cog", "npy"):
+            raise BackendError(f"backend type {shorten(self.type)}; allowed: 'cog', 'npy'")
+        _set(self, "compress", _to_compress(self.compress))
+        _set(self, "blocksize", _to_blocksize(self.blocksize))
+        _set(self, "predictor", _to_predictor(self.predictor))
+        _set(self, "quality", _to_quality(self.quality, self.compress))
+        _set(self, "level", _to_level(self.level, self.compress))
+        if not isinstance(self.overviews, bool):
+            raise BackendError(f"backend option overviews={shorten(self.overviews)}; allowed: True, False")
+        given = [item.name for item in fields(self)[1:] if getattr(self, item.name) != item.default]
+        if self.type == "npy" and given:
+            raise BackendError(f"backend 'npy' has no option {', '.join(given)}; allowed: none")
 
     @property
     def suffix(self) -> str:
@@ -106,7 +124,7 @@ class Backend:
         return Codec(
             compress=compress,  # type: ignore[arg-type]
             predictor=_predictor_for(self.predictor, compress, dtype),
-            quality=self.quality or _DEFAULT_QUALITY.get(compress, 0),
+            quality=(self.quality or _DEFAULT_QUALITY[compress]) if compress in _DEFAULT_QUALITY else 0,
             level=_DEFAULT_LEVELS.get(compress, 0) if self.level is None else self.level,
         )
 
@@ -115,7 +133,7 @@ class Backend:
         return self.type == "npy" or self.codec_for(dtype, band_count).is_lossless
 
     def tile_extent_for(self, dtype: np.dtype[Any], band_count: int) -> int:
-        """The edge of a tile in pixels; where none was named, halved until a raw tile is at most 4 MiB."""
+        """The edge of a tile in pixels; where none was named, 256, halved while a raw tile is over 4 MiB, down to 32."""
         if self.blocksize is not None:
             return self.blocksize
         extent = 256
@@ -124,12 +142,14 @@ class Backend:
         return extent
 
 
+#: What users write; see the design page. ``None`` reads the source directly.
+BackendSpec = str | Mapping[str, Any] | Backend | None
 #: Chooses a backend per channel.
 BackendPicker = Callable[["Hashable", "ChannelInfo"], BackendSpec]
 
 
 def coerce_backend(spec: BackendSpec) -> Backend | None:
-    """Make a :class:`Backend` of what a user wrote; ``None`` stays ``None``.
+    """Make a :class:`Backend` of what a user wrote; ``None`` and a :class:`Backend` stay what they are.
 
     Raises:
         BackendError: an unknown type, option or value; the message names the allowed ones.
@@ -141,84 +161,88 @@ def coerce_backend(spec: BackendSpec) -> Backend | None:
         Traceback (most recent call last):
         ndframes.errors.BackendError: backend option compress='GZIP'; allowed: AUTO, NONE, ZSTD, DEFLATE, LZW, LERC, JPEG, WEBP
     """
-    if spec is None:
-        return None
+    if spec is None or isinstance(spec, Backend):
+        return spec
     if isinstance(spec, str):
         return _from_parts(spec, {})
     if not isinstance(spec, Mapping):
-        raise BackendError(f"backend {spec!r} is neither None, a name, a dict nor a callable")
-    unknown = sorted(str(key) for key in spec if key not in ("type", "config"))
+        raise BackendError(
+            f"backend {shorten(spec)}; allowed: None, 'auto', 'cog', 'npy', a dict, a Backend, or a callable that returns one"
+        )
+    unknown = [key for key in spec if key not in ("type", "config")]
     if unknown or "type" not in spec:
-        raise BackendError(f"backend {dict(spec)!r}: the keys are 'type' (required) and 'config'")
-    config = spec.get("config") or {}
-    if not isinstance(config, Mapping):
-        raise BackendError(f"backend config must be a dict, got {config!r}")
-    return _from_parts(spec["type"], config)
+        raise BackendError(f"backend {shorten(dict(spec))}: the keys are 'type' (required) and 'config'")
+    config = spec.get("config")
+    if not isinstance(config, (Mapping, type(None))):
+        raise BackendError(f"backend config must be a dict or None, got {shorten(config)}")
+    return _from_parts(spec["type"], config or {})
 
 
 def _from_parts(type_name: object, config: Mapping[str, Any]) -> Backend | None:
     if type_name is None and not config:
         return None
-    if type_name not in ("auto", "cog", "npy"):
-        raise BackendError(f"backend type {type_name!r}; allowed: None, 'auto', 'cog', 'npy'")
+    if not isinstance(type_name, str) or type_name not in ("auto", "cog", "npy"):
+        also = "None (with no config), " if type_name is None else "None, "
+        raise BackendError(f"backend type {shorten(type_name)}; allowed: {also}'auto', 'cog', 'npy'")
     allowed = [] if type_name == "npy" else [item.name for item in fields(Backend) if item.name != "type"]
-    unknown = sorted(str(key) for key in config if key not in allowed)
+    unknown = [key if isinstance(key, str) else shorten(key) for key in config if key not in allowed]
     if unknown:
         raise BackendError(
-            f"backend {type_name!r} has no option {', '.join(unknown)}; allowed: {', '.join(allowed) or 'none'}"
+            f"backend {type_name!r} has no option {', '.join(sorted(unknown))}; allowed: {', '.join(allowed) or 'none'}"
         )
-    if type_name == "npy":
-        return Backend(type="npy")
-    return _cog(dict(config))
+    backend = Backend(type="npy" if type_name == "npy" else "cog", **config)
+    if type_name == "auto" and not backend.is_lossless_for(np.dtype(np.uint8), 3):
+        raise BackendError(f"backend 'auto' is lossless, and compress={backend.compress!r} is not; name the type 'cog'")
+    return backend
 
 
-def _cog(config: dict[str, Any]) -> Backend:
-    compress = _choose("compress", config.get("compress", "AUTO"), _COMPRESSIONS)
-    predictor = "AUTO" if config.get("predictor") is None else str(config["predictor"]).upper()
-    if predictor not in _PREDICTORS:
+def _set(value: object, name: str, item: object) -> None:
+    """Normalise one field of a frozen value while it is being made."""
+    object.__setattr__(value, name, item)
+
+
+def _to_compress(value: object) -> str:
+    chosen = value.upper() if isinstance(value, str) else "NONE" if value is None else ""
+    if chosen not in _COMPRESSIONS:
+        raise BackendError(f"backend option compress={shorten(value)}; allowed: {', '.join(_COMPRESSIONS)}")
+    return chosen
+
+
+def _to_predictor(value: object) -> str:
+    name = value if isinstance(value, str) else "AUTO" if value is None else shorten(value)
+    chosen = name.upper()
+    if chosen not in _PREDICTORS:
         raise BackendError(
-            f"backend option predictor={config['predictor']!r}; allowed: AUTO, NO, YES, STANDARD, FLOATING_POINT, 1, 2, 3"
+            f"backend option predictor={shorten(value)}; allowed: AUTO, NO, YES, STANDARD, FLOATING_POINT, 1, 2, 3"
         )
-    quality = _whole("quality", config.get("quality"), 1, 100)
-    if quality is not None and compress not in _DEFAULT_QUALITY:
-        raise BackendError(f"backend option quality is for JPEG and WEBP, not for compress={compress!r}")
-    level = config.get("level")
-    if level is not None and compress not in _LEVELS:
-        raise BackendError(f"backend option level is for ZSTD and DEFLATE, not for compress={compress!r}")
-    overviews = config.get("overviews", True)
-    if not isinstance(overviews, bool):
-        raise BackendError(f"backend option overviews={overviews!r}; allowed: True, False")
-    return Backend(
-        type="cog",
-        compress=compress,
-        blocksize=_blocksize(config.get("blocksize")),
-        predictor=_PREDICTORS[predictor],
-        quality=quality,
-        level=None if level is None else _whole("level", level, *_LEVELS[compress]),
-        overviews=overviews,
-    )
+    return _PREDICTORS[chosen]
 
 
-def _choose(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    chosen = value.upper() if isinstance(value, str) else "NONE" if value is None else value
-    if chosen not in allowed:
-        raise BackendError(f"backend option {name}={value!r}; allowed: {', '.join(allowed)}")
-    return str(chosen)
-
-
-def _whole(name: str, value: object, least: int, most: int) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
-        raise BackendError(f"backend option {name}={value!r}; allowed: whole numbers from {least} to {most}")
-    return int(value)
-
-
-def _blocksize(value: object) -> int | None:
-    extent = _whole("blocksize", value, 16, 4096)
+def _to_blocksize(value: object) -> int | None:
+    extent = _to_whole("blocksize", value, 16, 4096)
     if extent is not None and extent % 16:
         raise BackendError(f"backend option blocksize={value!r}; allowed: multiples of 16 from 16 to 4096")
     return extent
+
+
+def _to_quality(value: object, compress: str) -> int | None:
+    if value is not None and compress not in _DEFAULT_QUALITY:
+        raise BackendError(f"backend option quality is for {' and '.join(_DEFAULT_QUALITY)}, not for {compress=}")
+    return _to_whole("quality", value, 1, 100)
+
+
+def _to_level(value: object, compress: str) -> int | None:
+    if value is not None and compress not in _LEVELS:
+        raise BackendError(f"backend option level is for {' and '.join(_LEVELS)}, not for {compress=}")
+    return None if value is None else _to_whole("level", value, *_LEVELS[compress])
+
+
+def _to_whole(name: str, value: object, least: int, most: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
+        raise BackendError(f"backend option {name}={shorten(value)}; allowed: whole numbers from {least} to {most}")
+    return int(value)
 
 
 def _can_hold(compress: str, dtype: np.dtype[Any], band_count: int) -> bool:

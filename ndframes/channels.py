@@ -1,7 +1,7 @@
 """Channel codes: parse, name and find them. Strings and tuples only.
 
 A code names one band of one file: ``"r"``, ``"nir"``, ``"hidden.3"``. A spec joins codes with ``|``, in the order
-in which the result shall have them: ``"r|g|b"``. Three short forms are understood, as in kwcoco: ``"rgb"`` and
+in which the result shall have them: ``"r|g|b"``. Short forms are understood, as in kwcoco: ``"rgb"``, ``"bgr"`` and
 ``"rgba"`` stand for their letters, and ``"hidden.0:3"`` for ``"hidden.0|hidden.1|hidden.2"``.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .errors import ChannelError
+from .errors import ChannelError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["default_codes", "find_codes", "parse_codes"]
 
 _SHORT_FORMS = {"rgb": ("r", "g", "b"), "rgba": ("r", "g", "b", "a"), "bgr": ("b", "g", "r")}
-_RANGE = re.compile(r"(?P<stem>[^:]*)\.(?P<start>\d+):(?P<stop>\d+)")
+_RANGE = re.compile(r"(?P<stem>[^:]*)\.(?P<start>[0-9]+):(?P<stop>[0-9]+)")
+_MOST_CODES = 65535  # as many as a TIFF has bands; "a.0:999999999999" is a slip, not a request
 _CODES_BY_BAND_COUNT = {1: ("gray",), 2: ("gray", "a"), 3: ("r", "g", "b"), 4: ("r", "g", "b", "a")}
 
 
@@ -39,10 +40,10 @@ def parse_codes(spec: str | Sequence[str]) -> tuple[str, ...]:
     """
     parts = spec.split("|") if isinstance(spec, str) else list(spec) if _is_listing(spec) else None
     if parts is None or not all(isinstance(part, str) for part in parts):
-        raise ChannelError(f"channels must be a string like 'r|g|b' or a list of codes, got {spec!r}")
+        raise ChannelError(f"channels must be a string like 'r|g|b' or a list of codes, got {shorten(spec)}")
     codes = tuple(code for part in parts for piece in part.split("|") for code in _expand(piece.strip()))
     if not codes or not all(codes):
-        raise ChannelError(f"channels {spec!r} hold an empty code; write them like 'r|g|b'")
+        raise ChannelError(f"channels {shorten(spec)} hold an empty code; write them like 'r|g|b'")
     return codes
 
 
@@ -81,8 +82,10 @@ def _expand(code: str) -> tuple[str, ...]:
     if code in _SHORT_FORMS:
         return _SHORT_FORMS[code]
     if match := _RANGE.fullmatch(code):
-        start, stop = int(match["start"]), int(match["stop"])
-        if stop <= start:
-            raise ChannelError(f"channel range {code!r} is empty; the stop is exclusive, as in a slice")
+        start, stop = (int(number) if len(number) < 10 else -1 for number in match.group("start", "stop"))
+        if not 0 <= start < stop <= start + _MOST_CODES:
+            raise ChannelError(
+                f"channel range {shorten(code)} must hold 1 to {_MOST_CODES:,} codes; the stop is exclusive, as in a slice"
+            )
         return tuple(f"{match['stem']}.{index}" for index in range(start, stop))
     return (code,)

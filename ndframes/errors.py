@@ -9,7 +9,8 @@ traceback would expect::
      ├─ RegionError (ValueError)                  not a region, or not of this image
      │   ├─ RegionIndexError (IndexError)         an integer index lies outside the image
      │   └─ RegionTooLargeError (MemoryError)     more bytes than the limit allows
-     ├─ BackendError (ValueError)                 unknown backend, option or value
+     ├─ PathInfoError (ValueError)                a description of an image or of a file that cannot be
+    ├─ BackendError (ValueError)                 unknown backend, option or value
      ├─ HashidError (ValueError)                  a source cannot be keyed the way that was asked for
      ├─ UnsupportedError (NotImplementedError)    well formed, but not something that this version does
      ├─ MissingExtraError (ImportError)           an optional package is not installed
@@ -30,6 +31,7 @@ A message says what failed on which image or file, what was found, and what to d
 
 from __future__ import annotations
 
+import reprlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -46,6 +48,7 @@ __all__ = [
     "ImageIdError",
     "MissingExtraError",
     "NdframesError",
+    "PathInfoError",
     "PrepareError",
     "RegionError",
     "RegionIndexError",
@@ -59,7 +62,10 @@ __all__ = [
     "UnsupportedError",
     "WorkerCrashError",
     "naming_image",
+    "shorten",
 ]
+
+_SYSTEM_ATTRIBUTES = ("errno", "strerror", "filename", "filename2", "name", "path")  # of OSError and ImportError
 
 
 class NdframesError(Exception):
@@ -84,6 +90,11 @@ class NdframesError(Exception):
         message = " ".join(str(arg) for arg in self.args)
         return message if self.image_id is None else f"image {self.image_id!r}: {message}"
 
+    def __reduce__(self) -> tuple[type[NdframesError], tuple[object, ...], dict[str, object]]:
+        # OSError keeps errno and its kin outside of __dict__, and does not pickle what was set after it was made
+        kept = {name: value for name in _SYSTEM_ATTRIBUTES if (value := getattr(self, name, None)) is not None}
+        return type(self), self.args, {**kept, **self.__dict__}
+
 
 class ImageIdError(NdframesError, KeyError):
     """No image of that id."""
@@ -103,6 +114,10 @@ class RegionIndexError(RegionError, IndexError):
 
 class RegionTooLargeError(RegionError, MemoryError):
     """A request for more bytes than the limit allows; raised before anything is allocated."""
+
+
+class PathInfoError(NdframesError, ValueError):
+    """A :class:`~ndframes.PathInfo` or :class:`~ndframes.ChannelInfo` with a value that cannot be."""
 
 
 class BackendError(NdframesError, ValueError):
@@ -184,6 +199,24 @@ def naming_image(image_id: Hashable) -> Iterator[None]:
     try:
         yield
     except NdframesError as error:
-        if error.image_id is None:
+        if error.image_id is None and not isinstance(error, ImageIdError):  # which says it already
             error.image_id = image_id
         raise
+
+
+def shorten(value: object) -> str:
+    """``repr(value)``, short enough for a message, whatever the value is.
+
+    Example:
+        >>> shorten(range(3)), shorten(list(range(1000)))
+        ('range(0, 3)', '[0, 1, 2, 3, 4, 5, ...]')
+    """
+    brief = reprlib.Repr()
+    brief.maxstring = brief.maxother = 120
+    brief.maxlong = 60
+    try:
+        return brief.repr(value)
+    except ValueError:  # Python prints no whole number of more than 4,300 digits
+        return (
+            f"<a whole number of {value.bit_length()} bits>" if isinstance(value, int) else f"<{type(value).__name__}>"
+        )

@@ -33,12 +33,12 @@ class ByteLRU(ForkAware, Generic[K, V]):
     """
 
     def __init__(self, max_bytes: int, cost: Callable[[V], int]) -> None:
-        super().__init__()
         self.max_bytes = max_bytes
         self.used_bytes = 0
         self._cost = cost
         self._items: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._lock = threading.Lock()
+        super().__init__()
 
     def get(self, key: K) -> V | None:
         """The value of ``key``, now the one used last; ``None`` if it is not kept."""
@@ -53,18 +53,18 @@ class ByteLRU(ForkAware, Generic[K, V]):
         """Keep ``value``; let go of those used longest ago until the budget holds."""
         cost = self._cost(value)
         with self._lock:
-            self._drop(key)
-            if cost > self.max_bytes:
-                return
-            self._items[key] = (value, cost)
-            self.used_bytes += cost
-            while self.used_bytes > self.max_bytes:
-                self._drop(next(iter(self._items)))
+            released = [self._drop(key)]
+            if cost <= self.max_bytes:
+                self._items[key] = (value, cost)
+                self.used_bytes += cost
+                released += self._shrink()
+        del released  # only now, outside the lock: finalizers may take their time, or come back here
 
     def discard(self, key: K) -> None:
         """Let go of ``key``, if it is kept."""
         with self._lock:
-            self._drop(key)
+            released = self._drop(key)
+        del released
 
     def __len__(self) -> int:
         return len(self._items)
@@ -72,10 +72,19 @@ class ByteLRU(ForkAware, Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         return key in self._items
 
-    def _drop(self, key: K) -> None:
-        _, cost = self._items.pop(key, (None, 0))
+    def _drop(self, key: K) -> V | None:
+        value, cost = self._items.pop(key, (None, 0))
         self.used_bytes -= cost
+        return value
+
+    def _shrink(self) -> list[V | None]:
+        released = []
+        while self.used_bytes > self.max_bytes:
+            released.append(self._drop(next(iter(self._items))))
+        return released
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
+        # another thread may have been between two lines of put when the process forked
         self.used_bytes = sum(cost for _, cost in self._items.values())
+        self._shrink()

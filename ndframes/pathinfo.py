@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import os
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
 from .channels import parse_codes
-from .errors import ChannelError
+from .errors import ChannelError, PathInfoError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +32,9 @@ class ChannelInfo:
         path: the file; ``str`` or path-like, kept as ``str``.
         channels: the codes of its bands, in file order (a spec such as ``"r|g|b"`` or a list); ``None``: they are
             named by their number (``gray``, ``gray|a``, ``r|g|b``, ``r|g|b|a``, else ``band.0|band.1|...``).
-        img_from_src: 3x3 affine matrix from file pixels to image pixels, acting on ``(x, y)`` columns, pixel centres
-            at +0.5; ``None``: the identity.
+        img_from_src: 3x3 or 2x3 affine matrix from file pixels to image pixels, acting on ``(x, y)`` columns, pixel
+            centres at +0.5; an array, nested lists, or an object with a ``matrix`` such as ``kwimage.Affine``;
+            ``None``: the identity.
         shape: ``(height, width)`` of the file where it is known without opening it.
         page: which page (or plane of ``series``) of a file that holds several; ``None``: the first image.
         series: which tifffile series (an OME image, a slide's label, ...) of a TIFF that holds several.
@@ -40,6 +44,10 @@ class ChannelInfo:
         hashid: the caller's own key for the content, for ``hashid_mode="GIVEN"``.
         driver: opens the source with this GDAL driver, whatever its bytes look like: the way to opt in to a VRT, a
             ``/vsi`` path or a format that no magic bytes tell. ``None``: the format is told by the file's bytes.
+
+    Raises:
+        ChannelError: the codes are not well formed, or one stands there twice.
+        PathInfoError: another value cannot be.
 
     Example:
         >>> info = ChannelInfo("scene_nir.tif", channels="nir", img_from_src=np.diag([4, 4, 1]))
@@ -78,12 +86,19 @@ class ChannelInfo:
     def __post_init__(self) -> None:
         _set(self, "path", _to_path(self.path))
         _set(self, "channels", None if self.channels is None else parse_codes(self.channels))
+        _check_once(self.channels or (), f"{self.path} is said to hold")
         _set(self, "img_from_src", _to_matrix(self.img_from_src))
         _set(self, "shape", _to_shape(self.shape))
         for name in ("page", "series"):
-            _check_page(name, getattr(self, name))
-        if isinstance(self.quantization, Mapping):
-            _set(self, "quantization", tuple(sorted(self.quantization.items())))
+            _set(self, name, _to_count(name, getattr(self, name)))
+        _set(self, "nodata", _to_nodata(self.nodata))
+        _set(self, "quantization", _to_quantization(self.quantization))
+        for name in ("hashid", "driver"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise PathInfoError(f"{name} must be a str or None, got {shorten(getattr(self, name))}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), _given(self))
 
     @property
     def matrix(self) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -106,6 +121,10 @@ class PathInfo:
         shape: ``(height, width)`` of image space; ``None``: that of the first aligned file.
         default: the channels that are read when none are asked for; ``None``: all.
         num_frames: how many frames it has in time, where that is known; ``None`` for an image.
+
+    Raises:
+        ChannelError: no files, a code that several files hold, or a default that is not well formed.
+        PathInfoError: another value cannot be.
 
     Example:
         >>> info = PathInfo(1, (ChannelInfo("a.png", channels="rgb"), ChannelInfo("b.png", channels="nir")), default="nir|r")
@@ -132,16 +151,34 @@ class PathInfo:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        channels = tuple(self.channels)
+        if not _has_hash(self.image_id):
+            raise PathInfoError(f"an image id must be hashable, got {shorten(self.image_id)}")
+        channels = tuple(self.channels) if isinstance(self.channels, Iterable) else ()
         if not channels or not all(isinstance(channel, ChannelInfo) for channel in channels):
-            raise ChannelError(f"PathInfo of {self.image_id!r} needs one ChannelInfo or more, got {self.channels!r}")
+            raise ChannelError(
+                f"PathInfo of {self.image_id!r} needs a sequence of one ChannelInfo or more, got {shorten(self.channels)}"
+            )
         named = [code for channel in channels for code in channel.channels or ()]
-        twice = sorted({code for code in named if named.count(code) > 1})
-        if twice:
-            raise ChannelError(f"PathInfo of {self.image_id!r}: several files hold channel {'|'.join(twice)!r}")
+        _check_once(named, f"PathInfo of {self.image_id!r}: several files hold")
         _set(self, "channels", channels)
         _set(self, "shape", _to_shape(self.shape))
         _set(self, "default", None if self.default is None else parse_codes(self.default))
+        _set(self, "num_frames", _to_count("num_frames", self.num_frames))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), _given(self))
+
+
+def _given(value: ChannelInfo | PathInfo) -> dict[str, Any]:
+    """The fields of a value that are not as by default: all that a pickle needs."""
+    return {
+        item.name: getattr(value, item.name) for item in fields(value) if getattr(value, item.name) is not item.default
+    }
+
+
+def _rebuild(kind: type[ChannelInfo] | type[PathInfo], given: dict[str, Any]) -> ChannelInfo | PathInfo:
+    """Make a value of the same constructor arguments; so nodata nan is again the one nan that equals itself."""
+    return kind(**given)
 
 
 def _set(value: object, name: str, item: object) -> None:
@@ -149,34 +186,104 @@ def _set(value: object, name: str, item: object) -> None:
     object.__setattr__(value, name, item)
 
 
+def _has_hash(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _check_once(codes: Sequence[str], who: str) -> None:
+    twice = sorted(code for code, count in Counter(codes).items() if count > 1)
+    if twice:
+        raise ChannelError(f"{who} channel {'|'.join(twice)!r} more than once; give each band a code of its own")
+
+
 def _to_path(path: object) -> str:
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"a path must be a str or path-like, got {path!r} ({type(path).__name__})")
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise PathInfoError(f"a path must be a str or path-like and not empty, got {shorten(path)}")
     return os.fsdecode(path)
 
 
 def _to_matrix(matrix: Any) -> Matrix | None:
-    if matrix is None:
+    given = getattr(matrix, "matrix", matrix)
+    if given is None:
         return None
-    array = np.asarray(matrix, dtype=np.float64)
+    try:
+        array = np.asarray(given)
+        array = array.astype(np.float64) if array.dtype.kind in "biufO" else np.empty(0)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PathInfoError(f"img_from_src must be a 3x3 matrix of real numbers, got {shorten(matrix)}") from error
     if array.shape == (2, 3):
         array = np.vstack([array, [0, 0, 1]])
     if array.shape != (3, 3) or not np.isfinite(array).all() or tuple(array[2]) != (0, 0, 1):
-        raise ValueError(f"img_from_src must be a finite affine 3x3 matrix whose last row is 0 0 1, got {matrix!r}")
-    if np.linalg.det(array) == 0:
-        raise ValueError(f"img_from_src must be invertible, got {matrix!r}")
-    rows: Matrix = tuple(tuple(row) for row in array.tolist())
+        raise PathInfoError(
+            f"img_from_src must be a finite affine 3x3 matrix whose last row is 0 0 1, got {shorten(matrix)}"
+        )
+    if np.linalg.matrix_rank(array[:2, :2]) < 2:
+        raise PathInfoError(f"img_from_src must be invertible, got {shorten(matrix)}")
+    rows: Matrix = tuple(tuple(row) for row in (array + 0.0).tolist())  # which makes 0.0 of -0.0
     return None if rows == _IDENTITY else rows
 
 
 def _to_shape(shape: Sequence[int] | None) -> tuple[int, int] | None:
     if shape is None:
         return None
-    if len(shape) < 2 or not all(int(extent) == extent > 0 for extent in shape[:2]):
-        raise ValueError(f"shape must be (height, width) in whole pixels, got {shape!r}")
-    return int(shape[0]), int(shape[1])
+    try:
+        height, width = (_to_whole(extent) for extent in shape)
+    except (TypeError, ValueError) as error:
+        raise PathInfoError(f"shape must be (height, width) in whole pixels, got {shorten(shape)}") from error
+    if height < 1 or width < 1:
+        raise PathInfoError(f"shape must be (height, width) of at least one pixel, got {shorten(shape)}")
+    return height, width
 
 
-def _check_page(name: str, value: int | None) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise ValueError(f"{name} counts from 0, got {value!r}")
+def _to_count(name: str, value: SupportsIndex | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = _to_whole(value)
+    except TypeError as error:
+        raise PathInfoError(f"{name} must be a whole number or None, got {shorten(value)}") from error
+    if number < 0:
+        raise PathInfoError(f"{name} counts from 0, got {shorten(value)}")
+    return number
+
+
+def _to_whole(value: SupportsIndex) -> int:
+    """A whole number as int: numpy's integers too, and floats and strings not even if they look like one."""
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError("a truth value is no number")
+    return operator.index(value)
+
+
+def _to_nodata(nodata: Any) -> float | None:
+    if nodata is None:
+        return None
+    value = nodata.item() if isinstance(nodata, np.generic) else nodata
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise PathInfoError(f"nodata must be a number or None, got {shorten(nodata)}")
+    number: float = _same_nan(value)
+    return number
+
+
+def _same_nan(value: Any) -> Any:
+    """The one nan that equals itself inside tuples, in place of any other."""
+    return math.nan if isinstance(value, float) and math.isnan(value) else value
+
+
+def _to_quantization(quantization: Any) -> tuple[tuple[str, Any], ...] | None:
+    """As sorted pairs, which hash; from a mapping, or from such pairs."""
+    if quantization is None:
+        return None
+    try:
+        pairs = tuple((name, _same_nan(value)) for name, value in sorted(dict(quantization).items()))
+        hash(pairs)
+    except (TypeError, ValueError) as error:
+        raise PathInfoError(
+            f"quantization must map names to numbers, as in kwcoco, got {shorten(quantization)}"
+        ) from error
+    if not all(isinstance(name, str) for name, _ in pairs):
+        raise PathInfoError(f"quantization must map names to numbers, as in kwcoco, got {shorten(quantization)}")
+    return pairs

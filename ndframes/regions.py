@@ -8,6 +8,7 @@ Axis order is y, x, then the channel. Shapes are ``(height, width)`` or ``(heigh
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import EllipsisType
@@ -15,7 +16,7 @@ from typing import Literal, SupportsIndex
 
 import numpy as np
 
-from .errors import RegionError, RegionIndexError
+from .errors import RegionError, RegionIndexError, RegionTooLargeError, shorten
 
 __all__ = [
     "IndexItem",
@@ -39,6 +40,11 @@ Region = IndexItem | tuple[IndexItem, ...] | None
 #: What stands outside an image: a value, its nearest pixel, or its mirror image.
 PadMode = Literal["constant", "edge", "reflect"]
 PAD_MODES = ("constant", "edge", "reflect")
+
+# So far from an image, and no farther: lengths and mirrored coordinates still fit 64-bit integers.
+_FARTHEST = 1 << 61
+# 18 digits are more than any image has, and fewer than int() refuses with an error of its own.
+_TYPED_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,18})?\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,7 @@ def resolve_region(region: Region, shape: Sequence[int]) -> Selection:
     axes are whole. New axes and boolean or list indices are not regions.
 
     Raises:
-        RegionIndexError: an integer lies outside its axis, or there are more items than axes.
+        RegionIndexError: an integer lies outside its axis, or there are more items than axes, or several ``...``.
         RegionError: an item is no slice, integer or ``...``, or a slice's parts are no integers.
 
     Example:
@@ -91,7 +97,8 @@ def resolve_outside(region: Region, shape: Sequence[int]) -> tuple[range, ...]:
     The first axes are y and x; a channel axis, if ``shape`` has a third one, resolves as numpy does.
 
     Raises:
-        RegionError: an item is not a slice, runs backwards, or its parts are no integers.
+        RegionTooLargeError: a slice is longer than any array can be.
+        RegionError: an item is not a slice, runs backwards, its parts are no integers, or it lies absurdly far away.
 
     Example:
         >>> resolve_outside((slice(-2, 4), slice(5, 9)), (6, 6, 3))
@@ -103,7 +110,7 @@ def resolve_outside(region: Region, shape: Sequence[int]) -> tuple[range, ...]:
     )
     rest = resolve_region(tuple(items[2:]), shape[2:])
     if any(rest.dropped):
-        raise RegionError(f"a padded region keeps its channel axis: give a slice, not {items[2]!r}")
+        raise RegionError(f"a padded region keeps its channel axis: give a slice, not {shorten(items[2])}")
     return plane + rest.ranges
 
 
@@ -120,7 +127,7 @@ def bounding_range(axis: range) -> range:
 
 
 def tile_ranges(axis: range, tile_extent: int) -> list[tuple[int, range]]:
-    """Cut ``axis`` (step 1 or more) where tiles of ``tile_extent`` meet: pairs of tile index and sub-range.
+    """Cut ``axis`` where tiles of ``tile_extent`` meet: pairs of tile index and sub-range, in the order of ``axis``.
 
     Example:
         >>> tile_ranges(range(3, 9), 4)
@@ -130,8 +137,8 @@ def tile_ranges(axis: range, tile_extent: int) -> list[tuple[int, range]]:
     position = 0
     while position < len(axis):
         tile_index = axis[position] // tile_extent
-        end = (tile_index + 1) * tile_extent
-        count = -((axis[position] - end) // axis.step)
+        end = (tile_index + 1) * tile_extent if axis.step > 0 else tile_index * tile_extent - 1
+        count = len(range(axis[position], end, axis.step))
         pieces.append((tile_index, axis[position : position + count]))
         position += count
     return pieces
@@ -163,10 +170,10 @@ def overview_shapes(shape: Sequence[int], tile_extent: int) -> list[tuple[int, i
 
 
 def parse_region(text: str) -> tuple[slice, ...]:
-    """Read a region as people type it: ``"y0:y1,x0:x1"``, each part as in Python, an empty part being the whole.
+    """Read a region as people type it: ``"y0:y1,x0:x1"``, each part a slice as in Python; ``":"`` is a whole axis.
 
     Raises:
-        RegionError: the text is not of that form, or a part runs backwards.
+        RegionError: the text is not of that form, or a part runs backwards and so can only be empty.
 
     Example:
         >>> parse_region("0:256,-128:")
@@ -176,17 +183,20 @@ def parse_region(text: str) -> tuple[slice, ...]:
 
 
 def _parse_slice(part: str, text: str) -> slice:
-    try:
-        numbers = [int(piece) if piece.strip() else None for piece in part.split(":")]
-    except ValueError as error:
-        raise RegionError(f"region {text!r}: {part!r} holds no whole numbers; write y0:y1,x0:x1") from error
-    if not 2 <= len(numbers) <= 3:
-        raise RegionError(f"region {text!r}: {part!r} is no slice; write y0:y1,x0:x1")
-    result = slice(*numbers)
-    start, stop = result.start or 0, result.stop
-    if result.step is None and stop is not None and (start < 0) == (stop < 0) and stop < start:
-        raise RegionError(f"region {text!r}: {part!r} stops before it starts")
-    return result
+    matches = [_TYPED_NUMBER.fullmatch(piece) for piece in part.split(":")]
+    if not 2 <= len(matches) <= 3:
+        raise RegionError(f"region {shorten(text)}: {shorten(part)} is no slice; write y0:y1,x0:x1")
+    numbers = [None if match is None or match[1] is None else int(match[1]) for match in matches]
+    if None in matches:
+        raise RegionError(
+            f"region {shorten(text)}: {shorten(part)} holds no whole numbers (of at most 18 digits); write y0:y1,x0:x1"
+        )
+    start, stop, step = (*numbers, None)[:3]
+    if step == 0:
+        raise RegionError(f"region {shorten(text)}: {shorten(part)} has step 0; leave it out, or give another")
+    if start is not None and stop is not None and (start < 0) == (stop < 0) and (stop - start) * (step or 1) < 0:
+        raise RegionError(f"region {shorten(text)}: {shorten(part)} stops before it starts")
+    return slice(start, stop, step)
 
 
 def _spread(region: Region, axis_count: int) -> list[IndexItem]:
@@ -194,7 +204,7 @@ def _spread(region: Region, axis_count: int) -> list[IndexItem]:
     items = [] if region is None else list(region) if isinstance(region, tuple) else [region]
     ellipses = sum(item is Ellipsis for item in items)
     if ellipses > 1:
-        raise RegionError("a region holds at most one '...'")
+        raise RegionIndexError("a region holds at most one '...'")
     if len(items) - ellipses > axis_count:
         raise RegionIndexError(f"a region of {len(items) - ellipses} axes for an image of {axis_count}")
     whole: list[IndexItem] = [slice(None)] * (axis_count - len(items) + ellipses)
@@ -209,7 +219,7 @@ def _resolve_item(item: IndexItem, extent: int, axis: int) -> tuple[range, bool]
         return _slice_to_range(item, extent, axis), False
     index = to_index(item, axis)
     if not -extent <= index < extent:
-        raise RegionIndexError(f"index {index} is out of bounds for axis {axis}, which has {extent}")
+        raise RegionIndexError(f"index {shorten(index)} is out of bounds for axis {axis}, which has {extent}")
     index += extent if index < 0 else 0
     return range(index, index + 1), True
 
@@ -219,31 +229,35 @@ def _slice_to_range(item: slice, extent: int, axis: int) -> range:
         return range(*item.indices(extent))
     except (TypeError, ValueError) as error:
         raise RegionError(
-            f"axis {axis}: {item} is no region; its parts must be whole numbers and its step not 0"
+            f"axis {axis}: {shorten(item)} is no region; its parts must be whole numbers and its step not 0"
         ) from error
 
 
 def to_index(item: object, axis: int) -> int:
-    """``item`` as an int, or an error that names the axis; booleans and floats are no indices."""
-    if isinstance(item, (bool, np.bool_)) or not hasattr(item, "__index__"):
-        raise RegionError(
-            f"axis {axis}: {item!r} ({type(item).__name__}) is no region; give slices of whole numbers, as to numpy"
-        )
-    try:
-        return operator.index(item)
-    except TypeError as error:
-        raise RegionError(f"axis {axis}: an array is no region; give slices of whole numbers") from error
+    """``item`` as an int, or an error that names the axis; booleans, floats and arrays are no indices."""
+    cause = None
+    if not isinstance(item, (bool, np.bool_)):
+        try:
+            return operator.index(item)  # type: ignore[arg-type]
+        except TypeError as error:
+            cause = error
+    raise RegionError(
+        f"axis {axis}: {shorten(item)} ({type(item).__name__}) is no region; give slices of whole numbers, as to numpy"
+    ) from cause
 
 
 def _resolve_plane(item: IndexItem, extent: int, axis: int) -> range:
     if not isinstance(item, slice):
-        raise RegionError(f"axis {axis}: a padded region is made of slices, got {item!r}")
+        raise RegionError(f"axis {axis}: a padded region is made of slices, got {shorten(item)}")
     start, stop, step = (
         default if value is None else to_index(value, axis)
         for value, default in ((item.start, 0), (item.stop, extent), (item.step, 1))
     )
     if step < 1 or stop < start:
         raise RegionError(
-            f"axis {axis}: {item} runs backwards; in the plane of a padded region start <= stop, step >= 1"
+            f"axis {axis}: {shorten(item)} runs backwards; in the plane of a padded region start <= stop, step >= 1"
         )
-    return range(start, stop, step)
+    if start < -_FARTHEST or stop > _FARTHEST:
+        kind = RegionTooLargeError if (stop - start) // step > _FARTHEST else RegionError
+        raise kind(f"axis {axis}: {shorten(item)} lies too far outside an image of {extent}; stay within 2**61 px")
+    return range(start, stop, min(step, max(1, stop - start)))

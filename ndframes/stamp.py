@@ -61,10 +61,13 @@ def source_error(path: str, error: Exception) -> SourceError:
     """The error of ours for a failed system call on ``path``."""
     code = getattr(error, "errno", None)
     if code in (errno.ENOENT, errno.ENOTDIR):
-        return SourceMissingError(f"{path} does not exist; check the path (relative to {_here()})")
-    if code in (errno.EACCES, errno.EPERM):
-        return SourceAccessError(f"{path} may not be read by this user (permission denied); check its mode and folders")
-    return SourceError(f"{path} cannot be read: {error}")
+        told: SourceError = SourceMissingError(f"{path} does not exist; check the path (relative to {_here()})")
+    elif code in (errno.EACCES, errno.EPERM):
+        told = SourceAccessError(f"{path} may not be read by this user (permission denied); check its mode and folders")
+    else:
+        told = SourceError(f"{path} cannot be read: {error}")
+    told.errno = code
+    return told
 
 
 def _here() -> str:

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ..errors import HashidError
+from ..errors import HashidError, shorten
 from ..stamp import SourceStamp, source_error, stat_source
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ FORMAT_VERSION = 1
 
 _READ_BYTES = 4 * 2**20
 _MAX_KNOWN_HASHES = 65536
-_DVC_MD5 = re.compile(r"^[\s-]*md5:\s*['\"]?([0-9a-f]{32}(?:\.dir)?)['\"]?\s*$", re.MULTILINE)
-_DVC_SIZE = re.compile(r"^[\s-]*size:\s*(\d+)\s*$", re.MULTILINE)
-_DVC_CACHE_PATH = re.compile(r"[/\\]([0-9a-f]{2})[/\\]([0-9a-f]{30})$")
+_MOST_SIDECAR_BYTES = 2**20
+# Only what is listed under "outs:" speaks of the file itself; imports have other md5s above it.
+_DVC_OUTS = re.compile(r"^outs:[ \t]*\n(?P<items>(?:[ \t-].*\n?|[ \t]*\n)*)", re.MULTILINE)
+_DVC_MD5 = re.compile(r"^[ -]*md5:[ \t]*['\"]?([0-9a-f]{32}(?:\.dir)?)['\"]?[ \t]*$", re.MULTILINE)
+_DVC_CACHE_PATH = re.compile(r"[/\\]([0-9a-f]{2})[/\\]([0-9a-f]{30})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +72,18 @@ class Keyer:
         ``PATH``: resolved path, size and time of change. Fast; a moved file is a new source.
         ``PIXELS``: the file's bytes. Copies share one entry; each file is read once a process to know it.
         ``GIVEN``: ``ChannelInfo.hashid``, which the caller answers for.
-        ``DVC``: the md5 in the ``.dvc`` file beside the source, or in the cache path that it links to.
+        ``DVC``: the md5 in the ``.dvc`` file beside the source, or in the cache path that it links to. A file that could
+            have been changed is held against its md5, once a process.
     """
 
     def __init__(self, mode: HashidMode) -> None:
         if mode not in get_args(HashidMode):
-            raise HashidError(f"hashid_mode {mode!r}; allowed: {', '.join(get_args(HashidMode))}")
+            raise HashidError(f"hashid_mode {shorten(mode)}; allowed: {', '.join(get_args(HashidMode))}")
         self.mode = mode
         self._known: OrderedDict[tuple[str, str, SourceStamp], str] = OrderedDict()
+
+    def __reduce__(self) -> tuple[type[Keyer], tuple[HashidMode]]:
+        return type(self), (self.mode,)  # what is known here would make every pickle of frames large
 
     def key(self, info: ChannelInfo, backend: Backend, stamp: SourceStamp | None) -> EntryKey:
         """The key of the entry for ``info`` in the form of ``backend``, while its file's state is ``stamp``.
@@ -131,35 +137,46 @@ class Keyer:
         return digest.hexdigest()
 
     def _find_dvc_md5(self, path: str, stamp: SourceStamp) -> str:
-        if os.path.islink(path) and (match := _DVC_CACHE_PATH.search(os.path.realpath(path))):
-            return match[1] + match[2]
-        sidecar = path + ".dvc"
-        try:
-            with open(sidecar, encoding="utf-8") as file:
-                text = file.read()
-            sidecar_stamp = stat_source(sidecar)
-        except (OSError, UnicodeDecodeError) as error:
-            raise HashidError(
-                f"{path} has no readable {os.path.basename(sidecar)} beside it and links to no DVC cache; "
-                f"run 'dvc add', or choose another hashid_mode ({error})"
-            ) from error
-        match = _DVC_MD5.search(text)
-        if match is None or match[1].endswith(".dir"):
-            raise HashidError(f"{sidecar} names no md5 of a single file; run 'dvc add {path}'")
-        self._check_dvc(path, stamp, match[1], _DVC_SIZE.search(text), sidecar_stamp)
-        return match[1]
+        """The md5 that DVC knows the file by; its word is taken only for a file that DVC keeps read-only in its cache.
 
-    def _check_dvc(
-        self, path: str, stamp: SourceStamp, md5: str, size: re.Match[str] | None, sidecar_stamp: SourceStamp
-    ) -> None:
-        """Refuse a sidecar that speaks of another state of the file; hash only where times leave a doubt."""
-        agrees = size is None or int(size[1]) == stamp.size_bytes
-        if agrees and max(stamp.mtime_ns, stamp.ctime_ns) > sidecar_stamp.mtime_ns:
-            agrees = self._hash_file(path, "md5", stamp) == md5
-        if not agrees:
+        A sidecar's time proves nothing: ``git pull`` writes a new one beside the old file.
+        """
+        cached = _DVC_CACHE_PATH.search(os.path.realpath(path)) if os.path.islink(path) else None
+        md5 = cached[1] + cached[2] if cached else _read_dvc_md5(path)
+        if cached and not _is_writable(path):
+            return md5
+        if self._hash_file(path, "md5", stamp) != md5:
             raise HashidError(
-                f"{path} was changed after its .dvc file was written; run 'dvc add {path}' or 'dvc checkout'"
+                f"{path} is not the file that DVC knows by md5 {md5}; run 'dvc add {path}' if it was edited, 'dvc checkout' if not"
             )
+        return md5
+
+
+def _is_writable(path: str) -> bool:
+    """Whether the file's mode lets anybody write; what root may do in spite of it is no sign of anything."""
+    try:
+        return bool(os.stat(path).st_mode & 0o222)
+    except OSError as error:
+        raise source_error(path, error) from error
+
+
+def _read_dvc_md5(path: str) -> str:
+    """The md5 of the one file that the sidecar of ``path`` describes."""
+    sidecar = path + ".dvc"
+    try:
+        stat_source(sidecar)  # a FIFO of that name would block the next line
+        with open(sidecar, encoding="utf-8") as file:
+            text = file.read(_MOST_SIDECAR_BYTES)
+    except (OSError, UnicodeDecodeError) as error:
+        raise HashidError(
+            f"{path} has no readable {os.path.basename(sidecar)} beside it and links to no DVC cache; "
+            f"run 'dvc add', or choose another hashid_mode ({error})"
+        ) from error
+    outs = _DVC_OUTS.search(text)
+    found = _DVC_MD5.findall(outs["items"]) if outs else []
+    if len(found) != 1 or found[0].endswith(".dir"):
+        raise HashidError(f"{sidecar} names no md5 of one single file under 'outs'; run 'dvc add {path}'")
+    return str(found[0])
 
 
 def _digest(value: Any, *, bytes_long: int) -> str:

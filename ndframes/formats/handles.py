@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from .._process import ForkAware
 
 __all__ = ["HandlePool"]
+
+# What forked children must never close, nor let a garbage collector close: a library's own lock, held by a thread of the
+# parent at the moment of the fork, would be waited for in vain.
+_INHERITED: list[object] = []
 
 
 class Closable(Protocol):
@@ -38,51 +42,56 @@ class HandlePool(ForkAware):
     """
 
     def __init__(self, max_idle: int = 64) -> None:
-        super().__init__()
         self.max_idle = max_idle
         self._idle: OrderedDict[int, tuple[Hashable, Closable]] = OrderedDict()
         self._by_key: dict[Hashable, list[int]] = {}
+        self._unwanted: deque[Hashable] = deque()
         self._next_ticket = 0
+        self._generation = 0
         self._lock = threading.Lock()
-        self._inherited: list[object] = []
+        super().__init__()
 
     @contextmanager
     def borrow(self, key: Hashable, open_handle: Callable[[], Any]) -> Iterator[Any]:
         """Lend a handle for ``key`` until the context ends; a handle whose borrower failed is closed, not kept."""
         handle = self._take(key)
+        generation = self._generation
         if handle is None:
             handle = open_handle()
         try:
             yield handle
         except BaseException:
-            handle.close()
+            if generation == self._generation:
+                handle.close()
             raise
-        for surplus in self._give_back(key, handle):
-            surplus.close()
+        finally:
+            if generation != self._generation:  # the borrower forked, and this is the child
+                _INHERITED.append(handle)
+        if generation == self._generation:
+            self._give_back(key, handle)
 
     def close(self) -> None:
         """Close every idle handle."""
         with self._lock:
             idle, self._idle, self._by_key = self._idle, OrderedDict(), {}
-        for _, handle in idle.values():
-            handle.close()
+        _close_all(handle for _, handle in idle.values())
 
     def discard(self, key: Hashable) -> None:
-        """Close the idle handles of ``key``."""
-        while (handle := self._take(key)) is not None:
-            handle.close()
+        """Close the idle handles of ``key``.
+
+        Never waits: while the pool is at work, it is left to whoever is at work there. So a finalizer may call this,
+        and finalizers run anywhere, in the middle of this class's own methods too.
+        """
+        self._unwanted.append(key)
+        self._close_unwanted()
 
     def _take(self, key: Hashable) -> Closable | None:
         with self._lock:
-            tickets = self._by_key.get(key)
-            if not tickets:
-                return None
-            ticket = tickets.pop()
-            if not tickets:
-                del self._by_key[key]
-            return self._idle.pop(ticket)[1]
+            handle = self._pop(key)
+        self._close_unwanted()
+        return handle
 
-    def _give_back(self, key: Hashable, handle: Closable) -> list[Closable]:
+    def _give_back(self, key: Hashable, handle: Closable) -> None:
         surplus = []
         with self._lock:
             self._idle[self._next_ticket] = (key, handle)
@@ -94,9 +103,40 @@ class HandlePool(ForkAware):
                 if not self._by_key[oldest_key]:
                     del self._by_key[oldest_key]
                 surplus.append(oldest)
-        return surplus
+        _close_all(surplus)
+        self._close_unwanted()
+
+    def _pop(self, key: Hashable) -> Closable | None:
+        """The idle handle of ``key`` that was used last, no longer the pool's; the lock is held."""
+        tickets = self._by_key.get(key)
+        if not tickets:
+            return None
+        ticket = tickets.pop()
+        if not tickets:
+            del self._by_key[key]
+        return self._idle.pop(ticket)[1]
+
+    def _close_unwanted(self) -> None:
+        while self._unwanted and self._lock.acquire(blocking=False):
+            unwanted: list[Closable] = []
+            try:
+                while self._unwanted:
+                    key = self._unwanted.popleft()
+                    while (handle := self._pop(key)) is not None:
+                        unwanted.append(handle)
+            finally:
+                self._lock.release()
+            _close_all(unwanted)
 
     def _after_fork_in_child(self) -> None:
-        self._inherited.append(self._idle)
-        self._idle, self._by_key = OrderedDict(), {}
+        _INHERITED.append(self._idle)
+        self._idle, self._by_key, self._unwanted = OrderedDict(), {}, deque()
+        self._generation += 1
         self._lock = threading.Lock()
+
+
+def _close_all(handles: Iterable[Closable]) -> None:
+    """Close every one of them, even where one of them fails to."""
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.close)
