@@ -120,7 +120,19 @@ def run_python(code: str) -> str:
 
 def test_import_pulls_in_nothing_heavy():
     loaded = run_python("import ndframes, sys; print(' '.join(sys.modules))").split()
-    heavy = {"rasterio", "kwimage", "kwcoco", "av", "torch", "cv2", "tifffile", "imagecodecs", "click", "ubelt", "skimage"}
+    heavy = {
+        "rasterio",
+        "kwimage",
+        "kwcoco",
+        "av",
+        "torch",
+        "cv2",
+        "tifffile",
+        "imagecodecs",
+        "click",
+        "ubelt",
+        "skimage",
+    }
     assert heavy.isdisjoint(loaded)
 
 

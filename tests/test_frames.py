@@ -249,9 +249,7 @@ def test_what_is_no_region_is_told(frames_of, gradient, region, error):
         frames_of(gradient).load_region("a", region)
 
 
-@pytest.mark.parametrize(
-    "region", [np.s_[5:2], np.s_[::-1], np.s_[0:5.5], (3, slice(5)), np.s_[:, 2:9:-1]], ids=str
-)
+@pytest.mark.parametrize("region", [np.s_[5:2], np.s_[::-1], np.s_[0:5.5], (3, slice(5)), np.s_[:, 2:9:-1]], ids=str)
 def test_a_padded_region_runs_forwards(frames_of, gradient, region):
     with pytest.raises(nf.RegionError, match="image 'a'"):
         frames_of(gradient).load_region("a", region, pad="edge")

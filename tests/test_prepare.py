@@ -96,7 +96,9 @@ def test_a_dask_cluster(make_frames, arrays, recwarn):
     settings = {"distributed.worker.daemon": True, "distributed.admin.tick.limit": "60 s"}
     with (
         dask.config.set(settings),
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+        ) as cluster,
         distributed.Client(cluster) as client,
     ):
         frames = make_frames([("bad", "/missing.png")])
@@ -135,7 +137,9 @@ def test_failures_are_collected(make_frames, bad_sources, workers):
     report = make_frames(bad_sources).prepare(workers=workers, errors="collect")
     assert (report.prepared, report.ok) == (COUNT, False)
     found = {failure.image_id: failure for failure in report.failed}
-    assert {image_id: failure.path for image_id, failure in found.items()} == {k: str(v) for k, v in bad_sources.items()}
+    assert {image_id: failure.path for image_id, failure in found.items()} == {
+        k: str(v) for k, v in bad_sources.items()
+    }
     assert isinstance(found["gone"].error, nf.SourceMissingError)
     assert isinstance(found["garbage"].error, nf.UnreadableImageError)
     assert isinstance(found["cut"].error, nf.UnreadableImageError)

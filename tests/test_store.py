@@ -82,7 +82,9 @@ def test_ls_lists_entries_and_nothing_else(cache):
     assert json.loads(json.dumps(entries[0].to_dict()))["key"]["suffix"] == ".tif"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("x"), KeyboardInterrupt(), OSError(errno.EIO, "disk"), SystemExit(1)], ids=repr)
+@pytest.mark.parametrize(
+    "error", [RuntimeError("x"), KeyboardInterrupt(), OSError(errno.EIO, "disk"), SystemExit(1)], ids=repr
+)
 def test_a_writer_that_fails_leaves_nothing(cache, error):
     def write(file):
         file.write(b"half")
@@ -111,7 +113,9 @@ def test_too_little_space_is_told_before_anything_is_written(cache):
     assert list(cache.ls()) == leftovers(cache) == []
 
 
-@pytest.mark.parametrize("operation", ["create_exclusive", "sync_file", "link_or_replace", "sync_folder", "make_folders"])
+@pytest.mark.parametrize(
+    "operation", ["create_exclusive", "sync_file", "link_or_replace", "sync_folder", "make_folders"]
+)
 def test_every_file_operation_may_fail(cache, monkeypatch, operation):
     def fail(*_):
         raise OSError(errno.EIO, "input/output error")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +26,17 @@ __all__ = ["RasterReader", "gdal_version"]
 _log = logging.getLogger("ndframes")
 
 # No sidecar may change pixels or be written, and libjpeg's "premature end of file" is an error, not grey pixels.
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": False,
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
     "GDAL_GEOREF_SOURCES": "NONE",
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",  # that way of reading takes a truncated file for zeros, without an error
 }
+# GDAL would keep decoded blocks up to 5 % of the machine's memory, in every process. Whoever set a size keeps it.
+_BLOCK_CACHE_BYTES = 64 * 2**20
+if "GDAL_CACHEMAX" not in os.environ:
+    _OPTIONS["GDAL_CACHEMAX"] = _BLOCK_CACHE_BYTES
 _BILEVEL = ({(0, 0, 0), (255, 255, 255)}, {(0, 0, 0), (1, 1, 1)})
 _READ_ERRORS = (RasterioError, RasterioIOError, rasterio.errors.RasterioDeprecationWarning, ValueError, MemoryError)
 
