@@ -141,13 +141,13 @@ def _look_at_workdir(workdir: str | None) -> dict[str, Any]:
 
     path = (default_workdir() if workdir is None else Path(workdir)).absolute()
     there = path
-    while not there.is_dir() and there != there.parent:
+    while not os.path.exists(there) and there != there.parent:
         there = there.parent
     usage = shutil.disk_usage(there)
     return {
         "path": str(path),
         "exists": there == path,
-        "is_writable": _is_writable(there, probe=there == path) and not (path.exists() and there != path),
+        "is_writable": there.is_dir() and _is_writable(there, probe=there == path),
         "free_bytes": usage.free,
         "total_bytes": usage.total,
         "file_system": _file_system_of(there),
@@ -268,11 +268,6 @@ def _advise(facts: dict[str, Any]) -> list[str]:
         advice.append(
             f"OMP_NUM_THREADS is not set: with one worker a core, each starts up to {machine['cores']} threads more; "
             "set it to 1, and call cv2.setNumThreads(0) in workers"
-        )
-    if processes["environment"]["GDAL_CACHEMAX"] is None:
-        advice.append(
-            "GDAL_CACHEMAX is not set: GDAL keeps up to 5 % of the memory in each process that reads; with many "
-            "workers set it, to 64 (megabytes) say"
         )
     return advice
 

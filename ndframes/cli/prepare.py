@@ -36,13 +36,14 @@ class _Found:
 @workdir_option
 @backend_option(
     ("auto", "cog", "npy"),
-    default="auto",
-    text="The form of the entries: tiled TIFF (cog), raw array (npy), or what is best without loss (auto).",
+    default=None,
+    text="The form of the entries: tiled TIFF (cog), raw array (npy), or what is best without loss (auto).  [default: "
+    "auto; cog where --compress, --blocksize or --quality is given]",
 )
 @click.option(
     "--compress",
     type=click.Choice(("AUTO", "NONE", "ZSTD", "DEFLATE", "LZW", "LERC", "JPEG", "WEBP"), case_sensitive=False),
-    help="The codec of the tiles. JPEG, and WEBP below quality 100, lose detail.  [default: AUTO, lossless]",
+    help="The codec of the tiles. JPEG, and WEBP below quality 100, lose detail.  [default: auto, lossless]",
 )
 @click.option("--blocksize", type=int, help="A tile's edge in pixels, a multiple of 16.  [default: 256]")
 @click.option("--quality", type=int, help="1 to 100, for JPEG and WEBP.  [default: 90]")
@@ -60,7 +61,7 @@ def prepare(
     *,
     paths: tuple[str, ...],
     workdir: str | None,
-    backend: str,
+    backend: str | None,
     compress: str | None,
     blocksize: int | None,
     quality: int | None,
@@ -87,17 +88,16 @@ def prepare(
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     from ..frames import SimpleFrames
 
-    config = {"compress": compress, "blocksize": blocksize, "quality": quality}
-    given = {name: value for name, value in config.items() if value is not None}
+    options = {"compress": compress, "blocksize": blocksize, "quality": quality}
+    config = {name: value for name, value in options.items() if value is not None}
+    form = {"type": backend or ("cog" if config else "auto"), "config": config}
     found = _find_images(paths)
     if not found.paths:
         raise CommandError(
             f"{', '.join(map(show_path, paths))} holds no image ({found.skipped:,} other files); "
             "images are told by their ending in a folder, name others one by one"
         )
-    frames = SimpleFrames(
-        {path: path for path in found.paths}, workdir=workdir, backend={"type": backend, "config": given}
-    )
+    frames = SimpleFrames({path: path for path in found.paths}, workdir=workdir, backend=form)
     try:
         report = frames.prepare(workers=workers, errors="collect")
     except KeyboardInterrupt:
@@ -114,7 +114,7 @@ def prepare(
 def _print_report(report: Any, found: _Found, root: str) -> None:
     click.echo(str(report).split("\n", 1)[0])
     if found.folders:
-        click.echo(f"{found.skipped:,} files skipped that are no images by their ending")
+        click.echo(f"{found.skipped:,} {'file' if found.skipped == 1 else 'files'} skipped: not named like an image")
     click.echo(f"cache: {show_path(root)}")
     for item in report.failed:
         click.echo(f"failed: {describe_error(item.error)}", err=True)

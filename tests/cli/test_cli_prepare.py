@@ -1,0 +1,171 @@
+"""``ndframes prepare``: what is found, what is converted, what fails, and what an interruption leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+import ndframes as nf
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """A folder of three photographs, one of them deeper, beside files that are none."""
+    folder = tmp_path / "scans"
+    (folder / "deep" / "er").mkdir(parents=True)
+    paths = nf.demo_paths()
+    shutil.copy(paths["coffee"], folder / "coffee.png")
+    shutil.copy(paths["moon"], folder / "MOON.PNG")
+    shutil.copy(paths["rocket"], folder / "deep" / "er" / "rocket.jpg")
+    (folder / "notes.txt").write_text("no image")
+    (folder / "deep" / "catalogue.json").write_text("{}")
+    return folder
+
+
+def assert_prepared(path, workdir, backend="auto"):
+    """The entry is there, and holds the pixels."""
+    frames = nf.SimpleFrames({"a": path}, workdir=workdir, backend=backend)
+    assert frames.explain("a").files[0].is_cached
+    np.testing.assert_array_equal(frames.load_image("a"), nf.open(path)[...], strict=True)
+
+
+def test_a_folder_is_searched_with_its_subfolders(run, scans, tmp_path):
+    result = run("prepare", "scans")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("3 prepared (")
+    assert "2 files skipped: not named like an image" in result.stdout
+    for name in ("coffee.png", "MOON.PNG", "deep/er/rocket.jpg"):
+        assert_prepared(f"scans/{name}", tmp_path / "work")
+
+
+def test_a_second_run_finds_everything(run, scans):
+    run("prepare", "scans")
+    assert run("prepare", "scans").stdout.startswith("0 prepared (0 B), 3 already there, 0 failed")
+
+
+def test_the_cache_itself_is_not_searched(run, scans):
+    for present in (0, 3, 3):
+        report = json.loads(run("prepare", "scans", "--workdir", "scans", "--json").stdout)
+        assert (report["prepared"], report["present"], report["skipped"]) == (3 - present, present, 2)
+
+
+def test_files_patterns_and_folders_together_count_once(run, scans):
+    report = json.loads(run("prepare", "scans/coffee.png", "scans/**/*.jpg", "scans/c*.png", "--json").stdout)
+    assert (report["prepared"], report["present"], report["skipped"]) == (2, 0, 0)
+
+
+def test_a_name_with_the_signs_of_a_pattern_is_a_name(run, scans, tmp_path):
+    os.rename(scans / "coffee.png", scans / "[a]*.png")
+    assert run("prepare", "scans/[a]*.png").exit_code == 0
+    assert_prepared("scans/[a]*.png", tmp_path / "work")
+
+
+def test_a_named_file_is_taken_whatever_its_name(run, scans, tmp_path):
+    os.rename(scans / "coffee.png", scans / "coffee.dat")
+    assert run("prepare", "scans/coffee.dat").exit_code == 0
+    assert_prepared("scans/coffee.dat", tmp_path / "work")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_failures_are_listed_and_the_others_go_on(run, scans, tmp_path, workers):
+    (scans / "empty.tif").touch()
+    (scans / "half.png").write_bytes((scans / "coffee.png").read_bytes()[:30_000])
+    result = run("prepare", "scans", "gone.png", "no*.png", "--workers", workers)
+    assert result.exit_code == 1
+    assert "3 prepared" in result.stdout
+    assert "4 failed" in result.stdout
+    failed = sorted(line.split()[1] for line in result.stderr.splitlines() if line.startswith("failed: "))
+    assert failed == ["gone.png", "no*.png", "scans/empty.tif", "scans/half.png"]
+    assert_prepared("scans/coffee.png", tmp_path / "work")
+
+
+def test_json_is_all_there_is_on_stdout(run, scans):
+    (scans / "empty.tif").touch()
+    result = run("prepare", "scans", "--json")
+    report = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert (report["prepared"], report["present"], report["skipped"]) == (3, 0, 2)
+    assert [(item["path"], item["kind"]) for item in report["failed"]] == [("scans/empty.tif", "UnreadableImageError")]
+    assert report["bytes_written"] == sum(entry.size_bytes for entry in nf.Cache(report["workdir"]).ls())
+
+
+def test_options_of_the_entries_are_passed_on(run, scans, tmp_path):
+    assert run("prepare", "scans/coffee.png", "--compress", "deflate", "--blocksize", 64).exit_code == 0
+    form = {"type": "cog", "config": {"compress": "DEFLATE", "blocksize": 64}}
+    assert_prepared("scans/coffee.png", tmp_path / "work", form)
+    assert nf.open("scans/coffee.png", workdir=tmp_path / "work", backend=form).chunks == (64, 64, 3)
+
+
+def test_a_lossy_codec_is_used_when_it_is_named(run, scans, tmp_path):
+    assert run("prepare", "scans/coffee.png", "--compress", "JPEG", "--quality", 60).exit_code == 0
+    form = {"type": "cog", "config": {"compress": "JPEG", "quality": 60}}
+    frames = nf.SimpleFrames({"a": "scans/coffee.png"}, workdir=tmp_path / "work", backend=form)
+    assert frames.explain("a").files[0].is_cached
+    difference = frames.load_image("a").astype(int) - nf.open("scans/coffee.png")[...]
+    assert 0 < np.abs(difference).mean() < 10
+
+
+def test_npy(run, scans, tmp_path):
+    assert run("prepare", "scans/coffee.png", "--backend", "npy").exit_code == 0
+    assert_prepared("scans/coffee.png", tmp_path / "work", "npy")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--quality", "200", "--compress", "JPEG"), "quality"),
+        (("--blocksize", "100"), "multiples of 16"),
+        (("--backend", "npy", "--compress", "ZSTD"), "'npy' has no option compress"),
+        (("--backend", "zip"), "'zip' is not one of"),
+        (("--workers", "-1"), "-1"),
+    ],
+)
+def test_a_bad_option_is_refused_before_anything_is_done(run, scans, tmp_path, options, message):
+    result = run("prepare", "scans", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_folder_without_images_is_an_error(run, scans):
+    result = run("prepare", "scans/deep", "--workers", "0") and run("prepare", "scans/nothing", "scans/deep/er")
+    assert result.exit_code == 1
+    os.remove(scans / "deep" / "er" / "rocket.jpg")
+    result = run("prepare", "scans/deep")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("ndframes: error: scans/deep holds no image (1 other files)")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_leaves_nothing_half_written_and_says_how_to_go_on(spawn, tmp_path, workers):
+    for name in "abcdef":
+        with open(tmp_path / f"{name}.npy", "wb") as file:  # zeros, quickly made; each takes a while to tile
+            np.lib.format.write_array_header_2_0(
+                file, {"descr": "<u2", "fortran_order": False, "shape": (4000, 4000, 3)}
+            )
+            file.truncate(file.tell() + 4000 * 4000 * 3 * 2)
+    process = spawn("prepare", *(f"{name}.npy" for name in "abcdef"), "--workers", workers)
+    cache = nf.Cache(tmp_path / "work")
+    deadline = time.monotonic() + 60
+    while not list(cache.ls()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.strip().splitlines()[-1] == (
+        "ndframes: interrupted; what was finished is kept, run the same command again to go on"
+    )
+    assert "Traceback" not in stderr
+    finished = len(list(cache.ls()))
+    assert 1 <= finished < 6
+    assert os.listdir(cache.root / "tmp") == []
+    again = spawn("prepare", *(f"{name}.npy" for name in "abcdef"))
+    stdout, _ = again.communicate(timeout=120)
+    assert stdout.startswith(f"{6 - finished} prepared")
+    assert f" {finished} already there, 0 failed" in stdout

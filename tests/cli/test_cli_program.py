@@ -1,0 +1,93 @@
+"""The program as a whole: help, errors in one line, exit statuses, and what starting it costs."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import ndframes
+from ndframes.cli.common import describe_error
+from ndframes.errors import RegionError, SourceMissingError
+
+COMMANDS = ("demo", "prepare", "crop", "info", "cache", "doctor")
+
+
+def test_help_lists_every_command_and_an_example(run):
+    result = run("--help")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.split("Commands:\n")[1].splitlines()] == list(COMMANDS)
+    assert "  ndframes demo    " in result.stdout
+
+
+@pytest.mark.parametrize("command", [(name,) for name in COMMANDS] + [("cache", "ls")])
+def test_every_command_has_a_page_with_examples_on_lines_of_their_own(run, command):
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    examples = result.stdout.split("  Examples:\n")[1].split("\n\n")[0].splitlines()
+    assert len(examples) >= 2
+    assert all(line.startswith("    ndframes " + command[0]) for line in examples)
+
+
+def test_version(run):
+    assert run("--version").stdout == f"ndframes {ndframes.__version__}\n"
+
+
+def test_an_unknown_command_is_a_bad_request(run):
+    result = run("frobnicate")
+    assert result.exit_code == 2
+    assert "frobnicate" in result.stderr
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from ndframes.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print('MODULES', *sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    names = loaded.rpartition("MODULES ")[2].split()
+    assert "click" in names
+    heavy = {"numpy", "rasterio", "cv2", "kwimage", "kwcoco", "torch", "av", "tifffile", "imagecodecs", "ubelt"}
+    assert heavy.isdisjoint(names)
+
+
+def test_an_error_is_one_line_on_stderr_and_status_2(spawn):
+    process = spawn("info", "nothing.tif")
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (2, "")
+    assert stderr.startswith("ndframes: error: nothing.tif does not exist")
+    assert stderr.count("\n") == 1
+
+
+def test_the_module_runs_as_the_program(spawn):
+    process = spawn("--version")
+    assert process.communicate(timeout=60) == (f"ndframes {ndframes.__version__}\n", "")
+
+
+def test_a_reader_that_stops_reading_gets_no_traceback(spawn):
+    process = spawn("cache", "ls", "--help")
+    process.stdout.close()
+    stderr = process.stderr.read()
+    assert (process.wait(60), stderr) == (1, "")
+
+
+def test_ctrl_c_ends_any_command_with_130(run, monkeypatch, coffee):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ndframes.frames.SimpleFrames.explain", interrupt)
+    result = run("info", coffee[0])
+    assert result.exit_code == 128 + signal.SIGINT
+    assert result.stderr == "\nndframes: interrupted\n"
+
+
+def test_an_error_names_its_image_once():
+    error = SourceMissingError("a.tif does not exist")
+    error.image_id = "a.tif"
+    assert describe_error(error) == "a.tif does not exist"
+    error = RegionError("stops before it starts\n  somehow")
+    error.image_id = "a.tif"
+    assert describe_error(error) == "a.tif: stops before it starts somehow"
