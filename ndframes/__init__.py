@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from .explain import Explanation
     from .frames import Frames, SimpleFrames, demo_paths
     from .frames import open_frame as open  # noqa: A004 - nf.open is the name that people expect
-    from .image import AlignableImageData, LazyFrame
+    from .image import AlignableImageData
+    from .lazyframe import LazyFrame
     from .pathinfo import ChannelInfo, PathInfo
     from .prepare import PrepareFailure, PrepareReport
 
@@ -98,7 +99,7 @@ _HOME = {
     "ChannelInfo": "pathinfo",
     "Explanation": "explain",
     "Frames": "frames",
-    "LazyFrame": "image",
+    "LazyFrame": "lazyframe",
     "PathInfo": "pathinfo",
     "PrepareFailure": "prepare",
     "PrepareReport": "prepare",

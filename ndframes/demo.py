@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .display import format_bytes
 from .errors import NdframesError
 from .formats.export import export, write_atomically, write_striped_tiff
 from .frames import SimpleFrames, demo_paths, open_frame
-from .image import format_bytes
 
 if TYPE_CHECKING:
     from .formats.reader import Array

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .image import AlignableImageData, OpenedChannel, format_bytes
+from .display import format_bytes
 from .regions import Region, resolve_region, tile_ranges
 
 if TYPE_CHECKING:
-    from .frames import Frames
-    from .pathinfo import ChannelInfo
+    from .image import AlignableImageData
 
 __all__ = ["ChannelExplanation", "Explanation", "explain_region"]
 
@@ -83,51 +83,39 @@ class Explanation:
 
 
 def explain_region(
-    frames: Frames, image_id: Hashable, region: Region, channels: str | Sequence[str] | None
+    image: AlignableImageData, region: Region = None, channels: str | Sequence[str] | None = None
 ) -> Explanation:
-    """Say what reading a region would touch, as things stand; converts nothing."""
-    keys: dict[ChannelInfo, tuple[str | None, bool]] = {}
-
-    def open_as_is(info: ChannelInfo) -> OpenedChannel:
-        opened, entry_path = frames.open_as_is(image_id, info)
-        keys[info] = entry_path, opened.entry_path is not None
-        return opened
-
-    image = AlignableImageData(frames.pathinfo(image_id), open_as_is, max_region_bytes=1 << 62)
+    """Say what reading a region of ``image`` would touch."""
     codes = image.select(channels)
     selection = resolve_region(region, (*image.image_shape, len(codes)))
     rows, cols, bands = selection.ranges
     wanted = [codes[band] for band in bands]
     dtype = image.dtype(codes)
-    result_bytes = dtype.itemsize
-    for extent in selection.shape:
-        result_bytes *= extent
-    files = tuple(_explain_file(image, part, count, rows, cols, keys) for part, count in image.bands_by_part(wanted))
-    return Explanation(image_id, tuple(wanted), selection.shape, dtype.name, result_bytes, files)
+    return Explanation(
+        image_id=image.pathinfo.image_id,
+        channels=tuple(wanted),
+        shape=selection.shape,
+        dtype=dtype.name,
+        result_bytes=math.prod(selection.shape) * dtype.itemsize,
+        files=tuple(_explain_file(image, part, count, rows, cols) for part, count in image.bands_by_part(wanted)),
+    )
 
 
 def _explain_file(
-    image: AlignableImageData,
-    part: int,
-    band_count: int,
-    rows: range,
-    cols: range,
-    keys: dict[ChannelInfo, tuple[str | None, bool]],
+    image: AlignableImageData, part: int, band_count: int, rows: range, cols: range
 ) -> ChannelExplanation:
-    info = image.pathinfo.channels[part]
-    reader = image.opened(part).reader
-    entry_path, is_cached = keys[info]
+    opened = image.opened(part)
+    reader = opened.reader
     tiles = _count_touched(rows, reader.tile_shape[0]) * _count_touched(cols, reader.tile_shape[1])
-    tile_bytes = reader.tile_shape[0] * reader.tile_shape[1] * reader.shape[2] * reader.dtype.itemsize
     return ChannelExplanation(
-        path=info.path,
+        path=image.pathinfo.channels[part].path,
         bands=band_count,
-        entry_path=entry_path,
-        is_cached=is_cached,
+        entry_path=None if opened.entry_path is None else str(opened.entry_path),
+        is_cached=opened.is_cached,
         reader=reader.format,
         tile_shape=reader.tile_shape,
         tiles=tiles,
-        decoded_bytes=tiles * tile_bytes,
+        decoded_bytes=tiles * math.prod(reader.tile_shape) * reader.shape[2] * reader.dtype.itemsize,
     )
 
 

@@ -6,6 +6,7 @@ import difflib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -18,7 +19,8 @@ from .errors import ImageIdError, MissingExtraError, SourceChangedError, naming_
 from .explain import Explanation, explain_region
 from .formats.handles import HandlePool
 from .formats.source import open_source
-from .image import AlignableImageData, LazyFrame, OpenedChannel
+from .image import AlignableImageData, OpenedChannel
+from .lazyframe import LazyFrame
 from .lru import ByteLRU
 from .pathinfo import ChannelInfo, PathInfo
 from .stamp import SourceStamp, stat_source
@@ -209,7 +211,12 @@ class Frames(ABC):
     ) -> Explanation:
         """Say what reading a region would touch, without converting anything or reading pixels."""
         with naming_image(image_id):
-            return explain_region(self, image_id, region, channels)
+            as_is = AlignableImageData(
+                self.pathinfo(image_id),
+                lambda channel: self._open_as_is(image_id, channel),
+                max_region_bytes=self._max_region_bytes,
+            )
+            return explain_region(as_is, region, channels)
 
     # -- filling the cache --------------------------------------------------------------------------------------
 
@@ -292,27 +299,28 @@ class Frames(ABC):
             conversion = self.plan_channel(image_id, info)
             if conversion is None:
                 return self._open_source(info)
-            path = self.cache.find(conversion.key)
             try:
-                return self._open_entry(conversion, path or convert(conversion, threads=core_count()).path)
+                if self.cache.find(conversion.key) is None:
+                    convert(conversion, threads=core_count())
+                return self._open_entry(conversion)
             except SourceChangedError:
                 if not tries_left:
                     raise
         raise AssertionError("the last try returns or raises")
 
-    def open_as_is(self, image_id: Hashable, info: ChannelInfo) -> tuple[OpenedChannel, str | None]:
-        """Open the cache entry of ``info`` if it is there, else the source; and say where the entry is or would be."""
+    def _open_as_is(self, image_id: Hashable, info: ChannelInfo) -> OpenedChannel:
+        """Open the cache entry of ``info`` if it is there, else the source; convert nothing."""
         conversion = self.plan_channel(image_id, info)
         if conversion is None:
-            return self._open_source(info), None
-        path = self.cache.find(conversion.key)
-        if path is None:
-            return self._open_source(info), str(self.cache.path(conversion.key))
-        return self._open_entry(conversion, path), str(path)
+            return self._open_source(info)
+        if self.cache.find(conversion.key) is not None:
+            return self._open_entry(conversion)
+        return replace(self._open_source(info), entry_path=self.cache.path(conversion.key))
 
-    def _open_entry(self, conversion: Conversion, path: Path) -> OpenedChannel:
+    def _open_entry(self, conversion: Conversion) -> OpenedChannel:
+        path = self.cache.path(conversion.key)
         reader = open_entry(str(path), conversion.key.suffix, self._pool)
-        return OpenedChannel(reader, conversion.stamp, path, conversion.key)
+        return OpenedChannel(reader, conversion.stamp, path, is_cached=True)
 
     def _open_source(self, info: ChannelInfo) -> OpenedChannel:
         stamp = _stamp(info)

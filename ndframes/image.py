@@ -1,8 +1,8 @@
-"""AlignableImageData: one image, opened lazily. LazyFrame: the handle of one that behaves like an array."""
+"""AlignableImageData: one image, made of one file or several, opened lazily."""
 
 from __future__ import annotations
 
-import html
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,19 +13,15 @@ import numpy as np
 
 from ._process import ForkAware
 from .channels import default_codes, find_codes, parse_codes
-from .errors import RegionError, RegionIndexError, RegionTooLargeError, UnreadableImageError, UnsupportedError
-from .regions import PAD_MODES, Region, resolve_outside, resolve_region, to_index
+from .errors import RegionError, RegionTooLargeError, UnreadableImageError, UnsupportedError
+from .regions import PAD_MODES, Region, resolve_outside, resolve_region
 from .stamp import SourceStamp, stat_source
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
-
-    from .cache.keys import EntryKey
     from .formats.reader import Array, Reader
-    from .frames import Frames
     from .pathinfo import ChannelInfo, PathInfo
 
-__all__ = ["AlignableImageData", "LazyFrame", "OpenedChannel"]
+__all__ = ["AlignableImageData", "OpenedChannel"]
 
 _THUMBNAIL_PX = 192
 
@@ -37,14 +33,14 @@ class OpenedChannel:
     Attributes:
         reader: of the cache entry, or of the source itself.
         stamp: the source's state when it was opened; ``None`` for a source that is no local file.
-        entry_path: the cache entry, where it is one.
-        key: the entry's key, where it is one.
+        entry_path: where its cache entry is, or would be; ``None`` where none is asked for.
+        is_cached: whether it is that entry that is read.
     """
 
     reader: Reader
     stamp: SourceStamp | None
     entry_path: Path | None = None
-    key: EntryKey | None = None
+    is_cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +192,7 @@ class AlignableImageData(ForkAware):
     def _allocate(self, shape: tuple[int, ...], codes: Sequence[str]) -> Array:
         """A new array for a result of ``shape``, if the limit allows it."""
         dtype = self.dtype(codes) if codes else self.dtype()
-        needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        needed = math.prod(shape) * dtype.itemsize
         if needed > self._max_region_bytes:
             raise RegionTooLargeError(
                 f"the region is {' x '.join(f'{extent:,}' for extent in shape)} of {dtype}: {needed:,} bytes, over the limit of "
@@ -261,130 +257,6 @@ class AlignableImageData(ForkAware):
         self._lock = threading.RLock()
 
 
-class LazyFrame:
-    """An image as an array that stays on disk: ``frame[...]`` reads just what it selects.
-
-    The axes are ``(y, x, channel)``; the channel axis is always there. Every basic index of numpy works, and a list of
-    integers on the first axis. Pickles as its :class:`~ndframes.Frames` and an id.
-
-    Example:
-        >>> import ndframes as nf
-        >>> frame = nf.SimpleFrames.demo(backend=None).load_frame("astronaut")
-        >>> frame.shape, frame.dtype, frame.channels
-        ((512, 512, 3), dtype('uint8'), ('r', 'g', 'b'))
-        >>> frame[100:102, 200, 0]
-        array([81, 83], dtype=uint8)
-    """
-
-    def __init__(self, frames: Frames, image_id: Hashable, channels: str | Sequence[str] | None = None) -> None:
-        self._frames = frames
-        self.image_id = image_id
-        self._codes = frames.image(image_id).select(channels)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """The codes along the last axis."""
-        return self._codes
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """``(height, width, channels)``."""
-        return (*self._image.image_shape, len(self._codes))
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype of what is read."""
-        return self._image.dtype(self._codes)
-
-    @property
-    def ndim(self) -> int:
-        """The number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        return int(np.prod(self.shape, dtype=object))
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes that all of it would take in memory."""
-        return self.size * self.dtype.itemsize
-
-    @property
-    def chunks(self) -> tuple[int, int, int]:
-        """``(height, width, channels)`` of the blocks that are read at once; crops that keep to them are cheapest."""
-        reader = self._image.opened(self._image.bands_by_part(self._codes)[0][0]).reader
-        return (*reader.tile_shape, len(self._codes))
-
-    def __getitem__(self, index: Any) -> Array:
-        first = index[0] if isinstance(index, tuple) and index else index
-        if isinstance(first, (list, np.ndarray)):
-            return self._read_rows(first, index[1:] if isinstance(index, tuple) else ())
-        return self._read(index)
-
-    def _read(self, index: Any) -> Array:
-        region: Any = (None,) if index is None else index  # numpy's new axis, which no region has
-        return self._frames.load_region(self.image_id, region, self._codes)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError("an ndframes LazyFrame lies on disk: it cannot become an array without a copy")
-        return np.asarray(self[...], dtype)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[Array]:
-        return (self[row] for row in range(len(self)))
-
-    def __repr__(self) -> str:
-        height, width, _ = self.shape
-        opened = self._image.opened(self._image.bands_by_part(self._codes)[0][0])
-        where = "read directly" if opened.entry_path is None else f"cached as {opened.reader.format}"
-        tile = " x ".join(str(extent) for extent in self.chunks[:2])
-        return (
-            f"<LazyFrame {self.image_id!r}: {height:,} x {width:,} px, {'|'.join(self._codes)}, {self.dtype}, "
-            f"{format_bytes(self.nbytes)}; {where}, tiles {tile}>"
-        )
-
-    def _repr_html_(self) -> str:
-        picture = self._image.load_thumbnail()
-        return (
-            f'<figure style="margin:0"><img src="data:image/png;base64,{_png_base64(picture)}" '
-            f'style="image-rendering:auto"><figcaption><code>{html.escape(repr(self))}</code></figcaption></figure>'
-        )
-
-    @property
-    def _image(self) -> AlignableImageData:
-        return self._frames.image(self.image_id)
-
-    def _read_rows(self, rows: Sequence[int] | Array, rest: tuple[Any, ...]) -> Array:
-        """Rows by number, in the order asked for: each read once, neighbours together."""
-        height = len(self)
-        wanted = [_row_number(row, height) for row in rows]
-        if not wanted:
-            return self._read((slice(0, 0), *rest))
-        pieces: dict[int, Array] = {}
-        for run in _runs(sorted(set(wanted))):
-            pieces.update(zip(run, self._read((slice(run.start, run.stop), *rest)), strict=True))
-        return np.stack([pieces[row] for row in wanted])
-
-
-def format_bytes(count: float) -> str:
-    """A byte count for people, in powers of 1000.
-
-    Example:
-        >>> format_bytes(201_326_592)
-        '201 MB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
 def _check_supported(info: ChannelInfo) -> None:
     if not info.is_aligned:
         raise UnsupportedError(
@@ -440,43 +312,3 @@ def _mirror(axis: range, extent: int, pad: str) -> np.ndarray[Any, np.dtype[np.i
 
 def _covering(indices: np.ndarray[Any, np.dtype[np.intp]]) -> range:
     return range(int(indices.min()), int(indices.max()) + 1) if indices.size else range(0)
-
-
-def _row_number(row: object, height: int) -> int:
-    number = to_index(row, 0)
-    if not -height <= number < height:
-        raise RegionIndexError(f"index {number} is out of bounds for axis 0, which has {height}")
-    return number % height
-
-
-def _runs(numbers: Sequence[int]) -> list[range]:
-    """Sorted numbers as runs of neighbours."""
-    runs: list[range] = []
-    for number in numbers:
-        if runs and runs[-1].stop == number:
-            runs[-1] = range(runs[-1].start, number + 1)
-        else:
-            runs.append(range(number, number + 1))
-    return runs
-
-
-def _png_base64(pixels: Array) -> str:
-    """A picture of any pixels: the first three channels or the first one, stretched to 8 bits."""
-    import base64
-
-    import imagecodecs
-
-    return base64.b64encode(imagecodecs.png_encode(to_picture(pixels))).decode("ascii")
-
-
-def to_picture(pixels: Array) -> Array:
-    """``(h, w, c)`` of any dtype as ``(h, w)`` or ``(h, w, 3)`` uint8 for looking at, stretched over percentiles 1 to 99."""
-    shown = np.abs(pixels) if pixels.dtype.kind == "c" else pixels
-    shown = shown[:, :, :3] if shown.shape[2] >= 3 else shown[:, :, 0]
-    if shown.dtype == np.uint8:
-        return np.ascontiguousarray(shown)
-    values = shown.astype(np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, (1, 99)) if finite.size else (0.0, 1.0)
-    scaled = (values - low) / (high - low if high > low else 1.0)
-    return np.ascontiguousarray(np.nan_to_num(scaled.clip(0, 1) * 255).astype(np.uint8))

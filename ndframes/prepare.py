@@ -9,16 +9,17 @@ from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from ._process import core_count
 from .convert import Conversion, Converted, convert
+from .display import format_bytes
 from .errors import NdframesError, PrepareError, WorkerCrashError, naming_image
 from .workers import WorkerPool
 
 if TYPE_CHECKING:
     from .cache.keys import EntryKey
-    from .frames import Frames
+    from .pathinfo import ChannelInfo, PathInfo
 
 __all__ = ["ErrorPolicy", "PrepareFailure", "PrepareReport", "prepare"]
 
@@ -76,8 +77,6 @@ class PrepareReport:
         }
 
     def __str__(self) -> str:
-        from .image import format_bytes
-
         lines = [
             f"{self.prepared:,} prepared ({format_bytes(self.bytes_written)}), {self.present:,} already there, "
             f"{len(self.failed):,} failed, in {self.seconds:.2f} s"
@@ -86,6 +85,20 @@ class PrepareReport:
         if len(self.failed) > _LISTED:
             lines.append(f"  ... and {len(self.failed) - _LISTED:,} more")
         return "\n".join(lines)
+
+
+class Preparable(Protocol):
+    """What is needed of :class:`~ndframes.Frames`."""
+
+    @property
+    def image_ids(self) -> Sequence[Hashable]:
+        """The ids of the images."""
+
+    def pathinfo(self, image_id: Hashable) -> PathInfo:
+        """An image's files."""
+
+    def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
+        """The conversion that a file needs to have its entry; ``None`` where it needs none."""
 
 
 @dataclass(slots=True)
@@ -98,7 +111,7 @@ class _Plan:
 
 
 def prepare(
-    frames: Frames,
+    frames: Preparable,
     image_ids: Iterable[Hashable] | None = None,
     *,
     workers: int = 0,
@@ -134,7 +147,7 @@ def prepare(
     return report
 
 
-def _make_plan(frames: Frames, image_ids: Sequence[Hashable]) -> _Plan:
+def _make_plan(frames: Preparable, image_ids: Sequence[Hashable]) -> _Plan:
     plan = _Plan()
     for image_id in image_ids:
         path = ""

@@ -21,6 +21,7 @@ LEVELS = {
     "regions": 0,
     "channels": 0,
     "pathinfo": 0,
+    "display": 0,
     "lru": 1,
     "stamp": 1,
     "backends": 1,
@@ -29,13 +30,14 @@ LEVELS = {
     "convert": 3,
     "image": 3,
     "workers": 3,
+    "lazyframe": 4,
     "explain": 4,
     "prepare": 4,
-    "frames": 4,
-    "demo": 5,
-    "cli": 6,
-    "__main__": 7,
-    "__init__": 7,
+    "frames": 5,
+    "demo": 6,
+    "cli": 7,
+    "__main__": 8,
+    "__init__": 6,
 }
 
 # Modules of one level that work hand in hand: the left may import the right.
@@ -44,8 +46,6 @@ NEIGHBOURS = {
     ("channels", "errors"),
     ("pathinfo", "errors"),
     ("pathinfo", "channels"),
-    ("frames", "explain"),
-    ("frames", "prepare"),
 }
 
 # Heavy libraries, and the only places that may know them.

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 import ndframes as nf
-from ndframes.image import to_picture
+from ndframes.display import to_picture
 
 
 @pytest.fixture(scope="module")

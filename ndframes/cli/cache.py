@@ -37,8 +37,8 @@ def list_entries(*, workdir: str | None, as_json: bool) -> None:
       ndframes cache ls --json | jq '[.entries[].size_bytes] | add'
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     from ..cache.store import Cache
+    from ..display import format_bytes
     from ..frames import default_workdir
-    from ..image import format_bytes
 
     store = Cache(default_workdir() if workdir is None else workdir)
     entries = sorted(store.ls(), key=lambda entry: (-entry.mtime, str(entry.path)))

@@ -239,7 +239,7 @@ def _find_problems(facts: dict[str, Any], parts: list[_Part]) -> list[str]:
 
 def _advise(facts: dict[str, Any]) -> list[str]:
     """What will work, but may bite."""
-    from ..image import format_bytes
+    from ..display import format_bytes
 
     workdir, machine, processes = facts["workdir"], facts["machine"], facts["processes"]
     advice = []
@@ -273,7 +273,7 @@ def _advise(facts: dict[str, Any]) -> list[str]:
 
 
 def _print_facts(facts: dict[str, Any], parts: list[_Part]) -> None:
-    from ..image import format_bytes
+    from ..display import format_bytes
 
     workdir, machine, processes = facts["workdir"], facts["machine"], facts["processes"]
     state = "is there" if workdir["exists"] else "not there yet"

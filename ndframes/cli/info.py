@@ -127,7 +127,7 @@ def _expected_cost(form: Backend, reader: Reader, region: tuple[range, range]) -
 
 
 def _rows(facts: dict[str, Any]) -> dict[str, str]:
-    from ..image import format_bytes
+    from ..display import format_bytes
 
     height, width, bands = facts["shape"]
     has_strips = facts["tile_shape"][1] == width
@@ -155,7 +155,7 @@ def _rows(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def _describe_cost(cost: dict[str, Any], noun: str) -> str:
-    from ..image import format_bytes
+    from ..display import format_bytes
 
     if cost["tile_shape"] is None:
         return "mapped, nothing is decoded"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -160,7 +161,7 @@ class _Pyramid:
         if level >= len(self._spools):
             return None
         shape = (*self._spools[level].shape, source.shape[2])
-        if np.prod(shape, dtype=object) * source.dtype.itemsize <= _BAND_BYTES:
+        if math.prod(shape) * source.dtype.itemsize <= _BAND_BYTES:
             return np.empty(shape, source.dtype)
         with tempfile.TemporaryFile(dir=self._folder) as file:
             return np.memmap(file, source.dtype, "w+", shape=shape)

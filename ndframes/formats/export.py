@@ -18,7 +18,15 @@ from ..errors import NdframesError
 if TYPE_CHECKING:
     from .reader import Array
 
-__all__ = ["OutputError", "check_destination", "check_export", "export", "write_atomically", "write_striped_tiff"]
+__all__ = [
+    "OutputError",
+    "check_destination",
+    "check_export",
+    "encode_png",
+    "export",
+    "write_atomically",
+    "write_striped_tiff",
+]
 
 _SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 
@@ -144,10 +152,15 @@ def _deflate(strip: Array) -> bytes:
     return zlib.compress(np.ascontiguousarray(strip).data, 1)
 
 
-def _write_png(file: IO[bytes], pixels: Array) -> None:
+def encode_png(pixels: Array) -> bytes:
+    """``(h, w)`` or ``(h, w, 1 to 4)`` of uint8 or uint16 as the bytes of a PNG file."""
     import imagecodecs
 
-    file.write(imagecodecs.png_encode(pixels, level=6))
+    return bytes(imagecodecs.png_encode(pixels, level=6))
+
+
+def _write_png(file: IO[bytes], pixels: Array) -> None:
+    file.write(encode_png(pixels))
 
 
 def _write_npy(file: IO[bytes], pixels: Array) -> None:

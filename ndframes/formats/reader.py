@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -57,7 +58,7 @@ class Reader(ABC):
     @property
     def nbytes(self) -> int:
         """The size of the decoded image in bytes."""
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def level_shape(self, level: int) -> tuple[int, int, int]:
         """``(height, width, bands)`` of the image (level 0) or of one of its overviews."""

@@ -1,0 +1,162 @@
+"""LazyFrame: the handle of one image that behaves like an array."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from .display import format_bytes, to_picture
+from .errors import RegionIndexError
+from .regions import to_index
+
+if TYPE_CHECKING:
+    from .formats.reader import Array
+    from .image import AlignableImageData
+    from .regions import Region
+
+__all__ = ["LazyFrame"]
+
+
+class ImageSource(Protocol):
+    """What a handle needs of :class:`~ndframes.Frames`."""
+
+    def image(self, image_id: Hashable) -> AlignableImageData:
+        """The image as it is now."""
+
+    def load_region(self, image_id: Hashable, region: Region, channels: Sequence[str]) -> Array:
+        """Read a region of it."""
+
+
+class LazyFrame:
+    """An image as an array that stays on disk: ``frame[...]`` reads just what it selects.
+
+    The axes are ``(y, x, channel)``; the channel axis is always there. Every basic index of numpy works, and a list of
+    integers on the first axis. Pickles as its :class:`~ndframes.Frames` and an id.
+
+    Example:
+        >>> import ndframes as nf
+        >>> frame = nf.SimpleFrames.demo(backend=None).load_frame("astronaut")
+        >>> frame.shape, frame.dtype, frame.channels
+        ((512, 512, 3), dtype('uint8'), ('r', 'g', 'b'))
+        >>> frame[100:102, 200, 0]
+        array([81, 83], dtype=uint8)
+    """
+
+    def __init__(self, frames: ImageSource, image_id: Hashable, channels: str | Sequence[str] | None = None) -> None:
+        self._frames = frames
+        self.image_id = image_id
+        self._codes = frames.image(image_id).select(channels)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The codes along the last axis."""
+        return self._codes
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(height, width, channels)``."""
+        return (*self._image.image_shape, len(self._codes))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of what is read."""
+        return self._image.dtype(self._codes)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that all of it would take in memory."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def chunks(self) -> tuple[int, int, int]:
+        """``(height, width, channels)`` of the blocks that are read at once; crops that keep to them are cheapest."""
+        reader = self._image.opened(self._image.bands_by_part(self._codes)[0][0]).reader
+        return (*reader.tile_shape, len(self._codes))
+
+    def __getitem__(self, index: Any) -> Array:
+        first = index[0] if isinstance(index, tuple) and index else index
+        if isinstance(first, (list, np.ndarray)):
+            return self._read_rows(first, index[1:] if isinstance(index, tuple) else ())
+        return self._read(index)
+
+    def _read(self, index: Any) -> Array:
+        region: Any = (None,) if index is None else index  # numpy's new axis, which no region has
+        return self._frames.load_region(self.image_id, region, self._codes)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("an ndframes LazyFrame lies on disk: it cannot become an array without a copy")
+        return np.asarray(self[...], dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[row] for row in range(len(self)))
+
+    def __repr__(self) -> str:
+        height, width, _ = self.shape
+        opened = self._image.opened(self._image.bands_by_part(self._codes)[0][0])
+        where = f"cached as {opened.reader.format}" if opened.is_cached else "read directly"
+        tile = " x ".join(str(extent) for extent in self.chunks[:2])
+        return (
+            f"<LazyFrame {self.image_id!r}: {height:,} x {width:,} px, {'|'.join(self._codes)}, {self.dtype}, "
+            f"{format_bytes(self.nbytes)}; {where}, tiles {tile}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from .formats.export import encode_png
+
+        picture = base64.b64encode(encode_png(to_picture(self._image.load_thumbnail()))).decode("ascii")
+        return (
+            f'<figure style="margin:0"><img src="data:image/png;base64,{picture}" '
+            f'style="image-rendering:auto"><figcaption><code>{html.escape(repr(self))}</code></figcaption></figure>'
+        )
+
+    @property
+    def _image(self) -> AlignableImageData:
+        return self._frames.image(self.image_id)
+
+    def _read_rows(self, rows: Sequence[int] | Array, rest: tuple[Any, ...]) -> Array:
+        """Rows by number, in the order asked for: each read once, neighbours together."""
+        height = len(self)
+        wanted = [_row_number(row, height) for row in rows]
+        if not wanted:
+            return self._read((slice(0, 0), *rest))
+        pieces: dict[int, Array] = {}
+        for run in _runs(sorted(set(wanted))):
+            pieces.update(zip(run, self._read((slice(run.start, run.stop), *rest)), strict=True))
+        return np.stack([pieces[row] for row in wanted])
+
+
+def _row_number(row: object, height: int) -> int:
+    number = to_index(row, 0)
+    if not -height <= number < height:
+        raise RegionIndexError(f"index {number} is out of bounds for axis 0, which has {height}")
+    return number % height
+
+
+def _runs(numbers: Sequence[int]) -> list[range]:
+    """Sorted numbers as runs of neighbours."""
+    runs: list[range] = []
+    for number in numbers:
+        if runs and runs[-1].stop == number:
+            runs[-1] = range(runs[-1].start, number + 1)
+        else:
+            runs.append(range(number, number + 1))
+    return runs
