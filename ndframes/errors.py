@@ -10,7 +10,7 @@ traceback would expect::
      │   ├─ RegionIndexError (IndexError)         an integer index lies outside the image
      │   └─ RegionTooLargeError (MemoryError)     more bytes than the limit allows
      ├─ PathInfoError (ValueError)                a description of an image or of a file that cannot be
-    ├─ BackendError (ValueError)                 unknown backend, option or value
+     ├─ BackendError (ValueError)                 unknown backend, option or value
      ├─ HashidError (ValueError)                  a source cannot be keyed the way that was asked for
      ├─ UnsupportedError (NotImplementedError)    well formed, but not something that this version does
      ├─ MissingExtraError (ImportError)           an optional package is not installed
@@ -215,7 +215,7 @@ def shorten(value: object) -> str:
     brief.maxstring = brief.maxother = 120
     brief.maxlong = 60
     try:
-        return brief.repr(value)
+        return " ".join(line.strip() for line in brief.repr(value).splitlines())
     except ValueError:  # Python prints no whole number of more than 4,300 digits
         return (
             f"<a whole number of {value.bit_length()} bits>" if isinstance(value, int) else f"<{type(value).__name__}>"
