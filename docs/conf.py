@@ -1,0 +1,27 @@
+"""Sphinx: the pages beside this file, and the docstrings of the package."""
+
+import ndframes
+
+project = "ndframes"
+author = "The ndframes developers"
+copyright = author
+release = version = ndframes.__version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+highlight_language = "none"
+
+html_theme = "alabaster"
+html_theme_options = {
+    "description": "Any crop of any frame, exactly right.",
+    "page_width": "1080px",
+    "fixed_sidebar": True,
+}
+html_show_copyright = False
+html_copy_source = False
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
