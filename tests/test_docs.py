@@ -6,6 +6,7 @@ folder and one namespace. Runs of blanks compare as one, and ``...`` stands for 
 
 from __future__ import annotations
 
+import ast
 import doctest
 import os
 import re
@@ -129,6 +130,24 @@ def test_every_page_is_in_the_table_of_contents():
     index = (ROOT / "docs" / "index.rst").read_text()
     for page in (ROOT / "docs").glob("*.rst"):
         assert page.stem == "index" or re.search(rf"^   {page.stem}$", index, re.M), page.name
+
+
+def test_the_design_page_lists_every_module_at_its_level():
+    source = (ROOT / "tests" / "test_architecture.py").read_text()
+    levels = ast.literal_eval(re.search(r"^LEVELS = (\{.*?^\})", source, re.M | re.S)[1])
+    rows = re.findall(r"^(\d)     (``[^`]+``(?:, ``[^`]+``)*) ", (ROOT / "docs" / "design.rst").read_text(), re.M)
+    listed = set()
+    for level, names in rows:
+        folder, _, files = names.replace("``", "").rpartition("/")
+        for name in files.split(", "):
+            listed.add((int(level), f"{folder}/{name}" if folder else name))
+    package = ROOT / "ndframes"
+    modules = {
+        path.relative_to(package).with_suffix("").as_posix()
+        for path in package.rglob("*.py")
+        if path.stem not in ("__init__", "__main__") and path.parent.name != "cli"
+    }
+    assert listed == {(levels[name.split("/")[0]], name) for name in modules | {"cli"}}
 
 
 PAGE = """
