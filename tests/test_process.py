@@ -1,0 +1,120 @@
+"""Forks: what registers is told in the child, in every child, and nothing else is."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import threading
+
+import pytest
+
+from ndframes._process import ForkAware, core_count
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+class Witness(ForkAware):
+    """Remembers in which process it was told of a fork."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+        super().__init__()
+
+    def _after_fork_in_child(self) -> None:
+        self.told.append(os.getpid())
+
+
+def exit_code_in_fork(check) -> int:
+    child = os.fork()
+    if not child:
+        code = 99
+        try:
+            code = check()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_child_is_told_once_and_its_parent_never():
+    witness = Witness()
+    assert exit_code_in_fork(lambda: 0 if witness.told == [os.getpid()] else 1) == 0
+    assert witness.told == []
+
+
+def test_a_grandchild_is_told_again():
+    witness = Witness()
+
+    def in_child() -> int:
+        return exit_code_in_fork(lambda: 0 if witness.told == [os.getppid(), os.getpid()] else 1)
+
+    assert exit_code_in_fork(in_child) == 0
+
+
+def test_multiprocessing_s_fork_tells_too():
+    witness = Witness()
+
+    def report(connection) -> None:
+        connection.send((witness.told, os.getpid()))
+
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=report, args=(sender,))
+    process.start()
+    told, child = receiver.recv()
+    process.join()
+    assert told == [child]
+
+
+def test_what_is_gone_is_not_kept_for_the_sake_of_forks():
+    from ndframes._process import _FORK_AWARE
+
+    witness = Witness()
+    assert witness in _FORK_AWARE
+    before = len(_FORK_AWARE)
+    del witness
+    gc.collect()
+    assert len(_FORK_AWARE) < before
+
+
+def test_objects_may_come_and_go_while_others_fork():
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            [Witness() for _ in range(50)]
+
+    threads = [threading.Thread(target=churn) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    steady = Witness()
+    try:
+        codes = [exit_code_in_fork(lambda: 0 if steady.told == [os.getpid()] else 1) for _ in range(30)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert codes == [0] * 30
+
+
+def test_a_subclass_must_say_what_it_forgets():
+    with pytest.raises(TypeError, match="abstract"):
+        ForkAware()
+
+
+def test_core_count_follows_the_affinity_of_the_process():
+    assert core_count() == len(os.sched_getaffinity(0))
+
+    def narrowed() -> int:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        return 0 if core_count() == 1 else 1
+
+    assert exit_code_in_fork(narrowed) == 0
+
+
+def test_core_count_without_affinity(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert core_count() == 7
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert core_count() == 1
