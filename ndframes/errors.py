@@ -23,6 +23,7 @@ traceback would expect::
      ├─ CacheError (OSError)                      the cache folder
      │   ├─ CacheFullError                        not enough space left
      │   └─ CacheEntryError                       a written entry did not come out as it should
+     ├─ OutputError (OSError)                     a file that was to be written
      └─ PrepareError (RuntimeError)               some images could not be prepared
          └─ WorkerCrashError                      a worker process died on one image
 
@@ -48,6 +49,7 @@ __all__ = [
     "ImageIdError",
     "MissingExtraError",
     "NdframesError",
+    "OutputError",
     "PathInfoError",
     "PrepareError",
     "RegionError",
@@ -170,6 +172,10 @@ class CacheFullError(CacheError):
 
 class CacheEntryError(CacheError):
     """A freshly written entry failed its check, and was not published."""
+
+
+class OutputError(NdframesError, OSError):
+    """A file that was to be written cannot be, there or in that format."""
 
 
 class PrepareError(NdframesError, RuntimeError):

@@ -248,6 +248,7 @@ class _Bar:
                 total=self._total,
                 desc="prepare" if count != 1 else "prepare 1 image, percent",
                 stream=sys.stderr,
+                clearline=sys.stderr.isatty(),
                 verbose=1,
             )
 

@@ -91,7 +91,8 @@ def test_every_dtype_comes_back_as_it_was(backend, dtype, band_count, frames_of)
     for region in (None, np.s_[3:69:7, ::-1], np.s_[-5:, 64:66], np.s_[..., -1:], np.s_[9:9], np.s_[3, 4]):
         crop = frames.load_region("a", region)
         assert crop.dtype == whole.dtype
-        np.testing.assert_array_equal(crop, whole if region is None else whole[region])
+        with np.errstate(invalid="ignore"):  # random bits hold signalling NaNs
+            np.testing.assert_array_equal(crop, whole if region is None else whole[region])
     bytes_back = frames.load_image("a").view(np.uint8)
     if dtype not in ("float16",):  # GDAL hands half floats on as floats, which quiets signalling NaNs
         np.testing.assert_array_equal(bytes_back, np.ascontiguousarray(whole).view(np.uint8))

@@ -50,7 +50,7 @@ def main() -> None:
     touches. The cache lies under a work folder: --workdir, else $NDFRAMES_WORKDIR, else the user's cache folder.
 
     \b
-    Examples:
+    In use:
       ndframes demo                                  see it work, on real photographs
       ndframes prepare scans/ --workers 4            fill the cache
       ndframes crop scans/a.tif --region 0:256,512:768 -o a.png

@@ -16,7 +16,7 @@ def cache() -> None:
     """Look at the cache.
 
     \b
-    Examples:
+    In use:
       ndframes cache ls
       ndframes cache ls --workdir /data/work --json
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
@@ -32,7 +32,7 @@ def list_entries(*, workdir: str | None, as_json: bool) -> None:
     any time; what is missing is made again when it is needed.
 
     \b
-    Examples:
+    In use:
       ndframes cache ls
       ndframes cache ls --json | jq '[.entries[].size_bytes] | add'
     """  # noqa: D301 - a backspace keeps click from wrapping the examples

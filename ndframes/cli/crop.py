@@ -65,7 +65,7 @@ def crop(
     of uint8 or uint16; TIFF and npy hold everything.
 
     \b
-    Examples:
+    In use:
       ndframes crop scan.tif --region 0:256,512:768 -o corner.png
       ndframes crop scan.tif --region -128:,: -o bottom.npy
       ndframes crop scan.tif --region -64:192,-64:192 --pad reflect -o padded.tif

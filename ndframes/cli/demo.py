@@ -44,7 +44,7 @@ def demo(ctx: click.Context, *, size: int, workdir: str | None, out: str) -> Non
     Remove the folder when you are done.
 
     \b
-    Examples:
+    In use:
       ndframes demo
       ndframes demo --size 2048 --out /tmp/demo
 

@@ -78,7 +78,7 @@ def doctor(ctx: click.Context, *, workdir: str | None, as_json: bool) -> None:
     Advice is printed last. Put the output into a report about a problem.
 
     \b
-    Examples:
+    In use:
       ndframes doctor
       ndframes doctor --workdir /data/work
       ndframes doctor --json | jq .advice

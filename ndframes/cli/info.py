@@ -34,7 +34,7 @@ def info(*, path: str, workdir: str | None, backend: str, as_json: bool) -> None
     must be decoded for them, from the source and from a cache entry.
 
     \b
-    Examples:
+    In use:
       ndframes info scan.tif
       ndframes info scan.tif --backend npy
       ndframes info scan.tif --json | jq .crop

@@ -28,7 +28,6 @@ class _Found:
 
     paths: dict[str, None] = field(default_factory=dict)
     skipped: int = 0
-    folders: int = 0
 
 
 @click.command(short_help="Convert images into the cache.")
@@ -78,7 +77,7 @@ def prepare(
     does not stop the others.
 
     \b
-    Examples:
+    In use:
       ndframes prepare scan.tif
       ndframes prepare scans/ more/ --workers 8
       ndframes prepare 'scans/**/*.tif' --compress JPEG --quality 85
@@ -113,7 +112,7 @@ def prepare(
 
 def _print_report(report: Any, found: _Found, root: str) -> None:
     click.echo(str(report).split("\n", 1)[0])
-    if found.folders:
+    if found.skipped:
         click.echo(f"{found.skipped:,} {'file' if found.skipped == 1 else 'files'} skipped: not named like an image")
     click.echo(f"cache: {show_path(root)}")
     for item in report.failed:
@@ -139,7 +138,6 @@ def _expand(argument: str) -> list[str]:
 
 
 def _search(folder: str, found: _Found) -> None:
-    found.folders += 1
     for name in _walk(folder):
         if os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES:
             found.paths[name] = None

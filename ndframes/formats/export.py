@@ -13,13 +13,12 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from .._process import core_count
-from ..errors import NdframesError
+from ..errors import OutputError
 
 if TYPE_CHECKING:
     from .reader import Array
 
 __all__ = [
-    "OutputError",
     "check_destination",
     "check_export",
     "encode_png",
@@ -29,10 +28,6 @@ __all__ = [
 ]
 
 _SUFFIXES = (".png", ".tif", ".tiff", ".npy")
-
-
-class OutputError(NdframesError, OSError):
-    """A file that was to be written cannot be, there or in that format."""
 
 
 def check_destination(path: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import ndframes as nf
 from ndframes import demo
-from ndframes.formats.export import OutputError
+from ndframes import OutputError
 
 
 def test_the_demo_runs_and_runs_again(run, tmp_path):

@@ -26,7 +26,7 @@ def test_help_lists_every_command_and_an_example(run):
 def test_every_command_has_a_page_with_examples_on_lines_of_their_own(run, command):
     result = run(*command, "--help")
     assert result.exit_code == 0
-    examples = result.stdout.split("  Examples:\n")[1].split("\n\n")[0].splitlines()
+    examples = result.stdout.split("  In use:\n")[1].split("\n\n")[0].splitlines()
     assert len(examples) >= 2
     assert all(line.startswith("    ndframes " + command[0]) for line in examples)
 
