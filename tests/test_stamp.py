@@ -214,15 +214,22 @@ def test_permission_denied_on_the_file_itself(open_folder):
     """A stat is allowed, a read is not: by whatever way the file is then opened, the error is the same."""
     import ndframes as nf
 
-    np.save("a.npy", np.zeros((4, 4), np.uint8))
+    for name in ("a.npy", "b.npy"):
+        np.save(name, np.zeros((4, 4), np.uint8))
     (open_folder / "a.npy").chmod(0)
+
+    def frames_by(mode, workdir):
+        return nf.SimpleFrames({"a": "a.npy", "b": "b.npy"}, workdir=workdir, hashid_mode=mode, backend="npy")
+
+    frames_by("PIXELS", open_folder / "work").load_region(
+        "b"
+    )  # imports all that nobody may not, where Python is root's
 
     def check() -> str:
         said = [str(stat_source("a.npy").size_bytes == 144)]
         for mode in ("PATH", "PIXELS"):
-            frames = nf.SimpleFrames({"a": "a.npy"}, workdir="/nowhere", hashid_mode=mode, backend="npy")
             try:
-                frames.load_region("a")
+                frames_by(mode, "/nowhere").load_region("a")
             except SourceAccessError as error:
                 said.append(str(error))
         return "\n".join(said)
