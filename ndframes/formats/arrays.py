@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import UnreadableImageError
+from ..stamp import source_error
 from .reader import Array, Reader
 
 __all__ = ["ArrayReader", "open_npy"]
@@ -55,6 +56,8 @@ def open_npy(path: str) -> ArrayReader:
     """
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, TypeError, OverflowError, EOFError, SyntaxError) as error:
+    except OSError as error:
+        raise source_error(path, error) from error
+    except Exception as error:  # the header is Python source, and what a damaged one raises has no end
         raise UnreadableImageError(f"{path} is no .npy file that can be mapped: {error}") from error
     return ArrayReader(path, array, format="npy")

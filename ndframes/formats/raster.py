@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import weakref
 from collections.abc import Sequence
@@ -16,14 +15,12 @@ from rasterio.io import DatasetReader
 
 from ..errors import UnreadableImageError
 from .limits import check_expansion
-from .reader import Array, Reader
+from .reader import Array, Reader, log_orientation
 
 if TYPE_CHECKING:
     from .handles import HandlePool
 
 __all__ = ["RasterReader", "gdal_version"]
-
-_log = logging.getLogger("ndframes")
 
 # No sidecar may change pixels or be written, and libjpeg's "premature end of file" is an error, not grey pixels.
 _OPTIONS: dict[str, Any] = {
@@ -37,7 +34,8 @@ _OPTIONS: dict[str, Any] = {
 _BLOCK_CACHE_BYTES = 64 * 2**20
 if "GDAL_CACHEMAX" not in os.environ:
     _OPTIONS["GDAL_CACHEMAX"] = _BLOCK_CACHE_BYTES
-_BILEVEL = ({(0, 0, 0), (255, 255, 255)}, {(0, 0, 0), (1, 1, 1)})
+_WITHOUT_OVERVIEWS = ("BMP", "GIF", "NITF", "PNG", "PNM", "SGI", "WEBP")
+_BLACK, _WHITE = (0, 0, 0, 255), (255, 255, 255, 255)
 _READ_ERRORS = (RasterioError, RasterioIOError, rasterio.errors.RasterioDeprecationWarning, ValueError, MemoryError)
 
 
@@ -64,8 +62,8 @@ class _Layout:
 class RasterReader(Reader):
     """Crops of any file that one named GDAL driver opens.
 
-    Palettes are read as their colours (RGB, or RGBA where an entry is not opaque), one-bit samples as booleans and
-    half floats as float16. GDAL's handles serve one thread each; they come from ``pool``.
+    Palettes are read as their colours (RGB, or RGBA where an entry is not opaque), one-bit samples as booleans, half
+    floats as float16, and a JPEG of four inks as RGB. GDAL's handles serve one thread each; they come from ``pool``.
 
     Raises:
         UnreadableImageError: the driver does not open the file, or its header promises more than its bytes can hold.
@@ -91,7 +89,7 @@ class RasterReader(Reader):
                 tile_shape=(min(tile_height, dataset.height), min(tile_width, dataset.width)),
                 memory_bytes=1 << 16,
             )
-            self._overview_count = len(dataset.overviews(1))
+            self._overview_count = _count_overviews(dataset)
             orientation = dataset.tags().get("EXIF_Orientation", "1")
         if file_bytes is not None:
             check_expansion(path, self.nbytes, file_bytes)
@@ -174,24 +172,30 @@ def gdal_version() -> str:
     return str(rasterio.__gdal_version__)
 
 
-def log_orientation(path: str, orientation: object) -> None:
-    """Say that a camera's rotation flag was seen and left alone."""
-    _log.warning(
-        "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels",
-        path,
-        orientation,
-    )
-
-
 def _discard_handles(pool: HandlePool, token: object, level_count: int) -> None:
     for level in range(level_count):
         pool.discard((token, level))
 
 
+def _count_overviews(dataset: Any) -> int:
+    """How many of GDAL's overviews show the image itself.
+
+    GDAL halves a JPEG up to three times while decoding, and counts the camera's thumbnail as one more overview; that
+    may show the picture as it was before somebody edited it. What it finds for a format that has none is another file.
+    """
+    if dataset.driver in _WITHOUT_OVERVIEWS:
+        return 0
+    count: int = len(dataset.overviews(1))
+    if dataset.driver != "JPEG":
+        return count
+    longest = max(dataset.shape)
+    return min(count, sum(longest >= 256 << halving for halving in range(3)))
+
+
 def _find_layout(dataset: Any) -> _Layout:
     stored = np.result_type(*(np.dtype(_numpy_name(name)) for name in dataset.dtypes))
     bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
-    palette = _find_palette(dataset, stored)
+    palette = _find_palette(dataset, stored, is_bilevel=bits == "1")
     if palette is not None:
         return _Layout(stored, palette.dtype, palette)
     if bits == "1" and stored == np.uint8:
@@ -206,8 +210,8 @@ def _numpy_name(name: str) -> str:
     return "complex64" if name == "complex_int16" else "complex128" if name == "complex_int32" else name
 
 
-def _find_palette(dataset: Any, stored: np.dtype[Any]) -> Array | None:
-    """The colours of a one-band indexed image, ``(entries, 3 or 4)`` uint8; ``None`` where there are none."""
+def _find_palette(dataset: Any, stored: np.dtype[Any], *, is_bilevel: bool) -> Array | None:
+    """What each index of a one-band image stands for, ``(entries, bands)``; ``None`` where pixels are no indices."""
     if dataset.count != 1 or stored.name not in ("uint8", "uint16"):
         return None
     try:
@@ -218,7 +222,15 @@ def _find_palette(dataset: Any, stored: np.dtype[Any]) -> Array | None:
     entries[:, 3] = 255
     for index, colour in colours.items():
         entries[index] = colour
-    is_bilevel = len(colours) == 2 and {tuple(colour[:3]) for colour in colours.values()} in _BILEVEL
-    if is_bilevel and all(colour[3] == 255 for colour in colours.values()):
-        return None
+    if (is_bilevel and dataset.driver == "GTiff") or dataset.driver == "BMP":
+        # GDAL makes up a palette for each of these, BMP has no gray but a palette of it.
+        if _is_gray_ramp(entries):
+            return None
+        if [*map(tuple, colours.values())] in ([_BLACK, _WHITE], [_WHITE, _BLACK]):
+            is_stored = dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+            return None if is_stored else entries[:, :1] > 0
     return entries if any(colour[3] != 255 for colour in colours.values()) else np.ascontiguousarray(entries[:, :3])
+
+
+def _is_gray_ramp(entries: Array) -> bool:
+    return all(np.array_equal(entries[:, band], np.arange(len(entries))) for band in range(3))

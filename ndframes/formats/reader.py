@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ import numpy as np
 
 from ..regions import bounding_range, tile_ranges
 
-__all__ = ["Array", "Reader"]
+__all__ = ["Array", "Reader", "log_orientation"]
+
+_log = logging.getLogger("ndframes")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -113,6 +116,15 @@ class Reader(ABC):
             self._read_window(window_rows, window_cols, bands, window, level)
             out[done : done + len(strip)] = window[:: strip.step, :: cols.step]
             done += len(strip)
+
+
+def log_orientation(path: str, orientation: object) -> None:
+    """Say that a camera's rotation flag was seen and left alone."""
+    _log.warning(
+        "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels",
+        path,
+        orientation,
+    )
 
 
 def _ascending(axis: range) -> range:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import UnreadableImageError
 from ..stamp import source_error, stat_source
+from .limits import check_expansion
+from .reader import log_orientation
 
 if TYPE_CHECKING:
     from ..pathinfo import ChannelInfo
     from .handles import HandlePool
-    from .reader import Reader
+    from .reader import Array, Reader
 
 __all__ = ["open_source", "sniff"]
 
@@ -35,27 +37,29 @@ _MAGIC = (
     (0, b"NITF", "NITF"),
     (0, b"NSIF", "NITF"),
     (0, b"\x01\xda", "SGI"),
-    (0, b"EHFA_HEADER_TAG", "HFA"),
     (0, b"P5", "PNM"),
     (0, b"P6", "PNM"),
-    (0, b"#?RADIANCE", "kwimage:cv2"),
-    (0, b"#?RGBE", "kwimage:cv2"),
-    (0, b"\x59\xa6\x6a\x95", "kwimage:cv2"),
-    (0, b"P1", "kwimage:cv2"),
-    (0, b"P2", "kwimage:cv2"),
-    (0, b"P3", "kwimage:cv2"),
-    (0, b"P4", "kwimage:cv2"),
-    (0, b"qoif", "kwimage:pil"),
-    (0, b"8BPS", "kwimage:pil"),
-    (0, b"\0\0\1\0", "kwimage:pil"),
-    (0, b"DDS ", "kwimage:pil"),
-    (4, b"ftypavif", "kwimage:pil"),
+    (0, b"#?RADIANCE", "kwimage"),
+    (0, b"#?RGBE", "kwimage"),
+    (0, b"\x59\xa6\x6a\x95", "kwimage"),
+    (0, b"P1", "kwimage"),
+    (0, b"P2", "kwimage"),
+    (0, b"P3", "kwimage"),
+    (0, b"P4", "kwimage"),
+    (0, b"qoif", "pillow"),
+    (0, b"8BPS", "pillow"),
+    (0, b"\0\0\1\0", "pillow"),
+    (0, b"DDS ", "pillow"),
+    (4, b"ftypavif", "pillow"),
+    (4, b"ftypavis", "pillow"),
 )
-_KNOWN = "TIFF, PNG, JPEG, JPEG 2000, WebP, GIF, BMP, NITF, PNM, SGI, HFA, npy, Radiance, AVIF, QOI, PSD"
+_KNOWN = (
+    "TIFF, PNG, JPEG, JPEG 2000, WebP, GIF, BMP, NITF, PNM, SGI, npy, Radiance, Sun raster, AVIF, QOI, PSD, ICO, DDS"
+)
 
 
 def sniff(head: bytes) -> str | None:
-    r"""How a file that begins with ``head`` is read: a GDAL driver, ``tiff``, ``npy`` or ``kwimage:...``; or ``None``.
+    r"""How a file that begins with ``head`` is read: a GDAL driver, or one of our own words; or ``None``.
 
     Example:
         >>> sniff(b"\x89PNG\r\n\x1a\n"), sniff(b"<VRTDataset>")
@@ -93,46 +97,71 @@ def open_source(info: ChannelInfo, pool: HandlePool) -> Reader:
         from .arrays import open_npy
 
         return open_npy(info.path)
-    if kind.startswith("kwimage:"):
-        return _open_whole(info.path, kind.partition(":")[2])
+    if kind in ("pillow", "kwimage"):
+        return _open_whole(info.path, kind, is_bilevel=head[:2] in (b"P1", b"P4"))
     return RasterReader(info.path, kind, pool, file_bytes=stamp.size_bytes)
 
 
 def _open_tiff(info: ChannelInfo, pool: HandlePool, file_bytes: int) -> Reader:
     """GDAL where the file is one plain image that it knows; tifffile for pages, series, stacks and rarer codecs."""
-    from .raster import RasterReader, log_orientation
-    from .tiff import TiffReader, has_own_layout, orientation_of
+    from .raster import RasterReader
+    from .tiff import TiffReader, inspect_tiff
 
     if info.page is not None or info.series is not None:
         return TiffReader(info.path, page=info.page, series=info.series)
     try:
-        own_layout, orientation = has_own_layout(info.path), orientation_of(info.path)
+        has_own_layout, orientation = inspect_tiff(info.path)
+    except UnreadableImageError:
+        raise
     except Exception as error:
         raise UnreadableImageError(f"{info.path} begins like TIFF but its tags are damaged: {error}") from error
-    if orientation != 1:
-        log_orientation(info.path, orientation)
-    if own_layout:
+    if has_own_layout:
         return TiffReader(info.path)
     try:
-        return RasterReader(info.path, "GTiff", pool, file_bytes=file_bytes)
+        reader = RasterReader(info.path, "GTiff", pool, file_bytes=file_bytes)
     except UnreadableImageError as error:
         try:
             return TiffReader(info.path, page=0)
         except UnreadableImageError:
             raise error from None
+    if orientation != 1:
+        log_orientation(info.path, orientation)
+    return reader
 
 
-def _open_whole(path: str, library: str) -> Reader:
+def _open_whole(path: str, library: str, *, is_bilevel: bool) -> Reader:
     """The last resort: formats that are only ever decoded whole."""
-    import kwimage
-
     from .arrays import ArrayReader
 
     try:
-        array = kwimage.imread(path, backend=library)
+        array = _decode_by_pillow(path) if library == "pillow" else _decode_by_kwimage(path)
+    except UnreadableImageError:
+        raise
     except Exception as error:
-        raise UnreadableImageError(f"{path} does not decode (kwimage, {library}): {error}") from error
-    return ArrayReader(path, array, format=f"kwimage/{library}", memory_bytes=array.nbytes)
+        raise UnreadableImageError(
+            f"{path} does not decode ({library}), it may be truncated or damaged: {error}"
+        ) from error
+    if is_bilevel:
+        array = array > 0
+    return ArrayReader(path, array, format=library, memory_bytes=array.nbytes)
+
+
+def _decode_by_pillow(path: str) -> Array:
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        check_expansion(path, image.width * image.height * len(image.getbands()), os.path.getsize(path))
+        return np.asarray(
+            image.convert("RGBA" if image.info.get("transparency") else "RGB") if image.mode == "P" else image
+        )
+
+
+def _decode_by_kwimage(path: str) -> Array:
+    import kwimage
+
+    array: Array = kwimage.imread(path, backend="cv2")  # the one of its backends that has these formats
+    return array
 
 
 def _read_head(path: str) -> bytes:

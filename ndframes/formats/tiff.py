@@ -13,17 +13,20 @@ import tifffile
 from ..errors import UnreadableImageError
 from ..regions import bounding_range, tile_ranges
 from .limits import check_expansion
-from .reader import Array, Reader
+from .reader import Array, Reader, log_orientation
+from .tiffcheck import check_directories
 
-__all__ = ["TiffReader", "has_own_layout", "orientation_of"]
+__all__ = ["TiffReader", "inspect_tiff"]
 
 _BAND_AXES = "SCI"
 # Formats whose levels, channels or planes are spread over pages in a way of their own.
 _OWN_LAYOUTS = ("is_ome", "is_svs", "is_ndpi", "is_scn", "is_bif", "is_philips", "is_qpi", "is_lsm")
+# How tifffile names a series that it could not arrange as the file describes.
+_PLAIN_KINDS = ("generic", "uniform", "shaped")
 
 
 class TiffReader(Reader):
-    """Crops of one page or one series of a TIFF, with the pyramid that belongs to it.
+    """Crops of one page or one series of a TIFF, with the pyramid that belongs to it. Palettes are read as colours.
 
     A series whose axes are y, x and at most one of samples or channels is read with those as bands; one with more
     axes (time, depth) needs ``page`` to choose a plane.
@@ -40,21 +43,29 @@ class TiffReader(Reader):
     def __init__(self, path: str, *, page: int | None = None, series: int | None = None) -> None:
         try:
             with tifffile.TiffFile(path) as tiff:
-                self._levels = [_Level(path, pages) for pages in _choose_pages(path, tiff, page, series)]
+                check_directories(path, every=not (tiff.is_ndpi or tiff.is_lsm))  # whose 32-bit offsets wrap at 4 GiB
+                choice = _choose_pages(path, tiff, page, series)
+                levels = [_Level(path, pages) for pages in choice]
+                palette = _find_palette(choice[0][0].keyframe)
+                orientation = _orientation_of(choice[0][0].keyframe)
         except UnreadableImageError:
             raise
         except Exception as error:
             raise UnreadableImageError(f"{path} does not open as TIFF, it may be damaged: {error}") from error
-        base = self._levels[0]
+        base = levels[0]
+        self._levels = [level for level in levels if (level.shape[2], level.dtype) == (base.shape[2], base.dtype)]
+        self._palette = palette if base.shape[2] == 1 else None
         super().__init__(
             path,
             format="TIFF",
-            shape=base.shape,
-            dtype=base.dtype,
+            shape=base.shape if self._palette is None else (*base.shape[:2], 3),
+            dtype=base.dtype if self._palette is None else np.dtype(np.uint8),
             tile_shape=base.tile_shape,
             memory_bytes=1 << 16,
         )
         check_expansion(path, self.nbytes, os.path.getsize(path))
+        if orientation != 1:
+            log_orientation(path, orientation)
 
     def _find_overview_shapes(self) -> list[tuple[int, int]]:
         return [level.shape[:2] for level in self._levels[1:]]
@@ -62,7 +73,12 @@ class TiffReader(Reader):
     def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         try:
             with open(self.path, "rb", buffering=0) as file:
-                self._levels[level].read(file.fileno(), rows, cols, bands, out)
+                if self._palette is None:
+                    self._levels[level].read(file.fileno(), rows, cols, bands, out)
+                    return
+                indices = np.empty((len(rows), len(cols), 1), self._levels[level].dtype)
+                self._levels[level].read(file.fileno(), rows, cols, [0], indices)
+            out[...] = self._palette[indices[:, :, 0]][..., list(bands)]
         except UnreadableImageError:
             raise
         except Exception as error:
@@ -79,6 +95,8 @@ class _Level:
         self._pages = [_Page(page) for page in pages]
         self._samples = 1 if len(pages) > 1 else keyframe.samplesperpixel
         self.shape = (int(keyframe.imagelength), int(keyframe.imagewidth), len(pages) * self._samples)
+        if min(self.shape) < 1 or max(self.shape) >= 1 << 31:
+            raise UnreadableImageError(f"{path} claims a size of {self.shape}; it is damaged")
         if keyframe.dtype is None:
             raise UnreadableImageError(f"{path} stores samples of {keyframe.bitspersample} bits that are not read")
         if len(pages) > 1 and keyframe.samplesperpixel > 1:
@@ -122,9 +140,9 @@ class _Level:
         if page.is_planar:
             for position, sample in picks:
                 index = (sample * grid[0] + block[0]) * grid[1] + block[1]
-                target[..., position] = page.decode(descriptor, index, self.dtype)[inside][..., 0]
+                target[..., position] = page.crop_block(descriptor, index, inside, self.dtype)[..., 0]
             return
-        pixels = page.decode(descriptor, block[0] * grid[1] + block[1], self.dtype)[inside]
+        pixels = page.crop_block(descriptor, block[0] * grid[1] + block[1], inside, self.dtype)
         for position, sample in picks:
             target[..., position] = pixels[..., sample]
 
@@ -153,36 +171,84 @@ class _Page:
         self._jpeg_tables = keyframe.jpegtables
         self._fill = keyframe.nodata
         self.is_planar = keyframe.planarconfig == 2 and keyframe.samplesperpixel > 1
+        self._raw_dtype = _find_raw_dtype(keyframe)
+        self._row_shape = (
+            int(keyframe.tilewidth or keyframe.imagewidth),
+            1 if self.is_planar else int(keyframe.samplesperpixel),
+        )
 
-    def decode(self, descriptor: int, index: int, dtype: np.dtype[Any]) -> Array:
-        """Block ``index`` as ``(h, w, samples)``; a block that the writer left out is the file's nodata, or 0."""
+    def crop_block(self, descriptor: int, index: int, inside: tuple[slice, slice], dtype: np.dtype[Any]) -> Array:
+        """The pixels ``inside`` block ``index`` as ``(h, w, samples)``.
+
+        A block that the writer left out is the file's nodata, or 0. Of a raw block only the rows wanted are read: the
+        whole image may lie in one.
+        """
         offset, byte_count = int(self._offsets[index]), int(self._byte_counts[index])
-        data = os.pread(descriptor, byte_count, offset) if byte_count else None
-        if data is not None and len(data) != byte_count:
-            raise EOFError(f"block {index} lies at {offset:,} with {byte_count:,} bytes, but the file ends before")
-        pixels, _, shape = self._decode(data, index, jpegtables=self._jpeg_tables)
-        if pixels is None:
-            return np.full(shape[1:], self._fill, dtype)
-        return np.asarray(pixels[0], dtype)
+        if not byte_count:
+            shape = self._decode(None, index)[2]
+            return np.full(shape[1:], self._fill, dtype)[inside]
+        rows, cols = inside
+        if self._raw_dtype is None:
+            pixels, _, _ = self._decode(
+                _read_exactly(descriptor, offset, byte_count), index, jpegtables=self._jpeg_tables
+            )
+            return np.asarray(pixels[0], dtype)[inside]
+        row_bytes = self._row_shape[0] * self._row_shape[1] * self._raw_dtype.itemsize
+        if rows.stop * row_bytes > byte_count:
+            raise EOFError(f"block {index} has {byte_count:,} bytes, too few for {rows.stop:,} rows")
+        data = _read_exactly(descriptor, offset + rows.start * row_bytes, (rows.stop - rows.start) * row_bytes)
+        return np.frombuffer(data, self._raw_dtype).reshape(-1, *self._row_shape)[:, cols]
 
 
-def has_own_layout(path: str) -> bool:
-    """Whether the file is a TIFF whose image is spread over pages (OME, a slide, a microscope's stack).
+def _read_exactly(descriptor: int, offset: int, byte_count: int) -> bytearray:
+    data = bytearray(byte_count)
+    done = 0
+    while done < byte_count:
+        got = os.preadv(descriptor, [memoryview(data)[done:]], offset + done)
+        if not got:
+            raise EOFError(f"{byte_count:,} bytes should lie at {offset:,}, but the file ends before")
+        done += got
+    return data
+
+
+def _find_raw_dtype(keyframe: Any) -> np.dtype[Any] | None:
+    """How samples lie in the file, where a block is nothing but its samples; else ``None``."""
+    if keyframe.compression != 1 or keyframe.predictor != 1 or keyframe.fillorder != 1 or keyframe.photometric == 6:
+        return None
+    if keyframe.dtype is None or keyframe.bitspersample != keyframe.dtype.itemsize * 8 or keyframe.dtype.kind == "b":
+        return None
+    raw_dtype: np.dtype[Any] = np.dtype(keyframe.dtype).newbyteorder(keyframe.parent.byteorder)
+    return raw_dtype
+
+
+def _find_palette(keyframe: Any) -> Array | None:
+    """The colours of an indexed page, ``(entries, 3)`` uint8; ``None`` where its pixels are no indices."""
+    if keyframe.photometric != 3 or keyframe.samplesperpixel != 1 or keyframe.dtype.name not in ("uint8", "uint16"):
+        return None
+    palette = np.zeros((1 << 8 * keyframe.dtype.itemsize, 3), np.uint8)
+    colours = np.asarray(keyframe.colormap, np.uint16).reshape(3, -1).T
+    palette[: len(colours)] = colours >> 8
+    return palette
+
+
+def inspect_tiff(path: str) -> tuple[bool, int]:
+    """Whether a TIFF's image is spread over pages (OME, a slide, a microscope's stack), and how its first page lies.
+
+    The second is the orientation tag; 1 is upright.
 
     Example:
         >>> from skimage import data_dir
-        >>> has_own_layout(data_dir + "/multipage.tif")
-        False
+        >>> inspect_tiff(data_dir + "/multipage.tif")
+        (False, 1)
     """
+    check_directories(path, every=False)
     with tifffile.TiffFile(path) as tiff:
-        return any(getattr(tiff, flag) for flag in _OWN_LAYOUTS)
+        return any(getattr(tiff, flag) for flag in _OWN_LAYOUTS), _orientation_of(tiff.pages.first)
 
 
-def orientation_of(path: str) -> int:
-    """The TIFF orientation tag of the first page; 1 is upright."""
-    with tifffile.TiffFile(path) as tiff:
-        tag = tiff.pages.first.tags.get(274)
-        return 1 if tag is None else int(tag.value)
+def _orientation_of(page: Any) -> int:
+    tag = page.tags.get(274)
+    return 1 if tag is None else int(tag.value)
 
 
 def _choose_pages(path: str, tiff: Any, page: int | None, series: int | None) -> list[list[Any]]:
@@ -192,12 +258,20 @@ def _choose_pages(path: str, tiff: Any, page: int | None, series: int | None) ->
         return [[tiff.pages[page]]]
     number = series or 0
     _check_count(path, "series", number, len(tiff.series))
-    levels = tiff.series[number].levels
-    return [_plane_pages(path, level, page) for level in levels]
+    chosen = tiff.series[number]
+    if any(getattr(tiff, flag) for flag in _OWN_LAYOUTS) and chosen.kind in _PLAIN_KINDS:
+        raise UnreadableImageError(
+            f"{path}: its pages are not what its own description says, it may be damaged; choose one with page="
+        )
+    return [_plane_pages(path, tiff, level, page) for level in chosen.levels]
 
 
-def _plane_pages(path: str, level: Any, page: int | None) -> list[Any]:
-    pages = [item for item in level.pages if item is not None]
+def _plane_pages(path: str, tiff: Any, level: Any, page: int | None) -> list[Any]:
+    pages = list(level.pages)
+    if any(item is None or item.parent is not tiff for item in pages):
+        raise UnreadableImageError(
+            f"{path} lacks some of its planes, or keeps them in other files; choose one with page="
+        )
     if page is not None:
         _check_count(path, "page", page, len(pages))
         return [pages[page]]
