@@ -249,7 +249,6 @@ class _Bar:
                 desc="prepare" if count != 1 else "prepare 1 image, percent",
                 stream=sys.stderr,
                 clearline=sys.stderr.isatty(),
-                verbose=1,
             )
 
     def __enter__(self) -> _Bar:
