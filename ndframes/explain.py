@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .display import format_bytes
-from .regions import Region, resolve_region, tile_ranges
+from .regions import Region, resolve_region
 
 if TYPE_CHECKING:
     from .image import AlignableImageData
@@ -27,7 +27,8 @@ class ChannelExplanation:
         is_cached: whether that entry is there.
         reader: the format that is read from now: the entry's, or the source's while there is no entry.
         tile_shape: ``(height, width)`` of its blocks.
-        tiles: how many of them the region touches.
+        tiles: how many of them a read decodes: those that the region touches, in a PNG or JPEG all above it as well,
+            none where pixels lie in memory or are mapped.
         decoded_bytes: what those blocks hold, all bands.
     """
 
@@ -76,9 +77,8 @@ class Explanation:
             lines.append(f"  {item.path}: {state}")
             if item.entry_path is not None:
                 lines.append(f"    entry   {item.entry_path}")
-            lines.append(
-                f"    reads   {item.tiles} of its {tile} {item.reader} tiles, {format_bytes(item.decoded_bytes)} decoded"
-            )
+            decoded = f"decodes {item.tiles} of its {tile} {item.reader} tiles, {format_bytes(item.decoded_bytes)}"
+            lines.append(f"    {decoded if item.tiles else f'copies  from mapped pixels ({item.reader})'}")
         return "\n".join(lines)
 
 
@@ -106,7 +106,7 @@ def _explain_file(
 ) -> ChannelExplanation:
     opened = image.opened(part)
     reader = opened.reader
-    tiles = _count_touched(rows, reader.tile_shape[0]) * _count_touched(cols, reader.tile_shape[1])
+    tiles = reader.count_decoded(rows, cols)
     return ChannelExplanation(
         path=image.pathinfo.channels[part].path,
         bands=band_count,
@@ -117,7 +117,3 @@ def _explain_file(
         tiles=tiles,
         decoded_bytes=tiles * math.prod(reader.tile_shape) * reader.shape[2] * reader.dtype.itemsize,
     )
-
-
-def _count_touched(axis: range, tile_extent: int) -> int:
-    return len(tile_ranges(axis if axis.step > 0 else axis[::-1], tile_extent))

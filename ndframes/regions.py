@@ -7,6 +7,7 @@ Axis order is y, x, then the channel. Shapes are ``(height, width)`` or ``(heigh
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ __all__ = [
     "Selection",
     "bounding_range",
     "count_tiles",
+    "count_touched",
     "overview_shapes",
     "parse_region",
     "resolve_outside",
@@ -154,6 +156,19 @@ def count_tiles(shape: Sequence[int], tile_shape: Sequence[int]) -> tuple[int, i
     return -(-shape[0] // tile_shape[0]), -(-shape[1] // tile_shape[1])
 
 
+def count_touched(rows: range, cols: range, tile_shape: Sequence[int]) -> int:
+    """How many tiles of ``tile_shape`` hold a pixel at ``rows`` x ``cols``.
+
+    Example:
+        >>> count_touched(range(250, 260), range(0, 256), (256, 256))
+        2
+    """
+    return math.prod(
+        len(tile_ranges(axis if axis.step > 0 else axis[::-1], extent))
+        for axis, extent in zip((rows, cols), tile_shape, strict=True)
+    )
+
+
 def overview_shapes(shape: Sequence[int], tile_extent: int) -> list[tuple[int, int]]:
     """The shapes of the overviews below an image: halved, rounding up, until one fits into one tile.
 
@@ -260,4 +275,4 @@ def _resolve_plane(item: IndexItem, extent: int, axis: int) -> range:
     if start < -_FARTHEST or stop > _FARTHEST:
         kind = RegionTooLargeError if (stop - start) // step > _FARTHEST else RegionError
         raise kind(f"axis {axis}: {shorten(item)} lies too far outside an image of {extent}; stay within 2**61 px")
-    return range(start, stop, min(step, max(1, stop - start)))
+    return range(start, stop, step)

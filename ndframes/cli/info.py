@@ -98,7 +98,7 @@ def _middle(shape: tuple[int, int, int]) -> tuple[range, range]:
 
 def _cost_of(explained: ChannelExplanation) -> dict[str, Any]:
     """What a read touches, as explained; nothing is decoded where pixels are mapped."""
-    if explained.reader == "npy":
+    if not explained.tiles:
         return {"tile_shape": None, "tiles": 0, "decoded_bytes": 0}
     return {
         "tile_shape": explained.tile_shape,
@@ -109,15 +109,13 @@ def _cost_of(explained: ChannelExplanation) -> dict[str, Any]:
 
 def _expected_cost(form: Backend, reader: Reader, region: tuple[range, range]) -> dict[str, Any]:
     """What a read would touch in an entry of that form, once it is there."""
-    from ..regions import tile_ranges
+    from ..regions import count_touched
 
     if form.type == "npy":
         return {"tile_shape": None, "tiles": 0, "decoded_bytes": 0}
     extent = form.tile_extent_for(reader.dtype, reader.shape[2])
     tile_shape = min(extent, reader.shape[0]), min(extent, reader.shape[1])
-    tiles = 1
-    for axis, tile_extent in zip(region, tile_shape, strict=True):
-        tiles *= len(tile_ranges(axis, tile_extent))
+    tiles = count_touched(*region, tile_shape)
     pixel_bytes = reader.shape[2] * reader.dtype.itemsize
     return {
         "tile_shape": tile_shape,

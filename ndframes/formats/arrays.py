@@ -36,6 +36,10 @@ class ArrayReader(Reader):
             memory_bytes=memory_bytes,
         )
 
+    def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
+        """None: the pixels lie there."""
+        return 0
+
     def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         self._read_strided(rows, cols, bands, out, level)
 

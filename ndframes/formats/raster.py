@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ _BLOCK_CACHE_BYTES = 64 * 2**20
 if "GDAL_CACHEMAX" not in os.environ:
     _OPTIONS["GDAL_CACHEMAX"] = _BLOCK_CACHE_BYTES
 _WITHOUT_OVERVIEWS = ("BMP", "GIF", "NITF", "PNG", "PNM", "SGI", "WEBP")
+_SEQUENTIAL = ("GIF", "JPEG", "PNG", "WEBP")
 _BLACK, _WHITE = (0, 0, 0, 255), (255, 255, 255, 255)
 _READ_ERRORS = (RasterioError, RasterioIOError, rasterio.errors.RasterioDeprecationWarning, ValueError, MemoryError)
 
@@ -96,6 +98,12 @@ class RasterReader(Reader):
         if str(orientation).strip() not in ("1", "0", ""):
             log_orientation(path, orientation)
         weakref.finalize(self, _discard_handles, pool, self._token, self._overview_count + 1)
+
+    def count_decoded(self, rows: range, cols: range) -> int:
+        """Formats that only decode from the top decode every row above the last one wanted."""
+        if self._driver in _SEQUENTIAL and rows and cols:
+            rows, cols = range(max(rows[0], rows[-1]) + 1), range(self.shape[1])
+        return super().count_decoded(rows, cols)
 
     def _find_overview_shapes(self) -> list[tuple[int, int]]:
         shapes = []
@@ -160,7 +168,8 @@ class _Borrowed:
     def _open(self) -> _PixelDataset:
         options = {"OVERVIEW_LEVEL": self._level - 1} if self._level else {}
         try:
-            return _PixelDataset(self._path, driver=[self._driver], sharing=False, **options)
+            with _utf8_name(self._path) as name:
+                return _PixelDataset(name, driver=[self._driver], sharing=False, **options)
         except _READ_ERRORS as error:
             raise UnreadableImageError(
                 f"{self._path} begins like {self._driver} but does not open as such, it may be truncated or damaged: {error}"
@@ -170,6 +179,21 @@ class _Borrowed:
 def gdal_version() -> str:
     """The version of the GDAL that rasterio carries."""
     return str(rasterio.__gdal_version__)
+
+
+@contextmanager
+def _utf8_name(path: str) -> Iterator[str]:
+    """A name of the file that GDAL takes: it knows only UTF-8, Linux knows any bytes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        yield path
 
 
 def _discard_handles(pool: HandlePool, token: object, level_count: int) -> None:
@@ -188,7 +212,7 @@ def _count_overviews(dataset: Any) -> int:
     count: int = len(dataset.overviews(1))
     if dataset.driver != "JPEG":
         return count
-    longest = max(dataset.shape)
+    longest: int = max(dataset.shape)
     return min(count, sum(longest >= 256 << halving for halving in range(3)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..regions import bounding_range, tile_ranges
+from ..regions import bounding_range, count_touched, tile_ranges
 
 __all__ = ["Array", "Reader", "log_orientation"]
 
@@ -97,6 +97,10 @@ class Reader(ABC):
         out = np.empty(shape, self.dtype)
         self.read(range(shape[0]), range(shape[1]), range(shape[2]), out, level=level)
         return out
+
+    def count_decoded(self, rows: range, cols: range) -> int:
+        """How many of the file's blocks a read of ``rows`` x ``cols`` decodes."""
+        return count_touched(rows, cols, self.tile_shape)
 
     @abstractmethod
     def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
