@@ -39,7 +39,8 @@ _LEVELS = {"ZSTD": (1, 22), "DEFLATE": (1, 12)}
 _DEFAULT_LEVELS = {"ZSTD": 3, "DEFLATE": 6}
 _DEFAULT_QUALITY = {"JPEG": 90, "WEBP": 90}
 _PREDICTABLE = ("ZSTD", "DEFLATE", "LZW")
-_LERC_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+# No floats: LERC marks nan in a mask that is one for all bands, and that not every reader applies.
+_LERC_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32")
 _MAX_TILE_BYTES = 4 * 2**20
 
 
