@@ -24,6 +24,7 @@ __all__ = ["halve", "write_cog"]
 
 _BAND_BYTES = 32 * 2**20
 _COPY_BYTES = 8 * 2**20
+_MAX_UNTILED_PX = 512
 #: Called with the fraction done, 0 to 1.
 ProgressCallback = Callable[[float], None]
 
@@ -45,8 +46,7 @@ def write_cog(
         progress: called after each row of tiles.
     """
     codec = backend.codec_for(source.dtype, source.shape[2])
-    extent = backend.tile_extent_for(source.dtype, source.shape[2])
-    shapes = [source.shape[:2], *(overview_shapes(source.shape, extent) if backend.overviews else [])]
+    extent, shapes = _choose_grid(source, backend)
     folder = os.path.dirname(os.path.abspath(file.name))
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else stack.enter_context(nullcontext())
@@ -60,6 +60,24 @@ def write_cog(
         _assemble(
             file, directories, spools, big=needs_bigtiff(source.nbytes * 4 // 3, sum(d.tile_count for d in directories))
         )
+
+
+def _choose_grid(source: Reader, backend: Backend) -> tuple[int, list[tuple[int, int]]]:
+    """The edge of a tile, and the shape of every level.
+
+    ``rio cogeo validate`` takes a tall level that is exactly one tile wide for one that is not tiled; where no block size
+    was named, it is a little larger then. It also wants every overview narrower than the image, so that an image of
+    one column gets none.
+    """
+    extent = backend.tile_extent_for(source.dtype, source.shape[2])
+    while True:
+        shapes = [source.shape[:2]]
+        if backend.overviews and source.shape[1] > 1:
+            shapes += overview_shapes(source.shape, extent)
+        looks_untiled = any(width == extent and height > _MAX_UNTILED_PX for height, width in shapes)
+        if backend.blocksize is not None or not looks_untiled:
+            return extent, shapes
+        extent += 16
 
 
 def halve(pixels: Array) -> Array:
@@ -95,10 +113,14 @@ def _average_reals(corners: list[Array]) -> Array:
     with np.errstate(all="ignore"):
         stack = np.stack([corner.astype(work, copy=False) for corner in corners])
         missing = np.isnan(stack)
-        if not missing.any():
-            return np.asarray(stack.mean(axis=0), dtype)
-        present = 4 - missing.sum(axis=0)
-        return np.asarray(np.where(missing, 0, stack).sum(axis=0) / present, dtype)
+        present = 4 - missing.sum(axis=0) if missing.any() else 4
+        stack[missing] = 0
+        means = stack.sum(axis=0) / present
+        overflown = ~np.isfinite(means)
+        if overflown.any():  # four finite values may add up to more than the dtype holds
+            means = np.where(overflown, (stack / present).sum(axis=0), means)
+        means[present == 0] = np.nan
+        return np.asarray(means, dtype)
 
 
 class _TileSpool:
