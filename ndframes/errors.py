@@ -90,7 +90,7 @@ class NdframesError(Exception):
 
     def __str__(self) -> str:
         message = " ".join(str(arg) for arg in self.args)
-        return message if self.image_id is None else f"image {self.image_id!r}: {message}"
+        return message if self.image_id is None else f"image {shorten(self.image_id)}: {message}"
 
     def __reduce__(self) -> tuple[type[NdframesError], tuple[object, ...], dict[str, object]]:
         # OSError keeps errno and its kin outside of __dict__, and does not pickle what was set after it was made

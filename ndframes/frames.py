@@ -15,7 +15,7 @@ from .backends import BackendPicker, BackendSpec, coerce_backend
 from .cache.keys import HashidMode, Keyer
 from .cache.store import Cache
 from .convert import Conversion, convert, open_entry
-from .errors import ImageIdError, MissingExtraError, SourceChangedError, naming_image
+from .errors import ImageIdError, MissingExtraError, SourceChangedError, naming_image, shorten
 from .explain import Explanation, explain_region
 from .formats.handles import HandlePool
 from .formats.source import open_source
@@ -335,11 +335,11 @@ class Frames(ABC):
         return "none" if self._backend is None else self._backend.type
 
     def _unknown(self, image_id: object) -> ImageIdError:
-        ids = self.image_ids
-        close = difflib.get_close_matches(str(image_id), [str(item) for item in ids[:10_000]], n=3)
+        ids, name = self.image_ids, shorten(image_id)
+        close = difflib.get_close_matches(name.strip("'"), [str(item) for item in ids[:10_000]], n=3)
         first = f"the first is {ids[0]!r}" if len(ids) else "so nothing can be read"
         hint = f"; close: {', '.join(close)}" if close else f"; there are {len(ids):,}, {first}"
-        return ImageIdError(f"no image {image_id!r}{hint}")
+        return ImageIdError(f"no image {name}{hint}")
 
 
 class SimpleFrames(Frames):

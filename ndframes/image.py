@@ -73,7 +73,6 @@ class AlignableImageData(ForkAware):
         max_region_bytes: int,
         on_open: Callable[[AlignableImageData], None] | None = None,
     ) -> None:
-        super().__init__()
         self.pathinfo = pathinfo
         self._open_channel = open_channel
         self._on_open = on_open
@@ -82,6 +81,7 @@ class AlignableImageData(ForkAware):
         self._lock = threading.RLock()
         for info in pathinfo.channels:
             _check_supported(info)
+        super().__init__()
 
     @property
     def memory_bytes(self) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .display import format_bytes, to_picture
-from .errors import RegionIndexError
+from .errors import RegionIndexError, shorten
 from .regions import to_index
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class LazyFrame:
 def _row_number(row: object, height: int) -> int:
     number = to_index(row, 0)
     if not -height <= number < height:
-        raise RegionIndexError(f"index {number} is out of bounds for axis 0, which has {height}")
+        raise RegionIndexError(f"index {shorten(number)} is out of bounds for axis 0, which has {height}")
     return number % height
 
 

@@ -97,6 +97,15 @@ class ChannelInfo:
             if not isinstance(getattr(self, name), (str, type(None))):
                 raise PathInfoError(f"{name} must be a str or None, got {shorten(getattr(self, name))}")
 
+    def __eq__(self, other: object) -> bool:
+        """As tuples of fields compare: a nodata of nan is equal to itself, which dataclasses of Python 3.13 deny."""
+        if type(other) is not type(self):
+            return NotImplemented
+        return _values(self) == _values(other)
+
+    def __hash__(self) -> int:
+        return hash(_values(self))
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), _given(self))
 
@@ -167,6 +176,10 @@ class PathInfo:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), _given(self))
+
+
+def _values(value: ChannelInfo) -> tuple[Any, ...]:
+    return tuple(getattr(value, item.name) for item in fields(value))
 
 
 def _given(value: ChannelInfo | PathInfo) -> dict[str, Any]:

@@ -241,6 +241,9 @@ def _resolve_item(item: IndexItem, extent: int, axis: int) -> tuple[range, bool]
 
 def _slice_to_range(item: slice, extent: int, axis: int) -> range:
     try:
+        for part in (item.start, item.stop, item.step):
+            if isinstance(part, np.bool_):  # which numpy 2.2 still takes for a number, with a warning
+                to_index(part, axis)
         return range(*item.indices(extent))
     except (TypeError, ValueError) as error:
         raise RegionError(

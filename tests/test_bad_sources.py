@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from synthetic import SAMPLES, encode_png, picture
+from synthetic import SAMPLES, SHAPE, encode_png, picture
 
 import ndframes as nf
 from ndframes.errors import (

@@ -74,12 +74,12 @@ class Cache(ForkAware):
     """
 
     def __init__(self, workdir: str | os.PathLike[str]) -> None:
-        super().__init__()
         self.workdir = Path(os.fsdecode(workdir)).absolute()
         self.root = self.workdir / _FOLDER
         self._locks: dict[EntryKey, threading.Lock] = {}
         self._locks_lock = threading.Lock()
         self._is_marked = False
+        super().__init__()
 
     def __repr__(self) -> str:
         return f"Cache({str(self.workdir)!r})"
@@ -92,9 +92,18 @@ class Cache(ForkAware):
         return self.root / key.relative_path
 
     def find(self, key: EntryKey) -> Path | None:
-        """The path of the entry of ``key``, or ``None`` if there is none."""
+        """The path of the entry of ``key``, or ``None`` if there is none.
+
+        Raises:
+            CacheError: the folder may not be searched.
+        """
         path = self.path(key)
-        return path if path.is_file() else None
+        try:
+            return path if stat.S_ISREG(path.stat().st_mode) else None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise CacheError(f"cache folder {self.root} cannot be searched: {error}; choose another workdir") from error
 
     def ls(self) -> Iterator[CacheEntry]:
         """Every entry, in no particular order."""

@@ -35,7 +35,7 @@ _OPTIONS: dict[str, Any] = {
 _BLOCK_CACHE_BYTES = 64 * 2**20
 if "GDAL_CACHEMAX" not in os.environ:
     _OPTIONS["GDAL_CACHEMAX"] = _BLOCK_CACHE_BYTES
-_WITHOUT_OVERVIEWS = ("BMP", "GIF", "NITF", "PNG", "PNM", "SGI", "WEBP")
+_WITHOUT_OVERVIEWS = ("BMP", "GIF", "NITF", "PNG", "PNM", "WEBP")
 _SEQUENTIAL = ("GIF", "JPEG", "PNG", "WEBP")
 _BLACK, _WHITE = (0, 0, 0, 255), (255, 255, 255, 255)
 _READ_ERRORS = (RasterioError, RasterioIOError, rasterio.errors.RasterioDeprecationWarning, ValueError, MemoryError)

@@ -36,7 +36,7 @@ _MAGIC = (
     (0, b"BM", "BMP"),
     (0, b"NITF", "NITF"),
     (0, b"NSIF", "NITF"),
-    (0, b"\x01\xda", "SGI"),
+    (0, b"\x01\xda", "pillow"),
     (0, b"P5", "PNM"),
     (0, b"P6", "PNM"),
     (0, b"#?RADIANCE", "kwimage"),

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import ndframes as nf
-from ndframes import demo
-from ndframes import OutputError
+from ndframes import OutputError, demo
 
 
 def test_the_demo_runs_and_runs_again(run, tmp_path):

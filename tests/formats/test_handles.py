@@ -38,8 +38,9 @@ class Shelf:
 
     def opener(self, key: object):
         def open_handle() -> Handle:
-            self.made.append(Handle(key))
-            return self.made[-1]
+            handle = Handle(key)
+            self.made.append(handle)
+            return handle
 
         return open_handle
 

@@ -101,6 +101,8 @@ def test_pixels(name, tmp_path, pool):
 )
 def test_pages_are_read_like_files(name, tmp_path, pool):
     """tifffile's pixels for the first page are GDAL's, palettes and one-bit samples included."""
+    if "fax" in name and not hasattr(imagecodecs, "ccittfax4_decode"):
+        pytest.skip("this version of imagecodecs, the last for Python 3.10, decodes no fax")
     path, wanted = SAMPLES[name].make(tmp_path)
     if name == "tif pyramid ome":
         wanted = wanted[:, :, :1]
