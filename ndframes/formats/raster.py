@@ -15,7 +15,7 @@ from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from ..errors import UnreadableImageError
-from .limits import check_expansion
+from .limits import check_block, check_expansion
 from .reader import Array, Reader, log_orientation
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if "GDAL_CACHEMAX" not in os.environ:
 _WITHOUT_OVERVIEWS = ("BMP", "GIF", "NITF", "PNG", "PNM", "WEBP")
 _SEQUENTIAL = ("GIF", "JPEG", "PNG", "WEBP")
 _BLACK, _WHITE = (0, 0, 0, 255), (255, 255, 255, 255)
-_READ_ERRORS = (RasterioError, RasterioIOError, rasterio.errors.RasterioDeprecationWarning, ValueError, MemoryError)
+_READ_ERRORS = (RasterioError, RasterioIOError, ValueError, MemoryError, OverflowError, LookupError)
 
 
 class _PixelDataset(DatasetReader):  # type: ignore[misc]
@@ -90,6 +90,9 @@ class RasterReader(Reader):
                 dtype=self._layout.dtype,
                 tile_shape=(min(tile_height, dataset.height), min(tile_width, dataset.width)),
                 memory_bytes=1 << 16,
+            )
+            check_block(
+                path, tile_height * tile_width * dataset.count * self._layout.stored_dtype.itemsize, self.nbytes
             )
             self._overview_count = _count_overviews(dataset)
             orientation = dataset.tags().get("EXIF_Orientation", "1")

@@ -12,7 +12,7 @@ import tifffile
 
 from ..errors import UnreadableImageError
 from ..regions import bounding_range, tile_ranges
-from .limits import check_expansion
+from .limits import check_block, check_expansion
 from .reader import Array, Reader, log_orientation
 from .tiffcheck import check_directories
 
@@ -64,6 +64,8 @@ class TiffReader(Reader):
             memory_bytes=1 << 16,
         )
         check_expansion(path, self.nbytes, os.path.getsize(path))
+        for level in self._levels:
+            check_block(path, level.block_bytes, self.nbytes)
         if orientation != 1:
             log_orientation(path, orientation)
 
@@ -114,6 +116,8 @@ class _Level:
             int(keyframe.tilelength or keyframe.rowsperstrip),
             int(keyframe.tilewidth or self.shape[1]),
         )
+        block_rows = self._block_shape[0] if keyframe.is_tiled else self.tile_shape[0]
+        self.block_bytes = block_rows * self._block_shape[1] * self._samples * self.dtype.itemsize
 
     def read(self, descriptor: int, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         """Fill ``out`` from the blocks that ``rows`` x ``cols`` touch."""
