@@ -198,9 +198,10 @@ def parse_region(text: str) -> tuple[slice, ...]:
 
 
 def _parse_slice(part: str, text: str) -> slice:
-    matches = [_TYPED_NUMBER.fullmatch(piece) for piece in part.split(":")]
-    if not 2 <= len(matches) <= 3:
+    pieces = part.split(":")
+    if not 2 <= len(pieces) <= 3:
         raise RegionError(f"region {shorten(text)}: {shorten(part)} is no slice; write y0:y1,x0:x1")
+    matches = [_TYPED_NUMBER.fullmatch(piece) for piece in pieces]
     numbers = [None if match is None or match[1] is None else int(match[1]) for match in matches]
     if None in matches:
         raise RegionError(
