@@ -12,6 +12,7 @@ import sys
 import tempfile
 import textwrap
 import time
+import tracemalloc
 import warnings
 import zlib
 from contextlib import contextmanager
@@ -163,13 +164,14 @@ def _png(width: int, height: int) -> bytes:
     return bytes(data)
 
 
-def _tiff(width: int, height: int, *, tile: int | None = None) -> bytes:
+def _tiff(width: int, height: int, *, tile: int = 0, bands: int = 0) -> bytes:
     file = io.BytesIO()
     tifffile.imwrite(file, picture((64, 64)), metadata=None, tile=(32, 32) if tile else None)
     data = bytearray(file.getvalue())
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         tags = tiff.pages.first.tags
-        for number, value in ((256, width), (257, height), (322, tile), (323, tile)):
+        changes = ((256, width), (257, height), (322, tile), (323, tile), (277, bands))
+        for number, value in changes:
             if number in tags and value:
                 offset = tags[number].valueoffset
                 data[offset - 6 : offset + 4] = struct.pack("<HII", 4, 1, value)
@@ -228,6 +230,7 @@ HUGE = {
     "tif tall": lambda: _tiff(64, 2**31 - 1),
     "tif most": lambda: _tiff(0xFFFFFFFF, 0xFFFFFFFF),
     "tif tile": lambda: _tiff(64, 64, tile=2**30),
+    "tif bands": lambda: _tiff(64, 64, bands=65_000),
     "tif large tile": lambda: _tiff(64, 64, tile=2**15),
     "tif many tiles": lambda: _tiff(2**31 - 1, 2**31 - 1, tile=16),
     "npy": lambda: _npy((2**40, 2**20)),
@@ -276,6 +279,22 @@ def test_absurd_headers(name, tmp_path, monkeypatch):
     with within(1), pytest.raises(UnreadableImageError, match="a.bin"):
         read(str(path))
     assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_a_block_longer_than_the_file_takes_no_memory(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture((64, 64)), compression="zstd", metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        offset = tiff.pages.first.tags[279].offset
+    data = bytearray(path.read_bytes())
+    data[offset + 2 : offset + 12] = struct.pack("<HII", 4, 1, 2**32 - 1)
+    path.write_bytes(data)
+    tracemalloc.start()
+    with within(1), pytest.raises(UnreadableImageError, match="4,294,967,295 bytes should lie at"):
+        read(str(path), page=0)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 1 << 24
 
 
 def test_pickles_never_run(tmp_path):

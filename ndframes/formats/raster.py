@@ -97,7 +97,7 @@ class RasterReader(Reader):
             self._overview_count = _count_overviews(dataset)
             orientation = dataset.tags().get("EXIF_Orientation", "1")
         if file_bytes is not None:
-            check_expansion(path, self.nbytes, file_bytes)
+            check_expansion(path, self.nbytes, file_bytes, band_count=self.shape[2])
         if str(orientation).strip() not in ("1", "0", ""):
             log_orientation(path, orientation)
         weakref.finalize(self, _discard_handles, pool, self._token, self._overview_count + 1)

@@ -63,7 +63,7 @@ class TiffReader(Reader):
             tile_shape=base.tile_shape,
             memory_bytes=1 << 16,
         )
-        check_expansion(path, self.nbytes, os.path.getsize(path))
+        check_expansion(path, self.nbytes, os.path.getsize(path), band_count=self.shape[2])
         for level in self._levels:
             check_block(path, level.block_bytes, self.nbytes)
         if orientation != 1:
@@ -205,6 +205,8 @@ class _Page:
 
 
 def _read_exactly(descriptor: int, offset: int, byte_count: int) -> bytearray:
+    if offset + byte_count > os.fstat(descriptor).st_size:  # known before memory is taken for it
+        raise EOFError(f"{byte_count:,} bytes should lie at {offset:,}, but the file ends before")
     data = bytearray(byte_count)
     done = 0
     while done < byte_count:
