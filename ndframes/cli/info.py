@@ -109,11 +109,12 @@ def _cost_of(explained: ChannelExplanation) -> dict[str, Any]:
 
 def _expected_cost(form: Backend, reader: Reader, region: tuple[range, range]) -> dict[str, Any]:
     """What a read would touch in an entry of that form, once it is there."""
+    from ..formats.cog import choose_grid
     from ..regions import count_touched
 
     if form.type == "npy":
         return {"tile_shape": None, "tiles": 0, "decoded_bytes": 0}
-    extent = form.tile_extent_for(reader.dtype, reader.shape[2])
+    extent, _ = choose_grid(reader, form)
     tile_shape = min(extent, reader.shape[0]), min(extent, reader.shape[1])
     tiles = count_touched(*region, tile_shape)
     pixel_bytes = reader.shape[2] * reader.dtype.itemsize

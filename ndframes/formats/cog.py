@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..backends import Backend, Codec
     from .reader import Array, Reader
 
-__all__ = ["halve", "write_cog"]
+__all__ = ["choose_grid", "halve", "write_cog"]
 
 _BAND_BYTES = 32 * 2**20
 _COPY_BYTES = 8 * 2**20
@@ -46,7 +46,7 @@ def write_cog(
         progress: called after each row of tiles.
     """
     codec = backend.codec_for(source.dtype, source.shape[2])
-    extent, shapes = _choose_grid(source, backend)
+    extent, shapes = choose_grid(source, backend)
     folder = os.path.dirname(os.path.abspath(file.name))
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else stack.enter_context(nullcontext())
@@ -62,7 +62,7 @@ def write_cog(
         )
 
 
-def _choose_grid(source: Reader, backend: Backend) -> tuple[int, list[tuple[int, int]]]:
+def choose_grid(source: Reader, backend: Backend) -> tuple[int, list[tuple[int, int]]]:
     """The edge of a tile, and the shape of every level.
 
     ``rio cogeo validate`` takes a tall level that is exactly one tile wide for one that is not tiled; where no block size
