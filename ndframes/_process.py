@@ -1,12 +1,15 @@
-"""What this process is: how many cores it may use, and what a forked child of it must forget."""
+"""What this process is: how many cores it may use, when it may fork, and what a forked child of it must forget."""
 
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from abc import ABC, abstractmethod
 
-__all__ = ["ForkAware", "core_count"]
+__all__ = ["ForkAware", "ForkGate", "core_count"]
+
+_FORK_WAIT_SECONDS = 30.0
 
 
 def core_count() -> int:
@@ -29,6 +32,63 @@ class ForkAware(ABC):
     @abstractmethod
     def _after_fork_in_child(self) -> None:
         """Replace locks; forget handles."""
+
+
+class ForkGate:
+    """Keeps forks out while a thread is inside a library whose locks a child would inherit locked.
+
+    ``with gate:`` stands around every call into such a library. A fork anywhere in the process waits until no other
+    thread is inside, and lets none in before it is done; after half a minute it goes ahead, as it would have without a
+    gate. Make one for a library, when the module that knows the library is imported.
+
+    Example:
+        >>> gate = ForkGate()
+        >>> with gate:
+        ...     pass
+    """
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+        self._start_open(0)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self._close,
+                after_in_parent=self._open,
+                after_in_child=lambda: self._start_open(self._depth),
+            )
+
+    def __enter__(self) -> None:
+        with self._condition:
+            if not self._depth:  # who is inside already must be let through, or the fork would wait for him
+                self._condition.wait_for(lambda: not self._is_closed)
+            self._inside += 1
+        self._own.depth = self._depth + 1
+
+    def __exit__(self, *_: object) -> None:
+        self._own.depth -= 1
+        with self._condition:
+            self._inside -= 1
+            self._condition.notify_all()
+
+    @property
+    def _depth(self) -> int:
+        """How often this thread is inside."""
+        return getattr(self._own, "depth", 0)
+
+    def _start_open(self, inside: int) -> None:
+        self._condition = threading.Condition()
+        self._inside = inside
+        self._is_closed = False
+
+    def _close(self) -> None:
+        with self._condition:
+            self._is_closed = True
+            self._condition.wait_for(lambda: self._inside <= self._depth, _FORK_WAIT_SECONDS)
+
+    def _open(self) -> None:
+        with self._condition:
+            self._is_closed = False
+            self._condition.notify_all()
 
 
 _FORK_AWARE: weakref.WeakSet[ForkAware] = weakref.WeakSet()

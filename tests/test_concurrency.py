@@ -106,7 +106,8 @@ def fork_and_read(frames, arrays, seed):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_forks_while_other_threads_read(scenes):
+@pytest.mark.parametrize("forks", [12, pytest.param(250, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_forks_while_other_threads_read(scenes, forks):
     frames, arrays = scenes
     stop = threading.Event()
     outcomes = []
@@ -119,12 +120,12 @@ def test_forks_while_other_threads_read(scenes):
     for thread in threads:
         thread.start()
     try:
-        children = [fork_and_read(frames, arrays, 100 + number) for number in range(12)]
+        children = [fork_and_read(frames, arrays, 100 + number) for number in range(forks)]
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    assert children == [b"\0"] * 12
+    assert children == [b"\0"] * forks
     assert set(outcomes) == {0}
 
 

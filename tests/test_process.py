@@ -6,9 +6,11 @@ import gc
 import multiprocessing
 import os
 import threading
+import time
 
 import pytest
 
+from ndframes import _process
 from ndframes._process import ForkAware, core_count
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -118,3 +120,60 @@ def test_core_count_without_affinity(monkeypatch):
     assert core_count() == 7
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert core_count() == 1
+
+
+# -- the gate ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_waits_until_nobody_is_inside_a_gate():
+    gate = _process.ForkGate()
+    inside, leave = threading.Event(), threading.Event()
+    log = []
+
+    def work():
+        with gate, gate:
+            inside.set()
+            leave.wait(10)
+            log.append("left")
+
+    def let_go():
+        time.sleep(0.2)
+        leave.set()
+
+    threads = [threading.Thread(target=work), threading.Thread(target=let_go)]
+    threads[0].start()
+    assert inside.wait(10)
+    threads[1].start()
+    with gate:  # the thread that forks may be inside itself
+        pid = os.fork()
+        if pid == 0:
+            with gate:
+                os._exit(0 if log == ["left"] and gate._inside == 2 else 1)
+        assert log == ["left"]
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for thread in threads:
+        thread.join()
+    assert (gate._inside, gate._is_closed) == (0, False)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_does_not_wait_for_ever(monkeypatch):
+    monkeypatch.setattr(_process, "_FORK_WAIT_SECONDS", 0.1)
+    gate = _process.ForkGate()
+    inside, leave = threading.Event(), threading.Event()
+
+    def work():
+        with gate:
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert inside.wait(10)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    leave.set()
+    thread.join()

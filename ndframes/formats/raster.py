@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import rasterio
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
+from .._process import ForkGate
 from ..errors import UnreadableImageError
 from .limits import check_block, check_expansion
 from .reader import Array, Reader, log_orientation
@@ -38,6 +39,8 @@ if "GDAL_CACHEMAX" not in os.environ:
 _WITHOUT_OVERVIEWS = ("BMP", "GIF", "NITF", "PNG", "PNM", "WEBP")
 _SEQUENTIAL = ("GIF", "JPEG", "PNG", "WEBP")
 _BLACK, _WHITE = (0, 0, 0, 255), (255, 255, 255, 255)
+# GDAL has locks of its own, about its block cache among others.
+_GATE = ForkGate()
 _READ_ERRORS = (RasterioError, RasterioIOError, ValueError, MemoryError, OverflowError, LookupError)
 
 
@@ -50,6 +53,10 @@ class _PixelDataset(DatasetReader):  # type: ignore[misc]
 
     def read_transform(self) -> list[float]:
         return [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+
+    def close(self) -> None:
+        with _GATE:
+            super().close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,22 +152,18 @@ class _Borrowed:
 
     def __init__(self, pool: HandlePool, key: tuple[object, int], path: str, driver: str, level: int) -> None:
         self._path, self._driver, self._level = path, driver, level
-        self._env = rasterio.Env(**_OPTIONS)
         self._lending = pool.borrow(key, self._open)
 
     def __enter__(self) -> Any:
-        self._env.__enter__()
-        try:
-            return self._lending.__enter__()
-        except BaseException:
-            self._env.__exit__(None, None, None)
-            raise
+        with ExitStack() as stack:
+            stack.enter_context(_GATE)
+            stack.enter_context(rasterio.Env(**_OPTIONS))
+            dataset = stack.enter_context(self._lending)
+            self._stack = stack.pop_all()
+        return dataset
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        try:
-            self._lending.__exit__(kind, error, trace)
-        finally:
-            self._env.__exit__(None, None, None)
+        self._stack.__exit__(kind, error, trace)
         if isinstance(error, _READ_ERRORS):
             cause = error.__cause__ or error
             error.__cause__ = error.__context__ = None  # GDAL's own exceptions do not unpickle; their words stay
