@@ -7,7 +7,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 
-__all__ = ["ForkAware", "ForkGate", "core_count"]
+__all__ = ["IMPORTING", "ForkAware", "ForkGate", "core_count"]
 
 _FORK_WAIT_SECONDS = 30.0
 
@@ -90,6 +90,10 @@ class ForkGate:
             self._is_closed = False
             self._condition.notify_all()
 
+
+#: Stands around an import that a read may be the first to make: a child would wait for ever for the thread that was
+#: importing when it was forked.
+IMPORTING = ForkGate()
 
 _FORK_AWARE: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 

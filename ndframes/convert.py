@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from ._process import IMPORTING
 from .errors import CacheEntryError, SourceChangedError
 from .formats.handles import HandlePool
 from .formats.reader import Array, Reader
@@ -102,10 +103,12 @@ def convert(conversion: Conversion, *, threads: int = 1, progress: Callable[[flo
 def open_entry(path: str, suffix: str, pool: HandlePool) -> Reader:
     """Open a cache entry for crops, as what its key says it is."""
     if suffix == ".npy":
-        from .formats.arrays import open_npy
+        with IMPORTING:
+            from .formats.arrays import open_npy
 
         return open_npy(path)
-    from .formats.raster import RasterReader
+    with IMPORTING:
+        from .formats.raster import RasterReader
 
     return RasterReader(path, "GTiff", pool)
 
@@ -155,11 +158,13 @@ def _write(
     file: IO[bytes], source: Reader, backend: Backend, threads: int, progress: Callable[[float], None] | None
 ) -> None:
     if backend.type == "npy":
-        from .formats.npy import write_npy
+        with IMPORTING:
+            from .formats.npy import write_npy
 
         write_npy(file, source, progress=progress)
         return
-    from .formats.cog import write_cog
+    with IMPORTING:
+        from .formats.cog import write_cog
 
     codec = backend.codec_for(source.dtype, source.shape[2])
     if backend.compress not in ("AUTO", codec.compress):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from .._process import IMPORTING
 from ..errors import UnreadableImageError
 from ..stamp import source_error, stat_source
 from .limits import check_expansion
@@ -80,7 +81,8 @@ def open_source(info: ChannelInfo, pool: HandlePool) -> Reader:
     Raises:
         SourceError: see :mod:`ndframes.errors` for what can be wrong with a file.
     """
-    from .raster import RasterReader
+    with IMPORTING:
+        from .raster import RasterReader
 
     if info.driver is not None:
         return RasterReader(info.path, info.driver, pool)
@@ -94,7 +96,8 @@ def open_source(info: ChannelInfo, pool: HandlePool) -> Reader:
     if info.page is not None or info.series is not None:
         raise UnreadableImageError(f"{info.path} is {kind}, which has no pages or series; leave page and series out")
     if kind == "npy":
-        from .arrays import open_npy
+        with IMPORTING:
+            from .arrays import open_npy
 
         return open_npy(info.path)
     if kind in ("pillow", "kwimage"):
@@ -104,8 +107,9 @@ def open_source(info: ChannelInfo, pool: HandlePool) -> Reader:
 
 def _open_tiff(info: ChannelInfo, pool: HandlePool, file_bytes: int) -> Reader:
     """GDAL where the file is one plain image that it knows; tifffile for pages, series, stacks and rarer codecs."""
-    from .raster import RasterReader
-    from .tiff import TiffReader, inspect_tiff
+    with IMPORTING:
+        from .raster import RasterReader
+        from .tiff import TiffReader, inspect_tiff
 
     if info.page is not None or info.series is not None:
         return TiffReader(info.path, page=info.page, series=info.series)
@@ -131,7 +135,8 @@ def _open_tiff(info: ChannelInfo, pool: HandlePool, file_bytes: int) -> Reader:
 
 def _open_whole(path: str, library: str, *, is_bilevel: bool) -> Reader:
     """The last resort: formats that are only ever decoded whole."""
-    from .arrays import ArrayReader
+    with IMPORTING:
+        from .arrays import ArrayReader
 
     try:
         array = _decode_by_pillow(path) if library == "pillow" else _decode_by_kwimage(path)
@@ -147,8 +152,9 @@ def _open_whole(path: str, library: str, *, is_bilevel: bool) -> Reader:
 
 
 def _decode_by_pillow(path: str) -> Array:
-    import numpy as np
-    from PIL import Image
+    with IMPORTING:
+        import numpy as np
+        from PIL import Image
 
     with Image.open(path) as image:
         check_expansion(path, image.width * image.height * len(image.getbands()), os.path.getsize(path))
@@ -158,7 +164,8 @@ def _decode_by_pillow(path: str) -> Array:
 
 
 def _decode_by_kwimage(path: str) -> Array:
-    import kwimage
+    with IMPORTING:
+        import kwimage
 
     array: Array = kwimage.imread(path, backend="cv2")  # the one of its backends that has these formats
     return array
