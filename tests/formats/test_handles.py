@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import gc
-import os
 import random
-import signal
 import sys
 import threading
 import time
 import weakref
 
 import pytest
+from forking import in_fork
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,23 +51,6 @@ class Shelf:
 @pytest.fixture
 def shelf():
     return Shelf()
-
-
-def in_fork(check, seconds: float = 20) -> None:
-    """Run ``check`` in a forked child that a watchdog ends; it must return True."""
-    child = os.fork()
-    if not child:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whose default is to end the process
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        code = 1
-        try:
-            code = 0 if check() is True else 2
-        finally:
-            os._exit(code)
-    status = os.waitpid(child, 0)[1]
-    assert os.waitstatus_to_exitcode(status) == 0, (
-        "the child died of its watchdog" if os.WIFSIGNALED(status) else "failed"
-    )
 
 
 # -- borrowing ----------------------------------------------------------------------------------------------------
