@@ -18,9 +18,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .backends import Backend
     from .cache.store import Cache, CacheEntry
+    from .cache.upkeep import CacheStat, GcReport
+    from .cache.verify import BadEntry, VerifyReport
     from .errors import (
         BackendError,
+        CacheEntryDamagedError,
         CacheEntryError,
+        CacheEntryGoneError,
         CacheError,
         CacheFullError,
         ChannelError,
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
     from .lazyframe import LazyFrame
     from .pathinfo import ChannelInfo, PathInfo
     from .prepare import PrepareFailure, PrepareReport
+    from .workers import Limits
 
 __version__ = "0.1.0.dev0"
 
@@ -57,18 +62,24 @@ __all__ = [
     "AlignableImageData",
     "Backend",
     "BackendError",
+    "BadEntry",
     "Cache",
     "CacheEntry",
+    "CacheEntryDamagedError",
     "CacheEntryError",
+    "CacheEntryGoneError",
     "CacheError",
     "CacheFullError",
+    "CacheStat",
     "ChannelError",
     "ChannelInfo",
     "Explanation",
     "Frames",
+    "GcReport",
     "HashidError",
     "ImageIdError",
     "LazyFrame",
+    "Limits",
     "MissingExtraError",
     "NdframesError",
     "OutputError",
@@ -88,6 +99,7 @@ __all__ = [
     "SourceMissingError",
     "UnreadableImageError",
     "UnsupportedError",
+    "VerifyReport",
     "WorkerCrashError",
     "__version__",
     "demo_paths",
@@ -98,16 +110,21 @@ __all__ = [
 _HOME = {
     "AlignableImageData": "image",
     "Backend": "backends",
+    "BadEntry": "cache.verify",
     "Cache": "cache.store",
     "CacheEntry": "cache.store",
+    "CacheStat": "cache.upkeep",
     "ChannelInfo": "pathinfo",
     "Explanation": "explain",
     "Frames": "frames",
+    "GcReport": "cache.upkeep",
     "LazyFrame": "lazyframe",
+    "Limits": "workers",
     "PathInfo": "pathinfo",
     "PrepareFailure": "prepare",
     "PrepareReport": "prepare",
     "SimpleFrames": "frames",
+    "VerifyReport": "cache.verify",
     "demo_paths": "frames",
     "open": "frames:open_frame",
 }

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._process import IMPORTING
-from .errors import CacheEntryError, SourceChangedError
+from .cache.contents import hash_file
+from .cache.keys import Keyer
+from .cache.trailer import append_trailer
+from .errors import CacheEntryDamagedError, CacheEntryError, SourceChangedError
 from .formats.handles import HandlePool
 from .formats.reader import Array, Reader
 from .formats.source import open_source
+from .segments import Payload, checksum
 from .stamp import SourceStamp, stat_source
 
 if TYPE_CHECKING:
@@ -22,12 +31,15 @@ if TYPE_CHECKING:
     from .cache.keys import EntryKey
     from .cache.store import Cache
     from .pathinfo import ChannelInfo
+    from .workers import Limits
 
-__all__ = ["Conversion", "Converted", "convert", "open_entry"]
+__all__ = ["Conversion", "Converted", "convert", "follow_links", "open_payload"]
 
 _log = logging.getLogger("ndframes")
 _SAMPLES = 16
 _SAMPLE_PX = 512
+_BEAT_SECONDS = 1.0
+_VERSIONED = ("ndframes", "numpy", "imagecodecs", "rasterio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +51,18 @@ class Conversion:
         info: the source.
         backend: the entry's form.
         key: the entry's name.
+        fields: what the name is a digest of.
         stamp: the source's state for which the key was made; ``None`` for a source that is no local file.
+        limits: what a child process that does it may use; ``None`` does it in the process that asks.
     """
 
     cache: Cache
     info: ChannelInfo
     backend: Backend
     key: EntryKey
+    fields: Mapping[str, Any]
     stamp: SourceStamp | None
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +81,7 @@ class Converted:
 
 
 def convert(conversion: Conversion, *, threads: int = 1, progress: Callable[[float], None] | None = None) -> Converted:
-    """Make sure that the entry exists: write it, compare samples of it with the source, publish it.
+    """Make sure that the entry exists: write it, compare it with what was meant and with the source, publish it.
 
     Args:
         conversion: what to convert.
@@ -78,39 +94,124 @@ def convert(conversion: Conversion, *, threads: int = 1, progress: Callable[[flo
         CacheFullError: there is no space.
     """
     pool = HandlePool(max_idle=2)
+    watch = _SourceWatch(conversion)
+    written = []
     try:
-        source = open_source(conversion.info, pool)
+        # Not mapped: somebody may rewrite it in place meanwhile, which must be an error, and no bus error.
+        source = open_source(watch.info, pool, is_mapped=False)
 
         def write(file: IO[bytes]) -> None:
-            witness = _Witness(source)
-            _write(file, witness, conversion.backend, threads, progress)
-            file.flush()
-            entry = open_entry(file.name, conversion.key.suffix, pool)
-            witness.check(entry, is_lossless=conversion.backend.is_lossless_for(source.dtype, source.shape[2]))
-            if conversion.stamp is not None and stat_source(conversion.info.path) != conversion.stamp:
-                raise SourceChangedError(
-                    f"{conversion.info.path} changed while it was being converted; try again when it rests"
-                )
+            with watch:
+                witness = _Witness(source)
+                payload = _write(file, witness, conversion, threads, _beating(conversion.cache, file.name, progress))
+                file.flush()
+                _check_written(file, payload, threads)
+                entry = open_payload(file.name, conversion.key.suffix, pool)
+                witness.check(entry, is_lossless=conversion.backend.is_lossless_for(source.dtype, source.shape[2]))
+                append_trailer(file, payload.segments, _describe(conversion, source, payload, watch.finish()))
+            written.append(file.tell())
 
         path, is_new = conversion.cache.publish(
             conversion.key, write, estimated_bytes=_estimate_bytes(source, conversion.backend)
         )
     finally:
         pool.close()
-    return Converted(path, is_new, path.stat().st_size if is_new else 0)
+    return Converted(path, is_new, written[0] if is_new else 0)
 
 
-def open_entry(path: str, suffix: str, pool: HandlePool) -> Reader:
-    """Open a cache entry for crops, as what its key says it is."""
+def follow_links(info: ChannelInfo) -> ChannelInfo:
+    """``info`` of the file that its path leads to: a link on the way may be changed to and fro while the file is read."""
+    target = os.path.realpath(info.path)
+    return info if target == os.path.abspath(info.path) else replace(info, path=target)
+
+
+def open_payload(path: str, suffix: str, pool: HandlePool, *, stamp: SourceStamp | None = None) -> Reader:
+    """Open the COG or ``.npy`` of an entry for crops, as what its name says it is; its trailer is not looked at."""
     if suffix == ".npy":
         with IMPORTING:
-            from .formats.arrays import open_npy
+            from .formats.arrays import NpyReader
 
-        return open_npy(path)
+        return NpyReader(path, pool, stamp=stamp)
     with IMPORTING:
         from .formats.raster import RasterReader
 
-    return RasterReader(path, "GTiff", pool)
+    return RasterReader(path, "GTiff", pool, stamp=stamp)
+
+
+class _SourceWatch:
+    """Sees to it that a conversion read one state of its source, the one for which its key was made.
+
+    A file that rests shows every change in its stamp. One that was changed within the last two seconds does not, so
+    its content is digested before and after. What a key made of a path does not say, the content, is digested in any
+    case: a file that was only touched or copied is told by it from one that was rewritten.
+    """
+
+    def __init__(self, conversion: Conversion) -> None:
+        self._conversion = conversion
+        self.info = conversion.info if conversion.stamp is None else follow_links(conversion.info)
+        self._is_by_path = conversion.fields["mode"] == "PATH"
+        self._stop = threading.Event()
+        self._hashing: Future[str] | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._was_settled = True
+
+    def __enter__(self) -> _SourceWatch:
+        if self._conversion.stamp is None:
+            return self
+        self._check_stamp()
+        self._was_settled = self._conversion.stamp.is_settled(time.time_ns())
+        if self._is_by_path:
+            self._pool = ThreadPoolExecutor(1)
+            self._hashing = self._pool.submit(hash_file, self.info.path, "sha256", self._stop)
+            if not self._was_settled:
+                self._hashing.result()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def finish(self) -> dict[str, Any] | None:
+        """Look again, and tell what the source was all the time.
+
+        Raises:
+            SourceChangedError: it changed.
+        """
+        stamp = self._conversion.stamp
+        if stamp is None:
+            return None
+        digest = None if self._hashing is None else self._hashing.result()
+        looked_ns = time.time_ns()
+        if not self._was_settled:
+            self._check_content(digest)
+        self._check_stamp()
+        return {
+            "path": os.path.realpath(self.info.path),
+            "stamp": list(stamp),
+            "sha256": digest,
+            "is_settled": stamp.is_settled(looked_ns),
+        }
+
+    def _check_content(self, digest: str | None) -> None:
+        if self._is_by_path:
+            is_same = hash_file(self.info.path, "sha256", self._stop) == digest
+        else:
+            fields = Keyer(self._conversion.fields["mode"]).fields(
+                self._conversion.info, self._conversion.backend, self._conversion.stamp
+            )
+            is_same = fields == self._conversion.fields
+        if not is_same:
+            raise self._changed()
+
+    def _check_stamp(self) -> None:
+        if stat_source(self.info.path) != self._conversion.stamp:
+            raise self._changed()
+
+    def _changed(self) -> SourceChangedError:
+        return SourceChangedError(
+            f"{self._conversion.info.path} changed while it was being converted; try again when it rests"
+        )
 
 
 class _Witness(Reader):
@@ -155,14 +256,14 @@ class _Witness(Reader):
 
 
 def _write(
-    file: IO[bytes], source: Reader, backend: Backend, threads: int, progress: Callable[[float], None] | None
-) -> None:
+    file: IO[bytes], source: Reader, conversion: Conversion, threads: int, progress: Callable[[float], None]
+) -> Payload:
+    backend = conversion.backend
     if backend.type == "npy":
         with IMPORTING:
             from .formats.npy import write_npy
 
-        write_npy(file, source, progress=progress)
-        return
+        return write_npy(file, source, progress=progress)
     with IMPORTING:
         from .formats.cog import write_cog
 
@@ -172,7 +273,56 @@ def _write(
             "%s: %s holds no %d bands of %s; its entry is written as lossless %s",
             source.path, backend.compress, source.shape[2], source.dtype, codec.compress,
         )  # fmt: skip
-    write_cog(file, source, backend, threads=threads, progress=progress)
+    return write_cog(file, source, backend, threads=threads, progress=progress, scratch=conversion.cache.scratch)
+
+
+def _check_written(file: IO[bytes], payload: Payload, threads: int) -> None:
+    """Read back every segment, and every place that a TIFF's own tables name: what reached the file is what was meant."""
+    descriptor = file.fileno()
+
+    def check(segment: Any) -> None:
+        offset, length = int(segment["offset"]), int(segment["length"])
+        if checksum(os.pread(descriptor, length, offset)) != int(segment["crc32"]):
+            raise CacheEntryDamagedError(
+                f"{file.name}: {length:,} bytes at {offset:,} do not read back as they were written; not published"
+            )
+
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(check, payload.segments):
+            pass
+    if "levels" in payload.layout:
+        with IMPORTING:
+            from .formats.cog import check_tile_tables
+
+        check_tile_tables(file.name, payload)
+
+
+def _describe(conversion: Conversion, source: Reader, payload: Payload, seen: dict[str, Any] | None) -> dict[str, Any]:
+    """What an entry says of itself."""
+    return {
+        "key": dict(conversion.fields),
+        "source": seen,
+        "shape": list(source.shape),
+        "dtype": source.dtype.str,
+        "layout": dict(payload.layout),
+        "versions": {name: getattr(sys.modules.get(name), "__version__", None) for name in _VERSIONED},
+        "created_ns": time.time_ns(),
+    }
+
+
+def _beating(cache: Cache, path: str, progress: Callable[[float], None] | None) -> Callable[[float], None]:
+    """``progress`` that also shows those who wait for this entry, now and then, that its writer is at work."""
+    last = time.monotonic()
+
+    def report(fraction: float) -> None:
+        nonlocal last
+        if time.monotonic() - last > _BEAT_SECONDS:
+            last = time.monotonic()
+            cache.files.touch(path, time.time_ns(), time.time_ns())
+        if progress is not None:
+            progress(fraction)
+
+    return report
 
 
 def _estimate_bytes(source: Reader, backend: Backend) -> int:

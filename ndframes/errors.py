@@ -18,11 +18,13 @@ traceback would expect::
      │   ├─ SourceMissingError (FileNotFoundError)
      │   ├─ SourceAccessError (PermissionError)
      │   ├─ SourceKindError                       a directory, FIFO, socket or device
-     │   ├─ SourceChangedError                    it changed while it was being converted
+     │   ├─ SourceChangedError                    it changed while it was being converted or read
      │   └─ UnreadableImageError                  empty, truncated, damaged, or no image at all
      ├─ CacheError (OSError)                      the cache folder
      │   ├─ CacheFullError                        not enough space left
-     │   └─ CacheEntryError                       a written entry did not come out as it should
+     │   └─ CacheEntryError                       an entry is not what it should be
+     │       ├─ CacheEntryDamagedError            its bytes are not those that were written
+     │       └─ CacheEntryGoneError (FileNotFoundError)   it was removed or replaced
      ├─ OutputError (OSError)                     a file that was to be written
      └─ PrepareError (RuntimeError)               some images could not be prepared
          └─ WorkerCrashError                      a worker process died on one image
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackendError",
+    "CacheEntryDamagedError",
     "CacheEntryError",
+    "CacheEntryGoneError",
     "CacheError",
     "CacheFullError",
     "ChannelError",
@@ -155,7 +159,7 @@ class SourceKindError(SourceError):
 
 
 class SourceChangedError(SourceError):
-    """The source changed while it was being converted, again and again."""
+    """The source changed while it was being converted, again and again; or was replaced or removed while it was read."""
 
 
 class UnreadableImageError(SourceError):
@@ -171,7 +175,15 @@ class CacheFullError(CacheError):
 
 
 class CacheEntryError(CacheError):
-    """A freshly written entry failed its check, and was not published."""
+    """An entry is not what it should be: freshly written, it failed its check; or a newer version wrote it."""
+
+
+class CacheEntryDamagedError(CacheEntryError):
+    """An entry's bytes are not those that were written. Reading mends this where the source is there."""
+
+
+class CacheEntryGoneError(CacheEntryError, FileNotFoundError):
+    """An entry was removed, or replaced, since it was found. Reading mends this where the source is there."""
 
 
 class OutputError(NdframesError, OSError):

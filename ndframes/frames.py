@@ -6,24 +6,22 @@ import difflib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from ._process import core_count
 from .backends import BackendPicker, BackendSpec, coerce_backend
 from .cache.keys import HashidMode, Keyer
 from .cache.store import Cache
-from .convert import Conversion, convert, open_entry
+from .entry import VerifyMode
 from .errors import ImageIdError, MissingExtraError, SourceChangedError, naming_image, shorten
 from .explain import Explanation, explain_region
 from .formats.handles import HandlePool
-from .formats.source import open_source
-from .image import AlignableImageData, OpenedChannel
+from .image import AlignableImageData
 from .lazyframe import LazyFrame
 from .lru import ByteLRU
+from .opener import BoundOpener, ChannelOpener, Survey, WhenSourceMissing, check_choice
 from .pathinfo import ChannelInfo, PathInfo
-from .stamp import SourceStamp, stat_source
+from .workers import Limits
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .backends import Backend
+    from .convert import Conversion
     from .formats.reader import Array
     from .prepare import ErrorPolicy, PrepareReport
     from .regions import PadMode, Region
@@ -39,6 +38,7 @@ __all__ = ["Frames", "SimpleFrames", "open_frame"]
 
 _MEMORY_BYTES = 256 * 2**20
 _UNSTABLE_TRIES = 3
+_NOT_PICKLED = ("_pathinfos", "_images", "_opener")
 
 
 class FramesOptions(TypedDict, total=False):
@@ -47,8 +47,13 @@ class FramesOptions(TypedDict, total=False):
     workdir: str | os.PathLike[str] | None
     backend: BackendSpec | BackendPicker
     hashid_mode: HashidMode
+    isolate: bool | Limits
+    max_bytes: int | None
+    min_free_bytes: int | None
     memory_bytes: int
     max_region_bytes: int | None
+    verify: VerifyMode
+    when_source_missing: WhenSourceMissing
 
 
 class Frames(ABC):
@@ -62,12 +67,21 @@ class Frames(ABC):
         backend: the form of cache entries: ``"auto"`` (lossless tiles), ``"cog"``, ``"npy"``, a dict with options,
             ``None`` to read sources directly, or a callable ``(image_id, channel_info)`` that returns one of these.
         hashid_mode: what tells one source from another: ``"PATH"``, ``"PIXELS"``, ``"GIVEN"`` or ``"DVC"``.
+        isolate: whether each conversion is done in a child process that may use 4 GiB of memory and an hour of
+            computing, for files that may have been made to do harm; :class:`Limits` sets other limits.
+        max_bytes: the budget of the cache; see :class:`Cache`. ``None``: no limit.
+        min_free_bytes: what the cache leaves free on its disk; see :class:`Cache`.
         memory_bytes: the budget of what is kept open or in memory between reads.
         max_region_bytes: a result of more bytes is refused before it is allocated; ``None``: half the machine's memory.
+        verify: how much of an entry is checked while it is read. ``"open"``: its description, when it is opened;
+            ``"first-touch"``: also every tile, before it is decoded for the first time; ``"always"``: every time.
+        when_source_missing: what becomes of an image whose file is gone: ``"raise"``, or ``"use"`` what the cache has.
 
     Raises:
         BackendError: ``backend`` names something unknown.
         HashidError: so does ``hashid_mode``.
+        CacheError: a budget is no number of bytes.
+        ValueError: ``verify`` or ``when_source_missing`` is none of its values.
 
     Example:
         >>> import ndframes as nf
@@ -76,20 +90,42 @@ class Frames(ABC):
         (64, 64, 3)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a keyword for each thing that a user may choose
         self,
         *,
         workdir: str | os.PathLike[str] | None = None,
         backend: BackendSpec | BackendPicker = "auto",
         hashid_mode: HashidMode = "PATH",
+        isolate: bool | Limits = False,
+        max_bytes: int | None = None,
+        min_free_bytes: int | None = None,
         memory_bytes: int = _MEMORY_BYTES,
         max_region_bytes: int | None = None,
+        verify: VerifyMode = "first-touch",
+        when_source_missing: WhenSourceMissing = "raise",
     ) -> None:
+        check_choice("verify", verify, VerifyMode)
+        check_choice("when_source_missing", when_source_missing, WhenSourceMissing)
+        self._limits = Limits() if isolate is True else isolate or None
+        self._verify = verify
+        self._when_source_missing = when_source_missing
         self._backend = backend if callable(backend) else coerce_backend(backend)
         self._keyer = Keyer(hashid_mode)
         self._memory_bytes = memory_bytes
         self._max_region_bytes = _half_of_memory() if max_region_bytes is None else max_region_bytes
-        self.cache = Cache(default_workdir() if workdir is None else workdir)
+        self._cache = Cache(
+            default_workdir() if workdir is None else workdir, max_bytes=max_bytes, min_free_bytes=min_free_bytes
+        )
+        self._start_empty()
+
+    @property
+    def cache(self) -> Cache:
+        """The cache under the workdir."""
+        return self._cache
+
+    @cache.setter
+    def cache(self, cache: Cache) -> None:
+        self._cache = cache
         self._start_empty()
 
     # -- what a subclass writes ---------------------------------------------------------------------------------
@@ -131,7 +167,7 @@ class Frames(ABC):
                 return image
             fresh = AlignableImageData(
                 self.pathinfo(image_id),
-                lambda channel: self._open_channel(image_id, channel),
+                self._opener_of(image_id),
                 max_region_bytes=self._max_region_bytes,
                 on_open=lambda opened: self._images.put(image_id, opened),
             )
@@ -182,7 +218,14 @@ class Frames(ABC):
                    [21, 21, 20]], dtype=uint8)
         """
         with naming_image(image_id):
-            return self.image(image_id).load_region(region, channels, pad=pad, fill=fill)
+            for tries_left in reversed(range(_UNSTABLE_TRIES)):
+                try:
+                    return self.image(image_id).load_region(region, channels, pad=pad, fill=fill)
+                except SourceChangedError:
+                    self._images.discard(image_id)
+                    if not tries_left:
+                        raise
+        raise AssertionError("the last try returns or raises")
 
     def load_image(
         self, image_id: Hashable, channels: str | Sequence[str] | None = None, *, cache: bool = True
@@ -198,7 +241,8 @@ class Frames(ABC):
             return self.load_region(image_id, None, channels)
         with naming_image(image_id):
             info = self.pathinfo(image_id)
-            image = AlignableImageData(info, self._open_source, max_region_bytes=self._max_region_bytes)
+            opener = BoundOpener(self._opener, lambda _: None)
+            image = AlignableImageData(info, opener, max_region_bytes=self._max_region_bytes)
             return image.load_region(None, channels)
 
     def load_frame(self, image_id: Hashable, channels: str | Sequence[str] | None = None) -> LazyFrame:
@@ -213,7 +257,7 @@ class Frames(ABC):
         with naming_image(image_id):
             as_is = AlignableImageData(
                 self.pathinfo(image_id),
-                lambda channel: self._open_as_is(image_id, channel),
+                self._opener_of(image_id, converts=False),
                 max_region_bytes=self._max_region_bytes,
             )
             return explain_region(as_is, region, channels)
@@ -253,11 +297,11 @@ class Frames(ABC):
 
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
         """The conversion that gives ``info`` its cache entry; ``None`` where the source is read directly."""
-        backend = self._pick_backend(image_id, info)
-        if backend is None:
-            return None
-        stamp = _stamp(info)
-        return Conversion(self.cache, info, backend, self._keyer.key(info, backend, stamp), stamp)
+        return self._opener.plan(info, self._pick_backend(image_id, info))
+
+    def survey_channel(self, image_id: Hashable, info: ChannelInfo) -> Survey:
+        """Find out what ``info`` needs in order to have its cache entry, whole and of the source's present state."""
+        return self._opener.survey(info, self._pick_backend(image_id, info))
 
     # -- a collection -------------------------------------------------------------------------------------------
 
@@ -282,7 +326,7 @@ class Frames(ABC):
     # -- inside -------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_pathinfos", "_images", "_pool")}
+        return {name: value for name, value in self.__dict__.items() if name not in _NOT_PICKLED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -291,40 +335,17 @@ class Frames(ABC):
     def _start_empty(self) -> None:
         self._pathinfos: dict[Hashable, PathInfo] = {}
         self._images: ByteLRU[Hashable, AlignableImageData] = ByteLRU(self._memory_bytes, _cost)
-        self._pool = HandlePool()
+        self._opener = ChannelOpener(
+            self._cache,
+            self._keyer,
+            HandlePool(),
+            verify=self._verify,
+            when_source_missing=self._when_source_missing,
+            limits=self._limits,
+        )
 
-    def _open_channel(self, image_id: Hashable, info: ChannelInfo) -> OpenedChannel:
-        """One way down: find the entry, or make it, and open it."""
-        for tries_left in reversed(range(_UNSTABLE_TRIES)):
-            conversion = self.plan_channel(image_id, info)
-            if conversion is None:
-                return self._open_source(info)
-            try:
-                if self.cache.find(conversion.key) is None:
-                    convert(conversion, threads=core_count())
-                return self._open_entry(conversion)
-            except SourceChangedError:
-                if not tries_left:
-                    raise
-        raise AssertionError("the last try returns or raises")
-
-    def _open_as_is(self, image_id: Hashable, info: ChannelInfo) -> OpenedChannel:
-        """Open the cache entry of ``info`` if it is there, else the source; convert nothing."""
-        conversion = self.plan_channel(image_id, info)
-        if conversion is None:
-            return self._open_source(info)
-        if self.cache.find(conversion.key) is not None:
-            return self._open_entry(conversion)
-        return replace(self._open_source(info), entry_path=self.cache.path(conversion.key))
-
-    def _open_entry(self, conversion: Conversion) -> OpenedChannel:
-        path = self.cache.path(conversion.key)
-        reader = open_entry(str(path), conversion.key.suffix, self._pool)
-        return OpenedChannel(reader, conversion.stamp, path, is_cached=True)
-
-    def _open_source(self, info: ChannelInfo) -> OpenedChannel:
-        stamp = _stamp(info)
-        return OpenedChannel(open_source(info, self._pool), stamp)
+    def _opener_of(self, image_id: Hashable, *, converts: bool = True) -> BoundOpener:
+        return BoundOpener(self._opener, lambda info: self._pick_backend(image_id, info), converts)
 
     def _pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
         return coerce_backend(self._backend(image_id, info)) if callable(self._backend) else self._backend
@@ -447,13 +468,6 @@ def default_workdir() -> Path:
 
 def _cost(image: AlignableImageData) -> int:
     return image.memory_bytes
-
-
-def _stamp(info: ChannelInfo) -> SourceStamp | None:
-    """The source's state; ``None`` for what only a named driver can find, such as a ``/vsi`` path."""
-    if info.driver is not None and not os.path.exists(info.path):
-        return None
-    return stat_source(info.path)
 
 
 def _knows(ids: Any, image_id: object) -> bool:

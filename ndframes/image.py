@@ -7,23 +7,32 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ._process import ForkAware
 from .channels import default_codes, find_codes, parse_codes
-from .errors import RegionError, RegionTooLargeError, UnreadableImageError, UnsupportedError
+from .errors import (
+    CacheEntryDamagedError,
+    CacheEntryGoneError,
+    RegionError,
+    RegionTooLargeError,
+    SourceChangedError,
+    UnreadableImageError,
+    UnsupportedError,
+)
 from .regions import PAD_MODES, Region, resolve_outside, resolve_region
-from .stamp import SourceStamp, stat_source
 
 if TYPE_CHECKING:
     from .formats.reader import Array, Reader
     from .pathinfo import ChannelInfo, PathInfo
+    from .stamp import SourceStamp
 
-__all__ = ["AlignableImageData", "OpenedChannel"]
+__all__ = ["AlignableImageData", "OpenedChannel", "Opener"]
 
 _THUMBNAIL_PX = 192
+_MOST_REOPENINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +44,29 @@ class OpenedChannel:
         stamp: the source's state when it was opened; ``None`` for a source that is no local file.
         entry_path: where its cache entry is, or would be; ``None`` where none is asked for.
         is_cached: whether it is that entry that is read.
+        is_settled: whether a change of the source is sure to show in its stamp.
+        is_lost: whether the source was gone, and the entry stands for it.
     """
 
     reader: Reader
     stamp: SourceStamp | None
     entry_path: Path | None = None
     is_cached: bool = False
+    is_settled: bool = True
+    is_lost: bool = False
+
+
+class Opener(Protocol):
+    """What an image needs in order to open its files."""
+
+    def open(self, info: ChannelInfo) -> OpenedChannel:
+        """Open a file, from the cache or from the source."""
+
+    def reopen(self, info: ChannelInfo, opened: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:
+        """Open anew what failed with ``error``: by way of the cache again, or the source itself."""
+
+    def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:
+        """Whether what was opened is still what would be opened now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +86,7 @@ class AlignableImageData(ForkAware):
 
     Args:
         pathinfo: the image's files.
-        open_channel: opens one of them, from the cache or from the source.
+        opener: opens them, from the cache or from the source.
         max_region_bytes: a result of more bytes than this is refused.
         on_open: called whenever a file was opened, since the image then costs more memory.
     """
@@ -68,13 +94,13 @@ class AlignableImageData(ForkAware):
     def __init__(
         self,
         pathinfo: PathInfo,
-        open_channel: Callable[[ChannelInfo], OpenedChannel],
+        opener: Opener,
         *,
         max_region_bytes: int,
         on_open: Callable[[AlignableImageData], None] | None = None,
     ) -> None:
         self.pathinfo = pathinfo
-        self._open_channel = open_channel
+        self._opener = opener
         self._on_open = on_open
         self._max_region_bytes = max_region_bytes
         self._opened: list[OpenedChannel | None] = [None] * len(pathinfo.channels)
@@ -134,11 +160,9 @@ class AlignableImageData(ForkAware):
             with self._lock:
                 opened = self._opened[part]
                 if opened is None:
-                    opened = self._open_channel(self.pathinfo.channels[part])
+                    opened = self._opener.open(self.pathinfo.channels[part])
                     self._check_part(part, opened.reader)
-                    self._opened[part] = opened
-                    if self._on_open is not None:
-                        self._on_open(self)
+                    self._keep(part, opened)
         return opened
 
     def bands_by_part(self, codes: Sequence[str]) -> list[tuple[int, int]]:
@@ -147,10 +171,10 @@ class AlignableImageData(ForkAware):
 
     def is_current(self) -> bool:
         """Whether every source that was opened is still the file that it was then."""
-        for info, opened in zip(self.pathinfo.channels, self._opened, strict=True):
-            if opened is not None and opened.stamp is not None and stat_source(info.path) != opened.stamp:
-                return False
-        return True
+        return all(
+            opened is None or self._opener.is_current(info, opened)
+            for info, opened in zip(self.pathinfo.channels, self._opened, strict=True)
+        )
 
     def load_region(
         self,
@@ -185,8 +209,8 @@ class AlignableImageData(ForkAware):
         step = max(1, -(-max(height, width) // max_px))
         rows, cols = range(0, height, step), range(0, width, step)
         out = np.empty((len(rows), len(cols), len(self.default_channels)), self.dtype())
-        for pick, reader in zip(picks, readers, strict=True):
-            _read_into(reader, rows, cols, pick, out, level)
+        for pick in picks:
+            self._read_part(pick, rows, cols, out, level)
         return out
 
     def _allocate(self, shape: tuple[int, ...], codes: Sequence[str]) -> Array:
@@ -203,7 +227,36 @@ class AlignableImageData(ForkAware):
     def _fill(self, out: Array, rows: range, cols: range, codes: Sequence[str]) -> None:
         """The way of every crop: each file fills its own channels of ``out``."""
         for pick in self._picks(codes):
-            _read_into(self.opened(pick.part).reader, rows, cols, pick, out, 0)
+            self._read_part(pick, rows, cols, out, 0)
+
+    def _read_part(self, pick: _Pick, rows: range, cols: range, out: Array, level: int) -> None:
+        """Read from one file; where its cache entry fails meanwhile, from a new one, in the end from the source."""
+        opened = self.opened(pick.part)
+        for number in range(_MOST_REOPENINGS):
+            try:
+                _read_into(opened.reader, rows, cols, pick, out, level)
+            except (CacheEntryDamagedError, CacheEntryGoneError) as error:
+                is_last = number == _MOST_REOPENINGS - 1
+                opened = self._reopen(pick.part, opened, error, directly=is_last and level == 0)
+            else:
+                return
+        _read_into(opened.reader, rows, cols, pick, out, level)
+
+    def _reopen(self, part: int, failed: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:
+        with self._lock:
+            opened = self._opened[part]
+            if opened is not None and opened is not failed and not directly:
+                return opened  # another thread was quicker
+            opened = self._opener.reopen(self.pathinfo.channels[part], failed, error, directly=directly)
+            if opened.reader.shape != failed.reader.shape:
+                raise SourceChangedError(f"{self.pathinfo.channels[part].path} changed while it was being read")
+            self._keep(part, opened)
+        return opened
+
+    def _keep(self, part: int, opened: OpenedChannel) -> None:
+        self._opened[part] = opened
+        if self._on_open is not None:
+            self._on_open(self)
 
     def _load_padded(self, ranges: tuple[range, ...], codes: tuple[str, ...], pad: str, fill: complex) -> Array:
         if pad not in PAD_MODES:

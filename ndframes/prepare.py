@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from ._process import core_count
-from .convert import Conversion, Converted, convert
+from .convert import Conversion, Converted
 from .display import format_bytes
 from .errors import NdframesError, PrepareError, WorkerCrashError, naming_image
+from .opener import Survey, carry_out
 from .workers import WorkerPool
 
 if TYPE_CHECKING:
     from .cache.keys import EntryKey
+    from .cache.store import Cache
     from .pathinfo import ChannelInfo, PathInfo
 
 __all__ = ["ErrorPolicy", "PrepareFailure", "PrepareReport", "prepare"]
@@ -97,8 +99,12 @@ class Preparable(Protocol):
     def pathinfo(self, image_id: Hashable) -> PathInfo:
         """An image's files."""
 
-    def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
-        """The conversion that a file needs to have its entry; ``None`` where it needs none."""
+    @property
+    def cache(self) -> Cache:
+        """Where the entries go."""
+
+    def survey_channel(self, image_id: Hashable, info: ChannelInfo) -> Survey:
+        """What a file needs to have its entry."""
 
 
 @dataclass(slots=True)
@@ -106,7 +112,7 @@ class _Plan:
     """What is to be done, and what is known before anything is."""
 
     jobs: dict[EntryKey, tuple[Hashable, Conversion]] = field(default_factory=dict)
-    present: int = 0
+    present: list[EntryKey] = field(default_factory=list)
     failed: list[PrepareFailure] = field(default_factory=list)
 
 
@@ -128,16 +134,20 @@ def prepare(
     plan = _make_plan(frames, list(frames.image_ids if image_ids is None else image_ids))
     bar = _Bar(len(plan.jobs), sys.stderr.isatty() if progress is None else progress)
     prepared = bytes_written = 0
+    present = len(plan.present)
+    if plan.present:
+        frames.cache.hold(plan.present)
     with bar:
         for job, outcome in _run(list(plan.jobs.values()), workers, executor, bar.fraction):
             bar.step(Path(job[1].info.path).name)
             if isinstance(outcome, Converted):
+                frames.cache.hold([job[1].key])
                 prepared += outcome.is_new
-                plan.present += not outcome.is_new
+                present += not outcome.is_new
                 bytes_written += outcome.bytes_written
             else:
                 plan.failed.append(_failure(job[0], job[1].info.path, outcome))
-    report = PrepareReport(prepared, plan.present, tuple(plan.failed), bytes_written, time.perf_counter() - started)
+    report = PrepareReport(prepared, present, tuple(plan.failed), bytes_written, time.perf_counter() - started)
     if report.failed and errors == "raise":
         error = PrepareError(
             f"{len(report.failed):,} of {prepared + report.present + len(report.failed):,} failed\n{report}"
@@ -155,19 +165,19 @@ def _make_plan(frames: Preparable, image_ids: Sequence[Hashable]) -> _Plan:
             with naming_image(image_id):
                 for info in frames.pathinfo(image_id).channels:
                     path = info.path
-                    _plan_channel(plan, image_id, frames.plan_channel(image_id, info))
+                    _plan_channel(plan, image_id, frames.survey_channel(image_id, info))
         except Exception as error:  # noqa: BLE001 - build_pathinfo is the user's; it is reported with its id
             plan.failed.append(_failure(image_id, path, error))
     return plan
 
 
-def _plan_channel(plan: _Plan, image_id: Hashable, conversion: Conversion | None) -> None:
-    if conversion is None:
+def _plan_channel(plan: _Plan, image_id: Hashable, survey: Survey) -> None:
+    if survey.key is None:
         return
-    if conversion.key in plan.jobs or conversion.cache.find(conversion.key) is not None:
-        plan.present += 1
+    if survey.conversion is None or survey.key in plan.jobs:
+        plan.present.append(survey.key)
     else:
-        plan.jobs[conversion.key] = image_id, conversion
+        plan.jobs[survey.key] = image_id, survey.conversion
 
 
 _Job = tuple[Hashable, Conversion]
@@ -190,11 +200,11 @@ def _run(
             raise
     else:
         for job in jobs:
-            yield job, _attempt(partial(convert, job[1], threads=core_count(), progress=on_fraction))
+            yield job, _attempt(partial(carry_out, job[1], threads=core_count(), progress=on_fraction))
 
 
 def _run_on(executor: Executor, jobs: Sequence[_Job], *, threads: int) -> Iterator[_Outcome]:
-    futures: dict[Future[Converted], _Job] = {executor.submit(convert, job[1], threads=threads): job for job in jobs}
+    futures: dict[Future[Converted], _Job] = {executor.submit(carry_out, job[1], threads=threads): job for job in jobs}
     orphans: list[_Job] = []
     try:
         for future in as_completed(futures):

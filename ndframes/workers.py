@@ -17,17 +17,53 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from typing import IO, Any
 
 from .errors import NdframesError, WorkerCrashError
 
-__all__ = ["WorkerPool"]
+__all__ = ["Limits", "WorkerPool"]
 
 _LENGTH = struct.Struct("<Q")
 _TERM_SECONDS = 2.0
-_CHILD = "import sys; sys.path[:] = {path!r}; from ndframes.workers import serve; serve()"
+_CHILD = "import sys; sys.path[:] = {path!r}; from ndframes.workers import Limits, serve; serve({limits!r})"
 
 _Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a worker process may use, for files that may have been made to do harm.
+
+    Attributes:
+        memory_bytes: of address space, the interpreter and its libraries (some 2 GB) included; what asks for more fails.
+        cpu_seconds: of computing, all threads together; after that the process is killed.
+
+    Example:
+        >>> Limits(cpu_seconds=60)
+        Limits(memory_bytes=4294967296, cpu_seconds=60)
+    """
+
+    memory_bytes: int = 4 << 30
+    cpu_seconds: int = 3600
+
+    def __post_init__(self) -> None:
+        for name in ("memory_bytes", "cpu_seconds"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+                raise ValueError(f"{name}={value!r}; allowed: whole numbers over 0")
+
+    def apply(self) -> None:
+        """Put this process under the limits, for good; systems that know no such limits are left as they are."""
+        try:
+            import resource
+        except ImportError:  # not on Windows
+            return
+        for kind, value in ((resource.RLIMIT_AS, self.memory_bytes), (resource.RLIMIT_CPU, self.cpu_seconds)):
+            hard = resource.getrlimit(kind)[1]
+            most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(kind, (most, most))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class WorkerPool(Executor):
@@ -42,7 +78,8 @@ class WorkerPool(Executor):
         3
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, *, limits: Limits | None = None) -> None:
+        self._limits = limits
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._is_closing = False
@@ -113,7 +150,7 @@ class WorkerPool(Executor):
     def _ask(self, number: int, call: object) -> tuple[bool, Any]:
         child = self._children.get(number)
         if child is None or child.poll() is not None:
-            child = self._children[number] = _start()
+            child = self._children[number] = _start(self._limits)
         assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - opened as pipes
         payload = pickle.dumps(call)
         try:
@@ -130,8 +167,10 @@ class WorkerPool(Executor):
         )
 
 
-def serve() -> None:
+def serve(limits: Limits | None = None) -> None:
     """A child's whole life: read a call from stdin, answer on stdout, until stdin ends."""
+    if limits is not None:
+        limits.apply()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     answers = os.fdopen(os.dup(1), "wb")
@@ -161,8 +200,8 @@ def _pickle_error(error: Exception) -> bytes:
     return data
 
 
-def _start() -> subprocess.Popen[bytes]:
-    code = _CHILD.format(path=[entry or os.getcwd() for entry in sys.path])
+def _start(limits: Limits | None) -> subprocess.Popen[bytes]:
+    code = _CHILD.format(path=[entry or os.getcwd() for entry in sys.path], limits=limits)
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
 
 

@@ -58,7 +58,7 @@ def test_a_file_that_came_out_wrong_is_not_published(conversion_of, noise, backe
             out &= 0xFE
 
     def write_wrong(file, source, *rest):
-        write(file, Wrong(source), *rest)
+        return write(file, Wrong(source), *rest)
 
     monkeypatch.setattr(convert_module, "_write", write_wrong)
     with pytest.raises(nf.CacheEntryError, match="differs from it in row"):
@@ -71,9 +71,10 @@ def test_a_source_that_changes_meanwhile_is_not_published(conversion_of, noise, 
     write = convert_module._write
 
     def write_and_edit(*arguments):
-        write(*arguments)
+        payload = write(*arguments)
         np.save(tmp_path / "b.npy", noise // 2)
         (tmp_path / "b.npy").replace(tmp_path / "a.npy")
+        return payload
 
     monkeypatch.setattr(convert_module, "_write", write_and_edit)
     with pytest.raises(nf.SourceChangedError, match="changed while"):
@@ -89,11 +90,12 @@ def test_reading_tries_again_when_the_source_changed_meanwhile(noise, tmp_path, 
     edits = []
 
     def write_and_edit_once(*arguments):
-        write(*arguments)
+        payload = write(*arguments)
         if not edits:
             edits.append(1)
             np.save(tmp_path / "b.npy", noise // 2)
             (tmp_path / "b.npy").replace(path)
+        return payload
 
     monkeypatch.setattr(convert_module, "_write", write_and_edit_once)
     np.testing.assert_array_equal(frames.load_region("a"), noise // 2)

@@ -175,25 +175,30 @@ def test_wrong_arguments_are_told(make_frames):
 
 @pytest.fixture
 def deadly_decoder(tmp_path, monkeypatch):
-    """Reading any file whose name holds ``deadly`` kills the process, as a segfault in a native decoder would."""
+    """Reading a file named ``deadly`` kills the process, as a segfault in a native decoder would; ``greedy`` takes all
+    memory, ``busy`` never ends."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
         textwrap.dedent("""
-        import os, signal
+        import numpy, os, signal
         import ndframes.formats.arrays as arrays
-        open_npy = arrays.open_npy
-        def deadly(path):
-            if "deadly" in path:
-                os.kill(os.getpid(), signal.SIGSEGV)
-            return open_npy(path)
-        arrays.open_npy = deadly
+        class Deadly(arrays.NpyReader):
+            def __init__(self, path, *rest, **options):
+                if "deadly" in path:
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                if "greedy" in path:
+                    numpy.ones(1 << 33, numpy.uint8)
+                while "busy" in path:
+                    pass
+                super().__init__(path, *rest, **options)
+        arrays.NpyReader = Deadly
         """)
     )
     root = os.path.dirname(os.path.dirname(nf.__file__))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{root}")
-    path = tmp_path / "deadly.npy"
-    np.save(path, np.zeros((9, 9)))
-    return {"deadly": path}
+    for name in ("deadly", "greedy", "busy"):
+        np.save(tmp_path / f"{name}.npy", np.zeros((9, 9)))
+    return {"deadly": tmp_path / "deadly.npy"}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -338,3 +343,42 @@ def test_one_image_shows_its_rows(tmp_path, capsys):
 def test_no_bar_where_nobody_looks(make_frames, capsys):
     make_frames().prepare()
     assert capsys.readouterr() == ("", "")
+
+
+# -- isolation --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_isolated_conversions_give_the_same_pixels(make_frames, arrays, workers):
+    frames = make_frames(isolate=True)
+    chosen = list(arrays)[:3]
+    assert frames.prepare(chosen, workers=workers).prepared == 3
+    np.testing.assert_array_equal(frames.load_image(list(arrays)[4]), arrays[list(arrays)[4]])
+    assert pickle.loads(pickle.dumps(frames))._limits == nf.Limits()
+
+
+def test_an_isolated_crash_costs_a_read_not_the_process(make_frames, deadly_decoder):
+    frames = make_frames(deadly_decoder, isolate=True)
+    with pytest.raises(nf.WorkerCrashError, match=r"image 'deadly'.*SIGSEGV"):
+        frames.load_region("deadly")
+    assert frames.load_region("image 0").shape == (120, 140, 3)
+    assert_no_leftovers(frames)
+
+
+def test_what_takes_more_than_the_limits_fails_alone(make_frames, deadly_decoder, tmp_path, arrays):
+    limits = nf.Limits(memory_bytes=4 << 30, cpu_seconds=4)
+    frames = make_frames({name: tmp_path / f"{name}.npy" for name in ("greedy", "busy")}, isolate=limits)
+    report = frames.prepare(workers=2, errors="collect")
+    assert report.prepared == COUNT
+    errors = {failure.image_id: str(failure.error) for failure in report.failed}
+    assert set(errors) == {"greedy", "busy"}
+    assert "took more than 4,294,967,296 bytes" in errors["greedy"]
+    assert "SIGXCPU" in errors["busy"] or "SIGKILL" in errors["busy"]
+    assert_all_cached(frames, arrays)
+    assert_no_leftovers(frames)
+
+
+def test_limits_are_whole_numbers():
+    for options in ({"memory_bytes": 0}, {"cpu_seconds": 1.5}, {"memory_bytes": True}, {"cpu_seconds": -1}):
+        with pytest.raises(ValueError, match="whole numbers over 0"):
+            nf.Limits(**options)

@@ -11,8 +11,15 @@ import time
 import numpy as np
 import pytest
 
-from ndframes.errors import SourceAccessError, SourceError, SourceKindError, SourceMissingError
-from ndframes.stamp import SourceStamp, source_error, stat_source
+from ndframes.errors import (
+    SourceAccessError,
+    SourceChangedError,
+    SourceError,
+    SourceKindError,
+    SourceMissingError,
+    UnreadableImageError,
+)
+from ndframes.stamp import SourceStamp, same_file, source_error, stamp_of, stat_source
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +72,155 @@ def test_an_edit_in_place_has_another_stamp(tmp_path):
     new = stat_source(str(path))
     assert new.ctime_ns > old.ctime_ns
     assert new._replace(ctime_ns=old.ctime_ns) == old
+
+
+# -- the same file ------------------------------------------------------------------------------------------------
+
+
+def test_an_open_file_has_the_stamp_of_its_path(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"12345")
+    with path.open("rb") as file:
+        assert stamp_of(os.fstat(file.fileno())) == stat_source(str(path))
+        path.unlink()
+        path.write_bytes(b"12345")
+        assert not stamp_of(os.fstat(file.fileno())).is_same_file(stat_source(str(path)))
+
+
+def test_a_link_or_a_mode_leaves_a_file_the_same(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"12345")
+    old = stat_source(str(path))
+    time.sleep(0.02)
+    (tmp_path / "other").hardlink_to(path)
+    path.chmod(0o400)
+    new = stat_source(str(path))
+    assert new != old
+    assert new.is_same_file(old)
+    assert old.is_same_file(new)
+
+
+@pytest.mark.parametrize("field", ["device", "inode", "size_bytes", "mtime_ns"])
+def test_anything_else_makes_it_another(field):
+    stamp = SourceStamp(1, 2, 3, 4, 5)
+    other = stamp._replace(**{field: 9})
+    assert stamp.is_same_file(stamp)
+    assert not stamp.is_same_file(other)
+    assert not other.is_same_file(stamp)
+
+
+@pytest.fixture
+def stamped(tmp_path):
+    """A file that can be put in another's place, and its stamp."""
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"12345")
+    return path, stat_source(str(path))
+
+
+def replace_file(path):
+    path.with_name("new").write_bytes(b"54321")
+    path.with_name("new").replace(path)
+
+
+def remove_file(path):
+    path.unlink()
+
+
+def make_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("change", [replace_file, remove_file, make_folder])
+@pytest.mark.parametrize("error", [None, UnreadableImageError("garbage")], ids=["fine", "failed"])
+def test_another_file_is_told_whatever_came_of_it(stamped, change, error):
+    path, stamp = stamped
+
+    def open_meanwhile() -> None:
+        change(path)
+        if error is not None:
+            raise error
+
+    with (
+        pytest.raises(SourceChangedError, match="a.bin was replaced or removed since it was opened"),
+        same_file(str(path), stamp),
+    ):
+        open_meanwhile()
+    ran = False
+    with pytest.raises(SourceChangedError), same_file(str(path), stamp):
+        ran = True
+    assert not ran
+
+
+def test_the_same_file_lets_everything_pass(stamped):
+    path, stamp = stamped
+    with same_file(str(path), stamp):
+        assert path.read_bytes() == b"12345"
+    with pytest.raises(LookupError, match="mine"), same_file(str(path), stamp):
+        raise LookupError("mine")
+
+
+def test_without_a_stamp_nothing_is_asked():
+    with same_file("/no/such/file", None):
+        pass
+
+
+def test_a_file_that_may_be_gone_may_not_be_another(stamped):
+    path, stamp = stamped
+    path.unlink()
+    with same_file(str(path), stamp, may_be_gone=True):
+        pass
+    for change in (lambda: path.write_bytes(b"a longer one"), lambda: (path.unlink(), path.mkdir())):
+        change()
+        with pytest.raises(SourceChangedError), same_file(str(path), stamp, may_be_gone=True):
+            pass
+
+
+def test_an_interrupt_stays_an_interrupt(stamped):
+    path, stamp = stamped
+
+    def interrupt() -> None:
+        path.unlink()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), same_file(str(path), stamp):
+        interrupt()
+
+
+# -- settled ------------------------------------------------------------------------------------------------------
+
+SECOND = 10**9
+
+
+@pytest.mark.parametrize(
+    ("changed", "now", "is_settled"),
+    [
+        (10.0, 11.999, False),
+        (10.0, 12.0, True),
+        (10.0, 10.0, False),
+        (10.0, 9.0, False),
+        (10.0, 5.0, False),
+        (0.0, 99.0, True),
+    ],
+)
+def test_a_stamp_settles_two_seconds_after_the_last_change(changed, now, is_settled):
+    stamp = SourceStamp(1, 2, 3, mtime_ns=0, ctime_ns=int(changed * SECOND))
+    assert stamp.is_settled(int(now * SECOND)) is is_settled
+
+
+@pytest.mark.skipif(os.name != "posix", reason="ctime is the time of creation here")
+@pytest.mark.parametrize("hours", [-500_000, 0, 1], ids=["long ago", "now", "in an hour"])
+def test_a_time_that_was_set_by_hand_does_not_settle_a_file(tmp_path, hours):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"12345")
+    now_ns = time.time_ns()
+    os.utime(path, ns=(now_ns, now_ns + hours * 3600 * SECOND))
+    stamp = stat_source(str(path))
+    assert not stamp.is_settled(now_ns)
+    assert stamp.is_settled(now_ns + 3 * SECOND)
+
+
+# -- what is no file ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["missing.tif", "no/such/folder/a.tif", "file/below.tif", "dangling", "empty/"])

@@ -11,26 +11,25 @@ import hashlib
 import json
 import os
 import re
-from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import HashidError, shorten
 from ..stamp import SourceStamp, source_error, stat_source
+from .contents import ContentHashes
 
 if TYPE_CHECKING:
     from ..backends import Backend
     from ..pathinfo import ChannelInfo
 
-__all__ = ["EntryKey", "HashidMode", "Keyer"]
+__all__ = ["EntryKey", "HashidMode", "Keyer", "backend_id_of"]
 
 HashidMode = Literal["PATH", "PIXELS", "GIVEN", "DVC"]
 
 #: Raised by hand whenever the same request would be written differently.
 FORMAT_VERSION = 1
 
-_READ_BYTES = 4 * 2**20
-_MAX_KNOWN_HASHES = 65536
 _MOST_SIDECAR_BYTES = 2**20
 # Only what is listed under "outs:" speaks of the file itself; imports have other md5s above it.
 _DVC_OUTS = re.compile(r"^outs:[ \t]*\n(?P<items>(?:[ \t-].*\n?|[ \t]*\n)*)", re.MULTILINE)
@@ -58,11 +57,27 @@ class EntryKey:
     state_id: str
     suffix: str
 
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> EntryKey:
+        """The key that these fields, as :meth:`Keyer.fields` gives them and an entry carries them, are digested to."""
+        form = fields["backend"]
+        return cls(
+            backend_id=_digest_form(form),
+            source_id=_digest([fields["mode"], fields["identity"], fields["part"]], bytes_long=16),
+            state_id=_digest([fields["format"], fields["state"], form], bytes_long=16),
+            suffix=".npy" if form["type"] == "npy" else ".tif",
+        )
+
     @property
     def relative_path(self) -> str:
         """Where the entry lies under the cache's root."""
         name = f"{self.source_id}.{self.state_id}{self.suffix}"
         return f"v{FORMAT_VERSION}/{self.backend_id}/{self.source_id[:2]}/{name}"
+
+
+def backend_id_of(backend: Backend) -> str:
+    """The part of a key that says in which form the entry is."""
+    return _digest_form(backend.to_dict())
 
 
 class Keyer:
@@ -80,7 +95,7 @@ class Keyer:
         if mode not in get_args(HashidMode):
             raise HashidError(f"hashid_mode {shorten(mode)}; allowed: {', '.join(get_args(HashidMode))}")
         self.mode = mode
-        self._known: OrderedDict[tuple[str, str, SourceStamp], str] = OrderedDict()
+        self.contents = ContentHashes()
 
     def __reduce__(self) -> tuple[type[Keyer], tuple[HashidMode]]:
         return type(self), (self.mode,)  # what is known here would make every pickle of frames large
@@ -91,15 +106,35 @@ class Keyer:
         Raises:
             HashidError: this mode cannot key this source.
         """
+        return EntryKey.from_fields(self.fields(info, backend, stamp))
+
+    def fields(self, info: ChannelInfo, backend: Backend, stamp: SourceStamp | None) -> dict[str, Any]:
+        """Everything that the key is a digest of, as plain data.
+
+        Raises:
+            HashidError: this mode cannot key this source.
+        """
         identity, state = self._identify(info, stamp)
-        part = [info.page, info.series, info.driver]
-        form = backend.to_dict()
-        return EntryKey(
-            backend_id=_digest(form, bytes_long=6),
-            source_id=_digest([self.mode, identity, part], bytes_long=16),
-            state_id=_digest([FORMAT_VERSION, state, form], bytes_long=16),
-            suffix=backend.suffix,
-        )
+        return {
+            "format": FORMAT_VERSION,
+            "mode": self.mode,
+            "identity": identity,
+            "part": _part_of(info),
+            "state": state,
+            "backend": backend.to_dict(),
+        }
+
+    def lost_source_id(self, info: ChannelInfo) -> str | None:
+        """The ``source_id`` of a file that is gone; ``None`` where only its content could tell."""
+        if self.mode == "PIXELS":
+            return None
+        if self.mode == "PATH":
+            identity = _path_identity(info.path)
+        elif self.mode == "DVC":
+            identity = _find_linked_md5(info.path) or _read_dvc_md5(info.path)
+        else:
+            identity = self._identify(info, None)[0]
+        return _digest([self.mode, identity, _part_of(info)], bytes_long=16)
 
     def _identify(self, info: ChannelInfo, stamp: SourceStamp | None) -> tuple[str, list[int]]:
         """Who the source is, and which version of it."""
@@ -113,43 +148,40 @@ class Keyer:
                 "hashid_mode='GIVEN', or backend=None"
             )
         if self.mode == "PATH":
-            return os.fsencode(os.path.realpath(info.path)).hex(), [stamp.size_bytes, stamp.mtime_ns]
+            return _path_identity(info.path), [stamp.size_bytes, stamp.mtime_ns]
         if self.mode == "PIXELS":
-            return self._hash_file(info.path, "blake2b", stamp), []
+            return self.contents.digest(info.path, "blake2b", stamp), []
         return self._find_dvc_md5(info.path, stamp), []
-
-    def _hash_file(self, path: str, algorithm: str, stamp: SourceStamp) -> str:
-        """Digest of the file's bytes, remembered as long as its stamp stays the same."""
-        known = self._known.get((path, algorithm, stamp))
-        if known is not None:
-            return known
-        digest = hashlib.new(algorithm, usedforsecurity=False)
-        try:
-            with open(path, "rb", buffering=0) as file:
-                while data := file.read(_READ_BYTES):
-                    digest.update(data)
-        except OSError as error:
-            raise source_error(path, error) from error
-        if stat_source(path) == stamp:
-            self._known[path, algorithm, stamp] = digest.hexdigest()
-            if len(self._known) > _MAX_KNOWN_HASHES:
-                self._known.popitem(last=False)
-        return digest.hexdigest()
 
     def _find_dvc_md5(self, path: str, stamp: SourceStamp) -> str:
         """The md5 that DVC knows the file by; its word is taken only for a file that DVC keeps read-only in its cache.
 
         A sidecar's time proves nothing: ``git pull`` writes a new one beside the old file.
         """
-        cached = _DVC_CACHE_PATH.search(os.path.realpath(path)) if os.path.islink(path) else None
-        md5 = cached[1] + cached[2] if cached else _read_dvc_md5(path)
-        if cached and not _is_writable(path):
-            return md5
-        if self._hash_file(path, "md5", stamp) != md5:
+        linked = _find_linked_md5(path)
+        if linked is not None and not _is_writable(path):
+            return linked
+        md5 = linked or _read_dvc_md5(path)
+        if self.contents.digest(path, "md5", stamp) != md5:
             raise HashidError(
                 f"{path} is not the file that DVC knows by md5 {md5}; run 'dvc add {path}' if it was edited, 'dvc checkout' if not"
             )
         return md5
+
+
+def _path_identity(path: str) -> str:
+    return os.fsencode(os.path.realpath(path)).hex()
+
+
+def _part_of(info: ChannelInfo) -> list[Any]:
+    """Which of the images in the file."""
+    return [info.page, info.series, info.driver]
+
+
+def _find_linked_md5(path: str) -> str | None:
+    """The md5 in the name of the file of DVC's cache to which ``path`` links."""
+    found = _DVC_CACHE_PATH.search(os.path.realpath(path)) if os.path.islink(path) else None
+    return found[1] + found[2] if found else None
 
 
 def _is_writable(path: str) -> bool:
@@ -177,6 +209,10 @@ def _read_dvc_md5(path: str) -> str:
     if len(found) != 1 or found[0].endswith(".dir"):
         raise HashidError(f"{sidecar} names no md5 of one single file under 'outs'; run 'dvc add {path}'")
     return str(found[0])
+
+
+def _digest_form(form: Mapping[str, Any]) -> str:
+    return _digest(form, bytes_long=6)
 
 
 def _digest(value: Any, *, bytes_long: int) -> str:

@@ -18,6 +18,7 @@ import click
 
 import ndframes
 
+from ..mounts import file_system_of, is_remote_kind
 from .common import echo_json, echo_table, json_option, show_path, workdir_option
 
 __all__ = ["doctor"]
@@ -47,7 +48,6 @@ _VARIABLES = (
     "GDAL_CACHEMAX",
     "GDAL_NUM_THREADS",
 )
-_REMOTE = ("nfs", "nfs4", "cifs", "smb3", "9p", "lustre", "gpfs", "beegfs", "ceph", "afs")
 _LOW_FREE_BYTES = 10 * 10**9
 _LOW_SHARED_BYTES = 1 << 30
 _LOW_OPEN_FILES = 1024
@@ -150,7 +150,7 @@ def _look_at_workdir(workdir: str | None) -> dict[str, Any]:
         "is_writable": there.is_dir() and _is_writable(there, probe=there == path),
         "free_bytes": usage.free,
         "total_bytes": usage.total,
-        "file_system": _file_system_of(there),
+        "file_system": file_system_of(there),
     }
 
 
@@ -163,22 +163,6 @@ def _is_writable(folder: Path, *, probe: bool) -> bool:
     except OSError:
         return False
     return True
-
-
-def _file_system_of(folder: Path, table: Path = Path("/proc/self/mountinfo")) -> str | None:
-    """The kind of file system, as Linux names it; ``None`` where nobody says."""
-    try:
-        lines = table.read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return None
-    best, kind = -1, None
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        point = left.split(" ")[4].replace("\\040", " ")
-        is_above = point == "/" or folder.resolve().is_relative_to(point)
-        if is_above and len(point) >= best:
-            best, kind = len(point), right.split(" ")[0]
-    return kind
 
 
 def _look_at_machine() -> dict[str, Any]:
@@ -246,7 +230,7 @@ def _advise(facts: dict[str, Any]) -> list[str]:
     if workdir["free_bytes"] < _LOW_FREE_BYTES:
         advice.append(f"the workdir's disk has {format_bytes(workdir['free_bytes'])} left; entries need room")
     kind = workdir["file_system"] or ""
-    if kind in _REMOTE or kind.startswith("fuse"):
+    if is_remote_kind(kind):
         advice.append(f"the workdir lies on {kind}, a network or user-space file system; a local disk is quicker")
     if kind in ("tmpfs", "ramfs"):
         advice.append(f"the workdir lies on {kind}: it takes memory, and is gone after a restart")

@@ -1,30 +1,50 @@
-"""Readers over an array: a ``.npy`` file, mapped, or pixels that had to be decoded whole."""
+"""Readers over an array: a ``.npy`` file, mapped or read piece by piece, or pixels that had to be decoded whole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import math
+import mmap
+import os
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import UnreadableImageError
-from ..stamp import source_error
+from ..mounts import is_remote
+from ..regions import bounding_range
+from ..stamp import changed_error, source_error
+from .handles import FileHandle, closed_on_error
 from .reader import Array, Reader
 
-__all__ = ["ArrayReader", "open_npy"]
+if TYPE_CHECKING:
+    from ..stamp import SourceStamp
+    from .handles import HandlePool
+
+__all__ = ["ArrayReader", "NpyReader"]
+
+# More than the longest header that numpy parses.
+_HEAD_BYTES = 1 << 14
+# Pixels lie twice in memory while they are read: once as the file has them, once as they were asked for.
+_PIECE_BYTES = 1 << 22
 
 
 class ArrayReader(Reader):
-    """Crops of an array ``(h, w)`` or ``(h, w, c)`` that lies in memory or is mapped from a file.
+    """Crops of an array ``(h, w)`` or ``(h, w, c)`` that lies in memory.
 
     Raises:
         UnreadableImageError: the array is not of that shape, is empty, or holds no numbers.
+
+    Example:
+        >>> ArrayReader("noise", np.zeros((3, 4), ">u2"), format="array").shape
+        (3, 4, 1)
     """
 
     def __init__(self, path: str, array: Array, *, format: str, memory_bytes: int = 4096) -> None:  # noqa: A002
-        if array.ndim not in (2, 3) or not array.size:
-            raise UnreadableImageError(f"{path} holds an array of shape {array.shape}; an image is (h, w) or (h, w, c)")
-        if array.dtype.kind not in "biufc":
-            raise UnreadableImageError(f"{path} holds {array.dtype}; an image's pixels are numbers or booleans")
+        _check_pixels(path, array.shape, array.dtype)
         self._array = array if array.ndim == 3 else array[:, :, np.newaxis]
         height, width, bands = self._array.shape
         super().__init__(
@@ -44,24 +64,222 @@ class ArrayReader(Reader):
         self._read_strided(rows, cols, bands, out, level)
 
     def _read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
-        window = self._array[rows.start : rows.stop : rows.step, cols.start : cols.stop : cols.step]
-        if len(bands) == self.shape[2] and all(band == index for index, band in enumerate(bands)):
-            out[...] = window
-            return
-        for index, band in enumerate(bands):
-            out[:, :, index] = window[:, :, band]
+        _copy_crop(self._array, rows, cols, bands, out)
 
 
-def open_npy(path: str) -> ArrayReader:
-    """Map a ``.npy`` file. Never unpickles.
+class NpyReader(Reader):
+    """Crops of a ``.npy`` file, whose pixels are copied from where they lie. Never unpickles.
+
+    Python keeps a file descriptor open with every map, so maps come from ``pool`` as other handles do.
+
+    Args:
+        path: the file.
+        pool: lends the handles.
+        stamp: the file that ``path`` must be whenever it is opened; ``None`` takes any whose header is the same.
+        is_mapped: whether the file is mapped into memory, or its bytes are asked for read by read. A map is quicker,
+            but a file that somebody makes shorter is then a bus error, which ends the process; a read raises. ``None``
+            maps where only this machine writes.
+
+    Attributes:
+        data_offset: where in the file the first pixel lies, in bytes.
+        is_fortran_order: whether the first axis is the one that varies fastest.
+        is_mapped: as above, decided.
 
     Raises:
         UnreadableImageError: the header is damaged, the file is shorter than it says, or it is no image.
+        SourceChangedError: another file than that of ``stamp`` is there, or none; when reading, too.
+        SourceError: the system does not open the file.
+
+    Example:
+        >>> import tempfile
+        >>> from ndframes.formats.handles import HandlePool
+        >>> pool = HandlePool()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(folder + "/a.npy", np.arange(12).reshape(3, 4))
+        ...     reader = NpyReader(folder + "/a.npy", pool)
+        ...     reader.data_offset, reader.read_all()[1, :, 0].tolist()
+        (128, [4, 5, 6, 7])
+        >>> pool.close()
     """
+
+    def __init__(
+        self, path: str, pool: HandlePool, *, stamp: SourceStamp | None = None, is_mapped: bool | None = None
+    ) -> None:
+        file = pool.open(lambda: FileHandle(path, stamp))
+        with closed_on_error(file):
+            self._layout = layout = _read_layout(path, file)
+        self._pool = pool
+        self._stamp = stamp
+        self._token = object()
+        self.data_offset = layout.data_offset
+        self.is_fortran_order = layout.is_fortran_order
+        self.is_mapped = not is_remote(path) if is_mapped is None else is_mapped
+        super().__init__(
+            path,
+            format="npy",
+            shape=layout.shape,
+            dtype=layout.dtype.newbyteorder("="),
+            tile_shape=layout.shape[:2],
+        )
+        weakref.finalize(self, pool.discard, self._token)
+        with pool.borrow(self._token, lambda: self._wrap(file)):
+            pass  # what is open already is the first handle
+
+    def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
+        """None: the pixels lie there."""
+        return 0
+
+    def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        self._read_strided(rows, cols, bands, out, level)
+
+    def _read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
+        with self._pool.borrow(self._token, self._open) as pixels:
+            pixels.read(rows, cols, bands, out)
+
+    def _open(self) -> _MappedPixels | _StoredPixels:
+        file = FileHandle(self.path, self._stamp)
+        with closed_on_error(file):
+            if self._stamp is None and _read_layout(self.path, file) != self._layout:
+                raise changed_error(self.path)
+        return self._wrap(file)
+
+    def _wrap(self, file: FileHandle) -> _MappedPixels | _StoredPixels:
+        return (_MappedPixels if self.is_mapped else _StoredPixels)(self.path, file, self._layout)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the pixels of a ``.npy`` file lie, and as what."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    is_fortran_order: bool
+    data_offset: int
+
+    @property
+    def end_offset(self) -> int:
+        return self.data_offset + math.prod(self.shape) * self.dtype.itemsize
+
+
+class _MappedPixels:
+    """A handle: the file as a piece of memory."""
+
+    def __init__(self, path: str, file: FileHandle, layout: _Layout) -> None:
+        try:
+            data = mmap.mmap(file.descriptor, layout.end_offset, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise source_error(path, error) from error
+        file.close()
+        order: Any = "F" if layout.is_fortran_order else "C"
+        self._array = np.ndarray(layout.shape, layout.dtype, data, layout.data_offset, order=order)
+
+    def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        _copy_crop(self._array, rows, cols, bands, out)
+
+    def close(self) -> None:
+        del self._array  # a map refuses to be closed while an array views it, and goes with the last one that does
+
+
+class _StoredPixels:
+    """A handle: the open file, of which each read asks for the bytes that it needs."""
+
+    def __init__(self, path: str, file: FileHandle, layout: _Layout) -> None:
+        self._path, self._file, self._layout = path, file, layout
+
+    def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        try:
+            if self._layout.is_fortran_order:
+                self._read_columns(rows, cols, bands, out)
+            else:
+                self._read_rows(rows, cols, bands, out)
+        except EOFError as error:
+            raise UnreadableImageError(f"{self._path} was truncated since it was opened: {error}") from error
+        except OSError as error:
+            raise source_error(self._path, error) from error
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read_rows(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        _, width, band_count = self._layout.shape
+        window = bounding_range(cols)
+        items = range(window.start * band_count, window.stop * band_count)
+        for place, lines in self._read_lines(0, rows, items, width * band_count):
+            pixels = lines.reshape(len(lines), -1, band_count)
+            _copy_crop(pixels, range(len(lines)), range(0, len(window), cols.step), bands, out[place])
+
+    def _read_columns(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        height, width, _ = self._layout.shape
+        for index, band in enumerate(bands):
+            for place, lines in self._read_lines(band * width, cols, bounding_range(rows), height):
+                out[:, place, index] = lines[:, :: rows.step].T
+
+    def _read_lines(self, first: int, lines: range, items: range, line_items: int) -> Iterator[tuple[slice, Array]]:
+        """Some samples of some lines, a few lines at a time.
+
+        Args:
+            first: what is added to the numbers of the lines.
+            lines: their numbers.
+            items: which samples of each line; step 1.
+            line_items: how many samples a line has.
+
+        Yields:
+            Which of ``lines`` these are, and their samples ``(lines, items)``.
+        """
+        dtype = self._layout.dtype
+        lines_per_piece = max(1, _PIECE_BYTES // (len(items) * dtype.itemsize))
+        is_run = lines.step == 1 and len(items) == line_items
+        for start in range(0, len(lines), lines_per_piece):
+            piece = lines[start : start + lines_per_piece]
+            samples = np.empty((len(piece), len(items)), dtype)
+            raw = samples.reshape(-1).view(np.uint8).data
+            target_bytes = len(raw) if is_run else len(raw) // len(piece)
+            offset = self._layout.data_offset + ((first + piece.start) * line_items + items.start) * dtype.itemsize
+            for target in range(0, len(raw), target_bytes):
+                self._file.read_into(raw[target : target + target_bytes], offset)
+                offset += piece.step * line_items * dtype.itemsize
+            yield slice(start, start + len(piece)), samples
+
+
+def _read_layout(path: str, file: FileHandle) -> _Layout:
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
+        head = io.BytesIO(os.pread(file.descriptor, _HEAD_BYTES, 0))
     except OSError as error:
         raise source_error(path, error) from error
+    try:
+        shape, is_fortran_order, dtype = _parse_header(head)
     except Exception as error:  # the header is Python source, and what a damaged one raises has no end
-        raise UnreadableImageError(f"{path} is no .npy file that can be mapped: {error}") from error
-    return ArrayReader(path, array, format="npy")
+        raise UnreadableImageError(f"{path} is no .npy file: {error}") from error
+    _check_pixels(path, shape, dtype)
+    layout = _Layout((*shape, 1)[:3], dtype, is_fortran_order, head.tell())  # type: ignore[arg-type]
+    if file.stamp.size_bytes < layout.end_offset:
+        raise UnreadableImageError(
+            f"{path} has {file.stamp.size_bytes:,} bytes, but its header promises {layout.end_offset:,}; it is truncated or damaged"
+        )
+    return layout
+
+
+def _parse_header(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(head)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(head)
+    if version in ((2, 0), (3, 0)):  # which differ in how they write the names of fields, and no image has those
+        return np.lib.format.read_array_header_2_0(head)
+    raise ValueError(f"version {version} of the format is not known")
+
+
+def _check_pixels(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        raise UnreadableImageError(f"{path} holds an array of shape {shape}; an image is (h, w) or (h, w, c)")
+    if dtype.kind not in "biufc":
+        raise UnreadableImageError(f"{path} holds {dtype}; an image's pixels are numbers or booleans")
+
+
+def _copy_crop(array: Array, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+    """Copy the pixels at ``rows`` x ``cols`` of ``bands``, whose steps are positive, into ``out``."""
+    window = array[rows.start : rows.stop : rows.step, cols.start : cols.stop : cols.step]
+    if [*bands] == [*range(array.shape[2])]:
+        out[...] = window
+        return
+    for index, band in enumerate(bands):
+        out[:, :, index] = window[:, :, band]

@@ -11,8 +11,11 @@ from contextlib import ExitStack, nullcontext
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+import tifffile
 
+from ..errors import CacheEntryDamagedError
 from ..regions import overview_shapes
+from ..segments import SEGMENT, Payload, checksum
 from .codecs import encode_tile, extra_tags
 from .tiffwrite import Directory, layout_directories, needs_bigtiff
 
@@ -20,18 +23,26 @@ if TYPE_CHECKING:
     from ..backends import Backend, Codec
     from .reader import Array, Reader
 
-__all__ = ["choose_grid", "halve", "write_cog"]
+__all__ = ["check_tile_tables", "choose_grid", "halve", "write_cog"]
 
 _BAND_BYTES = 32 * 2**20
 _COPY_BYTES = 8 * 2**20
 _MAX_UNTILED_PX = 512
 #: Called with the fraction done, 0 to 1.
 ProgressCallback = Callable[[float], None]
+#: Makes an unnamed file with room for so many bytes.
+ScratchMaker = Callable[[int], IO[bytes]]
 
 
 def write_cog(
-    file: IO[bytes], source: Reader, backend: Backend, *, threads: int = 1, progress: ProgressCallback | None = None
-) -> None:
+    file: IO[bytes],
+    source: Reader,
+    backend: Backend,
+    *,
+    threads: int = 1,
+    progress: ProgressCallback | None = None,
+    scratch: ScratchMaker | None = None,
+) -> Payload:
     """Write ``source`` as a COG to ``file``, which must be empty, seekable and lie on disk.
 
     The image passes through once, from top to bottom, a row of tiles at a time; every overview is averaged from the
@@ -44,22 +55,41 @@ def write_cog(
         backend: a ``cog`` backend.
         threads: how many tiles to encode at once.
         progress: called after each row of tiles.
+        scratch: makes the unnamed files in which tiles wait, given the room to reserve; ``None``: beside ``file``.
+
+    Returns:
+        The head and every tile, with checksums taken before anything was written.
     """
     codec = backend.codec_for(source.dtype, source.shape[2])
     extent, shapes = choose_grid(source, backend)
-    folder = os.path.dirname(os.path.abspath(file.name))
+    make_file = scratch or _scratch_beside(file)
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else stack.enter_context(nullcontext())
-        spools = [
-            _TileSpool(stack.enter_context(tempfile.TemporaryFile(dir=folder)), shape, extent) for shape in shapes
-        ]
-        _Pyramid(spools, extent, codec, pool, folder).fill(source, progress)
+        spools = [_TileSpool(stack.enter_context(make_file(0)), shape, extent) for shape in shapes]
+        _Pyramid(spools, extent, codec, pool, make_file).fill(source, progress)
         directories = [
             _directory(spool.shape, extent, source, codec, is_overview=level > 0) for level, spool in enumerate(spools)
         ]
-        _assemble(
-            file, directories, spools, big=needs_bigtiff(source.nbytes * 4 // 3, sum(d.tile_count for d in directories))
-        )
+        is_big = needs_bigtiff(source.nbytes * 4 // 3, sum(d.tile_count for d in directories))
+        return _assemble(file, directories, spools, big=is_big)
+
+
+def check_tile_tables(path: str, payload: Payload) -> None:
+    """Hold the tile tables of a written COG, as another library reads them, against the segments that were meant.
+
+    A tile whose place is zero is read as zeros by every TIFF library, without an error.
+
+    Raises:
+        CacheEntryDamagedError: they differ.
+    """
+    with tifffile.TiffFile(path) as tiff:
+        pages = list(tiff.pages)
+        places = [(page.dataoffsets, page.databytecounts) for page in pages]
+    meant = payload.segments[1:]
+    found = [np.concatenate([np.asarray(place[part], np.uint64) for place in places]) for part in (0, 1)]
+    is_equal = np.array_equal(found[0], meant["offset"]) and np.array_equal(found[1], meant["length"])
+    if not is_equal or len(pages) != len(payload.layout["levels"]):
+        raise CacheEntryDamagedError(f"{path}: its tile tables do not say where its tiles are; not published")
 
 
 def choose_grid(source: Reader, backend: Backend) -> tuple[int, list[tuple[int, int]]]:
@@ -133,11 +163,12 @@ class _TileSpool:
         rows = -(-shape[0] // extent)
         self.offsets = [0] * (rows * self.cols)
         self.byte_counts = [0] * (rows * self.cols)
+        self.checksums = [0] * (rows * self.cols)
         self._position = 0
 
-    def append(self, tile_row: int, tile_col: int, data: bytes) -> None:
+    def append(self, tile_row: int, tile_col: int, data: bytes, crc32: int) -> None:
         index = tile_row * self.cols + tile_col
-        self.offsets[index], self.byte_counts[index] = self._position, len(data)
+        self.offsets[index], self.byte_counts[index], self.checksums[index] = self._position, len(data), crc32
         self.file.write(data)
         self._position += len(data)
 
@@ -155,12 +186,14 @@ class _TileSpool:
 class _Pyramid:
     """Cuts bands of rows into tiles, and passes each band's half on to the level below."""
 
-    def __init__(self, spools: list[_TileSpool], extent: int, codec: Codec, pool: Executor | None, folder: str) -> None:
+    def __init__(
+        self, spools: list[_TileSpool], extent: int, codec: Codec, pool: Executor | None, scratch: ScratchMaker
+    ) -> None:
         self._spools = spools
         self._extent = extent
         self._codec = codec
         self._pool = pool
-        self._folder = folder
+        self._scratch = scratch
 
     def fill(self, source: Reader, progress: ProgressCallback | None) -> None:
         """Read the source once and write every level."""
@@ -183,10 +216,11 @@ class _Pyramid:
         if level >= len(self._spools):
             return None
         shape = (*self._spools[level].shape, source.shape[2])
-        if math.prod(shape) * source.dtype.itemsize <= _BAND_BYTES:
+        apex_bytes = math.prod(shape) * source.dtype.itemsize
+        if apex_bytes <= _BAND_BYTES:
             return np.empty(shape, source.dtype)
-        with tempfile.TemporaryFile(dir=self._folder) as file:
-            return np.memmap(file, source.dtype, "w+", shape=shape)
+        with self._scratch(apex_bytes) as file:
+            return np.memmap(file, source.dtype, "r+", shape=shape)
 
     def _fill_column(
         self, source: Reader, cols: range, depth: int, apex: Array | None, progress: ProgressCallback | None
@@ -213,8 +247,8 @@ class _Pyramid:
         """Encode the tiles of one row of tiles."""
         tiles = [self._padded(band[:, start : start + self._extent]) for start in range(0, band.shape[1], self._extent)]
         encode = self._pool.map if self._pool is not None else map
-        for number, data in enumerate(encode(encode_tile, tiles, [self._codec] * len(tiles))):
-            self._spools[level].append(top // self._extent, left // self._extent + number, data)
+        for number, (data, crc32) in enumerate(encode(_encode, tiles, [self._codec] * len(tiles))):
+            self._spools[level].append(top // self._extent, left // self._extent + number, data, crc32)
 
     def _padded(self, tile: Array) -> Array:
         """A full tile: at the image's far edges its last pixels are repeated, which costs codecs least."""
@@ -279,13 +313,44 @@ def _directory(shape: tuple[int, int], extent: int, source: Reader, codec: Codec
     )
 
 
-def _assemble(file: IO[bytes], directories: list[Directory], spools: list[_TileSpool], *, big: bool) -> None:
-    head, _ = layout_directories(directories, [spool.byte_counts for spool in spools], big=big)
+def _encode(tile: Array, codec: Codec) -> tuple[bytes, int]:
+    data = encode_tile(tile, codec)
+    return data, checksum(data)
+
+
+def _scratch_beside(file: IO[bytes]) -> ScratchMaker:
+    folder = os.path.dirname(os.path.abspath(file.name))
+
+    def make(room_bytes: int) -> IO[bytes]:
+        scratch = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
+        scratch.truncate(room_bytes)
+        return scratch
+
+    return make
+
+
+def _assemble(file: IO[bytes], directories: list[Directory], spools: list[_TileSpool], *, big: bool) -> Payload:
+    head, starts = layout_directories(directories, [spool.byte_counts for spool in spools], big=big)
     file.write(head)
     for spool in reversed(spools):
         spool.file.flush()
         for start, length in spool.runs():
             _copy_bytes(spool.file, file, start, length)
+    return _describe(head, starts, directories, spools)
+
+
+def _describe(head: bytes, starts: list[int], directories: list[Directory], spools: list[_TileSpool]) -> Payload:
+    """The head, then every tile, level after level and row after row."""
+    segments = np.empty(1 + sum(len(spool.offsets) for spool in spools), SEGMENT)
+    segments[0] = 0, len(head), checksum(head)
+    levels, first = [], 1
+    for spool, start, item in zip(spools, starts, directories, strict=True):
+        part = segments[first : first + len(spool.offsets)]
+        part["length"], part["crc32"] = spool.byte_counts, spool.checksums
+        part["offset"] = start + np.cumsum([0, *spool.byte_counts[:-1]])
+        levels.append({"shape": list(spool.shape), "tile_extent": item.tile_extent, "first_segment": first})
+        first += len(part)
+    return Payload(segments, {"levels": levels})
 
 
 def _copy_bytes(source: IO[bytes], target: IO[bytes], start: int, length: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,13 @@ from rasterio.io import DatasetReader
 
 from .._process import ForkGate
 from ..errors import UnreadableImageError
+from ..stamp import same_file, source_error
+from .handles import FileHandle, closed_on_error, is_out_of_files
 from .limits import check_block, check_expansion
 from .reader import Array, Reader, log_orientation
 
 if TYPE_CHECKING:
+    from ..stamp import SourceStamp
     from .handles import HandlePool
 
 __all__ = ["RasterReader", "gdal_version"]
@@ -38,6 +42,12 @@ if "GDAL_CACHEMAX" not in os.environ:
     _OPTIONS["GDAL_CACHEMAX"] = _BLOCK_CACHE_BYTES
 _WITHOUT_OVERVIEWS = ("BMP", "GIF", "NITF", "PNG", "PNM", "WEBP")
 _SEQUENTIAL = ("GIF", "JPEG", "PNG", "WEBP")
+# GDAL may open a file of any other format again, by its name, at any time: for threads that decode, for overviews.
+_OPENED_ONCE = ("BMP", "GIF", "GTiff", "PNG", "PNM", "WEBP")
+# A JPEG is opened once more for each of its three halvings, as soon as one of them is asked for.
+_JPEG_DESCRIPTORS = 4
+_DESCRIPTORS = "/proc/self/fd"
+_HAS_DESCRIPTOR_NAMES = os.path.isdir(_DESCRIPTORS)
 _BLACK, _WHITE = (0, 0, 0, 255), (255, 255, 255, 255)
 # GDAL has locks of its own, about its block cache among others.
 _GATE = ForkGate()
@@ -51,12 +61,22 @@ class _PixelDataset(DatasetReader):  # type: ignore[misc]
     that warning could not be set without a race between threads.
     """
 
+    alias: FileHandle | None = None
+    has_halvings = False
+
+    @property
+    def descriptor_count(self) -> int:
+        """How many file descriptors it holds."""
+        return (_JPEG_DESCRIPTORS if self.has_halvings else 1) + (self.alias is not None)
+
     def read_transform(self) -> list[float]:
         return [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
 
     def close(self) -> None:
         with _GATE:
             super().close()
+        if self.alias is not None:
+            self.alias.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +94,31 @@ class RasterReader(Reader):
     Palettes are read as their colours (RGB, or RGBA where an entry is not opaque), one-bit samples as booleans, half
     floats as float16, and a JPEG of four inks as RGB. GDAL's handles serve one thread each; they come from ``pool``.
 
+    Args:
+        path: the file, or whatever else GDAL takes.
+        driver: GDAL's name of the format.
+        pool: lends the handles.
+        file_bytes: the file's length, against which the header's promises are held.
+        stamp: the file that ``path`` must be whenever it is opened; ``None`` takes what is there.
+
     Raises:
         UnreadableImageError: the driver does not open the file, or its header promises more than its bytes can hold.
+        SourceChangedError: another file than that of ``stamp`` is there, or none; when reading, too.
     """
 
-    def __init__(self, path: str, driver: str, pool: HandlePool, *, file_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        driver: str,
+        pool: HandlePool,
+        *,
+        file_bytes: int | None = None,
+        stamp: SourceStamp | None = None,
+    ) -> None:
         self._name = path
         self._driver = driver
         self._pool = pool
+        self._stamp = stamp
         self._token = object()
         with self._borrow(0) as dataset:
             if not dataset.count:
@@ -141,17 +178,27 @@ class RasterReader(Reader):
 
     def _read_bands(self, band_numbers: list[int], window: Any, planes: Array, level: int) -> None:
         with self._borrow(level) as dataset:
-            dataset.read(band_numbers, window=window, out=planes)
+            is_sure = self._driver in _OPENED_ONCE or dataset.alias is not None
+            with same_file(self._name, None if is_sure else self._stamp, may_be_gone=True):
+                dataset.read(band_numbers, window=window, out=planes)
 
     def _borrow(self, level: int) -> Any:
-        return _Borrowed(self._pool, (self._token, level), self._name, self._driver, level)
+        return _Borrowed(self._pool, (self._token, level), self._name, self._driver, level, self._stamp)
 
 
 class _Borrowed:
     """A pooled dataset inside our GDAL options, its errors told as ours."""
 
-    def __init__(self, pool: HandlePool, key: tuple[object, int], path: str, driver: str, level: int) -> None:
-        self._path, self._driver, self._level = path, driver, level
+    def __init__(
+        self,
+        pool: HandlePool,
+        key: tuple[object, int],
+        path: str,
+        driver: str,
+        level: int,
+        stamp: SourceStamp | None,
+    ) -> None:
+        self._path, self._driver, self._level, self._stamp = path, driver, level, stamp
         self._lending = pool.borrow(key, self._open)
 
     def __enter__(self) -> Any:
@@ -159,6 +206,7 @@ class _Borrowed:
             stack.enter_context(_GATE)
             stack.enter_context(rasterio.Env(**_OPTIONS))
             dataset = stack.enter_context(self._lending)
+            self._gdal_name = dataset.name
             self._stack = stack.pop_all()
         return dataset
 
@@ -167,19 +215,31 @@ class _Borrowed:
         if isinstance(error, _READ_ERRORS):
             cause = error.__cause__ or error
             error.__cause__ = error.__context__ = None  # GDAL's own exceptions do not unpickle; their words stay
+            words = str(cause).replace(self._gdal_name, self._path)
             raise UnreadableImageError(
-                f"{self._path} ({self._driver}) does not decode, it may be truncated or damaged: {cause}"
+                f"{self._path} ({self._driver}) does not decode, it may be truncated or damaged: {words}"
             ) from error
 
     def _open(self) -> _PixelDataset:
         options = {"OVERVIEW_LEVEL": self._level - 1} if self._level else {}
-        try:
-            with _utf8_name(self._path) as name:
-                return _PixelDataset(name, driver=[self._driver], sharing=False, **options)
-        except _READ_ERRORS as error:
-            raise UnreadableImageError(
-                f"{self._path} begins like {self._driver} but does not open as such, it may be truncated or damaged: {error}"
-            ) from error
+        alias = _open_alias(self._path, self._stamp)
+        name = self._path if alias is None else f"{_DESCRIPTORS}/{alias.descriptor}"
+        with closed_on_error(alias), same_file(self._path, self._stamp if alias is None else None):
+            try:
+                dataset = _PixelDataset(name, driver=[self._driver], sharing=False, **options)
+            except _READ_ERRORS as error:
+                if is_out_of_files(error):
+                    raise source_error(self._path, OSError(errno.EMFILE, os.strerror(errno.EMFILE))) from error
+                words = str(error).replace(name, self._path)
+                raise UnreadableImageError(
+                    f"{self._path} begins like {self._driver} but does not open as such, it may be truncated or damaged: {words}"
+                ) from error
+        if alias is not None and self._driver in _OPENED_ONCE:
+            alias.close()
+        else:
+            dataset.alias = alias
+        dataset.has_halvings = self._driver == "JPEG" and self._level > 0
+        return dataset
 
 
 def gdal_version() -> str:
@@ -187,19 +247,17 @@ def gdal_version() -> str:
     return str(rasterio.__gdal_version__)
 
 
-@contextmanager
-def _utf8_name(path: str) -> Iterator[str]:
-    """A name of the file that GDAL takes: it knows only UTF-8, Linux knows any bytes."""
+def _open_alias(path: str, stamp: SourceStamp | None) -> FileHandle | None:
+    """An open file under whose number GDAL opens the same file once more; ``None`` where its own name must do.
+
+    For two ends. Between a look at what lies under a name and the opening of it, another file may take its place and
+    leave it again; a number stays with its file until it is closed. And GDAL takes names of UTF-8 only, Linux of any bytes.
+    """
     try:
         path.encode()
     except UnicodeEncodeError:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-    else:
-        yield path
+        return FileHandle(path, stamp)
+    return None if stamp is None or not _HAS_DESCRIPTOR_NAMES else FileHandle(path, stamp)
 
 
 def _discard_handles(pool: HandlePool, token: object, level_count: int) -> None:
@@ -218,6 +276,7 @@ def _count_overviews(dataset: Any) -> int:
     count: int = len(dataset.overviews(1))
     if dataset.driver != "JPEG":
         return count
+    dataset.has_halvings = True
     longest: int = max(dataset.shape)
     return min(count, sum(longest >= 256 << halving for halving in range(3)))
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from .._process import IMPORTING
 from ..errors import UnreadableImageError
-from ..stamp import source_error, stat_source
+from ..stamp import same_file, stat_source
+from .handles import FileHandle
 from .limits import check_expansion
 from .reader import log_orientation
 
 if TYPE_CHECKING:
     from ..pathinfo import ChannelInfo
+    from ..stamp import SourceStamp
     from .handles import HandlePool
     from .reader import Array, Reader
 
@@ -72,11 +74,19 @@ def sniff(head: bytes) -> str | None:
     return None
 
 
-def open_source(info: ChannelInfo, pool: HandlePool) -> Reader:
+def open_source(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = None) -> Reader:
     """Open the file of one channel for crops.
 
     The format is told by the file's first bytes, never by its name. ``info.driver`` overrides that: it names a GDAL
     driver, and is the only way to a VRT, a ``/vsi`` path or a URL. Heavy readers are imported when they are needed.
+
+    However often the reader opens the file again, it is this one: see :class:`~ndframes.SourceChangedError`. That does
+    not hold for what ``info.driver`` opens, which need not be a file.
+
+    Args:
+        info: the file, and which of its images.
+        pool: lends the handles.
+        is_mapped: whether a ``.npy`` is mapped; see :class:`~ndframes.formats.arrays.NpyReader`.
 
     Raises:
         SourceError: see :mod:`ndframes.errors` for what can be wrong with a file.
@@ -87,32 +97,40 @@ def open_source(info: ChannelInfo, pool: HandlePool) -> Reader:
     if info.driver is not None:
         return RasterReader(info.path, info.driver, pool)
     stamp = stat_source(info.path)
-    head = _read_head(info.path)
+    with same_file(info.path, stamp):
+        return pool.open(lambda: _open_file(info, pool, stamp, is_mapped))
+
+
+def _open_file(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, is_mapped: bool | None) -> Reader:
+    with IMPORTING:
+        from .raster import RasterReader
+
+    head = _read_head(info.path, stamp)
     kind = sniff(head)
     if kind is None:
         raise UnreadableImageError(_describe_unknown(info.path, head, stamp.size_bytes))
     if kind == "tiff":
-        return _open_tiff(info, pool, stamp.size_bytes)
+        return _open_tiff(info, pool, stamp)
     if info.page is not None or info.series is not None:
         raise UnreadableImageError(f"{info.path} is {kind}, which has no pages or series; leave page and series out")
     if kind == "npy":
         with IMPORTING:
-            from .arrays import open_npy
+            from .arrays import NpyReader
 
-        return open_npy(info.path)
+        return NpyReader(info.path, pool, stamp=stamp, is_mapped=is_mapped)
     if kind in ("pillow", "kwimage"):
         return _open_whole(info.path, kind, is_bilevel=head[:2] in (b"P1", b"P4"))
-    return RasterReader(info.path, kind, pool, file_bytes=stamp.size_bytes)
+    return RasterReader(info.path, kind, pool, file_bytes=stamp.size_bytes, stamp=stamp)
 
 
-def _open_tiff(info: ChannelInfo, pool: HandlePool, file_bytes: int) -> Reader:
+def _open_tiff(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> Reader:
     """GDAL where the file is one plain image that it knows; tifffile for pages, series, stacks and rarer codecs."""
     with IMPORTING:
         from .raster import RasterReader
         from .tiff import TiffReader, inspect_tiff
 
     if info.page is not None or info.series is not None:
-        return TiffReader(info.path, page=info.page, series=info.series)
+        return TiffReader(info.path, page=info.page, series=info.series, stamp=stamp, pool=pool)
     try:
         has_own_layout, orientation = inspect_tiff(info.path)
     except UnreadableImageError:
@@ -120,12 +138,12 @@ def _open_tiff(info: ChannelInfo, pool: HandlePool, file_bytes: int) -> Reader:
     except Exception as error:
         raise UnreadableImageError(f"{info.path} begins like TIFF but its tags are damaged: {error}") from error
     if has_own_layout:
-        return TiffReader(info.path)
+        return TiffReader(info.path, stamp=stamp, pool=pool)
     try:
-        reader = RasterReader(info.path, "GTiff", pool, file_bytes=file_bytes)
+        reader = RasterReader(info.path, "GTiff", pool, file_bytes=stamp.size_bytes, stamp=stamp)
     except UnreadableImageError as error:
         try:
-            return TiffReader(info.path, page=0)
+            return TiffReader(info.path, page=0, stamp=stamp, pool=pool)
         except UnreadableImageError:
             raise error from None
     if orientation != 1:
@@ -171,15 +189,12 @@ def _decode_by_kwimage(path: str) -> Array:
     return array
 
 
-def _read_head(path: str) -> bytes:
+def _read_head(path: str, stamp: SourceStamp) -> bytes:
+    file = FileHandle(path, stamp)
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    except OSError as error:
-        raise source_error(path, error) from error
-    try:
-        return os.read(descriptor, _HEAD_BYTES)
+        return os.pread(file.descriptor, _HEAD_BYTES, 0)
     finally:
-        os.close(descriptor)
+        file.close()
 
 
 def _describe_unknown(path: str, head: bytes, size_bytes: int) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import tifffile
 
-from ..errors import UnreadableImageError
+from ..errors import SourceError, UnreadableImageError
 from ..regions import bounding_range, tile_ranges
+from ..stamp import SourceStamp, same_file
+from .handles import FileHandle, HandlePool, closed_on_error
 from .limits import check_block, check_expansion
 from .reader import Array, Reader, log_orientation
 from .tiffcheck import check_directories
@@ -35,20 +38,40 @@ class TiffReader(Reader):
         path: the file.
         page: page of the file, or plane of ``series`` where that is given; from 0.
         series: tifffile's series, from 0.
+        stamp: the file that ``path`` must be whenever it is opened; ``None`` is the one that is there now.
+        pool: lends the open file; ``None`` opens it for every read.
 
     Raises:
         UnreadableImageError: no TIFF, no such page or series, or a layout that needs a choice.
+        SourceChangedError: another file than that of ``stamp`` is there, or none; when reading, too.
     """
 
-    def __init__(self, path: str, *, page: int | None = None, series: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        page: int | None = None,
+        series: int | None = None,
+        stamp: SourceStamp | None = None,
+        pool: HandlePool | None = None,
+    ) -> None:
+        self._pool = HandlePool(max_idle=0) if pool is None else pool
+        self._token = object()
+        file = self._pool.open(lambda: FileHandle(path, stamp))
+        self._stamp = file.stamp
         try:
-            with tifffile.TiffFile(path) as tiff:
+            with (
+                closed_on_error(file),
+                same_file(path, stamp),
+                _open_stream(path, file) as stream,
+                tifffile.TiffFile(stream) as tiff,
+            ):
                 check_directories(path, every=not (tiff.is_ndpi or tiff.is_lsm))  # whose 32-bit offsets wrap at 4 GiB
                 choice = _choose_pages(path, tiff, page, series)
                 levels = [_Level(path, pages) for pages in choice]
                 palette = _find_palette(choice[0][0].keyframe)
                 orientation = _orientation_of(choice[0][0].keyframe)
-        except UnreadableImageError:
+        except SourceError:
             raise
         except Exception as error:
             raise UnreadableImageError(f"{path} does not open as TIFF, it may be damaged: {error}") from error
@@ -63,30 +86,41 @@ class TiffReader(Reader):
             tile_shape=base.tile_shape,
             memory_bytes=1 << 16,
         )
-        check_expansion(path, self.nbytes, os.path.getsize(path), band_count=self.shape[2])
+        check_expansion(path, self.nbytes, self._stamp.size_bytes, band_count=self.shape[2])
         for level in self._levels:
             check_block(path, level.block_bytes, self.nbytes)
         if orientation != 1:
             log_orientation(path, orientation)
+        weakref.finalize(self, self._pool.discard, self._token)
+        with self._pool.borrow(self._token, lambda: file):
+            pass  # what is open already is the first handle
 
     def _find_overview_shapes(self) -> list[tuple[int, int]]:
         return [level.shape[:2] for level in self._levels[1:]]
 
     def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         try:
-            with open(self.path, "rb", buffering=0) as file:
+            with self._pool.borrow(self._token, self._open) as file:
                 if self._palette is None:
-                    self._levels[level].read(file.fileno(), rows, cols, bands, out)
+                    self._levels[level].read(file, rows, cols, bands, out)
                     return
                 indices = np.empty((len(rows), len(cols), 1), self._levels[level].dtype)
-                self._levels[level].read(file.fileno(), rows, cols, [0], indices)
+                self._levels[level].read(file, rows, cols, [0], indices)
             out[...] = self._palette[indices[:, :, 0]][..., list(bands)]
-        except UnreadableImageError:
+        except SourceError:
             raise
         except Exception as error:
             raise UnreadableImageError(
                 f"{self.path} does not decode, it may be truncated or damaged: {error}"
             ) from error
+
+    def _open(self) -> FileHandle:
+        return FileHandle(self.path, self._stamp)
+
+
+def _open_stream(path: str, file: FileHandle) -> IO[bytes]:
+    """``file`` as tifffile takes it, under its own name: other files of a series are looked for beside it."""
+    return open(os.path.realpath(path), "rb", opener=lambda *_: os.dup(file.descriptor))
 
 
 class _Level:
@@ -119,7 +153,7 @@ class _Level:
         block_rows = self._block_shape[0] if keyframe.is_tiled else self.tile_shape[0]
         self.block_bytes = block_rows * self._block_shape[1] * self._samples * self.dtype.itemsize
 
-    def read(self, descriptor: int, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+    def read(self, file: FileHandle, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         """Fill ``out`` from the blocks that ``rows`` x ``cols`` touch."""
         for page_index, picks in self._group_bands(bands):
             page = self._pages[page_index]
@@ -129,12 +163,12 @@ class _Level:
                     _shifted(row_part, block[0] * self._block_shape[0]),
                     _shifted(col_part, block[1] * self._block_shape[1]),
                 )
-                self._copy_block(page, descriptor, block, inside, picks, target)
+                self._copy_block(page, file, block, inside, picks, target)
 
     def _copy_block(
         self,
         page: _Page,
-        descriptor: int,
+        file: FileHandle,
         block: tuple[int, int],
         inside: Any,
         picks: list[tuple[int, int]],
@@ -144,9 +178,9 @@ class _Level:
         if page.is_planar:
             for position, sample in picks:
                 index = (sample * grid[0] + block[0]) * grid[1] + block[1]
-                target[..., position] = page.crop_block(descriptor, index, inside, self.dtype)[..., 0]
+                target[..., position] = page.crop_block(file, index, inside, self.dtype)[..., 0]
             return
-        pixels = page.crop_block(descriptor, block[0] * grid[1] + block[1], inside, self.dtype)
+        pixels = page.crop_block(file, block[0] * grid[1] + block[1], inside, self.dtype)
         for position, sample in picks:
             target[..., position] = pixels[..., sample]
 
@@ -181,7 +215,7 @@ class _Page:
             1 if self.is_planar else int(keyframe.samplesperpixel),
         )
 
-    def crop_block(self, descriptor: int, index: int, inside: tuple[slice, slice], dtype: np.dtype[Any]) -> Array:
+    def crop_block(self, file: FileHandle, index: int, inside: tuple[slice, slice], dtype: np.dtype[Any]) -> Array:
         """The pixels ``inside`` block ``index`` as ``(h, w, samples)``.
 
         A block that the writer left out is the file's nodata, or 0. Of a raw block only the rows wanted are read: the
@@ -193,27 +227,20 @@ class _Page:
             return np.full(shape[1:], self._fill, dtype)[inside]
         rows, cols = inside
         if self._raw_dtype is None:
-            pixels, _, _ = self._decode(
-                _read_exactly(descriptor, offset, byte_count), index, jpegtables=self._jpeg_tables
-            )
+            pixels, _, _ = self._decode(_read_exactly(file, offset, byte_count), index, jpegtables=self._jpeg_tables)
             return np.asarray(pixels[0], dtype)[inside]
         row_bytes = self._row_shape[0] * self._row_shape[1] * self._raw_dtype.itemsize
         if rows.stop * row_bytes > byte_count:
             raise EOFError(f"block {index} has {byte_count:,} bytes, too few for {rows.stop:,} rows")
-        data = _read_exactly(descriptor, offset + rows.start * row_bytes, (rows.stop - rows.start) * row_bytes)
+        data = _read_exactly(file, offset + rows.start * row_bytes, (rows.stop - rows.start) * row_bytes)
         return np.frombuffer(data, self._raw_dtype).reshape(-1, *self._row_shape)[:, cols]
 
 
-def _read_exactly(descriptor: int, offset: int, byte_count: int) -> bytearray:
-    if offset + byte_count > os.fstat(descriptor).st_size:  # known before memory is taken for it
+def _read_exactly(file: FileHandle, offset: int, byte_count: int) -> bytearray:
+    if offset + byte_count > os.fstat(file.descriptor).st_size:  # known before memory is taken for it
         raise EOFError(f"{byte_count:,} bytes should lie at {offset:,}, but the file ends before")
     data = bytearray(byte_count)
-    done = 0
-    while done < byte_count:
-        got = os.preadv(descriptor, [memoryview(data)[done:]], offset + done)
-        if not got:
-            raise EOFError(f"{byte_count:,} bytes should lie at {offset:,}, but the file ends before")
-        done += got
+    file.read_into(memoryview(data), offset)
     return data
 
 

@@ -297,7 +297,20 @@ def test_a_rewrite_of_equal_size_and_restored_time_is_noticed(source):
     assert second == key_of(source, "PIXELS")
 
 
-def test_a_file_is_read_once_while_it_stays_the_same(source, monkeypatch):
+@pytest.fixture
+def settled(monkeypatch):
+    """Every change is taken to show in a stamp at once, so that no test has to wait until it would."""
+    monkeypatch.setattr("ndframes.stamp._LONGEST_TICK_NS", 0)
+
+
+def test_a_file_that_changed_just_now_is_read_each_time(source):
+    keyer = Keyer("PIXELS")
+    stamp = stat_source(str(source))
+    keyer.key(ChannelInfo(source), NPY, stamp)
+    assert len(keyer.contents._known) == 0
+
+
+def test_a_file_is_read_once_while_it_stays_the_same(source, monkeypatch, settled):
     keyer = Keyer("PIXELS")
     stamp = stat_source(str(source))
     first = keyer.key(ChannelInfo(source), NPY, stamp)
@@ -316,14 +329,14 @@ def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(source):
     assert keyer.key(ChannelInfo(source), NPY, stale) == key_of(source, "PIXELS")
 
 
-def test_the_memory_of_hashes_is_bounded(source, monkeypatch):
-    monkeypatch.setattr("ndframes.cache.keys._MAX_KNOWN_HASHES", 3)
+def test_the_memory_of_hashes_is_bounded(source, monkeypatch, settled):
+    monkeypatch.setattr("ndframes.cache.contents._MAX_KNOWN", 3)
     keyer = Keyer("PIXELS")
     for number in range(7):
         path = source.with_name(f"{number}.bin")
         path.write_bytes(b"%d" % number)
         keyer.key(ChannelInfo(path), NPY, stat_source(str(path)))
-    assert len(keyer._known) == 3
+    assert len(keyer.contents._known) == 3
 
 
 @pytest.mark.parametrize("mode", ["PIXELS", "DVC"])

@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,20 +155,6 @@ def test_doctor_notices_a_workdir_that_cannot_be(run, tmp_path):
     result = run("doctor", "--workdir", "file/below", "--json")
     assert result.exit_code == 1
     assert "cannot be written" in json.loads(result.stdout)["problems"][0]
-
-
-def test_doctor_finds_the_file_system_of_the_longest_mount_point(tmp_path):
-    table = tmp_path / "mountinfo"
-    table.write_text(
-        "1 0 8:1 / / rw - ext4 /dev/vda rw\n"
-        "2 1 0:40 / /data rw shared:7 - nfs4 server:/ rw\n"
-        "3 2 0:41 / /data/my\\040disk rw - tmpfs tmpfs rw\n"
-    )
-    kinds = [
-        doctor_module._file_system_of(Path(name), table)
-        for name in ("/home/a", "/data/x", "/data/my disk/y", "/database")
-    ]
-    assert kinds == ["ext4", "nfs4", "tmpfs", "ext4"]
 
 
 def test_doctor_advises_on_what_bites():

@@ -1,20 +1,44 @@
-"""HandlePool: one borrower a handle, a cap on idle ones, finalizers, threads and forks."""
+"""HandlePool: one borrower a handle, a cap on idle ones, finalizers, threads and forks; and never another file."""
 
 from __future__ import annotations
 
+import errno
 import gc
+import io
+import os
 import random
+import resource
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 import weakref
+from itertools import pairwise
 
+import numpy as np
 import pytest
+import tifffile
 from forking import in_fork
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from synthetic import picture
 
-from ndframes.formats.handles import HandlePool
+import ndframes as nf
+from ndframes.errors import (
+    SourceChangedError,
+    SourceError,
+    SourceKindError,
+    SourceMissingError,
+    UnreadableImageError,
+)
+from ndframes.formats import raster
+from ndframes.formats.arrays import NpyReader
+from ndframes.formats.handles import FileHandle, HandlePool, is_out_of_files
+from ndframes.formats.raster import RasterReader
+from ndframes.formats.source import open_source
+from ndframes.stamp import stat_source
 
 
 class Handle:
@@ -132,6 +156,41 @@ def test_the_idle_ones_are_capped_and_the_oldest_go_first(shelf):
     assert set(pool._by_key) == set("cef")
 
 
+def test_a_handle_of_several_descriptors_counts_as_several(shelf):
+    class Wide(Handle):
+        descriptor_count = 4
+
+    pool = HandlePool(max_idle=6)
+    wide = [Wide(), Wide()]
+    with pool.borrow("a", shelf.opener("a")), pool.borrow("b", lambda: wide[0]):
+        pass
+    assert (pool._idle_descriptors, wide[0].closed) == (5, 0)
+    with pool.borrow("c", shelf.opener("c")):
+        pass
+    assert (pool._idle_descriptors, wide[0].closed) == (6, 0)
+    with pool.borrow("d", lambda: wide[1]):
+        pass
+    assert (pool._idle_descriptors, wide[0].closed, wide[1].closed) == (6, 1, 0)
+    pool.discard("d")
+    assert pool._idle_descriptors == 2
+    pool.close()
+    assert pool._idle_descriptors == 0
+    assert not shelf.open
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(4096, 128), (512, 128), (256, 64), (64, 16), (12, 4)])
+def test_by_default_a_quarter_of_the_files_that_may_be_open(limit, expected):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < limit:
+        pytest.skip(f"no more than {hard} files may be open here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    try:
+        pool = HandlePool()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert pool.max_idle == expected
+
+
 def test_borrowed_ones_do_not_count_as_idle(shelf):
     pool = HandlePool(max_idle=1)
     with pool.borrow("a", shelf.opener("a")), pool.borrow("b", shelf.opener("b")), pool.borrow("c", shelf.opener("c")):
@@ -220,13 +279,14 @@ def test_any_order_of_borrowing_keeps_the_books(max_idle, operations):
             if name == "give":
                 lending.__exit__(None, None, None)
             else:
-                assert lending.__exit__(ValueError, ValueError("the borrower failed"), None) is False
+                assert not lending.__exit__(ValueError, ValueError("the borrower failed"), None)
         elif name == "discard":
             pool.discard(number)
         elif name == "close":
             pool.close()
         idle = [handle for _, handle in pool._idle.values()]
         assert len(idle) <= max_idle
+        assert pool._idle_descriptors == len(idle)
         assert sorted(ticket for tickets in pool._by_key.values() for ticket in tickets) == sorted(pool._idle)
         assert all(pool._idle[ticket][0] == key for key, tickets in pool._by_key.items() for ticket in tickets)
         assert {id(handle) for handle in shelf.open} == {id(handle) for handle in [*idle, *(item[1] for item in lent)]}
@@ -515,3 +575,492 @@ def test_forks_beside_busy_threads(shelf):
         stop.set()
         for thread in threads:
             thread.join()
+
+
+# -- no descriptor left -------------------------------------------------------------------------------------------
+
+
+def chained(*links: BaseException) -> BaseException:
+    """The first of ``links``, caused by the second, and so on."""
+    for error, cause in pairwise(links):
+        error.__cause__ = cause
+    return links[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.EMFILE, "x"), True),
+        (OSError(errno.ENFILE, "x"), True),
+        (OSError(errno.ENOENT, "x"), False),
+        (RuntimeError("/a/b.tif: Too many open files"), True),
+        (chained(UnreadableImageError("x"), ValueError("y"), OSError(errno.EMFILE, "z")), True),
+        (chained(UnreadableImageError("x"), ValueError("y")), False),
+        (MemoryError(), False),
+    ],
+    ids=repr,
+)
+def test_an_error_that_closing_handles_may_mend(error, expected):
+    assert is_out_of_files(error) is expected
+
+
+def test_errors_that_name_each_other_as_their_cause():
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert is_out_of_files(first) is False
+
+
+def test_the_context_of_an_error_counts_too():
+    error = LookupError("y")
+    error.__context__ = OSError(errno.EMFILE, "x")
+    assert is_out_of_files(error)
+
+
+def test_one_more_try_with_room_and_no_third(shelf):
+    pool = HandlePool()
+    with pool.borrow("a", shelf.opener("a")), pool.borrow("b", shelf.opener("b")):
+        pass
+    tries = []
+
+    def fail() -> Handle:
+        tries.append(len(shelf.open))
+        raise OSError(errno.EMFILE, "always")
+
+    with pytest.raises(OSError, match="always"), pool.borrow("c", fail):
+        pass
+    assert tries == [2, 0]
+
+
+def test_any_other_error_costs_no_idle_handle(shelf):
+    pool = HandlePool()
+    with pool.borrow("a", shelf.opener("a")):
+        pass
+    with pytest.raises(SourceMissingError), pool.borrow("b", lambda: FileHandle("/no/such/file")):
+        pass
+    assert len(shelf.open) == 1
+
+
+def run_limited(script: str, limit: int, *arguments: str) -> str:
+    """What ``script`` prints in a process that may have ``limit`` files open."""
+    prelude = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))\n"
+    command = [sys.executable, "-W", "error", "-c", prelude + textwrap.dedent(script), *arguments]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+EXHAUSTED = """
+import os, sys
+import numpy as np
+import tifffile, rasterio.drivers
+from ndframes import ChannelInfo
+from ndframes.errors import SourceError
+from ndframes.formats import raster
+from ndframes.formats.arrays import NpyReader
+from ndframes.formats.handles import FileHandle, HandlePool
+from ndframes.formats.raster import RasterReader
+from ndframes.formats.source import open_source
+from ndframes.formats.tiff import TiffReader
+
+folder = sys.argv[1]
+OPENERS = {
+    "npy": lambda pool: NpyReader(folder + "/a.npy", pool, is_mapped=True),
+    "pread": lambda pool: NpyReader(folder + "/a.npy", pool, is_mapped=False),
+    "png": lambda pool: RasterReader(folder + "/a.png", "PNG", pool),
+    "bytes": lambda pool: RasterReader(os.fsdecode(folder.encode() + b"/\\xff.png"), "PNG", pool),
+    "gdal": lambda pool: open_source(ChannelInfo(folder + "/a.tif"), pool),
+    "page": lambda pool: open_source(ChannelInfo(folder + "/a.tif", page=0), pool),
+}
+wanted = np.load(folder + "/a.npy")
+for name, open_reader in OPENERS.items():
+    pool = HandlePool(max_idle=16)
+    assert np.array_equal(open_reader(pool).read_all(), wanted), name  # whatever is imported for it is imported
+    early = open_reader(pool)
+    assert np.array_equal(early.read_all(), wanted), name
+    pool.close()
+    for action in ("open", "read"):
+        for number in range(8):
+            with pool.borrow(number, lambda: FileHandle(folder + "/a.npy")):
+                pass
+        greedy = []
+        try:
+            while True:
+                greedy.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            pass
+        reader = open_reader(pool) if action == "open" else early
+        assert np.array_equal(reader.read_all(), wanted), (name, action)
+        pool.close()
+        reader = None
+        try:
+            while True:
+                greedy.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            pass
+        try:
+            open_reader(pool) if action == "open" else early.read_all()
+        except SourceError as error:
+            assert error.errno == 24 or "Too many open files" in str(error), (name, action, error)
+        else:
+            raise AssertionError("there was a descriptor after all")
+        for descriptor in greedy:
+            os.close(descriptor)
+    print(name)
+"""
+
+
+def test_where_no_descriptor_is_left_the_idle_ones_make_room(tmp_path):
+    pixels = picture((40, 50, 3))
+    np.save(tmp_path / "a.npy", pixels)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, metadata=None)
+    for name in (b"a.png", b"\xff.png"):
+        Image.fromarray(pixels).save(os.fsencode(tmp_path) + b"/" + name, "PNG")
+    assert run_limited(EXHAUSTED, 64, str(tmp_path)).split() == ["npy", "pread", "png", "bytes", "gdal", "page"]
+
+
+MANY = """
+import os, sys, threading
+import numpy as np
+from ndframes import ChannelInfo
+from ndframes.formats import raster
+from ndframes.formats.arrays import NpyReader
+from ndframes.formats.handles import HandlePool
+from ndframes.formats.source import open_source
+
+folder, kinds = sys.argv[1], ("npy", "tif", "png", "jpg")
+base = np.load(folder + "/0.npy")
+pool = HandlePool()
+assert pool.max_idle == 16
+readers = []
+for number in range(300):
+    kind = kinds[number % len(kinds)]
+    path = f"{folder}/{number}.{kind}"
+    if kind == "npy":
+        readers.append(NpyReader(path, pool, is_mapped=True))
+    else:
+        info = ChannelInfo(path, page=0) if kind == "tif" and number % 3 else ChannelInfo(path)
+        readers.append(open_source(info, pool))
+opened = len(os.listdir("/proc/self/fd"))
+most, right, errors = [opened], [], []
+
+def work(seed):
+    dice = np.random.default_rng(seed)
+    try:
+        for _ in range(1000):
+            number = int(dice.integers(300))
+            top, left = (int(value) for value in dice.integers(0, 20, 2))
+            out = np.empty((20, 30, 3), np.uint8)
+            readers[number].read(range(top, top + 20), range(left, left + 30), range(3), out)
+            if kinds[number % len(kinds)] == "jpg":
+                assert np.abs(out.astype(int).mean() - number % 251) < 4
+            else:
+                assert np.array_equal(out, base[top : top + 20, left : left + 30] + np.uint8(number % 251)), number
+            right.append(1)
+            most.append(len(os.listdir("/proc/self/fd")))
+    except BaseException as error:
+        errors.append(error)
+
+threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+if errors:
+    raise errors[0]
+pool.close()
+print(len(right), opened, max(most), len(os.listdir("/proc/self/fd")))
+"""
+
+
+def test_hundreds_of_images_in_few_descriptors(tmp_path):
+    """64 files may be open, four threads read 300 images: every crop is right, and the count of descriptors is flat."""
+    base = picture((40, 50, 3))
+    for number in range(300):
+        pixels = base + np.uint8(number % 251)
+        kind = ("npy", "tif", "png", "jpg")[number % 4]
+        path = tmp_path / f"{number}.{kind}"
+        if kind == "npy":
+            np.save(path, pixels)
+        elif kind == "tif":
+            tifffile.imwrite(path, pixels, metadata=None)
+        elif kind == "png":
+            Image.fromarray(pixels).save(path, "PNG", compress_level=1)
+        else:
+            Image.new("RGB", (300, 260), (number % 251,) * 3).save(path, "JPEG", quality=95)
+    right, opened, most, left = map(int, run_limited(MANY, 64, str(tmp_path)).split())
+    own = 8  # of Python, of its libraries, and of whoever lists them
+    assert right == 4000
+    assert left <= own
+    assert opened <= own + 16
+    assert most <= own + 16 + 4 + 4, "the idle, and a file and a listing for each thread"
+
+
+def test_a_jpeg_counts_for_each_of_its_halvings(tmp_path):
+    """GDAL opens it once more for each, as soon as it is asked for one."""
+    Image.fromarray(picture((1100, 1200, 3))).save(tmp_path / "a.jpg")
+    pool = HandlePool(max_idle=64)
+    before = len(os.listdir("/proc/self/fd"))
+    reader = RasterReader(str(tmp_path / "a.jpg"), "JPEG", pool)
+    reader.read_all()
+    assert len(reader.overview_shapes) == 3
+    for level in range(4):
+        reader.read_all(level=level)
+    assert len(os.listdir("/proc/self/fd")) - before == pool._idle_descriptors == 16
+    pool.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# -- files --------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_read_by_position(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"0123456789")
+    file = FileHandle(str(path))
+    assert file.stamp == stat_source(str(path))
+    buffer = bytearray(4)
+    for offset in (6, 0, 3):
+        file.read_into(memoryview(buffer), offset)
+        assert buffer == b"0123456789"[offset : offset + 4]
+    for offset in (7, 10, 99):
+        with pytest.raises(EOFError, match=f"4 bytes should lie at {offset}, but the file ends before"):
+            file.read_into(memoryview(buffer), offset)
+    file.close()
+    file.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        file.read_into(memoryview(buffer), 0)
+
+
+def test_a_forgotten_file_is_closed(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    file = FileHandle(__file__)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    del file
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_only_the_file_of_the_stamp_opens(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"0123456789")
+    stamp = stat_source(str(path))
+    FileHandle(str(path), stamp).close()
+    (tmp_path / "link").hardlink_to(path)
+    FileHandle(str(tmp_path / "link"), stamp).close()
+    before = len(os.listdir("/proc/self/fd"))
+    (tmp_path / "new").write_bytes(b"9876543210")
+    (tmp_path / "new").replace(path)
+    for change in (lambda: None, path.unlink, lambda: os.mkfifo(path), lambda: (path.unlink(), path.mkdir())):
+        change()
+        with pytest.raises(SourceChangedError, match="a.bin was replaced or removed since it was opened"):
+            FileHandle(str(path), stamp)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_is_no_file_does_not_open(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for name, error in (
+        ("no", SourceMissingError),
+        ("", SourceKindError),
+        ("fifo", SourceKindError),
+        ("a\0", SourceError),
+    ):
+        with pytest.raises(error):
+            FileHandle(f"{tmp_path}/{name}")
+
+
+# -- another file under the same name -----------------------------------------------------------------------------
+
+KINDS = {
+    "mapped npy": (np.save, {}),
+    "png": (lambda path, pixels: Image.fromarray(pixels).save(path, "PNG"), {}),
+    "tif by gdal": (lambda path, pixels: tifffile.imwrite(path, pixels, metadata=None), {}),
+    "tif by tifffile": (
+        lambda path, pixels: tifffile.imwrite(path, pixels, compression="zlib", metadata=None),
+        {"page": 0},
+    ),
+    "jp2": (lambda path, pixels: Image.fromarray(pixels).save(path, "JPEG2000", tile_size=(64, 64)), {}),
+    "bmp": (lambda path, pixels: Image.fromarray(pixels).save(path, "BMP"), {}),
+}
+
+
+def write(folder: str, name: bytes, kind: str, pixels: np.ndarray) -> str:
+    """Write a new file and put it in the place of the old one."""
+    path = os.path.join(folder, os.fsdecode(name))
+    encoded = io.BytesIO()
+    KINDS[kind][0](encoded, pixels)
+    with open(path + ".new", "wb") as file:
+        file.write(encoded.getvalue())
+    os.replace(path + ".new", path)
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [b"a", b"\xff\xfe"], ids=["plain name", "stray bytes"])
+def test_a_reader_never_reads_another_file(tmp_path, kind, name):
+    pixels = picture((300, 400, 3))
+    path = write(tmp_path, name, kind, pixels)
+    pool = HandlePool()
+    reader = open_source(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
+
+    def read() -> np.ndarray:
+        out = np.empty(reader.shape, reader.dtype)
+        reader.read(range(reader.shape[0]), range(reader.shape[1]), range(3), out)
+        return out
+
+    np.testing.assert_array_equal(read(), pixels)
+    os.unlink(path)
+    np.testing.assert_array_equal(read(), pixels, "its handle is open, and the data is there until that is closed")
+    write(tmp_path, name, kind, 255 - pixels)
+    np.testing.assert_array_equal(read(), pixels)
+    pool.close()
+    for change in (lambda: None, lambda: os.unlink(path), lambda: os.mkdir(path)):
+        change()
+        with pytest.raises(SourceChangedError, match="was replaced or removed since it was opened"):
+            read()
+    pool.close()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in ("png", "tif by gdal", "jp2", "bmp")])
+def test_where_descriptors_have_no_names(tmp_path, monkeypatch, kind):
+    """As on a Mac: the path is looked at before and after, and at each read of what GDAL may open again."""
+    monkeypatch.setattr(raster, "_HAS_DESCRIPTOR_NAMES", False)
+    pixels = picture((300, 400, 3))
+    path = write(tmp_path, b"a", kind, pixels)
+    pool = HandlePool()
+    reader = open_source(nf.ChannelInfo(path), pool)
+    out = np.empty(reader.shape, reader.dtype)
+    os.unlink(path)
+    reader.read(range(300), range(400), range(3), out)
+    np.testing.assert_array_equal(out, pixels)
+    write(tmp_path, b"a", kind, 255 - pixels)
+    if kind == "jp2":
+        with pytest.raises(SourceChangedError):
+            reader.read(range(300), range(400), range(3), out)
+    else:
+        reader.read(range(300), range(400), range(3), out)
+        np.testing.assert_array_equal(out, pixels)
+    pool.close()
+    with pytest.raises(SourceChangedError):
+        reader.read(range(300), range(400), range(3), out)
+
+
+@pytest.mark.parametrize("size", [(300, 400), (3, 4)])
+def test_overviews_are_of_the_same_file(tmp_path, size):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(picture((600, 800, 3))).save(path, "JPEG")
+    pool = HandlePool()
+    reader = open_source(nf.ChannelInfo(str(path)), pool)
+    Image.fromarray(picture((*size, 3))).save(tmp_path / "new", "JPEG")
+    (tmp_path / "new").replace(path)
+    with pytest.raises(SourceChangedError):
+        reader.overview_shapes  # noqa: B018
+    pool.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_file_is_told_whatever_it_is(tmp_path, kind):
+    """Not that it is no image, though it is none."""
+    path = write(tmp_path, b"a", kind, picture((30, 40, 3)))
+    pool = HandlePool()
+    reader = open_source(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
+    pool.close()
+    (tmp_path / "new").write_bytes(b"garbage")
+    (tmp_path / "new").replace(path)
+    with pytest.raises(SourceChangedError):
+        reader.read_all()
+    with pytest.raises(UnreadableImageError):
+        open_source(nf.ChannelInfo(path), pool)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_is_swapped_all_the_time(tmp_path, kind):
+    """Whenever it is swapped, before, between or after GDAL's own looks at it: right pixels or the error, no others."""
+    sides = []
+    for name, pixels in ((b"0", picture((64, 64, 3))), (b"1", 255 - picture((64, 64, 3)))):
+        path = write(tmp_path, name, kind, pixels)
+        sides.append((path, stat_source(path), pixels))
+    path = str(tmp_path / "a")
+    stop = threading.Event()
+
+    def swap() -> None:
+        number = 1
+        while not stop.is_set():
+            os.link(sides[number % 2][0], path + ".new")
+            os.replace(path + ".new", path)
+            number += 1
+            time.sleep(random.random() / 2000)
+
+    os.link(sides[0][0], path)
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    counts = {"right": 0, "refused": 0}
+    deadline = time.monotonic() + 0.6
+    try:
+        while time.monotonic() < deadline:
+            pool = HandlePool()
+            try:
+                reader = open_source(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
+                stamp = reader._stamp
+                wanted = next(pixels for _, side, pixels in sides if side.is_same_file(stamp))
+                pool.close()
+                np.testing.assert_array_equal(reader.read_all(), wanted)
+                counts["right"] += 1
+            except SourceChangedError:
+                counts["refused"] += 1
+            pool.close()
+    finally:
+        stop.set()
+        swapper.join()
+    assert min(counts.values()) > 0, counts
+
+
+@pytest.mark.parametrize(("kind", "cut"), [("png", 30), ("tif by gdal", 20), ("jp2", 90), ("png", 5000), ("bmp", 5000)])
+def test_messages_name_the_path(tmp_path, kind, cut):
+    """Not the number under which GDAL opened it."""
+    path = write(tmp_path, b"a", kind, np.random.default_rng(0).integers(0, 255, (60, 70, 3), np.uint8))
+    with open(path, "r+b") as file:
+        file.truncate(cut)
+    pool = HandlePool()
+    with pytest.raises(UnreadableImageError) as caught:
+        open_source(nf.ChannelInfo(path), pool).read_all()
+    assert str(caught.value).startswith(path)
+    assert "/proc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_that_are_kept_keep_no_descriptor(tmp_path, kind):
+    path = write(tmp_path, b"a", kind, picture((60, 70, 3)))
+    with open(path, "r+b") as file:
+        file.truncate(25)
+    before = len(os.listdir("/proc/self/fd"))
+    pool, errors = HandlePool(), []
+    for _ in range(5):
+        try:
+            open_source(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
+        except UnreadableImageError as error:
+            errors.append(error)
+    pool.close()
+    assert len(errors) == 5
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_without_a_stamp_what_is_there_is_read(tmp_path):
+    path = write(tmp_path, b"a", "png", picture((30, 40, 3)))
+    pool = HandlePool()
+    reader = RasterReader(path, "PNG", pool)
+    pool.close()
+    write(tmp_path, b"a", "png", 255 - picture((30, 40, 3)))
+    np.testing.assert_array_equal(reader.read_all(), 255 - picture((30, 40, 3)))
+    pool.close()
+
+
+def test_the_stamp_of_another_file_is_refused_at_once(tmp_path):
+    path = write(tmp_path, b"a", "png", picture((30, 40, 3)))
+    stamp = stat_source(path)
+    pool = HandlePool()
+    RasterReader(path, "PNG", pool, stamp=stamp)
+    write(tmp_path, b"a", "png", picture((30, 40, 3)))
+    with pytest.raises(SourceChangedError):
+        RasterReader(path, "PNG", pool, stamp=stamp)
+    with pytest.raises(SourceChangedError):
+        NpyReader(path, pool, stamp=stamp)
+    pool.close()

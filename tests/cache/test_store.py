@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import socket
 import stat
@@ -16,15 +17,14 @@ import uuid
 from pathlib import Path
 
 import pytest
+from entries import key_of, publish
 
 import ndframes as nf
-from ndframes.cache import fs
-from ndframes.cache.keys import EntryKey
+from ndframes.cache.fs import FileSystem
 from ndframes.cache.store import Cache
+from ndframes.stamp import stat_source
 
-
-def key_of(number: int, suffix: str = ".npy") -> EntryKey:
-    return EntryKey("b" * 12, f"{number:032x}", "a" * 32, suffix)
+STATE = "a" * 32
 
 
 def everything_under(folder: Path) -> list[Path]:
@@ -72,12 +72,13 @@ def test_the_folder_says_what_it_is(cache):
 
 def test_ls_lists_entries_and_nothing_else(cache):
     for number in range(3):
-        cache.publish(key_of(number, ".tif"), write_hello, estimated_bytes=5)
+        cache.publish(key_of(number, form="cog"), write_hello, estimated_bytes=5)
     folder = next(cache.ls()).path.parent
     (folder / "notes.txt").write_text("mine")
-    (folder / f"{'0' * 32}.{'1' * 32}.tif").symlink_to(folder / "notes.txt")
-    entries = sorted(cache.ls(), key=lambda entry: entry.key.source_id)
-    assert [entry.key for entry in entries] == [key_of(number, ".tif") for number in range(3)]
+    (folder / f"{folder.name}{'0' * 30}.{'1' * 32}.tif").symlink_to(folder / "notes.txt")
+    entries = list(cache.ls())
+    assert len(entries) == 3
+    assert {entry.key for entry in entries} == {key_of(number, form="cog") for number in range(3)}
     assert {entry.size_bytes for entry in entries} == {5}
     assert json.loads(json.dumps(entries[0].to_dict()))["key"]["suffix"] == ".tif"
 
@@ -113,20 +114,37 @@ def test_too_little_space_is_told_before_anything_is_written(cache):
     assert list(cache.ls()) == leftovers(cache) == []
 
 
-@pytest.mark.parametrize(
-    "operation", ["create_exclusive", "sync_file", "link_or_replace", "sync_folder", "make_folders"]
-)
-def test_every_file_operation_may_fail(cache, monkeypatch, operation):
-    def fail(*_):
-        raise OSError(errno.EIO, "input/output error")
+class Failing(FileSystem):
+    """One of the operations fails as long as it is told to."""
 
-    with monkeypatch.context() as patch:
-        patch.setattr(fs, operation, fail)
-        with pytest.raises(nf.CacheError, match="input/output error"):
-            cache.publish(key_of(1), write_hello, estimated_bytes=5)
+    def __init__(self, operation, error):
+        self.operation, self.error = operation, error
+
+    def __getattribute__(self, name):
+        if name != "operation" and name == self.operation:
+            return self.fail
+        return super().__getattribute__(name)
+
+    def fail(self, *_, **__):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "operation", ["create", "make_read_only", "sync_file", "link_or_replace", "sync_folder", "make_folders"]
+)
+def test_every_file_operation_may_fail(cache, operation):
+    files = Failing(operation, OSError(errno.EIO, "input/output error"))
+    with pytest.raises(nf.CacheError, match="input/output error"):
+        Cache(cache.workdir, files=files).publish(key_of(1), write_hello, estimated_bytes=5)
     assert leftovers(cache) == []
     path, _ = cache.publish(key_of(1), write_hello, estimated_bytes=5)
     assert path.read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "no locks"), OSError(errno.ENOSYS, "no such call")])
+def test_a_file_system_without_locks_is_no_obstacle_to_a_writer(cache, error):
+    files = Failing("try_lock", error)
+    assert Cache(cache.workdir, files=files).publish(key_of(1), write_hello, estimated_bytes=5)[1]
 
 
 def test_a_workdir_that_cannot_be_written_is_told(tmp_path):
@@ -136,7 +154,7 @@ def test_a_workdir_that_cannot_be_written_is_told(tmp_path):
 
 
 def test_without_hard_links_an_entry_is_renamed_into_place(cache, monkeypatch):
-    def no_links(*_):
+    def no_links(*_, **__):
         raise OSError(errno.EPERM, "no links here")
 
     monkeypatch.setattr(os, "link", no_links)
@@ -151,9 +169,9 @@ def test_what_a_dead_writer_left_is_swept_and_what_a_living_one_writes_is_not(ca
     process.start()
     process.join()
     host = socket.gethostname()
-    dead = cache.root / "tmp" / f"{host}-{process.pid}-{uuid.uuid4().hex}.part"
-    alive = cache.root / "tmp" / f"{host}-{os.getpid()}-{uuid.uuid4().hex}.part"
-    elsewhere = cache.root / "tmp" / f"other-host-{process.pid}-{uuid.uuid4().hex}.part"
+    dead = cache.root / "tmp" / f"{STATE}-{host}-{process.pid}-{uuid.uuid4().hex}.part"
+    alive = cache.root / "tmp" / f"{STATE}-{host}-{os.getpid()}-{uuid.uuid4().hex}.part"
+    elsewhere = cache.root / "tmp" / f"{STATE}-other-host-{process.pid}-{uuid.uuid4().hex}.part"
     for path in (dead, alive, elsewhere):
         path.write_bytes(b"half")
     Cache(cache.workdir).publish(key_of(2), write_hello, estimated_bytes=5)
@@ -261,15 +279,100 @@ def test_a_killed_writer_leaves_no_entry_and_no_lock(cache):
     assert leftovers(cache) == []
 
 
-def test_it_pickles_as_its_workdir(cache):
+def test_it_pickles_as_its_arguments_and_the_leases_of_its_job(tmp_path):
+    cache = Cache(tmp_path / "work", max_bytes=10**9, min_free_bytes=7)
+    publish(cache, 1)
+    cache.hold([key_of(1)])
     twin = pickle.loads(pickle.dumps(cache))
-    assert twin.workdir == cache.workdir
-    assert repr(twin) == f"Cache({str(cache.workdir)!r})"
+    assert (twin.workdir, twin.max_bytes, twin.min_free_bytes) == (cache.workdir, 10**9, 7)
+    assert twin.lease_names == cache.lease_names == set(os.listdir(cache.root / "leases"))
+    assert pickle.loads(pickle.dumps(twin)).lease_names == cache.lease_names
+    assert repr(twin) == f"Cache({str(cache.workdir)!r}, max_bytes=1000000000, min_free_bytes=7)"
+    assert repr(Cache("work")) == f"Cache({str(Path('work').absolute())!r})"
+
+
+@pytest.mark.parametrize("name", ["max_bytes", "min_free_bytes"])
+@pytest.mark.parametrize("value", [-1, 1.5, "1GB", True])
+def test_a_limit_that_is_no_number_of_bytes_is_refused(tmp_path, name, value):
+    with pytest.raises(nf.CacheError, match=f"{name}=.*allowed: a number of bytes"):
+        Cache(tmp_path, **{name: value})
+
+
+def test_the_states_of_a_source_are_listed_the_last_one_first(cache):
+    states = [publish(cache, 1, state=number, used=1000 + number) for number in (2, 0, 1)]
+    publish(cache, 2)
+    publish(cache, 1, form="cog")
+    key = states[0].key
+    found = cache.ls_source(key.backend_id, key.source_id)
+    assert [entry.key for entry in found] == [states[0].key, states[2].key, states[1].key]
+    assert cache.ls_source("0" * 12, key.source_id) == []
+
+
+@pytest.mark.parametrize("act", ["quarantine", "discard"])
+def test_a_damaged_entry_is_taken_away_once_and_its_successor_is_not(cache, act):
+    take_away = getattr(cache, act)
+    old = publish(cache, 1)
+    seen = stat_source(str(old.path))
+    data = old.path.read_bytes()
+    assert take_away(old.path, seen)
+    assert not old.path.exists()
+    assert [path.read_bytes() for path in everything_under(cache.root / "quarantine")] == [data] * (act == "quarantine")
+    assert take_away(old.path, seen), "it is out of the way already"
+    new = publish(cache, 1)
+    os.utime(new.path, (5, 5))
+    assert take_away(new.path, seen)
+    assert new.path.exists()
+    assert take_away(new.path)
+    assert not new.path.exists()
+
+
+@pytest.mark.parametrize(("act", "operation"), [("quarantine", "move"), ("discard", "remove")])
+def test_what_cannot_be_taken_away_is_said(cache, act, operation):
+    entry = publish(cache, 1)
+    files = Failing(operation, PermissionError(errno.EPERM, "Operation not permitted"))
+    assert not getattr(Cache(cache.workdir, files=files), act)(entry.path)
+    assert entry.path.exists()
+
+
+def test_ls_does_not_look_behind_links(cache, tmp_path):
+    entry = publish(cache, 1)
+    shard, backend = entry.path.parent, entry.path.parent.parent
+    shutil.move(shard, tmp_path / "shard")
+    shard.symlink_to(tmp_path / "shard")
+    assert list(cache.ls()) == []
+    shard.unlink()
+    shutil.move(tmp_path / "shard", shard)
+    assert [item.key for item in cache.ls()] == [entry.key]
+    shutil.move(backend, tmp_path / "backend")
+    backend.symlink_to(tmp_path / "backend")
+    assert list(cache.ls()) == []
+
+
+def test_scratch_is_room_without_a_name(cache):
+    publish(cache, 1)
+    with cache.scratch(100_000) as file:
+        assert os.fstat(file.fileno()).st_size == 100_000
+        assert leftovers(cache) == []
+
+
+def test_a_writer_is_locked_even_if_somebody_looks_at_that_moment(cache):
+    class Busy(FileSystem):
+        refusals = 3
+
+        def try_lock(self, file, *, is_shared=False):
+            self.refusals -= 1
+            return self.refusals < 0 and super().try_lock(file, is_shared=is_shared)
+
+    def write(file):
+        (path,) = leftovers(cache)
+        with open(path, "rb") as other:
+            assert not FileSystem().try_lock(other, is_shared=True)
+        file.write(b"hello")
+
+    assert Cache(cache.workdir, files=Busy()).publish(key_of(1), write, estimated_bytes=5)[1]
 
 
 def test_a_cache_deleted_in_use_is_made_again(cache):
-    import shutil
-
     cache.publish(key_of(1), write_hello, estimated_bytes=5)
     shutil.rmtree(cache.root)
     assert cache.publish(key_of(1), write_hello, estimated_bytes=5)[1]

@@ -1,0 +1,222 @@
+"""The folder of a cache: what lies where, under which name, and how the folder says what it is.
+
+::
+
+    <workdir>/ndframes-cache/
+        CACHEDIR.TAG        for backup programs
+        ndframes.json       {"layout": 1}
+        v1/<backend>/<xx>/<source>.<state>.tif      entries
+        tmp/<state>-<host>-<pid>-<uuid>.part        what is being written; its writer holds a lock on it
+        locks/<000 ... fff>                         so that work is not done twice
+        leases/<host>-<pid>-<uuid>.lease            what running jobs want kept; each holds a lock on its own
+        quarantine/                                 entries that were found damaged
+
+Nothing that does not bear such a name is ever read, changed or removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import stat
+import time
+import uuid
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from ..errors import CacheError
+from .keys import FORMAT_VERSION, EntryKey
+
+if TYPE_CHECKING:
+    from .fs import FileSystem
+
+__all__ = [
+    "FOLDER",
+    "OwnedName",
+    "check_marks",
+    "hold_lock",
+    "is_abandoned",
+    "is_quarantined",
+    "new_lease_name",
+    "new_part_name",
+    "parse_entry",
+    "parse_lease",
+    "parse_part",
+    "write_marks",
+]
+
+FOLDER = "ndframes-cache"
+_SUBFOLDERS = ("tmp", "locks", "leases", "quarantine")
+_SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
+_TAG = f"{_SIGNATURE}\n# This folder is a cache of ndframes: it may be deleted at any time, and backups may leave it out.\n"
+_ENTRY = re.compile(r"(?P<source>[0-9a-f]{32})\.(?P<state>[0-9a-f]{32})(?P<suffix>\.tif|\.npy)")
+_BACKEND = re.compile(r"[0-9a-f]{12}")
+_QUARANTINED = re.compile(_ENTRY.pattern + r"\.[0-9a-f]{8}")
+_PART = re.compile(r"(?P<state>[0-9a-f]{32})-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{32}\.part")
+_LEASE = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{32}\.lease")
+# Between the creation of a file and the lock on it a process may be slow, or dead; other machines' clocks differ.
+_GRACE_SECONDS = 60.0
+_PROBE_SECONDS = 1.0
+
+
+class OwnedName(NamedTuple):
+    """A file that belongs to one process.
+
+    Attributes:
+        host: the machine.
+        pid: the process there.
+        state_id: of the entry that it is to become; empty for a lease.
+    """
+
+    host: str
+    pid: int
+    state_id: str = ""
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether that is this process."""
+        return (self.host, self.pid) == (_host(), os.getpid())
+
+
+def parse_entry(path: str) -> EntryKey | None:
+    """The key in the path of an entry; ``None`` for any other file.
+
+    Example:
+        >>> parse_entry("v1/0123456789ab/55/notes.txt") is None
+        True
+    """
+    folders, name = os.path.split(path)
+    match = _ENTRY.fullmatch(name)
+    shard = os.path.basename(folders)
+    backend_id = os.path.basename(os.path.dirname(folders))
+    if match is None or shard != name[:2] or _BACKEND.fullmatch(backend_id) is None:
+        return None
+    return EntryKey(backend_id, match["source"], match["state"], match["suffix"])
+
+
+def new_part_name(state_id: str) -> str:
+    """A name that no other temporary file has, on any machine."""
+    return f"{state_id}-{_host()}-{os.getpid()}-{uuid.uuid4().hex}.part"
+
+
+def parse_part(name: str) -> OwnedName | None:
+    """Whose temporary file that is; ``None`` for any other file."""
+    match = _PART.fullmatch(name)
+    return OwnedName(match["host"], int(match["pid"]), match["state"]) if match else None
+
+
+def new_lease_name() -> str:
+    """A name that no other lease has, on any machine."""
+    return f"{_host()}-{os.getpid()}-{uuid.uuid4().hex}.lease"
+
+
+def parse_lease(name: str) -> OwnedName | None:
+    """Whose lease that is; ``None`` for any other file."""
+    match = _LEASE.fullmatch(name)
+    return OwnedName(match["host"], int(match["pid"])) if match else None
+
+
+def is_quarantined(name: str) -> bool:
+    """Whether that is the name of an entry that was taken out of the way.
+
+    Example:
+        >>> is_quarantined(f"{'5' * 32}.{'7' * 32}.tif.01234567"), is_quarantined("scan.tif.01234567")
+        (True, False)
+    """
+    return _QUARANTINED.fullmatch(name) is not None
+
+
+def hold_lock(files: FileSystem, file: IO[bytes]) -> bool:
+    """Lock a file that belongs to this process; whether that went well.
+
+    Whoever asks whether a file is abandoned locks it for a moment; that is waited for, since an owner without its lock
+    would be taken for dead a minute later.
+
+    Raises:
+        OSError: no locks on this file system.
+    """
+    deadline = time.monotonic() + _PROBE_SECONDS
+    while not files.try_lock(file):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def is_abandoned(files: FileSystem, path: str, owner: OwnedName) -> bool:
+    """Whether nobody holds this temporary file or lease any more: its owner's lock is gone, and so is its owner.
+
+    An owner on this machine is asked for; one elsewhere is given a minute to have taken its lock.
+    """
+    try:
+        status = files.status(path)
+        if not is_regular(status):
+            return False
+        with open(path, "rb") as file:
+            if not files.try_lock(file, is_shared=True):
+                return False
+    except OSError:  # gone meanwhile, not ours to read, or a file system without locks: leave it
+        return False
+    age_seconds = time.time() - status.st_mtime
+    return age_seconds > _GRACE_SECONDS or (owner.host == _host() and not _is_running(owner.pid))
+
+
+def write_marks(files: FileSystem, root: Path) -> None:
+    """Create the cache's folders, with the marks that tell people and programs what they are."""
+    for name in _SUBFOLDERS:
+        files.make_folders(str(root / name))
+    for name, text in (("CACHEDIR.TAG", _TAG), ("ndframes.json", json.dumps({"layout": FORMAT_VERSION}) + "\n")):
+        mark = root / name
+        if not mark.exists():
+            _write_whole(files, root / "tmp", mark, text)
+
+
+def check_marks(root: Path) -> None:
+    """See to it that ``root`` is a cache of a version that this one knows, before anything in it is removed.
+
+    Raises:
+        CacheError: it is not.
+    """
+    try:
+        tag = (root / "CACHEDIR.TAG").read_text(errors="replace")
+        layout = json.loads((root / "ndframes.json").read_text())["layout"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CacheError(
+            f"{root} does not bear the marks of a cache (CACHEDIR.TAG, ndframes.json), so nothing in it is removed: {error}"
+        ) from error
+    if not tag.startswith(_SIGNATURE) or not isinstance(layout, int):
+        raise CacheError(f"{root} bears marks of another kind of cache, so nothing in it is removed")
+    if layout > FORMAT_VERSION:
+        raise CacheError(f"{root} was laid out by a newer ndframes (layout {layout}); use that one to clean it")
+
+
+def _write_whole(files: FileSystem, folder: Path, final: Path, text: str) -> None:
+    """Write a small file so that nobody ever sees half of it."""
+    temporary = str(folder / new_part_name("0" * 32))
+    try:
+        with files.create(temporary) as file:
+            file.write(text.encode())
+        files.link_or_replace(temporary, str(final))
+    finally:
+        files.remove(temporary)
+
+
+def _host() -> str:
+    return socket.gethostname()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):  # no process has a number that large
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def is_regular(status: os.stat_result) -> bool:
+    """Whether that is a plain file, no link and no folder."""
+    return stat.S_ISREG(status.st_mode)

@@ -1,0 +1,318 @@
+"""Crowds: many processes on one cache at once, some of them stopped, or removing what the others read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from ..cache import store
+from ..cache.layout import parse_entry, parse_part
+from ..cache.store import Cache
+from ..errors import CacheError
+from .faults import FaultyFileSystem, WatchedFileSystem
+from .nursery import Ended, Nursery, Task
+from .scene import FORMS, Findings, Scene, Tally, examine, read_crops
+
+if TYPE_CHECKING:
+    from ..cache.fs import FileSystem
+
+__all__ = ["LockMode", "evict_under_readers", "race", "stop_a_writer"]
+
+#: What locks do on the file system: exclude others; be given to everybody at once; be refused with an error.
+LockMode = Literal["work", "lie", "ENOLCK", "ENOSYS"]
+
+_WATCHDOG_SECONDS = 60.0
+_CROPS_PER_LOOK = 50
+_LOOKS_PER_OPENING = 4
+_MARKS_STATE = "0" * 32
+
+
+def race(
+    nursery: Nursery,
+    scene: Scene,
+    folder: str,
+    *,
+    processes: int = 16,
+    locks: LockMode = "work",
+    form: str = "cog",
+    seconds: float = 600.0,
+) -> Findings:
+    """Let many processes want all images at once, each in an order of its own, half by a crop and half by ``prepare``.
+
+    While locks work, each image must be converted once, all told; where they do not, work may be done twice. Every
+    process must get the right pixels, and each entry may be reported as new once at most.
+
+    Args:
+        nursery: forks them.
+        scene: the images.
+        folder: where the cache goes.
+        processes: how many.
+        locks: what they do; see :data:`LockMode`.
+        form: of the entries.
+        seconds: what takes longer hangs.
+    """
+    tally = Tally("wrong crops", "failed verify", "conversions too many", "hangs", "odd ends")
+    workdir = os.path.join(folder, "race")
+    calls = [partial(_want_everything, scene, form, locks, workdir, seed) for seed in range(processes)]
+    _add_all(tally, nursery.run(*calls, seconds=seconds), "race")
+    tally.count("processes", processes)
+    wanted = scene.count
+    tally.count("images", wanted)
+    _add_all(tally, nursery.run(partial(examine, scene, workdir, form, crops=2), seconds=seconds), "afterwards")
+    excess = tally.done["published"] - wanted
+    if locks == "work":
+        excess += tally.done["conversions"] - wanted
+    tally.fault("conversions too many", abs(excess), f"{dict(tally.done)}")
+    shutil.rmtree(workdir, ignore_errors=True)
+    return tally.finish(f"race, locks {locks}")
+
+
+def stop_a_writer(
+    nursery: Nursery,
+    scene: Scene,
+    folder: str,
+    *,
+    lock_age_seconds: float = 2.0,
+    patience_seconds: float = 10.0,
+    waiters: int = 3,
+    form: str = "cog",
+) -> Findings:
+    """Stop a process by SIGSTOP while it writes an entry and holds its lock; others must go on without it.
+
+    Args:
+        nursery: forks them.
+        scene: the images; the first is used.
+        folder: where the cache goes.
+        lock_age_seconds: after how much silence the others believe that a writer is gone.
+        patience_seconds: how much later they must have got their pixels.
+        waiters: how many wait for it. The stopped process is continued afterwards, and must come to a good end too.
+        form: of the entry.
+    """
+    tally = Tally("wrong crops", "failed verify", "waited too long", "hangs", "odd ends")
+    workdir = os.path.join(folder, "stopped")
+    limit_seconds = lock_age_seconds + patience_seconds
+    holder = Task(
+        partial(_load_first, scene, form, workdir, lock_age_seconds, FaultyFileSystem("sync_file", 1, "stop")),
+        [(limit_seconds, signal.SIGCONT, False)],
+    )
+    calls = [partial(_load_after, scene, form, workdir, lock_age_seconds) for _ in range(waiters)]
+    ends = nursery.run(holder, *calls, seconds=2 * limit_seconds)
+    _add_all(tally, ends, "stopped")
+    for end in ends[1:]:
+        if end.ok and end.value.done["milliseconds"] > 1000 * limit_seconds:
+            tally.fault("waited too long", note=f"{end.value.done['milliseconds']} ms")
+    del tally.done["milliseconds"]
+    tally.count("waiters", waiters)
+    _add_all(tally, nursery.run(partial(examine, scene, workdir, form, crops=8)), "afterwards")
+    shutil.rmtree(workdir, ignore_errors=True)
+    return tally.finish("stopped writer")
+
+
+def evict_under_readers(
+    nursery: Nursery,
+    scene: Scene,
+    folder: str,
+    *,
+    readers: int = 8,
+    crops: int = 1000,
+    seconds: float = 600.0,
+    seed: int = 0,
+) -> Findings:
+    """Remove entries, and the whole folder, under processes that read crops and rebuild what is missing.
+
+    Args:
+        nursery: forks the readers, and the one that removes single entries, collects garbage to a small budget,
+            prepares anew, and deletes the folder.
+        scene: the images.
+        folder: where the caches go.
+        readers: how many.
+        crops: how many each of them reads; half of the readers read COGs, half ``.npy``.
+        seconds: what takes longer hangs.
+        seed: of all choices.
+    """
+    tally = Tally("wrong crops", "failed verify", "exceptions", "signals", "hangs", "odd ends")
+    for form in FORMS:
+        workdir = os.path.join(folder, f"evicted-{form}")
+        marks = [os.path.join(folder, f"done-{form}-{number}") for number in range(max(1, readers // len(FORMS)))]
+        calls: list[partial[Any]] = [
+            partial(_read_on, scene, form, workdir, crops, seed + number, mark) for number, mark in enumerate(marks)
+        ]
+        evictor = partial(_evict_on, scene, form, workdir, marks, seconds - 5, seed)
+        ends = nursery.run(*calls, evictor, seconds=seconds)
+        for end in ends:
+            tally.fault("signals", int(end.status < 0 and not end.is_hung), f"status {end.status}: {end.problem}")
+        _add_all(tally, ends, form)
+        tally.count("readers", len(marks))
+        _add_all(tally, nursery.run(partial(examine, scene, workdir, form, crops=8)), f"{form}, afterwards")
+        shutil.rmtree(workdir, ignore_errors=True)
+        for mark in marks:
+            os.unlink(mark)
+    return tally.finish("eviction")
+
+
+# -- what the children do -------------------------------------------------------------------------------------------
+
+
+def _want_everything(scene: Scene, form: str, locks: LockMode, workdir: str, seed: int) -> Tally:
+    tally = Tally()
+    with _locking(locks) as files:
+        frames = scene.frames(workdir, form, files)
+        order = list(range(scene.count))
+        random.Random(seed).shuffle(order)  # noqa: S311 - no secret
+        for number in order:
+            if (number + seed) % 2:
+                report = frames.prepare([number])
+                tally.count("reported as new", report.prepared)
+            array = scene.array(number)
+            tally.fault("wrong crops", int(not np.array_equal(frames.load_region(number), array)), f"image {number}")
+            tally.count("crops")
+    tally.count("conversions", files.begun)
+    tally.count("published", files.published)
+    return tally
+
+
+class _CountingFileSystem(WatchedFileSystem):
+    """Counts entries that were begun, and those that got their names; its locks are as good as told."""
+
+    def __init__(self, locks: LockMode) -> None:
+        self._lock_mode = locks
+        self.begun = 0
+        self.published = 0
+
+    def before(self, operation: str, path: str) -> None:
+        if operation == "create":
+            owner = parse_part(os.path.basename(path))
+            self.begun += owner is not None and owner.state_id != _MARKS_STATE
+
+    def link_or_replace(self, temporary: str, final: str) -> bool:
+        is_new = super().link_or_replace(temporary, final)
+        self.published += is_new and parse_entry(final) is not None
+        return is_new
+
+    def try_lock(self, file: IO[bytes], *, is_shared: bool = False) -> bool:
+        if self._lock_mode == "work":
+            return super().try_lock(file, is_shared=is_shared)
+        if self._lock_mode == "lie":
+            return True
+        code = getattr(errno, self._lock_mode)
+        raise OSError(code, os.strerror(code))
+
+
+class _PoorLock:
+    """Stands for ``filelock.FileLock`` where the file system's locks do not work."""
+
+    def __init__(self, mode: LockMode, *_: Any, **__: Any) -> None:
+        self._mode = mode
+
+    def __enter__(self) -> _PoorLock:
+        if self._mode == "ENOSYS":  # which filelock tells so
+            raise NotImplementedError("FileSystem does not appear to support flock")
+        if self._mode != "lie":
+            raise OSError(getattr(errno, self._mode), self._mode)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def _locking(mode: LockMode) -> Iterator[_CountingFileSystem]:
+    if mode not in get_args(LockMode):
+        raise ValueError(f"locks={mode!r}; allowed: {', '.join(get_args(LockMode))}")
+    home: Any = store
+    good = home.FileLock
+    if mode != "work":
+        home.FileLock = partial(_PoorLock, mode)
+    try:
+        yield _CountingFileSystem(mode)
+    finally:
+        home.FileLock = good
+
+
+def _load_first(scene: Scene, form: str, workdir: str, lock_age_seconds: float, files: FileSystem | None) -> Tally:
+    store._LOCK_AGE_SECONDS = lock_age_seconds  # noqa: SLF001 - of this child, which ends soon
+    tally = Tally()
+    started = time.monotonic()
+    is_equal = np.array_equal(scene.frames(workdir, form, files).load_region(0), scene.array(0))
+    tally.fault("wrong crops", int(not is_equal), "image 0")
+    if files is None:
+        tally.count("milliseconds", int(1000 * (time.monotonic() - started)))
+    return tally
+
+
+def _load_after(scene: Scene, form: str, workdir: str, lock_age_seconds: float) -> Tally:
+    """As :func:`_load_first`, once another has begun."""
+    cache = Cache(workdir)
+    while not any(item.stat().st_size for item in cache.files.scan(str(cache.root / "tmp"))):
+        time.sleep(0.005)
+    return _load_first(scene, form, workdir, lock_age_seconds, None)
+
+
+def _read_on(scene: Scene, form: str, workdir: str, crops: int, seed: int, mark: str) -> Tally:
+    tally = Tally()
+    arrays = scene.arrays()
+    try:
+        for first in range(0, crops, _CROPS_PER_LOOK):
+            try:
+                # New frames now and then: what they hold open else would never be opened again.
+                if first % (_LOOKS_PER_OPENING * _CROPS_PER_LOOK) == 0:
+                    frames = scene.frames(workdir, form)
+                read_crops(frames, arrays, min(_CROPS_PER_LOOK, crops - first), seed + first, tally)
+            except Exception:  # noqa: BLE001 - any is one too many
+                tally.fault("exceptions", note=traceback.format_exc(limit=-6))
+    finally:
+        with open(mark, "wb"):
+            pass
+    return tally
+
+
+def _evict_on(scene: Scene, form: str, workdir: str, marks: Sequence[str], seconds: float, seed: int) -> Tally:
+    """Remove, until all readers have left their marks."""
+    tally = Tally()
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    deadline = time.monotonic() + seconds
+    actions: list[tuple[int, str, Callable[[Cache], object]]] = [
+        (12, "evictions", lambda cache: _evict_one(cache, chance)),
+        (4, "collections", lambda cache: cache.gc(max_bytes=2 * scene.array(0).nbytes)),
+        (3, "preparations", lambda cache: scene.frames(cache.workdir, form).prepare()),
+        (1, "deleted caches", lambda cache: shutil.rmtree(cache.root, ignore_errors=True)),
+    ]
+    weights = [weight for weight, _, _ in actions]
+    while not all(map(os.path.exists, marks)) and time.monotonic() < deadline:
+        _, what, act = chance.choices(actions, weights)[0]
+        try:
+            act(Cache(workdir))
+            tally.count(what)
+        except CacheError as error:
+            # One that meets the folder before somebody has marked it anew must leave it alone.
+            is_right = what == "collections" and "marks of a cache" in str(error)
+            tally.fault("exceptions", int(not is_right), f"{what}: {traceback.format_exc(limit=-6)}")
+        except Exception:  # noqa: BLE001 - any is one too many
+            tally.fault("exceptions", note=f"{what}: {traceback.format_exc(limit=-6)}")
+        time.sleep(chance.uniform(0, 0.02))
+    return tally
+
+
+def _evict_one(cache: Cache, chance: random.Random) -> None:
+    entries = list(cache.ls())
+    if entries:
+        cache.discard(chance.choice(entries).path)
+
+
+def _add_all(tally: Tally, ends: Sequence[Ended], context: str) -> None:
+    for end in ends:
+        if end.ok:
+            tally.add(end.value, context)
+        else:
+            tally.fault("hangs" if end.is_hung else "odd ends", note=f"{context}: status {end.status}: {end.problem}")
