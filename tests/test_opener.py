@@ -170,7 +170,9 @@ def test_a_source_that_is_rewritten_all_the_time_is_never_mixed_nor_stale(tmp_pa
         stale += not np.array_equal(frames.load_region("a"), pictures[number % 3])
     print(f"{backend} {way}: {rounds:,} rounds, {mixed} mixed, {stale} stale, {refused} refused")
     assert stale == 0
-    assert mixed == 0 or way == "same_time_in_place"  # a file that is being rewritten in place is itself mixed for a while
+    assert (
+        mixed == 0 or way == "same_time_in_place"
+    )  # a file that is being rewritten in place is itself mixed for a while
 
 
 def test_a_change_in_the_tick_of_the_last_look_is_seen(tmp_path, monkeypatch):

@@ -16,12 +16,15 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ..mounts import file_system_of
 from .harness import FULL, QUICK, Counts, plan_experiments
 from .nursery import Nursery
 from .probes import PROBES, probe_locks, run_probe
-from .scene import Findings
+
+if TYPE_CHECKING:
+    from .scene import Findings
 
 __all__ = ["main", "verify"]
 
