@@ -1,0 +1,237 @@
+"""FaultyFileSystem: every call can be made to fail, in every way; the tools that damage files."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import pickle
+import signal
+import stat
+from functools import partial
+
+import numpy as np
+import pytest
+
+import ndframes as nf
+from ndframes.cache.fs import FileSystem
+from ndframes.testing import FaultyFileSystem, WatchedFileSystem, cut, flip_bit, zero
+
+OPERATIONS = [name for name in vars(FileSystem) if not name.startswith("_")]
+
+
+def do_everything(files: FileSystem, folder: str) -> dict[str, object]:
+    """Call every operation once; what each raised or gave."""
+    path, other, final = (os.path.join(folder, name) for name in ("a", "b", "c"))
+    files.make_folders(folder)
+    with open(path, "wb") as made:
+        made.write(b"pixels")
+    descriptor = os.open(path, os.O_RDONLY)
+    file = open(path, "r+b")  # noqa: SIM115
+    calls = {
+        "make_folders": lambda: files.make_folders(os.path.join(folder, "d", "e")),
+        "create": lambda: files.create(other).close(),
+        "scratch": lambda: files.scratch(folder, 100).close(),
+        "sync_file": lambda: files.sync_file(file),
+        "sync_folder": lambda: files.sync_folder(folder),
+        "make_read_only": lambda: files.make_read_only(path),
+        "link_or_replace": lambda: files.link_or_replace(path, final),
+        "move": lambda: files.move(final, final + "2"),
+        "remove": lambda: files.remove(final + "2"),
+        "touch": lambda: files.touch(path, 0, 0),
+        "try_lock": lambda: files.try_lock(file),
+        "open_to_read": lambda: os.close(files.open_to_read(path)),
+        "read_at": lambda: files.read_at(descriptor, 1, 3),
+        "status": lambda: files.status(path).st_size,
+        "scan": lambda: len(list(files.scan(folder))),
+        "free_bytes": lambda: files.free_bytes(folder) > 0,
+    }
+    outcomes: dict[str, object] = {}
+    for name, call in calls.items():
+        try:
+            outcomes[name] = call()
+        except OSError as error:
+            outcomes[name] = error.errno
+    os.close(descriptor)
+    file.close()
+    return outcomes
+
+
+class Listing(WatchedFileSystem):
+    def __init__(self):
+        self.seen = []
+
+    def before(self, operation, path):
+        self.seen.append(operation)
+
+
+def test_no_operation_goes_unwatched(tmp_path):
+    files = Listing()
+    outcomes = do_everything(files, str(tmp_path / "x"))
+    assert files.seen[1:] == OPERATIONS
+    assert outcomes == do_everything(FileSystem(), str(tmp_path / "y"))
+    assert outcomes["read_at"] == b"ixe"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_each_operation_fails_alone(tmp_path, operation):
+    files = FaultyFileSystem(operation, 2 if operation == "make_folders" else 1, "EDQUOT")
+    outcomes = do_everything(files, str(tmp_path))
+    assert outcomes[operation] == errno.EDQUOT
+    assert files.struck == operation
+    dependents = {"link_or_replace": {"move"}} if operation == "link_or_replace" else {}
+    failed = {name for name, outcome in outcomes.items() if isinstance(outcome, int) and outcome == errno.EDQUOT}
+    assert failed == {operation}, dependents
+
+
+def test_any_counts_all_of_them(tmp_path):
+    for number, name in enumerate(OPERATIONS, 2):  # the first is that of the folder
+        files = FaultyFileSystem("any", number, "EIO")
+        assert do_everything(files, str(tmp_path / str(number)))[name] == errno.EIO
+    files = FaultyFileSystem("any", len(OPERATIONS) + 2, "EIO")
+    do_everything(files, str(tmp_path / "last"))
+    assert not files.fired
+
+
+def write_three(files, path, sizes=(100_000, 50_000, 60_000)):
+    """Writes larger than any buffer, so that each reaches the system as it is."""
+    data = [np.random.default_rng(size).bytes(size) for size in sizes]
+    with files.create(str(path)) as file:
+        for piece in data:
+            file.write(piece)
+    return data
+
+
+def test_a_short_write_is_gone_on_with(tmp_path):
+    for nth in range(1, 6):
+        files = FaultyFileSystem("write", nth, "short")
+        assert (tmp_path / str(nth)).exists() is False
+        data = write_three(files, tmp_path / str(nth))
+        assert (tmp_path / str(nth)).read_bytes() == b"".join(data)
+    assert not files.fired  # three writes, and one more for what was short
+
+
+def test_a_lost_write_loses_its_second_half_and_nothing_else(tmp_path):
+    files = FaultyFileSystem("write", 2, "lost")
+    first, second, third = write_three(files, tmp_path / "a")
+    assert files.fired
+    assert (tmp_path / "a").read_bytes() == first + second[:25_000] + bytes(25_000) + third
+
+
+@pytest.mark.parametrize(("is_lasting", "failures"), [(False, 1), (True, 3)])
+def test_a_full_disk_stays_full(tmp_path, is_lasting, failures):
+    files = FaultyFileSystem("write", 2, "ENOSPC", is_lasting=is_lasting)
+    outcomes = []
+    with open(tmp_path / "a", "w+b", buffering=0):
+        pass
+    for number in range(4):
+        try:
+            with files.create(str(tmp_path / f"file {number}")) as file:
+                file.write(b"pixels")
+        except OSError as error:
+            outcomes.append((number, error.errno))
+    assert outcomes == [(number, errno.ENOSPC) for number in range(1, 1 + failures)]
+    files.mend()
+    write_three(files, tmp_path / "mended")
+
+
+def test_a_scratch_file_is_watched_too(tmp_path):
+    files = FaultyFileSystem("write", 1, "EIO")
+    with pytest.raises(OSError, match="Input/output error"), files.scratch(str(tmp_path)) as file:
+        file.write(b"tile")
+    with files.scratch(str(tmp_path), 5000) as file:
+        assert isinstance(file, io.BufferedRandom)
+        assert os.fstat(file.fileno()).st_size == 5000
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_write_has_written_half(tmp_path, nursery):
+    files = FaultyFileSystem("write", 2, "kill")
+    end = nursery.run(partial(write_three, files, tmp_path / "a"))[0]
+    assert end.status == -signal.SIGKILL
+    assert (tmp_path / "a").stat().st_size == 100_000 + 25_000
+
+
+def test_a_kill_comes_before_the_operation(tmp_path, nursery):
+    end = nursery.run(partial(do_everything, FaultyFileSystem("move", 1, "kill"), str(tmp_path)))[0]
+    assert end.status == -signal.SIGKILL
+    assert (tmp_path / "c").exists()
+    assert not (tmp_path / "c2").exists()
+
+
+def test_it_pickles_unused_and_says_what_it_is():
+    files = FaultyFileSystem("write", 17, "ENOSPC", is_lasting=True)
+    assert repr(files) == "FaultyFileSystem('write', 17, 'ENOSPC', is_lasting=True)"
+    assert repr(FaultyFileSystem(kind="lost")) == "FaultyFileSystem('write', 1, 'lost')"
+    used = FaultyFileSystem("status", 1)
+    with pytest.raises(OSError, match="Input/output"):
+        used.status(__file__)
+    twin = pickle.loads(pickle.dumps(used))
+    assert (used.fired, twin.fired) == (True, False)
+    assert repr(twin) == repr(used)
+    with pytest.raises(OSError, match="Input/output"):
+        twin.status(__file__)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rename", 1, "EIO"), "operation='rename'; allowed: any, write, make_folders"),
+        (("any", 0, "EIO"), "nth=0"),
+        (("any", 1, "ENOSUCH"), "kind='ENOSUCH'; allowed: kill, stop, short, lost"),
+        (("create", 1, "short"), "strikes writes"),
+    ],
+)
+def test_what_there_is_not_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        FaultyFileSystem(*arguments)
+
+
+def test_a_users_own_frames_on_a_full_disk(tmp_path):
+    class Scenes(nf.Frames):
+        image_ids = ("a",)
+
+        def build_pathinfo(self, image_id):
+            return nf.PathInfo(image_id, (nf.ChannelInfo(tmp_path / "a.npy"),))
+
+    array = np.arange(300, dtype=np.uint16).reshape(10, 30)
+    np.save(tmp_path / "a.npy", array)
+    frames = Scenes(workdir=tmp_path / "work")
+    files = FaultyFileSystem("write", 1, "ENOSPC", is_lasting=True)
+    frames.cache = nf.Cache(frames.cache.workdir, files=files)
+    with pytest.raises(nf.CacheFullError, match="No space left"):
+        frames.load_image("a")
+    files.mend()
+    np.testing.assert_array_equal(frames.load_image("a")[:, :, 0], array)
+
+
+# -- damage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def entry(tmp_path):
+    """A read-only file, as an entry is."""
+    path = tmp_path / "entry"
+    path.write_bytes(bytes(range(100)))
+    os.utime(path, ns=(10**18, 10**18))
+    path.chmod(0o444)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("damage", "wanted"),
+    [
+        (lambda path: flip_bit(path, 8 * 3 + 7), bytes([0, 1, 2, 0x83, *range(4, 100)])),
+        (lambda path: flip_bit(path, -1), bytes([*range(99), 99 ^ 128])),
+        (lambda path: cut(path, 10), bytes(range(10))),
+        (lambda path: cut(path, -99), b"\0"),
+        (lambda path: zero(path, 50, 10), bytes([*range(50), *[0] * 10, *range(60, 100)])),
+        (lambda path: zero(path, 98, 4096), bytes([*range(98), 0, 0])),
+    ],
+)
+def test_damage_changes_the_content_alone(entry, damage, wanted):
+    before = entry.stat()
+    damage(entry)
+    after = entry.stat()
+    assert entry.read_bytes() == wanted
+    assert (stat.S_IMODE(after.st_mode), after.st_mtime_ns, after.st_ino) == (0o444, 10**18, before.st_ino)

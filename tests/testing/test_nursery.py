@@ -1,0 +1,97 @@
+"""Nursery: children are told apart by how they end, and none outlives its time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+
+from ndframes.testing.nursery import Nursery, Task
+
+
+def fail(text):
+    raise ValueError(text)
+
+
+def leave_a_grandchild(path):
+    """Start a process that is left alone at once, and writes its file later."""
+    code = f"import time; time.sleep(0.4); open({path!r}, 'w').close()"
+    subprocess.Popen([sys.executable, "-c", code])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def start_sleeper():
+    subprocess.run([sys.executable, "-c", "import time; time.sleep(60)"])  # noqa: PLW1510
+
+
+def test_each_end_is_told(nursery):
+    good, bad, dead, exited = nursery.run(
+        partial(pow, 2, 10),
+        partial(fail, "no such thing"),
+        partial(os.abort),
+        partial(os._exit, 7),
+    )
+    assert (good.ok, good.value) == (True, 1024)
+    assert (bad.ok, bad.status) == (False, 1)
+    assert "ValueError: no such thing" in bad.problem
+    assert dead.status == -signal.SIGABRT
+    assert exited.status == 7
+    assert not any(end.is_hung for end in (good, bad, dead, exited))
+
+
+def test_a_large_answer_comes_whole(nursery):
+    assert nursery.run(partial(bytes, 5_000_000))[0].value == bytes(5_000_000)
+
+
+def test_they_run_at_once(nursery):
+    started = time.monotonic()
+    assert all(end.ok for end in nursery.run(*[partial(time.sleep, 0.5)] * 8))
+    assert time.monotonic() - started < 2
+
+
+def test_what_takes_too_long_is_killed_with_all_that_it_started(nursery):
+    started = time.monotonic()
+    hung, good = nursery.run(start_sleeper, partial(abs, -3), seconds=0.5)
+    assert time.monotonic() - started < 5
+    assert (hung.is_hung, hung.status) == (True, -signal.SIGKILL)
+    assert (good.is_hung, good.value) == (False, 3)
+
+
+def test_a_child_is_not_done_before_its_own_children_are(nursery, tmp_path):
+    path = str(tmp_path / "late")
+    end = nursery.run(partial(leave_a_grandchild, path))[0]
+    assert end.status == -signal.SIGKILL
+    assert os.path.exists(path)
+
+
+def test_signals_come_when_told(nursery):
+    started = time.monotonic()
+    killed, stopped = nursery.run(
+        Task(partial(time.sleep, 30), [(0.2, signal.SIGKILL, False)]),
+        Task(partial(time.sleep, 0.1), [(0.05, signal.SIGSTOP, True), (0.6, signal.SIGCONT, True)]),
+    )
+    assert killed.status == -signal.SIGKILL
+    assert stopped.ok
+    assert 0.5 < time.monotonic() - started < 5
+
+
+def test_children_end_with_whoever_forked_them(tmp_path):
+    with pytest.raises(KeyboardInterrupt), Nursery() as nursery:  # noqa: PT012
+        pid = nursery.run(os.getpid)[0].value
+        assert pid != nursery._process.pid
+        raise KeyboardInterrupt
+    assert nursery._process.returncode is not None
+    with pytest.raises(RuntimeError, match="has died"):
+        Nursery.run(broken_nursery(), os.getpid)
+
+
+def broken_nursery():
+    nursery = Nursery()
+    nursery._process.kill()
+    nursery._process.wait()
+    return nursery
