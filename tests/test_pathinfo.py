@@ -251,7 +251,7 @@ def test_a_shape_becomes_two_ints(shape):
     "shape",
     [5, (), (4,), (4, 5, 3), (3, 0), (0, 3), (-1, 3), (4.0, 5.0), (4.5, 5), ("4", "5"), "45", (None, 4), (True, 4),
      (math.nan, 4), (math.inf, 4), {4, 5, 6}, object(), [[4, 5]]],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_is_no_shape_is_refused(shape):
     for make in (lambda: ChannelInfo("a", shape=shape), lambda: PathInfo(1, (ChannelInfo("a"),), shape=shape)):
@@ -268,7 +268,9 @@ def test_pages_and_series_count_from_0(name, value):
 
 
 @pytest.mark.parametrize("name", ["page", "series"])
-@pytest.mark.parametrize("value", [-1, True, np.True_, 1.0, 1.5, "1", (1,), math.nan, [0]], ids=repr)
+@pytest.mark.parametrize(
+    "value", [-1, True, np.True_, 1.0, 1.5, "1", (1,), math.nan, [0]], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_page_is_refused(name, value):
     with pytest.raises(PathInfoError, match=f"^{name} (counts from 0|must be a whole number)"):
         ChannelInfo("a", **{name: value})
@@ -283,7 +285,9 @@ def test_nodata_is_a_number_of_python_s_own(value, expected):
     assert type(got) in (int, float)
 
 
-@pytest.mark.parametrize("value", ["0", "auto", True, np.True_, 1j, (0, 0), [0], object(), b"0"], ids=repr)
+@pytest.mark.parametrize(
+    "value", ["0", "auto", True, np.True_, 1j, (0, 0), [0], object(), b"0"], ids=lambda value: type(value).__name__
+)
 def test_what_is_no_nodata_is_refused(value):
     with pytest.raises(PathInfoError, match="nodata must be a number or None"):
         ChannelInfo("a", nodata=value)
@@ -298,7 +302,9 @@ def test_the_order_of_a_quantization_does_not_matter():
 
 
 @pytest.mark.parametrize(
-    "value", [5, "abc", [1, 2], {1: 2, "a": 3}, {1: 2}, {"a": [1]}, {"a": {}}, [("a", 1, 2)], object()], ids=repr
+    "value",
+    [5, "abc", [1, 2], {1: 2, "a": 3}, {1: 2}, {"a": [1]}, {"a": {}}, [("a", 1, 2)], object()],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_quantization_is_refused(value):
     with pytest.raises(PathInfoError, match="quantization must map names to numbers"):
@@ -306,7 +312,7 @@ def test_what_is_no_quantization_is_refused(value):
 
 
 @pytest.mark.parametrize("name", ["hashid", "driver"])
-@pytest.mark.parametrize("value", [1, b"x", ["x"], True], ids=repr)
+@pytest.mark.parametrize("value", [1, b"x", ["x"], True], ids=lambda value: type(value).__name__)
 def test_a_hashid_and_a_driver_are_str(name, value):
     with pytest.raises(PathInfoError, match=f"{name} must be a str or None"):
         ChannelInfo("a", **{name: value})
@@ -351,7 +357,9 @@ def test_every_field_tells_path_infos_apart(name):
 
 
 @pytest.mark.parametrize(
-    "channels", [(), [], None, 5, "a.tif", ["a.tif"], (ChannelInfo("a"), "b"), ChannelInfo("a"), {}], ids=repr
+    "channels",
+    [(), [], None, 5, "a.tif", ["a.tif"], (ChannelInfo("a"), "b"), ChannelInfo("a"), {}],
+    ids=lambda value: type(value).__name__,
 )
 def test_a_path_info_needs_files(channels):
     with pytest.raises(ChannelError, match="PathInfo of 7 needs a sequence of one ChannelInfo or more"):
@@ -368,13 +376,13 @@ def test_many_codes_are_checked_in_no_time():
     assert sum(len(channel.channels) for channel in info.channels) == 60000
 
 
-@pytest.mark.parametrize("image_id", [[1], {}, {1}, (1, [2]), np.zeros(2)], ids=repr)
+@pytest.mark.parametrize("image_id", [[1], {}, {1}, (1, [2]), np.zeros(2)], ids=lambda value: type(value).__name__)
 def test_an_image_id_is_hashable(image_id):
     with pytest.raises(PathInfoError, match="an image id must be hashable"):
         PathInfo(image_id, (ChannelInfo("a"),))
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, "3", True, [1]], ids=repr)
+@pytest.mark.parametrize("value", [-1, 1.5, "3", True, [1]], ids=lambda value: type(value).__name__)
 def test_what_is_no_number_of_frames_is_refused(value):
     with pytest.raises(PathInfoError, match="num_frames"):
         PathInfo(1, (ChannelInfo("a"),), num_frames=value)

@@ -193,12 +193,14 @@ def check_marks(root: Path) -> None:
 
 
 def _write_whole(files: FileSystem, folder: Path, final: Path, text: str) -> None:
-    """Write a small file so that nobody ever sees half of it."""
+    """Write a small file so that nobody ever sees half of it, not even after the power went."""
     temporary = str(folder / new_part_name("0" * 32))
     try:
         with files.create(temporary) as file:
             file.write(text.encode())
+            files.sync_file(file)
         files.link_or_replace(temporary, str(final))
+        files.sync_folder(str(final.parent))
     finally:
         files.remove(temporary)
 

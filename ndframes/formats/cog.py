@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import tempfile
@@ -357,6 +358,8 @@ def _copy_bytes(source: IO[bytes], target: IO[bytes], start: int, length: int) -
     source.seek(start)
     while length:
         data = source.read(min(length, _COPY_BYTES))
+        if not data:  # else we would ask for the rest for ever
+            raise OSError(errno.EIO, f"{length:,} bytes that were written to a scratch file are not there")
         target.write(data)
         length -= len(data)
 

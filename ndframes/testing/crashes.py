@@ -38,7 +38,7 @@ _WATCHDOG_SECONDS = 60.0
 Say = Callable[[str], None]
 
 
-def kill_everywhere(  # noqa: PLR0913 - each a count or a place
+def kill_everywhere(
     nursery: Nursery,
     scene: Scene,
     folder: str,
@@ -74,7 +74,7 @@ def kill_everywhere(  # noqa: PLR0913 - each a count or a place
             ends = lane.run(form, calls, "fault points")
             if not all(_was_killed(end) for end in ends) or tally.done["kills"] >= kills:
                 break
-    chance = random.Random(seed)  # noqa: S311 - no secret
+    chance = random.Random(seed)
     turns = count(1)
     while tally.done["kills"] < kills and not tally.broken["odd ends"]:
         form = chance.choice(list(FORMS))
@@ -227,7 +227,7 @@ def _fail(scene: Scene, form: str, files: FaultyFileSystem, workdir: str) -> Tal
     try:
         for number, array in enumerate(scene.arrays()):
             tally.fault("wrong crops", int(not np.array_equal(frames.load_image(number), array)), f"image {number}")
-    except Exception:  # noqa: BLE001 - any is one too many
+    except Exception:
         tally.fault("second failures", note=traceback.format_exc(limit=-4))
     return tally
 
@@ -237,12 +237,12 @@ def _load_one(frames: Frames, scene: Scene, tally: Tally) -> None:
     tally.fault("wrong crops", int(not is_equal), "image 0, read while it happened")
 
 
-def _prepare_rest(frames: Frames, scene: Scene, tally: Tally) -> None:  # noqa: ARG001 - a step like the others
+def _prepare_rest(frames: Frames, scene: Scene, tally: Tally) -> None:
     for failure in frames.prepare(errors="collect").failed:
         raise failure.error
 
 
-def _collect(frames: Frames, scene: Scene, tally: Tally) -> None:  # noqa: ARG001
+def _collect(frames: Frames, scene: Scene, tally: Tally) -> None:
     report = frames.cache.gc(max_bytes=0)
     tally.count("errors told", len(report.failed))
 
@@ -262,7 +262,7 @@ def _attempt(
         names_file = workdir in str(error) or scene.folder in str(error)
         if not isinstance(error, OSError) or not names_file:
             tally.fault("unclear errors", note=f"{files.struck}: {type(error).__name__}: {error}")
-    except Exception:  # noqa: BLE001 - one that is not ours is what is looked for
+    except Exception:
         tally.fault("unclear errors", note=f"{files.struck}: {traceback.format_exc(limit=-4)}")
 
 

@@ -85,6 +85,7 @@ def stop_a_writer(
     *,
     lock_age_seconds: float = 2.0,
     patience_seconds: float = 10.0,
+    stopped_seconds: float | None = None,
     waiters: int = 3,
     form: str = "cog",
 ) -> Findings:
@@ -96,18 +97,20 @@ def stop_a_writer(
         folder: where the cache goes.
         lock_age_seconds: after how much silence the others believe that a writer is gone.
         patience_seconds: how much later they must have got their pixels.
-        waiters: how many wait for it. The stopped process is continued afterwards, and must come to a good end too.
+        stopped_seconds: when the stopped process is continued, which must come to a good end too; ``None``: when the
+            patience of the others is at its end.
+        waiters: how many wait for it.
         form: of the entry.
     """
     tally = Tally("wrong crops", "failed verify", "waited too long", "hangs", "odd ends")
     workdir = os.path.join(folder, "stopped")
     limit_seconds = lock_age_seconds + patience_seconds
     holder = Task(
-        partial(_load_first, scene, form, workdir, lock_age_seconds, FaultyFileSystem("sync_file", 1, "stop")),
-        [(limit_seconds, signal.SIGCONT, False)],
+        partial(_load_first, scene, form, workdir, lock_age_seconds, FaultyFileSystem("make_read_only", 1, "stop")),
+        [(stopped_seconds or limit_seconds, signal.SIGCONT, False)],
     )
     calls = [partial(_load_after, scene, form, workdir, lock_age_seconds) for _ in range(waiters)]
-    ends = nursery.run(holder, *calls, seconds=2 * limit_seconds)
+    ends = nursery.run(holder, *calls, seconds=2 * max(limit_seconds, stopped_seconds or 0))
     _add_all(tally, ends, "stopped")
     for end in ends[1:]:
         if end.ok and end.value.done["milliseconds"] > 1000 * limit_seconds:
@@ -169,7 +172,7 @@ def _want_everything(scene: Scene, form: str, locks: LockMode, workdir: str, see
     with _locking(locks) as files:
         frames = scene.frames(workdir, form, files)
         order = list(range(scene.count))
-        random.Random(seed).shuffle(order)  # noqa: S311 - no secret
+        random.Random(seed).shuffle(order)
         for number in order:
             if (number + seed) % 2:
                 report = frames.prepare([number])
@@ -269,7 +272,7 @@ def _read_on(scene: Scene, form: str, workdir: str, crops: int, seed: int, mark:
                 if first % (_LOOKS_PER_OPENING * _CROPS_PER_LOOK) == 0:
                     frames = scene.frames(workdir, form)
                 read_crops(frames, arrays, min(_CROPS_PER_LOOK, crops - first), seed + first, tally)
-            except Exception:  # noqa: BLE001 - any is one too many
+            except Exception:
                 tally.fault("exceptions", note=traceback.format_exc(limit=-6))
     finally:
         with open(mark, "wb"):
@@ -280,7 +283,7 @@ def _read_on(scene: Scene, form: str, workdir: str, crops: int, seed: int, mark:
 def _evict_on(scene: Scene, form: str, workdir: str, marks: Sequence[str], seconds: float, seed: int) -> Tally:
     """Remove, until all readers have left their marks."""
     tally = Tally()
-    chance = random.Random(seed)  # noqa: S311 - no secret
+    chance = random.Random(seed)
     deadline = time.monotonic() + seconds
     actions: list[tuple[int, str, Callable[[Cache], object]]] = [
         (12, "evictions", lambda cache: _evict_one(cache, chance)),
@@ -298,7 +301,7 @@ def _evict_on(scene: Scene, form: str, workdir: str, marks: Sequence[str], secon
             # One that meets the folder before somebody has marked it anew must leave it alone.
             is_right = what == "collections" and "marks of a cache" in str(error)
             tally.fault("exceptions", int(not is_right), f"{what}: {traceback.format_exc(limit=-6)}")
-        except Exception:  # noqa: BLE001 - any is one too many
+        except Exception:
             tally.fault("exceptions", note=f"{what}: {traceback.format_exc(limit=-6)}")
         time.sleep(chance.uniform(0, 0.02))
     return tally

@@ -51,64 +51,64 @@ class WatchedFileSystem(FileSystem):
         self.before("make_folders", path)
         super().make_folders(path)
 
-    def create(self, path: str) -> IO[bytes]:  # noqa: D102
+    def create(self, path: str) -> IO[bytes]:
         self.before("create", path)
         return io.BufferedRandom(_WatchedFile(self, path, "x+"))
 
-    def scratch(self, folder: str, room_bytes: int = 0) -> IO[bytes]:  # noqa: D102
+    def scratch(self, folder: str, room_bytes: int = 0) -> IO[bytes]:
         self.before("scratch", folder)
         with super().scratch(folder, room_bytes) as file:
             return io.BufferedRandom(_WatchedFile(self, os.dup(file.fileno()), "r+"))
 
-    def sync_file(self, file: IO[bytes]) -> None:  # noqa: D102
+    def sync_file(self, file: IO[bytes]) -> None:
         self.before("sync_file", str(file.name))
         super().sync_file(file)
 
-    def sync_folder(self, path: str) -> None:  # noqa: D102
+    def sync_folder(self, path: str) -> None:
         self.before("sync_folder", path)
         super().sync_folder(path)
 
-    def make_read_only(self, path: str) -> None:  # noqa: D102
+    def make_read_only(self, path: str) -> None:
         self.before("make_read_only", path)
         super().make_read_only(path)
 
-    def link_or_replace(self, temporary: str, final: str) -> bool:  # noqa: D102
+    def link_or_replace(self, temporary: str, final: str) -> bool:
         self.before("link_or_replace", final)
         return super().link_or_replace(temporary, final)
 
-    def move(self, path: str, target: str) -> None:  # noqa: D102
+    def move(self, path: str, target: str) -> None:
         self.before("move", path)
         super().move(path, target)
 
-    def remove(self, path: str) -> bool:  # noqa: D102
+    def remove(self, path: str) -> bool:
         self.before("remove", path)
         return super().remove(path)
 
-    def touch(self, path: str, atime_ns: int, mtime_ns: int) -> None:  # noqa: D102
+    def touch(self, path: str, atime_ns: int, mtime_ns: int) -> None:
         self.before("touch", path)
         super().touch(path, atime_ns, mtime_ns)
 
-    def try_lock(self, file: IO[bytes], *, is_shared: bool = False) -> bool:  # noqa: D102
+    def try_lock(self, file: IO[bytes], *, is_shared: bool = False) -> bool:
         self.before("try_lock", str(file.name))
         return super().try_lock(file, is_shared=is_shared)
 
-    def open_to_read(self, path: str) -> int:  # noqa: D102
+    def open_to_read(self, path: str) -> int:
         self.before("open_to_read", path)
         return super().open_to_read(path)
 
-    def read_at(self, descriptor: int, offset: int, length: int) -> bytes:  # noqa: D102
+    def read_at(self, descriptor: int, offset: int, length: int) -> bytes:
         self.before("read_at", "")
         return super().read_at(descriptor, offset, length)
 
-    def status(self, path: str) -> os.stat_result:  # noqa: D102
+    def status(self, path: str) -> os.stat_result:
         self.before("status", path)
         return super().status(path)
 
-    def scan(self, folder: str) -> Iterator[os.DirEntry[str]]:  # noqa: D102
+    def scan(self, folder: str) -> Iterator[os.DirEntry[str]]:
         self.before("scan", folder)
         return super().scan(folder)
 
-    def free_bytes(self, path: str) -> int:  # noqa: D102
+    def free_bytes(self, path: str) -> int:
         self.before("free_bytes", path)
         return super().free_bytes(path)
 
@@ -153,7 +153,7 @@ class FaultyFileSystem(WatchedFileSystem):
         >>> import tempfile
         >>> import ndframes as nf
         >>> frames = nf.SimpleFrames.demo(workdir=tempfile.mkdtemp())
-        >>> files = FaultyFileSystem("sync_file", 1, "EIO")
+        >>> files = FaultyFileSystem("make_read_only", 1, "EIO")
         >>> frames.cache = nf.Cache(frames.cache.workdir, files=files)
         >>> frames.load_region("moon", (slice(0, 2), slice(0, 2)))
         Traceback (most recent call last):

@@ -9,8 +9,8 @@ Example:
     >>> with Nursery() as nursery:
     ...     scene = Scene(folder, count=2).save(is_settled=False)
     ...     findings = kill_everywhere(nursery, scene, folder, kills=2, crops=4, stride=20)
-    >>> findings.ok, findings.broken["wrong crops"], findings.done["kills"]
-    (True, 0, 2)
+    >>> findings.ok, findings.broken["wrong crops"], findings.done["kills"] >= 2
+    (True, 0, True)
 """
 
 from __future__ import annotations

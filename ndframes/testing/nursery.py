@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import TracebackType
@@ -128,7 +129,7 @@ class Nursery:
         answer = _receive(self._process.stdout)
         if answer is None:
             raise RuntimeError("the process that children are forked from has died")
-        ended: list[Ended] = pickle.loads(answer)  # noqa: S301 - from our own child
+        ended: list[Ended] = pickle.loads(answer)
         return ended
 
     def close(self, *, is_abrupt: bool = False) -> None:
@@ -136,7 +137,8 @@ class Nursery:
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018
         if is_abrupt:
             self._process.terminate()
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it is gone already, and did not hear all that it was told
+            self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
 
@@ -172,7 +174,7 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     while (payload := _receive(sys.stdin.buffer)) is not None:
-        tasks, seconds = pickle.loads(payload)  # noqa: S301 - from our own parent
+        tasks, seconds = pickle.loads(payload)
         ended = _run_all(tasks, seconds)
         _send(answers, pickle.dumps(ended))
 
@@ -232,7 +234,7 @@ def _live(call: Callable[[], Any], answer_write: int, stderr_write: int) -> None
         try:
             answer = pickle.dumps(call())
             status = 0
-        except BaseException:  # noqa: BLE001 - told, whatever it is
+        except BaseException:
             answer = pickle.dumps(None)
             traceback.print_exc()
         sys.stderr.flush()
@@ -289,7 +291,7 @@ def _end_with(children: Sequence[_Child]) -> None:
 
 def _judge(child: _Child, status: int) -> Ended:
     is_whole = status == 0 and bool(child.answer)
-    value = pickle.loads(child.answer) if is_whole else None  # noqa: S301 - from our own child
+    value = pickle.loads(child.answer) if is_whole else None
     return Ended(status, value, child.stderr.decode(errors="replace"), child.is_hung)
 
 

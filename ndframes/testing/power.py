@@ -77,7 +77,7 @@ def _replay_all(scene: Scene, form: str, folder: str, heeds_syncs: bool, crops: 
     shutil.rmtree(workdir)
     tally = Tally()
     tally.count("images", scene.count)
-    chance = random.Random(scene.seed)  # noqa: S311 - no secret
+    chance = random.Random(scene.seed)
     for length in range(len(files.steps) + 1):
         disk = _Disk()
         for step in files.steps[:length]:

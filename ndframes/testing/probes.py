@@ -40,9 +40,9 @@ def probe_locks(nursery: Nursery, folder: str) -> tuple[Findings, bool]:
 def run_probe(name: str, nursery: Nursery, folder: str) -> Findings:
     """Probe one of :data:`PROBES`, in a folder of its own under ``folder``."""
     tally = Tally("failures")
-    place = tempfile.mkdtemp(dir=folder)
     try:
-        PROBES[name](nursery, place, tally)
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            PROBES[name](nursery, place, tally)
     except OSError as error:
         tally.fault("failures", note=str(error))
     return tally.finish(name)
@@ -57,7 +57,7 @@ def _probe_create(nursery: Nursery, folder: str, tally: Tally) -> None:
     tally.fault("failures", abs(winners - _NAMES), f"{winners} creations of {_NAMES} names succeeded")
 
 
-def _probe_link(nursery: Nursery, folder: str, tally: Tally) -> None:  # noqa: ARG001 - as the other probes
+def _probe_link(nursery: Nursery, folder: str, tally: Tally) -> None:
     """A finished file gets its name, unless another has it already."""
     files = FileSystem()
     first, second, final = (os.path.join(folder, name) for name in ("first", "second", "final"))
@@ -88,7 +88,7 @@ def _probe_rename(nursery: Nursery, folder: str, tally: Tally) -> None:
     tally.fault("failures", torn, "a reader saw neither the old file nor the new one")
 
 
-def _probe_sync(nursery: Nursery, folder: str, tally: Tally) -> None:  # noqa: ARG001
+def _probe_sync(nursery: Nursery, folder: str, tally: Tally) -> None:
     """Files and folders can be synced."""
     files = FileSystem()
     with files.create(os.path.join(folder, "file")) as file:
@@ -105,7 +105,7 @@ def _probe_map(nursery: Nursery, folder: str, tally: Tally) -> None:
     tally.fault("failures", int(not end.ok or not end.value), f"status {end.status}: {end.problem}")
 
 
-def _probe_free(nursery: Nursery, folder: str, tally: Tally) -> None:  # noqa: ARG001
+def _probe_free(nursery: Nursery, folder: str, tally: Tally) -> None:
     """The free space is told."""
     free = FileSystem().free_bytes(folder)
     tally.count("MB free", free // 10**6)

@@ -98,7 +98,7 @@ class _RottingFileSystem(WatchedFileSystem):
 
     def __init__(self, damage: str, seed: int = 0) -> None:
         self._damage = _DAMAGES[damage]
-        self._chance = random.Random(seed)  # noqa: S311 - no secret
+        self._chance = random.Random(seed)
         self.begun: Counter[str] = Counter()
         self.damaged = 0
 

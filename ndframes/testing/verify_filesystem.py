@@ -4,7 +4,7 @@ First the single properties are probed, then what the cache makes of them, by th
 a new folder under ``DIR`` that is removed afterwards. Locks that do not exclude are no failure: work may be done twice
 there, and the result is right all the same.
 
-Exit status: 0 every promise holds, 1 one does not, 2 the folder cannot be used.
+Exit status: 0 every promise holds, 1 one does not, 2 the folder cannot be used, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -58,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         _say(f"{given.folder} cannot be used: {error}")
         return 2
+    except KeyboardInterrupt:
+        _say("interrupted; nothing is left behind")
+        return 130
     is_ok = all(found.ok for found in findings)
     if given.json:
         _print(json.dumps({

@@ -46,8 +46,7 @@ def test_every_error_at_every_step(nursery, scene, tmp_path, report):
 
 
 def test_an_examination_finds_what_is_wrong(scene, tmp_path):
-    frames = scene.frames(tmp_path, "npy")
-    frames.prepare()
+    scene.frames(tmp_path, "npy").prepare()  # frames that lived on would keep their lease
     assert not any(examine(scene, str(tmp_path), "npy", crops=4).broken.values())
     cache = Cache(tmp_path)
     flip_bit(next(cache.ls()).path, 8 * 3000)

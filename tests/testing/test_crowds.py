@@ -39,7 +39,8 @@ def test_a_stopped_writer_is_not_waited_for(nursery, scene, tmp_path, report, fo
 
 
 def test_a_stopped_writer_is_waited_for_as_long_as_its_lock_is_young(nursery, scene, tmp_path):
-    findings = stop_a_writer(nursery, scene, str(tmp_path), lock_age_seconds=60, patience_seconds=-58)
+    patience = {"lock_age_seconds": 60, "patience_seconds": -59, "stopped_seconds": 4}
+    findings = stop_a_writer(nursery, scene, str(tmp_path), **patience)
     assert findings.broken["waited too long"] == 3
 
 

@@ -27,33 +27,32 @@ def do_everything(files: FileSystem, folder: str) -> dict[str, object]:
     with open(path, "wb") as made:
         made.write(b"pixels")
     descriptor = os.open(path, os.O_RDONLY)
-    file = open(path, "r+b")  # noqa: SIM115
-    calls = {
-        "make_folders": lambda: files.make_folders(os.path.join(folder, "d", "e")),
-        "create": lambda: files.create(other).close(),
-        "scratch": lambda: files.scratch(folder, 100).close(),
-        "sync_file": lambda: files.sync_file(file),
-        "sync_folder": lambda: files.sync_folder(folder),
-        "make_read_only": lambda: files.make_read_only(path),
-        "link_or_replace": lambda: files.link_or_replace(path, final),
-        "move": lambda: files.move(final, final + "2"),
-        "remove": lambda: files.remove(final + "2"),
-        "touch": lambda: files.touch(path, 0, 0),
-        "try_lock": lambda: files.try_lock(file),
-        "open_to_read": lambda: os.close(files.open_to_read(path)),
-        "read_at": lambda: files.read_at(descriptor, 1, 3),
-        "status": lambda: files.status(path).st_size,
-        "scan": lambda: len(list(files.scan(folder))),
-        "free_bytes": lambda: files.free_bytes(folder) > 0,
-    }
-    outcomes: dict[str, object] = {}
-    for name, call in calls.items():
-        try:
-            outcomes[name] = call()
-        except OSError as error:
-            outcomes[name] = error.errno
+    with open(path, "r+b") as file:
+        calls = {
+            "make_folders": lambda: files.make_folders(os.path.join(folder, "d", "e")),
+            "create": lambda: files.create(other).close(),
+            "scratch": lambda: files.scratch(folder, 100).close(),
+            "sync_file": lambda: files.sync_file(file),
+            "sync_folder": lambda: files.sync_folder(folder),
+            "make_read_only": lambda: files.make_read_only(path),
+            "link_or_replace": lambda: files.link_or_replace(path, final),
+            "move": lambda: files.move(final, final + "2"),
+            "remove": lambda: files.remove(final + "2"),
+            "touch": lambda: files.touch(path, 0, 0),
+            "try_lock": lambda: files.try_lock(file),
+            "open_to_read": lambda: os.close(files.open_to_read(path)),
+            "read_at": lambda: files.read_at(descriptor, 1, 3),
+            "status": lambda: files.status(path).st_size,
+            "scan": lambda: len(list(files.scan(folder))),
+            "free_bytes": lambda: files.free_bytes(folder) > 0,
+        }
+        outcomes: dict[str, object] = {}
+        for name, call in calls.items():
+            try:
+                outcomes[name] = call()
+            except OSError as error:
+                outcomes[name] = error.errno
     os.close(descriptor)
-    file.close()
     return outcomes
 
 

@@ -26,7 +26,7 @@ def leave_a_grandchild(path):
 
 
 def start_sleeper():
-    subprocess.run([sys.executable, "-c", "import time; time.sleep(60)"])  # noqa: PLW1510
+    subprocess.run([sys.executable, "-c", "import time; time.sleep(60)"], check=False)
 
 
 def test_each_end_is_told(nursery):
@@ -80,18 +80,31 @@ def test_signals_come_when_told(nursery):
     assert 0.5 < time.monotonic() - started < 5
 
 
+RUN_FOR_LONG = """
+import subprocess, sys
+from functools import partial
+from ndframes.testing.nursery import Nursery
+with Nursery() as nursery:
+    nursery.run(partial(subprocess.run, ["sh", "-c", f"echo $$ > {sys.argv[1]}; exec sleep 60"]))
+"""
+
+
 def test_children_end_with_whoever_forked_them(tmp_path):
-    with pytest.raises(KeyboardInterrupt), Nursery() as nursery:  # noqa: PT012
-        pid = nursery.run(os.getpid)[0].value
-        assert pid != nursery._process.pid
-        raise KeyboardInterrupt
-    assert nursery._process.returncode is not None
-    with pytest.raises(RuntimeError, match="has died"):
-        Nursery.run(broken_nursery(), os.getpid)
+    path = tmp_path / "pid"
+    with subprocess.Popen([sys.executable, "-c", RUN_FOR_LONG, str(path)], stderr=subprocess.PIPE) as process:
+        while not path.exists() or not path.read_text():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert b"KeyboardInterrupt" in process.communicate(timeout=10)[1]
+    deadline = time.monotonic() + 5
+    while os.path.exists(f"/proc/{path.read_text().strip()}"):
+        assert time.monotonic() < deadline, "the child's child lives on"
+        time.sleep(0.01)
 
 
-def broken_nursery():
-    nursery = Nursery()
-    nursery._process.kill()
-    nursery._process.wait()
-    return nursery
+def test_a_nursery_that_died_says_so():
+    with Nursery() as nursery:
+        nursery._process.kill()
+        nursery._process.wait()
+        with pytest.raises(RuntimeError, match="has died"):
+            nursery.run(os.getpid)
