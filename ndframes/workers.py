@@ -131,6 +131,8 @@ class WorkerPool(Executor):
 
     def _run(self, number: int) -> None:
         """One thread a worker: feed it, and give its answers back."""
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows; a child inherits it, and is deaf before it can say so
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         while (task := self._tasks.get()) is not None:
             future, function, args, kwargs = task
             if not future.set_running_or_notify_cancel():

@@ -16,6 +16,7 @@ Nothing that does not bear such a name is ever read, changed or removed.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FOLDER",
+    "NO_STATE_ID",
     "OwnedName",
     "check_marks",
     "hold_lock",
@@ -48,6 +50,8 @@ __all__ = [
 ]
 
 FOLDER = "ndframes-cache"
+#: Stands for a state in the temporary names of what is no entry.
+NO_STATE_ID = "0" * 32
 _SUBFOLDERS = ("tmp", "locks", "leases", "quarantine")
 _SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
 _TAG = f"{_SIGNATURE}\n# This folder is a cache of ndframes: it may be deleted at any time, and backups may leave it out.\n"
@@ -194,11 +198,14 @@ def check_marks(root: Path) -> None:
 
 def _write_whole(files: FileSystem, folder: Path, final: Path, text: str) -> None:
     """Write a small file so that nobody ever sees half of it, not even after the power went."""
-    temporary = str(folder / new_part_name("0" * 32))
+    temporary = str(folder / new_part_name(NO_STATE_ID))
     try:
         with files.create(temporary) as file:
             file.write(text.encode())
             files.sync_file(file)
+            file.seek(0)
+            if file.read() != text.encode():
+                raise OSError(errno.EIO, "what was written is not what is there", temporary)
         files.link_or_replace(temporary, str(final))
         files.sync_folder(str(final.parent))
     finally:

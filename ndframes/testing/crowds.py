@@ -17,12 +17,12 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from ..cache import store
-from ..cache.layout import parse_entry, parse_part
+from ..cache.layout import parse_entry
 from ..cache.store import Cache
 from ..errors import CacheError
 from .faults import FaultyFileSystem, WatchedFileSystem
 from .nursery import Ended, Nursery, Task
-from .scene import FORMS, Findings, Scene, Tally, examine, read_crops
+from .scene import FORMS, Findings, Scene, Tally, entry_begun, examine, read_crops
 
 if TYPE_CHECKING:
     from ..cache.fs import FileSystem
@@ -35,7 +35,6 @@ LockMode = Literal["work", "lie", "ENOLCK", "ENOSYS"]
 _WATCHDOG_SECONDS = 60.0
 _CROPS_PER_LOOK = 50
 _LOOKS_PER_OPENING = 4
-_MARKS_STATE = "0" * 32
 
 
 def race(
@@ -195,8 +194,7 @@ class _CountingFileSystem(WatchedFileSystem):
 
     def before(self, operation: str, path: str) -> None:
         if operation == "create":
-            owner = parse_part(os.path.basename(path))
-            self.begun += owner is not None and owner.state_id != _MARKS_STATE
+            self.begun += entry_begun(path) is not None
 
     def link_or_replace(self, temporary: str, final: str) -> bool:
         is_new = super().link_or_replace(temporary, final)
@@ -257,7 +255,7 @@ def _load_first(scene: Scene, form: str, workdir: str, lock_age_seconds: float, 
 def _load_after(scene: Scene, form: str, workdir: str, lock_age_seconds: float) -> Tally:
     """As :func:`_load_first`, once another has begun."""
     cache = Cache(workdir)
-    while not any(item.stat().st_size for item in cache.files.scan(str(cache.root / "tmp"))):
+    while not any(entry_begun(item.path) for item in cache.files.scan(str(cache.root / "tmp"))):
         time.sleep(0.005)
     return _load_first(scene, form, workdir, lock_age_seconds, None)
 

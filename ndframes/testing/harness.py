@@ -22,6 +22,7 @@ from functools import partial
 
 from .crashes import fail_everywhere, kill_everywhere
 from .crowds import LockMode, evict_under_readers, race, stop_a_writer
+from .interrupts import interrupt_often
 from .nursery import Nursery
 from .power import lose_power
 from .rot import damage_always
@@ -39,6 +40,7 @@ __all__ = [
     "evict_under_readers",
     "fail_everywhere",
     "fill_up",
+    "interrupt_often",
     "kill_everywhere",
     "lose_power",
     "plan_experiments",

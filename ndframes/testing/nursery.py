@@ -196,8 +196,8 @@ def _run_all(tasks: Sequence[Task], seconds: float) -> list[Ended]:
         while any(child.open_pipes for child in children):
             _collect(selector, _send_due(children, started + seconds))
             _bury(statuses)
-    while not {child.pid for child in children} <= statuses.keys():
-        _bury(statuses, 0)
+    while _bury(statuses):  # their own children too: one that is dead and not buried passes for alive
+        time.sleep(0.001)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return [_judge(child, statuses[child.pid]) for child in children]
 
@@ -269,18 +269,14 @@ def _send_due(children: Sequence[_Child], deadline: float) -> float:
     return max(0.001, min([deadline, now + 1.0, *next_times]) - now)
 
 
-def _bury(statuses: dict[int, int], options: int = os.WNOHANG) -> None:
-    """Take leave of dead children, adopted ones among them."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, options)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        statuses[pid] = os.waitstatus_to_exitcode(status)
-        if not options:
-            return
+def _bury(statuses: dict[int, int]) -> bool:
+    """Take leave of dead children, adopted ones among them; whether others live."""
+    try:
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            statuses[ended[0]] = os.waitstatus_to_exitcode(ended[1])
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _end_with(children: Sequence[_Child]) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..cache.layout import parse_entry, parse_part
+from ..cache.layout import parse_entry
 from .faults import WatchedFileSystem, cut, flip_bit, zero
-from .scene import FORMS, Findings, Scene, Tally, read_crops
+from .scene import FORMS, Findings, Scene, Tally, entry_begun, read_crops
 
 if TYPE_CHECKING:
     from .nursery import Nursery
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["damage_always"]
 
 _BLOCK_BYTES = 4096
-_MARKS_STATE = "0" * 32
 
 
 def damage_always(nursery: Nursery, scene: Scene, folder: str, *, crops: int = 32, seconds: float = 60.0) -> Findings:
@@ -103,9 +102,9 @@ class _RottingFileSystem(WatchedFileSystem):
         self.damaged = 0
 
     def before(self, operation: str, path: str) -> None:
-        owner = parse_part(os.path.basename(path)) if operation == "create" else None
-        if owner is not None and owner.state_id != _MARKS_STATE:
-            self.begun[owner.state_id] += 1
+        state_id = entry_begun(path) if operation == "create" else None
+        if state_id is not None:
+            self.begun[state_id] += 1
 
     def link_or_replace(self, temporary: str, final: str) -> bool:
         is_new = super().link_or_replace(temporary, final)

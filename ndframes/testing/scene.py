@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cache.layout import check_marks, parse_entry
+from ..cache.layout import NO_STATE_ID, check_marks, parse_entry, parse_part
 from ..cache.store import Cache
 from ..errors import CacheError
 from ..frames import Frames, SimpleFrames
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..cache.fs import FileSystem
     from ..formats.reader import Array
 
-__all__ = ["FORMS", "Findings", "Scene", "Tally", "examine", "find_leftovers", "read_crops"]
+__all__ = ["FORMS", "Findings", "Scene", "Tally", "entry_begun", "examine", "find_leftovers", "read_crops"]
 
 #: The forms of entries that are put to the test; small tiles, so that a small image has many.
 FORMS: Mapping[str, Any] = {"cog": {"type": "cog", "config": {"blocksize": 64}}, "npy": "npy"}
@@ -209,6 +209,12 @@ def examine(scene: Scene, workdir: str, form: str, *, crops: int, seed: int = 0)
     left = find_leftovers(cache)
     tally.fault("leftovers", len(left), ", ".join(left))
     return tally
+
+
+def entry_begun(path: str) -> str | None:
+    """The state of the source whose entry is being written in that temporary file; ``None`` for any other file."""
+    owner = parse_part(os.path.basename(path))
+    return owner.state_id if owner is not None and owner.state_id != NO_STATE_ID else None
 
 
 def find_leftovers(cache: Cache) -> list[str]:
