@@ -62,7 +62,7 @@ class EntryReader(Reader):
     def __init__(self, path: Path, key: EntryKey, files: FileSystem, pool: HandlePool, *, verify: VerifyMode) -> None:
         name = str(path)
         self.key = key
-        self.trailer, self.stamp = open_trailer(name, key, files)
+        self.trailer, self.stamp = pool.open(lambda: open_trailer(name, key, files))
         meta = self.trailer.meta
         self._files = files
         self._pool = pool

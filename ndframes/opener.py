@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -136,7 +137,7 @@ class ChannelOpener:
             if self._is_given_up(conversion.key):
                 return self.open_source(info)
             try:
-                carry_out(conversion, threads=core_count())
+                self.pool.open(partial(carry_out, conversion, threads=core_count()))
                 changed = None
             except SourceChangedError as error:
                 changed = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ import pytest
 import ndframes as nf
 
 THREADS = 8
+MANY_THREADS = 32
 CROPS = 150
 
 
@@ -62,18 +64,20 @@ def gather(queue, processes):
     return outcomes
 
 
-def test_threads_share_one_frames(scenes):
+@pytest.mark.parametrize("crops", [40, pytest.param(4_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
+def test_threads_share_one_frames(scenes, crops):
     frames, arrays = scenes
     outcomes = []
     threads = [
-        threading.Thread(target=lambda seed=seed: outcomes.append(read_crops(frames, arrays, seed)))
-        for seed in range(THREADS)
+        threading.Thread(target=lambda seed=seed: outcomes.append(read_crops(frames, arrays, seed, crops)))
+        for seed in range(MANY_THREADS)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert outcomes == [0] * THREADS
+    assert outcomes == [0] * MANY_THREADS
+    print(f"{MANY_THREADS} threads, {MANY_THREADS * crops:,} crops: 0 wrong")
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
@@ -107,7 +111,7 @@ def fork_and_read(frames, arrays, seed):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-@pytest.mark.parametrize("forks", [12, pytest.param(100, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("forks", [12, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 def test_forks_while_other_threads_read(scenes, forks):
     frames, arrays = scenes
     stop = threading.Event()
@@ -117,7 +121,7 @@ def test_forks_while_other_threads_read(scenes, forks):
         while not stop.is_set():
             outcomes.append(read_crops(frames, arrays, seed, 20))
 
-    threads = [threading.Thread(target=keep_reading, args=(seed,)) for seed in range(3)]
+    threads = [threading.Thread(target=keep_reading, args=(seed,)) for seed in range(4)]
     for thread in threads:
         thread.start()
     try:
@@ -128,6 +132,7 @@ def test_forks_while_other_threads_read(scenes, forks):
             thread.join()
     assert children == [b"\0"] * forks
     assert set(outcomes) == {0}
+    print(f"{forks:,} forks: 0 wrong of {15 * forks:,} crops in the children and {20 * len(outcomes):,} in the threads")
 
 
 def test_a_forked_child_opens_its_own_handles(scenes):
@@ -164,10 +169,16 @@ def test_first_use_in_many_threads_converts_once(tmp_path, monkeypatch):
         np.testing.assert_array_equal(crop, array)
 
 
-def test_a_pickled_frames_carries_no_handles(scenes):
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda frames: pickle.loads(pickle.dumps(frames))])
+def test_a_copy_carries_no_handles_and_reads_the_same(scenes, duplicate):
     frames, arrays = scenes
     assert read_crops(frames, arrays, 0, 20) == 0
     assert len(pickle.dumps(frames)) < 5000
+    twin = duplicate(frames)
+    assert twin._opener.pool is not frames._opener.pool
+    assert read_crops(twin, arrays, 1, 20) == 0
+    del twin
+    assert read_crops(frames, arrays, 2, 20) == 0
 
 
 def test_files_stay_open_up_to_a_limit_only(tmp_path):

@@ -128,6 +128,7 @@ class HandlePool(ForkAware):
         self._next_ticket = 0
         self._generation = 0
         self._lock = threading.Lock()
+        self._scarcity = threading.Lock()
         super().__init__()
 
     def borrow(self, key: Hashable, open_handle: Callable[[], Any]) -> AbstractContextManager[Any]:
@@ -149,7 +150,8 @@ class HandlePool(ForkAware):
         except Exception as error:
             if not is_out_of_files(error):
                 raise
-        self.close()
+        with self._scarcity:  # who comes second must not try again before the first has closed them
+            self.close()
         return open_handle()
 
     def close(self) -> None:
@@ -224,6 +226,7 @@ class HandlePool(ForkAware):
         self._idle_descriptors = 0
         self._generation += 1
         self._lock = threading.Lock()
+        self._scarcity = threading.Lock()
 
 
 class _Lending:
