@@ -682,17 +682,24 @@ say(largest)
 """
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(8, marks=pytest.mark.slow)])
-def test_writers_of_different_sizes_stay_within_the_budget_and_one_entry_each(tmp_path, times):
-    budget = 600_000
-    sizes = (400, 3_000, 12_000, 60_000)
+@pytest.mark.parametrize(
+    ("budget", "sizes", "workload"),
+    [
+        (600_000, (400, 3_000, 12_000, 60_000), 4_000_000),
+        pytest.param(
+            10**9, (500_000, 5_000_000, 20_000_000, 60_000_000), 20 * 10**9,
+            marks=[pytest.mark.slow, pytest.mark.timeout(3600)],
+        ),
+    ],
+)  # fmt: skip
+def test_writers_of_different_sizes_stay_within_the_budget_and_one_entry_each(tmp_path, budget, sizes, workload):
     largest = sum(size + 37 * 50 + 1000 for size in sizes)
     writers = [
         start_python(
             WRITER.format(
                 workdir=str(tmp_path),
                 budget=budget,
-                count=times * 1_000_000 // (size + 4000),
+                count=workload // len(sizes) // (size + 4000),
                 writer=index,
                 payload=size,
             )
@@ -710,7 +717,12 @@ def test_writers_of_different_sizes_stay_within_the_budget_and_one_entry_each(tm
     totals.append(total_at_one_moment(watcher))
     assert max(totals) > 0.9 * budget, "the budget was never put to the test"
     assert max(totals) <= budget + largest
-    assert watcher.verify(read_data=True).ok
+    report = watcher.verify(read_data=True)
+    assert report.ok, str(report)
+    print(
+        f"{workload:,} bytes by {len(sizes)} writers: at most {max(totals):,} of {budget:,}, in {len(totals):,} looks; "
+        f"one entry each would be {largest:,} more"
+    )
 
 
 # -- free space -------------------------------------------------------------------------------------------------------
