@@ -6,11 +6,15 @@ trust yet, can put one in its place that fails or dies at any chosen call (:mod:
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import IO
+from contextlib import AbstractContextManager
+from typing import IO, Any
+
+from filelock import FileLock
 
 __all__ = ["FileSystem"]
 
@@ -101,6 +105,18 @@ class FileSystem:
         except BlockingIOError:
             return False
         return True
+
+    def lock(self, path: str, *, seconds: float, poll_seconds: float = 0.05) -> AbstractContextManager[Any]:
+        """Lock the file at ``path``, made where there is none, against other processes, until the context ends.
+
+        Raises:
+            TimeoutError: another process has had it for so many seconds.
+            OSError: no locks are to be had here.
+        """
+        try:
+            return FileLock(path, timeout=seconds, poll_interval=poll_seconds).acquire()
+        except NotImplementedError as error:  # how filelock tells it
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), path) from error
 
     # -- reading --------------------------------------------------------------------------------------------------
 

@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from .._process import ForkAware
 from ..errors import CacheEntryGoneError, CacheError, CacheFullError, NdframesError
 from ..stamp import SourceStamp, stamp_of
@@ -335,14 +333,14 @@ class Cache(ForkAware):
 
     def _wait_for_lock(self, stripe: str, stack: ExitStack) -> None:
         """Wait while whoever has the lock shows signs of life; at worst the work is done twice."""
-        path = self.root / "locks" / stripe
+        path = str(self.root / "locks" / stripe)
         started = time.time()
         while time.time() - max(started, self._last_sign_of_life(stripe)) < _LOCK_AGE_SECONDS:
             try:
-                stack.enter_context(FileLock(path, timeout=_LOCK_POLL_SECONDS))
-            except Timeout:
+                stack.enter_context(self.files.lock(path, seconds=_LOCK_POLL_SECONDS))
+            except TimeoutError:
                 continue
-            except (NotImplementedError, OSError):
+            except OSError:
                 pass  # no lock to be had
             return
 

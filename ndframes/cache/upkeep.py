@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
 from ..display import format_bytes
 from ..errors import CacheError, NdframesError
 from .layout import OwnedName, check_marks, is_abandoned, is_quarantined, is_regular, parse_lease, parse_part
@@ -491,10 +489,9 @@ def _alone(cache: Cache) -> Iterator[None]:
     """One collector at a time, as far as that can be had. To save work: two of them do no harm, one that hangs does."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(
-                FileLock(cache.root / "locks" / "gc", timeout=_GC_WAIT_SECONDS, poll_interval=_POLL_SECONDS)
-            )
-        except (Timeout, NotImplementedError, OSError):
+            path = str(cache.root / "locks" / "gc")
+            stack.enter_context(cache.files.lock(path, seconds=_GC_WAIT_SECONDS, poll_seconds=_POLL_SECONDS))
+        except OSError:
             pass  # whoever has it takes too long, or no lock is to be had
         yield
 

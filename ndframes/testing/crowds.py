@@ -9,8 +9,8 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
@@ -168,17 +168,17 @@ def evict_under_readers(
 
 def _want_everything(scene: Scene, form: str, locks: LockMode, workdir: str, seed: int) -> Tally:
     tally = Tally()
-    with _locking(locks) as files:
-        frames = scene.frames(workdir, form, files)
-        order = list(range(scene.count))
-        random.Random(seed).shuffle(order)
-        for number in order:
-            if (number + seed) % 2:
-                report = frames.prepare([number])
-                tally.count("reported as new", report.prepared)
-            array = scene.array(number)
-            tally.fault("wrong crops", int(not np.array_equal(frames.load_region(number), array)), f"image {number}")
-            tally.count("crops")
+    files = _CountingFileSystem(locks)
+    frames = scene.frames(workdir, form, files)
+    order = list(range(scene.count))
+    random.Random(seed).shuffle(order)
+    for number in order:
+        if (number + seed) % 2:
+            report = frames.prepare([number])
+            tally.count("reported as new", report.prepared)
+        array = scene.array(number)
+        tally.fault("wrong crops", int(not np.array_equal(frames.load_region(number), array)), f"image {number}")
+        tally.count("crops")
     tally.count("conversions", files.begun)
     tally.count("published", files.published)
     return tally
@@ -188,6 +188,8 @@ class _CountingFileSystem(WatchedFileSystem):
     """Counts entries that were begun, and those that got their names; its locks are as good as told."""
 
     def __init__(self, locks: LockMode) -> None:
+        if locks not in get_args(LockMode):
+            raise ValueError(f"locks={locks!r}; allowed: {', '.join(get_args(LockMode))}")
         self._lock_mode = locks
         self.begun = 0
         self.published = 0
@@ -202,43 +204,17 @@ class _CountingFileSystem(WatchedFileSystem):
         return is_new
 
     def try_lock(self, file: IO[bytes], *, is_shared: bool = False) -> bool:
-        if self._lock_mode == "work":
-            return super().try_lock(file, is_shared=is_shared)
-        if self._lock_mode == "lie":
-            return True
+        return self._is_granted() or super().try_lock(file, is_shared=is_shared)
+
+    def lock(self, path: str, *, seconds: float, poll_seconds: float = 0.05) -> AbstractContextManager[Any]:
+        return nullcontext() if self._is_granted() else super().lock(path, seconds=seconds, poll_seconds=poll_seconds)
+
+    def _is_granted(self) -> bool:
+        """Whether everybody gets a lock at once."""
+        if self._lock_mode in ("work", "lie"):
+            return self._lock_mode == "lie"
         code = getattr(errno, self._lock_mode)
         raise OSError(code, os.strerror(code))
-
-
-class _PoorLock:
-    """Stands for ``filelock.FileLock`` where the file system's locks do not work."""
-
-    def __init__(self, mode: LockMode, *_: Any, **__: Any) -> None:
-        self._mode = mode
-
-    def __enter__(self) -> _PoorLock:
-        if self._mode == "ENOSYS":  # which filelock tells so
-            raise NotImplementedError("FileSystem does not appear to support flock")
-        if self._mode != "lie":
-            raise OSError(getattr(errno, self._mode), self._mode)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-@contextmanager
-def _locking(mode: LockMode) -> Iterator[_CountingFileSystem]:
-    if mode not in get_args(LockMode):
-        raise ValueError(f"locks={mode!r}; allowed: {', '.join(get_args(LockMode))}")
-    home: Any = store
-    good = home.FileLock
-    if mode != "work":
-        home.FileLock = partial(_PoorLock, mode)
-    try:
-        yield _CountingFileSystem(mode)
-    finally:
-        home.FileLock = good
 
 
 def _load_first(scene: Scene, form: str, workdir: str, lock_age_seconds: float, files: FileSystem | None) -> Tally:

@@ -18,7 +18,7 @@ import os
 import signal
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any
 
 from ..cache.fs import FileSystem
@@ -91,6 +91,10 @@ class WatchedFileSystem(FileSystem):
     def try_lock(self, file: IO[bytes], *, is_shared: bool = False) -> bool:
         self.before("try_lock", str(file.name))
         return super().try_lock(file, is_shared=is_shared)
+
+    def lock(self, path: str, *, seconds: float, poll_seconds: float = 0.05) -> AbstractContextManager[Any]:
+        self.before("lock", path)
+        return super().lock(path, seconds=seconds, poll_seconds=poll_seconds)
 
     def open_to_read(self, path: str) -> int:
         self.before("open_to_read", path)

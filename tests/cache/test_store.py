@@ -14,6 +14,7 @@ import stat
 import threading
 import time
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -200,9 +201,7 @@ def test_threads_do_the_work_once(cache):
     assert {path.read_bytes() for path, _ in outcomes} == {b"hello"}
 
 
-def publish_many(workdir, count, queue):
-    cache = Cache(workdir)
-
+def publish_many(cache, count, queue):
     def write(file):
         time.sleep(0.002)
         file.write(b"hello" * 1000)
@@ -211,12 +210,11 @@ def publish_many(workdir, count, queue):
 
 
 @pytest.mark.parametrize("locks_work", [True, False])
-def test_processes_do_the_work_once_and_without_locks_still_right(cache, monkeypatch, locks_work):
-    if not locks_work:
-        monkeypatch.setattr("ndframes.cache.store.FileLock", LockThatLies)
-    context = multiprocessing.get_context("fork" if not locks_work else "spawn")
+def test_processes_do_the_work_once_and_without_locks_still_right(cache, locks_work):
+    cache.files = FileSystem() if locks_work else LyingLocks()
+    context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    processes = [context.Process(target=publish_many, args=(cache.workdir, 40, queue)) for _ in range(4)]
+    processes = [context.Process(target=publish_many, args=(cache, 40, queue)) for _ in range(4)]
     for process in processes:
         process.start()
     total = sum(queue.get(timeout=60) for _ in processes)
@@ -228,26 +226,19 @@ def test_processes_do_the_work_once_and_without_locks_still_right(cache, monkeyp
     assert leftovers(cache) == []
 
 
-class LockThatLies:
+class LyingLocks(FileSystem):
     """What flock does on some network file systems: it succeeds for everyone."""
 
-    def __init__(self, *_, **__):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
+    def lock(self, path, *, seconds, poll_seconds=0.05):
+        return nullcontext()
 
 
 @pytest.mark.parametrize("error", [NotImplementedError, OSError(errno.ENOLCK, "no locks"), PermissionError(13, "no")])
 def test_a_file_system_without_locks_is_no_obstacle(cache, monkeypatch, error):
-    class NoLock(LockThatLies):
-        def __enter__(self):
-            raise error
+    def refuse(*_, **__):
+        raise error
 
-    monkeypatch.setattr("ndframes.cache.store.FileLock", NoLock)
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
     assert cache.publish(key_of(1), write_hello, estimated_bytes=5)[0].read_bytes() == b"hello"
 
 

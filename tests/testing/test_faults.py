@@ -40,6 +40,7 @@ def do_everything(files: FileSystem, folder: str) -> dict[str, object]:
             "remove": lambda: files.remove(final + "2"),
             "touch": lambda: files.touch(path, 0, 0),
             "try_lock": lambda: files.try_lock(file),
+            "lock": lambda: files.lock(path + ".lock", seconds=1).__exit__(None, None, None),
             "open_to_read": lambda: os.close(files.open_to_read(path)),
             "read_at": lambda: files.read_at(descriptor, 1, 3),
             "status": lambda: files.status(path).st_size,
