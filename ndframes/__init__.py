@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .backends import Backend
+    from .cache.broom import GcReport
     from .cache.store import Cache, CacheEntry
-    from .cache.upkeep import CacheStat, GcReport
+    from .cache.upkeep import CacheStat
     from .cache.verify import BadEntry, VerifyReport
     from .errors import (
         BackendError,
@@ -117,7 +118,7 @@ _HOME = {
     "ChannelInfo": "pathinfo",
     "Explanation": "explain",
     "Frames": "frames",
-    "GcReport": "cache.upkeep",
+    "GcReport": "cache.broom",
     "LazyFrame": "lazyframe",
     "Limits": "workers",
     "PathInfo": "pathinfo",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["format_bytes", "to_picture"]
+__all__ = ["count_noun", "format_bytes", "to_picture"]
 
 
 def format_bytes(count: float) -> str:
@@ -21,6 +21,17 @@ def format_bytes(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def count_noun(number: int, noun: str) -> str:
+    """So many of something, in words.
+
+    Example:
+        >>> count_noun(1, "entry"), count_noun(2000, "entry")
+        ('1 entry', '2,000 entries')
+    """
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def to_picture(pixels: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:

@@ -22,8 +22,10 @@ from .keys import FORMAT_VERSION, EntryKey
 from .layout import FOLDER, hold_lock, is_abandoned, is_regular, new_part_name, parse_entry, parse_part, write_marks
 
 if TYPE_CHECKING:
+    from .broom import GcReport
+    from .budget import Usage
     from .leases import Lease
-    from .upkeep import CacheStat, GcReport, Usage
+    from .upkeep import CacheStat
     from .verify import VerifyReport
 
 __all__ = ["Cache", "CacheEntry"]
@@ -300,7 +302,7 @@ class Cache(ForkAware):
         wanted = needed_bytes + (self.min_free_bytes or 0)
         free = self.files.free_bytes(str(self.root))
         if free < wanted and self.min_free_bytes is not None:
-            from .upkeep import free_space
+            from .budget import free_space
 
             free = free_space(self, wanted)
         if free < wanted:
@@ -314,7 +316,7 @@ class Cache(ForkAware):
 
     def _keep_budget(self, newest: Path) -> None:
         if self.max_bytes is not None:
-            from .upkeep import keep_budget
+            from .budget import keep_budget
 
             keep_budget(self, newest)
 

@@ -13,8 +13,9 @@ import click
 from .common import echo_json, echo_table, json_option, show_path, workdir_option
 
 if TYPE_CHECKING:
+    from ..cache.broom import GcReport
     from ..cache.store import Cache
-    from ..cache.upkeep import CacheStat, GcReport
+    from ..cache.upkeep import CacheStat
 
 __all__ = ["cache"]
 

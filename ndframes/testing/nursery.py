@@ -35,6 +35,7 @@ _PRELOADED = (
     "imagecodecs",
     "ndframes.frames",
     "ndframes.prepare",
+    "ndframes.cache.budget",
     "ndframes.cache.upkeep",
     "ndframes.cache.verify",
     "ndframes.formats.arrays",

@@ -19,9 +19,10 @@ from entries import key_of, publish, start_python, tree_of
 from filelock import FileLock
 
 import ndframes as nf
+from ndframes.cache.broom import GcReport
+from ndframes.cache.budget import Usage
 from ndframes.cache.fs import FileSystem
 from ndframes.cache.store import Cache
-from ndframes.cache.upkeep import GcReport, Usage
 
 LONG_AGO = 1_000_000_000.0
 
