@@ -65,7 +65,9 @@ class Reader(ABC):
 
     def level_shape(self, level: int) -> tuple[int, int, int]:
         """``(height, width, bands)`` of the image (level 0) or of one of its overviews."""
-        height, width = ((self.shape[0], self.shape[1]), *self.overview_shapes)[level]
+        if level == 0:  # by far the most common; what overviews there are is found out by a look at the file
+            return self.shape
+        height, width = self.overview_shapes[level - 1]
         return height, width, self.shape[2]
 
     def read(self, rows: range, cols: range, bands: Sequence[int], out: Array, *, level: int = 0) -> None:
