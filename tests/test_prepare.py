@@ -213,6 +213,19 @@ def test_a_crash_costs_one_image(make_frames, arrays, deadly_decoder, workers):
     assert_all_cached(frames, arrays)
 
 
+def test_three_crashes_cost_three_images_of_a_hundred(tmp_path, deadly_decoder):
+    paths = {}
+    for number in range(100):
+        paths[number] = tmp_path / (f"{number} deadly.npy" if number in (7, 8, 99) else f"{number}.npy")
+        np.save(paths[number], np.full((30, 40), number, np.uint8))
+    frames = nf.SimpleFrames(paths, workdir=tmp_path / "work")
+    report = frames.prepare(workers=2, errors="collect")
+    assert (report.prepared, sorted(failure.image_id for failure in report.failed)) == (97, [7, 8, 99])
+    assert {type(failure.error) for failure in report.failed} == {nf.WorkerCrashError}
+    ready = [number for number in frames if number not in (7, 8, 99)]
+    assert all((frames.load_image(number) == number).all() for number in ready)
+
+
 def test_a_crash_in_the_callers_own_pool_costs_one_image(make_frames, arrays, deadly_decoder):
     frames = make_frames(deadly_decoder)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor:
