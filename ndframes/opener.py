@@ -137,7 +137,7 @@ class ChannelOpener:
             if self._is_given_up(conversion.key):
                 return self.open_source(info)
             try:
-                self.pool.open(partial(carry_out, conversion, threads=core_count()))
+                carry_out(conversion, threads=core_count())
                 changed = None
             except SourceChangedError as error:
                 changed = error
@@ -212,7 +212,7 @@ class ChannelOpener:
         """As :meth:`_open_entry`, without the pixels."""
         path = self.cache.path(conversion.key)
         try:
-            trailer, stamp = open_trailer(str(path), conversion.key, self.cache.files)
+            trailer, stamp = self.pool.open(lambda: open_trailer(str(path), conversion.key, self.cache.files))
         except CacheEntryGoneError:
             return None
         except CacheEntryDamagedError as error:
@@ -308,16 +308,21 @@ class BoundOpener:
 
     def open(self, info: ChannelInfo) -> OpenedChannel:
         """As :meth:`ChannelOpener.open`."""
-        backend = self.pick(info)
-        return self.opener.open(info, backend) if self.converts else self.opener.open_as_is(info, backend)
+        open_channel = self.opener.open if self.converts else self.opener.open_as_is
+        return self._with_files_to_spare(partial(open_channel, info, self.pick(info)))
 
     def reopen(self, info: ChannelInfo, opened: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:
         """As :meth:`ChannelOpener.reopen`."""
-        return self.opener.reopen(info, self.pick(info), opened, error, directly=directly)
+        reopen = partial(self.opener.reopen, info, self.pick(info), opened, error, directly=directly)
+        return self._with_files_to_spare(reopen)
 
     def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:
         """As :meth:`ChannelOpener.is_current`."""
         return self.opener.is_current(info, opened)
+
+    def _with_files_to_spare(self, open_channel: Callable[[], OpenedChannel]) -> OpenedChannel:
+        """Where too many files are open, the idle ones make room for what opening takes: keys, conversions and imports too."""
+        return self.opener.pool.open(open_channel)
 
 
 def carry_out(

@@ -157,7 +157,8 @@ def test_ctrl_c_leaves_nothing_half_written_and_says_how_to_go_on(spawn, tmp_pat
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    # The latter is CPython's own way, where the signal came while a module was being imported; a shell says 130 to both.
+    assert process.returncode in (130, -signal.SIGINT), stderr
     assert stderr.strip().splitlines()[-1] == (
         "ndframes: interrupted; what was finished is kept, run the same command again to go on"
     )
