@@ -457,7 +457,12 @@ def _stripe_of(state_id: str) -> str:
 
 
 def _was_deleted(error: OSError, temporary: Path, final: Path) -> bool:
-    """Whether an error came of somebody's deleting the cache, or its folders, while an entry was being written."""
+    """Whether an error came of somebody's deleting the cache, or its folders, while an entry was being written.
+
+    Where the cache itself lacks a file, it did, even if everything is there: a third process may have made it anew.
+    """
+    if isinstance(error, CacheError) and error.errno == errno.ENOENT:
+        return True
     is_gone = not os.path.lexists(temporary) or not final.parent.is_dir()
     return error.errno in (None, errno.ENOENT) and is_gone
 

@@ -201,6 +201,26 @@ def test_threads_do_the_work_once(cache):
     assert {path.read_bytes() for path, _ in outcomes} == {b"hello"}
 
 
+@pytest.mark.parametrize(("failures", "is_told"), [(1, False), (2, False), (3, True)])
+def test_folders_that_were_deleted_and_made_anew_by_another_are_tried_again(cache, failures, is_told):
+    class Vanishing(FileSystem):
+        left = failures
+
+        def link_or_replace(self, temporary, final):
+            if "v1" in final and self.left:
+                self.left -= 1
+                raise FileNotFoundError(errno.ENOENT, "No such file or directory", temporary, None, final)
+            return super().link_or_replace(temporary, final)
+
+    cache.files = Vanishing()
+    if is_told:
+        with pytest.raises(nf.CacheError, match="deleted all the time"):
+            cache.publish(key_of(1), write_hello, estimated_bytes=5)
+    else:
+        assert cache.publish(key_of(1), write_hello, estimated_bytes=5)[1]
+    assert leftovers(cache) == []
+
+
 def publish_many(cache, count, queue):
     def write(file):
         time.sleep(0.002)
