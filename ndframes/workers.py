@@ -25,7 +25,7 @@ from .errors import NdframesError, WorkerCrashError
 __all__ = ["Limits", "WorkerPool"]
 
 _LENGTH = struct.Struct("<Q")
-_TERM_SECONDS = 2.0
+_TERM_SECONDS = 1.0
 _CHILD = "import sys; sys.path[:] = {path!r}; from ndframes.workers import Limits, serve; serve({limits!r})"
 
 _Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -111,13 +111,11 @@ class WorkerPool(Executor):
         self._is_closing = True
         self._cancel_waiting()
         children = list(self._children.values())
-        for child in children:
-            child.terminate()
-        for child in children:
-            try:
-                child.wait(_TERM_SECONDS)
-            except subprocess.TimeoutExpired:
-                child.kill()
+        # Asked twice: what the first request raises is lost where it comes in the middle of a finalizer.
+        for stop in (subprocess.Popen.terminate, subprocess.Popen.terminate, subprocess.Popen.kill):
+            for child in children:
+                stop(child)
+            children = [child for child in children if not _ends_soon(child)]
         self.shutdown()
 
     def _cancel_waiting(self) -> None:
@@ -190,6 +188,7 @@ def serve(limits: Limits | None = None) -> None:
 
 
 def _stop(*_: object) -> None:
+    sys.unraisablehook = lambda _: None  # we are about to end, and the parent sees to it that we do
     raise SystemExit(1)
 
 
@@ -205,6 +204,14 @@ def _pickle_error(error: Exception) -> bytes:
 def _start(limits: Limits | None) -> subprocess.Popen[bytes]:
     code = _CHILD.format(path=[entry or os.getcwd() for entry in sys.path], limits=limits)
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+
+
+def _ends_soon(child: subprocess.Popen[bytes]) -> bool:
+    try:
+        child.wait(_TERM_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _close(child: subprocess.Popen[bytes]) -> int:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -50,7 +50,7 @@ class Lease(ForkAware):
         self._path = root / "leases" / new_lease_name()
         self._listed: dict[str, None] = {}  # in the order of their coming
         self._descriptor: int | None = None
-        self._give_up: weakref.finalize[[FileSystem, str, int, int], Lease] | None = None
+        self._give_up: weakref.finalize[[FileSystem, str, list[int], int], Lease] | None = None
         self._is_refused = self._has_told = False
         self._lock = threading.Lock()
         super().__init__()
@@ -85,14 +85,17 @@ class Lease(ForkAware):
             self._descriptor = None
         if not self._path.parent.is_dir():
             write_marks(self._files, self._root)
+        descriptors: list[int] = []
+        # Before there is a file, so that none is left whenever a Ctrl-C comes.
+        self._give_up = weakref.finalize(self, _let_go, self._files, str(self._path), descriptors, os.getpid())
         with self._files.create(str(self._path)) as file:
             try:
                 hold_lock(self._files, file)
             except OSError:
                 self._files.remove(str(self._path))  # without a lock nobody could tell when this process has ended
                 raise
-            self._descriptor = os.dup(file.fileno())
-        self._give_up = weakref.finalize(self, _let_go, self._files, str(self._path), self._descriptor, os.getpid())
+            descriptors.append(os.dup(file.fileno()))
+        self._descriptor = descriptors[0]
 
     def _tell(self, error: OSError) -> None:
         if not self._has_told:
@@ -177,7 +180,7 @@ def _is_entry_path(line: str) -> bool:
     return key is not None and key.relative_path == line
 
 
-def _let_go(files: FileSystem, path: str, descriptor: int, maker_pid: int) -> None:
+def _let_go(files: FileSystem, path: str, descriptors: Sequence[int], maker_pid: int) -> None:
     """Close the lease; its file is removed by the process that made it alone, a forked child only lets go of it."""
     try:
         if os.getpid() == maker_pid:
@@ -185,4 +188,5 @@ def _let_go(files: FileSystem, path: str, descriptor: int, maker_pid: int) -> No
     except OSError as error:
         _log.info("lease %s could not be removed: %s", path, error)
     finally:
-        os.close(descriptor)
+        for descriptor in descriptors:
+            os.close(descriptor)

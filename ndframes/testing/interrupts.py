@@ -103,8 +103,9 @@ def _prepare(scene: Scene, form: str, workers: int, workdir: str) -> str:
         signal.default_int_handler(number, frame)
 
     signal.signal(signal.SIGINT, press)
-    frames = scene.frames(workdir, form)
+    frames = None
     try:
+        frames = scene.frames(workdir, form)
         frames.prepare(workers=workers)
         outcome = "swallowed" if pressed else "finished"
     except KeyboardInterrupt:
