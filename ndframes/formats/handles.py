@@ -20,6 +20,7 @@ Opened = TypeVar("Opened")
 
 _MOST_IDLE, _LEAST_IDLE = 128, 4
 _IDLE_WITHOUT_LIMIT = 64
+_TRIES = 4
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 # What forked children must never close, nor let a garbage collector close: a library's own lock, held by a thread of the
@@ -139,19 +140,22 @@ class HandlePool(ForkAware):
         """Call what takes file descriptors; where none is left, the idle handles make room for it.
 
         The limit is the process's, so the descriptors may have gone to anybody's files. An idle handle costs one open
-        to have back, and a read that fails costs the caller his work: every idle one goes, then comes a second try,
-        and no third, since there is nothing left to give.
+        to have back, and a read that fails costs the caller his work: every idle one goes, only half as many are kept
+        from then on, and there is another try. Other threads may be quicker to take what was set free, so that is done
+        more than once; not for ever, since there may be nothing left to give.
 
         Args:
-            open_handle: called once, or twice.
+            open_handle: called until it succeeds, or has failed too often.
         """
-        try:
-            return open_handle()
-        except Exception as error:
-            if not is_out_of_files(error):
-                raise
-        with self._scarcity:  # who comes second must not try again before the first has closed them
-            self.close()
+        for _ in range(_TRIES - 1):
+            try:
+                return open_handle()
+            except Exception as error:
+                if not is_out_of_files(error):
+                    raise
+            with self._scarcity:  # who comes second must not try again before the first has closed them
+                self.max_idle = min(self.max_idle, max(_LEAST_IDLE, self.max_idle // 2))
+                self.close()
         return open_handle()
 
     def close(self) -> None:

@@ -616,19 +616,27 @@ def test_the_context_of_an_error_counts_too():
     assert is_out_of_files(error)
 
 
-def test_one_more_try_with_room_and_no_third(shelf):
-    pool = HandlePool()
+@pytest.mark.parametrize(("failures", "idle_left"), [(0, 128), (1, 64), (3, 16), (4, 16)])
+def test_more_tries_with_more_room_and_an_end_of_them(shelf, failures, idle_left):
+    pool = HandlePool(max_idle=128)
     with pool.borrow("a", shelf.opener("a")), pool.borrow("b", shelf.opener("b")):
         pass
     tries = []
 
     def fail() -> Handle:
         tries.append(len(shelf.open))
-        raise OSError(errno.EMFILE, "always")
+        if len(tries) <= failures:  # as where other threads take what was set free
+            raise OSError(errno.EMFILE, "once more")
+        return shelf.opener("c")()
 
-    with pytest.raises(OSError, match="always"), pool.borrow("c", fail):
-        pass
-    assert tries == [2, 0]
+    if failures == 4:
+        with pytest.raises(OSError, match="once more"), pool.borrow("c", fail):
+            pass
+    else:
+        with pool.borrow("c", fail) as handle:
+            assert not handle.closed
+    assert tries == [2, 0, 0, 0][: failures + 1]
+    assert pool.max_idle == idle_left
 
 
 def test_any_other_error_costs_no_idle_handle(shelf):
