@@ -70,7 +70,7 @@ class EntryReader(Reader):
         self._verify = verify
         self._checker: _Checker | None = None
         self.path = name
-        with _as_cache_errors(name), self._blaming():
+        with _AsCacheErrors(name), self._blaming():
             self._inner = open_payload(name, key.suffix, pool, stamp=self.stamp)
         super().__init__(
             name,
@@ -96,14 +96,14 @@ class EntryReader(Reader):
         """
         if not out.size:
             return
-        with _as_cache_errors(self.path):
+        with _AsCacheErrors(self.path):
             if self._verify != "open":
                 self._check(bounding_range(rows), bounding_range(cols), level)
             with self._blaming():
                 self._inner.read(rows, cols, bands, out, level=level)
 
     def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
-        with _as_cache_errors(self.path):
+        with _AsCacheErrors(self.path):
             return self._inner.overview_shapes
 
     def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
@@ -214,7 +214,7 @@ def open_trailer(path: str, key: EntryKey, files: FileSystem) -> tuple[Trailer, 
         CacheEntryError: a newer version wrote it.
         CacheError: it may not be read.
     """
-    with _as_cache_errors(path):
+    with _AsCacheErrors(path):
         descriptor = files.open_to_read(path)
         try:
             status = os.fstat(descriptor)
@@ -235,16 +235,26 @@ def _make_checker(segments: Array, layout: Mapping[str, Any], reader: Reader) ->
     return _ChunkChecker(segments, int(layout["chunk_bytes"]), reader.shape, reader.dtype.itemsize)
 
 
-@contextmanager
-def _as_cache_errors(path: str) -> Iterator[None]:
-    """What is wrong with a file, told as what is wrong with an entry."""
-    try:
-        yield
-    except (CacheError, UnreadableImageError):
-        raise
-    except (SourceChangedError, SourceMissingError, FileNotFoundError, NotADirectoryError) as error:
-        raise CacheEntryGoneError(f"{path} was removed or replaced by another process") from error
-    except OSError as error:
+class _AsCacheErrors:
+    """What is wrong with a file, told as what is wrong with an entry.
+
+    A class, since the error of a generator would refer to itself by way of its traceback, and keep all that its frames
+    hold until the next garbage collection: no entry being there yet is nothing out of the ordinary.
+    """
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, OSError) or isinstance(error, (CacheError, UnreadableImageError)):
+            return
+        if isinstance(error, (SourceChangedError, SourceMissingError, FileNotFoundError, NotADirectoryError)):
+            raise CacheEntryGoneError(f"{self._path} was removed or replaced by another process") from error
         if error.errno == errno.ESTALE:  # what NFS says of a file that another machine removed
-            raise CacheEntryGoneError(f"{path} was removed or replaced on another machine") from error
-        raise CacheError(f"{path} cannot be read: {error}") from error
+            raise CacheEntryGoneError(f"{self._path} was removed or replaced on another machine") from error
+        raise CacheError(f"{self._path} cannot be read: {error}") from error
