@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -19,6 +21,12 @@ BACKENDS = {
 @pytest.fixture(params=BACKENDS, scope="session")
 def backend(request):
     return BACKENDS[request.param]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_is_heard():
+    """A shell that starts the tests in the background makes them, and all that they start, deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
