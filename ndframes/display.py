@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-__all__ = ["count_noun", "format_bytes", "to_picture"]
+__all__ = ["count_noun", "format_bytes", "list_first", "to_picture"]
+
+_LISTED = 20
 
 
 def format_bytes(count: float) -> str:
@@ -32,6 +36,19 @@ def count_noun(number: int, noun: str) -> str:
     """
     plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def list_first(lines: Iterable[str]) -> list[str]:
+    """The first 20 of many lines, indented, and how many more there are.
+
+    Example:
+        >>> list_first(["a", "b"]), list_first(map(str, range(1021)))[-1]
+        (['  a', '  b'], '  ... and 1,001 more')
+    """
+    remaining = iter(lines)
+    listed = [f"  {line}" for line in islice(remaining, _LISTED)]
+    more = sum(1 for _ in remaining)
+    return [*listed, f"  ... and {more:,} more"] if more else listed
 
 
 def to_picture(pixels: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .cache.keys import EntryKey
-from .cache.layout import is_regular
-from .cache.trailer import Trailer, read_trailer
+from .cache.trailer import Trailer, read_trailer_of
 from .convert import open_payload
 from .errors import (
     CacheEntryDamagedError,
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .cache.fs import FileSystem
+    from .cache.keys import EntryKey
     from .formats.handles import HandlePool
     from .stamp import SourceStamp
 
@@ -62,7 +60,7 @@ class EntryReader(Reader):
     def __init__(self, path: Path, key: EntryKey, files: FileSystem, pool: HandlePool, *, verify: VerifyMode) -> None:
         name = str(path)
         self.key = key
-        self.trailer, self.stamp = pool.open(lambda: open_trailer(name, key, files))
+        self.trailer, self.stamp = open_trailer(name, key, files)
         meta = self.trailer.meta
         self._files = files
         self._pool = pool
@@ -70,8 +68,12 @@ class EntryReader(Reader):
         self._verify = verify
         self._checker: _Checker | None = None
         self.path = name
-        with _AsCacheErrors(name), self._blaming():
-            self._inner = open_payload(name, key.suffix, pool, stamp=self.stamp)
+        with _AsCacheErrors(name):
+            try:
+                self._inner = open_payload(name, key.suffix, pool, stamp=self.stamp)
+            except UnreadableImageError:
+                self._check_everything()
+                raise
         super().__init__(
             name,
             format=self._inner.format,
@@ -99,8 +101,11 @@ class EntryReader(Reader):
         with _AsCacheErrors(self.path):
             if self._verify != "open":
                 self._check(bounding_range(rows), bounding_range(cols), level)
-            with self._blaming():
+            try:
                 self._inner.read(rows, cols, bands, out, level=level)
+            except UnreadableImageError:
+                self._check_everything()
+                raise
 
     def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
         with _AsCacheErrors(self.path):
@@ -124,15 +129,10 @@ class EntryReader(Reader):
                     self.trailer.check_segment(self._files, file.fileno(), checker.segments[index], int(index))
             checker.mark(indices)
 
-    @contextmanager
-    def _blaming(self) -> Iterator[None]:
+    def _check_everything(self) -> None:
         """Where something does not decode: find out whether that is for the bytes, or for want of memory or handles."""
-        try:
-            yield
-        except UnreadableImageError:
-            with self._borrow() as file:
-                self.trailer.check_everything(self._files, file.fileno())
-            raise
+        with self._borrow() as file:
+            self.trailer.check_everything(self._files, file.fileno())
 
     def _borrow(self) -> Any:
         return self._pool.borrow(self._token, self._open)
@@ -218,14 +218,9 @@ def open_trailer(path: str, key: EntryKey, files: FileSystem) -> tuple[Trailer, 
         descriptor = files.open_to_read(path)
         try:
             status = os.fstat(descriptor)
-            if not is_regular(status):
-                raise CacheEntryDamagedError(f"{path} is no regular file")
-            trailer = read_trailer(path, files, descriptor, status.st_size)
+            return read_trailer_of(key, path, files, descriptor, status), stamp_of(status)
         finally:
             os.close(descriptor)
-    if EntryKey.from_fields(trailer.meta["key"]) != key:
-        raise CacheEntryDamagedError(f"{path} holds the entry of another key")
-    return trailer, stamp_of(status)
 
 
 def _make_checker(segments: Array, layout: Mapping[str, Any], reader: Reader) -> _Checker:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from ._process import core_count
 from .convert import Conversion, Converted
-from .display import format_bytes
+from .display import format_bytes, list_first
 from .errors import NdframesError, PrepareError, WorkerCrashError, naming_image
 from .opener import Survey, carry_out
 from .workers import WorkerPool
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["ErrorPolicy", "PrepareFailure", "PrepareReport", "prepare"]
 
 ErrorPolicy = Literal["raise", "collect"]
-_LISTED = 20
 
 
 class PrepareFailure(NamedTuple):
@@ -83,10 +82,7 @@ class PrepareReport:
             f"{self.prepared:,} prepared ({format_bytes(self.bytes_written)}), {self.present:,} already there, "
             f"{len(self.failed):,} failed, in {self.seconds:.2f} s"
         ]
-        lines += [f"  {_describe(item)}" for item in self.failed[:_LISTED]]
-        if len(self.failed) > _LISTED:
-            lines.append(f"  ... and {len(self.failed) - _LISTED:,} more")
-        return "\n".join(lines)
+        return "\n".join([*lines, *list_first(map(_describe, self.failed))])
 
 
 class Preparable(Protocol):

@@ -22,11 +22,10 @@ from typing import IO, Any
 
 from .errors import NdframesError, WorkerCrashError
 
-__all__ = ["Limits", "WorkerPool"]
+__all__ = ["Limits", "WorkerPool", "child_command", "receive_message", "send_message"]
 
 _LENGTH = struct.Struct("<Q")
 _TERM_SECONDS = 1.0
-_CHILD = "import sys; sys.path[:] = {path!r}; from ndframes.workers import Limits, serve; serve({limits!r})"
 
 _Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -154,8 +153,8 @@ class WorkerPool(Executor):
         assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - opened as pipes
         payload = pickle.dumps(call)
         try:
-            _send(child.stdin, payload)
-            answer = _receive(child.stdout)
+            send_message(child.stdin, payload)
+            answer = receive_message(child.stdout)
         except (BrokenPipeError, ConnectionError):
             answer = None
         if answer is not None:
@@ -175,14 +174,14 @@ def serve(limits: Limits | None = None) -> None:
     signal.signal(signal.SIGTERM, _stop)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not run into the answers
-    while (payload := _receive(sys.stdin.buffer)) is not None:
+    while (payload := receive_message(sys.stdin.buffer)) is not None:
         try:
             function, args, kwargs = pickle.loads(payload)  # noqa: S301 - from our own parent
             answer = pickle.dumps((True, function(*args, **kwargs)))
         except Exception as error:  # noqa: BLE001 - told to the parent
             answer = _pickle_error(error)
         try:
-            _send(answers, answer)
+            send_message(answers, answer)
         except BrokenPipeError:
             return
 
@@ -202,8 +201,8 @@ def _pickle_error(error: Exception) -> bytes:
 
 
 def _start(limits: Limits | None) -> subprocess.Popen[bytes]:
-    code = _CHILD.format(path=[entry or os.getcwd() for entry in sys.path], limits=limits)
-    return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+    command = child_command(f"from ndframes.workers import Limits, serve; serve({limits!r})")
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
 
 
 def _ends_soon(child: subprocess.Popen[bytes]) -> bool:
@@ -226,12 +225,19 @@ def _close(child: subprocess.Popen[bytes]) -> int:
     return status
 
 
-def _send(pipe: IO[bytes], payload: bytes) -> None:
+def child_command(statements: str) -> list[str]:
+    """What starts this interpreter once more, on ``statements``, with the modules of this process within reach."""
+    path = [entry or os.getcwd() for entry in sys.path]
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {statements}"]
+
+
+def send_message(pipe: IO[bytes], payload: bytes) -> None:
+    """Write one message, for :func:`receive_message` at the other end."""
     pipe.write(_LENGTH.pack(len(payload)) + payload)
     pipe.flush()
 
 
-def _receive(pipe: IO[bytes]) -> bytes | None:
+def receive_message(pipe: IO[bytes]) -> bytes | None:
     """One message, or ``None`` where the other side has ended."""
     head = pipe.read(_LENGTH.size)
     if len(head) < _LENGTH.size:

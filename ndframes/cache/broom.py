@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..display import count_noun, format_bytes
+from ..display import count_noun, format_bytes, list_first
 from ..errors import CacheError, NdframesError
 from .layout import OwnedName, check_marks, is_abandoned, is_quarantined, is_regular, parse_lease, parse_part
 from .leases import leased_elsewhere
@@ -27,7 +27,6 @@ __all__ = [
     "sweeping", "telling",
 ]  # fmt: skip
 
-_LISTED = 20
 _GC_WAIT_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 
@@ -81,10 +80,7 @@ class GcReport:
             f"{count_noun(self.removed, 'entry')} and {count_noun(self.leftovers, 'leftover')} {verb} "
             f"({format_bytes(self.freed_bytes)}), {self.kept:,} kept{held} ({format_bytes(self.remaining_bytes)})"
         ]
-        lines += [f"  {item.path}: {item.problem}" for item in self.failed[:_LISTED]]
-        if len(self.failed) > _LISTED:
-            lines.append(f"  ... and {len(self.failed) - _LISTED:,} more")
-        return "\n".join(lines)
+        return "\n".join([*lines, *list_first(f"{item.path}: {item.problem}" for item in self.failed)])
 
 
 @contextmanager

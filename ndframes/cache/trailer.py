@@ -14,6 +14,7 @@ Every byte of the file is under a checksum, and the last of them under its own.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,11 +24,13 @@ import numpy as np
 
 from ..errors import CacheEntryDamagedError, CacheEntryError
 from ..segments import SEGMENT, checksum
+from .keys import EntryKey
+from .layout import is_regular
 
 if TYPE_CHECKING:
     from .fs import FileSystem
 
-__all__ = ["TAIL_BYTES", "Trailer", "append_trailer", "read_trailer"]
+__all__ = ["TAIL_BYTES", "Trailer", "append_trailer", "check_cover", "read_trailer", "read_trailer_of"]
 
 TAIL_BYTES = 64
 _TAIL = struct.Struct("<8sIIQQQQIIII")
@@ -144,6 +147,32 @@ def read_trailer(path: str, files: FileSystem, descriptor: int, file_bytes: int)
     return Trailer(
         path, tail.payload_bytes, tail.total_bytes, json.loads(text), tail.segment_count, tail.segments_crc
     )  # fmt: skip
+
+
+def read_trailer_of(key: EntryKey, path: str, files: FileSystem, descriptor: int, status: os.stat_result) -> Trailer:
+    """As :func:`read_trailer`, of what must be the entry of ``key``.
+
+    Args:
+        key: what its name says.
+        path: where it lies.
+        files: the file operations.
+        descriptor: the open file.
+        status: what the system says of that.
+
+    Raises:
+        CacheEntryDamagedError: also where it is no regular file, or the entry of another key.
+        CacheEntryError: it was written by a newer version.
+    """
+    if not is_regular(status):
+        raise CacheEntryDamagedError(f"{path} is no regular file")
+    trailer = read_trailer(path, files, descriptor, status.st_size)
+    try:
+        written = EntryKey.from_fields(trailer.meta["key"])
+    except (KeyError, TypeError) as error:
+        raise CacheEntryDamagedError(f"{path} does not say what it is the entry of") from error
+    if written != key:
+        raise CacheEntryDamagedError(f"{path} holds the entry of another key")
+    return trailer
 
 
 def check_cover(path: str, segments: Array, payload_bytes: int) -> None:

@@ -13,12 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .._process import core_count
-from ..display import format_bytes
-from ..errors import CacheEntryDamagedError, CacheEntryError, CacheError, NdframesError
+from ..display import format_bytes, list_first
+from ..errors import CacheEntryDamagedError, CacheEntryError
 from ..stamp import stamp_of
-from .keys import EntryKey
-from .layout import check_marks, is_regular
-from .trailer import Trailer, check_cover, read_trailer
+from .layout import check_marks
+from .trailer import check_cover, read_trailer_of
 
 if TYPE_CHECKING:
     from ..stamp import SourceStamp
@@ -31,8 +30,6 @@ try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
-
-_LISTED = 20
 
 
 class BadEntry(NamedTuple):
@@ -78,10 +75,7 @@ class VerifyReport:
             + (f", {self.newer:,} of a newer version left alone" if self.newer else "")
             + f", in {self.seconds:.2f} s"
         ]
-        lines += [f"  {item.problem}" for item in self.bad[:_LISTED]]
-        if len(self.bad) > _LISTED:
-            lines.append(f"  ... and {len(self.bad) - _LISTED:,} more")
-        return "\n".join(lines)
+        return "\n".join([*lines, *list_first(item.problem for item in self.bad)])
 
 
 class _Finding(NamedTuple):
@@ -103,7 +97,7 @@ def verify_cache(
 ) -> VerifyReport:
     """Check every entry; see :meth:`Cache.verify`."""
     started = time.perf_counter()
-    entries = _list_entries(cache)
+    entries = sorted(cache.ls(), key=lambda entry: str(entry.path))
     if repair and entries:
         check_marks(cache.root)
     meter = _Meter(sum(entry.size_bytes for entry in entries), progress)
@@ -140,15 +134,6 @@ class _Meter:
             with self._lock:
                 self._done_bytes += count
                 self._progress(self._done_bytes, self._total_bytes)
-
-
-def _list_entries(cache: Cache) -> list[CacheEntry]:
-    try:
-        return sorted(cache.ls(), key=lambda entry: str(entry.path))
-    except NdframesError:
-        raise
-    except OSError as error:
-        raise CacheError(f"cache folder {cache.root} cannot be searched: {error}; check who may read it") from error
 
 
 def _map_in_threads(
@@ -212,13 +197,9 @@ def _check_open(
     count: Callable[[int], None] | None,
     meter: _Meter,
 ) -> None:
-    path = str(entry.path)
-    if not is_regular(status):
-        raise CacheEntryDamagedError(f"{path} is no regular file")
-    trailer = read_trailer(path, files, descriptor, status.st_size)
-    _check_key(trailer, entry.key)
+    trailer = read_trailer_of(entry.key, str(entry.path), files, descriptor, status)
     segments = trailer.load_segments(files, descriptor)
-    check_cover(path, segments, trailer.payload_bytes)
+    check_cover(trailer.path, segments, trailer.payload_bytes)
     if count is None:
         return
     for index, segment in enumerate(segments):
@@ -226,15 +207,6 @@ def _check_open(
             return
         trailer.check_segment(files, descriptor, segment, index)
         count(int(segment["length"]))
-
-
-def _check_key(trailer: Trailer, key: EntryKey) -> None:
-    try:
-        written = EntryKey.from_fields(trailer.meta["key"])
-    except (KeyError, TypeError) as error:
-        raise CacheEntryDamagedError(f"{trailer.path} does not say what it is the entry of") from error
-    if written != key:
-        raise CacheEntryDamagedError(f"{trailer.path} holds the entry of another key")
 
 
 def _is_there(files: FileSystem, path: str, seen: SourceStamp | None) -> bool:

@@ -67,7 +67,7 @@ def list_entries(*, workdir: str | None, as_json: bool) -> None:
       ndframes cache ls
       ndframes cache ls --json | jq '[.entries[].size_bytes] | add'
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    from ..display import format_bytes
+    from ..display import count_noun, format_bytes
 
     store = _open_store(workdir)
     entries = sorted(store.ls(), key=lambda entry: (-entry.mtime, str(entry.path)))
@@ -79,7 +79,7 @@ def list_entries(*, workdir: str | None, as_json: bool) -> None:
     for entry in entries:
         times = f"{_minute(entry.mtime)}  used {_minute(entry.used)}"
         click.echo(f"{format_bytes(entry.size_bytes):>9}  {times}  {show_path(entry.path.relative_to(store.root))}")
-    click.echo(f"{_count(len(entries), 'entry', 'entries')}, {format_bytes(total)} in {show_path(store.root)}")
+    click.echo(f"{count_noun(len(entries), 'entry')}, {format_bytes(total)} in {show_path(store.root)}")
 
 
 @cache.command("stat", short_help="Say how much there is of what.")
@@ -213,10 +213,10 @@ def _tell_removed(ctx: click.Context, store: Cache, report: GcReport, *, as_json
 
 
 def _rows(store: Cache, stat: CacheStat) -> dict[str, str]:
-    from ..display import format_bytes
+    from ..display import count_noun, format_bytes
 
-    def amount(count: int, total_bytes: int, noun: str = "entry", nouns: str = "entries") -> str:
-        return f"{_count(count, noun, nouns)}, {format_bytes(total_bytes)}" if count else "none"
+    def amount(count: int, total_bytes: int, noun: str = "entry") -> str:
+        return f"{count_noun(count, noun)}, {format_bytes(total_bytes)}" if count else "none"
 
     forms = [
         f"{form.suffix[1:]} {form.backend_id}: {amount(form.entries, form.total_bytes)}" for form in stat.by_backend
@@ -225,9 +225,9 @@ def _rows(store: Cache, stat: CacheStat) -> dict[str, str]:
         "cache": show_path(store.root),
         "entries": "\n".join([amount(stat.entries, stat.total_bytes), *forms]),
         "superseded": amount(stat.superseded, stat.superseded_bytes),
-        "being written": amount(stat.temporary, stat.temporary_bytes, "file", "files"),
-        "quarantine": amount(stat.quarantined, stat.quarantined_bytes, "file", "files"),
-        "held by jobs": _count(stat.leased, "entry", "entries") if stat.leased else "none",
+        "being written": amount(stat.temporary, stat.temporary_bytes, "file"),
+        "quarantine": amount(stat.quarantined, stat.quarantined_bytes, "file"),
+        "held by jobs": count_noun(stat.leased, "entry") if stat.leased else "none",
         "disk": f"{format_bytes(stat.free_bytes)} free",
     }
     if stat.oldest_used is not None and stat.newest_used is not None:
@@ -244,10 +244,6 @@ def _minute(seconds: float) -> str:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
     except (OverflowError, ValueError, OSError):  # a time that no calendar has
         return f"{seconds:.0f} s"
-
-
-def _count(number: int, noun: str, nouns: str) -> str:
-    return f"{number:,} {noun if number == 1 else nouns}"
 
 
 class _Bar:

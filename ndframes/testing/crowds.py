@@ -21,7 +21,7 @@ from ..cache.layout import parse_entry
 from ..cache.store import Cache
 from ..errors import CacheError
 from .faults import FaultyFileSystem, WatchedFileSystem
-from .nursery import Ended, Nursery, Task
+from .nursery import Nursery, Task
 from .scene import FORMS, Findings, Scene, Tally, entry_begun, examine, read_crops
 
 if TYPE_CHECKING:
@@ -64,11 +64,12 @@ def race(
     tally = Tally("wrong crops", "failed verify", "conversions too many", "hangs", "odd ends")
     workdir = os.path.join(folder, "race")
     calls = [partial(_want_everything, scene, form, locks, workdir, seed) for seed in range(processes)]
-    _add_all(tally, nursery.run(*calls, seconds=seconds), "race")
+    for end in nursery.run(*calls, seconds=seconds):
+        tally.add_end(end, "race")
     tally.count("processes", processes)
     wanted = scene.count
     tally.count("images", wanted)
-    _add_all(tally, nursery.run(partial(examine, scene, workdir, form, crops=2), seconds=seconds), "afterwards")
+    tally.add_end(nursery.run(partial(examine, scene, workdir, form, crops=2), seconds=seconds)[0], "afterwards")
     excess = tally.done["published"] - wanted
     if locks == "work":
         excess += tally.done["conversions"] - wanted
@@ -110,13 +111,14 @@ def stop_a_writer(
     )
     calls = [partial(_load_after, scene, form, workdir, lock_age_seconds) for _ in range(waiters)]
     ends = nursery.run(holder, *calls, seconds=2 * max(limit_seconds, stopped_seconds or 0))
-    _add_all(tally, ends, "stopped")
+    for end in ends:
+        tally.add_end(end, "stopped")
     for end in ends[1:]:
         if end.ok and end.value.done["milliseconds"] > 1000 * limit_seconds:
             tally.fault("waited too long", note=f"{end.value.done['milliseconds']} ms")
     del tally.done["milliseconds"]
     tally.count("waiters", waiters)
-    _add_all(tally, nursery.run(partial(examine, scene, workdir, form, crops=8)), "afterwards")
+    tally.add_end(nursery.run(partial(examine, scene, workdir, form, crops=8))[0], "afterwards")
     shutil.rmtree(workdir, ignore_errors=True)
     return tally.finish("stopped writer")
 
@@ -154,9 +156,9 @@ def evict_under_readers(
         ends = nursery.run(*calls, evictor, seconds=seconds)
         for end in ends:
             tally.fault("signals", int(end.status < 0 and not end.is_hung), f"status {end.status}: {end.problem}")
-        _add_all(tally, ends, form)
+            tally.add_end(end, form)
         tally.count("readers", len(marks))
-        _add_all(tally, nursery.run(partial(examine, scene, workdir, form, crops=8)), f"{form}, afterwards")
+        tally.add_end(nursery.run(partial(examine, scene, workdir, form, crops=8))[0], f"{form}, afterwards")
         shutil.rmtree(workdir, ignore_errors=True)
         for mark in marks:
             os.unlink(mark)
@@ -285,11 +287,3 @@ def _evict_one(cache: Cache, chance: random.Random) -> None:
     entries = list(cache.ls())
     if entries:
         cache.discard(chance.choice(entries).path)
-
-
-def _add_all(tally: Tally, ends: Sequence[Ended], context: str) -> None:
-    for end in ends:
-        if end.ok:
-            tally.add(end.value, context)
-        else:
-            tally.fault("hangs" if end.is_hung else "odd ends", note=f"{context}: status {end.status}: {end.problem}")

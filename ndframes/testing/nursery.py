@@ -11,7 +11,6 @@ import os
 import pickle
 import selectors
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -21,12 +20,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from types import TracebackType
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from ..workers import child_command, receive_message, send_message
 
 __all__ = ["Ended", "Nursery", "Task", "serve"]
 
-_LENGTH = struct.Struct("<Q")
-_CHILD = "import sys; sys.path[:] = {path!r}; from ndframes.testing.nursery import serve; serve()"
 # Whatever starts threads when it is imported must not: a process with threads is no good parent.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _PRELOADED = (
@@ -91,9 +90,8 @@ class Nursery:
     """
 
     def __init__(self) -> None:
-        code = _CHILD.format(path=[entry or os.getcwd() for entry in sys.path])
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
-            [sys.executable, "-c", code],
+            child_command("from ndframes.testing.nursery import serve; serve()"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **_ENVIRONMENT},
@@ -124,10 +122,10 @@ class Nursery:
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018
         tasks = [call if isinstance(call, Task) else Task(call) for call in calls]
         try:
-            _send(self._process.stdin, pickle.dumps((tasks, seconds)))
+            send_message(self._process.stdin, pickle.dumps((tasks, seconds)))
         except BrokenPipeError as error:
             raise RuntimeError("the process that children are forked from has died") from error
-        answer = _receive(self._process.stdout)
+        answer = receive_message(self._process.stdout)
         if answer is None:
             raise RuntimeError("the process that children are forked from has died")
         ended: list[Ended] = pickle.loads(answer)
@@ -174,10 +172,10 @@ def serve() -> None:
         import_module(name)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    while (payload := _receive(sys.stdin.buffer)) is not None:
+    while (payload := receive_message(sys.stdin.buffer)) is not None:
         tasks, seconds = pickle.loads(payload)
         ended = _run_all(tasks, seconds)
-        _send(answers, pickle.dumps(ended))
+        send_message(answers, pickle.dumps(ended))
 
 
 def _adopt_orphans() -> None:
@@ -290,18 +288,3 @@ def _judge(child: _Child, status: int) -> Ended:
     is_whole = status == 0 and bool(child.answer)
     value = pickle.loads(child.answer) if is_whole else None
     return Ended(status, value, child.stderr.decode(errors="replace"), child.is_hung)
-
-
-def _send(pipe: IO[bytes], payload: bytes) -> None:
-    pipe.write(_LENGTH.pack(len(payload)) + payload)
-    pipe.flush()
-
-
-def _receive(pipe: IO[bytes]) -> bytes | None:
-    """One message, or ``None`` where the other side has ended."""
-    head = pipe.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        return None
-    length = _LENGTH.unpack(head)[0]
-    payload = pipe.read(length)
-    return payload if len(payload) == length else None

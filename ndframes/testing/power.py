@@ -61,10 +61,7 @@ def lose_power(
             for form in FORMS
         ]
         for form, end in zip(FORMS, nursery.run(*calls, seconds=seconds), strict=True):
-            if end.ok:
-                tally.add(end.value, f"{form}, seed {seed + number + 1}")
-            else:
-                tally.fault("hangs" if end.is_hung else "odd ends", note=f"{form}: {end.problem}")
+            tally.add_end(end, f"{form}, seed {seed + number + 1}")
     return tally.finish("power loss" if heeds_syncs else "power loss, syncs not heeded")
 
 

@@ -40,10 +40,7 @@ def damage_always(nursery: Nursery, scene: Scene, folder: str, *, crops: int = 3
     cases = [(form, damage) for form in FORMS for damage in _DAMAGES]
     calls = [partial(_read_rotten, scene, form, folder, damage, crops) for form, damage in cases]
     for case, end in zip(cases, nursery.run(*calls, seconds=seconds), strict=True):
-        if end.ok:
-            tally.add(end.value, ", ".join(case))
-        else:
-            tally.fault("hangs" if end.is_hung else "odd ends", note=f"{case}: {end.problem}")
+        tally.add_end(end, ", ".join(case))
     return tally.finish("rotten disk")
 
 

@@ -21,6 +21,7 @@ from ..stamp import stat_source
 if TYPE_CHECKING:
     from ..cache.fs import FileSystem
     from ..formats.reader import Array
+    from .nursery import Ended
 
 __all__ = ["FORMS", "Findings", "Scene", "Tally", "entry_begun", "examine", "find_leftovers", "read_crops"]
 
@@ -158,6 +159,13 @@ class Tally:
             self.broken[promise] += number
         self.notes += [f"{context}: {note}" if context else note for note in other.notes]
         del self.notes[_MOST_NOTES:]
+
+    def add_end(self, end: Ended, context: str) -> None:
+        """Add what a child counted; where it did not come to that, it hung, or ended oddly."""
+        if end.ok:
+            self.add(end.value, context)
+        else:
+            self.fault("hangs" if end.is_hung else "odd ends", note=f"{context}: status {end.status}: {end.problem}")
 
     def finish(self, name: str) -> Findings:
         """The counts so far, for good."""
