@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import weakref
-from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .cache.trailer import Trailer, read_trailer_of
+from ._process import IMPORTING
+from .cache.trailer import SegmentTable, Trailer, read_trailer_of
 from .convert import open_payload
 from .errors import (
     CacheEntryDamagedError,
@@ -20,9 +22,11 @@ from .errors import (
     SourceMissingError,
     UnreadableImageError,
 )
+from .formats.handles import Shareable
 from .formats.reader import Array, Reader
+from .mounts import is_remote
 from .regions import bounding_range
-from .segments import SEGMENT
+from .segments import SEGMENT, checksum
 from .stamp import stamp_of
 
 if TYPE_CHECKING:
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from .cache.fs import FileSystem
     from .cache.keys import EntryKey
     from .formats.handles import HandlePool
+    from .formats.tiles import TileCache
     from .stamp import SourceStamp
 
 __all__ = ["EntryReader", "VerifyMode", "open_trailer"]
@@ -46,6 +51,14 @@ class EntryReader(Reader):
     tile (every MiB of an npy) is held against its checksum before this reader decodes it for the first time, with
     ``"always"`` every time.
 
+    Args:
+        path: where it lies.
+        key: its name.
+        files: the file operations.
+        pool: lends the open file.
+        verify: how much is checked, and when.
+        tiles: keeps decoded tiles; ``None`` keeps none.
+
     Attributes:
         key: its name.
         trailer: what the entry says of itself.
@@ -57,34 +70,36 @@ class EntryReader(Reader):
         CacheEntryError: a newer version wrote it.
     """
 
-    def __init__(self, path: Path, key: EntryKey, files: FileSystem, pool: HandlePool, *, verify: VerifyMode) -> None:
+    def __init__(
+        self,
+        path: Path,
+        key: EntryKey,
+        files: FileSystem,
+        pool: HandlePool,
+        *,
+        verify: VerifyMode,
+        tiles: TileCache | None = None,
+    ) -> None:
         name = str(path)
         self.key = key
-        self.trailer, self.stamp = open_trailer(name, key, files)
-        meta = self.trailer.meta
-        self._files = files
-        self._pool = pool
-        self._token = object()
-        self._verify = verify
-        self._checker: _Checker | None = None
         self.path = name
+        self.trailer, self.stamp = open_trailer(name, key, files)
+        self._chunks: _Chunks | None = None
+        self._inner: Reader
         with _AsCacheErrors(name):
-            try:
-                self._inner = open_payload(name, key.suffix, pool, stamp=self.stamp)
-            except UnreadableImageError:
-                self._check_everything()
-                raise
+            self._bytes = _EntryBytes(name, self.stamp, self.trailer, files, pool, verify)
+            if key.suffix == ".npy":
+                self._inner, self._chunks = self._open_array(pool)
+            else:
+                self._inner = _open_tiles(self.trailer, self._bytes, tiles)
         super().__init__(
             name,
             format=self._inner.format,
             shape=self._inner.shape,
             dtype=self._inner.dtype,
             tile_shape=self._inner.tile_shape,
-            memory_bytes=self._inner.memory_bytes,
+            memory_bytes=self._inner.memory_bytes + self._bytes.memory_bytes,
         )
-        if (list(self.shape), self.dtype) != (meta["shape"], np.dtype(meta["dtype"])):
-            raise CacheEntryDamagedError(f"{name} opens as {self.shape} {self.dtype}, but was written otherwise")
-        weakref.finalize(self, pool.discard, self._token)
 
     def count_decoded(self, rows: range, cols: range) -> int:
         """As for the form that the entry has."""
@@ -96,113 +111,169 @@ class EntryReader(Reader):
         Raises:
             CacheEntryGoneError, CacheEntryDamagedError: as when it was opened; ``out`` may be half filled.
         """
-        if not out.size:
-            return
-        with _AsCacheErrors(self.path):
-            if self._verify != "open":
-                self._check(bounding_range(rows), bounding_range(cols), level)
-            try:
-                self._inner.read(rows, cols, bands, out, level=level)
-            except UnreadableImageError:
-                self._check_everything()
-                raise
+        try:
+            if self._chunks is not None and out.size:
+                self._chunks.touch(rows, cols)
+            self._inner.read(rows, cols, bands, out, level=level)
+        except UnreadableImageError:
+            self._bytes.check_everything()  # for the bytes, or for want of memory or handles?
+            raise
+        except OSError as error:
+            _raise_as_cache_error(self.path, error)
+            raise
+
+    def _open_array(self, pool: HandlePool) -> tuple[Reader, _Chunks]:
+        """The pixels of an npy; where it does not open, find out whether that is for its bytes."""
+        try:
+            reader = open_payload(self.path, self.key.suffix, pool, stamp=self.stamp)
+        except UnreadableImageError:
+            self._bytes.check_everything()
+            raise
+        meta = self.trailer.meta
+        if (list(reader.shape), reader.dtype) != (meta["shape"], np.dtype(meta["dtype"])):
+            raise CacheEntryDamagedError(
+                f"{self.path} opens as {reader.shape} {reader.dtype}, but was written otherwise"
+            )
+        return reader, _Chunks(self._bytes, meta["layout"]["chunk_bytes"], reader)
 
     def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
-        with _AsCacheErrors(self.path):
-            return self._inner.overview_shapes
+        return self._inner.overview_shapes
 
     def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         self.read(rows, cols, bands, out, level=level)
 
-    def _check(self, rows: range, cols: range, level: int) -> None:
-        checker = self._checker
-        if checker is None:
-            with self._borrow() as file:
-                segments = self.trailer.load_segments(self._files, file.fileno())
-                checker = _make_checker(segments, self.trailer.meta["layout"], self._inner)
-            self.memory_bytes += segments.nbytes
-            self._checker = checker
-        indices = checker.touched(rows, cols, level, again=self._verify == "always")
-        if len(indices):
-            with self._borrow() as file:
-                for index in indices:
-                    self.trailer.check_segment(self._files, file.fileno(), checker.segments[index], int(index))
-            checker.mark(indices)
 
-    def _check_everything(self) -> None:
-        """Where something does not decode: find out whether that is for the bytes, or for want of memory or handles."""
-        with self._borrow() as file:
-            self.trailer.check_everything(self._files, file.fileno())
+class _EntryFile(Shareable):
+    """An entry, open to be read by position and, where it is wanted, mapped into memory."""
 
-    def _borrow(self) -> Any:
-        return self._pool.borrow(self._token, self._open)
+    def __init__(self, descriptor: int, mapping: mmap.mmap | None) -> None:
+        self.descriptor = descriptor
+        self.mapping = mapping
+        self.views: dict[int, Array] | None = None if mapping is None else {}
+        self.descriptor_count = 1 if mapping is None else 2  # Python keeps one of its own with every map
 
-    def _open(self) -> IO[bytes]:
-        file = os.fdopen(self._files.open_to_read(self.path), "rb", 0)
-        if not self.stamp.is_same_file(stamp_of(os.fstat(file.fileno()))):
-            file.close()
-            raise CacheEntryGoneError(f"{self.path} was replaced since it was opened")
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+class _EntryBytes:
+    """The segments of an entry, by number, each held against its checksum as ``verify`` says.
+
+    Attributes:
+        memory_bytes: what it costs once every segment was touched.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        stamp: SourceStamp,
+        trailer: Trailer,
+        files: FileSystem,
+        pool: HandlePool,
+        verify: VerifyMode,
+    ) -> None:
+        self._path, self._stamp, self._trailer, self._files, self._pool = path, stamp, trailer, files, pool
+        self._table = SegmentTable(trailer, files)
+        self._is_checked = bytearray([verify == "open"]) * trailer.segment_count
+        self._is_remembered = verify != "always"
+        self._is_mapped = trailer.meta["layout"].get("compress") == "NONE" and not is_remote(path)
+        self._token = object()
+        self._file: Callable[[], _EntryFile | None] = _nothing
+        self.memory_bytes = trailer.segment_count * (SEGMENT.itemsize + 1)
+        weakref.finalize(self, pool.discard, self._token)
+
+    def read(self, index: int) -> bytes:
+        """The bytes of one segment.
+
+        Raises:
+            CacheEntryDamagedError: they are not what was written.
+            CacheEntryGoneError: another file, or none, lies there now.
+        """
+        file = self._open()
+        offset, length, crc32 = self._table.row(file.descriptor, index)
+        data = self._files.read_at(file.descriptor, offset, length)
+        if not self._is_checked[index]:
+            if checksum(data) != crc32:
+                raise self._trailer.segment_error(index, offset, length)
+            self._is_checked[index] = self._is_remembered
+        elif len(data) != length:
+            raise self._trailer.segment_error(index, offset, length)
+        return data
+
+    def touch(self, first: int, stop: int) -> None:
+        """Check these segments, as far as that is due, where they lie."""
+        index = self._is_checked.find(0, first, stop)
+        while index >= 0:
+            self.read(index)
+            index = self._is_checked.find(0, index + 1, stop)
+
+    def views(self) -> dict[int, Array] | None:
+        """Arrays over the mapped file, kept as long as it stays mapped; ``None`` where it is not."""
+        return self._open().views
+
+    def map(self, first: int, count: int, tile_bytes: int) -> memoryview:
+        """The bytes of segments of one length that follow each other, as they lie in the mapped file."""
+        file = self._open()
+        start = self._table.row(file.descriptor, first)[0]
+        last = self._table.row(file.descriptor, first + count - 1)
+        if last[:2] != (start + (count - 1) * tile_bytes, tile_bytes):
+            raise CacheEntryDamagedError(f"{self._path}: its tiles do not lie one behind the other")
+        assert file.mapping is not None  # noqa: S101
+        return memoryview(file.mapping)[start : start + count * tile_bytes]
+
+    def check_everything(self) -> None:
+        """Where something does not decode: hold every byte against its checksum.
+
+        Raises:
+            CacheEntryDamagedError: something is not what was written.
+        """
+        self._trailer.check_everything(self._files, self._open().descriptor)
+
+    def _open(self) -> _EntryFile:
+        file = self._file()
+        if file is None:
+            file = self._pool.share(self._token, self._open_file)
+            self._file = weakref.ref(file)
+        file.is_used = True
         return file
 
+    def _open_file(self) -> _EntryFile:
+        descriptor = self._files.open_to_read(self._path)
+        try:
+            self._check_same(stamp_of(os.fstat(descriptor)))
+            mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) if self._is_mapped else None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return _EntryFile(descriptor, mapping)
 
-class _Checker:
-    """Which segments of an entry a window touches, and which of them were checked already."""
-
-    def __init__(self, segments: Array) -> None:
-        self.segments = segments
-        self._is_checked = np.zeros(len(segments), bool)
-
-    def touched(self, rows: range, cols: range, level: int, *, again: bool) -> Array:
-        """The segments under a window that have to be checked; the file's head, with all its tables, is one of them."""
-        indices = self._find(rows, cols, level)
-        unchecked = indices if again else indices[~self._is_checked[indices]]
-        return unchecked if self._is_checked[0] and not again else np.append(unchecked, 0)
-
-    def mark(self, indices: Array) -> None:
-        """These were checked."""
-        self._is_checked[indices] = True
-
-    def _find(self, rows: range, cols: range, level: int) -> Array:
-        raise NotImplementedError
+    def _check_same(self, stamp: SourceStamp) -> None:
+        if not self._stamp.is_same_file(stamp):
+            raise CacheEntryGoneError(f"{self._path} was replaced since it was opened")
 
 
-class _TileChecker(_Checker):
-    """Each tile is a segment."""
+class _Chunks:
+    """Which segments of an array a window touches: behind the head, each run of so many bytes is one."""
 
-    def __init__(self, segments: Array, levels: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(segments)
-        self._levels = [
-            (
-                int(item["first_segment"]),
-                int(item["tile_extent"]),
-                -(-int(item["shape"][1]) // int(item["tile_extent"])),
-            )
-            for item in levels
-        ]
-
-    def _find(self, rows: range, cols: range, level: int) -> Array:
-        first, extent, across = self._levels[level]
-        tile_rows = np.arange(rows[0] // extent, rows[-1] // extent + 1)
-        tile_cols = np.arange(cols[0] // extent, cols[-1] // extent + 1)
-        return (first + tile_rows[:, None] * across + tile_cols).ravel()
-
-
-class _ChunkChecker(_Checker):
-    """Behind the head, each run of so many bytes is a segment."""
-
-    def __init__(self, segments: Array, chunk_bytes: int, shape: tuple[int, int, int], itemsize: int) -> None:
-        super().__init__(segments)
+    def __init__(self, segments: _EntryBytes, chunk_bytes: int, reader: Reader) -> None:
+        self._segments = segments
         self._chunk_bytes = chunk_bytes
-        self._pixel_bytes = shape[2] * itemsize
-        self._row_bytes = shape[1] * self._pixel_bytes
+        self._pixel_bytes = reader.shape[2] * reader.dtype.itemsize
+        self._row_bytes = reader.shape[1] * self._pixel_bytes
 
-    def _find(self, rows: range, cols: range, level: int) -> Array:  # noqa: ARG002
-        first, last = cols[0] * self._pixel_bytes, (cols[-1] + 1) * self._pixel_bytes - 1
-        starts = np.arange(rows[0], rows[-1] + 1, dtype=np.int64) * self._row_bytes
-        begins, ends = (starts + first) // self._chunk_bytes, (starts + last) // self._chunk_bytes
+    def touch(self, rows: range, cols: range) -> None:
+        """Check what lies under ``rows`` x ``cols``, as far as that is due; the head too, which says how to read it."""
+        self._segments.touch(0, 1)
+        rows, cols = bounding_range(rows), bounding_range(cols)
+        first, last = cols.start * self._pixel_bytes, cols.stop * self._pixel_bytes - 1
         if self._row_bytes <= self._chunk_bytes:
-            return np.arange(begins[0], ends[-1] + 1) + 1
-        return np.unique(np.concatenate([np.arange(*pair) for pair in zip(begins, ends + 1, strict=True)])) + 1
+            self._touch_bytes(rows.start * self._row_bytes + first, (rows.stop - 1) * self._row_bytes + last)
+            return
+        for row in rows:
+            self._touch_bytes(row * self._row_bytes + first, row * self._row_bytes + last)
+
+    def _touch_bytes(self, first: int, last: int) -> None:
+        self._segments.touch(first // self._chunk_bytes + 1, last // self._chunk_bytes + 2)
 
 
 def open_trailer(path: str, key: EntryKey, files: FileSystem) -> tuple[Trailer, SourceStamp]:
@@ -223,11 +294,17 @@ def open_trailer(path: str, key: EntryKey, files: FileSystem) -> tuple[Trailer, 
             os.close(descriptor)
 
 
-def _make_checker(segments: Array, layout: Mapping[str, Any], reader: Reader) -> _Checker:
-    assert segments.dtype == SEGMENT  # noqa: S101
-    if "levels" in layout:
-        return _TileChecker(segments, layout["levels"])
-    return _ChunkChecker(segments, int(layout["chunk_bytes"]), reader.shape, reader.dtype.itemsize)
+def _open_tiles(trailer: Trailer, source: _EntryBytes, tiles: TileCache | None) -> Reader:
+    with IMPORTING:
+        from .formats.tiles import TileCache, TileReader
+
+    meta = trailer.meta
+    cache = TileCache(0) if tiles is None else tiles
+    return TileReader(trailer.path, meta["layout"], np.dtype(meta["dtype"]), meta["shape"][2], source, cache)
+
+
+def _nothing() -> None:
+    return None
 
 
 class _AsCacheErrors:
@@ -246,10 +323,16 @@ class _AsCacheErrors:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, OSError) or isinstance(error, (CacheError, UnreadableImageError)):
-            return
-        if isinstance(error, (SourceChangedError, SourceMissingError, FileNotFoundError, NotADirectoryError)):
-            raise CacheEntryGoneError(f"{self._path} was removed or replaced by another process") from error
-        if error.errno == errno.ESTALE:  # what NFS says of a file that another machine removed
-            raise CacheEntryGoneError(f"{self._path} was removed or replaced on another machine") from error
-        raise CacheError(f"{self._path} cannot be read: {error}") from error
+        if isinstance(error, OSError):
+            _raise_as_cache_error(self._path, error)
+
+
+def _raise_as_cache_error(path: str, error: OSError) -> None:
+    """Raise what ``error`` means for an entry; nothing, where it says that itself."""
+    if isinstance(error, (CacheError, UnreadableImageError)):
+        return
+    if isinstance(error, (SourceChangedError, SourceMissingError, FileNotFoundError, NotADirectoryError)):
+        raise CacheEntryGoneError(f"{path} was removed or replaced by another process") from error
+    if error.errno == errno.ESTALE:  # what NFS says of a file that another machine removed
+        raise CacheEntryGoneError(f"{path} was removed or replaced on another machine") from error
+    raise CacheError(f"{path} cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""A least-recently-used memory of values that cost bytes."""
+"""A memory of values that cost bytes: what was not used for longest goes first."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class ByteLRU(ForkAware, Generic[K, V]):
-    """Keeps the values used last, as long as their costs fit a budget; safe to share between threads.
+class _Item(Generic[V]):
+    __slots__ = ("cost", "is_used", "value")
 
+    def __init__(self, value: V, cost: int) -> None:
+        self.value, self.cost, self.is_used = value, cost, False
+
+
+class ByteLRU(ForkAware, Generic[K, V]):
+    """Keeps the values used lately, as long as their costs fit a budget; safe to share between threads.
+
+    A value that was used since its turn came last is passed over once (Corbato's clock, 1968): nearly the order of
+    strict least recent use, and a ``get`` takes no lock and moves nothing, since it stands on the way of every crop.
     A single value that costs more than the whole budget is handed through and not kept.
 
     Args:
@@ -36,26 +45,25 @@ class ByteLRU(ForkAware, Generic[K, V]):
         self.max_bytes = max_bytes
         self.used_bytes = 0
         self._cost = cost
-        self._items: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._items: OrderedDict[K, _Item[V]] = OrderedDict()
         self._lock = threading.Lock()
         super().__init__()
 
     def get(self, key: K) -> V | None:
-        """The value of ``key``, now the one used last; ``None`` if it is not kept."""
-        with self._lock:
-            item = self._items.get(key)
-            if item is None:
-                return None
-            self._items.move_to_end(key)
-            return item[0]
+        """The value of ``key``, now one of those used lately; ``None`` if it is not kept."""
+        item = self._items.get(key)
+        if item is None:
+            return None
+        item.is_used = True
+        return item.value
 
     def put(self, key: K, value: V) -> None:
-        """Keep ``value``; let go of those used longest ago until the budget holds."""
+        """Keep ``value``; let go of those unused for longest until the budget holds."""
         cost = self._cost(value)
         with self._lock:
             released = [self._drop(key)]
             if cost <= self.max_bytes:
-                self._items[key] = (value, cost)
+                self._items[key] = _Item(value, cost)
                 self.used_bytes += cost
                 released += self._shrink()
         del released  # only now, outside the lock: finalizers may take their time, or come back here
@@ -73,18 +81,25 @@ class ByteLRU(ForkAware, Generic[K, V]):
         return key in self._items
 
     def _drop(self, key: K) -> V | None:
-        value, cost = self._items.pop(key, (None, 0))
-        self.used_bytes -= cost
-        return value
+        item = self._items.pop(key, None)
+        if item is None:
+            return None
+        self.used_bytes -= item.cost
+        return item.value
 
     def _shrink(self) -> list[V | None]:
-        released = []
+        released: list[V | None] = []
         while self.used_bytes > self.max_bytes:
-            released.append(self._drop(next(iter(self._items))))
+            key, item = next(iter(self._items.items()))
+            if item.is_used:
+                item.is_used = False
+                self._items.move_to_end(key)
+            else:
+                released.append(self._drop(key))
         return released
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
         # another thread may have been between two lines of put when the process forked
-        self.used_bytes = sum(cost for _, cost in self._items.values())
+        self.used_bytes = sum(item.cost for item in self._items.values())
         self._shrink()

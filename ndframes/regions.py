@@ -32,6 +32,7 @@ __all__ = [
     "resolve_outside",
     "resolve_region",
     "tile_ranges",
+    "tile_spans",
     "to_index",
 ]
 
@@ -144,6 +145,25 @@ def tile_ranges(axis: range, tile_extent: int) -> list[tuple[int, range]]:
         pieces.append((tile_index, axis[position : position + count]))
         position += count
     return pieces
+
+
+def tile_spans(axis: range, tile_extent: int) -> list[tuple[int, slice, slice]]:
+    """Where the tiles under ``axis``, whose step is 1, meet it: tile index, part of the tile, part of ``axis``.
+
+    Example:
+        >>> tile_spans(range(3, 9), 4)
+        [(0, slice(3, 4, None), slice(0, 1, None)), (1, slice(0, 4, None), slice(1, 5, None)), (2, slice(0, 1, None), slice(5, 6, None))]
+    """
+    start, stop = axis.start, axis.stop
+    spans = []
+    position = start
+    while position < stop:
+        index = position // tile_extent
+        origin = index * tile_extent
+        end = min(origin + tile_extent, stop)
+        spans.append((index, slice(position - origin, end - origin), slice(position - start, end - start)))
+        position = end
+    return spans
 
 
 def count_tiles(shape: Sequence[int], tile_shape: Sequence[int]) -> tuple[int, int]:

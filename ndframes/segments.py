@@ -25,7 +25,8 @@ class Payload:
         segments: array of :data:`SEGMENT`: the head of the file first, then its pixels piece by piece; together they
             cover every byte once.
         layout: plain data that says which pixels a segment holds. For tiles: ``{"levels": [{"shape": [h, w],
-            "tile_extent": edge, "first_segment": index}, ...]}``, row after row of tiles. For an array:
+            "tile_extent": edge, "first_segment": index}, ...], "compress": codec, "predictor": differencing}``, row after
+            row of tiles, one behind the other in the file. For an array:
             ``{"data_offset": bytes, "chunk_bytes": bytes}``.
     """
 

@@ -12,6 +12,8 @@ import ndframes as nf
 from ndframes.cache.fs import FileSystem
 from ndframes.entry import EntryReader
 from ndframes.formats.handles import HandlePool
+from ndframes.segments import checksum
+from ndframes.testing.faults import flip_bit
 
 FILES = FileSystem()
 CODECS = ["NONE", "ZSTD", "DEFLATE", "LZW", "LERC", "JPEG", "WEBP", "npy"]
@@ -232,33 +234,65 @@ def test_opening_is_one_small_read(tmp_path, photograph, codec):
     assert files.reads[0][1] <= 8192
 
 
-def test_each_tile_is_checked_before_its_first_use_only(tmp_path, photograph):
-    path, key = make_entry(tmp_path, photograph, "ZSTD")
+@pytest.fixture
+def checks(monkeypatch):
+    """The lengths of what was held against a checksum."""
+    lengths = []
+
+    def counting(data, start=0):
+        lengths.append(len(data))
+        return checksum(data, start)
+
+    monkeypatch.setattr("ndframes.entry.checksum", counting)
+    return lengths
+
+
+@pytest.mark.parametrize("codec", ["ZSTD", "NONE"])
+def test_each_tile_is_checked_before_its_first_use_only(tmp_path, photograph, checks, codec):
+    path, key = make_entry(tmp_path, photograph, codec)
+    reader = EntryReader(path, key, FILES, HandlePool(), verify="first-touch")
+    out = np.empty((40, 40, 3), np.uint8)
+    for rows, cols, count in ((range(40), range(40), 4), (range(64, 104), range(40), 4 + 4)):
+        for _ in range(3):
+            reader.read(rows, cols, range(3), out)
+            np.testing.assert_array_equal(out, crop_of(photograph, rows, cols))
+        assert len(checks) == count  # tiles of 32 pixels
+
+
+@pytest.mark.parametrize(("verify", "count"), [("open", 0), ("always", 8)])
+@pytest.mark.parametrize("codec", ["ZSTD", "NONE"])
+def test_nothing_or_everything_is_checked_again(tmp_path, photograph, checks, codec, verify, count):
+    path, key = make_entry(tmp_path, photograph, codec)
+    reader = EntryReader(path, key, FILES, HandlePool(), verify=verify)
+    out = np.empty((40, 40, 3), np.uint8)
+    for _ in range(2):
+        reader.read(range(40), range(40), range(3), out)
+    assert len(checks) == count
+
+
+def test_a_crop_reads_its_own_part_of_a_long_table(tmp_path):
+    array = np.random.default_rng(0).integers(0, 255, (1600, 1600), np.uint8)
+    path, key = make_entry(tmp_path, array, "NONE")
     files = CountingFiles()
     reader = EntryReader(path, key, files, HandlePool(), verify="first-touch")
-    out = np.empty((40, 40, 3), np.uint8)
-
-    def checked():
-        before = len(files.reads)
-        reader.read(range(40), range(40), range(3), out)
-        return len(files.reads) - before
-
-    assert checked() == 1 + 4 + 1  # the table, four tiles of 32 pixels, the head
-    assert checked() == 0
-    reader.read(range(60, 100), range(40), range(3), out)
-    assert checked() == 0
+    assert reader.trailer.segment_count * 16 > 8 * 4096
+    files.reads.clear()
+    out = np.empty((20, 20, 1), np.uint8)
+    reader.read(range(5, 25), range(5, 25), range(1), out)
+    np.testing.assert_array_equal(out, array[5:25, 5:25, None])
+    in_table = [length for offset, length in files.reads if offset >= reader.trailer.payload_bytes]
+    # the checksums of all parts; the part with the level's first tiles; the one with its last, by which it is mapped
+    assert sorted(in_table)[1:] == [4096, 4096]
+    assert sum(length for _, length in files.reads) == sum(in_table) + 32 * 32
 
 
-@pytest.mark.parametrize(("verify", "reads"), [("open", 0), ("always", 5)])
-def test_nothing_or_everything_is_checked_again(tmp_path, photograph, verify, reads):
+@pytest.mark.parametrize("verify", ["open", "first-touch", "always"])
+def test_a_flipped_bit_in_the_table_is_found(tmp_path, photograph, verify):
     path, key = make_entry(tmp_path, photograph, "ZSTD")
-    files = CountingFiles()
-    reader = EntryReader(path, key, files, HandlePool(), verify=verify)
-    out = np.empty((40, 40, 3), np.uint8)
-    reader.read(range(40), range(40), range(3), out)
-    before = len(files.reads)
-    reader.read(range(40), range(40), range(3), out)
-    assert len(files.reads) - before == reads
+    trailer = EntryReader(path, key, FILES, HandlePool(), verify="open").trailer
+    flip_bit(path, 8 * (trailer.payload_bytes + 16) + 3)  # the first tile's row
+    with pytest.raises(nf.CacheEntryDamagedError, match="table"):
+        read_crop(path, key, range(2), range(2), verify)
 
 
 def test_overviews_are_checked_too(tmp_path, photograph):

@@ -225,7 +225,7 @@ def test_a_settled_source_is_not_read_to_be_known(frames_of_one, monkeypatch):
 # -- entries that are damaged -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("position", [0, 3000, -1, -30, -200, -2000], ids=lambda value: f"byte {value}")
+@pytest.mark.parametrize("position", [3000, 9000, -1, -30, -200, -2000], ids=lambda value: f"byte {value}")
 def test_a_damaged_entry_is_put_away_and_made_again(frames_of_one, conversions, caplog, position):
     frames, path = frames_of_one
     frames.prepare()

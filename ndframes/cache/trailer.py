@@ -5,6 +5,7 @@ file, published in one step, and no sidecar can disagree with it::
 
     payload     the COG or .npy, as any tool reads it
     segments    16 bytes each: where a piece of the payload begins, how long it is, the CRC-32 of its bytes
+    blocks      4 bytes each: the CRC-32 of every 4,096 bytes of that table, so that a crop reads just its part of it
     meta        JSON: the fields of the key, the source's state, shape, dtype, layout, versions, time
     tail        64 bytes: sizes and places of the above, and their checksums
 
@@ -30,14 +31,16 @@ from .layout import is_regular
 if TYPE_CHECKING:
     from .fs import FileSystem
 
-__all__ = ["TAIL_BYTES", "Trailer", "append_trailer", "check_cover", "read_trailer", "read_trailer_of"]
+__all__ = ["TAIL_BYTES", "SegmentTable", "Trailer", "append_trailer", "check_cover", "read_trailer", "read_trailer_of"]
 
 TAIL_BYTES = 64
 _TAIL = struct.Struct("<8sIIQQQQIIII")
 _MAGIC = b"ndframes"
-_VERSION = 1
+_VERSION = 2
 _FIRST_READ_BYTES = 8192
-_COPY_BYTES = 1 << 20
+_BLOCK_BYTES = 4096
+_ROW = struct.Struct("<QII")
+_ROWS_PER_BLOCK = _BLOCK_BYTES // _ROW.size
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -54,7 +57,7 @@ class _Tail(NamedTuple):
     total_bytes: int
     segments_crc: int
     meta_crc: int
-    reserved: int
+    blocks_crc: int
     crc: int
 
 
@@ -66,15 +69,17 @@ class Trailer:
         path: the entry.
         payload_bytes: how long the COG or ``.npy`` in front of it is.
         total_bytes: the length of the file.
+        segment_count: how many pieces that has.
         meta: what it says of the entry.
     """
 
     path: str
     payload_bytes: int
     total_bytes: int
+    segment_count: int
     meta: Mapping[str, Any]
-    _segment_count: int
     _segments_crc: int
+    _blocks_crc: int
 
     def load_segments(self, files: FileSystem, descriptor: int) -> Array:
         """The table of segments, an array of :data:`~ndframes.segments.SEGMENT`.
@@ -82,11 +87,46 @@ class Trailer:
         Raises:
             CacheEntryDamagedError: it is not what was written.
         """
-        length = self._segment_count * SEGMENT.itemsize
-        data = files.read_at(descriptor, self.payload_bytes, length)
-        if len(data) != length or checksum(data) != self._segments_crc:
-            raise CacheEntryDamagedError(f"{self.path}: its table of checksums is damaged")
-        return np.frombuffer(data, SEGMENT)
+        table_bytes, blocks_bytes = self._table_bytes
+        data = files.read_at(descriptor, self.payload_bytes, table_bytes + blocks_bytes)
+        table, blocks = data[:table_bytes], data[table_bytes:]
+        if len(blocks) != blocks_bytes or (checksum(table), checksum(blocks)) != (self._segments_crc, self._blocks_crc):
+            raise self._table_error()
+        return np.frombuffer(table, SEGMENT)
+
+    def load_block(self, files: FileSystem, descriptor: int, number: int, crc32: int) -> bytes:
+        """A part of that table, 4,096 bytes but for the last one; ``crc32`` is its checksum.
+
+        Raises:
+            CacheEntryDamagedError: it is not what was written.
+        """
+        start = number * _BLOCK_BYTES
+        length = min(_BLOCK_BYTES, self._table_bytes[0] - start)
+        data = files.read_at(descriptor, self.payload_bytes + start, length)
+        if len(data) != length or checksum(data) != crc32:
+            raise self._table_error()
+        return data
+
+    def load_block_checksums(self, files: FileSystem, descriptor: int) -> tuple[int, ...]:
+        """The checksum of each such part.
+
+        Raises:
+            CacheEntryDamagedError: they are not what was written.
+        """
+        table_bytes, blocks_bytes = self._table_bytes
+        data = files.read_at(descriptor, self.payload_bytes + table_bytes, blocks_bytes)
+        if len(data) != blocks_bytes or checksum(data) != self._blocks_crc:
+            raise self._table_error()
+        return struct.unpack(f"<{blocks_bytes // 4}I", data)
+
+    @property
+    def _table_bytes(self) -> tuple[int, int]:
+        """The lengths of the table of segments, and of the checksums of its parts."""
+        table_bytes = self.segment_count * SEGMENT.itemsize
+        return table_bytes, 4 * -(-table_bytes // _BLOCK_BYTES)
+
+    def _table_error(self) -> CacheEntryDamagedError:
+        return CacheEntryDamagedError(f"{self.path}: its table of checksums is damaged")
 
     def check_segment(self, files: FileSystem, descriptor: int, segment: Any, index: int) -> None:
         """Read one segment, and hold it against its checksum.
@@ -97,9 +137,13 @@ class Trailer:
         offset, length = int(segment["offset"]), int(segment["length"])
         data = files.read_at(descriptor, offset, length)
         if len(data) != length or checksum(data) != int(segment["crc32"]):
-            raise CacheEntryDamagedError(
-                f"{self.path}: segment {index:,} ({length:,} bytes at {offset:,}) is not what was written"
-            )
+            raise self.segment_error(index, offset, length)
+
+    def segment_error(self, index: int, offset: int, length: int) -> CacheEntryDamagedError:
+        """The error for a segment that is not what its checksum says."""
+        return CacheEntryDamagedError(
+            f"{self.path}: segment {index:,} ({length:,} bytes at {offset:,}) is not what was written"
+        )
 
     def check_everything(self, files: FileSystem, descriptor: int) -> None:
         """Read the whole payload, and hold every segment against its checksum.
@@ -113,18 +157,56 @@ class Trailer:
             self.check_segment(files, descriptor, segment, index)
 
 
+class SegmentTable:
+    """An entry's table of segments, of which each part is read and checked when it is first asked for.
+
+    Args:
+        trailer: the entry's.
+        files: the file operations.
+    """
+
+    def __init__(self, trailer: Trailer, files: FileSystem) -> None:
+        self._trailer = trailer
+        self._files = files
+        self._checksums: tuple[int, ...] | None = None
+        self._blocks: dict[int, bytes] = {}
+
+    def row(self, descriptor: int, index: int) -> tuple[int, int, int]:
+        """Where a segment begins, its length in bytes, and its CRC-32.
+
+        Args:
+            descriptor: the open entry.
+            index: the segment's number.
+
+        Raises:
+            CacheEntryDamagedError: that part of the table is not what was written.
+        """
+        number, place = divmod(index, _ROWS_PER_BLOCK)
+        block = self._blocks.get(number)
+        if block is None:
+            block = self._blocks[number] = self._load(descriptor, number)
+        return _ROW.unpack_from(block, place * _ROW.size)
+
+    def _load(self, descriptor: int, number: int) -> bytes:
+        if self._checksums is None:
+            self._checksums = self._trailer.load_block_checksums(self._files, descriptor)
+        return self._trailer.load_block(self._files, descriptor, number, self._checksums[number])
+
+
 def append_trailer(file: IO[bytes], segments: Array, meta: Mapping[str, Any]) -> None:
     """Write the trailer behind the payload that ``file`` holds, at whose end it stands."""
     payload_bytes = file.tell()
     check_cover(str(file.name), segments, payload_bytes)
     table = segments.astype(SEGMENT).tobytes()
+    parts = [checksum(table[start : start + _BLOCK_BYTES]) for start in range(0, len(table), _BLOCK_BYTES)]
+    blocks = struct.pack(f"<{len(parts)}I", *parts)
     text = json.dumps(meta, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
-    meta_offset = payload_bytes + len(table)
+    meta_offset = payload_bytes + len(table) + len(blocks)
     head = _TAIL.pack(
         _MAGIC, _VERSION, len(segments), payload_bytes, payload_bytes, meta_offset,
-        meta_offset + len(text) + TAIL_BYTES, checksum(table), checksum(text), 0, 0,
+        meta_offset + len(text) + TAIL_BYTES, checksum(table), checksum(text), checksum(blocks), 0,
     )[:-4]  # fmt: skip
-    file.write(table + text + head + struct.pack("<I", checksum(head)))
+    file.write(table + blocks + text + head + struct.pack("<I", checksum(head)))
 
 
 def read_trailer(path: str, files: FileSystem, descriptor: int, file_bytes: int) -> Trailer:
@@ -145,8 +227,14 @@ def read_trailer(path: str, files: FileSystem, descriptor: int, file_bytes: int)
     if len(text) != meta_bytes or checksum(text) != tail.meta_crc:
         raise CacheEntryDamagedError(f"{path}: its description is damaged")
     return Trailer(
-        path, tail.payload_bytes, tail.total_bytes, json.loads(text), tail.segment_count, tail.segments_crc
-    )  # fmt: skip
+        path,
+        tail.payload_bytes,
+        tail.total_bytes,
+        tail.segment_count,
+        json.loads(text),
+        tail.segments_crc,
+        tail.blocks_crc,
+    )
 
 
 def read_trailer_of(key: EntryKey, path: str, files: FileSystem, descriptor: int, status: os.stat_result) -> Trailer:
@@ -198,6 +286,8 @@ def _check_tail(path: str, data: bytes, file_bytes: int) -> _Tail:
         raise CacheEntryDamagedError(f"{path}: its last {TAIL_BYTES} bytes are damaged")
     if tail.version > _VERSION:
         raise CacheEntryError(f"{path} was written by a newer version of ndframes; it is left alone")
+    if tail.version < _VERSION:
+        raise CacheEntryDamagedError(f"{path} was written by an older version of ndframes; it has to be made anew")
     if tail.total_bytes != file_bytes:
         raise CacheEntryDamagedError(f"{path} has {file_bytes:,} bytes, but was written with {tail.total_bytes:,}")
     return tail

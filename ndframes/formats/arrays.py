@@ -7,7 +7,8 @@ import math
 import mmap
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ..errors import UnreadableImageError
 from ..mounts import is_remote
 from ..regions import bounding_range
 from ..stamp import changed_error, source_error
-from .handles import FileHandle, closed_on_error
+from .handles import FileHandle, Shareable, closed_on_error
 from .reader import Array, Reader
 
 if TYPE_CHECKING:
@@ -122,8 +123,7 @@ class NpyReader(Reader):
             tile_shape=layout.shape[:2],
         )
         weakref.finalize(self, pool.discard, self._token)
-        with pool.borrow(self._token, lambda: self._wrap(file)):
-            pass  # what is open already is the first handle
+        self._pixels: Callable[[], _Pixels | None] = weakref.ref(pool.share(self._token, lambda: self._wrap(file)))
 
     def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
         """None: the pixels lie there."""
@@ -133,17 +133,21 @@ class NpyReader(Reader):
         self._read_strided(rows, cols, bands, out, level)
 
     def _read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
-        with self._pool.borrow(self._token, self._open) as pixels:
-            pixels.read(rows, cols, bands, out)
+        pixels = self._pixels()
+        if pixels is None:
+            pixels = self._pool.share(self._token, self._open)
+            self._pixels = weakref.ref(pixels)
+        pixels.is_used = True
+        pixels.read(rows, cols, bands, out)
 
-    def _open(self) -> _MappedPixels | _StoredPixels:
+    def _open(self) -> _Pixels:
         file = FileHandle(self.path, self._stamp)
         with closed_on_error(file):
             if self._stamp is None and _read_layout(self.path, file) != self._layout:
                 raise changed_error(self.path)
         return self._wrap(file)
 
-    def _wrap(self, file: FileHandle) -> _MappedPixels | _StoredPixels:
+    def _wrap(self, file: FileHandle) -> _Pixels:
         return (_MappedPixels if self.is_mapped else _StoredPixels)(self.path, file, self._layout)
 
 
@@ -161,8 +165,16 @@ class _Layout:
         return self.data_offset + math.prod(self.shape) * self.dtype.itemsize
 
 
-class _MappedPixels:
-    """A handle: the file as a piece of memory."""
+class _Pixels(Shareable):
+    """A handle: an open file's pixels."""
+
+    @abstractmethod
+    def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """Fill ``out`` with the pixels at ``rows`` x ``cols`` of ``bands``, whose steps are positive."""
+
+
+class _MappedPixels(_Pixels):
+    """The file as a piece of memory."""
 
     def __init__(self, path: str, file: FileHandle, layout: _Layout) -> None:
         try:
@@ -176,12 +188,9 @@ class _MappedPixels:
     def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         _copy_crop(self._array, rows, cols, bands, out)
 
-    def close(self) -> None:
-        del self._array  # a map refuses to be closed while an array views it, and goes with the last one that does
 
-
-class _StoredPixels:
-    """A handle: the open file, of which each read asks for the bytes that it needs."""
+class _StoredPixels(_Pixels):
+    """The open file, of which each read asks for the bytes that it needs."""
 
     def __init__(self, path: str, file: FileHandle, layout: _Layout) -> None:
         self._path, self._file, self._layout = path, file, layout
@@ -196,9 +205,6 @@ class _StoredPixels:
             raise UnreadableImageError(f"{self._path} was truncated since it was opened: {error}") from error
         except OSError as error:
             raise source_error(self._path, error) from error
-
-    def close(self) -> None:
-        self._file.close()
 
     def _read_rows(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         _, width, band_count = self._layout.shape
@@ -278,7 +284,7 @@ def _check_pixels(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> No
 def _copy_crop(array: Array, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
     """Copy the pixels at ``rows`` x ``cols`` of ``bands``, whose steps are positive, into ``out``."""
     window = array[rows.start : rows.stop : rows.step, cols.start : cols.stop : cols.step]
-    if [*bands] == [*range(array.shape[2])]:
+    if bands == range(array.shape[2]):
         out[...] = window
         return
     for index, band in enumerate(bands):

@@ -1,22 +1,29 @@
-"""One tile's pixels to bytes, by the codec of a COG."""
+"""One tile's pixels to bytes and back, by the codec of a COG."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import imagecodecs as _imagecodecs
 import numpy as np
+import zstandard
 
 if TYPE_CHECKING:
     from ..backends import Codec
     from .reader import Array
 
-__all__ = ["encode_tile", "extra_tags"]
+__all__ = ["DECODE_ERRORS", "Decoder", "encode_tile", "extra_tags", "find_decoder"]
+
+#: The bytes of a tile to its pixels ``(extent, extent, bands)``, which may be a view of the bytes.
+Decoder = Callable[[Any], "Array"]
 
 _SHORT, _LONG = 3, 4
 
 imagecodecs: Any = _imagecodecs  # its stubs say less than it takes
+#: What the libraries raise when bytes do not decode: imagecodecs' errors are RuntimeErrors.
+DECODE_ERRORS = (zstandard.ZstdError, RuntimeError, ValueError, TypeError, MemoryError)
 
 
 def encode_tile(tile: Array, codec: Codec) -> bytes:
@@ -34,20 +41,58 @@ def encode_tile(tile: Array, codec: Codec) -> bytes:
     return bytes(_ENCODERS[codec.compress](tile, codec))
 
 
+def find_decoder(compress: str, predictor: str, tile_shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Decoder:
+    """What turns the bytes of a tile, as :func:`encode_tile` wrote them, into pixels.
+
+    Args:
+        compress: the codec's name.
+        predictor: the differencing's name.
+        tile_shape: ``(extent, extent, bands)``.
+        dtype: of the pixels.
+
+    Returns:
+        A function for any number of threads. It raises one of :data:`DECODE_ERRORS` where the bytes are damaged.
+
+    Example:
+        >>> decode = find_decoder("NONE", "NO", (1, 2, 3), np.dtype("uint8"))
+        >>> decode(b"abcdef").tolist()
+        [[[97, 98, 99], [100, 101, 102]]]
+    """
+    if compress in _IMAGE_DECODERS:
+        decode_image = _IMAGE_DECODERS[compress]
+        return lambda data: decode_image(data).reshape(tile_shape)
+    unpack = _UNPACKERS[compress]
+    if dtype.kind == "b":
+        height, width, bands = tile_shape
+        row_bytes = -(-width * bands // 8)
+        packed_shape = height, row_bytes
+        return lambda data: (
+            np.unpackbits(np.frombuffer(unpack(data, height * row_bytes), np.uint8).reshape(packed_shape), axis=1)
+            [:, : width * bands].reshape(tile_shape).view(bool)
+        )  # fmt: skip
+    stored = dtype.newbyteorder("<")
+    raw_bytes = int(np.prod(tile_shape)) * dtype.itemsize
+    if predictor == "NO":
+        return lambda data: np.frombuffer(unpack(data, raw_bytes), stored).reshape(tile_shape)
+    undo = imagecodecs.delta_decode if predictor == "STANDARD" else imagecodecs.floatpred_decode
+    return lambda data: undo(np.frombuffer(unpack(data, raw_bytes), stored).reshape(tile_shape), axis=1)
+
+
 def extra_tags(codec: Codec, band_count: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
     """The TIFF tags that this codec needs beside its number."""
     if codec.compress == "JPEG" and band_count == 3:
-        return ((530, _SHORT, (2, 2)),)
+        return ((530, _SHORT, (1, 1)),)
     if codec.compress == "LERC":
         return ((50674, _LONG, (4, 0)),)
     return ()
 
 
 def _jpeg(tile: Array, codec: Codec) -> bytes:
+    """Colour at full resolution: libraries that have to spread a coarser one do it in ways that differ by up to 20."""
     if tile.shape[2] == 1:
         return bytes(imagecodecs.jpeg8_encode(tile[:, :, 0], level=codec.quality))
     return bytes(
-        imagecodecs.jpeg8_encode(tile, level=codec.quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="420")
+        imagecodecs.jpeg8_encode(tile, level=codec.quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="444")
     )
 
 
@@ -57,9 +102,41 @@ def _webp(tile: Array, codec: Codec) -> bytes:
     return bytes(imagecodecs.webp_encode(tile, level=codec.quality, lossless=False))
 
 
+class _Contexts(threading.local):
+    """Each thread's zstd contexts: to make one takes as long as to decode a small tile."""
+
+    def __init__(self) -> None:
+        self.decompressor = zstandard.ZstdDecompressor()
+        self.compressors: dict[int, zstandard.ZstdCompressor] = {}
+
+    def compressor(self, level: int) -> zstandard.ZstdCompressor:
+        """The one of that level."""
+        if level not in self.compressors:
+            self.compressors[level] = zstandard.ZstdCompressor(level=level)
+        return self.compressors[level]
+
+
+_CONTEXTS = _Contexts()
+
+
+def _inflate(data: Any, raw_bytes: int) -> Any:
+    return imagecodecs.deflate_decode(data, out=np.empty(raw_bytes, np.uint8))
+
+
+_UNPACKERS: dict[str, Callable[[Any, int], Any]] = {
+    "NONE": lambda data, _: data,
+    "ZSTD": lambda data, raw_bytes: _CONTEXTS.decompressor.decompress(data, max_output_size=raw_bytes),
+    "DEFLATE": _inflate,
+    "LZW": lambda data, raw_bytes: imagecodecs.lzw_decode(data, out=np.empty(raw_bytes, np.uint8)),
+}
+_IMAGE_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "LERC": imagecodecs.lerc_decode,
+    "JPEG": imagecodecs.jpeg8_decode,
+    "WEBP": imagecodecs.webp_decode,
+}
 _ENCODERS: dict[str, Callable[[Array, Codec], Any]] = {
     "NONE": lambda tile, _: tile.tobytes(),
-    "ZSTD": lambda tile, codec: imagecodecs.zstd_encode(tile, level=codec.level),
+    "ZSTD": lambda tile, codec: _CONTEXTS.compressor(codec.level).compress(tile.data),
     "DEFLATE": lambda tile, codec: imagecodecs.zlib_encode(tile, level=codec.level),
     "LZW": lambda tile, _: imagecodecs.lzw_encode(tile),
     "LERC": lambda tile, _: imagecodecs.lerc_encode(tile, level=0, planar=False),

@@ -351,7 +351,8 @@ def _describe(head: bytes, starts: list[int], directories: list[Directory], spoo
         part["offset"] = start + np.cumsum([0, *spool.byte_counts[:-1]])
         levels.append({"shape": list(spool.shape), "tile_extent": item.tile_extent, "first_segment": first})
         first += len(part)
-    return Payload(segments, {"levels": levels})
+    codec = {"compress": directories[0].compress, "predictor": directories[0].predictor}
+    return Payload(segments, {"levels": levels, **codec})
 
 
 def _copy_bytes(source: IO[bytes], target: IO[bytes], start: int, length: int) -> None:

@@ -14,9 +14,10 @@ from .._process import ForkAware
 from ..errors import SourceMissingError
 from ..stamp import SourceStamp, changed_error, check_kind, source_error, stamp_of
 
-__all__ = ["FileHandle", "HandlePool", "closed_on_error", "is_out_of_files"]
+__all__ = ["FileHandle", "HandlePool", "Shareable", "closed_on_error", "is_out_of_files"]
 
 Opened = TypeVar("Opened")
+Shared = TypeVar("Shared", bound="Shareable")
 
 _MOST_IDLE, _LEAST_IDLE = 128, 4
 _IDLE_WITHOUT_LIMIT = 64
@@ -36,6 +37,19 @@ class Closable(Protocol):
 
     def close(self) -> None:
         """Let go of the file."""
+
+
+class Shareable:
+    """A handle for any number of threads at once. Its file closes with its last user, so nobody needs to say when.
+
+    Whoever keeps one beyond a read does so by a weak reference, and sets :attr:`is_used` when he reads by it: the pool
+    passes over those once when it looks for handles to let go of.
+    """
+
+    is_used = False
+
+    def close(self) -> None:
+        """Nothing: others may be reading by it."""
 
 
 class FileHandle:
@@ -65,10 +79,7 @@ class FileHandle:
         try:
             self.descriptor = os.open(path, _FLAGS)
         except (OSError, ValueError) as error:
-            told = source_error(path, error)
-            if stamp is not None and isinstance(told, SourceMissingError):
-                raise changed_error(path) from error
-            raise told from error
+            raise _open_error(path, error, stamp) from error
         with closed_on_error(self):
             status = os.fstat(self.descriptor)
             self.stamp = stamp_of(status)
@@ -136,6 +147,17 @@ class HandlePool(ForkAware):
         """Lend a handle for ``key`` until the context ends; a handle whose borrower failed is closed, not kept."""
         return _Lending(self, key, open_handle)
 
+    def share(self, key: Hashable, open_handle: Callable[[], Shared]) -> Shared:
+        """The one handle of ``key`` that all threads use, opened if need be; kept as the idle ones are."""
+        with self._lock:
+            tickets = self._by_key.get(key)
+            if tickets:
+                shared: Any = self._idle[tickets[-1]][1]
+                return shared  # type: ignore[no-any-return]
+        handle = self.open(open_handle)
+        self._give_back(key, handle)
+        return handle
+
     def open(self, open_handle: Callable[[], Opened]) -> Opened:
         """Call what takes file descriptors; where none is left, the idle handles make room for it.
 
@@ -190,6 +212,10 @@ class HandlePool(ForkAware):
             self._idle_descriptors += _count_descriptors(handle)
             while self._idle_descriptors > self.max_idle:
                 ticket, (oldest_key, oldest) = self._idle.popitem(last=False)
+                if getattr(oldest, "is_used", False):
+                    oldest.is_used = False  # type: ignore[attr-defined]
+                    self._idle[ticket] = (oldest_key, oldest)
+                    continue
                 self._idle_descriptors -= _count_descriptors(oldest)
                 self._by_key[oldest_key].remove(ticket)
                 if not self._by_key[oldest_key]:
@@ -296,6 +322,12 @@ def is_out_of_files(error: BaseException) -> bool:
             return True
         link = link.__cause__ or link.__context__
     return False
+
+
+def _open_error(path: str, error: Exception, stamp: SourceStamp | None) -> Exception:
+    """A function of its own: were the error a local name of the frame that raises it, both would live until a collection."""
+    told = source_error(path, error)
+    return changed_error(path) if stamp is not None and isinstance(told, SourceMissingError) else told
 
 
 def _default_max_idle() -> int:

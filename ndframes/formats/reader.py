@@ -34,6 +34,7 @@ class Reader(ABC):
         dtype: of the pixels, in native byte order.
         tile_shape: ``(height, width)`` of the blocks in which the file stores them; the whole shape where it has none.
         memory_bytes: what keeping it open costs.
+        all_bands: the numbers of its bands, in order.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Reader(ABC):
         self.dtype = dtype
         self.tile_shape = tile_shape
         self.memory_bytes = memory_bytes
+        self.all_bands = range(shape[2])
 
     @cached_property
     def overview_shapes(self) -> tuple[tuple[int, int], ...]:

@@ -89,7 +89,7 @@ def test_a_newer_version_is_no_damage(tmp_path):
 
     path = write(tmp_path / "a")
     data = bytearray(path.read_bytes())
-    data[-TAIL_BYTES + 8 : -TAIL_BYTES + 12] = struct.pack("<I", 2)
+    data[-TAIL_BYTES + 8] += 1
     data[-4:] = struct.pack("<I", checksum(bytes(data[-TAIL_BYTES:-4])))
     path.write_bytes(data)
     with pytest.raises(nf.CacheEntryError, match="newer version") as caught:
@@ -141,11 +141,15 @@ def cog_entry(request, tmp_path):
 def test_other_readers_do_not_see_it(cog_entry, tmp_path):
     _, pixels, path = cog_entry
     with rasterio.open(path) as dataset:
-        np.testing.assert_array_equal(dataset.read().transpose(1, 2, 0), pixels)
+        differences = np.abs(dataset.read().transpose(1, 2, 0).astype(int) - pixels)
     with tifffile.TiffFile(path) as tiff:
         assert len(tiff.pages) == 3
-        if tiff.pages[0].compression.name != "JPEG":  # whose chroma each library spreads in its own way
-            np.testing.assert_array_equal(tiff.pages[0].asarray(), pixels)
+        if tiff.pages[0].compression.name == "JPEG":  # two libraries round a few samples in a million differently
+            assert differences.max() <= 1
+            assert np.count_nonzero(differences) < differences.size / 10_000
+        else:
+            assert not differences.any()
+        np.testing.assert_array_equal(tiff.pages[0].asarray(), pixels)
     command = [Path(sys.executable).parent / "rio", "cogeo", "validate", "--strict", str(path)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert "is a valid cloud optimized GeoTIFF" in said

@@ -150,7 +150,7 @@ def test_what_is_no_entry_at_all_is_refused(cache):
 def test_a_newer_version_is_counted_apart(cache):
     publish(cache, 1)
     data = bytearray(entry_bytes(0))
-    data[-TAIL_BYTES + 8] = 2
+    data[-TAIL_BYTES + 8] += 1
     data[-4:] = checksum(data[-TAIL_BYTES:-4]).to_bytes(4, "little")
     path = plant(cache, 0, data)
     report = cache.verify(read_data=True, repair=True)
@@ -348,7 +348,7 @@ except KeyboardInterrupt:
         assert process.stdout.readline() == "reading\n"
         started = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=60)[0].endswith("interrupted\n")
+        assert "interrupted\n" in process.communicate(timeout=60)[0]  # a thread may tell of its progress after that
         assert time.monotonic() - started < 3
 
 

@@ -1,0 +1,169 @@
+"""Reading the tiles of a COG that this package wrote: its table is known, so no TIFF library stands in between.
+
+A tile is decoded whole and kept for a while, since the next crop may touch it too. Tiles that are not compressed are
+not decoded at all: where the file can be mapped, a crop is copied from where it lies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import UnreadableImageError
+from ..lru import ByteLRU
+from ..regions import count_tiles, tile_spans
+from .codecs import DECODE_ERRORS, Decoder, find_decoder
+from .reader import Array, Reader
+
+__all__ = ["TileCache", "TileReader", "TileSource"]
+
+
+class TileCache(ByteLRU[tuple[object, int], Array]):
+    """Decoded tiles, by the reader's token and the tile's number.
+
+    Args:
+        max_bytes: how much of them is kept.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes, _nbytes)
+
+
+class TileSource(Protocol):
+    """Where a reader gets the bytes of tiles from, by their numbers in the file."""
+
+    def read(self, index: int) -> Any:
+        """The bytes of one tile, fit to be decoded."""
+
+    def views(self) -> dict[int, Array] | None:
+        """Arrays over the mapped file, kept as long as it stays mapped; ``None`` where it is not."""
+
+    def map(self, first: int, count: int, tile_bytes: int) -> memoryview:
+        """The bytes of tiles that follow each other, as they lie in the mapped file."""
+
+    def touch(self, first: int, stop: int) -> None:
+        """See to it that what lies mapped there is fit to be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One resolution of the image.
+
+    Attributes:
+        shape: ``(height, width)``.
+        extent: a tile's edge in pixels.
+        first: the number of its first tile.
+        across: how many tiles lie side by side.
+        count: how many there are.
+    """
+
+    shape: tuple[int, int]
+    extent: int
+    first: int
+    across: int
+    count: int
+
+    @classmethod
+    def from_layout(cls, item: Mapping[str, Any]) -> _Level:
+        """The level that an entry's layout describes; see :class:`~ndframes.segments.Payload`."""
+        height, width = item["shape"]
+        extent = int(item["tile_extent"])
+        down, across = count_tiles((height, width), (extent, extent))
+        return cls((int(height), int(width)), extent, int(item["first_segment"]), across, down * across)
+
+
+class TileReader(Reader):
+    """Crops of a COG from its tiles.
+
+    Args:
+        path: the file, for messages.
+        layout: what its writer says of it; see :class:`~ndframes.segments.Payload`.
+        dtype: of the pixels.
+        band_count: how many samples a pixel has.
+        source: where the bytes of tiles come from.
+        cache: keeps decoded tiles; may serve many readers.
+
+    Raises:
+        UnreadableImageError: a tile does not decode, when reading.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        layout: Mapping[str, Any],
+        dtype: np.dtype[Any],
+        band_count: int,
+        source: TileSource,
+        cache: TileCache,
+    ) -> None:
+        self._levels = [_Level.from_layout(item) for item in layout["levels"]]
+        base = self._levels[0]
+        super().__init__(
+            path,
+            format="COG",
+            shape=(*base.shape, band_count),
+            dtype=dtype,
+            tile_shape=(min(base.extent, base.shape[0]), min(base.extent, base.shape[1])),
+        )
+        self._source = source
+        self._cache = cache
+        self._token = object()
+        self._tile_shape = base.extent, base.extent, band_count
+        self._tile_bytes = math.prod(self._tile_shape) * dtype.itemsize
+        self._decode: Decoder = find_decoder(layout["compress"], layout["predictor"], self._tile_shape, dtype)
+        self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
+
+    def load_tile(self, index: int) -> Array:
+        """One decoded tile ``(extent, extent, bands)``, by its number in the file; not to be written to."""
+        key = (self._token, index)
+        tile = self._cache.get(key)
+        if tile is None:
+            tile = self._decode_tile(index)
+            self._cache.put(key, tile)
+        return tile
+
+    def _find_overview_shapes(self) -> list[tuple[int, int]]:
+        return [level.shape for level in self._levels[1:]]
+
+    def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        chosen = self._levels[level]
+        picks = None if bands == self.all_bands else list(bands)
+        tiles = self._view_tiles(chosen, rows, cols) if self._is_plain else None
+        col_spans = tile_spans(cols, chosen.extent)
+        for tile_row, inside_rows, out_rows in tile_spans(rows, chosen.extent):
+            for tile_col, inside_cols, out_cols in col_spans:
+                number = tile_row * chosen.across + tile_col
+                tile = self.load_tile(chosen.first + number) if tiles is None else tiles[number]
+                part = tile[inside_rows, inside_cols]
+                out[out_rows, out_cols] = part if picks is None else part[:, :, picks]
+
+    def _view_tiles(self, level: _Level, rows: range, cols: range) -> Array | None:
+        """All tiles of a level as they lie in the mapped file, those under the window fit to be used."""
+        views = self._source.views()
+        if views is None:
+            return None
+        extent, first = level.extent, level.first
+        left, right = cols.start // extent, (cols.stop - 1) // extent + 1
+        for tile_row in range(rows.start // extent, (rows.stop - 1) // extent + 1):
+            start = first + tile_row * level.across
+            self._source.touch(start + left, start + right)
+        tiles = views.get(first)
+        if tiles is None:
+            data = self._source.map(first, level.count, self._tile_bytes)
+            tiles = views[first] = np.ndarray((level.count, *self._tile_shape), self.dtype.newbyteorder("<"), data)
+        return tiles
+
+    def _decode_tile(self, index: int) -> Array:
+        data = self._source.read(index)
+        try:
+            return self._decode(data)
+        except DECODE_ERRORS as error:
+            raise UnreadableImageError(f"{self.path}: tile {index:,} does not decode: {error}") from error
+
+
+def _nbytes(tile: Array) -> int:
+    return tile.nbytes
