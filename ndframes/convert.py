@@ -230,7 +230,7 @@ class _Witness(Reader):
         self._lines = sorted({last * number // (_SAMPLES - 1) for number in range(_SAMPLES)})
         self._seen: list[tuple[int, range, Array]] = []
 
-    def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         self._source.read(rows, cols, bands, out, level=level)
         for number, line in enumerate(self._lines):
             if line in rows:

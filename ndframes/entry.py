@@ -91,7 +91,7 @@ class EntryReader(Reader):
             if key.suffix == ".npy":
                 self._inner, self._chunks = self._open_array(pool)
             else:
-                self._inner = _open_tiles(self.trailer, self._bytes, tiles)
+                self._inner = self._open_tiles(tiles)
         super().__init__(
             name,
             format=self._inner.format,
@@ -105,22 +105,35 @@ class EntryReader(Reader):
         """As for the form that the entry has."""
         return self._inner.count_decoded(rows, cols)
 
-    def read(self, rows: range, cols: range, bands: Sequence[int], out: Array, *, level: int = 0) -> None:
-        """As :meth:`Reader.read`; what is touched is checked first.
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`Reader.read_window`; what is touched is checked first.
 
         Raises:
             CacheEntryGoneError, CacheEntryDamagedError: as when it was opened; ``out`` may be half filled.
         """
         try:
-            if self._chunks is not None and out.size:
+            if self._chunks is not None:
                 self._chunks.touch(rows, cols)
-            self._inner.read(rows, cols, bands, out, level=level)
-        except UnreadableImageError:
-            self._bytes.check_everything()  # for the bytes, or for want of memory or handles?
+            self._inner.read_window(rows, cols, bands, out, level)
+        except OSError as error:  # an UnreadableImageError too
+            self._explain(error)
             raise
+
+    def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`read_window`, for any positive steps."""
+        try:
+            if self._chunks is not None:
+                self._chunks.touch(bounding_range(rows), bounding_range(cols))
+            self._inner.read_strided(rows, cols, bands, out, level)
         except OSError as error:
-            _raise_as_cache_error(self.path, error)
+            self._explain(error)
             raise
+
+    def _explain(self, error: OSError) -> None:
+        """Raise what ``error`` means for an entry."""
+        if isinstance(error, UnreadableImageError):
+            self._bytes.check_everything()  # for the bytes, or for want of memory or handles?
+        _raise_as_cache_error(self.path, error)
 
     def _open_array(self, pool: HandlePool) -> tuple[Reader, _Chunks]:
         """The pixels of an npy; where it does not open, find out whether that is for its bytes."""
@@ -136,11 +149,18 @@ class EntryReader(Reader):
             )
         return reader, _Chunks(self._bytes, meta["layout"]["chunk_bytes"], reader)
 
+    def _open_tiles(self, tiles: TileCache | None) -> Reader:
+        with IMPORTING:
+            from .formats import codecs
+            from .formats.tiles import TileCache, TileReader
+
+        meta = self.trailer.meta
+        self._bytes.checksum = codecs.checksum
+        cache = TileCache(0) if tiles is None else tiles
+        return TileReader(self.path, meta["layout"], np.dtype(meta["dtype"]), meta["shape"][2], self._bytes, cache)
+
     def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
         return self._inner.overview_shapes
-
-    def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
-        self.read(rows, cols, bands, out, level=level)
 
 
 class _EntryFile(Shareable):
@@ -161,6 +181,7 @@ class _EntryBytes:
 
     Attributes:
         memory_bytes: what it costs once every segment was touched.
+        checksum: takes the CRC-32 of bytes.
     """
 
     def __init__(
@@ -177,6 +198,7 @@ class _EntryBytes:
         self._is_checked = bytearray([verify == "open"]) * trailer.segment_count
         self._is_remembered = verify != "always"
         self._is_mapped = trailer.meta["layout"].get("compress") == "NONE" and not is_remote(path)
+        self.checksum: Callable[[bytes], int] = checksum
         self._token = object()
         self._file: Callable[[], _EntryFile | None] = _nothing
         self.memory_bytes = trailer.segment_count * (SEGMENT.itemsize + 1)
@@ -193,12 +215,16 @@ class _EntryBytes:
         offset, length, crc32 = self._table.row(file.descriptor, index)
         data = self._files.read_at(file.descriptor, offset, length)
         if not self._is_checked[index]:
-            if checksum(data) != crc32:
+            if len(data) != length or self.checksum(data) != crc32:
                 raise self._trailer.segment_error(index, offset, length)
             self._is_checked[index] = self._is_remembered
         elif len(data) != length:
             raise self._trailer.segment_error(index, offset, length)
         return data
+
+    def is_checked(self, first: int, stop: int) -> bool:
+        """Whether nothing is due for these segments."""
+        return self._is_checked.find(0, first, stop) < 0
 
     def touch(self, first: int, stop: int) -> None:
         """Check these segments, as far as that is due, where they lie."""
@@ -262,9 +288,7 @@ class _Chunks:
         self._row_bytes = reader.shape[1] * self._pixel_bytes
 
     def touch(self, rows: range, cols: range) -> None:
-        """Check what lies under ``rows`` x ``cols``, as far as that is due; the head too, which says how to read it."""
-        self._segments.touch(0, 1)
-        rows, cols = bounding_range(rows), bounding_range(cols)
+        """Check what lies under ``rows`` x ``cols``, of step 1, as far as that is due; the head too, which says how to read it."""
         first, last = cols.start * self._pixel_bytes, cols.stop * self._pixel_bytes - 1
         if self._row_bytes <= self._chunk_bytes:
             self._touch_bytes(rows.start * self._row_bytes + first, (rows.stop - 1) * self._row_bytes + last)
@@ -273,7 +297,10 @@ class _Chunks:
             self._touch_bytes(row * self._row_bytes + first, row * self._row_bytes + last)
 
     def _touch_bytes(self, first: int, last: int) -> None:
-        self._segments.touch(first // self._chunk_bytes + 1, last // self._chunk_bytes + 2)
+        start, stop = first // self._chunk_bytes + 1, last // self._chunk_bytes + 2
+        if not self._segments.is_checked(start, stop):
+            self._segments.touch(0, 1)
+            self._segments.touch(start, stop)
 
 
 def open_trailer(path: str, key: EntryKey, files: FileSystem) -> tuple[Trailer, SourceStamp]:
@@ -292,15 +319,6 @@ def open_trailer(path: str, key: EntryKey, files: FileSystem) -> tuple[Trailer, 
             return read_trailer_of(key, path, files, descriptor, status), stamp_of(status)
         finally:
             os.close(descriptor)
-
-
-def _open_tiles(trailer: Trailer, source: _EntryBytes, tiles: TileCache | None) -> Reader:
-    with IMPORTING:
-        from .formats.tiles import TileCache, TileReader
-
-    meta = trailer.meta
-    cache = TileCache(0) if tiles is None else tiles
-    return TileReader(trailer.path, meta["layout"], np.dtype(meta["dtype"]), meta["shape"][2], source, cache)
 
 
 def _nothing() -> None:

@@ -67,6 +67,7 @@ __all__ = [
     "UnreadableImageError",
     "UnsupportedError",
     "WorkerCrashError",
+    "name_image",
     "naming_image",
     "shorten",
 ]
@@ -204,6 +205,19 @@ class WorkerCrashError(PrepareError):
     """A worker process died while it converted this image."""
 
 
+def name_image(error: NdframesError, image_id: Hashable) -> None:
+    """Make ``error`` name the image ``image_id``, unless it names one.
+
+    Example:
+        >>> error = ChannelError("no channel 'q'")
+        >>> name_image(error, 7)
+        >>> print(error)
+        image 7: no channel 'q'
+    """
+    if error.image_id is None and not isinstance(error, ImageIdError):  # which says it already
+        error.image_id = image_id
+
+
 @contextmanager
 def naming_image(image_id: Hashable) -> Iterator[None]:
     """Within this context, an error of ours that does not name its image yet is made to name ``image_id``.
@@ -217,8 +231,7 @@ def naming_image(image_id: Hashable) -> Iterator[None]:
     try:
         yield
     except NdframesError as error:
-        if error.image_id is None and not isinstance(error, ImageIdError):  # which says it already
-            error.image_id = image_id
+        name_image(error, image_id)
         raise
 
 

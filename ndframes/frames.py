@@ -13,7 +13,15 @@ from .backends import BackendPicker, BackendSpec, coerce_backend
 from .cache.keys import HashidMode, Keyer
 from .cache.store import Cache
 from .entry import VerifyMode
-from .errors import ImageIdError, MissingExtraError, SourceChangedError, naming_image, shorten
+from .errors import (
+    ImageIdError,
+    MissingExtraError,
+    NdframesError,
+    SourceChangedError,
+    name_image,
+    naming_image,
+    shorten,
+)
 from .explain import Explanation, explain_region
 from .formats.handles import HandlePool
 from .image import AlignableImageData
@@ -51,6 +59,7 @@ class FramesOptions(TypedDict, total=False):
     max_bytes: int | None
     min_free_bytes: int | None
     memory_bytes: int
+    tile_bytes: int | None
     max_region_bytes: int | None
     verify: VerifyMode
     when_source_missing: WhenSourceMissing
@@ -72,6 +81,8 @@ class Frames(ABC):
         max_bytes: the budget of the cache; see :class:`Cache`. ``None``: no limit.
         min_free_bytes: what the cache leaves free on its disk; see :class:`Cache`.
         memory_bytes: the budget of what is kept open or in memory between reads.
+        tile_bytes: how much of that is for decoded tiles, so that crops that overlap decode what they share once;
+            0 keeps none. ``None``: a quarter.
         max_region_bytes: a result of more bytes is refused before it is allocated; ``None``: half the machine's memory.
         verify: how much of an entry is checked while it is read. ``"open"``: its description, when it is opened;
             ``"first-touch"``: also every tile, before it is decoded for the first time; ``"always"``: every time.
@@ -100,6 +111,7 @@ class Frames(ABC):
         max_bytes: int | None = None,
         min_free_bytes: int | None = None,
         memory_bytes: int = _MEMORY_BYTES,
+        tile_bytes: int | None = None,
         max_region_bytes: int | None = None,
         verify: VerifyMode = "first-touch",
         when_source_missing: WhenSourceMissing = "raise",
@@ -111,7 +123,8 @@ class Frames(ABC):
         self._when_source_missing = when_source_missing
         self._backend = backend if callable(backend) else coerce_backend(backend)
         self._keyer = Keyer(hashid_mode)
-        self._memory_bytes = memory_bytes
+        self._tile_bytes = memory_bytes // 4 if tile_bytes is None else min(tile_bytes, memory_bytes)
+        self._memory_bytes = memory_bytes - self._tile_bytes
         self._max_region_bytes = _half_of_memory() if max_region_bytes is None else max_region_bytes
         self._cache = Cache(
             default_workdir() if workdir is None else workdir, max_bytes=max_bytes, min_free_bytes=min_free_bytes
@@ -161,18 +174,8 @@ class Frames(ABC):
 
     def image(self, image_id: Hashable) -> AlignableImageData:
         """The image, opened lazily: kept as long as the memory budget allows and its sources stay as they are."""
-        image = self._images.get(image_id) if isinstance(image_id, Hashable) else None
         with naming_image(image_id):
-            if image is not None and image.is_current():
-                return image
-            fresh = AlignableImageData(
-                self.pathinfo(image_id),
-                self._opener_of(image_id),
-                max_region_bytes=self._max_region_bytes,
-                on_open=lambda opened: self._images.put(image_id, opened),
-            )
-            self._images.put(image_id, fresh)
-        return fresh
+            return self._current_image(image_id)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -217,15 +220,16 @@ class Frames(ABC):
                    [21, 21, 20],
                    [21, 21, 20]], dtype=uint8)
         """
-        with naming_image(image_id):
-            for tries_left in reversed(range(_UNSTABLE_TRIES)):
-                try:
-                    return self.image(image_id).load_region(region, channels, pad=pad, fill=fill)
-                except SourceChangedError:
-                    self._images.discard(image_id)
-                    if not tries_left:
-                        raise
-        raise AssertionError("the last try returns or raises")
+        tries_left = _UNSTABLE_TRIES
+        while True:
+            try:
+                return self._current_image(image_id).load_region(region, channels, pad=pad, fill=fill)
+            except NdframesError as error:
+                name_image(error, image_id)
+                tries_left -= 1
+                if not tries_left or not isinstance(error, SourceChangedError):
+                    raise
+                self._images.discard(image_id)
 
     def load_image(
         self, image_id: Hashable, channels: str | Sequence[str] | None = None, *, cache: bool = True
@@ -332,6 +336,22 @@ class Frames(ABC):
         self.__dict__.update(state)
         self._start_empty()
 
+    def _current_image(self, image_id: Hashable) -> AlignableImageData:
+        try:
+            image = self._images.get(image_id)
+        except TypeError:  # no id at all: it has no hash
+            image = None
+        if image is not None and image.is_current():
+            return image
+        fresh = AlignableImageData(
+            self.pathinfo(image_id),
+            self._opener_of(image_id),
+            max_region_bytes=self._max_region_bytes,
+            on_open=lambda opened: self._images.put(image_id, opened),
+        )
+        self._images.put(image_id, fresh)
+        return fresh
+
     def _start_empty(self) -> None:
         self._pathinfos: dict[Hashable, PathInfo] = {}
         self._images: ByteLRU[Hashable, AlignableImageData] = ByteLRU(self._memory_bytes, _cost)
@@ -341,6 +361,7 @@ class Frames(ABC):
             HandlePool(),
             verify=self._verify,
             when_source_missing=self._when_source_missing,
+            tile_bytes=self._tile_bytes,
             limits=self._limits,
         )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from .errors import (
     UnsupportedError,
 )
 from .regions import PAD_MODES, Region, resolve_outside, resolve_region
+from .stamp import is_as_stamped
 
 if TYPE_CHECKING:
     from .formats.reader import Array, Reader
@@ -33,6 +34,7 @@ __all__ = ["AlignableImageData", "OpenedChannel", "Opener"]
 
 _THUMBNAIL_PX = 192
 _MOST_REOPENINGS = 3
+_MOST_PLANS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,28 @@ class Opener(Protocol):
         """Whether what was opened is still what would be opened now."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Pick:
-    """Bands of one file, and where they go in the result."""
+class _Pick(NamedTuple):
+    """Bands of one file, and where they go in the result: ranges where they lie side by side, so that nothing is shuffled."""
 
     part: int
-    bands: list[int] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
+    bands: Sequence[int]
+    positions: Sequence[int]
+
+
+class _Plan(NamedTuple):
+    """What a read of some channels is: settled once, since it stands on the way of every crop.
+
+    Attributes:
+        codes: the channels' codes.
+        shape: ``(height, width, channels)`` of the whole image in them.
+        dtype: of the result.
+        picks: what comes from which file.
+    """
+
+    codes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    picks: tuple[_Pick, ...]
 
 
 class AlignableImageData(ForkAware):
@@ -104,6 +121,9 @@ class AlignableImageData(ForkAware):
         self._on_open = on_open
         self._max_region_bytes = max_region_bytes
         self._opened: list[OpenedChannel | None] = [None] * len(pathinfo.channels)
+        self._watched: tuple[tuple[str, SourceStamp], ...] = ()
+        self._is_watched_enough = True  # nothing is opened yet
+        self._plans: dict[str | tuple[str, ...] | None, _Plan] = {}
         self._lock = threading.RLock()
         for info in pathinfo.channels:
             _check_supported(info)
@@ -131,11 +151,11 @@ class AlignableImageData(ForkAware):
 
     def shape(self, channels: str | Sequence[str] | None = None) -> tuple[int, int, int]:
         """``(height, width, channels)`` of a read of everything."""
-        return (*self.image_shape, len(self.select(channels)))
+        return self._plan(channels).shape
 
     def dtype(self, channels: str | Sequence[str] | None = None) -> np.dtype[Any]:
         """The dtype of a read: those of the files touched, promoted by ``np.result_type``."""
-        return np.result_type(*(self.opened(pick.part).reader.dtype for pick in self._picks(self.select(channels))))
+        return self._plan(channels).dtype
 
     def select(self, channels: str | Sequence[str] | None) -> tuple[str, ...]:
         """The codes that ``channels`` asks for, checked.
@@ -143,15 +163,7 @@ class AlignableImageData(ForkAware):
         Raises:
             ChannelError: the image has no such channel.
         """
-        codes = (
-            self.default_channels
-            if channels is None
-            else self.channels
-            if channels == "<all>"
-            else parse_codes(channels)
-        )
-        find_codes(self.channels, codes)
-        return codes
+        return self._plan(channels).codes
 
     def opened(self, part: int) -> OpenedChannel:
         """The file of one of the image's channels, opened if need be."""
@@ -167,10 +179,16 @@ class AlignableImageData(ForkAware):
 
     def bands_by_part(self, codes: Sequence[str]) -> list[tuple[int, int]]:
         """Which of ``pathinfo.channels`` a read of ``codes`` touches, and how many bands of each."""
-        return [(pick.part, len(pick.bands)) for pick in self._picks(codes)]
+        return [(pick.part, len(pick.bands)) for pick in self._plan_codes(tuple(codes)).picks]
 
     def is_current(self) -> bool:
         """Whether every source that was opened is still the file that it was then."""
+        for path, stamp in self._watched:
+            if not is_as_stamped(path, stamp):
+                return self._ask_opener()
+        return self._is_watched_enough or self._ask_opener()
+
+    def _ask_opener(self) -> bool:
         return all(
             opened is None or self._opener.is_current(info, opened)
             for info, opened in zip(self.pathinfo.channels, self._opened, strict=True)
@@ -185,21 +203,21 @@ class AlignableImageData(ForkAware):
         fill: complex = 0,
     ) -> Array:
         """Read a region into a new array; see :meth:`ndframes.Frames.load_region`."""
-        codes = self.select(channels)
-        shape = (*self.image_shape, len(codes))
+        plan = self._plan(channels)
         if pad is not None:
-            return self._load_padded(resolve_outside(region, shape), codes, pad, fill)
-        selection = resolve_region(region, shape)
+            return self._load_padded(resolve_outside(region, plan.shape), plan, pad, fill)
+        selection = resolve_region(region, plan.shape)
         rows, cols, bands = selection.ranges
-        wanted = [codes[band] for band in bands]
-        out = self._allocate(selection.shape, wanted)
-        self._fill(out.reshape(selection.full_shape), rows, cols, wanted)
+        if len(bands) != len(plan.codes) or bands.step != 1:
+            plan = self._narrow(plan, bands)
+        out = self._allocate(selection.shape, plan.dtype)
+        self._fill(out.reshape(selection.full_shape) if True in selection.dropped else out, rows, cols, plan)
         return out
 
     def load_thumbnail(self, max_px: int = _THUMBNAIL_PX) -> Array:
         """A small copy of the default channels, from the smallest stored level that is still at least ``max_px``."""
-        picks = self._picks(self.default_channels)
-        readers = [self.opened(pick.part).reader for pick in picks]
+        plan = self._plan(None)
+        readers = [self.opened(pick.part).reader for pick in plan.picks]
         level = 0
         while all(len(reader.overview_shapes) > level for reader in readers) and all(
             max(reader.overview_shapes[level]) >= max_px for reader in readers
@@ -208,15 +226,14 @@ class AlignableImageData(ForkAware):
         height, width = readers[0].level_shape(level)[:2]
         step = max(1, -(-max(height, width) // max_px))
         rows, cols = range(0, height, step), range(0, width, step)
-        out = np.empty((len(rows), len(cols), len(self.default_channels)), self.dtype())
-        for pick in picks:
+        out = np.empty((len(rows), len(cols), len(plan.codes)), plan.dtype)
+        for pick in plan.picks:
             self._read_part(pick, rows, cols, out, level)
         return out
 
-    def _allocate(self, shape: tuple[int, ...], codes: Sequence[str]) -> Array:
+    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A new array for a result of ``shape``, if the limit allows it."""
-        dtype = self.dtype(codes) if codes else self.dtype()
-        needed = math.prod(shape) * dtype.itemsize
+        needed = math.prod(shape, start=dtype.itemsize)
         if needed > self._max_region_bytes:
             raise RegionTooLargeError(
                 f"the region is {' x '.join(f'{extent:,}' for extent in shape)} of {dtype}: {needed:,} bytes, over the limit of "
@@ -224,23 +241,40 @@ class AlignableImageData(ForkAware):
             )
         return np.empty(shape, dtype)
 
-    def _fill(self, out: Array, rows: range, cols: range, codes: Sequence[str]) -> None:
+    def _fill(self, out: Array, rows: range, cols: range, plan: _Plan) -> None:
         """The way of every crop: each file fills its own channels of ``out``."""
-        for pick in self._picks(codes):
+        for pick in plan.picks:
             self._read_part(pick, rows, cols, out, 0)
 
     def _read_part(self, pick: _Pick, rows: range, cols: range, out: Array, level: int) -> None:
         """Read from one file; where its cache entry fails meanwhile, from a new one, in the end from the source."""
-        opened = self.opened(pick.part)
+        opened = self._opened[pick.part] or self.opened(pick.part)
+        try:
+            _read_into(opened.reader, rows, cols, pick, out, level)
+        except (CacheEntryDamagedError, CacheEntryGoneError) as error:
+            self._read_again(opened, error, pick, rows, cols, out, level)
+
+    def _read_again(
+        self,
+        opened: OpenedChannel,
+        error: Exception,
+        pick: _Pick,
+        rows: range,
+        cols: range,
+        out: Array,
+        level: int,
+    ) -> None:
         for number in range(_MOST_REOPENINGS):
+            is_last = number == _MOST_REOPENINGS - 1
+            opened = self._reopen(pick.part, opened, error, directly=is_last and level == 0)
             try:
                 _read_into(opened.reader, rows, cols, pick, out, level)
-            except (CacheEntryDamagedError, CacheEntryGoneError) as error:
-                is_last = number == _MOST_REOPENINGS - 1
-                opened = self._reopen(pick.part, opened, error, directly=is_last and level == 0)
+            except (CacheEntryDamagedError, CacheEntryGoneError) as again:
+                if is_last:
+                    raise
+                error = again
             else:
                 return
-        _read_into(opened.reader, rows, cols, pick, out, level)
 
     def _reopen(self, part: int, failed: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:
         with self._lock:
@@ -248,33 +282,36 @@ class AlignableImageData(ForkAware):
             if opened is not None and opened is not failed and not directly:
                 return opened  # another thread was quicker
             opened = self._opener.reopen(self.pathinfo.channels[part], failed, error, directly=directly)
-            if opened.reader.shape != failed.reader.shape:
+            if (opened.reader.shape, opened.reader.dtype) != (failed.reader.shape, failed.reader.dtype):
                 raise SourceChangedError(f"{self.pathinfo.channels[part].path} changed while it was being read")
             self._keep(part, opened)
         return opened
 
     def _keep(self, part: int, opened: OpenedChannel) -> None:
         self._opened[part] = opened
+        kept = [(info.path, item) for info, item in zip(self.pathinfo.channels, self._opened, strict=True) if item]
+        self._is_watched_enough = all(item.stamp is not None and item.is_settled for _, item in kept)
+        self._watched = tuple((path, item.stamp) for path, item in kept if item.stamp is not None)
         if self._on_open is not None:
             self._on_open(self)
 
-    def _load_padded(self, ranges: tuple[range, ...], codes: tuple[str, ...], pad: str, fill: complex) -> Array:
+    def _load_padded(self, ranges: tuple[range, ...], plan: _Plan, pad: str, fill: complex) -> Array:
         if pad not in PAD_MODES:
             raise RegionError(f"pad={pad!r}; allowed: None, {', '.join(map(repr, PAD_MODES))}")
         rows, cols, bands = ranges
-        wanted = [codes[band] for band in bands]
-        out = self._allocate((len(rows), len(cols), len(wanted)), wanted)
-        height, width = self.image_shape
+        plan = self._narrow(plan, bands)
+        out = self._allocate((len(rows), len(cols), len(bands)), plan.dtype)
+        height, width = plan.shape[:2]
         if pad == "constant":
             out[...] = _check_fill(fill, out.dtype)
             inner_rows, inner_cols = _inside(rows, height), _inside(cols, width)
             target = out[_positions(inner_rows, rows), _positions(inner_cols, cols)]
-            self._fill(target, inner_rows, inner_cols, wanted)
+            self._fill(target, inner_rows, inner_cols, plan)
             return out
         row_indices, col_indices = _mirror(rows, height, pad), _mirror(cols, width, pad)
         row_window, col_window = _covering(row_indices), _covering(col_indices)
-        window = self._allocate((len(row_window), len(col_window), len(wanted)), wanted)
-        self._fill(window, row_window, col_window, wanted)
+        window = self._allocate((len(row_window), len(col_window), len(bands)), plan.dtype)
+        self._fill(window, row_window, col_window, plan)
         out[...] = window[np.ix_(row_indices - row_window.start, col_indices - col_window.start)]
         return out
 
@@ -282,16 +319,48 @@ class AlignableImageData(ForkAware):
         named = self.pathinfo.channels[part].channels
         return named if named is not None else default_codes(self.opened(part).reader.shape[2])
 
-    def _picks(self, codes: Sequence[str]) -> list[_Pick]:
-        """Which bands of which files make up ``codes``."""
+    def _plan(self, channels: str | Sequence[str] | None) -> _Plan:
+        """What a read of ``channels`` is.
+
+        Raises:
+            ChannelError: the image has no such channel.
+        """
+        spec = tuple(channels) if isinstance(channels, list) else channels
+        try:
+            known = self._plans.get(spec)  # type: ignore[arg-type]
+        except TypeError:  # what is no spec may have no hash
+            known = None
+        return known or self._remember(spec, self._plan_codes(self._parse(channels)))
+
+    def _parse(self, channels: str | Sequence[str] | None) -> tuple[str, ...]:
+        if channels is None:
+            return self.default_channels
+        return self.channels if channels == "<all>" else parse_codes(channels)
+
+    def _plan_codes(self, codes: tuple[str, ...]) -> _Plan:
+        """As :meth:`_plan`, for codes that are parsed; ``()`` reads nothing, in the dtype of the default."""
         places = [(part, band) for part in range(len(self._opened)) for band in range(len(self._codes_of(part)))]
-        picks: dict[int, _Pick] = {}
+        found: dict[int, tuple[list[int], list[int]]] = {}
         for position, index in enumerate(find_codes(self.channels, codes)):
             part, band = places[index]
-            pick = picks.setdefault(part, _Pick(part))
-            pick.bands.append(band)
-            pick.positions.append(position)
-        return list(picks.values())
+            bands, positions = found.setdefault(part, ([], []))
+            bands.append(band)
+            positions.append(position)
+        picks = tuple(_Pick(part, _as_range(pair[0]), _as_range(pair[1])) for part, pair in found.items())
+        dtypes = [self.opened(pick.part).reader.dtype for pick in picks]
+        dtype = np.result_type(*dtypes) if dtypes else self.dtype()
+        return _Plan(codes, (*self.image_shape, len(codes)), dtype, picks)
+
+    def _narrow(self, plan: _Plan, bands: range) -> _Plan:
+        """The plan for some of the channels of ``plan``."""
+        codes = tuple(plan.codes[band] for band in bands)
+        key = ("", *codes)  # no code is empty, so this is no other spec
+        return self._plans.get(key) or self._remember(key, self._plan_codes(codes))
+
+    def _remember(self, spec: Any, plan: _Plan) -> _Plan:
+        if len(self._plans) < _MOST_PLANS:
+            self._plans[spec] = plan
+        return plan
 
     def _check_part(self, part: int, reader: Reader) -> None:
         info = self.pathinfo.channels[part]
@@ -321,13 +390,20 @@ def _check_supported(info: ChannelInfo) -> None:
 
 def _read_into(reader: Reader, rows: range, cols: range, pick: _Pick, out: Array, level: int) -> None:
     """Read one file's bands to their places in the result, straight into it where they lie side by side."""
-    first, count = pick.positions[0], len(pick.positions)
-    if pick.positions == list(range(first, first + count)) and reader.dtype == out.dtype:
-        reader.read(rows, cols, pick.bands, out[:, :, first : first + count], level=level)
+    positions = pick.positions
+    if isinstance(positions, range) and reader.dtype == out.dtype:
+        target = out if len(positions) == out.shape[2] else out[:, :, positions.start : positions.stop]
+        reader.read(rows, cols, pick.bands, target, level=level)
         return
-    pixels = np.empty((len(rows), len(cols), count), reader.dtype)
+    pixels = np.empty((len(rows), len(cols), len(positions)), reader.dtype)
     reader.read(rows, cols, pick.bands, pixels, level=level)
-    out[:, :, pick.positions] = pixels
+    out[:, :, positions] = pixels
+
+
+def _as_range(numbers: list[int]) -> Sequence[int]:
+    """``numbers`` as a range of step 1, where they are one."""
+    run = range(numbers[0], numbers[0] + len(numbers))
+    return run if numbers == [*run] else numbers
 
 
 def _check_fill(fill: complex, dtype: np.dtype[Any]) -> Array:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from ._process import core_count
+from ._process import IMPORTING, core_count
 from .cache.keys import EntryKey, Keyer, backend_id_of
 from .convert import Conversion, Converted, convert, follow_links
 from .entry import EntryReader, VerifyMode, open_trailer
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .cache.store import Cache
     from .cache.trailer import Trailer
     from .formats.handles import HandlePool
+    from .formats.tiles import TileCache
     from .pathinfo import ChannelInfo
 
 __all__ = ["BoundOpener", "ChannelOpener", "Survey", "WhenSourceMissing", "carry_out", "check_choice"]
@@ -75,6 +76,7 @@ class ChannelOpener:
         pool: of open handles.
         verify: how much of an entry is checked while it is read.
         when_source_missing: whether the newest entry may stand for a source that is gone.
+        tile_bytes: how much of the tiles decoded last is kept in memory.
         limits: what a child process that converts may use; ``None`` converts in this process.
     """
 
@@ -83,7 +85,9 @@ class ChannelOpener:
     pool: HandlePool
     verify: VerifyMode
     when_source_missing: WhenSourceMissing
+    tile_bytes: int = 0
     limits: Limits | None = None
+    _tiles: TileCache | None = None
     _rebuilds: dict[EntryKey, int] = field(default_factory=dict)
 
     def plan(self, info: ChannelInfo, backend: Backend | None) -> Conversion | None:
@@ -184,7 +188,7 @@ class ChannelOpener:
             if self.when_source_missing == "use" and opened.is_cached:
                 return True
             raise
-        return stamp == opened.stamp and opened.is_settled
+        return opened.is_settled and stamp == opened.stamp
 
     # -- entries --------------------------------------------------------------------------------------------------
 
@@ -192,7 +196,7 @@ class ChannelOpener:
         """The entry, if it is there, whole and of this state of the source."""
         path, key = self.cache.path(conversion.key), conversion.key
         try:
-            reader = EntryReader(path, key, self.cache.files, self.pool, verify=self.verify)
+            reader = self._read_entry(path, key)
         except CacheEntryGoneError:
             return None
         except CacheEntryDamagedError as error:
@@ -207,6 +211,14 @@ class ChannelOpener:
         self.cache.note_use(path, reader.stamp.mtime_ns)
         is_settled = conversion.fields["mode"] == "GIVEN" or _is_settled(conversion.stamp)
         return OpenedChannel(reader, conversion.stamp, path, is_cached=True, is_settled=is_settled)
+
+    def _read_entry(self, path: Path, key: EntryKey) -> EntryReader:
+        if self._tiles is None and key.suffix != ".npy":
+            with IMPORTING:
+                from .formats.tiles import TileCache
+
+            self._tiles = TileCache(self.tile_bytes)
+        return EntryReader(path, key, self.cache.files, self.pool, verify=self.verify, tiles=self._tiles)
 
     def _open_good_trailer(self, conversion: Conversion) -> Trailer | None:
         """As :meth:`_open_entry`, without the pixels."""
@@ -288,7 +300,7 @@ class ChannelOpener:
         if found is None:
             return None
         _log.warning("%s does not exist; its cache entry is read in its place", info.path)
-        reader = EntryReader(found[0], found[1], self.cache.files, self.pool, verify=self.verify)
+        reader = self._read_entry(*found)
         return OpenedChannel(reader, None, found[0], is_cached=True, is_lost=True)
 
 

@@ -11,9 +11,8 @@ import math
 import operator
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import EllipsisType
-from typing import Literal, SupportsIndex
+from typing import Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 
@@ -44,14 +43,15 @@ Region = IndexItem | tuple[IndexItem, ...] | None
 PadMode = Literal["constant", "edge", "reflect"]
 PAD_MODES = ("constant", "edge", "reflect")
 
+_PLAIN_PARTS = frozenset([int, type(None), np.int64, np.int32])
+_ALL_KEPT = (False, False, False)
 # So far from an image, and no farther: lengths and mirrored coordinates still fit 64-bit integers.
 _FARTHEST = 1 << 61
 # 18 digits are more than any image has, and fewer than int() refuses with an error of its own.
 _TYPED_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,18})?\s*")
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """A region resolved against a shape: which pixels, and which axes stay.
 
     Attributes:
@@ -65,11 +65,13 @@ class Selection:
     @property
     def full_shape(self) -> tuple[int, ...]:
         """The shape before integer-indexed axes are taken away."""
-        return tuple(len(axis) for axis in self.ranges)
+        return tuple(map(len, self.ranges))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape that numpy would give."""
+        if True not in self.dropped:
+            return self.full_shape
         return tuple(len(axis) for axis, gone in zip(self.ranges, self.dropped, strict=True) if not gone)
 
 
@@ -89,6 +91,10 @@ def resolve_region(region: Region, shape: Sequence[int]) -> Selection:
         >>> resolve_region(4, (5, 7, 3)).shape
         (7, 3)
     """
+    if type(region) is tuple and len(region) == 2 and len(shape) == 3:
+        selection = _resolve_crop(region, shape)
+        if selection is not None:
+            return selection
     items = _spread(region, len(shape))
     pairs = [_resolve_item(item, extent, axis) for axis, (item, extent) in enumerate(zip(items, shape, strict=True))]
     return Selection(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))
@@ -126,6 +132,8 @@ def bounding_range(axis: range) -> range:
     """
     if not axis:
         return range(axis.start, axis.start)
+    if axis.step == 1:
+        return axis
     return range(min(axis[0], axis[-1]), max(axis[0], axis[-1]) + 1)
 
 
@@ -155,6 +163,10 @@ def tile_spans(axis: range, tile_extent: int) -> list[tuple[int, slice, slice]]:
         [(0, slice(3, 4, None), slice(0, 1, None)), (1, slice(0, 4, None), slice(1, 5, None)), (2, slice(0, 1, None), slice(5, 6, None))]
     """
     start, stop = axis.start, axis.stop
+    first = start // tile_extent
+    origin = first * tile_extent
+    if stop <= origin + tile_extent:
+        return [(first, slice(start - origin, stop - origin), slice(0, stop - start))]
     spans = []
     position = start
     while position < stop:
@@ -248,6 +260,22 @@ def _spread(region: Region, axis_count: int) -> list[IndexItem]:
         at = next(index for index, item in enumerate(items) if item is Ellipsis)
         return [*items[:at], *whole, *items[at + 1 :]]
     return [*items, *whole]
+
+
+def _resolve_crop(region: tuple[IndexItem, ...], shape: Sequence[int]) -> Selection | None:
+    """What nearly every region is, two slices between whole numbers, in a quarter of the time; ``None`` for all else."""
+    rows, cols = region
+    if type(rows) is not slice or type(cols) is not slice or rows.step is not None or cols.step is not None:
+        return None
+    if (
+        type(rows.start) in _PLAIN_PARTS
+        and type(rows.stop) in _PLAIN_PARTS
+        and type(cols.start) in _PLAIN_PARTS
+        and type(cols.stop) in _PLAIN_PARTS
+    ):
+        height, width, bands = shape
+        return Selection((range(height)[rows], range(width)[cols], range(bands)), _ALL_KEPT)
+    return None
 
 
 def _resolve_item(item: IndexItem, extent: int, axis: int) -> tuple[range, bool]:

@@ -11,7 +11,16 @@ from typing import NamedTuple
 
 from .errors import SourceAccessError, SourceChangedError, SourceError, SourceKindError, SourceMissingError
 
-__all__ = ["SourceStamp", "changed_error", "check_kind", "same_file", "source_error", "stamp_of", "stat_source"]
+__all__ = [
+    "SourceStamp",
+    "changed_error",
+    "check_kind",
+    "is_as_stamped",
+    "same_file",
+    "source_error",
+    "stamp_of",
+    "stat_source",
+]
 
 # FAT writes times down in steps of two seconds; no file system in use takes longer ones.
 _LONGEST_TICK_NS = 2_000_000_000
@@ -90,6 +99,20 @@ def stat_source(path: str) -> SourceStamp:
         raise source_error(path, error) from error
     check_kind(path, status)
     return stamp_of(status)
+
+
+def is_as_stamped(path: str, stamp: SourceStamp) -> bool:
+    """Whether the file at ``path`` is there and in the state of ``stamp``: one ``stat`` and next to nothing else.
+
+    Example:
+        >>> is_as_stamped(__file__, stat_source(__file__)), is_as_stamped("/no/such/file", stat_source(__file__))
+        (True, False)
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return False
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns) == stamp
 
 
 def check_kind(path: str, status: os.stat_result) -> None:

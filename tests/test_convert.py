@@ -53,7 +53,7 @@ def test_a_file_that_came_out_wrong_is_not_published(conversion_of, noise, backe
             self.source = source
             super().__init__(source.path, format="x", shape=source.shape, dtype=source.dtype, tile_shape=(64, 64))
 
-        def _read_window(self, rows, cols, bands, out, level):
+        def read_window(self, rows, cols, bands, out, level):
             self.source.read(rows, cols, bands, out)
             out &= 0xFE
 

@@ -61,10 +61,12 @@ class ArrayReader(Reader):
         """None: the pixels lie there."""
         return 0
 
-    def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
-        self._read_strided(rows, cols, bands, out, level)
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`Reader.read_window`."""
+        self.read_strided(rows, cols, bands, out, level)
 
-    def _read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
+    def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
+        """As :meth:`Reader.read_strided`."""
         _copy_crop(self._array, rows, cols, bands, out)
 
 
@@ -129,16 +131,16 @@ class NpyReader(Reader):
         """None: the pixels lie there."""
         return 0
 
-    def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
-        self._read_strided(rows, cols, bands, out, level)
-
-    def _read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
+        """As :meth:`Reader.read_window`."""
         pixels = self._pixels()
         if pixels is None:
             pixels = self._pool.share(self._token, self._open)
             self._pixels = weakref.ref(pixels)
         pixels.is_used = True
         pixels.read(rows, cols, bands, out)
+
+    read_strided = read_window
 
     def _open(self) -> _Pixels:
         file = FileHandle(self.path, self._stamp)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..backends import Codec
     from .reader import Array
 
-__all__ = ["DECODE_ERRORS", "Decoder", "encode_tile", "extra_tags", "find_decoder"]
+__all__ = ["DECODE_ERRORS", "Decoder", "checksum", "encode_tile", "extra_tags", "find_decoder"]
 
 #: The bytes of a tile to its pixels ``(extent, extent, bands)``, which may be a view of the bytes.
 Decoder = Callable[[Any], "Array"]
@@ -24,6 +24,18 @@ _SHORT, _LONG = 3, 4
 imagecodecs: Any = _imagecodecs  # its stubs say less than it takes
 #: What the libraries raise when bytes do not decode: imagecodecs' errors are RuntimeErrors.
 DECODE_ERRORS = (zstandard.ZstdError, RuntimeError, ValueError, TypeError, MemoryError)
+
+
+def checksum(data: Any) -> int:
+    """As :func:`ndframes.segments.checksum`, five times as fast: where its library is loaded anyway.
+
+    Example:
+        >>> from ndframes import segments
+        >>> checksum(b"pixels") == segments.checksum(b"pixels")
+        True
+    """
+    crc32: int = imagecodecs.deflate_crc32(data)
+    return crc32
 
 
 def encode_tile(tile: Array, codec: Codec) -> bytes:

@@ -159,7 +159,8 @@ class RasterReader(Reader):
                 shapes.append((dataset.height, dataset.width))
         return shapes
 
-    def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`Reader.read_window`."""
         window = ((rows.start, rows.stop), (cols.start, cols.stop))
         palette = self._layout.palette
         if palette is not None:

@@ -88,12 +88,12 @@ class Reader(ABC):
         if not out.size:
             return
         if rows.step == 1 and cols.step == 1:
-            self._read_window(rows, cols, bands, out, level)
+            self.read_window(rows, cols, bands, out, level)
         elif rows.step < 0 or cols.step < 0:
             flip = np.s_[:: -1 if rows.step < 0 else 1, :: -1 if cols.step < 0 else 1]
             self.read(_ascending(rows), _ascending(cols), bands, out[flip], level=level)
         else:
-            self._read_strided(rows, cols, bands, out, level)
+            self.read_strided(rows, cols, bands, out, level)
 
     def read_all(self, *, level: int = 0) -> Array:
         """The whole level as a new array."""
@@ -107,23 +107,26 @@ class Reader(ABC):
         return count_touched(rows, cols, self.tile_shape)
 
     @abstractmethod
-    def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`read`, for ranges of step 1 that hold at least one pixel."""
 
-    def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
-        return ()
+    def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`read`, for ranges of positive steps that hold at least one pixel.
 
-    def _read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
-        """Read the covering window in strips, so that a coarse step over a huge image stays small in memory."""
+        The covering window is read in strips, so that a coarse step over a huge image stays small in memory.
+        """
         strip_extent = self.tile_shape[0] if 64 <= self.tile_shape[0] <= 1024 else _STRIP_ROWS
         window_cols = bounding_range(cols)
         done = 0
         for _, strip in tile_ranges(rows, strip_extent):
             window_rows = bounding_range(strip)
             window = np.empty((len(window_rows), len(window_cols), len(bands)), self.dtype)
-            self._read_window(window_rows, window_cols, bands, window, level)
+            self.read_window(window_rows, window_cols, bands, window, level)
             out[done : done + len(strip)] = window[:: strip.step, :: cols.step]
             done += len(strip)
+
+    def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
+        return ()
 
 
 def log_orientation(path: str, orientation: object) -> None:

@@ -98,7 +98,8 @@ class TiffReader(Reader):
     def _find_overview_shapes(self) -> list[tuple[int, int]]:
         return [level.shape[:2] for level in self._levels[1:]]
 
-    def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`Reader.read_window`."""
         try:
             with self._pool.borrow(self._token, self._open) as file:
                 if self._palette is None:

@@ -129,33 +129,32 @@ class TileReader(Reader):
     def _find_overview_shapes(self) -> list[tuple[int, int]]:
         return [level.shape for level in self._levels[1:]]
 
-    def _read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`Reader.read_window`."""
         chosen = self._levels[level]
-        picks = None if bands == self.all_bands else list(bands)
-        tiles = self._view_tiles(chosen, rows, cols) if self._is_plain else None
         col_spans = tile_spans(cols, chosen.extent)
+        picks = None if bands == self.all_bands else list(bands)
+        views = self._source.views() if self._is_plain else None
         for tile_row, inside_rows, out_rows in tile_spans(rows, chosen.extent):
+            start = chosen.first + tile_row * chosen.across
+            if views is not None:
+                self._source.touch(start + col_spans[0][0], start + col_spans[-1][0] + 1)
             for tile_col, inside_cols, out_cols in col_spans:
-                number = tile_row * chosen.across + tile_col
-                tile = self.load_tile(chosen.first + number) if tiles is None else tiles[number]
+                index = start + tile_col
+                tile = self.load_tile(index) if views is None else self._view_tile(views, chosen, index)
                 part = tile[inside_rows, inside_cols]
                 out[out_rows, out_cols] = part if picks is None else part[:, :, picks]
 
-    def _view_tiles(self, level: _Level, rows: range, cols: range) -> Array | None:
-        """All tiles of a level as they lie in the mapped file, those under the window fit to be used."""
-        views = self._source.views()
-        if views is None:
-            return None
-        extent, first = level.extent, level.first
-        left, right = cols.start // extent, (cols.stop - 1) // extent + 1
-        for tile_row in range(rows.start // extent, (rows.stop - 1) // extent + 1):
-            start = first + tile_row * level.across
-            self._source.touch(start + left, start + right)
-        tiles = views.get(first)
+    def _view_tile(self, views: dict[int, Array], level: _Level, index: int) -> Array:
+        """A tile as it lies in the mapped file."""
+        tiles = views.get(level.first)
         if tiles is None:
-            data = self._source.map(first, level.count, self._tile_bytes)
-            tiles = views[first] = np.ndarray((level.count, *self._tile_shape), self.dtype.newbyteorder("<"), data)
-        return tiles
+            data = self._source.map(level.first, level.count, self._tile_bytes)
+            tiles = views[level.first] = np.ndarray(
+                (level.count, *self._tile_shape), self.dtype.newbyteorder("<"), data
+            )
+        view: Array = tiles[index - level.first]
+        return view
 
     def _decode_tile(self, index: int) -> Array:
         data = self._source.read(index)

@@ -238,9 +238,9 @@ def test_columns_are_really_taken(tmp_path, monkeypatch):
     seen = set()
 
     class Watched(ArrayReader):
-        def _read_strided(self, rows, cols, bands, out, level):
+        def read_strided(self, rows, cols, bands, out, level):
             seen.add(cols)
-            super()._read_strided(rows, cols, bands, out, level)
+            super().read_strided(rows, cols, bands, out, level)
 
     pixels = picture((64, 700, 3))
     monkeypatch.setattr(cog, "_BAND_BYTES", 1)
@@ -332,7 +332,7 @@ def test_memory_is_bounded(tmp_path):
         from ndframes.formats.reader import Reader
         import numpy as np
         class Made(Reader):
-            def _read_window(self, rows, cols, bands, out, level):
+            def read_window(self, rows, cols, bands, out, level):
                 out[...] = (np.arange(rows.start, rows.stop) % 251)[:, None, None]
         source = Made("made", format="made", shape=(5_000, 13_400, 3), dtype=np.dtype("uint8"), tile_shape=(256, 256))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

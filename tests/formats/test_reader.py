@@ -105,7 +105,7 @@ class Watched(Reader):
         self.pixels = pixels
         self.windows: list[tuple[range, range]] = []
 
-    def _read_window(self, rows, cols, bands, out, level):
+    def read_window(self, rows, cols, bands, out, level):
         self.windows.append((rows, cols))
         out[...] = self.pixels[rows.start : rows.stop, cols.start : cols.stop][:, :, list(bands)]
 
