@@ -37,11 +37,15 @@ _PREDICTORS = {
 }
 _LEVELS = {"ZSTD": (1, 22), "DEFLATE": (1, 12)}
 _DEFAULT_LEVELS = {"ZSTD": 3, "DEFLATE": 6}
+# Below its first level, zstd finds repetitions and leaves the rest as it is: flat areas shrink, noise costs next to nothing.
+_AUTO_LEVEL = -1
 _DEFAULT_QUALITY = {"JPEG": 90, "WEBP": 90}
 _PREDICTABLE = ("ZSTD", "DEFLATE", "LZW")
 # No floats: LERC marks nan in a mask that is one for all bands, and that not every reader applies.
 _LERC_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32")
-_MAX_TILE_BYTES = 4 * 2**20
+_TILE_EXTENT = 128
+_MIN_TILE_EXTENT = 32
+_MAX_TILE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,8 @@ class Backend:
 
     Attributes:
         type: ``"cog"``, a cloud optimized GeoTIFF, or ``"npy"``, numpy's own format.
-        compress: the codec of a COG's tiles; ``"AUTO"`` is a lossless one.
-        blocksize: a tile's edge in pixels, a multiple of 16; ``None``: 256, less for pixels of many bytes.
+        compress: the codec of a COG's tiles; ``"AUTO"`` is a lossless one, the fastest to read (see the performance page).
+        blocksize: a tile's edge in pixels, a multiple of 16; ``None``: 128, less for pixels of many bytes.
         predictor: differencing before a lossless codec.
         quality: 1 to 100 for ``JPEG`` and ``WEBP`` (a WEBP of 100 is lossless).
         level: effort of ``ZSTD`` (1 to 22) and ``DEFLATE`` (1 to 12).
@@ -112,21 +116,21 @@ class Backend:
         return asdict(self)
 
     def codec_for(self, dtype: np.dtype[Any], band_count: int) -> Codec:
-        """The codec for pixels of this dtype: the one that was named where it can hold them, else ZSTD.
+        """The codec for pixels of this dtype: the one that was named where it can hold them, else that of ``"AUTO"``.
 
         Example:
             >>> jpeg = coerce_backend({"type": "cog", "config": {"compress": "JPEG"}})
             >>> jpeg.codec_for(np.dtype("uint8"), 3).compress, jpeg.codec_for(np.dtype("uint16"), 3).compress
             ('JPEG', 'ZSTD')
         """
-        compress = (
-            "ZSTD" if self.compress == "AUTO" or not _can_hold(self.compress, dtype, band_count) else self.compress
-        )
+        is_chosen = self.compress != "AUTO" and _can_hold(self.compress, dtype, band_count)
+        compress = self.compress if is_chosen else "ZSTD"
+        default_level = _DEFAULT_LEVELS.get(compress, 0) if is_chosen else _AUTO_LEVEL
         return Codec(
             compress=compress,  # type: ignore[arg-type]
             predictor=_predictor_for(self.predictor, compress, dtype),
             quality=(self.quality or _DEFAULT_QUALITY[compress]) if compress in _DEFAULT_QUALITY else 0,
-            level=_DEFAULT_LEVELS.get(compress, 0) if self.level is None else self.level,
+            level=default_level if self.level is None or not is_chosen else self.level,
         )
 
     def is_lossless_for(self, dtype: np.dtype[Any], band_count: int) -> bool:
@@ -134,11 +138,11 @@ class Backend:
         return self.type == "npy" or self.codec_for(dtype, band_count).is_lossless
 
     def tile_extent_for(self, dtype: np.dtype[Any], band_count: int) -> int:
-        """The edge of a tile in pixels; where none was named, 256, halved while a raw tile is over 4 MiB, down to 32."""
+        """The edge of a tile in pixels; where none was named, 128, halved while a raw tile is over 1 MiB, down to 32."""
         if self.blocksize is not None:
             return self.blocksize
-        extent = 256
-        while extent > 32 and extent * extent * band_count * dtype.itemsize > _MAX_TILE_BYTES:
+        extent = _TILE_EXTENT
+        while extent > _MIN_TILE_EXTENT and extent * extent * band_count * dtype.itemsize > _MAX_TILE_BYTES:
             extent //= 2
         return extent
 

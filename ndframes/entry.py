@@ -6,7 +6,8 @@ import errno
 import mmap
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from .errors import (
     UnreadableImageError,
 )
 from .formats.handles import Shareable
-from .formats.reader import Array, Reader
+from .formats.reader import Array, Crop, Reader
 from .mounts import is_remote
 from .regions import bounding_range
 from .segments import SEGMENT, checksum
@@ -125,6 +126,25 @@ class EntryReader(Reader):
             if self._chunks is not None:
                 self._chunks.touch(bounding_range(rows), bounding_range(cols))
             self._inner.read_strided(rows, cols, bands, out, level)
+        except OSError as error:
+            self._explain(error)
+            raise
+
+    def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
+        """As :meth:`Reader.split`."""
+        if self._chunks is not None:
+            yield from super().split(crops)
+            return
+        for task in self._inner.split(crops):
+            yield partial(self._do, task)
+
+    def read_ahead(self, crops: Sequence[Crop]) -> None:
+        """As :meth:`Reader.read_ahead`."""
+        self._do(partial(self._inner.read_ahead, crops))
+
+    def _do(self, task: Callable[[], None]) -> None:
+        try:
+            task()
         except OSError as error:
             self._explain(error)
             raise
@@ -232,6 +252,13 @@ class _EntryBytes:
         while index >= 0:
             self.read(index)
             index = self._is_checked.find(0, index + 1, stop)
+
+    def read_ahead(self, index: int) -> None:
+        """Have the bytes of one segment fetched from the disk without waiting for them."""
+        file = self._open()
+        offset, length, _ = self._table.row(file.descriptor, index)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def views(self) -> dict[int, Array] | None:
         """Arrays over the mapped file, kept as long as it stays mapped; ``None`` where it is not."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .backends import BackendPicker, BackendSpec, coerce_backend
+from .batch import Crew, Request, check_requests, count_threads, load_batch, load_each
 from .cache.keys import HashidMode, Keyer
 from .cache.store import Cache
 from .entry import VerifyMode
@@ -46,7 +48,7 @@ __all__ = ["Frames", "SimpleFrames", "open_frame"]
 
 _MEMORY_BYTES = 256 * 2**20
 _UNSTABLE_TRIES = 3
-_NOT_PICKLED = ("_pathinfos", "_images", "_opener")
+_NOT_PICKLED = ("_pathinfos", "_images", "_opener", "_crew")
 
 
 class FramesOptions(TypedDict, total=False):
@@ -130,6 +132,11 @@ class Frames(ABC):
             default_workdir() if workdir is None else workdir, max_bytes=max_bytes, min_free_bytes=min_free_bytes
         )
         self._start_empty()
+
+    @property
+    def max_region_bytes(self) -> int:
+        """A result of more bytes is refused before it is allocated."""
+        return self._max_region_bytes
 
     @property
     def cache(self) -> Cache:
@@ -230,6 +237,61 @@ class Frames(ABC):
                 if not tries_left or not isinstance(error, SourceChangedError):
                     raise
                 self._images.discard(image_id)
+
+    def load_regions(
+        self,
+        requests: Iterable[Request],
+        channels: str | Sequence[str] | None = None,
+        *,
+        workers: int | None = None,
+        out: Any = None,
+        read_ahead: bool = False,
+        pad: PadMode | None = None,
+        fill: complex = 0,
+    ) -> Any:
+        """Read many regions of any images, in one batch: equal to as many calls of :meth:`load_region`, in their order.
+
+        A tile that several of them touch is decoded once, and tiles are decoded by several threads.
+
+        Args:
+            requests: pairs ``(image_id, region)``; the same one may come more than once.
+            channels: as in :meth:`load_region`, for all of them.
+            workers: how many threads work at once, the caller's included. ``None``: one for each core; one in a worker
+                process of ``multiprocessing``, such as a data loader's, which shares the cores with others.
+            out: where the results go: an array ``(n, ...)`` of their shape and dtype, or anything that shares its memory
+                with numpy, such as a torch tensor on the CPU, pinned or not; or a list of arrays. ``None``: a new array.
+            read_ahead: whether the system is told first which tiles will be read, in the order of the file, so that a
+                cold disk fetches them side by side; of no use where they are in its page cache.
+            pad: as in :meth:`load_region`.
+            fill: likewise.
+
+        Returns:
+            ``out``, or a new array ``(n, ...)``; a list of arrays where shapes or dtypes differ, or where ``n`` is 0.
+
+        Raises:
+            RegionError: a request is no pair, or ``out`` does not fit.
+            RegionTooLargeError: the batch has more bytes than ``max_region_bytes``.
+            ValueError: ``workers`` is no number.
+            NdframesError: as :meth:`load_region`; ``out`` may be half filled.
+
+        Example:
+            >>> import ndframes as nf
+            >>> frames = nf.SimpleFrames.demo(workdir=getfixture("tmp_path"))
+            >>> windows = [("coffee", (slice(y, y + 64), slice(0, 64))) for y in range(0, 256, 32)]
+            >>> batch = frames.load_regions(windows)
+            >>> batch.shape, np.array_equal(batch[2], frames.load_region(*windows[2]))
+            ((8, 64, 64, 3), True)
+        """
+        checked, threads = check_requests(requests), count_threads(workers)
+        if pad is None:
+            try:
+                return load_batch(
+                    checked, channels, self, self._crew, threads=threads, out=out, is_read_ahead=read_ahead
+                )
+            except SourceChangedError:  # a single read tries again, and again
+                pass
+        load = partial(self.load_region, channels=channels, pad=pad, fill=fill)
+        return load_each(checked, load, self._crew, threads=threads, out=out)
 
     def load_image(
         self, image_id: Hashable, channels: str | Sequence[str] | None = None, *, cache: bool = True
@@ -353,6 +415,7 @@ class Frames(ABC):
         return fresh
 
     def _start_empty(self) -> None:
+        self._crew = Crew()
         self._pathinfos: dict[Hashable, PathInfo] = {}
         self._images: ByteLRU[Hashable, AlignableImageData] = ByteLRU(self._memory_bytes, _cost)
         self._opener = ChannelOpener(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -22,15 +23,15 @@ from .errors import (
     UnreadableImageError,
     UnsupportedError,
 )
-from .regions import PAD_MODES, Region, resolve_outside, resolve_region
+from .formats.reader import Array, Crop, Reader
+from .regions import PAD_MODES, Region, Selection, resolve_outside, resolve_region
 from .stamp import is_as_stamped
 
 if TYPE_CHECKING:
-    from .formats.reader import Array, Reader
     from .pathinfo import ChannelInfo, PathInfo
     from .stamp import SourceStamp
 
-__all__ = ["AlignableImageData", "OpenedChannel", "Opener"]
+__all__ = ["AlignableImageData", "Errand", "OpenedChannel", "Opener", "PlannedCrop", "too_large_error"]
 
 _THUMBNAIL_PX = 192
 _MOST_REOPENINGS = 3
@@ -93,6 +94,49 @@ class _Plan(NamedTuple):
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     picks: tuple[_Pick, ...]
+
+
+class PlannedCrop(NamedTuple):
+    """A region of an image, resolved: what :meth:`AlignableImageData.route` reads.
+
+    Attributes:
+        plan: what a read of its channels is.
+        selection: which pixels.
+    """
+
+    plan: _Plan
+    selection: Selection
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the result."""
+        return self.selection.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the result."""
+        return self.plan.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Of the result."""
+        return math.prod(self.shape, start=self.dtype.itemsize)
+
+
+class Errand(NamedTuple):
+    """What one file has to do with a crop.
+
+    Attributes:
+        part: which of the image's files.
+        reader: reads it.
+        crop: what is read from it.
+        finish: brings that to its place, where it was not read into it.
+    """
+
+    part: int
+    reader: Reader
+    crop: Crop
+    finish: Callable[[], None] | None
 
 
 class AlignableImageData(ForkAware):
@@ -208,11 +252,29 @@ class AlignableImageData(ForkAware):
             return self._load_padded(resolve_outside(region, plan.shape), plan, pad, fill)
         selection = resolve_region(region, plan.shape)
         rows, cols, bands = selection.ranges
-        if len(bands) != len(plan.codes) or bands.step != 1:
-            plan = self._narrow(plan, bands)
+        plan = self._narrow(plan, bands)
         out = self._allocate(selection.shape, plan.dtype)
         self._fill(out.reshape(selection.full_shape) if True in selection.dropped else out, rows, cols, plan)
         return out
+
+    def plan_crop(self, region: Region, channels: str | Sequence[str] | None = None) -> PlannedCrop:
+        """Resolve a region without reading it."""
+        plan = self._plan(channels)
+        selection = resolve_region(region, plan.shape)
+        return PlannedCrop(self._narrow(plan, selection.ranges[2]), selection)
+
+    def route(self, crop: PlannedCrop, out: Array) -> Iterator[Errand]:
+        """What each file has to do in order that ``out``, of the crop's shape, holds it."""
+        rows, cols, _ = crop.selection.ranges
+        full = out[tuple(np.newaxis if gone else slice(None) for gone in crop.selection.dropped)]
+        for pick in crop.plan.picks:
+            reader = self.opened(pick.part).reader
+            target = _find_target(reader, pick, full)
+            finish = None
+            if target is None:
+                target = np.empty((len(rows), len(cols), len(pick.positions)), reader.dtype)
+                finish = partial(_put, target, pick, full)
+            yield Errand(pick.part, reader, Crop(rows, cols, pick.bands, target), finish)
 
     def load_thumbnail(self, max_px: int = _THUMBNAIL_PX) -> Array:
         """A small copy of the default channels, from the smallest stored level that is still at least ``max_px``."""
@@ -235,10 +297,8 @@ class AlignableImageData(ForkAware):
         """A new array for a result of ``shape``, if the limit allows it."""
         needed = math.prod(shape, start=dtype.itemsize)
         if needed > self._max_region_bytes:
-            raise RegionTooLargeError(
-                f"the region is {' x '.join(f'{extent:,}' for extent in shape)} of {dtype}: {needed:,} bytes, over the limit of "
-                f"{self._max_region_bytes:,}; read it in parts, or raise max_region_bytes"
-            )
+            extents = " x ".join(f"{extent:,}" for extent in shape)
+            raise too_large_error(f"the region is {extents} of {dtype}", needed, self._max_region_bytes)
         return np.empty(shape, dtype)
 
     def _fill(self, out: Array, rows: range, cols: range, plan: _Plan) -> None:
@@ -353,6 +413,8 @@ class AlignableImageData(ForkAware):
 
     def _narrow(self, plan: _Plan, bands: range) -> _Plan:
         """The plan for some of the channels of ``plan``."""
+        if len(bands) == len(plan.codes) and bands.step == 1:
+            return plan
         codes = tuple(plan.codes[band] for band in bands)
         key = ("", *codes)  # no code is empty, so this is no other spec
         return self._plans.get(key) or self._remember(key, self._plan_codes(codes))
@@ -390,14 +452,32 @@ def _check_supported(info: ChannelInfo) -> None:
 
 def _read_into(reader: Reader, rows: range, cols: range, pick: _Pick, out: Array, level: int) -> None:
     """Read one file's bands to their places in the result, straight into it where they lie side by side."""
-    positions = pick.positions
-    if isinstance(positions, range) and reader.dtype == out.dtype:
-        target = out if len(positions) == out.shape[2] else out[:, :, positions.start : positions.stop]
+    target = _find_target(reader, pick, out)
+    if target is not None:
         reader.read(rows, cols, pick.bands, target, level=level)
         return
-    pixels = np.empty((len(rows), len(cols), len(positions)), reader.dtype)
+    pixels = np.empty((len(rows), len(cols), len(pick.positions)), reader.dtype)
     reader.read(rows, cols, pick.bands, pixels, level=level)
-    out[:, :, positions] = pixels
+    _put(pixels, pick, out)
+
+
+def _find_target(reader: Reader, pick: _Pick, out: Array) -> Array | None:
+    """The part of ``out`` into which the bands of ``pick`` can be read as they are, if there is one."""
+    positions = pick.positions
+    if not isinstance(positions, range) or reader.dtype != out.dtype:
+        return None
+    return out if len(positions) == out.shape[2] else out[:, :, positions.start : positions.stop]
+
+
+def _put(pixels: Array, pick: _Pick, out: Array) -> None:
+    out[:, :, pick.positions] = pixels
+
+
+def too_large_error(what: str, needed_bytes: int, max_bytes: int) -> RegionTooLargeError:
+    """The error for a result of more bytes than are allowed."""
+    return RegionTooLargeError(
+        f"{what}: {needed_bytes:,} bytes, over the limit of {max_bytes:,}; read it in parts, or raise max_region_bytes"
+    )
 
 
 def _as_range(numbers: list[int]) -> Sequence[int]:

@@ -37,6 +37,7 @@ LEVELS = {
     "explain": 4,
     "opener": 5,
     "prepare": 6,
+    "batch": 4,
     "frames": 7,
     "demo": 8,
     "testing": 8,

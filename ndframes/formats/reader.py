@@ -5,21 +5,30 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..regions import bounding_range, count_touched, tile_ranges
 
-__all__ = ["Array", "Reader", "log_orientation"]
+__all__ = ["Array", "Crop", "Reader", "log_orientation"]
 
 _log = logging.getLogger("ndframes")
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _STRIP_ROWS = 256
+
+
+class Crop(NamedTuple):
+    """What one call of :meth:`Reader.read` at level 0 is asked for."""
+
+    rows: range
+    cols: range
+    bands: Sequence[int]
+    out: Array
 
 
 class Reader(ABC):
@@ -105,6 +114,17 @@ class Reader(ABC):
     def count_decoded(self, rows: range, cols: range) -> int:
         """How many of the file's blocks a read of ``rows`` x ``cols`` decodes."""
         return count_touched(rows, cols, self.tile_shape)
+
+    def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
+        """Cut the reading of many crops into pieces of work that any threads may do in any order.
+
+        A block that several crops share is decoded by one of them for all.
+        """
+        for crop in crops:
+            yield partial(self.read, *crop)
+
+    def read_ahead(self, crops: Sequence[Crop]) -> None:  # noqa: B027 - most readers cannot say
+        """Tell the system which bytes of the file these crops will need, so that a disk can fetch them side by side."""
 
     @abstractmethod
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:

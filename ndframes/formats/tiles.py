@@ -7,8 +7,9 @@ not decoded at all: where the file can be mapped, a crop is copied from where it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from ..errors import UnreadableImageError
 from ..lru import ByteLRU
 from ..regions import count_tiles, tile_spans
 from .codecs import DECODE_ERRORS, Decoder, find_decoder
-from .reader import Array, Reader
+from .reader import Array, Crop, Reader
 
 __all__ = ["TileCache", "TileReader", "TileSource"]
 
@@ -33,6 +34,10 @@ class TileCache(ByteLRU[tuple[object, int], Array]):
         super().__init__(max_bytes, _nbytes)
 
 
+#: A part of a tile, which of its bands (``None``: all), and where it goes.
+_Share = tuple[tuple[slice, slice], "list[int] | None", Array]
+
+
 class TileSource(Protocol):
     """Where a reader gets the bytes of tiles from, by their numbers in the file."""
 
@@ -44,6 +49,9 @@ class TileSource(Protocol):
 
     def map(self, first: int, count: int, tile_bytes: int) -> memoryview:
         """The bytes of tiles that follow each other, as they lie in the mapped file."""
+
+    def read_ahead(self, index: int) -> None:
+        """Have the bytes of one tile fetched from the disk without waiting for them."""
 
     def touch(self, first: int, stop: int) -> None:
         """See to it that what lies mapped there is fit to be used."""
@@ -117,6 +125,10 @@ class TileReader(Reader):
         self._decode: Decoder = find_decoder(layout["compress"], layout["predictor"], self._tile_shape, dtype)
         self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
 
+    def count_decoded(self, rows: range, cols: range) -> int:
+        """None, where the pixels lie there as they are."""
+        return 0 if self._is_plain and self._source.views() is not None else super().count_decoded(rows, cols)
+
     def load_tile(self, index: int) -> Array:
         """One decoded tile ``(extent, extent, bands)``, by its number in the file; not to be written to."""
         key = (self._token, index)
@@ -155,6 +167,46 @@ class TileReader(Reader):
             )
         view: Array = tiles[index - level.first]
         return view
+
+    def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
+        """As :meth:`Reader.split`: a piece of work a tile, in the order of the file."""
+        if self._is_plain and self._source.views() is not None:
+            yield from super().split(crops)
+            return
+        shares, others = self._share_tiles(crops)
+        yield from super().split(others)
+        for index in sorted(shares):
+            yield partial(self._serve, index, shares[index])
+
+    def read_ahead(self, crops: Sequence[Crop]) -> None:
+        """As :meth:`Reader.read_ahead`: exactly the tiles that are touched and not in memory yet."""
+        for index in sorted(self._share_tiles(crops)[0]):
+            if (self._token, index) not in self._cache:
+                self._source.read_ahead(index)
+
+    def _share_tiles(self, crops: Sequence[Crop]) -> tuple[dict[int, list[_Share]], list[Crop]]:
+        """By tile, which part of it goes where; and the crops with steps, which are no runs of pixels."""
+        shares: dict[int, list[_Share]] = {}
+        others = []
+        base = self._levels[0]
+        for crop in crops:
+            if crop.rows.step != 1 or crop.cols.step != 1:
+                others.append(crop)
+                continue
+            picks = None if crop.bands == self.all_bands else list(crop.bands)
+            col_spans = tile_spans(crop.cols, base.extent)
+            for tile_row, inside_rows, out_rows in tile_spans(crop.rows, base.extent):
+                start = base.first + tile_row * base.across
+                for tile_col, inside_cols, out_cols in col_spans:
+                    share = (inside_rows, inside_cols), picks, crop.out[out_rows, out_cols]
+                    shares.setdefault(start + tile_col, []).append(share)
+        return shares, others
+
+    def _serve(self, index: int, shares: Sequence[_Share]) -> None:
+        """Decode one tile and hand out its parts."""
+        tile = self.load_tile(index)
+        for inside, picks, target in shares:
+            target[...] = tile[inside] if picks is None else tile[inside][:, :, picks]
 
     def _decode_tile(self, index: int) -> Array:
         data = self._source.read(index)
