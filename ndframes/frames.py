@@ -275,6 +275,7 @@ class Frames(ABC):
             NdframesError: as :meth:`load_region`; ``out`` may be half filled.
 
         Example:
+            >>> import numpy as np
             >>> import ndframes as nf
             >>> frames = nf.SimpleFrames.demo(workdir=getfixture("tmp_path"))
             >>> windows = [("coffee", (slice(y, y + 64), slice(0, 64))) for y in range(0, 256, 32)]

@@ -37,12 +37,12 @@ def test_info_tells_what_the_file_is(run, striped, tmp_path):
 
 
 def test_info_tells_what_a_crop_costs(run, striped):
-    """Rows 372 to 628 touch strips 37 to 62, whole; columns 872 to 1128 touch tiles 3 and 4."""
+    """Rows 372 to 628 touch strips 37 to 62, whole; of the cache's tiles of 128, 3 x 3 are touched."""
     crop = json.loads(run("info", striped, "--json").stdout)["crop"]
     assert crop["region"] == [[372, 628], [872, 1128]]
     assert crop["result_bytes"] == 256 * 256 * 6
     assert crop["from_source"] == {"tile_shape": [10, 2000], "tiles": 26, "decoded_bytes": 26 * 10 * 2000 * 6}
-    assert crop["from_cache"] == {"tile_shape": [256, 256], "tiles": 4, "decoded_bytes": 4 * 256 * 256 * 6}
+    assert crop["from_cache"] == {"tile_shape": [128, 128], "tiles": 9, "decoded_bytes": 9 * 128 * 128 * 6}
 
 
 @pytest.mark.parametrize("backend", ["auto", "npy"])
@@ -60,7 +60,7 @@ def test_info_names_the_overviews(run, striped):
     run("prepare", striped)
     entry = json.loads(run("info", striped, "--json").stdout)["cache"]["entry_path"]
     facts = json.loads(run("info", entry, "--backend", "none", "--json").stdout)
-    assert facts["overview_shapes"] == [[500, 1000], [250, 500], [125, 250]]
+    assert facts["overview_shapes"] == [[500, 1000], [250, 500], [125, 250], [63, 125]]
     assert (facts["cache"], facts["crop"]["from_cache"]) == (None, None)
 
 
