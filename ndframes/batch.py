@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -80,9 +80,10 @@ class Crew(ForkAware):
             queue.work()
         finally:
             queue.stop()
-            _wait(helpers)
-        for helper in helpers:
-            helper.result()
+            begun = [helper for helper in helpers if not helper.cancel()]
+            errors = [helper.exception() for helper in begun]
+        for error in filter(None, errors):
+            raise error
 
     def _find_pool(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -113,12 +114,6 @@ class _Queue:
     def stop(self) -> None:
         """Let nobody begin anything more."""
         self._tasks = iter(())
-
-
-def _wait(helpers: Sequence[Future[None]]) -> None:
-    for helper in helpers:
-        if not helper.cancel():
-            helper.exception()
 
 
 class _Job(NamedTuple):

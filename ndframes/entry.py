@@ -295,6 +295,7 @@ class _EntryBytes:
         try:
             self._check_same(stamp_of(os.fstat(descriptor)))
             mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) if self._is_mapped else None
+            _expect_random_reads(descriptor, mapping)
         except BaseException:
             os.close(descriptor)
             raise
@@ -346,6 +347,14 @@ def open_trailer(path: str, key: EntryKey, files: FileSystem) -> tuple[Trailer, 
             return read_trailer_of(key, path, files, descriptor, status), stamp_of(status)
         finally:
             os.close(descriptor)
+
+
+def _expect_random_reads(descriptor: int, mapping: mmap.mmap | None) -> None:
+    """Have the system fetch what is asked for, and not megabytes behind it in the hope that those come next."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    if mapping is not None and hasattr(mmap, "MADV_RANDOM"):
+        mapping.madvise(mmap.MADV_RANDOM)
 
 
 def _nothing() -> None:

@@ -1,0 +1,145 @@
+"""Resampling along the axes: arrays in, arrays out.
+
+Coordinates follow pixel corners: pixel ``i`` covers ``[i, i + 1)``, its centre is at ``i + 0.5``. What lies outside an
+array is its nearest pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+__all__ = ["INTERPOLATIONS", "Interpolation", "Sampling", "resample"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: How a value between pixels is found: the pixel that holds the point, or a mean weighted by distance.
+Interpolation = Literal["nearest", "linear"]
+INTERPOLATIONS = ("nearest", "linear")
+
+# Steps and starts come from divisions; what is so close to a whole number was meant to be one.
+_EPSILON = 1e-9
+
+
+class Sampling(NamedTuple):
+    """Where along one axis the pixels of a result lie in the array that they are taken from.
+
+    Attributes:
+        start: the corner at which the first one begins.
+        step: how long each is: over 1 shrinks.
+        count: how many there are.
+    """
+
+    start: float
+    step: float
+    count: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the result's pixels are pixels of the array."""
+        return abs(self.step - 1) < _EPSILON and abs(self.start - round(self.start)) < _EPSILON
+
+    def in_plane(self, factor: float, origin: int = 0) -> Sampling:
+        """The same in an array that is ``factor`` times as coarse, counted from its pixel ``origin``."""
+        return Sampling(self.start / factor - origin, self.step / factor, self.count)
+
+    def footprint(self, extent: int, interpolation: Interpolation, *, antialias: bool) -> range:
+        """The pixels of an axis of ``extent`` that the result is made of.
+
+        Example:
+            >>> Sampling(4.0, 2.0, 3).footprint(100, "linear", antialias=True)
+            range(3, 11)
+            >>> Sampling(4.0, 2.0, 3).footprint(100, "nearest", antialias=True)
+            range(5, 10)
+        """
+        if not self.count:
+            return range(0)
+        indices = _taps(self, extent, interpolation, antialias=antialias)[0]
+        return range(int(indices.min()), int(indices.max()) + 1)
+
+
+def resample(pixels: Array, rows: Sampling, cols: Sampling, interpolation: Interpolation, *, antialias: bool) -> Array:
+    """Sample an array ``(h, w, c)`` anew along y and x.
+
+    With ``"linear"`` and ``antialias``, where the result is smaller, each of its pixels is a mean of all that it covers,
+    weighted by a triangle twice its width, as Pillow and torch do it. Sums are taken in float32 for 8 and 16 bits, else in
+    float64; integers are rounded to the nearest, halves up; booleans are true from one half on.
+
+    Args:
+        pixels: what is sampled.
+        rows: where in y.
+        cols: where in x.
+        interpolation: see :data:`Interpolation`.
+        antialias: whether shrinking averages.
+
+    Returns:
+        A new array ``(rows.count, cols.count, c)`` of the same dtype.
+
+    Example:
+        >>> ramp = np.arange(8, dtype=np.uint8).reshape(1, 8, 1)
+        >>> resample(ramp, Sampling(0, 1, 1), Sampling(0, 2, 4), "linear", antialias=True)[0, :, 0].tolist()
+        [1, 3, 5, 6]
+        >>> resample(ramp, Sampling(0, 1, 1), Sampling(2, 0.5, 4), "nearest", antialias=False)[0, :, 0].tolist()
+        [2, 2, 3, 3]
+    """
+    for axis, sampling in ((0, rows), (1, cols)):
+        if interpolation == "nearest" or sampling.is_whole:
+            indices = _taps(sampling, pixels.shape[axis], "nearest", antialias=False)[0]
+            pixels = np.take(pixels, indices[:, 0], axis=axis)
+    if interpolation == "nearest" or (rows.is_whole and cols.is_whole):
+        return np.ascontiguousarray(pixels)
+    sums = pixels.astype(_work_dtype(pixels.dtype))
+    for axis, sampling in ((0, rows), (1, cols)):
+        if not sampling.is_whole:
+            sums = _weigh(sums, axis, *_taps(sampling, pixels.shape[axis], interpolation, antialias=antialias))
+    return _round(sums, pixels.dtype)
+
+
+def _taps(
+    sampling: Sampling, extent: int, interpolation: Interpolation, *, antialias: bool
+) -> tuple[np.ndarray[Any, np.dtype[np.intp]], Array]:
+    """Per pixel of the result the pixels that it is made of, ``(count, taps)``, and their weights, which add up to 1."""
+    centres = sampling.start + (np.arange(sampling.count) + 0.5) * sampling.step
+    if interpolation == "nearest":
+        indices = np.floor(centres + _EPSILON).astype(np.intp)[:, None]
+        return indices.clip(0, extent - 1), np.ones((sampling.count, 1))
+    radius = max(1.0, sampling.step) if antialias else 1.0
+    first = np.floor(centres - 0.5 - radius + _EPSILON).astype(np.intp) + 1
+    indices = first[:, None] + np.arange(math.ceil(2 * radius - _EPSILON))
+    weights = np.maximum(0, 1 - np.abs(indices + 0.5 - centres[:, None]) / radius)
+    return indices.clip(0, extent - 1), weights / weights.sum(axis=1, keepdims=True)
+
+
+def _weigh(pixels: Array, axis: int, indices: np.ndarray[Any, np.dtype[np.intp]], weights: Array) -> Array:
+    shape = [1, 1, 1]
+    shape[axis] = len(indices)
+    out: Array | None = None
+    with np.errstate(invalid="ignore", over="ignore"):
+        for tap in range(indices.shape[1]):
+            term = np.take(pixels, indices[:, tap], axis=axis)
+            term *= weights[:, tap].astype(pixels.real.dtype).reshape(shape)
+            out = term if out is None else np.add(out, term, out=out)
+    assert out is not None  # noqa: S101
+    return out
+
+
+def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if dtype.kind == "c":
+        return dtype
+    return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+
+
+def _round(sums: Array, dtype: np.dtype[Any]) -> Array:
+    if dtype.kind in "fc":
+        with np.errstate(over="ignore"):
+            return sums.astype(dtype)
+    if dtype.kind == "b":
+        return np.asarray(sums >= 0.5)
+    limits = np.iinfo(dtype)
+    whole = np.floor(sums + 0.5)
+    # float64 does not hold the largest 64-bit integers: what is past them by rounding is one of them
+    out = whole.clip(limits.min, limits.max).astype(dtype)
+    out[whole >= limits.max] = limits.max
+    return out
