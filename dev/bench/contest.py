@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from crops import Crop, CropDrawer, cover, digest, digest_all
 from lanes import Lane, LaneError
+from pagecache import fill
 from references import References, WrongPixelsError
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class Contest:
     """Contenders in their lanes, open and found right; and why the others do not take part.
 
     Every contender first reads the whole image once, which is compared to the last pixel. That also brings its files into
-    the page cache, and its own caches into the state in which they are in the long run.
+    the page cache, and its own caches into the state in which they are in the long run. Where they must be empty, there
+    is no such tour, only a corner is read.
 
     Attributes:
         lanes: of those who take part.
@@ -133,6 +135,7 @@ class Contest:
         lane.call(open_contender)
         blocks = cover(self._references.shape, _TOUR_PX)
         if not self._is_toured:
+            fill(lane.contender.files())
             blocks = blocks[-1:]
         turn = lane.call(take_turn, blocks)
         self.pixels[lane.name] = self._references.match(lane.contender, blocks, turn.digests)

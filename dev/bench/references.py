@@ -27,17 +27,16 @@ class References:
     tifffile gives is right.
 
     Args:
-        mosaic: the image.
+        mosaic: the image. It is mapped only while it is read, since a mapped file cannot leave the page cache.
+
+    Attributes:
+        shape: ``(height, width)`` of the image.
     """
 
     def __init__(self, mosaic: Path) -> None:
-        self._pixels = np.load(mosaic, mmap_mode="r")
+        self._mosaic = mosaic
+        self.shape: tuple[int, int] = np.load(mosaic, mmap_mode="r").shape[:2]
         self._digest_all = lru_cache(maxsize=64)(self._digest_all_anew)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(height, width)`` of the image."""
-        return self._pixels.shape[:2]
 
     def match(self, contender: Contender, crops: Sequence[Crop], digests: Sequence[bytes]) -> str:
         """Which reference the pixels equal: ``"mosaic"``, ``"gdal"`` or ``"tifffile"``.
@@ -58,7 +57,8 @@ class References:
     def _digest_all_anew(self, name: str, path: Path | None, crops: tuple[Crop, ...]) -> list[bytes]:
         read: Callable[[Crop], np.ndarray]
         if path is None:
-            return [digest(self._pixels[crop.region]) for crop in crops]
+            pixels = np.load(self._mosaic, mmap_mode="r")
+            return [digest(pixels[crop.region]) for crop in crops]
         read = {"gdal": _read_by_gdal, "tifffile": _read_by_tifffile}[name]
         return [digest(read(path, crop)) for crop in crops]
 
