@@ -66,7 +66,7 @@ class Contender(ABC):
         return None
 
     def build(self) -> None:  # noqa: B027 - not everyone needs files of its own
-        """Make the files that it reads, where they are not there yet. Called in another process than the rest."""
+        """Make the files that it reads, where they are not there yet. Called before it goes to its own process."""
 
     @abstractmethod
     def open(self) -> None:
@@ -201,22 +201,29 @@ class Ndframes(Contender):
 
 @dataclass
 class EntryContender(Contender):
-    """Another library on an entry that ndframes wrote."""
+    """Another library on an entry that ndframes wrote.
+
+    Attributes:
+        entry: the entry.
+        path: its file, known once it was built. No process asks ndframes for it that is to measure a library which
+            ndframes uses as well: settings of the first user would hold for the second.
+    """
 
     entry: Entry
+    path: Path = field(default=Path(), init=False)
 
     @property
     def lossy_path(self) -> Path | None:
-        return self.entry.path if self.entry.codec == "jpeg" else None
+        return self.path if self.entry.codec == "jpeg" else None
 
     def build(self) -> None:
-        self.entry.prepare()
+        self.path = self.entry.prepare()
 
     def files(self) -> list[Path]:
-        return [self.entry.path]
+        return [self.path]
 
     def touched(self, crop: Crop) -> list[ByteRange]:
-        return tiff_ranges(self.entry.path, crop)
+        return tiff_ranges(self.path, crop)
 
 
 @dataclass
@@ -233,7 +240,7 @@ class Rasterio(EntryContender):
         self._window = Window
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            self._dataset = rasterio.open(self.entry.path)
+            self._dataset = rasterio.open(self.path)
 
     def read(self, crop: Crop) -> np.ndarray:
         window = self._window(crop.left, crop.top, crop.right - crop.left, crop.bottom - crop.top)
@@ -255,7 +262,7 @@ class Tifffile(EntryContender):
         import zarr
 
         zarr.config.set({"async.concurrency": 1, "threading.max_workers": 1})
-        self._store = tifffile.imread(self.entry.path, aszarr=True, level=0, maxworkers=1)
+        self._store = tifffile.imread(self.path, aszarr=True, level=0, maxworkers=1)
         self._array = zarr.open(self._store, mode="r")
 
     def read(self, crop: Crop) -> np.ndarray:
@@ -275,7 +282,7 @@ class Pyvips(EntryContender):
     def open(self) -> None:
         import pyvips
 
-        self._image = pyvips.Image.new_from_file(str(self.entry.path), access="random")
+        self._image = pyvips.Image.new_from_file(str(self.path), access="random")
         self._region = pyvips.Region.new(self._image)
         self._bands = self._image.bands
 
@@ -301,8 +308,8 @@ class AsyncTiff(EntryContender):
         self._decoders = DecoderRegistry()
 
         async def open_level() -> Any:  # a coroutine, because its futures want a running loop when they are made
-            store = LocalStore(str(self.entry.path.parent))
-            return (await TIFF.open(self.entry.path.name, store=store)).ifds[0]
+            store = LocalStore(str(self.path.parent))
+            return (await TIFF.open(self.path.name, store=store)).ifds[0]
 
         self._level = self._loop.run_until_complete(open_level())
         self._extent = self._level.tile_width

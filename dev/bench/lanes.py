@@ -70,6 +70,20 @@ class Lane:
         self._process.join()
 
 
+def build_apart(contender: Contender) -> Contender:
+    """The contender, built in a process that ends then: nothing of that work is inherited by those who are forked."""
+    lane = Lane(contender)
+    try:
+        return lane.call(_build)
+    finally:
+        lane.close()
+
+
+def _build(contender: Contender) -> Contender:
+    contender.build()
+    return contender
+
+
 def _serve(pipe: Connection, contender: Contender) -> None:
     while True:
         try:
