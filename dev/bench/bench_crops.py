@@ -88,6 +88,7 @@ def run_session(source: Path, folder: Path, blocksize: int | None, options: argp
     """All contenders with one size of tiles, and all sizes of crops."""
     contenders = [item for item in make_contenders(source, folder, blocksize) if is_chosen(item.name, options)]
     references = References(source)
+    tile_px = Entry(source, folder / "ndframes", "zstd", blocksize).tile_px
     rows = []
     with Contest(contenders, references) as contest:
         for crop_px in options.sizes:
@@ -95,7 +96,7 @@ def run_session(source: Path, folder: Path, blocksize: int | None, options: argp
             contest.run(draw, rounds=options.warmup, seed=options.seed + 1)
             samples = contest.run(draw, rounds=options.rounds, seed=options.seed)
             found = list_results(contenders, contest, samples)
-            rows += [{"blocksize": blocksize, "crop_px": crop_px, **row} for row in found]
+            rows += [{"blocksize": blocksize, "tile_px": tile_px, "crop_px": crop_px, **row} for row in found]
             print_results(f"{crop_px} px, tiles of {blocksize or 'the default size'}", found)
     return rows
 

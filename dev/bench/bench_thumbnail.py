@@ -229,7 +229,7 @@ def _compare(pixels: np.ndarray, right: np.ndarray) -> float:
 def main() -> None:
     parser = make_parser(__doc__, shape=None)
     parser.add_argument("--extents", type=int, nargs="+", default=[4096, 16384], help="edges of the images in pixels")
-    parser.add_argument("--forms", nargs="+", default=["npy", "none", "zstd", "auto"])
+    parser.add_argument("--forms", nargs="+", default=["npy", "none", "zstd"])
     parser.add_argument(
         "--huge", action="store_true", help=f"also an image of {_HUGE_PX} x {_HUGE_PX} in one band, ZSTD"
     )
