@@ -18,7 +18,6 @@ has a build without:
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import statistics
 import time
@@ -33,7 +32,7 @@ from contenders import Contender, Entry, Memmap, Ndframes, Rasterio
 from crops import Crop, digest, draw_anywhere
 from lanes import build_apart
 from mosaic import ensure_mosaic
-from outcome import is_chosen, make_parser, open_folder, print_absent, print_table, write_json
+from outcome import is_chosen, is_installed, make_parser, open_folder, print_absent, print_table, write_json
 from references import References
 from zarrs import Tensorstore, ZarrForm
 
@@ -221,7 +220,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    has_torch = importlib.util.find_spec("torch") is not None
+    has_torch = is_installed("torch")
     with open_folder(options) as folder:
         source = ensure_mosaic(folder, (options.height, options.width))
         feeders = [item for item in make_feeders(source, folder) if is_chosen(item.name, options)]

@@ -20,7 +20,6 @@ be equal, of a JPEG the mean difference is told. ``growth`` is the memory over i
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import multiprocessing
 import os
 import shutil
@@ -36,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from mosaic import ensure_flat, ensure_mosaic, ensure_tiff
-from outcome import is_chosen, make_parser, open_folder, print_absent, print_table, write_json
+from outcome import is_chosen, is_installed, make_parser, open_folder, print_absent, print_table, write_json
 from pagecache import fill
 
 _SCRIPT = Path(__file__).with_name("conversions.py")
@@ -63,7 +62,7 @@ class Job:
     def status(self) -> str:
         """``"measured"``, or why it is not."""
         module = _REQUIRES.get(self.tool, "os")
-        return "measured" if importlib.util.find_spec(module) else f"not installed: {module}"
+        return "measured" if is_installed(module) else f"not installed: {module}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ against it; only what is no pixels yet (a map, a lazy view) is copied, since not
 from __future__ import annotations
 
 import gc
-import importlib.util
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mosaic import ensure_tiff
+from outcome import is_installed
 from touched import ByteRange, npy_ranges, tiff_ranges
 
 import ndframes as nf
@@ -58,7 +58,7 @@ class Contender(ABC):
     @property
     def missing(self) -> list[str]:
         """Modules that are not installed."""
-        return [name for name in self.requires if not _is_installed(name)]
+        return [name for name in self.requires if not is_installed(name)]
 
     @property
     def lossy_path(self) -> Path | None:
@@ -347,7 +347,7 @@ class Ndsampler(Contender):
     @property
     def missing(self) -> list[str]:
         needed = [*self.requires, "osgeo"] if self.backend == "cog" else self.requires
-        return [name for name in needed if not _is_installed(name)]
+        return [name for name in needed if not is_installed(name)]
 
     def build(self) -> None:
         ensure_tiff(self.mosaic)
@@ -372,10 +372,3 @@ def _paste(out: np.ndarray, crop: Crop, tile: np.ndarray, top: int, left: int) -
     cols = slice(max(crop.left - left, 0), min(crop.right - left, tile.shape[1]))
     out_top, out_left = top + rows.start - crop.top, left + cols.start - crop.left
     out[out_top : out_top + rows.stop - rows.start, out_left : out_left + cols.stop - cols.start] = tile[rows, cols]
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # a parent package is missing
-        return False

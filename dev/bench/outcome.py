@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -51,6 +52,14 @@ def make_parser(doc: str, *, shape: tuple[int, int] | None = (16384, 12288)) -> 
 def is_chosen(name: str, options: argparse.Namespace) -> bool:
     """Whether ``--only`` leaves a contender of this name in."""
     return options.only is None or any(text in name for text in options.only)
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a package that it is in is missing
+        return False
 
 
 @contextmanager
