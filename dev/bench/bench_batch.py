@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from contenders import IMAGE_ID, Contender, Entry, Memmap, Ndframes
 from contest import Contest, Samples
-from crops import CropDrawer, draw_anywhere, draw_apart, sweep
+from crops import CropDrawer, count_apart, draw_anywhere, draw_apart, sweep
 from mosaic import ensure_mosaic
 from outcome import is_chosen, make_parser, open_folder, print_absent, print_table, write_json
 from references import References
@@ -152,10 +152,13 @@ def main() -> None:
     with open_folder(options) as folder:
         shape = (options.height, options.width)
         source = ensure_mosaic(folder, shape)
+        apart = options.batch // 2
+        if count_apart(shape, options.crop, tile_px=_CHUNK_PX) < apart * (options.warmup + options.rounds):
+            print("apart: the image is too small for so many rounds, tiles will come again")
         draws = {
             "batch": draw_anywhere(shape, options.crop, options.batch),
             "sweep": draw_sweep(shape, options.part, options.crop),
-            "apart": draw_apart(shape, options.crop, options.batch // 2, tile_px=_CHUNK_PX),
+            "apart": draw_apart(shape, options.crop, apart, tile_px=_CHUNK_PX),
         }
         for job in options.jobs:
             make = make_batch_contenders if job == "batch" else make_memory_contenders

@@ -6,9 +6,10 @@ Each contender lives in a process of its own and reads the same crops, in turn, 
 pixels are compared, and before the first round the whole image's. "cores" is how many were busy while it read. What is not
 installed, or gives wrong pixels, is listed as such.
 
-Decoded tiles are kept by whoever keeps them by default. rasterio stands there twice: with GDAL's own cache (5 % of the
-machine's memory, which holds much of a single image of this size) and with one of 16 MB, which is how it is with many
-images. ``--blocksizes`` repeats it all with tiles of other sizes.
+Decoded tiles are kept by whoever keeps them by default, and a single image is not much to keep. So ndframes stands there
+twice, also with no memory of decoded tiles (``tile_bytes=0``), and so does rasterio: with GDAL's own cache (5 % of the
+machine's memory) and with one of 16 MB. That is how it is with many images. ``--blocksizes`` repeats it all with tiles of
+other sizes.
 
     pip install ".[bench]"
     python dev/bench/bench_crops.py --folder /var/tmp/bench --json dev/bench/results/crops.json
@@ -48,6 +49,7 @@ def make_contenders(source: Path, folder: Path, blocksize: int | None) -> list[C
     for form in ("none", "zstd", "jpeg"):
         entry = entries[form]
         contenders += [
+            Ndframes(f"ndframes {form}, tile_bytes=0", entry.codec, entry, {"tile_bytes": 0}),
             Rasterio(f"rasterio {form}", entry.codec, entry),
             Rasterio(f"rasterio {form}, cache 16 MB", entry.codec, entry, environment=_SMALL_CACHE),
         ]

@@ -34,9 +34,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mosaic import ensure_flat, ensure_mosaic, ensure_tiff
 from outcome import is_chosen, is_installed, make_parser, open_folder, print_absent, print_table, write_json
 from pagecache import fill
+
+from ndframes.backends import Backend
 
 _SCRIPT = Path(__file__).with_name("conversions.py")
 _COG_TOOLS = ("ndframes", "rio cogeo", "gdal cog")
@@ -96,15 +99,17 @@ def make_source(folder: Path, shape: tuple[int, int], suffix: str) -> Path:
         return pool.submit(ensure_flat, mosaic, suffix).result()
 
 
-def run_job(job: Job, source: Path, folder: Path, threads: int, *, is_checked: bool) -> tuple[Run, float | None]:
+def run_job(
+    job: Job, source: Path, folder: Path, options: argparse.Namespace, *, is_checked: bool
+) -> tuple[Run, float | None]:
     """Run once; also, if asked for, the mean difference of a pixel."""
     fill([source])
     os.sync()  # what the job before has written shall not be this one's burden
     target_folder = Path(tempfile.mkdtemp(prefix="prepared-", dir=folder))
     try:
         target = target_folder if job.tool == "ndframes" else target_folder / "out.tif"
-        run = _measure(_command(job, source, target, threads), target_folder)
-        difference = _check(job, source, target_folder) if is_checked and job.compress else None
+        run = _measure(_command(job, source, target, options), target_folder)
+        difference = _check(job, source, target_folder, options) if is_checked and job.compress else None
     finally:
         shutil.rmtree(target_folder)
     return run, difference
@@ -120,7 +125,7 @@ def run_rounds(
     for number in range(rounds):
         start = number % max(1, len(present))
         for job in present[start:] + present[:start]:
-            run, difference = run_job(job, source, folder, options.threads, is_checked=not runs[job])
+            run, difference = run_job(job, source, folder, options, is_checked=not runs[job])
             runs[job].append(run)
             differences.setdefault(job, difference)
     return [
@@ -170,10 +175,10 @@ def print_results(title: str, rows: Sequence[dict[str, Any]]) -> None:
     print_absent(rows)
 
 
-def _command(job: Job, source: Path, target: Path, threads: int) -> list[str]:
-    overviews = "--overviews" if job.overviews else "--no-overviews"
-    options = ["--compress", job.compress, overviews, "--threads", str(threads)]
-    return [sys.executable, str(_SCRIPT), job.tool, str(source), str(target), *options]
+def _command(job: Job, source: Path, target: Path, options: argparse.Namespace) -> list[str]:
+    command = [sys.executable, str(_SCRIPT), job.tool, str(source), str(target), "--compress", job.compress]
+    command += ["--overviews" if job.overviews else "--no-overviews"]
+    return [*command, "--blocksize", str(options.blocksize), "--threads", str(options.threads)]
 
 
 def _measure(command: list[str], target_folder: Path) -> Run:
@@ -188,11 +193,11 @@ def _measure(command: list[str], target_folder: Path) -> Run:
     return Run(wall_seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, output_bytes)
 
 
-def _check(job: Job, source: Path, target_folder: Path) -> float:
+def _check(job: Job, source: Path, target_folder: Path, options: argparse.Namespace) -> float:
     """The mean difference of a pixel, which must be 0 where nothing may be lost."""
     suffix = ".npy" if job.compress == "NPY" else ".tif"
     target = next(target_folder.rglob(f"*{suffix}"))
-    command = _command(Job("check"), source, target, 2)
+    command = _command(Job("check"), source, target, options)
     difference = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert job.compress == "JPEG" or difference == 0, f"{job.name} gives other pixels than its source has"
     return difference
@@ -214,6 +219,8 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    own_extent = Backend(type="cog").tile_extent_for(np.dtype(np.uint8), 3)
+    parser.add_argument("--blocksize", type=int, default=own_extent, help="edge of all tools' tiles: ndframes' default")
     parser.add_argument("--source", choices=["tif", "png", "jpg"], default="tif")
     parser.add_argument("--extents", type=int, nargs="*", default=[4096, 8192, 16384], help="of growing images")
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """One conversion, in a process of its own so that its memory can be told: what ``bench_prepare.py`` runs.
 
-python dev/bench/conversions.py TOOL SOURCE TARGET [--compress ZSTD] [--no-overviews] [--threads 2]
+python dev/bench/conversions.py TOOL SOURCE TARGET [--compress ZSTD] [--no-overviews] [--blocksize 256] [--threads 2]
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-TILE_PX = 256
 JPEG_QUALITY = 90
 ZSTD_LEVEL = 3
 DEFLATE_LEVEL = 6
@@ -64,7 +63,7 @@ def ndframes(options: argparse.Namespace) -> None:
     """``Frames.prepare()``; the target is a workdir."""
     import ndframes as nf
 
-    config = {"compress": options.compress, "overviews": options.overviews}
+    config = {"compress": options.compress, "overviews": options.overviews, "blocksize": options.blocksize}
     config |= {"quality": JPEG_QUALITY} if options.compress == "JPEG" else {}
     backend = "npy" if options.compress == "NPY" else {"type": "cog", "config": config}
     nf.SimpleFrames({"a": options.source}, workdir=options.target, backend=backend).prepare()
@@ -77,7 +76,15 @@ def rio_cogeo(options: argparse.Namespace) -> None:
     profile, creation = _RIO_PROFILES[options.compress]
     creation = [*creation, f"NUM_THREADS={options.threads}", "BIGTIFF=IF_SAFER"]
     levels = [] if options.overviews else ["--overview-level", "0"]
-    arguments = ["--cog-profile", profile, "--blocksize", str(TILE_PX), "--overview-resampling", "average", *levels]
+    arguments = [
+        "--cog-profile",
+        profile,
+        "--blocksize",
+        str(options.blocksize),
+        "--overview-resampling",
+        "average",
+        *levels,
+    ]
     arguments += ["--threads", str(options.threads), "--quiet"]
     for item in creation:
         arguments += ["--co", item]
@@ -93,7 +100,7 @@ def gdal(options: argparse.Namespace) -> None:
         str(options.target),
         driver="COG",
         COMPRESS=options.compress,
-        BLOCKSIZE=TILE_PX,
+        BLOCKSIZE=options.blocksize,
         OVERVIEWS="AUTO" if options.overviews else "NONE",
         OVERVIEW_RESAMPLING="AVERAGE",
         NUM_THREADS=options.threads,
@@ -149,6 +156,7 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--compress", default="ZSTD")
     parser.add_argument("--overviews", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--blocksize", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     # For ndframes, which takes a thread for each core that it may use; the others are told how many.

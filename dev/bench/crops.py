@@ -43,7 +43,7 @@ def draw_anywhere(shape: tuple[int, int], extent_px: int, count: int) -> CropDra
 
 def draw_apart(shape: tuple[int, int], extent_px: int, count: int, *, tile_px: int) -> CropDrawer:
     """Random crops of which no two touch the same tile, in one round or in those after it, as long as cells last."""
-    cell_px = -(-2 * extent_px // tile_px) * tile_px
+    cell_px = _cell_px(extent_px, tile_px)
     cells: list[tuple[int, int]] = []
 
     def draw(rng: np.random.Generator) -> list[Crop]:
@@ -57,6 +57,12 @@ def draw_apart(shape: tuple[int, int], extent_px: int, count: int, *, tile_px: i
         return found
 
     return draw
+
+
+def count_apart(shape: tuple[int, int], extent_px: int, *, tile_px: int) -> int:
+    """How many crops :func:`draw_apart` can draw before tiles come again."""
+    cell_px = _cell_px(extent_px, tile_px)
+    return (shape[0] // cell_px) * (shape[1] // cell_px)
 
 
 def cover(shape: tuple[int, int], extent_px: int) -> list[Crop]:
@@ -86,6 +92,11 @@ def digest(pixels: np.ndarray) -> bytes:
 
 def digest_all(arrays: Sequence[np.ndarray]) -> list[bytes]:
     return [digest(pixels) for pixels in arrays]
+
+
+def _cell_px(extent_px: int, tile_px: int) -> int:
+    """Whole tiles, and twice the crop, so that it can lie anywhere in its cell."""
+    return -(-2 * extent_px // tile_px) * tile_px
 
 
 def _shuffled_cells(shape: tuple[int, int], cell_px: int, rng: np.random.Generator) -> list[tuple[int, int]]:
