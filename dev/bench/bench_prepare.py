@@ -1,6 +1,6 @@
 """What filling the cache costs: wall time, memory and output of ``prepare()``, against other makers of COGs.
 
-The source is an uncompressed tiled TIFF of the mosaic, in the page cache (``--source png`` or ``jpeg``: one that has to be
+The source is an uncompressed tiled TIFF of the mosaic, in the page cache (``--source png`` or ``jpg``: one that has to be
 decoded from its beginning). Every tool runs in a process of its own, in turn, on two cores, and writes the same codec at the
 same effort, the same tiles and overviews by averaging:
 
@@ -8,9 +8,10 @@ same effort, the same tiles and overviews by averaging:
 - ``rio cogeo create``, and GDAL's COG driver by way of rasterio, which do neither;
 - the limit: copying the source's bytes, without waiting for the disk and with.
 
-"MB" is the most that the process had in memory (``ru_maxrss``; of a tree of processes the largest one); "idle" is what
-starting Python with rasterio (with rio-cogeo) takes, which is in all the others. Outputs are compared with the source: a lossless one must
-be equal, of a JPEG the mean difference is told. ``growth`` is the memory over images of growing size.
+"MB" is the most that the process had in memory (``ru_maxrss``; of a tree of processes the largest one, and no less than
+this script's own 50 MB); "idle" is what starting Python with rasterio (with rio-cogeo) takes, which is in all the others.
+Outputs are compared with the source: a lossless one must be equal, of a JPEG the mean difference is told (all are of
+quality 90, but may keep colours at another resolution). ``growth`` is the memory over images of growing size.
 
     pip install ".[bench]"
     python dev/bench/bench_prepare.py --folder /var/tmp/bench --json dev/bench/results/prepare.json
