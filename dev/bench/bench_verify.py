@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from mosaic import make_mosaic
 
 import ndframes as nf
 
@@ -26,25 +27,6 @@ BACKENDS = {
     "cog zstd": {"type": "cog", "config": {"compress": "ZSTD"}},
     "cog none": {"type": "cog", "config": {"compress": "NONE"}},
 }
-
-
-def make_mosaic(path: Path, extent: int) -> np.ndarray:
-    """Photographs side by side, each a little different, so that no two tiles are equal."""
-    photographs = nf.SimpleFrames.demo(backend=None)
-    tiles = [photographs.load_image(name) for name in ("astronaut", "coffee", "chelsea", "rocket")]
-    canvas = np.zeros((extent, extent, 3), np.uint8)
-    rng = np.random.default_rng(0)
-    top = number = 0
-    while top < extent:
-        left, height = 0, 300
-        while left < extent:
-            tile = tiles[number % len(tiles)][:height]
-            part = canvas[top : top + height, left : left + tile.shape[1]]
-            part[...] = tile[: part.shape[0], : part.shape[1]] + rng.integers(0, 3, dtype=np.uint8)
-            left, number = left + tile.shape[1], number + 1
-        top += height
-    np.save(path, canvas)
-    return canvas
 
 
 def microseconds(call) -> float:
@@ -95,7 +77,7 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "mosaic.npy")
-        whole = make_mosaic(path, options.extent)
+        whole = make_mosaic(path, (options.extent, options.extent))
         time.sleep(2.1)  # until the source's stamp is settled: before that, every read looks at its content
         for name, backend in BACKENDS.items():
             for crop_px in (64, 256, 1024):
