@@ -106,6 +106,10 @@ class EntryReader(Reader):
         """As for the form that the entry has."""
         return self._inner.count_decoded(rows, cols)
 
+    def level_factors(self, level: int) -> tuple[float, float]:
+        """As for the form that the entry has."""
+        return self._inner.level_factors(level)
+
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`Reader.read_window`; what is touched is checked first.
 

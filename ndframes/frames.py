@@ -20,6 +20,7 @@ from .errors import (
     MissingExtraError,
     NdframesError,
     SourceChangedError,
+    UnsupportedError,
     name_image,
     naming_image,
     shorten,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .formats.reader import Array
     from .prepare import ErrorPolicy, PrepareReport
     from .regions import PadMode, Region
+    from .warp import Interpolation
 
 __all__ = ["Frames", "SimpleFrames", "open_frame"]
 
@@ -186,7 +188,7 @@ class Frames(ABC):
 
     # -- reading ------------------------------------------------------------------------------------------------
 
-    def load_region(
+    def load_region(  # noqa: PLR0913 - a keyword for each thing that a user may choose
         self,
         image_id: Hashable,
         region: Region = None,
@@ -194,6 +196,10 @@ class Frames(ABC):
         *,
         pad: PadMode | None = None,
         fill: complex = 0,
+        scale: float | tuple[float, float] | None = None,
+        shape: tuple[int, int] | None = None,
+        interpolation: Interpolation = "linear",
+        antialias: bool = True,
     ) -> Array:
         """Read a region of an image.
 
@@ -208,6 +214,13 @@ class Frames(ABC):
                 lies outside, nothing wraps), and the result has exactly the shape asked for. ``"constant"`` puts
                 ``fill``, ``"edge"`` the nearest pixel, ``"reflect"`` the mirror image. ``None``: no padding.
             fill: the value outside for ``pad="constant"``.
+            scale: resample the region: the result's size over the region's, one number or ``(y, x)``. The result has as
+                many pixels as come nearest to that, and each covers exactly ``1 / scale`` of the image's. It is made from
+                the coarsest overview that still loses nothing.
+            shape: resample the region to exactly this ``(height, width)``, instead of ``scale``.
+            interpolation: ``"linear"``, or ``"nearest"``, which makes up no new values: for masks.
+            antialias: whether shrinking averages all the pixels that one of the result covers. ``False`` looks at the
+                nearest ones only, and at the image itself, not at its overviews.
 
         Returns:
             A new, writable, C-contiguous array in the source's dtype; the channel axis is last.
@@ -230,7 +243,19 @@ class Frames(ABC):
         tries_left = _UNSTABLE_TRIES
         while True:
             try:
-                return self._current_image(image_id).load_region(region, channels, pad=pad, fill=fill)
+                image = self._current_image(image_id)
+                if scale is None and shape is None:
+                    return image.load_region(region, channels, pad=pad, fill=fill)
+                if pad is not None:
+                    raise UnsupportedError("a region that is scaled is not padded yet; give pad, or scale or shape")
+                return image.load_scaled(
+                    region,
+                    channels,
+                    scale=scale,
+                    shape=shape,
+                    interpolation=interpolation,
+                    antialias=antialias,
+                )
             except NdframesError as error:
                 name_image(error, image_id)
                 tries_left -= 1
@@ -238,7 +263,7 @@ class Frames(ABC):
                     raise
                 self._images.discard(image_id)
 
-    def load_regions(
+    def load_regions(  # noqa: PLR0913 - as load_region
         self,
         requests: Iterable[Request],
         channels: str | Sequence[str] | None = None,
@@ -248,6 +273,10 @@ class Frames(ABC):
         read_ahead: bool = False,
         pad: PadMode | None = None,
         fill: complex = 0,
+        scale: float | tuple[float, float] | None = None,
+        shape: tuple[int, int] | None = None,
+        interpolation: Interpolation = "linear",
+        antialias: bool = True,
     ) -> Any:
         """Read many regions of any images, in one batch: equal to as many calls of :meth:`load_region`, in their order.
 
@@ -262,8 +291,12 @@ class Frames(ABC):
                 with numpy, such as a torch tensor on the CPU, pinned or not; or a list of arrays. ``None``: a new array.
             read_ahead: whether the system is told first which tiles will be read, in the order of the file, so that a
                 cold disk fetches them side by side; of no use where they are in its page cache.
-            pad: as in :meth:`load_region`.
+            pad: as in :meth:`load_region`, and so are those that follow.
             fill: likewise.
+            scale: likewise.
+            shape: likewise.
+            interpolation: likewise.
+            antialias: likewise.
 
         Returns:
             ``out``, or a new array ``(n, ...)``; a list of arrays where shapes or dtypes differ, or where ``n`` is 0.
@@ -284,14 +317,23 @@ class Frames(ABC):
             ((8, 64, 64, 3), True)
         """
         checked, threads = check_requests(requests), count_threads(workers)
-        if pad is None:
+        if pad is None and scale is None and shape is None:
             try:
                 return load_batch(
                     checked, channels, self, self._crew, threads=threads, out=out, is_read_ahead=read_ahead
                 )
             except SourceChangedError:  # a single read tries again, and again
                 pass
-        load = partial(self.load_region, channels=channels, pad=pad, fill=fill)
+        load = partial(
+            self.load_region,
+            channels=channels,
+            pad=pad,
+            fill=fill,
+            scale=scale,
+            shape=shape,
+            interpolation=interpolation,
+            antialias=antialias,
+        )
         return load_each(checked, load, self._crew, threads=threads, out=out)
 
     def load_image(

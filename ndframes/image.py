@@ -22,10 +22,12 @@ from .errors import (
     SourceChangedError,
     UnreadableImageError,
     UnsupportedError,
+    shorten,
 )
 from .formats.reader import Array, Crop, Reader
 from .regions import PAD_MODES, Region, Selection, resolve_outside, resolve_region
 from .stamp import is_as_stamped
+from .warp import INTERPOLATIONS, Interpolation, Sampling, resample, resolve_scale
 
 if TYPE_CHECKING:
     from .pathinfo import ChannelInfo, PathInfo
@@ -257,6 +259,27 @@ class AlignableImageData(ForkAware):
         self._fill(out.reshape(selection.full_shape) if True in selection.dropped else out, rows, cols, plan)
         return out
 
+    def load_scaled(
+        self,
+        region: Region = None,
+        channels: str | Sequence[str] | None = None,
+        *,
+        scale: float | tuple[float, float] | None = None,
+        shape: tuple[int, int] | None = None,
+        interpolation: Interpolation = "linear",
+        antialias: bool = True,
+    ) -> Array:
+        """Read a region resampled; see :meth:`ndframes.Frames.load_region`."""
+        check_interpolation(interpolation)
+        plan = self._plan(channels)
+        selection = resolve_region(region, plan.shape)
+        rows, cols = resolve_scale(selection, scale, shape)
+        plan = self._narrow(plan, selection.ranges[2])
+        out = self._allocate((rows.count, cols.count, len(plan.codes)), plan.dtype)
+        for pick in plan.picks if out.size else ():
+            out[:, :, pick.positions] = self._sample(pick, rows, cols, interpolation, antialias=antialias)
+        return out
+
     def plan_crop(self, region: Region, channels: str | Sequence[str] | None = None) -> PlannedCrop:
         """Resolve a region without reading it."""
         plan = self._plan(channels)
@@ -292,6 +315,23 @@ class AlignableImageData(ForkAware):
         for pick in plan.picks:
             self._read_part(pick, rows, cols, out, level)
         return out
+
+    def _sample(
+        self, pick: _Pick, rows: Sampling, cols: Sampling, interpolation: Interpolation, *, antialias: bool
+    ) -> Array:
+        """One file's bands resampled, from its coarsest level that still loses nothing."""
+        reader = self.opened(pick.part).reader
+        # An overview is a mean, which is no value of a mask.
+        level = reader.find_level(rows.step, cols.step) if interpolation == "linear" and antialias else 0
+        factors = reader.level_factors(level)
+        rows, cols = rows.in_plane(factors[0]), cols.in_plane(factors[1])
+        height, width, _ = reader.level_shape(level)
+        window_rows = rows.footprint(height, interpolation, antialias=antialias)
+        window_cols = cols.footprint(width, interpolation, antialias=antialias)
+        window = self._allocate((len(window_rows), len(window_cols), len(pick.bands)), reader.dtype)
+        self._read_part(pick._replace(positions=range(len(pick.bands))), window_rows, window_cols, window, level)
+        rows, cols = rows.in_plane(1, window_rows.start), cols.in_plane(1, window_cols.start)
+        return resample(window, rows, cols, interpolation, antialias=antialias)
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A new array for a result of ``shape``, if the limit allows it."""
@@ -439,6 +479,16 @@ class AlignableImageData(ForkAware):
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
+
+
+def check_interpolation(interpolation: object) -> None:
+    """Refuse an interpolation that there is not.
+
+    Raises:
+        ValueError: the message says which there are.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation={shorten(interpolation)}; allowed: {', '.join(map(repr, INTERPOLATIONS))}")
 
 
 def _check_supported(info: ChannelInfo) -> None:

@@ -7,11 +7,16 @@ array is its nearest pixel.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Literal
 
 import numpy as np
 
-__all__ = ["INTERPOLATIONS", "Interpolation", "Sampling", "resample"]
+from .errors import RegionError, shorten
+from .regions import Selection, to_index
+
+__all__ = ["INTERPOLATIONS", "Interpolation", "Sampling", "resample", "resolve_scale"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -23,7 +28,8 @@ INTERPOLATIONS = ("nearest", "linear")
 _EPSILON = 1e-9
 
 
-class Sampling(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sampling:
     """Where along one axis the pixels of a result lie in the array that they are taken from.
 
     Attributes:
@@ -58,6 +64,32 @@ class Sampling(NamedTuple):
             return range(0)
         indices = _taps(self, extent, interpolation, antialias=antialias)[0]
         return range(int(indices.min()), int(indices.max()) + 1)
+
+
+def resolve_scale(
+    selection: Selection, scale: float | tuple[float, float] | None, shape: tuple[int, int] | None
+) -> tuple[Sampling, Sampling]:
+    """Where the pixels of a scaled region lie in the image, in y and in x.
+
+    Args:
+        selection: the region, of which y and x are plain runs of pixels.
+        scale: the result's size over the region's, one number or ``(y, x)``. The result has as many pixels as come
+            nearest to that, halves up and one at least, and each covers exactly ``1 / scale`` of the image's.
+        shape: the result's ``(height, width)``, which then covers exactly the region.
+
+    Raises:
+        RegionError: both are given, or neither is positive, or the region has steps, integers or no pixels.
+    """
+    rows, cols = selection.ranges[:2]
+    if selection.dropped[0] or selection.dropped[1] or rows.step != 1 or cols.step != 1:
+        raise RegionError("a region that is scaled is made of slices without steps in y and x")
+    if scale is not None and shape is not None:
+        raise RegionError(f"scale={shorten(scale)} and shape={shorten(shape)} are given; one of them says it all")
+    if shape is not None:
+        height, width = _to_shape(shape)
+        return _fit(rows, height), _fit(cols, width)
+    scale_y, scale_x = _to_scales(scale)
+    return _stretch(rows, scale_y), _stretch(cols, scale_x)
 
 
 def resample(pixels: Array, rows: Sampling, cols: Sampling, interpolation: Interpolation, *, antialias: bool) -> Array:
@@ -95,6 +127,34 @@ def resample(pixels: Array, rows: Sampling, cols: Sampling, interpolation: Inter
         if not sampling.is_whole:
             sums = _weigh(sums, axis, *_taps(sampling, pixels.shape[axis], interpolation, antialias=antialias))
     return _round(sums, pixels.dtype)
+
+
+def _to_shape(shape: object) -> tuple[int, int]:
+    if isinstance(shape, (tuple, list)) and len(shape) == 2:
+        extents = [to_index(extent, axis) for axis, extent in enumerate(shape)]
+        if min(extents) > 0:
+            return extents[0], extents[1]
+    raise RegionError(f"shape={shorten(shape)}; give the result's (height, width) in whole pixels, 1 or more each")
+
+
+def _to_scales(scale: Any) -> tuple[float, float]:
+    pair = tuple(scale) if isinstance(scale, (tuple, list)) else (scale, scale)
+    if len(pair) == 2 and all(isinstance(item, Real) and not isinstance(item, bool) for item in pair):
+        factors = float(pair[0]), float(pair[1])
+        if all(0 < factor < math.inf for factor in factors):
+            return factors
+    raise RegionError(f"scale={shorten(scale)}; give a positive number, or two of them: (y, x)")
+
+
+def _fit(axis: range, count: int) -> Sampling:
+    if not axis:
+        raise RegionError("the region holds no pixels that could be scaled to a shape")
+    return Sampling(axis.start, len(axis) / count, count)
+
+
+def _stretch(axis: range, factor: float) -> Sampling:
+    count = max(1, math.floor(len(axis) * factor + 0.5)) if axis else 0
+    return Sampling(axis.start, 1 / factor, count)
 
 
 def _taps(

@@ -27,6 +27,7 @@ LEVELS = {
     "mounts": 1,
     "backends": 1,
     "segments": 1,
+    "warp": 1,
     "cache": 2,
     "formats": 2,
     "convert": 3,

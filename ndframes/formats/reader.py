@@ -20,6 +20,7 @@ _log = logging.getLogger("ndframes")
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _STRIP_ROWS = 256
+_EPSILON = 1e-9
 
 
 class Crop(NamedTuple):
@@ -80,6 +81,21 @@ class Reader(ABC):
             return self.shape
         height, width = self.overview_shapes[level - 1]
         return height, width, self.shape[2]
+
+    def level_factors(self, level: int) -> tuple[float, float]:
+        """How many of the image's pixels one pixel of a level covers, in y and in x."""
+        height, width, _ = self.level_shape(level)
+        return self.shape[0] / height, self.shape[1] / width
+
+    def find_level(self, step_y: float, step_x: float) -> int:
+        """The coarsest level of which a pixel covers no more than so many of the image's, in y and in x."""
+        chosen = 0
+        if step_y >= 2 - _EPSILON and step_x >= 2 - _EPSILON:  # else nobody has to look what overviews there are
+            for level in range(1, len(self.overview_shapes) + 1):
+                factor_y, factor_x = self.level_factors(level)
+                if factor_y <= step_y + _EPSILON and factor_x <= step_x + _EPSILON:
+                    chosen = level
+        return chosen
 
     def read(self, rows: range, cols: range, bands: Sequence[int], out: Array, *, level: int = 0) -> None:
         """Fill ``out`` with the pixels at ``rows`` x ``cols`` of ``bands``.

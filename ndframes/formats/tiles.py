@@ -129,6 +129,10 @@ class TileReader(Reader):
         """None, where the pixels lie there as they are."""
         return 0 if self._is_plain and self._source.views() is not None else super().count_decoded(rows, cols)
 
+    def level_factors(self, level: int) -> tuple[float, float]:
+        """As :meth:`Reader.level_factors`: each level halves the one above it, whatever is left over at its far edges."""
+        return 2.0**level, 2.0**level
+
     def load_tile(self, index: int) -> Array:
         """One decoded tile ``(extent, extent, bands)``, by its number in the file; not to be written to."""
         key = (self._token, index)
