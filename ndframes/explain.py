@@ -8,10 +8,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .display import format_bytes
+from .image import find_window
 from .regions import Region, resolve_region
+from .warp import resolve_scale
 
 if TYPE_CHECKING:
     from .image import AlignableImageData
+    from .regions import Selection
+    from .warp import Sampling
 
 __all__ = ["ChannelExplanation", "Explanation", "explain_region"]
 
@@ -26,6 +30,7 @@ class ChannelExplanation:
         entry_path: its cache entry, there or not; ``None`` where the source is read directly.
         is_cached: whether that entry is there.
         reader: the format that is read from now: the entry's, or the source's while there is no entry.
+        level: 0 for the image, 1 for its first overview, and so on.
         tile_shape: ``(height, width)`` of its blocks.
         tiles: how many of them a read decodes: those that the region touches, in a PNG or JPEG all above it as well,
             none where pixels lie in memory or are mapped.
@@ -37,6 +42,7 @@ class ChannelExplanation:
     entry_path: str | None
     is_cached: bool
     reader: str
+    level: int
     tile_shape: tuple[int, int]
     tiles: int
     decoded_bytes: int
@@ -77,35 +83,51 @@ class Explanation:
             lines.append(f"  {item.path}: {state}")
             if item.entry_path is not None:
                 lines.append(f"    entry   {item.entry_path}")
+            if item.level:
+                lines.append(f"    reads overview {item.level}, {2**item.level} times as coarse")
             decoded = f"decodes {item.tiles} of its {tile} {item.reader} tiles, {format_bytes(item.decoded_bytes)}"
             lines.append(f"    {decoded if item.tiles else f'copies  from mapped pixels ({item.reader})'}")
         return "\n".join(lines)
 
 
 def explain_region(
-    image: AlignableImageData, region: Region = None, channels: str | Sequence[str] | None = None
+    image: AlignableImageData,
+    region: Region = None,
+    channels: str | Sequence[str] | None = None,
+    *,
+    scale: float | tuple[float, float] | None = None,
 ) -> Explanation:
     """Say what reading a region of ``image`` would touch."""
     codes = image.select(channels)
     selection = resolve_region(region, (*image.image_shape, len(codes)))
-    rows, cols, bands = selection.ranges
-    wanted = [codes[band] for band in bands]
+    wanted = [codes[band] for band in selection.ranges[2]]
     dtype = image.dtype(codes)
+    samplings = None if scale is None else resolve_scale(selection, scale, None)
+    shape = selection.shape if samplings is None else (*(axis.count for axis in samplings), len(wanted))
     return Explanation(
         image_id=image.pathinfo.image_id,
         channels=tuple(wanted),
-        shape=selection.shape,
+        shape=shape,
         dtype=dtype.name,
-        result_bytes=math.prod(selection.shape) * dtype.itemsize,
-        files=tuple(_explain_file(image, part, count, rows, cols) for part, count in image.bands_by_part(wanted)),
+        result_bytes=math.prod(shape) * dtype.itemsize,
+        files=tuple(
+            _explain_file(image, part, count, selection, samplings) for part, count in image.bands_by_part(wanted)
+        ),
     )
 
 
 def _explain_file(
-    image: AlignableImageData, part: int, band_count: int, rows: range, cols: range
+    image: AlignableImageData,
+    part: int,
+    band_count: int,
+    selection: Selection,
+    samplings: tuple[Sampling, Sampling] | None,
 ) -> ChannelExplanation:
     opened = image.opened(part)
     reader = opened.reader
+    level, rows, cols = 0, *selection.ranges[:2]
+    if samplings is not None:
+        level, rows, cols = find_window(reader, *samplings)
     tiles = reader.count_decoded(rows, cols)
     return ChannelExplanation(
         path=image.pathinfo.channels[part].path,
@@ -113,6 +135,7 @@ def _explain_file(
         entry_path=None if opened.entry_path is None else str(opened.entry_path),
         is_cached=opened.is_cached,
         reader=reader.format,
+        level=level,
         tile_shape=reader.tile_shape,
         tiles=tiles,
         decoded_bytes=tiles * math.prod(reader.tile_shape) * reader.shape[2] * reader.dtype.itemsize,

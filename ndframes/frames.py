@@ -360,7 +360,12 @@ class Frames(ABC):
             return LazyFrame(self, image_id, channels)
 
     def explain(
-        self, image_id: Hashable, region: Region = None, channels: str | Sequence[str] | None = None
+        self,
+        image_id: Hashable,
+        region: Region = None,
+        channels: str | Sequence[str] | None = None,
+        *,
+        scale: float | tuple[float, float] | None = None,
     ) -> Explanation:
         """Say what reading a region would touch, without converting anything or reading pixels."""
         with naming_image(image_id):
@@ -369,7 +374,7 @@ class Frames(ABC):
                 self._opener_of(image_id, converts=False),
                 max_region_bytes=self._max_region_bytes,
             )
-            return explain_region(as_is, region, channels)
+            return explain_region(as_is, region, channels, scale=scale)
 
     # -- filling the cache --------------------------------------------------------------------------------------
 

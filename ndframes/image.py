@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .pathinfo import ChannelInfo, PathInfo
     from .stamp import SourceStamp
 
-__all__ = ["AlignableImageData", "Errand", "OpenedChannel", "Opener", "PlannedCrop", "too_large_error"]
+__all__ = ["AlignableImageData", "Errand", "OpenedChannel", "Opener", "PlannedCrop", "find_window", "too_large_error"]
 
 _THUMBNAIL_PX = 192
 _MOST_REOPENINGS = 3
@@ -319,18 +319,13 @@ class AlignableImageData(ForkAware):
     def _sample(
         self, pick: _Pick, rows: Sampling, cols: Sampling, interpolation: Interpolation, *, antialias: bool
     ) -> Array:
-        """One file's bands resampled, from its coarsest level that still loses nothing."""
+        """One file's bands resampled."""
         reader = self.opened(pick.part).reader
-        # An overview is a mean, which is no value of a mask.
-        level = reader.find_level(rows.step, cols.step) if interpolation == "linear" and antialias else 0
-        factors = reader.level_factors(level)
-        rows, cols = rows.in_plane(factors[0]), cols.in_plane(factors[1])
-        height, width, _ = reader.level_shape(level)
-        window_rows = rows.footprint(height, interpolation, antialias=antialias)
-        window_cols = cols.footprint(width, interpolation, antialias=antialias)
+        level, window_rows, window_cols = find_window(reader, rows, cols, interpolation, antialias=antialias)
         window = self._allocate((len(window_rows), len(window_cols), len(pick.bands)), reader.dtype)
         self._read_part(pick._replace(positions=range(len(pick.bands))), window_rows, window_cols, window, level)
-        rows, cols = rows.in_plane(1, window_rows.start), cols.in_plane(1, window_cols.start)
+        factor_y, factor_x = reader.level_factors(level)
+        rows, cols = rows.in_plane(factor_y, window_rows.start), cols.in_plane(factor_x, window_cols.start)
         return resample(window, rows, cols, interpolation, antialias=antialias)
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -479,6 +474,19 @@ class AlignableImageData(ForkAware):
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.RLock()
+
+
+def find_window(
+    reader: Reader, rows: Sampling, cols: Sampling, interpolation: Interpolation = "linear", *, antialias: bool = True
+) -> tuple[int, range, range]:
+    """The coarsest level of a file that loses nothing, and which of its pixels the result is made of."""
+    # An overview is a mean, which is no value of a mask.
+    level = reader.find_level(rows.step, cols.step) if interpolation == "linear" and antialias else 0
+    height, width, _ = reader.level_shape(level)
+    factor_y, factor_x = reader.level_factors(level)
+    window_rows = rows.in_plane(factor_y).footprint(height, interpolation, antialias=antialias)
+    window_cols = cols.in_plane(factor_x).footprint(width, interpolation, antialias=antialias)
+    return level, window_rows, window_cols
 
 
 def check_interpolation(interpolation: object) -> None:

@@ -200,6 +200,7 @@ def _round(sums: Array, dtype: np.dtype[Any]) -> Array:
     limits = np.iinfo(dtype)
     whole = np.floor(sums + 0.5)
     # float64 does not hold the largest 64-bit integers: what is past them by rounding is one of them
-    out = whole.clip(limits.min, limits.max).astype(dtype)
+    with np.errstate(invalid="ignore"):
+        out = whole.clip(limits.min, limits.max).astype(dtype)
     out[whole >= limits.max] = limits.max
     return out
