@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .display import format_bytes
-from .image import find_window
+from .image import find_level
 from .regions import Region, resolve_region
 from .warp import resolve_scale
 
@@ -127,7 +127,11 @@ def _explain_file(
     reader = opened.reader
     level, rows, cols = 0, *selection.ranges[:2]
     if samplings is not None:
-        level, rows, cols = find_window(reader, *samplings)
+        level = find_level(reader, *samplings)
+        planes = zip(samplings, reader.level_factors(level), reader.level_shape(level), strict=False)
+        rows, cols = (
+            axis.in_plane(factor).footprint(extent, "linear", antialias=True) for axis, factor, extent in planes
+        )
     tiles = reader.count_decoded(rows, cols)
     return ChannelExplanation(
         path=image.pathinfo.channels[part].path,

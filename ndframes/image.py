@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from .pathinfo import ChannelInfo, PathInfo
     from .stamp import SourceStamp
 
-__all__ = ["AlignableImageData", "Errand", "OpenedChannel", "Opener", "PlannedCrop", "find_window", "too_large_error"]
+__all__ = ["AlignableImageData", "Errand", "OpenedChannel", "Opener", "PlannedCrop", "find_level", "too_large_error"]
 
 _THUMBNAIL_PX = 192
 _MOST_REOPENINGS = 3
 _MOST_PLANS = 64
+_STRIP_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +278,7 @@ class AlignableImageData(ForkAware):
         plan = self._narrow(plan, selection.ranges[2])
         out = self._allocate((rows.count, cols.count, len(plan.codes)), plan.dtype)
         for pick in plan.picks if out.size else ():
-            out[:, :, pick.positions] = self._sample(pick, rows, cols, interpolation, antialias=antialias)
+            self._sample(pick, rows, cols, interpolation, out, antialias=antialias)
         return out
 
     def plan_crop(self, region: Region, channels: str | Sequence[str] | None = None) -> PlannedCrop:
@@ -317,16 +318,35 @@ class AlignableImageData(ForkAware):
         return out
 
     def _sample(
-        self, pick: _Pick, rows: Sampling, cols: Sampling, interpolation: Interpolation, *, antialias: bool
-    ) -> Array:
-        """One file's bands resampled."""
+        self,
+        pick: _Pick,
+        rows: Sampling,
+        cols: Sampling,
+        interpolation: Interpolation,
+        out: Array,
+        *,
+        antialias: bool,
+    ) -> None:
+        """One file's bands resampled, a few rows at a time: the window under them may be far larger than the result."""
         reader = self.opened(pick.part).reader
-        level, window_rows, window_cols = find_window(reader, rows, cols, interpolation, antialias=antialias)
-        window = self._allocate((len(window_rows), len(window_cols), len(pick.bands)), reader.dtype)
-        self._read_part(pick._replace(positions=range(len(pick.bands))), window_rows, window_cols, window, level)
+        level = find_level(reader, rows, cols, interpolation, antialias=antialias)
+        height, width, _ = reader.level_shape(level)
         factor_y, factor_x = reader.level_factors(level)
-        rows, cols = rows.in_plane(factor_y, window_rows.start), cols.in_plane(factor_x, window_cols.start)
-        return resample(window, rows, cols, interpolation, antialias=antialias)
+        cols = cols.in_plane(factor_x)
+        window_cols = cols.footprint(width, interpolation, antialias=antialias)
+        every_band = pick._replace(positions=range(len(pick.bands)))
+        row_bytes = len(window_cols) * len(pick.bands) * reader.dtype.itemsize
+        for place, strip in rows.in_plane(factor_y).cut(max(1, int(_STRIP_BYTES / row_bytes / rows.step * factor_y))):
+            window_rows = strip.footprint(height, interpolation, antialias=antialias)
+            window = np.empty((len(window_rows), len(window_cols), len(pick.bands)), reader.dtype)
+            self._read_part(every_band, window_rows, window_cols, window, level)
+            out[place, :, pick.positions] = resample(
+                window,
+                strip.in_plane(1, window_rows.start),
+                cols.in_plane(1, window_cols.start),
+                interpolation,
+                antialias=antialias,
+            )
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A new array for a result of ``shape``, if the limit allows it."""
@@ -476,17 +496,12 @@ class AlignableImageData(ForkAware):
         self._lock = threading.RLock()
 
 
-def find_window(
+def find_level(
     reader: Reader, rows: Sampling, cols: Sampling, interpolation: Interpolation = "linear", *, antialias: bool = True
-) -> tuple[int, range, range]:
-    """The coarsest level of a file that loses nothing, and which of its pixels the result is made of."""
+) -> int:
+    """The coarsest level of a file from which a resampled region still loses nothing; 0 is the image."""
     # An overview is a mean, which is no value of a mask.
-    level = reader.find_level(rows.step, cols.step) if interpolation == "linear" and antialias else 0
-    height, width, _ = reader.level_shape(level)
-    factor_y, factor_x = reader.level_factors(level)
-    window_rows = rows.in_plane(factor_y).footprint(height, interpolation, antialias=antialias)
-    window_cols = cols.in_plane(factor_x).footprint(width, interpolation, antialias=antialias)
-    return level, window_rows, window_cols
+    return reader.find_level(rows.step, cols.step) if interpolation == "linear" and antialias else 0
 
 
 def check_interpolation(interpolation: object) -> None:

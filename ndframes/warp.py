@@ -7,6 +7,7 @@ array is its nearest pixel.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal
@@ -50,6 +51,12 @@ class Sampling:
     def in_plane(self, factor: float, origin: int = 0) -> Sampling:
         """The same in an array that is ``factor`` times as coarse, counted from its pixel ``origin``."""
         return Sampling(self.start / factor - origin, self.step / factor, self.count)
+
+    def cut(self, count: int) -> Iterator[tuple[slice, Sampling]]:
+        """Pieces of so many pixels: where each stands in the result, and its own sampling."""
+        for first in range(0, self.count, count):
+            last = min(first + count, self.count)
+            yield slice(first, last), Sampling(self.start + first * self.step, self.step, last - first)
 
     def footprint(self, extent: int, interpolation: Interpolation, *, antialias: bool) -> range:
         """The pixels of an axis of ``extent`` that the result is made of.

@@ -189,3 +189,14 @@ def test_other_refusals(frames):
         frames.load_region("a", np.s_[-5:5, :5], scale=0.5, pad="edge")
     with pytest.raises(nf.RegionTooLargeError):
         frames.load_region("a", scale=1e6)
+
+
+def test_a_huge_window_is_taken_in_strips(frames, monkeypatch):
+    """The same pixels, and the memory of a strip."""
+    wanted = {scale: frames.load_region("a", scale=scale, antialias=antialias) for scale, antialias in CASES}
+    monkeypatch.setattr("ndframes.image._STRIP_BYTES", 10_000)
+    for scale, antialias in CASES:
+        np.testing.assert_array_equal(frames.load_region("a", scale=scale, antialias=antialias), wanted[scale])
+
+
+CASES = [(0.3, True), (1 / 16, True), (1 / 15, False), (1.7, True)]
