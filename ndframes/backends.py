@@ -44,6 +44,7 @@ _PREDICTABLE = ("ZSTD", "DEFLATE", "LZW")
 # No floats: LERC marks nan in a mask that is one for all bands, and that not every reader applies.
 _LERC_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32")
 _TILE_EXTENT = 128
+_PLAIN_TILE_EXTENT = 256  # nothing is decoded, so that fewer and larger pieces are copied sooner
 _MIN_TILE_EXTENT = 32
 _MAX_TILE_BYTES = 2**20
 
@@ -70,7 +71,8 @@ class Backend:
     Attributes:
         type: ``"cog"``, a cloud optimized GeoTIFF, or ``"npy"``, numpy's own format.
         compress: the codec of a COG's tiles; ``"AUTO"`` is a lossless one, the fastest to read (see the performance page).
-        blocksize: a tile's edge in pixels, a multiple of 16; ``None``: 128, less for pixels of many bytes.
+        blocksize: a tile's edge in pixels, a multiple of 16; ``None``: 128 (256 without compression), less for
+            pixels of many bytes.
         predictor: differencing before a lossless codec.
         quality: 1 to 100 for ``JPEG`` and ``WEBP`` (a WEBP of 100 is lossless).
         level: effort of ``ZSTD`` (1 to 22) and ``DEFLATE`` (1 to 12).
@@ -138,10 +140,13 @@ class Backend:
         return self.type == "npy" or self.codec_for(dtype, band_count).is_lossless
 
     def tile_extent_for(self, dtype: np.dtype[Any], band_count: int) -> int:
-        """The edge of a tile in pixels; where none was named, 128, halved while a raw tile is over 1 MiB, down to 32."""
+        """The edge of a tile in pixels; where none was named, 128, halved while a raw tile is over 1 MiB, down to 32.
+
+        Without compression it begins at 256.
+        """
         if self.blocksize is not None:
             return self.blocksize
-        extent = _TILE_EXTENT
+        extent = _PLAIN_TILE_EXTENT if self.compress == "NONE" else _TILE_EXTENT
         while extent > _MIN_TILE_EXTENT and extent * extent * band_count * dtype.itemsize > _MAX_TILE_BYTES:
             extent //= 2
         return extent

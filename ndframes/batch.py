@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ._process import ForkAware, core_count
 from .errors import (
     CacheEntryDamagedError,
     CacheEntryGoneError,
@@ -25,15 +21,15 @@ from .errors import (
 from .image import AlignableImageData, PlannedCrop, too_large_error
 
 if TYPE_CHECKING:
+    from .crew import Crew
     from .formats.reader import Array, Crop, Reader
     from .regions import Region
 
-__all__ = ["Crew", "Request", "check_requests", "count_threads", "load_batch", "load_each"]
+__all__ = ["Request", "check_requests", "load_batch", "load_each"]
 
 #: An image's id and a region of it.
 Request = tuple[Hashable, "Region"]
 
-_MOST_THREADS = 16
 # What a single read mends on its own: the entry is made anew, or the source read.
 _MENDED_ALONE = (CacheEntryDamagedError, CacheEntryGoneError, SourceChangedError)
 
@@ -50,70 +46,6 @@ class Source(Protocol):
 
     def load_region(self, image_id: Hashable, region: Region, channels: str | Sequence[str] | None) -> Array:
         """Read a region by itself, and mend what can be mended on the way."""
-
-
-class Crew(ForkAware):
-    """Threads that work through tasks together with the one that asks; kept for the next time.
-
-    Example:
-        >>> done = []
-        >>> Crew().run([lambda: done.append(1), lambda: done.append(2)], threads=2)
-        >>> sorted(done)
-        [1, 2]
-    """
-
-    def __init__(self) -> None:
-        self._pool: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
-        super().__init__()
-
-    def run(self, tasks: Iterable[Callable[[], None]], *, threads: int) -> None:
-        """Do every task; where one fails, those that were not begun are left, and the error is raised.
-
-        Args:
-            tasks: begun in their order.
-            threads: how many work at once, the caller's included.
-        """
-        queue = _Queue(tasks)
-        helpers = [self._find_pool().submit(queue.work) for _ in range(threads - 1)]
-        try:
-            queue.work()
-        finally:
-            queue.stop()
-            begun = [helper for helper in helpers if not helper.cancel()]
-            errors = [helper.exception() for helper in begun]
-        for error in filter(None, errors):
-            raise error
-
-    def _find_pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="ndframes")
-            return self._pool
-
-    def _after_fork_in_child(self) -> None:
-        self._pool = None  # its threads stayed in the parent
-        self._lock = threading.Lock()
-
-
-class _Queue:
-    """Tasks that several threads take one by one."""
-
-    def __init__(self, tasks: Iterable[Callable[[], None]]) -> None:
-        self._tasks: Iterator[Callable[[], None]] = iter(list(tasks))
-
-    def work(self) -> None:
-        """Do what is left, until nothing is."""
-        try:
-            for task in self._tasks:  # of a list: to take its next item is one step, which no other thread divides
-                task()
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Let nobody begin anything more."""
-        self._tasks = iter(())
 
 
 class _Job(NamedTuple):
@@ -194,19 +126,6 @@ def check_requests(requests: Iterable[Any]) -> list[Request]:
             raise RegionError(f"request {number} is {shorten(item)}; each is a pair (image_id, region)")
         checked.append((item[0], item[1]))
     return checked
-
-
-def count_threads(workers: int | None) -> int:
-    """How many threads ``workers`` asks for; ``None``: one for each core, one in a worker process, which has siblings.
-
-    Raises:
-        ValueError: it is no number of threads.
-    """
-    if workers is None:
-        return 1 if multiprocessing.parent_process() is not None else min(core_count(), _MOST_THREADS)
-    if isinstance(workers, bool) or not isinstance(workers, (int, np.integer)) or workers < 0:
-        raise ValueError(f"workers={shorten(workers)}; give the number of threads, 0 or 1 for the caller's alone")
-    return max(1, min(int(workers), _MOST_THREADS))
 
 
 def targets_in(out: Any, wanted: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> list[Array]:

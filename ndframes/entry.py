@@ -101,6 +101,11 @@ class EntryReader(Reader):
             tile_shape=self._inner.tile_shape,
             memory_bytes=self._inner.memory_bytes + self._bytes.memory_bytes,
         )
+        self.is_shareable = self._inner.is_shareable
+
+    def estimate_seconds(self, crop: Crop) -> float:
+        """As for the form that the entry has."""
+        return self._inner.estimate_seconds(crop)
 
     def count_decoded(self, rows: range, cols: range) -> int:
         """As for the form that the entry has."""

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .backends import BackendPicker, BackendSpec, coerce_backend
-from .batch import Crew, Request, check_requests, count_threads, load_batch, load_each
+from .batch import Request, check_requests, load_batch, load_each
 from .cache.keys import HashidMode, Keyer
 from .cache.store import Cache
+from .crew import Crew, count_threads
 from .entry import VerifyMode
 from .errors import (
     ImageIdError,
@@ -64,6 +65,7 @@ class FramesOptions(TypedDict, total=False):
     min_free_bytes: int | None
     memory_bytes: int
     tile_bytes: int | None
+    threads: int | None
     max_region_bytes: int | None
     verify: VerifyMode
     when_source_missing: WhenSourceMissing
@@ -87,6 +89,9 @@ class Frames(ABC):
         memory_bytes: the budget of what is kept open or in memory between reads.
         tile_bytes: how much of that is for decoded tiles, so that crops that overlap decode what they share once;
             0 keeps none. ``None``: a quarter.
+        threads: how many threads may decode the tiles of a read, the caller's included; the others take part where that
+            is sooner done. ``None``: one for each core; one in a worker process of ``multiprocessing``, such as a data
+            loader's, which shares the cores with others.
         max_region_bytes: a result of more bytes is refused before it is allocated; ``None``: half the machine's memory.
         verify: how much of an entry is checked while it is read. ``"open"``: its description, when it is opened;
             ``"first-touch"``: also every tile, before it is decoded for the first time; ``"always"``: every time.
@@ -96,7 +101,7 @@ class Frames(ABC):
         BackendError: ``backend`` names something unknown.
         HashidError: so does ``hashid_mode``.
         CacheError: a budget is no number of bytes.
-        ValueError: ``verify`` or ``when_source_missing`` is none of its values.
+        ValueError: ``verify``, ``when_source_missing`` or ``threads`` is none of its values.
 
     Example:
         >>> import ndframes as nf
@@ -116,12 +121,15 @@ class Frames(ABC):
         min_free_bytes: int | None = None,
         memory_bytes: int = _MEMORY_BYTES,
         tile_bytes: int | None = None,
+        threads: int | None = None,
         max_region_bytes: int | None = None,
         verify: VerifyMode = "first-touch",
         when_source_missing: WhenSourceMissing = "raise",
     ) -> None:
         check_choice("verify", verify, VerifyMode)
         check_choice("when_source_missing", when_source_missing, WhenSourceMissing)
+        count_threads(threads)
+        self._threads = threads
         self._limits = Limits() if isolate is True else isolate or None
         self._verify = verify
         self._when_source_missing = when_source_missing
@@ -285,8 +293,7 @@ class Frames(ABC):
         Args:
             requests: pairs ``(image_id, region)``; the same one may come more than once.
             channels: as in :meth:`load_region`, for all of them.
-            workers: how many threads work at once, the caller's included. ``None``: one for each core; one in a worker
-                process of ``multiprocessing``, such as a data loader's, which shares the cores with others.
+            workers: how many threads work at once, the caller's included. ``None``: what ``threads`` says of the frames.
             out: where the results go: an array ``(n, ...)`` of their shape and dtype, or anything that shares its memory
                 with numpy, such as a torch tensor on the CPU, pinned or not; or a list of arrays. ``None``: a new array.
             read_ahead: whether the system is told first which tiles will be read, in the order of the file, so that a
@@ -316,7 +323,7 @@ class Frames(ABC):
             >>> batch.shape, np.array_equal(batch[2], frames.load_region(*windows[2]))
             ((8, 64, 64, 3), True)
         """
-        checked, threads = check_requests(requests), count_threads(workers)
+        checked, threads = check_requests(requests), count_threads(self._threads if workers is None else workers)
         if pad is None and scale is None and shape is None:
             try:
                 return load_batch(
@@ -458,6 +465,8 @@ class Frames(ABC):
             self._opener_of(image_id),
             max_region_bytes=self._max_region_bytes,
             on_open=lambda opened: self._images.put(image_id, opened),
+            crew=self._crew,
+            threads=self._threads,
         )
         self._images.put(image_id, fresh)
         return fresh

@@ -14,6 +14,7 @@ import numpy as np
 
 from ._process import ForkAware
 from .channels import default_codes, find_codes, parse_codes
+from .crew import Crew, count_threads
 from .errors import (
     CacheEntryDamagedError,
     CacheEntryGoneError,
@@ -24,7 +25,7 @@ from .errors import (
     UnsupportedError,
     shorten,
 )
-from .formats.reader import Array, Crop, Reader
+from .formats.reader import WORTH_SHARING_SECONDS, Array, Crop, Reader
 from .regions import PAD_MODES, Region, Selection, resolve_outside, resolve_region
 from .stamp import is_as_stamped
 from .warp import INTERPOLATIONS, Interpolation, Sampling, resample, resolve_scale
@@ -153,6 +154,8 @@ class AlignableImageData(ForkAware):
         opener: opens them, from the cache or from the source.
         max_region_bytes: a result of more bytes than this is refused.
         on_open: called whenever a file was opened, since the image then costs more memory.
+        crew: helps where much is to be decoded; ``None``: nobody does.
+        threads: how many of them; ``None``: one for each core, one in a worker process.
     """
 
     def __init__(
@@ -162,10 +165,14 @@ class AlignableImageData(ForkAware):
         *,
         max_region_bytes: int,
         on_open: Callable[[AlignableImageData], None] | None = None,
+        crew: Crew | None = None,
+        threads: int | None = None,
     ) -> None:
         self.pathinfo = pathinfo
         self._opener = opener
         self._on_open = on_open
+        self._crew = crew
+        self._threads = threads
         self._max_region_bytes = max_region_bytes
         self._opened: list[OpenedChannel | None] = [None] * len(pathinfo.channels)
         self._watched: tuple[tuple[str, SourceStamp], ...] = ()
@@ -365,7 +372,7 @@ class AlignableImageData(ForkAware):
         """Read from one file; where its cache entry fails meanwhile, from a new one, in the end from the source."""
         opened = self._opened[pick.part] or self.opened(pick.part)
         try:
-            _read_into(opened.reader, rows, cols, pick, out, level)
+            self._read_into(opened.reader, rows, cols, pick, out, level)
         except (CacheEntryDamagedError, CacheEntryGoneError) as error:
             self._read_again(opened, error, pick, rows, cols, out, level)
 
@@ -383,13 +390,31 @@ class AlignableImageData(ForkAware):
             is_last = number == _MOST_REOPENINGS - 1
             opened = self._reopen(pick.part, opened, error, directly=is_last and level == 0)
             try:
-                _read_into(opened.reader, rows, cols, pick, out, level)
+                self._read_into(opened.reader, rows, cols, pick, out, level)
             except (CacheEntryDamagedError, CacheEntryGoneError) as again:
                 if is_last:
                     raise
                 error = again
             else:
                 return
+
+    def _read_into(self, reader: Reader, rows: range, cols: range, pick: _Pick, out: Array, level: int) -> None:
+        """Read one file's bands to their places in the result, straight into it where they lie side by side."""
+        target = _find_target(reader, pick, out)
+        pixels = np.empty((len(rows), len(cols), len(pick.positions)), reader.dtype) if target is None else target
+        if not reader.is_shareable or not self._share(reader, Crop(rows, cols, pick.bands, pixels, level)):
+            reader.read(rows, cols, pick.bands, pixels, level=level)
+        if target is None:
+            _put(pixels, pick, out)
+
+    def _share(self, reader: Reader, crop: Crop) -> bool:
+        """Have several threads read a crop, if that is worth it; whether they did."""
+        if self._crew is None or not crop.out.size or reader.estimate_seconds(crop) < WORTH_SHARING_SECONDS:
+            return False
+        threads = count_threads(self._threads)
+        if threads > 1:
+            self._crew.run(reader.split([crop]), threads=threads)
+        return threads > 1
 
     def _reopen(self, part: int, failed: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:
         with self._lock:
@@ -521,17 +546,6 @@ def _check_supported(info: ChannelInfo) -> None:
         )
     if info.quantization is not None:
         raise UnsupportedError(f"{info.path} has a quantization; quantized channels are not read yet")
-
-
-def _read_into(reader: Reader, rows: range, cols: range, pick: _Pick, out: Array, level: int) -> None:
-    """Read one file's bands to their places in the result, straight into it where they lie side by side."""
-    target = _find_target(reader, pick, out)
-    if target is not None:
-        reader.read(rows, cols, pick.bands, target, level=level)
-        return
-    pixels = np.empty((len(rows), len(cols), len(pick.positions)), reader.dtype)
-    reader.read(rows, cols, pick.bands, pixels, level=level)
-    _put(pixels, pick, out)
 
 
 def _find_target(reader: Reader, pick: _Pick, out: Array) -> Array | None:

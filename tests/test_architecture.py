@@ -28,6 +28,7 @@ LEVELS = {
     "backends": 1,
     "segments": 1,
     "warp": 1,
+    "crew": 1,
     "cache": 2,
     "formats": 2,
     "convert": 3,

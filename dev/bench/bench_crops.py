@@ -158,8 +158,8 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256, 1024], help="edges of the crops in pixels")
     parser.add_argument("--blocksizes", type=int, nargs="*", default=[], help="edges of tiles to try, too")
-    parser.add_argument("--crops", type=int, default=20, help="crops in a round")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--crops", type=int, default=50, help="crops in a round")
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--warmup", type=int, default=2, help="rounds before those that count")
     options = parser.parse_args()
     results = []

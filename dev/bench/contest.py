@@ -67,9 +67,9 @@ class Samples:
 class Contest:
     """Contenders in their lanes, open and found right; and why the others do not take part.
 
-    Every contender first reads the whole image once, which is compared to the last pixel. That also brings its files into
-    the page cache, and its own caches into the state in which they are in the long run. Where they must be empty, there
-    is no such tour, only a corner is read.
+    Every contender first reads the whole image once, which is compared to the last pixel, and brings its files into the page
+    cache. Then it opens them anew, so that what it decoded is forgotten: one image is not much to keep, and a memory that
+    holds all of it says nothing of reading. Where even that much must not happen, only a corner is read.
 
     Attributes:
         lanes: of those who take part.
@@ -139,6 +139,8 @@ class Contest:
             blocks = blocks[-1:]
         turn = lane.call(take_turn, blocks)
         self.pixels[lane.name] = self._references.match(lane.contender, blocks, turn.digests)
+        lane.call(close_contender)
+        lane.call(open_contender)
 
 
 def open_contender(contender: Contender) -> None:

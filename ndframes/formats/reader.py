@@ -13,23 +13,27 @@ import numpy as np
 
 from ..regions import bounding_range, count_touched, tile_ranges
 
-__all__ = ["Array", "Crop", "Reader", "log_orientation"]
+__all__ = ["WORTH_SHARING_SECONDS", "Array", "Crop", "Reader", "log_orientation"]
 
 _log = logging.getLogger("ndframes")
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+#: Less than this of decoding is done about as soon as a second thread has begun.
+WORTH_SHARING_SECONDS = 0.5e-3
 
 _STRIP_ROWS = 256
 _EPSILON = 1e-9
 
 
 class Crop(NamedTuple):
-    """What one call of :meth:`Reader.read` at level 0 is asked for."""
+    """What one call of :meth:`Reader.read` is asked for."""
 
     rows: range
     cols: range
     bands: Sequence[int]
     out: Array
+    level: int = 0
 
 
 class Reader(ABC):
@@ -45,7 +49,10 @@ class Reader(ABC):
         tile_shape: ``(height, width)`` of the blocks in which the file stores them; the whole shape where it has none.
         memory_bytes: what keeping it open costs.
         all_bands: the numbers of its bands, in order.
+        is_shareable: whether :meth:`split` cuts a single crop into pieces.
     """
+
+    is_shareable = False
 
     def __init__(
         self,
@@ -137,7 +144,11 @@ class Reader(ABC):
         A block that several crops share is decoded by one of them for all.
         """
         for crop in crops:
-            yield partial(self.read, *crop)
+            yield partial(self.read, *crop[:4], level=crop.level)
+
+    def estimate_seconds(self, crop: Crop) -> float:  # noqa: ARG002
+        """About how long one thread will take to decode what a crop needs; 0 where it is not cut into pieces."""
+        return 0.0
 
     def read_ahead(self, crops: Sequence[Crop]) -> None:  # noqa: B027 - most readers cannot say
         """Tell the system which bytes of the file these crops will need, so that a disk can fetch them side by side."""

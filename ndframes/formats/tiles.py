@@ -7,6 +7,7 @@ not decoded at all: where the file can be mapped, a crop is copied from where it
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from ..errors import UnreadableImageError
 from ..lru import ByteLRU
 from ..regions import count_tiles, tile_spans
 from .codecs import DECODE_ERRORS, Decoder, find_decoder
-from .reader import Array, Crop, Reader
+from .reader import WORTH_SHARING_SECONDS, Array, Crop, Reader
 
 __all__ = ["TileCache", "TileReader", "TileSource"]
 
@@ -33,6 +34,9 @@ class TileCache(ByteLRU[tuple[object, int], Array]):
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes, _nbytes)
 
+
+# How much the tile decoded last counts in the mean of how long one takes.
+_NEWEST_SHARE = 0.1
 
 #: A part of a tile, which of its bands (``None``: all), and where it goes.
 _Share = tuple[tuple[slice, slice], "list[int] | None", Array]
@@ -120,10 +124,12 @@ class TileReader(Reader):
         self._source = source
         self._cache = cache
         self._token = object()
+        self._decode_seconds = 0.0
         self._tile_shape = base.extent, base.extent, band_count
         self._tile_bytes = math.prod(self._tile_shape) * dtype.itemsize
         self._decode: Decoder = find_decoder(layout["compress"], layout["predictor"], self._tile_shape, dtype)
         self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
+        self.is_shareable = not self._is_plain
 
     def count_decoded(self, rows: range, cols: range) -> int:
         """None, where the pixels lie there as they are."""
@@ -192,19 +198,31 @@ class TileReader(Reader):
         """By tile, which part of it goes where; and the crops with steps, which are no runs of pixels."""
         shares: dict[int, list[_Share]] = {}
         others = []
-        base = self._levels[0]
         for crop in crops:
             if crop.rows.step != 1 or crop.cols.step != 1:
                 others.append(crop)
                 continue
+            level = self._levels[crop.level]
             picks = None if crop.bands == self.all_bands else list(crop.bands)
-            col_spans = tile_spans(crop.cols, base.extent)
-            for tile_row, inside_rows, out_rows in tile_spans(crop.rows, base.extent):
-                start = base.first + tile_row * base.across
+            col_spans = tile_spans(crop.cols, level.extent)
+            for tile_row, inside_rows, out_rows in tile_spans(crop.rows, level.extent):
+                start = level.first + tile_row * level.across
                 for tile_col, inside_cols, out_cols in col_spans:
                     share = (inside_rows, inside_cols), picks, crop.out[out_rows, out_cols]
                     shares.setdefault(start + tile_col, []).append(share)
         return shares, others
+
+    def estimate_seconds(self, crop: Crop) -> float:
+        """As :meth:`Reader.estimate_seconds`: the tiles that are not in memory, each as long as those before took."""
+        level = self._levels[crop.level]
+        if self._is_plain or crop.rows.step != 1 or crop.cols.step != 1:
+            return 0.0
+        rows = range(crop.rows.start // level.extent, (crop.rows.stop - 1) // level.extent + 1)
+        cols = range(crop.cols.start // level.extent, (crop.cols.stop - 1) // level.extent + 1)
+        if len(rows) * len(cols) * self._decode_seconds < WORTH_SHARING_SECONDS:
+            return 0.0
+        indices = (level.first + row * level.across + col for row in rows for col in cols)
+        return self._decode_seconds * sum((self._token, index) not in self._cache for index in indices)
 
     def _serve(self, index: int, shares: Sequence[_Share]) -> None:
         """Decode one tile and hand out its parts."""
@@ -214,10 +232,14 @@ class TileReader(Reader):
 
     def _decode_tile(self, index: int) -> Array:
         data = self._source.read(index)
+        started = time.perf_counter()
         try:
-            return self._decode(data)
+            tile = self._decode(data)
         except DECODE_ERRORS as error:
             raise UnreadableImageError(f"{self.path}: tile {index:,} does not decode: {error}") from error
+        elapsed = time.perf_counter() - started
+        self._decode_seconds += (elapsed - self._decode_seconds) * (_NEWEST_SHARE if self._decode_seconds else 1)
+        return tile
 
 
 def _nbytes(tile: Array) -> int:
