@@ -18,13 +18,14 @@ from ..errors import CacheEntryDamagedError
 from ..regions import overview_shapes
 from ..segments import SEGMENT, Payload, checksum
 from .codecs import encode_tile, extra_tags
+from .halve import halve
 from .tiffwrite import Directory, layout_directories, needs_bigtiff
 
 if TYPE_CHECKING:
     from ..backends import Backend, Codec
     from .reader import Array, Reader
 
-__all__ = ["check_tile_tables", "choose_grid", "halve", "write_cog"]
+__all__ = ["check_tile_tables", "choose_grid", "write_cog"]
 
 _BAND_BYTES = 32 * 2**20
 _COPY_BYTES = 8 * 2**20
@@ -109,49 +110,6 @@ def choose_grid(source: Reader, backend: Backend) -> tuple[int, list[tuple[int, 
         if backend.blocksize is not None or not looks_untiled:
             return extent, shapes
         extent += 16
-
-
-def halve(pixels: Array) -> Array:
-    """Average 2 x 2 pixels to one; a last odd row or column counts double.
-
-    Integers round half up, booleans become true where half or more are, NaNs are left out of the average.
-
-    Example:
-        >>> halve(np.array([[1, 3, 9], [4, 6, 0]], np.uint8)[:, :, None])[:, :, 0]
-        array([[4, 5]], dtype=uint8)
-    """
-    height, width = pixels.shape[:2]
-    if height % 2 or width % 2:
-        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    corners = [pixels[row::2, col::2] for row in (0, 1) for col in (0, 1)]
-    if pixels.dtype == bool:
-        return np.asarray(sum(corner.astype(np.uint8) for corner in corners) >= 2)
-    if pixels.dtype.kind in "ui":
-        return _average_integers(corners)
-    return _average_reals(corners)
-
-
-def _average_integers(corners: list[Array]) -> Array:
-    """The mean, rounded half up, without leaving the dtype: quotients and remainders are added apart."""
-    quotients = sum((corner >> 2 for corner in corners[1:]), corners[0] >> 2)
-    remainders = sum((corner & 3 for corner in corners[1:]), corners[0] & 3)
-    return np.asarray(quotients + ((remainders + 2) >> 2), corners[0].dtype)
-
-
-def _average_reals(corners: list[Array]) -> Array:
-    dtype = corners[0].dtype
-    work = np.float32 if dtype == np.float16 else dtype
-    with np.errstate(all="ignore"):
-        stack = np.stack([corner.astype(work, copy=False) for corner in corners])
-        missing = np.isnan(stack)
-        present = 4 - missing.sum(axis=0) if missing.any() else 4
-        stack[missing] = 0
-        means = stack.sum(axis=0) / present
-        overflown = ~np.isfinite(means)
-        if overflown.any():  # four finite values may add up to more than the dtype holds
-            means = np.where(overflown, (stack / present).sum(axis=0), means)
-        means[present == 0] = np.nan
-        return np.asarray(means, dtype)
 
 
 class _TileSpool:

@@ -24,7 +24,8 @@ from synthetic import DTYPES, FLOATS, INTEGERS, picture
 from ndframes.backends import coerce_backend
 from ndframes.formats import cog, tiffwrite
 from ndframes.formats.arrays import ArrayReader
-from ndframes.formats.cog import halve, write_cog
+from ndframes.formats.cog import write_cog
+from ndframes.formats.halve import halve
 from ndframes.formats.handles import HandlePool
 from ndframes.formats.npy import write_npy
 from ndframes.formats.raster import RasterReader
