@@ -149,7 +149,7 @@ _IMAGE_DECODERS: dict[str, Callable[[Any], Any]] = {
 _ENCODERS: dict[str, Callable[[Array, Codec], Any]] = {
     "NONE": lambda tile, _: tile.tobytes(),
     "ZSTD": lambda tile, codec: _CONTEXTS.compressor(codec.level).compress(tile.data),
-    "DEFLATE": lambda tile, codec: imagecodecs.zlib_encode(tile, level=codec.level),
+    "DEFLATE": lambda tile, codec: imagecodecs.deflate_encode(tile, level=codec.level, raw=False),
     "LZW": lambda tile, _: imagecodecs.lzw_encode(tile),
     "LERC": lambda tile, _: imagecodecs.lerc_encode(tile, level=0, planar=False),
     "JPEG": _jpeg,
