@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["check_tile_tables", "choose_grid", "write_cog"]
 
+# Of a column of the image: a row of tiles at each of its levels, together.
 _BAND_BYTES = 32 * 2**20
 _READ_BYTES = 16 * 2**20
+# Pixels that threads are to work on while more are being read; each takes a part at a time.
 _WAITING_BYTES = 16 * 2**20
 _PART_BYTES = 2**20
 _COPY_BYTES = 2**20
