@@ -34,7 +34,7 @@ _BAND_BYTES = 32 * 2**20
 _READ_BYTES = 16 * 2**20
 # Pixels that threads are to work on while more are being read; each takes a part at a time.
 _WAITING_BYTES = 16 * 2**20
-_PART_BYTES = 2**20
+_PART_BYTES = 2**18
 _COPY_BYTES = 2**20
 _MAX_UNTILED_PX = 512
 #: Called with the fraction done, 0 to 1.
