@@ -19,11 +19,10 @@ from ._process import IMPORTING
 from .cache.contents import hash_file
 from .cache.keys import Keyer
 from .cache.trailer import append_trailer
-from .errors import CacheEntryDamagedError, CacheEntryError, SourceChangedError
+from .errors import CacheEntryError, SourceChangedError
 from .formats.handles import HandlePool
 from .formats.reader import Array, Reader
 from .formats.source import open_source
-from .segments import Payload, checksum
 from .stamp import SourceStamp, stat_source
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from .cache.keys import EntryKey
     from .cache.store import Cache
     from .pathinfo import ChannelInfo
+    from .segments import Payload
     from .workers import Limits
 
 __all__ = ["Conversion", "Converted", "convert", "follow_links", "open_payload"]
@@ -277,19 +277,11 @@ def _write(
 
 
 def _check_written(file: IO[bytes], payload: Payload, threads: int) -> None:
-    """Read back every segment, and every place that a TIFF's own tables name: what reached the file is what was meant."""
-    descriptor = file.fileno()
+    """Hold every segment, and every place that a TIFF's own tables name, against what was meant."""
+    with IMPORTING:
+        from .formats.checksums import check_segments
 
-    def check(segment: Any) -> None:
-        offset, length = int(segment["offset"]), int(segment["length"])
-        if checksum(os.pread(descriptor, length, offset)) != int(segment["crc32"]):
-            raise CacheEntryDamagedError(
-                f"{file.name}: {length:,} bytes at {offset:,} do not read back as they were written; not published"
-            )
-
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(check, payload.segments):
-            pass
+    check_segments(file, payload.segments, threads)
     if "levels" in payload.layout:
         with IMPORTING:
             from .formats.cog import check_tile_tables

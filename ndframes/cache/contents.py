@@ -14,7 +14,7 @@ __all__ = ["Algorithm", "ContentHashes", "hash_file"]
 
 Algorithm = Literal["sha256", "blake2b", "md5"]
 
-_READ_BYTES = 4 * 2**20
+_READ_BYTES = 2**20
 _MAX_KNOWN = 65536
 
 

@@ -6,28 +6,36 @@ import errno
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
-from typing import IO, TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import tifffile
 
 from ..errors import CacheEntryDamagedError
-from ..regions import overview_shapes
-from ..segments import SEGMENT, Payload, checksum
-from .codecs import encode_tile, extra_tags
+from ..regions import overview_shapes, tile_ranges
+from ..segments import SEGMENT, Payload
+from .codecs import checksum, encode_tile, extra_tags
+from .halve import halve
+from .reader import row_bands
 from .tiffwrite import Directory, layout_directories, needs_bigtiff
 
 if TYPE_CHECKING:
     from ..backends import Backend, Codec
     from .reader import Array, Reader
 
-__all__ = ["check_tile_tables", "choose_grid", "halve", "write_cog"]
+__all__ = ["check_tile_tables", "choose_grid", "write_cog"]
 
+# Of a column of the image: a row of tiles at each of its levels, together.
 _BAND_BYTES = 32 * 2**20
-_COPY_BYTES = 8 * 2**20
+_READ_BYTES = 16 * 2**20
+# Pixels that threads are to work on while more are being read; each takes a part at a time.
+_WAITING_BYTES = 16 * 2**20
+_PART_BYTES = 2**18
+_COPY_BYTES = 2**20
 _MAX_UNTILED_PX = 512
 #: Called with the fraction done, 0 to 1.
 ProgressCallback = Callable[[float], None]
@@ -46,15 +54,16 @@ def write_cog(
 ) -> Payload:
     """Write ``source`` as a COG to ``file``, which must be empty, seekable and lie on disk.
 
-    The image passes through once, from top to bottom, a row of tiles at a time; every overview is averaged from the
-    level above it on the way. Encoded tiles wait in unnamed files beside ``file``, because a COG's directories and
-    coarse levels stand before its pixels. Images too wide for that are taken in columns.
+    The image passes through once, from top to bottom, a few rows of tiles at a time; every overview is averaged from the
+    level above it on the way. While some rows are being encoded and halved, the next are read. Encoded tiles wait in
+    unnamed files beside ``file``, because a COG's directories and coarse levels stand before its pixels. Images too wide
+    for that are taken in columns.
 
     Args:
         file: where to write.
         source: what to write; read in its own dtype.
         backend: a ``cog`` backend.
-        threads: how many tiles to encode at once.
+        threads: how many parts of rows to encode and halve at once, while others are read and written.
         progress: called after each row of tiles.
         scratch: makes the unnamed files in which tiles wait, given the room to reserve; ``None``: beside ``file``.
 
@@ -65,7 +74,8 @@ def write_cog(
     extent, shapes = choose_grid(source, backend)
     make_file = scratch or _scratch_beside(file)
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(threads)) if threads > 1 else stack.enter_context(nullcontext())
+        pool = ThreadPoolExecutor(threads)
+        stack.callback(pool.shutdown, cancel_futures=True)
         spools = [_TileSpool(stack.enter_context(make_file(0)), shape, extent) for shape in shapes]
         _Pyramid(spools, extent, codec, pool, make_file).fill(source, progress)
         directories = [
@@ -111,49 +121,6 @@ def choose_grid(source: Reader, backend: Backend) -> tuple[int, list[tuple[int, 
         extent += 16
 
 
-def halve(pixels: Array) -> Array:
-    """Average 2 x 2 pixels to one; a last odd row or column counts double.
-
-    Integers round half up, booleans become true where half or more are, NaNs are left out of the average.
-
-    Example:
-        >>> halve(np.array([[1, 3, 9], [4, 6, 0]], np.uint8)[:, :, None])[:, :, 0]
-        array([[4, 5]], dtype=uint8)
-    """
-    height, width = pixels.shape[:2]
-    if height % 2 or width % 2:
-        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    corners = [pixels[row::2, col::2] for row in (0, 1) for col in (0, 1)]
-    if pixels.dtype == bool:
-        return np.asarray(sum(corner.astype(np.uint8) for corner in corners) >= 2)
-    if pixels.dtype.kind in "ui":
-        return _average_integers(corners)
-    return _average_reals(corners)
-
-
-def _average_integers(corners: list[Array]) -> Array:
-    """The mean, rounded half up, without leaving the dtype: quotients and remainders are added apart."""
-    quotients = sum((corner >> 2 for corner in corners[1:]), corners[0] >> 2)
-    remainders = sum((corner & 3 for corner in corners[1:]), corners[0] & 3)
-    return np.asarray(quotients + ((remainders + 2) >> 2), corners[0].dtype)
-
-
-def _average_reals(corners: list[Array]) -> Array:
-    dtype = corners[0].dtype
-    work = np.float32 if dtype == np.float16 else dtype
-    with np.errstate(all="ignore"):
-        stack = np.stack([corner.astype(work, copy=False) for corner in corners])
-        missing = np.isnan(stack)
-        present = 4 - missing.sum(axis=0) if missing.any() else 4
-        stack[missing] = 0
-        means = stack.sum(axis=0) / present
-        overflown = ~np.isfinite(means)
-        if overflown.any():  # four finite values may add up to more than the dtype holds
-            means = np.where(overflown, (stack / present).sum(axis=0), means)
-        means[present == 0] = np.nan
-        return np.asarray(means, dtype)
-
-
 class _TileSpool:
     """The encoded tiles of one level, in the order in which they were made."""
 
@@ -167,11 +134,12 @@ class _TileSpool:
         self.checksums = [0] * (rows * self.cols)
         self._position = 0
 
-    def append(self, tile_row: int, tile_col: int, data: bytes, crc32: int) -> None:
-        index = tile_row * self.cols + tile_col
-        self.offsets[index], self.byte_counts[index], self.checksums[index] = self._position, len(data), crc32
-        self.file.write(data)
-        self._position += len(data)
+    def append(self, first: int, tiles: Sequence[bytes], checksums: Sequence[int]) -> None:
+        """Take neighbouring tiles of one row, from number ``first`` on."""
+        for index, (data, crc32) in enumerate(zip(tiles, checksums, strict=True), first):
+            self.offsets[index], self.byte_counts[index], self.checksums[index] = self._position, len(data), crc32
+            self.file.write(data)
+            self._position += len(data)
 
     def runs(self) -> Iterator[tuple[int, int]]:
         """The tiles in tile order as (offset, length) pieces of the file, neighbours joined."""
@@ -184,17 +152,40 @@ class _TileSpool:
         yield start, length
 
 
+class _Part(NamedTuple):
+    """What became of some neighbouring tiles of a row."""
+
+    tiles: list[bytes]
+    checksums: list[int]
+    half: Array | None
+
+
+class _StartedRow(NamedTuple):
+    """A row of tiles that threads are at work on."""
+
+    stream: _LevelStream
+    first_tile: int
+    height: int
+    pixel_bytes: int
+    parts: list[Future[_Part]]
+
+
 class _Pyramid:
-    """Cuts bands of rows into tiles, and passes each band's half on to the level below."""
+    """Has rows of tiles encoded and halved by threads, while the next rows are being read.
+
+    So many rows are waiting that no thread need wait. What became of them is written in the order in which they came, and
+    only then is each row's half passed on to the level below.
+    """
 
     def __init__(
-        self, spools: list[_TileSpool], extent: int, codec: Codec, pool: Executor | None, scratch: ScratchMaker
+        self, spools: list[_TileSpool], extent: int, codec: Codec, pool: Executor, scratch: ScratchMaker
     ) -> None:
         self._spools = spools
         self._extent = extent
         self._codec = codec
         self._pool = pool
         self._scratch = scratch
+        self._started: deque[_StartedRow] = deque()
 
     def fill(self, source: Reader, progress: ProgressCallback | None) -> None:
         """Read the source once and write every level."""
@@ -206,9 +197,11 @@ class _Pyramid:
         apex = self._make_apex(depth + 1, source)
         columns = range(0, source.shape[1], column_extent)
         for number, left in enumerate(columns):
-            right = min(left + column_extent, source.shape[1])
-            report = _part_of(progress, number, len(columns))
-            self._fill_column(source, range(left, right), depth, apex, report)
+            cols = range(left, min(left + column_extent, source.shape[1]))
+            below = None if apex is None else _ApexColumn(apex, left >> (depth + 1))
+            streams = self._make_streams(range(depth + 1), cols, below)
+            self._fill_column(source, cols, streams[0], _part_of(progress, number, len(columns)))
+            self._finish(streams)
         if apex is not None:
             self._fill_apex(apex, depth + 1)
 
@@ -223,81 +216,143 @@ class _Pyramid:
         with self._scratch(apex_bytes) as file:
             return np.memmap(file, source.dtype, "r+", shape=shape)
 
+    def _make_streams(self, levels: range, cols: range, below: _RowTaker | None) -> list[_LevelStream]:
+        """One for each of these levels; ``cols`` are those of the first, and what is under the last is ``below``."""
+        streams: list[_LevelStream] = []
+        for level in reversed(levels):
+            shift = level - levels.start
+            level_cols = range(cols.start >> shift, -(-cols.stop >> shift))
+            below = _LevelStream(self, self._spools[level], self._extent, level_cols, below)
+            streams.insert(0, below)
+        return streams
+
     def _fill_column(
-        self, source: Reader, cols: range, depth: int, apex: Array | None, progress: ProgressCallback | None
+        self, source: Reader, cols: range, stream: _LevelStream, progress: ProgressCallback | None
     ) -> None:
-        height = source.shape[0]
-        bands = range(source.shape[2])
-        stream = _LevelStream(self, 0, depth, cols.start, apex)
-        for top in range(0, height, self._extent):
-            rows = range(top, min(top + self._extent, height))
-            band = np.empty((len(rows), len(cols), len(bands)), source.dtype)
-            source.read(rows, cols, bands, band)
-            stream.push(band)
-            if progress is not None:
-                progress(rows.stop / height)
-        stream.finish()
+        height, _, band_count = source.shape
+        for rows in row_bands(source, len(cols), _READ_BYTES, multiple=self._extent):
+            pixels = _new_tiles(len(rows), len(cols), band_count, self._extent, source.dtype)
+            source.read(rows, cols, range(band_count), pixels[: len(rows), : len(cols)])
+            for _, tile_rows in tile_ranges(rows, self._extent):
+                top = tile_rows.start - rows.start
+                stream.encode(pixels[top : top + self._extent], len(tile_rows))
+                self._wait(_WAITING_BYTES)
+                if progress is not None:
+                    progress(tile_rows.stop / height)
 
     def _fill_apex(self, apex: Array, level: int) -> None:
-        stream = _LevelStream(self, level, len(self._spools) - 1, 0, None)
+        streams = self._make_streams(range(level, len(self._spools)), range(apex.shape[1]), None)
         for top in range(0, apex.shape[0], self._extent):
-            stream.push(np.asarray(apex[top : top + self._extent]))
-        stream.finish()
+            streams[0].add(apex[top : top + self._extent])
+            self._wait(_WAITING_BYTES)
+        self._finish(streams)
 
-    def write_band(self, level: int, top: int, left: int, band: Array) -> None:
-        """Encode the tiles of one row of tiles."""
-        tiles = [self._padded(band[:, start : start + self._extent]) for start in range(0, band.shape[1], self._extent)]
-        encode = self._pool.map if self._pool is not None else map
-        for number, (data, crc32) in enumerate(encode(_encode, tiles, [self._codec] * len(tiles))):
-            self._spools[level].append(top // self._extent, left // self._extent + number, data, crc32)
+    def _finish(self, streams: list[_LevelStream]) -> None:
+        """Write what is left, level by level."""
+        for stream in streams:
+            stream.flush()
+            self._wait(0)
 
-    def _padded(self, tile: Array) -> Array:
-        """A full tile: at the image's far edges its last pixels are repeated, which costs codecs least."""
-        missing = self._extent - tile.shape[0], self._extent - tile.shape[1]
-        return np.pad(tile, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge") if any(missing) else tile
+    def start(self, stream: _LevelStream, first_tile: int, pixels: Array, height: int) -> None:
+        """Set threads to work on a row of whole tiles, of which so many rows of pixels are the image's."""
+        tile_bytes = self._extent * self._extent * pixels.shape[2] * pixels.itemsize
+        step = max(1, _PART_BYTES // tile_bytes) * self._extent
+        parts = [
+            self._pool.submit(_make_part, pixels[:, left : left + step], self._extent, self._codec, stream.has_below)
+            for left in range(0, pixels.shape[1], step)
+        ]
+        self._started.append(_StartedRow(stream, first_tile, height, pixels.nbytes, parts))
 
-    @property
-    def extent(self) -> int:
-        return self._extent
+    def _wait(self, most_bytes: int) -> None:
+        """Write the oldest rows, until no more than so many bytes of pixels are being worked on."""
+        while sum(row.pixel_bytes for row in self._started) > most_bytes:
+            row = self._started.popleft()
+            row.stream.take(row.first_tile, row.height, [part.result() for part in row.parts])
+
+
+class _RowTaker(Protocol):
+    """What stands below a level."""
+
+    def add(self, rows: Array) -> None:
+        """Take the next rows."""
 
 
 class _LevelStream:
-    """One level of one column: gathers rows until a row of tiles is full, writes it, and feeds the next level."""
+    """One level of one column of the image: gathers rows until they fill a row of tiles, and has that encoded."""
 
-    def __init__(self, pyramid: _Pyramid, level: int, last_level: int, left: int, apex: Array | None) -> None:
+    def __init__(self, pyramid: _Pyramid, spool: _TileSpool, extent: int, cols: range, below: _RowTaker | None) -> None:
         self._pyramid = pyramid
-        self._level = level
+        self._spool = spool
+        self._extent = extent
+        self._width = len(cols)
+        self._next_tile = cols.start // extent
+        self._below = below
+        self._pixels: Array | None = None
+        self._filled = 0
+
+    @property
+    def has_below(self) -> bool:
+        """Whether halves are wanted."""
+        return self._below is not None
+
+    def add(self, rows: Array) -> None:
+        """Take the next rows: no more than the row of tiles that is being filled has room for."""
+        if self._pixels is None:
+            self._pixels = _new_tiles(self._extent, self._width, rows.shape[2], self._extent, rows.dtype)
+        self._pixels[self._filled : self._filled + len(rows), : self._width] = rows
+        self._filled += len(rows)
+        if self._filled == self._extent:
+            self.flush()
+
+    def flush(self) -> None:
+        """Have encoded what was gathered."""
+        if self._pixels is not None:
+            pixels, height = self._pixels, self._filled
+            self._pixels, self._filled = None, 0
+            self.encode(pixels, height)
+
+    def encode(self, pixels: Array, height: int) -> None:
+        """Have a row of whole tiles encoded, of which so many rows of pixels are the image's.
+
+        At the image's far edges its last pixels are repeated, which costs codecs least.
+        """
+        pixels[:height, self._width :] = pixels[:height, self._width - 1 : self._width]
+        pixels[height:] = pixels[height - 1]
+        self._pyramid.start(self, self._next_tile, pixels, height)
+        self._next_tile += self._spool.cols
+
+    def take(self, first_tile: int, height: int, parts: list[_Part]) -> None:
+        """Write what became of a row of tiles, and pass its half on."""
+        for part in parts:
+            self._spool.append(first_tile, part.tiles, part.checksums)
+            first_tile += len(part.tiles)
+        if self._below is not None:
+            half = np.concatenate([part.half for part in parts if part.half is not None], axis=1)
+            self._below.add(half[: -(-height // 2), : -(-self._width // 2)])
+
+
+class _ApexColumn:
+    """One column's place in the first level that spans columns."""
+
+    def __init__(self, apex: Array, left: int) -> None:
+        self._apex = apex
         self._left = left
         self._top = 0
-        self._waiting: list[Array] = []
-        self._apex, self._apex_top = (apex, 0) if level == last_level else (None, 0)
-        self._next = _LevelStream(pyramid, level + 1, last_level, left // 2, apex) if level < last_level else None
 
-    def push(self, rows: Array) -> None:
-        """Take the next rows: at most a row of tiles in all."""
-        self._waiting.append(rows)
-        if sum(len(piece) for piece in self._waiting) >= self._pyramid.extent:
-            self._flush()
+    def add(self, rows: Array) -> None:
+        """Take the next rows."""
+        self._apex[self._top : self._top + len(rows), self._left : self._left + rows.shape[1]] = rows
+        self._top += len(rows)
 
-    def finish(self) -> None:
-        """Write what is left, here and below."""
-        if self._waiting:
-            self._flush()
-        if self._next is not None:
-            self._next.finish()
 
-    def _flush(self) -> None:
-        band = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
-        self._waiting = []
-        self._pyramid.write_band(self._level, self._top, self._left, band)
-        self._top += len(band)
-        if self._next is not None:
-            self._next.push(halve(band))
-        elif self._apex is not None:
-            half = halve(band)
-            left = self._left // 2
-            self._apex[self._apex_top : self._apex_top + len(half), left : left + half.shape[1]] = half
-            self._apex_top += len(half)
+def _new_tiles(height: int, width: int, band_count: int, extent: int, dtype: np.dtype[Any]) -> Array:
+    """Room for so many pixels, rounded up to whole tiles."""
+    return np.empty((-(-height // extent) * extent, -(-width // extent) * extent, band_count), dtype)
+
+
+def _make_part(pixels: Array, extent: int, codec: Codec, is_halved: bool) -> _Part:
+    tiles = [encode_tile(pixels[:, left : left + extent], codec) for left in range(0, pixels.shape[1], extent)]
+    return _Part(tiles, [checksum(tile) for tile in tiles], halve(pixels) if is_halved else None)
 
 
 def _directory(shape: tuple[int, int], extent: int, source: Reader, codec: Codec, *, is_overview: bool) -> Directory:
@@ -312,11 +367,6 @@ def _directory(shape: tuple[int, int], extent: int, source: Reader, codec: Codec
         is_overview=is_overview,
         tags=extra_tags(codec, source.shape[2]),
     )
-
-
-def _encode(tile: Array, codec: Codec) -> tuple[bytes, int]:
-    data = encode_tile(tile, codec)
-    return data, checksum(data)
 
 
 def _scratch_beside(file: IO[bytes]) -> ScratchMaker:
@@ -357,12 +407,13 @@ def _describe(head: bytes, starts: list[int], directories: list[Directory], spoo
 
 def _copy_bytes(source: IO[bytes], target: IO[bytes], start: int, length: int) -> None:
     source.seek(start)
+    buffer = memoryview(bytearray(min(length, _COPY_BYTES)))
     while length:
-        data = source.read(min(length, _COPY_BYTES))
-        if not data:  # else we would ask for the rest for ever
+        count = source.readinto(buffer[:length])  # type: ignore[attr-defined]
+        if not count:  # else we would ask for the rest for ever
             raise OSError(errno.EIO, f"{length:,} bytes that were written to a scratch file are not there")
-        target.write(data)
-        length -= len(data)
+        target.write(buffer[:count])
+        length -= count
 
 
 def _part_of(progress: ProgressCallback | None, number: int, count: int) -> ProgressCallback | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..regions import bounding_range, count_touched, tile_ranges
 
-__all__ = ["WORTH_SHARING_SECONDS", "Array", "Crop", "Reader", "log_orientation"]
+__all__ = ["WORTH_SHARING_SECONDS", "Array", "Crop", "Reader", "log_orientation", "row_bands"]
 
 _log = logging.getLogger("ndframes")
 
@@ -174,6 +174,22 @@ class Reader(ABC):
 
     def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
         return ()
+
+
+def row_bands(source: Reader, width: int, most_bytes: int, *, multiple: int = 1) -> Iterator[range]:
+    """The rows of a source from top to bottom, in pieces of about ``most_bytes`` over ``width`` columns.
+
+    Each but the last is a multiple of ``multiple``, and where that can be one of the source's blocks, so that none is
+    decoded twice.
+    """
+    height, _, band_count = source.shape
+    most_rows = max(1, most_bytes // (width * band_count * source.dtype.itemsize))
+    step = math.lcm(multiple, min(source.tile_shape[0], height))
+    if step > 2 * most_rows:
+        step = multiple
+    step = max(step, most_rows // step * step)
+    for top in range(0, height, step):
+        yield range(top, min(top + step, height))
 
 
 def log_orientation(path: str, orientation: object) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +26,9 @@ from synthetic import DTYPES, FLOATS, INTEGERS, picture
 from ndframes.backends import coerce_backend
 from ndframes.formats import cog, tiffwrite
 from ndframes.formats.arrays import ArrayReader
-from ndframes.formats.cog import halve, write_cog
+from ndframes.formats.codecs import encode_tile
+from ndframes.formats.cog import write_cog
+from ndframes.formats.halve import halve
 from ndframes.formats.handles import HandlePool
 from ndframes.formats.npy import write_npy
 from ndframes.formats.raster import RasterReader
@@ -248,6 +252,90 @@ def test_columns_are_really_taken(tmp_path, monkeypatch):
         backend = coerce_backend({"type": "cog", "config": {"blocksize": 16}})
         write_cog(file, Watched("source", pixels, format="array"), backend)
     assert len(seen) > 3
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_who_works_on_what_changes_nothing(dtype, threads, tmp_path, monkeypatch):
+    pixels = picture((333, 700, 3), dtype)
+    whole = Path(write(tmp_path / "a.tif", pixels, blocksize=16)).read_bytes()
+    for read_bytes, waiting_bytes, part_bytes in (
+        (1, 1, 1),
+        (1, 1 << 30, 5000),
+        (1 << 20, 100_000, 1),
+        (50_000, 0, 1 << 30),
+    ):
+        monkeypatch.setattr(cog, "_READ_BYTES", read_bytes)
+        monkeypatch.setattr(cog, "_WAITING_BYTES", waiting_bytes)
+        monkeypatch.setattr(cog, "_PART_BYTES", part_bytes)
+        assert Path(write(tmp_path / "b.tif", pixels, blocksize=16, threads=threads)).read_bytes() == whole
+
+
+class _Told(ArrayReader):
+    """Calls a function before each read, with the first of its rows."""
+
+    def __init__(self, pixels, tell):
+        super().__init__("source", pixels, format="array")
+        self.tell = tell
+
+    def read_window(self, rows, cols, bands, out, level):
+        self.tell(rows.start)
+        super().read_window(rows, cols, bands, out, level)
+
+
+def test_rows_are_read_while_others_are_encoded(tmp_path, monkeypatch):
+    """No tile is done before the second read has begun: who took turns would wait for ever."""
+    has_gone_on = threading.Event()
+    waited = []
+
+    def encode_late(tile, codec):
+        waited.append(has_gone_on.wait(10))
+        return encode_tile(tile, codec)
+
+    monkeypatch.setattr(cog, "encode_tile", encode_late)
+    monkeypatch.setattr(cog, "_READ_BYTES", 1)
+    source = _Told(picture((64, 64, 1)), lambda top: has_gone_on.set() if top else None)
+    with open(tmp_path / "a.tif", "wb") as file:
+        write_cog(file, source, coerce_backend({"type": "cog", "config": {"blocksize": 16}}))
+    assert all(waited)
+
+
+def test_rows_are_read_while_others_are_written_to_npy(tmp_path, monkeypatch):
+    has_gone_on = threading.Event()
+    waited = []
+
+    class Late(io.FileIO):
+        def write(self, data):
+            if self.tell():  # behind the head
+                waited.append(has_gone_on.wait(10))
+            return super().write(data)
+
+    monkeypatch.setattr("ndframes.formats.npy._BAND_BYTES", 1)
+    source = _Told(picture((5, 64, 1)), lambda top: has_gone_on.set() if top else None)
+    with Late(tmp_path / "a.npy", "wb") as file:
+        write_npy(file, source)
+    assert len(waited) == 5
+    assert all(waited)
+
+
+def write_as_cog(file, source):
+    write_cog(file, source, coerce_backend({"type": "cog", "config": {"blocksize": 16}}), threads=3)
+
+
+@pytest.mark.parametrize("write_it", [write_as_cog, write_npy])
+def test_a_source_that_fails_is_the_error_and_no_thread_stays(write_it, tmp_path, monkeypatch):
+    monkeypatch.setattr(cog, "_READ_BYTES", 1)
+    monkeypatch.setattr("ndframes.formats.npy._BAND_BYTES", 1)
+
+    def fail(top):
+        if top >= 32:
+            raise OSError("the disk is gone")
+
+    before = threading.active_count()
+    source = _Told(picture((64, 64, 1)), fail)
+    with open(tmp_path / "a", "wb") as file, pytest.raises(OSError, match="the disk is gone"):
+        write_it(file, source)
+    assert threading.active_count() == before
 
 
 def test_progress_runs_to_one(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +17,7 @@ from ndframes.errors import UnreadableImageError
 from ndframes.formats import reader as reader_module
 from ndframes.formats.arrays import ArrayReader
 from ndframes.formats.handles import HandlePool
-from ndframes.formats.reader import Reader
+from ndframes.formats.reader import Reader, row_bands
 from ndframes.formats.source import open_source
 
 KINDS = (
@@ -151,3 +152,24 @@ def test_byte_order_is_the_machines(opened):
     assert reader.dtype == np.dtype("float32")
     assert reader.dtype.isnative
     assert whole.dtype.isnative
+
+
+@given(
+    shape=st.tuples(st.integers(1, 400), st.integers(1, 9), st.integers(1, 3)),
+    block=st.integers(1, 500),
+    most_bytes=st.integers(1, 3000),
+    multiple=st.integers(1, 40),
+)
+def test_row_bands_cover_the_image_in_whole_blocks(shape, block, most_bytes, multiple):
+    source = ArrayReader("a", np.empty(shape, np.uint8), format="array")
+    source.tile_shape = (block, 1)
+    bands = list(row_bands(source, shape[1], most_bytes, multiple=multiple))
+    assert [row for band in bands for row in band] == list(range(shape[0]))
+    step = len(bands[0])
+    for band in bands[:-1]:
+        assert len(band) == step
+        assert step % multiple == 0
+        assert step * shape[1] * shape[2] <= max(2 * most_bytes, shape[1] * shape[2] * max(2, multiple))
+    whole = math.lcm(multiple, min(block, shape[0]))
+    if whole * shape[1] * shape[2] <= most_bytes and len(bands) > 1:
+        assert step % whole == 0
