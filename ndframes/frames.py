@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .backends import BackendPicker, BackendSpec, coerce_backend
-from .batch import Crew, Request, check_requests, count_threads, load_batch, load_each
+from .batch import Crew, Request, check_padded_bytes, check_requests, count_threads, load_batch, load_each
 from .cache.keys import HashidMode, Keyer
 from .cache.store import Cache
 from .entry import VerifyMode
@@ -291,6 +291,8 @@ class Frames(ABC):
                 )
             except SourceChangedError:  # a single read tries again, and again
                 pass
+        elif out is None:
+            check_padded_bytes(checked, channels, self)
         load = partial(self.load_region, channels=channels, pad=pad, fill=fill)
         return load_each(checked, load, self._crew, threads=threads, out=out)
 

@@ -257,6 +257,12 @@ class AlignableImageData(ForkAware):
         self._fill(out.reshape(selection.full_shape) if True in selection.dropped else out, rows, cols, plan)
         return out
 
+    def count_padded_bytes(self, region: Region, channels: str | Sequence[str] | None = None) -> int:
+        """The size of a region that may reach outside, in bytes; nothing is read."""
+        plan = self._plan(channels)
+        rows, cols, bands = resolve_outside(region, plan.shape)
+        return len(rows) * len(cols) * len(bands) * self._narrow(plan, bands).dtype.itemsize
+
     def plan_crop(self, region: Region, channels: str | Sequence[str] | None = None) -> PlannedCrop:
         """Resolve a region without reading it."""
         plan = self._plan(channels)
