@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .formats.reader import Array, Crop, Reader
     from .regions import Region
 
-__all__ = ["Request", "check_requests", "load_batch", "load_each"]
+__all__ = ["Request", "check_batch_bytes", "check_requests", "load_batch", "load_each"]
 
 #: An image's id and a region of it.
 Request = tuple[Hashable, "Region"]
@@ -79,7 +79,7 @@ def load_batch(
         out: where to; ``None`` makes a new array.
         is_read_ahead: whether the system is told first what will be read.
     """
-    images = {image_id: source.image(image_id) for image_id in dict.fromkeys(pair[0] for pair in requests)}
+    images = _open_images(requests, source)
     crops = []
     for image_id, region in requests:
         with naming_image(image_id):
@@ -93,8 +93,24 @@ def load_batch(
     spoiled = _read_in_common(jobs, crew, threads=threads, is_read_ahead=is_read_ahead)
     for job in jobs:
         if job.image_id in spoiled:
-            job.target[...] = source.load_region(job.image_id, job.region, channels)
+            _put_mended(source.load_region(job.image_id, job.region, channels), job)
     return result
+
+
+def check_batch_bytes(
+    requests: Sequence[Request], channels: str | Sequence[str] | None, source: Source, **options: Any
+) -> None:
+    """See to it that the results of a batch, padded or scaled as ``options`` say, may be allocated.
+
+    Raises:
+        RegionTooLargeError: they are too many bytes.
+    """
+    images = _open_images(requests, source)
+    needed = 0
+    for image_id, region in requests:
+        with naming_image(image_id):
+            needed += images[image_id].count_result_bytes(region, channels, **options)
+    _check_bytes(len(requests), needed, source.max_region_bytes)
 
 
 def load_each(
@@ -134,7 +150,12 @@ def targets_in(out: Any, wanted: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
     Raises:
         RegionError: ``out`` is not of the results' number, shapes and dtypes, or cannot be written to.
     """
-    targets = [np.asarray(item) for item in (out if isinstance(out, (list, tuple)) else np.asarray(out))]
+    if isinstance(out, (list, tuple)):
+        targets = [_share_memory(item, number) for number, item in enumerate(out)]
+    else:
+        whole = _share_memory(out, None)
+        # not its items: those of an array of numbers are copies
+        targets = [whole[number, ...] for number in range(len(whole) if whole.ndim else 0)]
     if len(targets) != len(wanted):
         raise RegionError(f"out holds {len(targets):,} results, but {len(wanted):,} are asked for")
     for number, (target, (shape, dtype)) in enumerate(zip(targets, wanted, strict=True)):
@@ -144,13 +165,50 @@ def targets_in(out: Any, wanted: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
     return targets
 
 
+def _share_memory(item: Any, number: int | None) -> Array:
+    """``item`` as an array: what is written there is written to it."""
+    array = np.asarray(item)
+    if array is not item and array.size and not np.may_share_memory(array, np.asarray(item)):  # made anew, both times
+        name = "out" if number is None else f"out[{number}]"
+        raise RegionError(f"{name} is {shorten(item)}; give an array, or what shares its memory with numpy")
+    return array
+
+
 def _allocate(crops: Sequence[PlannedCrop], max_bytes: int) -> Any:
-    needed = sum(crop.nbytes for crop in crops)
-    if needed > max_bytes:
-        raise too_large_error(f"a batch of {len(crops):,} regions", needed, max_bytes)
+    _check_bytes(len(crops), sum(crop.nbytes for crop in crops), max_bytes)
     if len({(crop.shape, crop.dtype) for crop in crops}) == 1:
         return np.empty((len(crops), *crops[0].shape), crops[0].dtype)
     return [np.empty(crop.shape, crop.dtype) for crop in crops]
+
+
+def _check_bytes(count: int, needed_bytes: int, max_bytes: int) -> None:
+    if needed_bytes > max_bytes:
+        raise too_large_error(f"a batch of {count:,} regions", needed_bytes, max_bytes)
+
+
+def _open_images(requests: Sequence[Request], source: Source) -> dict[Hashable, AlignableImageData]:
+    images: dict[Hashable, AlignableImageData] = {}
+    for image_id, _ in requests:
+        try:
+            is_open = image_id in images
+        except TypeError:  # no id at all: it has no hash
+            is_open = False
+        if not is_open:
+            images[image_id] = source.image(image_id)
+    return images
+
+
+def _put_mended(pixels: Array, job: _Job) -> None:
+    """Put a result that was read by itself to its place; its source may be another one by now.
+
+    Raises:
+        SourceChangedError: it does not fit there any more.
+    """
+    if (pixels.shape, pixels.dtype) != (job.target.shape, job.target.dtype):
+        error = SourceChangedError("its source changed its shape or dtype while it was being read")
+        name_image(error, job.image_id)
+        raise error
+    job.target[...] = pixels
 
 
 def _read_in_common(jobs: Sequence[_Job], crew: Crew, *, threads: int, is_read_ahead: bool) -> set[Hashable]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -47,9 +47,10 @@ class Crew(ForkAware):
             queue.work()
             return
         pool = self._begin()
+        helpers: list[Future[None]] = []
         try:
-            helpers = [pool.submit(queue.work) for _ in range(threads - 1)]
             try:
+                helpers.extend(pool.submit(queue.work) for _ in range(threads - 1))
                 queue.work()
             finally:
                 queue.stop()

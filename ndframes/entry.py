@@ -210,6 +210,7 @@ class _EntryBytes:
 
     Attributes:
         memory_bytes: what it costs once every segment was touched.
+        is_mapped: whether the file is mapped into memory where it is opened.
         checksum: takes the CRC-32 of bytes.
     """
 
@@ -226,7 +227,7 @@ class _EntryBytes:
         self._table = SegmentTable(trailer, files)
         self._is_checked = bytearray([verify == "open"]) * trailer.segment_count
         self._is_remembered = verify != "always"
-        self._is_mapped = trailer.meta["layout"].get("compress") == "NONE" and not is_remote(path)
+        self.is_mapped = trailer.meta["layout"].get("compress") == "NONE" and not is_remote(path)
         self.checksum: Callable[[bytes], int] = checksum
         self._token = object()
         self._file: Callable[[], _EntryFile | None] = _nothing
@@ -303,7 +304,7 @@ class _EntryBytes:
         descriptor = self._files.open_to_read(self._path)
         try:
             self._check_same(stamp_of(os.fstat(descriptor)))
-            mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) if self._is_mapped else None
+            mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) if self.is_mapped else None
             _expect_random_reads(descriptor, mapping)
         except BaseException:
             os.close(descriptor)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .backends import BackendPicker, BackendSpec, coerce_backend
-from .batch import Request, check_requests, load_batch, load_each
+from .batch import Request, check_batch_bytes, check_requests, load_batch, load_each
 from .cache.keys import HashidMode, Keyer
 from .cache.store import Cache
 from .crew import Crew, count_threads
@@ -331,6 +331,8 @@ class Frames(ABC):
                 )
             except SourceChangedError:  # a single read tries again, and again
                 pass
+        elif out is None:
+            check_batch_bytes(checked, channels, self, is_padded=pad is not None, scale=scale, shape=shape)
         load = partial(
             self.load_region,
             channels=channels,

@@ -288,6 +288,26 @@ class AlignableImageData(ForkAware):
             self._sample(pick, rows, cols, interpolation, out, antialias=antialias)
         return out
 
+    def count_result_bytes(
+        self,
+        region: Region,
+        channels: str | Sequence[str] | None = None,
+        *,
+        is_padded: bool = False,
+        scale: float | tuple[float, float] | None = None,
+        shape: tuple[int, int] | None = None,
+    ) -> int:
+        """The size of what a read gives, in bytes; no pixel is read."""
+        plan = self._plan(channels)
+        if is_padded:
+            rows, cols, bands = map(len, resolve_outside(region, plan.shape))
+        else:
+            selection = resolve_region(region, plan.shape)
+            rows, cols, bands = selection.full_shape
+            if scale is not None or shape is not None:
+                rows, cols = (axis.count for axis in resolve_scale(selection, scale, shape))
+        return rows * cols * bands * plan.dtype.itemsize
+
     def plan_crop(self, region: Region, channels: str | Sequence[str] | None = None) -> PlannedCrop:
         """Resolve a region without reading it."""
         plan = self._plan(channels)

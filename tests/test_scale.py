@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from synthetic import picture
 
 import ndframes as nf
-from ndframes.formats.cog import halve
+from ndframes.formats.halve import halve
 
 SHAPE = (900, 1300)
 

@@ -72,7 +72,7 @@ def find_decoder(compress: str, predictor: str, tile_shape: tuple[int, int, int]
     """
     if compress in _IMAGE_DECODERS:
         decode_image = _IMAGE_DECODERS[compress]
-        return lambda data: decode_image(data).reshape(tile_shape)
+        return lambda data: decode_image(data, tile_shape[2]).reshape(tile_shape)
     unpack = _UNPACKERS[compress]
     if dtype.kind == "b":
         height, width, bands = tile_shape
@@ -141,10 +141,11 @@ _UNPACKERS: dict[str, Callable[[Any, int], Any]] = {
     "DEFLATE": _inflate,
     "LZW": lambda data, raw_bytes: imagecodecs.lzw_decode(data, out=np.empty(raw_bytes, np.uint8)),
 }
-_IMAGE_DECODERS: dict[str, Callable[[Any], Any]] = {
-    "LERC": imagecodecs.lerc_decode,
-    "JPEG": imagecodecs.jpeg8_decode,
-    "WEBP": imagecodecs.webp_decode,
+_IMAGE_DECODERS: dict[str, Callable[[Any, int], Any]] = {
+    "LERC": lambda data, _: imagecodecs.lerc_decode(data),
+    "JPEG": lambda data, _: imagecodecs.jpeg8_decode(data),
+    # its encoder leaves the alpha of a tile out where all of it is opaque
+    "WEBP": lambda data, bands: imagecodecs.webp_decode(data, hasalpha=bands == 4),
 }
 _ENCODERS: dict[str, Callable[[Array, Codec], Any]] = {
     "NONE": lambda tile, _: tile.tobytes(),

@@ -150,13 +150,15 @@ class HandlePool(ForkAware):
     def share(self, key: Hashable, open_handle: Callable[[], Shared]) -> Shared:
         """The one handle of ``key`` that all threads use, opened if need be; kept as the idle ones are."""
         with self._lock:
-            tickets = self._by_key.get(key)
-            if tickets:
-                shared: Any = self._idle[tickets[-1]][1]
-                return shared  # type: ignore[no-any-return]
+            shared: Shared | None = self._peek(key)
+        if shared is not None:
+            return shared
         handle = self.open(open_handle)
-        self._give_back(key, handle)
-        return handle
+        with self._lock:
+            shared = self._peek(key)  # another thread may have been quicker
+            surplus = self._keep(key, handle) if shared is None else []
+        self._let_go(surplus)
+        return handle if shared is None else shared
 
     def open(self, open_handle: Callable[[], Opened]) -> Opened:
         """Call what takes file descriptors; where none is left, the idle handles make room for it.
@@ -204,23 +206,36 @@ class HandlePool(ForkAware):
         return handle
 
     def _give_back(self, key: Hashable, handle: Closable) -> None:
-        surplus = []
         with self._lock:
-            self._idle[self._next_ticket] = (key, handle)
-            self._by_key.setdefault(key, []).append(self._next_ticket)
-            self._next_ticket += 1
-            self._idle_descriptors += _count_descriptors(handle)
-            while self._idle_descriptors > self.max_idle:
-                ticket, (oldest_key, oldest) = self._idle.popitem(last=False)
-                if getattr(oldest, "is_used", False):
-                    oldest.is_used = False  # type: ignore[attr-defined]
-                    self._idle[ticket] = (oldest_key, oldest)
-                    continue
-                self._idle_descriptors -= _count_descriptors(oldest)
-                self._by_key[oldest_key].remove(ticket)
-                if not self._by_key[oldest_key]:
-                    del self._by_key[oldest_key]
-                surplus.append(oldest)
+            surplus = self._keep(key, handle)
+        self._let_go(surplus)
+
+    def _peek(self, key: Hashable) -> Any:
+        """The idle handle of ``key`` that was used last, still the pool's; ``None`` if there is none; the lock is held."""
+        tickets = self._by_key.get(key)
+        return self._idle[tickets[-1]][1] if tickets else None
+
+    def _keep(self, key: Hashable, handle: Closable) -> list[Closable]:
+        """One more idle handle; returns those that are too many now; the lock is held."""
+        surplus = []
+        self._idle[self._next_ticket] = (key, handle)
+        self._by_key.setdefault(key, []).append(self._next_ticket)
+        self._next_ticket += 1
+        self._idle_descriptors += _count_descriptors(handle)
+        while self._idle_descriptors > self.max_idle:
+            ticket, (oldest_key, oldest) = self._idle.popitem(last=False)
+            if getattr(oldest, "is_used", False):
+                oldest.is_used = False  # type: ignore[attr-defined]
+                self._idle[ticket] = (oldest_key, oldest)
+                continue
+            self._idle_descriptors -= _count_descriptors(oldest)
+            self._by_key[oldest_key].remove(ticket)
+            if not self._by_key[oldest_key]:
+                del self._by_key[oldest_key]
+            surplus.append(oldest)
+        return surplus
+
+    def _let_go(self, surplus: list[Closable]) -> None:
         if surplus:
             _close_all(surplus)
         if self._unwanted:

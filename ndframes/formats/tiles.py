@@ -45,6 +45,10 @@ _Share = tuple[tuple[slice, slice], "list[int] | None", Array]
 class TileSource(Protocol):
     """Where a reader gets the bytes of tiles from, by their numbers in the file."""
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the file lies in memory as it is. Known before it is opened."""
+
     def read(self, index: int) -> Any:
         """The bytes of one tile, fit to be decoded."""
 
@@ -133,7 +137,7 @@ class TileReader(Reader):
 
     def count_decoded(self, rows: range, cols: range) -> int:
         """None, where the pixels lie there as they are."""
-        return 0 if self._is_plain and self._source.views() is not None else super().count_decoded(rows, cols)
+        return 0 if self._is_plain and self._source.is_mapped else super().count_decoded(rows, cols)
 
     def level_factors(self, level: int) -> tuple[float, float]:
         """As :meth:`Reader.level_factors`: each level halves the one above it, whatever is left over at its far edges."""
@@ -180,7 +184,7 @@ class TileReader(Reader):
 
     def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
         """As :meth:`Reader.split`: a piece of work a tile, in the order of the file."""
-        if self._is_plain and self._source.views() is not None:
+        if self._is_plain and self._source.is_mapped:
             yield from super().split(crops)
             return
         shares, others = self._share_tiles(crops)
