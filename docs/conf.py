@@ -8,7 +8,7 @@ copyright = author
 release = version = ndframes.__version__
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "performance/*.rst"]
 highlight_language = "none"
 
 html_theme = "alabaster"
