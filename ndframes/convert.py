@@ -156,8 +156,16 @@ class _SourceWatch:
         self._was_settled = True
 
     def __enter__(self) -> _SourceWatch:
+        try:
+            self._start()
+        except BaseException:  # Ctrl-C, say, when the thread has just started: nobody else would tell it to end
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
         if self._conversion.stamp is None:
-            return self
+            return
         self._check_stamp()
         self._was_settled = self._conversion.stamp.is_settled(time.time_ns())
         if self._is_by_path:
@@ -165,7 +173,6 @@ class _SourceWatch:
             self._hashing = self._pool.submit(hash_file, self.info.path, "sha256", self._stop)
             if not self._was_settled:
                 self._hashing.result()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()

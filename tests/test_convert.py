@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -64,6 +67,22 @@ def test_a_file_that_came_out_wrong_is_not_published(conversion_of, noise, backe
     with pytest.raises(nf.CacheEntryError, match="differs from it in row"):
         convert(conversion)
     assert list(conversion.cache.ls()) == []
+
+
+def test_ctrl_c_while_the_thread_starts_that_digests_the_source(conversion_of, noise, monkeypatch):
+    """Else it would wait for work for ever, and the process for it."""
+
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            super().submit(*arguments)
+            raise KeyboardInterrupt
+
+    conversion = conversion_of(noise)
+    before = threading.active_count()
+    monkeypatch.setattr(convert_module, "ThreadPoolExecutor", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert(conversion)
+    assert threading.active_count() == before
 
 
 def test_a_source_that_changes_meanwhile_is_not_published(conversion_of, noise, tmp_path, monkeypatch):
