@@ -196,13 +196,25 @@ class _EntryFile(Shareable):
     """An entry, open to be read by position and, where it is wanted, mapped into memory."""
 
     def __init__(self, descriptor: int, mapping: mmap.mmap | None) -> None:
+        self._owned = _OwnedDescriptor(descriptor)
         self.descriptor = descriptor
         self.mapping = mapping
         self.views: dict[int, Array] | None = None if mapping is None else {}
         self.descriptor_count = 1 if mapping is None else 2  # Python keeps one of its own with every map
 
+
+class _OwnedDescriptor:
+    """Closes a file with its last user.
+
+    No finalizer of the handle itself: while that ran, the weak reference by which readers keep the handle would still
+    give it out, and another thread would read by a descriptor that is closed, or another file's by then.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
     def __del__(self) -> None:
-        os.close(self.descriptor)
+        os.close(self._descriptor)
 
 
 class _EntryBytes:
