@@ -132,7 +132,7 @@ def test_chunks_do_not_depend_on_the_writes(lengths):
 
 @pytest.fixture(params=["NONE", "ZSTD", "DEFLATE", "LZW", "LERC", "JPEG", "WEBP"])
 def cog_entry(request, tmp_path):
-    backend = {"type": "cog", "config": {"compress": request.param}}
+    backend = {"type": "cog", "config": {"compress": request.param, "blocksize": 256}}
     frames = nf.SimpleFrames.demo(workdir=tmp_path, backend=backend)
     return frames, frames.load_image("coffee"), next(iter(frames.cache.ls())).path
 
