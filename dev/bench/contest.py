@@ -68,8 +68,8 @@ class Contest:
     """Contenders in their lanes, open and found right; and why the others do not take part.
 
     Every contender first reads the whole image once, which is compared to the last pixel, and brings its files into the page
-    cache. Then it opens them anew, so that what it decoded is forgotten: one image is not much to keep, and a memory that
-    holds all of it says nothing of reading. Where even that much must not happen, only a corner is read.
+    cache. Who has kept all of it decoded forgets that: one image is not much to keep, and a memory that holds all of it says
+    nothing of reading. Where not even that may happen, only a corner is read.
 
     Attributes:
         lanes: of those who take part.
@@ -139,16 +139,15 @@ class Contest:
             blocks = blocks[-1:]
         turn = lane.call(take_turn, blocks)
         self.pixels[lane.name] = self._references.match(lane.contender, blocks, turn.digests)
-        lane.call(close_contender)
-        lane.call(open_contender)
+        lane.call(forget)
 
 
 def open_contender(contender: Contender) -> None:
     contender.open()
 
 
-def close_contender(contender: Contender) -> None:
-    contender.close()
+def forget(contender: Contender) -> None:
+    contender.forget()
 
 
 def take_turn(contender: Contender, crops: Sequence[Crop]) -> Turn:
@@ -163,13 +162,13 @@ def take_batch_turn(contender: Contender, crops: Sequence[Crop], batch: int) -> 
 
 
 def _time(requests: Sequence[Any], read: Callable[[Any], Any], digest_result: Callable[[Any], list[bytes]]) -> Turn:
-    times_us, digests, cpu_seconds = [], [], 0.0
+    """Time the reads one after the other; then read all once more to compare the pixels, which would disturb the others."""
+    times_us = []
+    cpu_started = time.process_time()
     for request in requests:
-        cpu_started = time.process_time()
         started = time.perf_counter()
         pixels = read(request)
         times_us.append((time.perf_counter() - started) * 1e6)
-        cpu_seconds += time.process_time() - cpu_started
-        digests += digest_result(pixels)
         del pixels  # before the next is read: nobody keeps crops for ever
-    return Turn(times_us, digests, cpu_seconds)
+    cpu_seconds = time.process_time() - cpu_started
+    return Turn(times_us, [each for request in requests for each in digest_result(read(request))], cpu_seconds)
