@@ -77,7 +77,7 @@ class Crew(ForkAware):
         queue = _Queue(tasks)
         helpers: list[Future[None]] = []
         try:
-            helpers.extend(self._find_pool().submit(queue.work) for _ in range(threads - 1))
+            helpers.extend(self._ask_for_help(queue, threads - 1))
             queue.work()
         finally:
             queue.stop()
@@ -85,6 +85,13 @@ class Crew(ForkAware):
         for helper in helpers:
             if not helper.cancelled():  # as those are for which nothing was left when they would have begun
                 helper.result()
+
+    def _ask_for_help(self, queue: _Queue, count: int) -> Iterator[Future[None]]:
+        for _ in range(count):
+            try:
+                yield self._find_pool().submit(queue.work)
+            except RuntimeError:  # no thread is to be had: there are too many, or the interpreter is about to end
+                return
 
     def _find_pool(self) -> ThreadPoolExecutor:
         with self._lock:

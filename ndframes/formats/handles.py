@@ -152,6 +152,7 @@ class HandlePool(ForkAware):
         with self._lock:
             shared: Shared | None = self._peek(key)
         if shared is not None:
+            self._let_go([])
             return shared
         handle = self.open(open_handle)
         with self._lock:

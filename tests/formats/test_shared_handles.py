@@ -279,3 +279,26 @@ def test_a_child_forked_while_another_thread_is_at_work_there_goes_on(shelf):
     finally:
         release.set()
         holder.join()
+
+
+class Careless:
+    """A key whose hash, taken inside the pool, discards another: as a finalizer may that runs there."""
+
+    def __init__(self) -> None:
+        self.pool: HandlePool | None = None
+
+    def __hash__(self) -> int:
+        if self.pool is not None:
+            self.pool.discard("b")
+        return 7
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_is_discarded_while_another_is_shared_goes_at_once(shelf, is_there):
+    pool, key = HandlePool(max_idle=4), Careless()
+    pool.share("b", shelf.opener("b"))
+    if is_there:
+        pool.share(key, shelf.opener("a"))
+    key.pool = pool
+    assert pool.share(key, shelf.opener("a")).key == "a"
+    assert shelf.keys == ["a"]
