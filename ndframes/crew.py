@@ -50,7 +50,7 @@ class Crew(ForkAware):
         helpers: list[Future[None]] = []
         try:
             try:
-                helpers.extend(pool.submit(queue.work) for _ in range(threads - 1))
+                helpers.extend(_ask_for_help(pool, queue, threads - 1))
                 queue.work()
             finally:
                 queue.stop()
@@ -102,6 +102,14 @@ class _Queue:
     def stop(self) -> None:
         """Let nobody begin anything more."""
         self._tasks = iter(())
+
+
+def _ask_for_help(pool: ThreadPoolExecutor, queue: _Queue, count: int) -> Iterator[Future[None]]:
+    for _ in range(count):
+        try:
+            yield pool.submit(queue.work)
+        except RuntimeError:  # no thread is to be had: there are too many, or the interpreter is about to end
+            return
 
 
 def count_threads(workers: int | None) -> int:

@@ -63,9 +63,10 @@ class ByteLRU(ForkAware, Generic[K, V]):
         with self._lock:
             released = [self._drop(key)]
             if cost <= self.max_bytes:
+                # before it is there itself: it would be the one to go where all others were used
+                released += self._shrink(self.max_bytes - cost)
                 self._items[key] = _Item(value, cost)
                 self.used_bytes += cost
-                released += self._shrink()
         del released  # only now, outside the lock: finalizers may take their time, or come back here
 
     def discard(self, key: K) -> None:
@@ -87,9 +88,9 @@ class ByteLRU(ForkAware, Generic[K, V]):
         self.used_bytes -= item.cost
         return item.value
 
-    def _shrink(self) -> list[V | None]:
+    def _shrink(self, max_bytes: int) -> list[V | None]:
         released: list[V | None] = []
-        while self.used_bytes > self.max_bytes:
+        while self.used_bytes > max_bytes:
             key, item = next(iter(self._items.items()))
             if item.is_used:
                 item.is_used = False
@@ -102,4 +103,4 @@ class ByteLRU(ForkAware, Generic[K, V]):
         self._lock = threading.Lock()
         # another thread may have been between two lines of put when the process forked
         self.used_bytes = sum(item.cost for item in self._items.values())
-        self._shrink()
+        self._shrink(self.max_bytes)

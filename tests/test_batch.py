@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -46,22 +47,34 @@ CHANNELS = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_left_open():
+    """Frames refer to themselves, so that their files close with a garbage collection; other tests count open files."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture
 def at_rest(monkeypatch):
     """Sources count as settled at once, so that what was opened stays open."""
     monkeypatch.setattr("ndframes.stamp._LONGEST_TICK_NS", 0)
 
 
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """In every form two of a kind: one for batches, one for single reads. The sources rest, so that they stay open."""
+    folder = tmp_path_factory.mktemp("scenes")
+    paths = frames_over(folder, IMAGES, None)._id_to_path
+    time.sleep(2.05)
+    return {
+        form: [nf.SimpleFrames(paths, workdir=folder / form, backend=backend) for _ in range(2)]
+        for form, backend in FORMS.items()
+    }
+
+
 @pytest.fixture(scope="module", params=FORMS)
-def scene(request, tmp_path_factory):
-    """Two of a kind: one for batches, one for single reads. No source is younger than two seconds, but for the first read."""
-    folder = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ndframes.stamp._LONGEST_TICK_NS", 0)
-        frames = frames_over(folder, IMAGES, FORMS[request.param])
-        if FORMS[request.param] is not None:
-            frames.prepare()
-        yield frames, nf.SimpleFrames(frames._id_to_path, workdir=frames.cache.workdir, backend=FORMS[request.param])
+def scene(request, scenes):
+    return scenes[request.param]
 
 
 def random_arrays(count: int, shape=(100, 90, 3)) -> dict[int, np.ndarray]:
@@ -587,6 +600,44 @@ def test_more_callers_than_threads():
         thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert wrong == []
+
+
+def test_where_no_thread_is_to_be_had_the_caller_works_alone(tmp_path, monkeypatch):
+    arrays = random_arrays(2)
+    frames = frames_over(tmp_path, arrays, cog("ZSTD"), tile_bytes=0)
+    frames.prepare()
+    requests = windows(np.random.default_rng(0), list(arrays), 20)
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert count_wrong(frames.load_regions(requests, workers=4), requests, arrays) == 0
+    assert count_wrong(frames.load_regions(requests, workers=4), requests, arrays) == 0
+
+
+LATE = textwrap.dedent("""
+    import sys, threading
+    import numpy as np
+    import ndframes as nf
+    folder = sys.argv[1]
+    frames = nf.SimpleFrames({"a": folder + "/0.npy"}, workdir=folder + "/work", backend={"type": "cog", "config": {"blocksize": 16}})
+    first = frames.load_regions([("a", np.s_[:, :])] * 2, workers=3)
+    frames = nf.SimpleFrames(frames._id_to_path, workdir=folder + "/work", backend=frames._backend, tile_bytes=0)
+    frames.load_region("a")
+    def read_later():
+        threading.main_thread().join()
+        print(np.array_equal(frames.load_regions([("a", np.s_[:, :])] * 2, workers=3), first))
+    threading.Thread(target=read_later).start()
+""")
+
+
+def test_a_thread_that_reads_on_when_the_interpreter_is_about_to_end(tmp_path):
+    frames_over(tmp_path, random_arrays(1), None)
+    command = [sys.executable, "-W", "error", "-c", LATE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("True\n", "", 0)
 
 
 @pytest.mark.parametrize("tile_bytes", [None, 20_000])

@@ -92,14 +92,14 @@ def test_it_does_what_its_plainest_model_does(max_bytes, steps):
             continue
         lru.put(key, cost)
         if cost <= max_bytes:
-            model[key] = cost
-            while sum(model.values()) > max_bytes:
+            while sum(model.values()) > max_bytes - cost:
                 oldest = next(iter(model))
                 if oldest in used:
                     used.remove(oldest)
                     model.move_to_end(oldest)
                 else:
                     model.pop(oldest)
+            model[key] = cost
         assert [key in lru for key in range(6)] == [key in model for key in range(6)]
         assert (len(lru), lru.used_bytes) == (len(model), sum(model.values()))
 
@@ -227,3 +227,52 @@ def test_forks_beside_busy_threads():
         stop.set()
         for thread in threads:
             thread.join()
+
+
+# -- reading without a lock ---------------------------------------------------------------------------------------
+
+
+def test_a_get_waits_for_nobody():
+    """It stands on the way of every crop."""
+    lru = ByteLRU(10, len)
+    lru.put("a", "aaaa")
+    got = []
+    with lru._lock:
+        reader = threading.Thread(target=lambda: got.append((lru.get("a"), lru.get("b"), "a" in lru)), daemon=True)
+        reader.start()
+        reader.join(10)
+    assert got == [("aaaa", None, True)]
+
+
+def test_what_was_used_is_passed_over_once_and_to_look_is_no_use():
+    lru = ByteLRU(12, len)
+    for key in "abc":
+        lru.put(key, key * 4)
+    assert lru.get("a") == "aaaa"
+    assert "b" in lru
+    kept = []
+    for key in "defg":
+        lru.put(key, key * 4)
+        kept.append("".join(sorted(lru._items)))
+    assert kept == ["acd", "ade", "def", "efg"]
+
+
+def test_where_all_were_used_room_is_made_all_the_same():
+    lru = ByteLRU(40, len)
+    for number in range(50):
+        lru.put(number, "xxxx")
+        for other in range(50):
+            lru.get(other)
+        assert lru.used_bytes <= 40
+        assert number in lru
+    assert len(lru) == 10
+
+
+def test_a_large_value_drives_out_as_many_as_it_needs():
+    lru = ByteLRU(20, len)
+    for key in "abcde":
+        lru.put(key, key * 4)
+    lru.get("a")
+    lru.put("f", "f" * 13)
+    assert sorted(lru._items) == ["a", "f"]
+    assert lru.used_bytes == 17

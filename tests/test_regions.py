@@ -22,6 +22,7 @@ from ndframes.regions import (
     resolve_outside,
     resolve_region,
     tile_ranges,
+    tile_spans,
     to_index,
 )
 
@@ -250,6 +251,31 @@ def test_tile_ranges_cut_an_axis_where_tiles_meet(axis, tile_extent):
     assert all({index // tile_extent for index in piece} == {tile} for tile, piece in pieces)
     tiles = [tile for tile, _ in pieces]
     assert tiles == sorted(set(tiles), reverse=axis.step < 0)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 300), st.integers(1, 130))
+@example(0, 1, 1)
+@example(16, 16, 16)
+@example(15, 2, 16)
+def test_tile_spans_say_the_same_in_slices(start, extent, tile_extent):
+    axis = range(start, start + extent)
+    spans = tile_spans(axis, tile_extent)
+    assert [(index, axis[place]) for index, _, place in spans] == tile_ranges(axis, tile_extent)
+    for index, inside, place in spans:
+        assert range(tile_extent * index, tile_extent * (index + 1))[inside] == axis[place]
+
+
+@pytest.mark.parametrize("start", [0, 3, 4, 7])
+def test_tile_spans_of_nothing_hold_nothing(start):
+    assert not any(axis[inside] for axis in [range(4)] for _, inside, _ in tile_spans(range(start, start), 4))
+
+
+def test_tile_spans_of_a_huge_axis_need_no_walk_along_it():
+    spans = tile_spans(range(5, 10**15), 10**12)
+    assert len(spans) == 1000
+    assert spans[0] == (0, slice(5, 10**12), slice(0, 10**12 - 5))
+    assert spans[-1] == (999, slice(0, 10**12), slice(999 * 10**12 - 5, 10**15 - 5))
 
 
 def test_tile_ranges_of_a_huge_axis_need_no_walk_along_it():

@@ -152,6 +152,7 @@ class HandlePool(ForkAware):
         with self._lock:
             shared: Shared | None = self._peek(key)
         if shared is not None:
+            self._let_go([])
             return shared
         handle = self.open(open_handle)
         with self._lock:
@@ -217,12 +218,10 @@ class HandlePool(ForkAware):
 
     def _keep(self, key: Hashable, handle: Closable) -> list[Closable]:
         """One more idle handle; returns those that are too many now; the lock is held."""
-        surplus = []
-        self._idle[self._next_ticket] = (key, handle)
-        self._by_key.setdefault(key, []).append(self._next_ticket)
-        self._next_ticket += 1
-        self._idle_descriptors += _count_descriptors(handle)
-        while self._idle_descriptors > self.max_idle:
+        surplus: list[Closable] = []
+        count = _count_descriptors(handle)
+        # before it is there itself: it would be the one to go where all others were used
+        while self._idle and self._idle_descriptors + count > self.max_idle:
             ticket, (oldest_key, oldest) = self._idle.popitem(last=False)
             if getattr(oldest, "is_used", False):
                 oldest.is_used = False  # type: ignore[attr-defined]
@@ -233,6 +232,12 @@ class HandlePool(ForkAware):
             if not self._by_key[oldest_key]:
                 del self._by_key[oldest_key]
             surplus.append(oldest)
+        if count > self.max_idle:
+            return [*surplus, handle]
+        self._idle[self._next_ticket] = (key, handle)
+        self._by_key.setdefault(key, []).append(self._next_ticket)
+        self._next_ticket += 1
+        self._idle_descriptors += count
         return surplus
 
     def _let_go(self, surplus: list[Closable]) -> None:

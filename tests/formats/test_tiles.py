@@ -62,6 +62,13 @@ for _name in ("ZSTD", "DEFLATE", "LZW"):
     FORMS[f"{_name.lower()} of floats"] = Form(_name, {"predictor": "YES"}, "FLOATING_POINT", FLOATS)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_left_open():
+    """Frames refer to themselves, so that their files close with a garbage collection; other tests count open files."""
+    yield
+    gc.collect()
+
+
 def few_of(form: Form) -> list[tuple[str, int, int]]:
     """Every dtype, band count and block size at least once, if not all of them together."""
     count = max(len(form.dtypes), 3 * len(form.bands), 5)
@@ -484,6 +491,31 @@ def test_a_pickled_frames_is_small_and_starts_empty(tmp_path, at_rest):
     assert memory_of(twin) is None
     np.testing.assert_array_equal(twin.load_region("a"), PHOTOGRAPH)
     assert memory_of(twin) is not memory_of(frames)
+
+
+@pytest.mark.parametrize("compress", ["ZSTD", "NONE"])
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_the_system_is_told_of_exactly_the_tiles_that_are_read(tmp_path, at_rest, monkeypatch, compress, is_remote):
+    """In the order of the file, each once; none that lies in memory."""
+    monkeypatch.setattr("ndframes.entry.is_remote", lambda path: is_remote)
+    frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog(compress))
+    frames.prepare()
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda descriptor, offset, length, advice: told.append((offset, length)))
+    rows = segments_of(entry_path(frames))
+    requests = [("a", np.s_[40:90, 10:50]), ("a", np.s_[0:10, 0:10]), ("a", np.s_[35:45, 30:40])]
+    frames.load_regions(requests)
+    assert told == []
+    twin = pickle.loads(pickle.dumps(frames))
+    for _ in range(2):
+        twin.load_regions(requests, read_ahead=True)
+        wanted = [1, *(1 + row * 5 + col for row in (1, 2) for col in (0, 1))]
+        assert told == [(int(rows[number]["offset"]), int(rows[number]["length"])) for number in wanted]
+        if compress == "ZSTD" or is_remote:
+            twin.load_regions([*requests, ("a", np.s_[96:, 128:])], read_ahead=True)
+            assert told[5:] == [(int(rows[20]["offset"]), int(rows[20]["length"]))]
+            break
+        told.clear()
 
 
 # -- handles ------------------------------------------------------------------------------------------------------
