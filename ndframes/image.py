@@ -77,11 +77,15 @@ class Opener(Protocol):
 
 
 class _Pick(NamedTuple):
-    """Bands of one file, and where they go in the result: ranges where they lie side by side, so that nothing is shuffled."""
+    """Bands of one file, and where they go in the result: ranges where they lie side by side, so that nothing is shuffled.
+
+    ``is_all`` says that they are the result, as they come from the file.
+    """
 
     part: int
     bands: Sequence[int]
     positions: Sequence[int]
+    is_all: bool
 
 
 class _Plan(NamedTuple):
@@ -262,7 +266,8 @@ class AlignableImageData(ForkAware):
             return self._load_padded(resolve_outside(region, plan.shape), plan, pad, fill)
         selection = resolve_region(region, plan.shape)
         rows, cols, bands = selection.ranges
-        plan = self._narrow(plan, bands)
+        if len(bands) != len(plan.codes) or bands.step != 1:
+            plan = self._narrow(plan, bands)
         out = self._allocate(selection.shape, plan.dtype)
         self._fill(out.reshape(selection.full_shape) if True in selection.dropped else out, rows, cols, plan)
         return out
@@ -361,7 +366,7 @@ class AlignableImageData(ForkAware):
         factor_y, factor_x = reader.level_factors(level)
         cols = cols.in_plane(factor_x)
         window_cols = cols.footprint(width, interpolation, antialias=antialias)
-        every_band = pick._replace(positions=range(len(pick.bands)))
+        every_band = pick._replace(positions=range(len(pick.bands)), is_all=True)
         row_bytes = len(window_cols) * len(pick.bands) * reader.dtype.itemsize
         for place, strip in rows.in_plane(factor_y).cut(max(1, int(_STRIP_BYTES / row_bytes / rows.step * factor_y))):
             window_rows = strip.footprint(height, interpolation, antialias=antialias)
@@ -420,7 +425,7 @@ class AlignableImageData(ForkAware):
 
     def _read_into(self, reader: Reader, rows: range, cols: range, pick: _Pick, out: Array, level: int) -> None:
         """Read one file's bands to their places in the result, straight into it where they lie side by side."""
-        target = _find_target(reader, pick, out)
+        target = out if pick.is_all else _find_target(reader, pick, out)
         pixels = np.empty((len(rows), len(cols), len(pick.positions)), reader.dtype) if target is None else target
         if not reader.is_shareable or not self._share(reader, Crop(rows, cols, pick.bands, pixels, level)):
             reader.read(rows, cols, pick.bands, pixels, level=level)
@@ -506,7 +511,10 @@ class AlignableImageData(ForkAware):
             bands, positions = found.setdefault(part, ([], []))
             bands.append(band)
             positions.append(position)
-        picks = tuple(_Pick(part, _as_range(pair[0]), _as_range(pair[1])) for part, pair in found.items())
+        picks = tuple(
+            _Pick(part, _as_range(pair[0]), _as_range(pair[1]), is_all=pair[1] == [*range(len(codes))])
+            for part, pair in found.items()
+        )
         dtypes = [self.opened(pick.part).reader.dtype for pick in picks]
         dtype = np.result_type(*dtypes) if dtypes else self.dtype()
         return _Plan(codes, (*self.image_shape, len(codes)), dtype, picks)

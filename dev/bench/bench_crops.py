@@ -6,6 +6,9 @@ Each contender lives in a process of its own and reads the same crops, in turn, 
 pixels are compared, and before the first round the whole image's. "cores" is how many were busy while it read. What is not
 installed, or gives wrong pixels, is listed as such.
 
+One thread means that of the contender's process, which is one of ``multiprocessing``; in the main process ndframes would take
+another for crops that take longer to decode. So it stands there once more with ``threads=2``.
+
 Decoded tiles are kept by whoever keeps them by default, and a single image is not much to keep. So ndframes stands there
 twice, also with no memory of decoded tiles (``tile_bytes=0``), and so does rasterio: with GDAL's own cache (5 % of the
 machine's memory) and with one of 16 MB. That is how it is with many images. ``--blocksizes`` repeats it all with tiles of
@@ -46,6 +49,10 @@ def make_contenders(source: Path, folder: Path, blocksize: int | None) -> list[C
     }
     contenders = [Memmap("memmap", "raw", source)]
     contenders += [Ndframes(f"ndframes {form}", entry.codec, entry) for form, entry in entries.items()]
+    contenders += [
+        Ndframes(f"ndframes {form}, threads=2", entries[form].codec, entries[form], {"threads": 2})
+        for form in ("zstd", "jpeg")
+    ]
     for form in ("none", "zstd", "jpeg"):
         entry = entries[form]
         contenders += [
