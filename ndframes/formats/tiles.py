@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,13 +28,39 @@ __all__ = ["TileCache", "TileReader", "TileSource"]
 class TileCache(ByteLRU[tuple[object, int], Array]):
     """Decoded tiles, by the reader's token and the tile's number.
 
+    To keep a tile costs fresh memory, which may take longer to have than a tile to decode. So tiles are kept while enough of
+    them are asked for again: each that is, or would have been had it been kept, speaks for it, and each that is decoded
+    and was not seen lately speaks against it, a quarter as loud.
+
     Args:
         max_bytes: how much of them is kept.
     """
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes, _nbytes)
+        self._worth = _MOST_WORTH
+        self._lately: OrderedDict[tuple[object, int], None] = OrderedDict()
 
+    def recall(self, key: tuple[object, int]) -> Array | None:
+        """As :meth:`get`, for one that is wanted."""
+        tile = self.get(key)
+        if tile is not None:
+            self._worth = min(_MOST_WORTH, self._worth + _GAIN)
+        return tile
+
+    def offer(self, key: tuple[object, int], tile: Array) -> None:
+        """Keep a tile that was decoded just now, if that is worth it."""
+        is_again = self._lately.pop(key, key) is None
+        self._lately[key] = None
+        self._worth = min(_MOST_WORTH, self._worth + _GAIN) if is_again else max(0, self._worth - 1)
+        if self._worth >= _ENOUGH_WORTH:
+            self.put(key, tile)
+        if len(self._lately) > _MOST_SEEN:
+            self._lately.popitem(last=False)
+
+
+_MOST_WORTH, _ENOUGH_WORTH, _GAIN = 64, 16, 4
+_MOST_SEEN = 1024
 
 # How much the tile decoded last counts in the mean of how long one takes.
 _NEWEST_SHARE = 0.1
@@ -146,10 +173,10 @@ class TileReader(Reader):
     def load_tile(self, index: int) -> Array:
         """One decoded tile ``(extent, extent, bands)``, by its number in the file; not to be written to."""
         key = (self._token, index)
-        tile = self._cache.get(key)
+        tile = self._cache.recall(key)
         if tile is None:
             tile = self._decode_tile(index)
-            self._cache.put(key, tile)
+            self._cache.offer(key, tile)
         return tile
 
     def _find_overview_shapes(self) -> list[tuple[int, int]]:
