@@ -29,9 +29,6 @@ class ForkAware(ABC):
     def __init__(self) -> None:
         _FORK_AWARE.add(self)
 
-    def _before_fork(self) -> None:  # noqa: B027 - most have nothing to do
-        """Called in the parent, by the thread that forks; must not wait for other threads' work."""
-
     @abstractmethod
     def _after_fork_in_child(self) -> None:
         """Replace locks; forget handles."""
@@ -106,10 +103,5 @@ def _reset_all() -> None:
         item._after_fork_in_child()  # noqa: SLF001 - the protocol of this module
 
 
-def _prepare_all() -> None:
-    for item in list(_FORK_AWARE):
-        item._before_fork()  # noqa: SLF001 - the protocol of this module
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_prepare_all, after_in_child=_reset_all)
+    os.register_at_fork(after_in_child=_reset_all)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .crew import work_together
 from .errors import (
     CacheEntryDamagedError,
     CacheEntryGoneError,
@@ -21,7 +22,6 @@ from .errors import (
 from .image import AlignableImageData, PlannedCrop, too_large_error
 
 if TYPE_CHECKING:
-    from .crew import Crew
     from .formats.reader import Array, Crop, Reader
     from .regions import Region
 
@@ -62,7 +62,6 @@ def load_batch(
     requests: Sequence[Request],
     channels: str | Sequence[str] | None,
     source: Source,
-    crew: Crew,
     *,
     threads: int,
     out: Any,
@@ -74,7 +73,6 @@ def load_batch(
         requests: what to read.
         channels: which channels of each.
         source: opens images, and reads what cannot be read in common.
-        crew: does the work.
         threads: how many work at once.
         out: where to; ``None`` makes a new array.
         is_read_ahead: whether the system is told first what will be read.
@@ -90,7 +88,7 @@ def load_batch(
         _Job(*request, images[request[0]], crop, target)
         for request, crop, target in zip(requests, crops, targets, strict=True)
     ]
-    spoiled = _read_in_common(jobs, crew, threads=threads, is_read_ahead=is_read_ahead)
+    spoiled = _read_in_common(jobs, threads=threads, is_read_ahead=is_read_ahead)
     for job in jobs:
         if job.image_id in spoiled:
             _put_mended(source.load_region(job.image_id, job.region, channels), job)
@@ -113,16 +111,14 @@ def check_batch_bytes(
     _check_bytes(len(requests), needed, source.max_region_bytes)
 
 
-def load_each(
-    requests: Sequence[Request], load: Callable[[Hashable, Region], Array], crew: Crew, *, threads: int, out: Any
-) -> Any:
+def load_each(requests: Sequence[Request], load: Callable[[Hashable, Region], Array], *, threads: int, out: Any) -> Any:
     """Read many regions, each by itself, several at a time."""
     results: list[Array] = [np.empty(0)] * len(requests)
 
     def read(number: int) -> None:
         results[number] = load(*requests[number])
 
-    crew.run([partial(read, number) for number in range(len(requests))], threads=threads)
+    work_together([partial(read, number) for number in range(len(requests))], threads=threads)
     if out is None:
         return np.stack(results) if len({(item.shape, item.dtype) for item in results}) == 1 else results
     for target, item in zip(targets_in(out, [(item.shape, item.dtype) for item in results]), results, strict=True):
@@ -211,7 +207,7 @@ def _put_mended(pixels: Array, job: _Job) -> None:
     job.target[...] = pixels
 
 
-def _read_in_common(jobs: Sequence[_Job], crew: Crew, *, threads: int, is_read_ahead: bool) -> set[Hashable]:
+def _read_in_common(jobs: Sequence[_Job], *, threads: int, is_read_ahead: bool) -> set[Hashable]:
     """Fill the targets file by file and tile by tile; returns the images of which an entry failed meanwhile."""
     spoiled: set[Hashable] = set()
     finishes: list[Callable[[], None]] = []
@@ -234,7 +230,7 @@ def _read_in_common(jobs: Sequence[_Job], crew: Crew, *, threads: int, is_read_a
         for (image_id, _), (reader, crops) in shares.items()
         for task in reader.split(crops)
     ]
-    crew.run(tasks, threads=min(threads, max(1, len(tasks))))
+    work_together(tasks, threads=threads)
     for finish in finishes:
         finish()
     return spoiled

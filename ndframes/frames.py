@@ -14,7 +14,7 @@ from .backends import BackendPicker, BackendSpec, coerce_backend
 from .batch import Request, check_batch_bytes, check_requests, load_batch, load_each
 from .cache.keys import HashidMode, Keyer
 from .cache.store import Cache
-from .crew import Crew, count_threads
+from .crew import count_threads
 from .entry import VerifyMode
 from .errors import (
     ImageIdError,
@@ -51,7 +51,7 @@ __all__ = ["Frames", "SimpleFrames", "open_frame"]
 
 _MEMORY_BYTES = 256 * 2**20
 _UNSTABLE_TRIES = 3
-_NOT_PICKLED = ("_pathinfos", "_images", "_opener", "_crew")
+_NOT_PICKLED = ("_pathinfos", "_images", "_opener")
 
 
 class FramesOptions(TypedDict, total=False):
@@ -326,9 +326,7 @@ class Frames(ABC):
         checked, threads = check_requests(requests), count_threads(self._threads if workers is None else workers)
         if pad is None and scale is None and shape is None:
             try:
-                return load_batch(
-                    checked, channels, self, self._crew, threads=threads, out=out, is_read_ahead=read_ahead
-                )
+                return load_batch(checked, channels, self, threads=threads, out=out, is_read_ahead=read_ahead)
             except SourceChangedError:  # a single read tries again, and again
                 pass
         elif out is None:
@@ -343,7 +341,7 @@ class Frames(ABC):
             interpolation=interpolation,
             antialias=antialias,
         )
-        return load_each(checked, load, self._crew, threads=threads, out=out)
+        return load_each(checked, load, threads=threads, out=out)
 
     def load_image(
         self, image_id: Hashable, channels: str | Sequence[str] | None = None, *, cache: bool = True
@@ -467,14 +465,12 @@ class Frames(ABC):
             self._opener_of(image_id),
             max_region_bytes=self._max_region_bytes,
             on_open=lambda opened: self._images.put(image_id, opened),
-            crew=self._crew,
             threads=self._threads,
         )
         self._images.put(image_id, fresh)
         return fresh
 
     def _start_empty(self) -> None:
-        self._crew = Crew()
         self._pathinfos: dict[Hashable, PathInfo] = {}
         self._images: ByteLRU[Hashable, AlignableImageData] = ByteLRU(self._memory_bytes, _cost)
         self._opener = ChannelOpener(

@@ -14,7 +14,7 @@ import numpy as np
 
 from ._process import ForkAware
 from .channels import default_codes, find_codes, parse_codes
-from .crew import Crew, count_threads
+from .crew import count_threads, work_together
 from .errors import (
     CacheEntryDamagedError,
     CacheEntryGoneError,
@@ -158,8 +158,8 @@ class AlignableImageData(ForkAware):
         opener: opens them, from the cache or from the source.
         max_region_bytes: a result of more bytes than this is refused.
         on_open: called whenever a file was opened, since the image then costs more memory.
-        crew: helps where much is to be decoded; ``None``: nobody does.
-        threads: how many of them; ``None``: one for each core, one in a worker process.
+        threads: how many decode at once where there is much to be decoded; ``None``: one for each core, one in a
+            worker process.
     """
 
     def __init__(
@@ -169,13 +169,11 @@ class AlignableImageData(ForkAware):
         *,
         max_region_bytes: int,
         on_open: Callable[[AlignableImageData], None] | None = None,
-        crew: Crew | None = None,
-        threads: int | None = None,
+        threads: int | None = 1,
     ) -> None:
         self.pathinfo = pathinfo
         self._opener = opener
         self._on_open = on_open
-        self._crew = crew
         self._threads = threads
         self._max_region_bytes = max_region_bytes
         self._opened: list[OpenedChannel | None] = [None] * len(pathinfo.channels)
@@ -434,11 +432,11 @@ class AlignableImageData(ForkAware):
 
     def _share(self, reader: Reader, crop: Crop) -> bool:
         """Have several threads read a crop, if that is worth it; whether they did."""
-        if self._crew is None or not crop.out.size or reader.estimate_seconds(crop) < WORTH_SHARING_SECONDS:
+        if self._threads == 1 or not crop.out.size or reader.estimate_seconds(crop) < WORTH_SHARING_SECONDS:
             return False
         threads = count_threads(self._threads)
         if threads > 1:
-            self._crew.run(reader.split([crop]), threads=threads)
+            work_together(reader.split([crop]), threads=threads)
         return threads > 1
 
     def _reopen(self, part: int, failed: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:

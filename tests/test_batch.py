@@ -25,7 +25,7 @@ from tilework import cog, entry_path, flip_bit_of_tile, frames_over, tiles_under
 
 import ndframes as nf
 from ndframes import crew as crew_module
-from ndframes.crew import Crew
+from ndframes.crew import work_together
 
 FORMS = {"direct": None, "npy": "npy", "raw": cog("NONE"), "zstd": cog("ZSTD"), "jpeg": cog("JPEG")}
 IMAGES = {
@@ -494,14 +494,14 @@ def test_an_entry_that_is_removed_while_it_is_read(tmp_path, at_rest, form, monk
     frames = frames_over(tmp_path, arrays, FORMS[form], tile_bytes=0)
     requests = windows(np.random.default_rng(0), list(arrays), 30)
     frames.load_regions(requests)
-    run = Crew.run
+    run = work_together
 
-    def remove_first(crew, tasks, *, threads):
+    def remove_first(tasks, *, threads):
         entry_path(frames, 1).unlink()
         frames._opener.pool.close()
-        run(crew, tasks, threads=threads)
+        run(tasks, threads=threads)
 
-    monkeypatch.setattr(Crew, "run", remove_first)
+    monkeypatch.setattr("ndframes.batch.work_together", remove_first)
     assert count_wrong(frames.load_regions(requests), requests, arrays) == 0
     assert len(list(frames.cache.ls())) == 3
 
@@ -529,23 +529,23 @@ def test_a_source_that_becomes_another_while_it_is_read(tmp_path, at_rest, monke
     frames = frames_over(tmp_path, arrays, None)
     requests = [(number, np.s_[10:60, 20:80]) for number in (0, 1, 2, 1)]
     frames.load_regions(requests)
-    run = Crew.run
+    run = work_together
 
-    def replace_first(crew, tasks, *, threads):
-        monkeypatch.setattr(Crew, "run", run)
+    def replace_first(tasks, *, threads):
+        monkeypatch.setattr("ndframes.batch.work_together", run)
         np.save(tmp_path / "new.npy", other)
         os.replace(tmp_path / "new.npy", tmp_path / "1.npy")
         frames._opener.pool.close()
-        run(crew, tasks, threads=threads)
+        run(tasks, threads=threads)
 
     arrays[1] = other
-    monkeypatch.setattr(Crew, "run", replace_first)
+    monkeypatch.setattr("ndframes.batch.work_together", replace_first)
     results = frames.load_regions(requests)
     assert isinstance(results, list)
     assert count_wrong(results, requests, arrays) == 0
     np.save(tmp_path / "1.npy", random_arrays(2)[1])
     frames.load_regions(requests)
-    monkeypatch.setattr(Crew, "run", replace_first)
+    monkeypatch.setattr("ndframes.batch.work_together", replace_first)
     with pytest.raises(nf.RegionError, match=r"out\[1\] is \(50, 60, 3\) uint8"):
         frames.load_regions(requests, out=np.zeros((4, 50, 60, 3), np.uint8))
 
@@ -555,10 +555,9 @@ def test_a_source_that_becomes_another_while_it_is_read(tmp_path, at_rest, monke
 
 def test_a_crew_does_every_task_once():
     """Also where the caller is done before a helper has begun."""
-    crew = Crew()
     for number in range(500):
         done: list[int] = []
-        crew.run([partial(done.append, item) for item in range(number % 7)], threads=1 + number % 5)
+        work_together([partial(done.append, item) for item in range(number % 7)], threads=1 + number % 5)
         assert sorted(done) == list(range(number % 7))
 
 
@@ -573,9 +572,8 @@ def test_after_a_task_that_fails_no_other_is_begun(threads):
         with lock:
             done.append(number)
 
-    crew = Crew()
     with pytest.raises(nf.RegionError, match="eleventh"):
-        crew.run([partial(work, number) for number in range(200)], threads=threads)
+        work_together([partial(work, number) for number in range(200)], threads=threads)
     assert set(range(10 - threads)) <= set(done) <= set(range(11 + threads))
     settled = list(done)
     time.sleep(0.05)
@@ -584,12 +582,12 @@ def test_after_a_task_that_fails_no_other_is_begun(threads):
 
 def test_more_callers_than_threads():
     """A helper that finds no thread in time is not waited for."""
-    crew, wrong = Crew(), []
+    wrong = []
 
     def call(seed):
         for _ in range(20):
             done: list[int] = []
-            crew.run([partial(done.append, item) for item in range(30)], threads=16)
+            work_together([partial(done.append, item) for item in range(30)], threads=16)
             if sorted(done) != list(range(30)):
                 wrong.append(seed)
 
