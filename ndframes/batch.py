@@ -222,8 +222,7 @@ def _read_in_common(jobs: Sequence[_Job], *, threads: int, is_read_ahead: bool) 
     if is_read_ahead:
         for (image_id, _), (reader, crops) in shares.items():
             _guard(image_id, spoiled, partial(reader.read_ahead, crops))
-    # Copying is bound by the memory, which a second thread makes no faster.
-    if not any(reader.count_decoded(crop.rows, crop.cols) for reader, crops in shares.values() for crop in crops[:1]):
+    if not any(reader.is_worth_sharing for reader, _ in shares.values()):
         threads = 1
     tasks = [
         partial(_guard, image_id, spoiled, task)

@@ -103,6 +103,11 @@ class EntryReader(Reader):
         )
         self.is_shareable = self._inner.is_shareable
 
+    @property
+    def is_worth_sharing(self) -> bool:
+        """As for the form that the entry has."""
+        return self._inner.is_worth_sharing
+
     def estimate_seconds(self, crop: Crop) -> float:
         """As for the form that the entry has."""
         return self._inner.estimate_seconds(crop)

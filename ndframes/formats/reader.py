@@ -150,6 +150,11 @@ class Reader(ABC):
         """About how long one thread will take to decode what a crop needs; 0 where it is not cut into pieces."""
         return 0.0
 
+    @property
+    def is_worth_sharing(self) -> bool:
+        """Whether several threads do the pieces of :meth:`split` sooner than one: copying is bound by the memory."""
+        return False
+
     def read_ahead(self, crops: Sequence[Crop]) -> None:  # noqa: B027 - most readers cannot say
         """Tell the system which bytes of the file these crops will need, so that a disk can fetch them side by side."""
 

@@ -64,6 +64,7 @@ _MOST_SEEN = 1024
 
 # How much the tile decoded last counts in the mean of how long one takes.
 _NEWEST_SHARE = 0.1
+_LEAST_SHARED_SECONDS = 40e-6
 
 #: A part of a tile, which of its bands (``None``: all), and where it goes.
 _Share = tuple[tuple[slice, slice], "list[int] | None", Array]
@@ -243,10 +244,15 @@ class TileReader(Reader):
                     shares.setdefault(start + tile_col, []).append(share)
         return shares, others
 
+    @property
+    def is_worth_sharing(self) -> bool:
+        """As :meth:`Reader.is_worth_sharing`: not where a tile is decoded sooner than the interpreter changes hands."""
+        return self.is_shareable and (not self._decode_seconds or self._decode_seconds > _LEAST_SHARED_SECONDS)
+
     def estimate_seconds(self, crop: Crop) -> float:
         """As :meth:`Reader.estimate_seconds`: the tiles that are not in memory, each as long as those before took."""
         level = self._levels[crop.level]
-        if self._is_plain or crop.rows.step != 1 or crop.cols.step != 1:
+        if not self.is_worth_sharing or crop.rows.step != 1 or crop.cols.step != 1:
             return 0.0
         rows = range(crop.rows.start // level.extent, (crop.rows.stop - 1) // level.extent + 1)
         cols = range(crop.cols.start // level.extent, (crop.cols.stop - 1) // level.extent + 1)
