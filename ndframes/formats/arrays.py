@@ -61,6 +61,11 @@ class ArrayReader(Reader):
         """None: the pixels lie there."""
         return 0
 
+    @property
+    def is_worth_sharing(self) -> bool:
+        """No: copying is bound by the memory."""
+        return False
+
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`Reader.read_window`."""
         self.read_strided(rows, cols, bands, out, level)
@@ -130,6 +135,11 @@ class NpyReader(Reader):
     def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
         """None: the pixels lie there."""
         return 0
+
+    @property
+    def is_worth_sharing(self) -> bool:
+        """No: copying is bound by the memory."""
+        return False
 
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
         """As :meth:`Reader.read_window`."""

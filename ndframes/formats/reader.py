@@ -152,8 +152,8 @@ class Reader(ABC):
 
     @property
     def is_worth_sharing(self) -> bool:
-        """Whether several threads do the pieces of :meth:`split` sooner than one: copying is bound by the memory."""
-        return False
+        """Whether several threads do the pieces of :meth:`split` sooner than one."""
+        return True
 
     def read_ahead(self, crops: Sequence[Crop]) -> None:  # noqa: B027 - most readers cannot say
         """Tell the system which bytes of the file these crops will need, so that a disk can fetch them side by side."""
