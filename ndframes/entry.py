@@ -289,6 +289,13 @@ class _EntryBytes:
             self.read(index)
             index = self._is_checked.find(0, index + 1, stop)
 
+    def expect(self, first: int, stop: int) -> None:
+        """As :meth:`read_ahead`, for those of these segments that are due to be checked: the others were read before."""
+        index = self._is_checked.find(0, first, stop)
+        while index >= 0:
+            self.read_ahead(index)
+            index = self._is_checked.find(0, index + 1, stop)
+
     def read_ahead(self, index: int) -> None:
         """Have the bytes of one segment fetched from the disk without waiting for them."""
         file = self._open()

@@ -89,6 +89,9 @@ class TileSource(Protocol):
     def read_ahead(self, index: int) -> None:
         """Have the bytes of one tile fetched from the disk without waiting for them."""
 
+    def expect(self, first: int, stop: int) -> None:
+        """The same, for those of these tiles that may not be in memory."""
+
     def touch(self, first: int, stop: int) -> None:
         """See to it that what lies mapped there is fit to be used."""
 
@@ -189,7 +192,12 @@ class TileReader(Reader):
         col_spans = tile_spans(cols, chosen.extent)
         picks = None if bands == self.all_bands else list(bands)
         views = self._source.views() if self._is_plain else None
-        for tile_row, inside_rows, out_rows in tile_spans(rows, chosen.extent):
+        row_spans = tile_spans(rows, chosen.extent)
+        if len(row_spans) + len(col_spans) > 2:  # else the first one read is the only one
+            for span in row_spans:
+                start = chosen.first + span[0] * chosen.across
+                self._source.expect(start + col_spans[0][0], start + col_spans[-1][0] + 1)
+        for tile_row, inside_rows, out_rows in row_spans:
             start = chosen.first + tile_row * chosen.across
             if views is not None:
                 self._source.touch(start + col_spans[0][0], start + col_spans[-1][0] + 1)
