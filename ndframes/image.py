@@ -362,11 +362,15 @@ class AlignableImageData(ForkAware):
         level = find_level(reader, rows, cols, interpolation, antialias=antialias)
         height, width, _ = reader.level_shape(level)
         factor_y, factor_x = reader.level_factors(level)
-        cols = cols.in_plane(factor_x)
+        rows, cols = rows.in_plane(factor_y), cols.in_plane(factor_x)
+        whole_rows, whole_cols = rows.find_pixels(height), cols.find_pixels(width)
+        if whole_rows is not None and whole_cols is not None:
+            self._read_part(pick, whole_rows, whole_cols, out, level)
+            return
         window_cols = cols.footprint(width, interpolation, antialias=antialias)
         every_band = pick._replace(positions=range(len(pick.bands)), is_all=True)
         row_bytes = len(window_cols) * len(pick.bands) * reader.dtype.itemsize
-        for place, strip in rows.in_plane(factor_y).cut(max(1, int(_STRIP_BYTES / row_bytes / rows.step * factor_y))):
+        for place, strip in rows.cut(max(1, int(_STRIP_BYTES / row_bytes / rows.step))):
             window_rows = strip.footprint(height, interpolation, antialias=antialias)
             window = np.empty((len(window_rows), len(window_cols), len(pick.bands)), reader.dtype)
             self._read_part(every_band, window_rows, window_cols, window, level)

@@ -48,6 +48,17 @@ class Sampling:
         """Whether the result's pixels are pixels of the array."""
         return abs(self.step - 1) < _EPSILON and abs(self.start - round(self.start)) < _EPSILON
 
+    def find_pixels(self, extent: int) -> range | None:
+        """The pixels of an axis of ``extent`` that the result's are, one by one; ``None`` where they are not.
+
+        Example:
+            >>> Sampling(3.0, 1.0, 4).find_pixels(9), Sampling(3.5, 1.0, 4).find_pixels(9)
+            (range(3, 7), None)
+        """
+        first = round(self.start)
+        is_inside = first >= 0 and first + self.count <= extent
+        return range(first, first + self.count) if self.is_whole and is_inside else None
+
     def in_plane(self, factor: float, origin: int = 0) -> Sampling:
         """The same in an array that is ``factor`` times as coarse, counted from its pixel ``origin``."""
         return Sampling(self.start / factor - origin, self.step / factor, self.count)
