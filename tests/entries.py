@@ -22,7 +22,7 @@ PRELUDE = f"""
 import os, signal, sys, time
 sys.path[:0] = [{str(Path(ndframes.__file__).parents[1])!r}, {str(Path(__file__).parent)!r}]
 from entries import *
-def say(*words): print(*words, flush=True)
+def say(*words): print(" ".join(map(str, words)) + "\\n", end="", flush=True)  # one piece, whoever else is saying something
 """
 
 
