@@ -264,8 +264,7 @@ class AlignableImageData(ForkAware):
             return self._load_padded(resolve_outside(region, plan.shape), plan, pad, fill)
         selection = resolve_region(region, plan.shape)
         rows, cols, bands = selection.ranges
-        if len(bands) != len(plan.codes) or bands.step != 1:
-            plan = self._narrow(plan, bands)
+        plan = self._narrow(plan, bands)
         out = self._allocate(selection.shape, plan.dtype)
         self._fill(out.reshape(selection.full_shape) if True in selection.dropped else out, rows, cols, plan)
         return out

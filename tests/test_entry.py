@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from entries import CountingFiles
 
 import ndframes as nf
 from ndframes.cache.fs import FileSystem
@@ -214,15 +215,6 @@ def test_an_entry_that_is_gone_or_replaced_says_so(tmp_path, photograph):
 
 
 # -- what is checked when -----------------------------------------------------------------------------------------
-
-
-class CountingFiles(FileSystem):
-    def __init__(self):
-        self.reads = []
-
-    def read_at(self, descriptor, offset, length):
-        self.reads.append((offset, length))
-        return super().read_at(descriptor, offset, length)
 
 
 @pytest.mark.parametrize("codec", ["ZSTD", "npy"])

@@ -8,24 +8,15 @@ import threading
 
 import numpy as np
 import pytest
+from entries import CountingFiles
 
 import ndframes as nf
-from ndframes.cache.fs import FileSystem
 from ndframes.cache.trailer import SegmentTable, append_trailer, read_trailer
 from ndframes.segments import SEGMENT, checksum
 from ndframes.testing.faults import flip_bit
 
 COUNTS = (1, 255, 256, 257, 5000)
 ROWS_PER_BLOCK = 256
-
-
-class CountingFiles(FileSystem):
-    def __init__(self):
-        self.reads = []
-
-    def read_at(self, descriptor, offset, length):
-        self.reads.append((offset, length))
-        return super().read_at(descriptor, offset, length)
 
 
 class Entry:
