@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
 import multiprocessing
-import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -50,29 +50,36 @@ def work_together(tasks: Iterable[Callable[[], None]], *, threads: int) -> None:
 
 
 class _Helper:
-    """A thread that works through a queue, if there is a thread to be had."""
+    """A thread that works through a queue, if there is a thread to be had.
+
+    It is one of ``_thread``, since :meth:`threading.Thread.start` waits until the new thread runs, which takes as long as to
+    decode a tile.
+    """
 
     def __init__(self, queue: _Queue) -> None:
         self.error: BaseException | None = None
         self._queue = queue
-        self._thread = threading.Thread(target=self._work, name="ndframes", daemon=True)
+        self._running = _thread.allocate_lock()
 
     def try_start(self) -> bool:
+        self._running.acquire()
         try:
-            self._thread.start()
+            _thread.start_new_thread(self._work, ())
         except RuntimeError:  # there are too many, or the interpreter is about to end
+            self._running.release()
             return False
         return True
 
     def finish(self) -> None:
-        if self._thread.ident is not None:
-            self._thread.join()
+        self._running.acquire()
 
     def _work(self) -> None:
         try:
             self._queue.work()
         except BaseException as error:  # noqa: BLE001 - raised by the one who waits
             self.error = error
+        finally:
+            self._running.release()
 
 
 class _Queue:

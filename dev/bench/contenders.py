@@ -54,6 +54,8 @@ class Contender(ABC):
     side = "peer"
     #: Environment of the process that it runs in.
     environment: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    #: Another reader of the same, which nobody times.
+    twin: Contender | None = field(default=None, init=False, repr=False)
 
     @property
     def missing(self) -> list[str]:

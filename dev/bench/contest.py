@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -68,8 +69,8 @@ class Contest:
     """Contenders in their lanes, open and found right; and why the others do not take part.
 
     Every contender first reads the whole image once, which is compared to the last pixel, and brings its files into the page
-    cache. Who has kept all of it decoded forgets that: one image is not much to keep, and a memory that holds all of it says
-    nothing of reading. Where not even that may happen, only a corner is read.
+    cache. Who keeps all of it decoded forgets that, and once more before each round: one image is not much to keep, and a
+    memory that holds all of it says nothing of reading. Where not even that may happen, only a corner is read.
 
     Attributes:
         lanes: of those who take part.
@@ -108,6 +109,7 @@ class Contest:
             crops = draw(rng)
             for index in rng.permutation(len(self.lanes)).tolist():
                 lane = self.lanes[index]
+                lane.call(forget)
                 turn = lane.call(take_turn, crops) if batch is None else lane.call(take_batch_turn, crops, batch)
                 samples[lane.name].turns.append(turn)
             # Only now, so that nobody finds the mosaic's pixels in the processor's caches.
@@ -143,6 +145,9 @@ class Contest:
 
 
 def open_contender(contender: Contender) -> None:
+    """Open it, and a twin that reads for the comparison of pixels, so that no memory of the first one learns of that."""
+    contender.twin = copy.copy(contender)
+    contender.twin.open()
     contender.open()
 
 
@@ -152,17 +157,24 @@ def forget(contender: Contender) -> None:
 
 def take_turn(contender: Contender, crops: Sequence[Crop]) -> Turn:
     """Read crops one by one."""
-    return _time(crops, contender.read, lambda pixels: [digest(pixels)])
+    times_us, cpu_seconds = _time(crops, contender.read)
+    return Turn(times_us, [digest(_twin(contender).read(crop)) for crop in crops], cpu_seconds)
 
 
 def take_batch_turn(contender: Contender, crops: Sequence[Crop], batch: int) -> Turn:
     """Read crops ``batch`` at a time."""
     batches = [crops[first : first + batch] for first in range(0, len(crops), batch)]
-    return _time(batches, contender.read_batch, digest_all)
+    times_us, cpu_seconds = _time(batches, contender.read_batch)
+    return Turn(times_us, [each for item in batches for each in digest_all(_twin(contender).read_batch(item))], cpu_seconds)
 
 
-def _time(requests: Sequence[Any], read: Callable[[Any], Any], digest_result: Callable[[Any], list[bytes]]) -> Turn:
-    """Time the reads one after the other; then read all once more to compare the pixels, which would disturb the others."""
+def _twin(contender: Contender) -> Contender:
+    assert contender.twin is not None
+    return contender.twin
+
+
+def _time(requests: Sequence[Any], read: Callable[[Any], Any]) -> tuple[list[float], float]:
+    """Time the reads one after the other, in microseconds each; and what all threads took together, in seconds."""
     times_us = []
     cpu_started = time.process_time()
     for request in requests:
@@ -170,5 +182,4 @@ def _time(requests: Sequence[Any], read: Callable[[Any], Any], digest_result: Ca
         pixels = read(request)
         times_us.append((time.perf_counter() - started) * 1e6)
         del pixels  # before the next is read: nobody keeps crops for ever
-    cpu_seconds = time.process_time() - cpu_started
-    return Turn(times_us, [each for request in requests for each in digest_result(read(request))], cpu_seconds)
+    return times_us, time.process_time() - cpu_started
