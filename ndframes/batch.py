@@ -88,10 +88,9 @@ def load_batch(
         _Job(*request, images[request[0]], crop, target)
         for request, crop, target in zip(requests, crops, targets, strict=True)
     ]
-    spoiled = _read_in_common(jobs, threads=threads, is_read_ahead=is_read_ahead)
-    for job in jobs:
-        if job.image_id in spoiled:
-            _put_mended(source.load_region(job.image_id, job.region, channels), job)
+    spoiled = _read_in_common([job for job in jobs if job.crop.is_plain], threads=threads, is_read_ahead=is_read_ahead)
+    alone = [job for job in jobs if job.image_id in spoiled or not job.crop.is_plain]
+    work_together([partial(_read_alone, job, channels, source) for job in alone], threads=threads)
     return result
 
 
@@ -120,7 +119,8 @@ def load_each(requests: Sequence[Request], load: Callable[[Hashable, Region], Ar
 
     work_together([partial(read, number) for number in range(len(requests))], threads=threads)
     if out is None:
-        return np.stack(results) if len({(item.shape, item.dtype) for item in results}) == 1 else results
+        stack = np.ma.stack if any(isinstance(item, np.ma.MaskedArray) for item in results) else np.stack
+        return stack(results) if len({(item.shape, item.dtype) for item in results}) == 1 else results
     for target, item in zip(targets_in(out, [(item.shape, item.dtype) for item in results]), results, strict=True):
         target[...] = item
     return out
@@ -194,12 +194,13 @@ def _open_images(requests: Sequence[Request], source: Source) -> dict[Hashable, 
     return images
 
 
-def _put_mended(pixels: Array, job: _Job) -> None:
-    """Put a result that was read by itself to its place; its source may be another one by now.
+def _read_alone(job: _Job, channels: str | Sequence[str] | None, source: Source) -> None:
+    """Read a region by itself, and put it to its place; its source may be another one by now.
 
     Raises:
         SourceChangedError: it does not fit there any more.
     """
+    pixels = source.load_region(job.image_id, job.region, channels)
     if (pixels.shape, pixels.dtype) != (job.target.shape, job.target.dtype):
         error = SourceChangedError("its source changed its shape or dtype while it was being read")
         name_image(error, job.image_id)

@@ -232,6 +232,7 @@ class _Witness(Reader):
             dtype=source.dtype,
             tile_shape=source.tile_shape,
         )
+        self.nodata = source.nodata
         self._source = source
         last = source.shape[0] - 1
         self._lines = sorted({last * number // (_SAMPLES - 1) for number in range(_SAMPLES)})
@@ -303,6 +304,7 @@ def _describe(conversion: Conversion, source: Reader, payload: Payload, seen: di
         "source": seen,
         "shape": list(source.shape),
         "dtype": source.dtype.str,
+        "nodata": source.nodata,
         "layout": dict(payload.layout),
         "versions": {name: getattr(sys.modules.get(name), "__version__", None) for name in _VERSIONED},
         "created_ns": time.time_ns(),

@@ -102,6 +102,7 @@ class EntryReader(Reader):
             memory_bytes=self._inner.memory_bytes + self._bytes.memory_bytes,
         )
         self.is_shareable = self._inner.is_shareable
+        self.nodata = self.trailer.meta.get("nodata")
 
     @property
     def is_worth_sharing(self) -> bool:

@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .display import format_bytes
-from .image import find_level
-from .regions import Region, resolve_region
-from .warp import resolve_scale
+from .regions import Region, bounding_range, resolve_region
+from .warp import Grid, Sampling, resolve_scale
 
 if TYPE_CHECKING:
     from .image import AlignableImageData
     from .regions import Selection
-    from .warp import Sampling
 
 __all__ = ["ChannelExplanation", "Explanation", "explain_region"]
 
@@ -32,6 +30,7 @@ class ChannelExplanation:
         reader: the format that is read from now: the entry's, or the source's while there is no entry.
         level: 0 for the image, 1 for its first overview, and so on.
         tile_shape: ``(height, width)`` of its blocks.
+        is_warped: whether its pixels are resampled, since it does not lie on the image's own grid or the region is scaled.
         tiles: how many of them a read decodes: those that the region touches, in a PNG or JPEG all above it as well,
             none where pixels lie in memory or are mapped.
         decoded_bytes: what those blocks hold, all bands.
@@ -44,6 +43,7 @@ class ChannelExplanation:
     reader: str
     level: int
     tile_shape: tuple[int, int]
+    is_warped: bool
     tiles: int
     decoded_bytes: int
 
@@ -83,6 +83,8 @@ class Explanation:
             lines.append(f"  {item.path}: {state}")
             if item.entry_path is not None:
                 lines.append(f"    entry   {item.entry_path}")
+            if item.is_warped:
+                lines.append("    warped onto the grid of the result")
             if item.level:
                 lines.append(f"    reads overview {item.level}, {2**item.level} times as coarse")
             decoded = f"decodes {item.tiles} of its {tile} {item.reader} tiles, {format_bytes(item.decoded_bytes)}"
@@ -102,7 +104,7 @@ def explain_region(
     selection = resolve_region(region, (*image.image_shape, len(codes)))
     wanted = [codes[band] for band in selection.ranges[2]]
     dtype = image.dtype(codes)
-    samplings = None if scale is None else resolve_scale(selection, scale, None)
+    samplings = None if scale is None else resolve_scale(*selection.ranges[:2], scale, None)
     shape = selection.shape if samplings is None else (*(axis.count for axis in samplings), len(wanted))
     return Explanation(
         image_id=image.pathinfo.image_id,
@@ -126,13 +128,11 @@ def _explain_file(
     opened = image.opened(part)
     reader = opened.reader
     level, rows, cols = 0, *selection.ranges[:2]
-    if samplings is not None:
-        level = find_level(reader, *samplings)
-        planes = zip(samplings, reader.level_factors(level), reader.level_shape(level), strict=False)
-        rows, cols = (
-            axis.in_plane(factor).footprint(extent, "linear", antialias=True) for axis, factor, extent in planes
-        )
-    tiles = reader.count_decoded(rows, cols)
+    grid = _grid_of(selection) if samplings is None else Grid.of_axes(*samplings)
+    is_warped = samplings is not None or not image.is_plain(part)
+    if is_warped and rows and cols:
+        level, rows, cols = image.find_window(part, grid)
+    tiles = reader.count_decoded(rows, cols) if rows and cols else 0
     return ChannelExplanation(
         path=image.pathinfo.channels[part].path,
         bands=band_count,
@@ -141,6 +141,13 @@ def _explain_file(
         reader=reader.format,
         level=level,
         tile_shape=reader.tile_shape,
+        is_warped=is_warped,
         tiles=tiles,
         decoded_bytes=tiles * math.prod(reader.tile_shape) * reader.shape[2] * reader.dtype.itemsize,
     )
+
+
+def _grid_of(selection: Selection) -> Grid:
+    """The grid of all pixels between the first and the last of a region."""
+    rows, cols = map(bounding_range, selection.ranges[:2])
+    return Grid.of_axes(Sampling(rows.start, 1.0, len(rows)), Sampling(cols.start, 1.0, len(cols)))

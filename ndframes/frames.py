@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -20,15 +20,15 @@ from .errors import (
     ImageIdError,
     MissingExtraError,
     NdframesError,
+    RegionError,
     SourceChangedError,
-    UnsupportedError,
     name_image,
     naming_image,
     shorten,
 )
 from .explain import Explanation, explain_region
 from .formats.handles import HandlePool
-from .image import AlignableImageData
+from .image import AlignableImageData, ask
 from .lazyframe import LazyFrame
 from .lru import ByteLRU
 from .opener import BoundOpener, ChannelOpener, Survey, WhenSourceMissing, check_choice
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .formats.reader import Array
     from .prepare import ErrorPolicy, PrepareReport
     from .regions import PadMode, Region
+    from .values import NodataMode
     from .warp import Interpolation
 
 __all__ = ["Frames", "SimpleFrames", "open_frame"]
@@ -206,13 +207,15 @@ class Frames(ABC):
         fill: complex = 0,
         scale: float | tuple[float, float] | None = None,
         shape: tuple[int, int] | None = None,
-        interpolation: Interpolation = "linear",
+        interpolation: Interpolation | Mapping[str, Interpolation] = "linear",
         antialias: bool = True,
+        nodata: NodataMode = "keep",
     ) -> Array:
         """Read a region of an image.
 
         Equals ``a[region]`` for the image's whole array ``a`` of shape ``(height, width, channels)``: negative starts,
-        steps, clipping and empty results included.
+        steps, clipping and empty results included. Channels of files that do not lie on the image's own grid are warped onto
+        it, so that all line up; a crop of that is the crop of the whole.
 
         Args:
             image_id: which image.
@@ -221,17 +224,24 @@ class Frames(ABC):
             pad: what stands outside the image. Slices are then coordinates in the unbounded plane (a negative start
                 lies outside, nothing wraps), and the result has exactly the shape asked for. ``"constant"`` puts
                 ``fill``, ``"edge"`` the nearest pixel, ``"reflect"`` the mirror image. ``None``: no padding.
-            fill: the value outside for ``pad="constant"``.
+            fill: the value outside for ``pad="constant"``, and of channels where their file does not reach.
             scale: resample the region: the result's size over the region's, one number or ``(y, x)``. The result has as
                 many pixels as come nearest to that, and each covers exactly ``1 / scale`` of the image's. It is made from
                 the coarsest overview that still loses nothing.
             shape: resample the region to exactly this ``(height, width)``, instead of ``scale``.
-            interpolation: ``"linear"``, or ``"nearest"``, which makes up no new values: for masks.
+            interpolation: how values between pixels are found: ``"nearest"``, which makes up no new ones, for masks;
+                ``"linear"``; ``"cubic"`` or ``"lanczos"``, which are sharper. A mapping from channel codes names it for some,
+                the others are linear. Pixels that are taken as they are need none.
             antialias: whether shrinking averages all the pixels that one of the result covers. ``False`` looks at the
                 nearest ones only, and at the image itself, not at its overviews.
+            nodata: what becomes of pixels that hold no data: ``"keep"`` leaves them their number; ``"nan"`` makes them
+                not-a-numbers, and the result floats; ``"mask"`` gives a :class:`numpy.ma.MaskedArray`. Where nodata is told by
+                the file, its :class:`ChannelInfo` or its quantization, it takes no part in any mean. What lies outside of a
+                file, or of the image, holds no data either.
 
         Returns:
-            A new, writable, C-contiguous array in the source's dtype; the channel axis is last.
+            A new, writable, C-contiguous array in the source's dtype; the channel axis is last. Quantized channels come as the
+            values that they stand for.
 
         Raises:
             ImageIdError, ChannelError, RegionError, RegionTooLargeError: the request cannot be met.
@@ -252,18 +262,69 @@ class Frames(ABC):
         while True:
             try:
                 image = self._current_image(image_id)
+                asked = ask(fill, interpolation, antialias, nodata)
                 if scale is None and shape is None:
-                    return image.load_region(region, channels, pad=pad, fill=fill)
-                if pad is not None:
-                    raise UnsupportedError("a region that is scaled is not padded yet; give pad, or scale or shape")
-                return image.load_scaled(
-                    region,
-                    channels,
-                    scale=scale,
-                    shape=shape,
-                    interpolation=interpolation,
-                    antialias=antialias,
-                )
+                    return image.load_region(region, channels, pad=pad, asked=asked)
+                return image.load_scaled(region, channels, scale=scale, shape=shape, pad=pad, asked=asked)
+            except NdframesError as error:
+                name_image(error, image_id)
+                tries_left -= 1
+                if not tries_left or not isinstance(error, SourceChangedError):
+                    raise
+                self._images.discard(image_id)
+
+    def load_warped(
+        self,
+        image_id: Hashable,
+        transform: Any,
+        shape: tuple[int, int],
+        channels: str | Sequence[str] | None = None,
+        *,
+        fill: complex = 0,
+        interpolation: Interpolation | Mapping[str, Interpolation] = "linear",
+        antialias: bool = True,
+        nodata: NodataMode = "keep",
+    ) -> Array:
+        """Read an image through any affine map: rotated, scaled, sheared.
+
+        Only what the result needs is read. Any part of it is what a larger result has there.
+
+        Args:
+            image_id: which image.
+            transform: 3x3 matrix from points ``(x, y)`` of the image to those of the result, pixel centres at +0.5: an array,
+                nested lists, or an object with a ``matrix`` such as ``kwimage.Affine``.
+            shape: ``(height, width)`` of the result.
+            channels: as in :meth:`load_region`, and so are those that follow.
+            fill: the value outside of the image.
+            interpolation: likewise.
+            antialias: likewise.
+            nodata: likewise.
+
+        Returns:
+            A new array ``(height, width, channels)``.
+
+        Raises:
+            RegionError: the transform is none, or cannot be inverted, or the shape is none.
+            NdframesError: as :meth:`load_region`.
+
+        Example:
+            >>> import numpy as np
+            >>> import ndframes as nf
+            >>> frames = nf.SimpleFrames.demo(backend=None)
+            >>> quarter_turn = [[0, -1, 512], [1, 0, 0], [0, 0, 1]]
+            >>> turned = frames.load_warped("astronaut", quarter_turn, (512, 512))
+            >>> np.array_equal(turned, np.rot90(frames.load_image("astronaut"), -1))
+            True
+        """
+        asked = ask(fill, interpolation, antialias, nodata)
+        return self._read(image_id, lambda image: image.load_warped(transform, shape, channels, asked=asked))
+
+    def _read(self, image_id: Hashable, read: Callable[[AlignableImageData], Array]) -> Array:
+        """What ``read`` gives, tried again where the image's source was changed meanwhile; errors name the image."""
+        tries_left = _UNSTABLE_TRIES
+        while True:
+            try:
+                return read(self._current_image(image_id))
             except NdframesError as error:
                 name_image(error, image_id)
                 tries_left -= 1
@@ -283,8 +344,9 @@ class Frames(ABC):
         fill: complex = 0,
         scale: float | tuple[float, float] | None = None,
         shape: tuple[int, int] | None = None,
-        interpolation: Interpolation = "linear",
+        interpolation: Interpolation | Mapping[str, Interpolation] = "linear",
         antialias: bool = True,
+        nodata: NodataMode = "keep",
     ) -> Any:
         """Read many regions of any images, in one batch: equal to as many calls of :meth:`load_region`, in their order.
 
@@ -304,6 +366,7 @@ class Frames(ABC):
             shape: likewise.
             interpolation: likewise.
             antialias: likewise.
+            nodata: likewise; ``"mask"`` goes without ``out``.
 
         Returns:
             ``out``, or a new array ``(n, ...)``; a list of arrays where shapes or dtypes differ, or where ``n`` is 0.
@@ -324,7 +387,10 @@ class Frames(ABC):
             ((8, 64, 64, 3), True)
         """
         checked, threads = check_requests(requests), count_threads(self._threads if workers is None else workers)
-        if pad is None and scale is None and shape is None:
+        if nodata == "mask" and out is not None:
+            raise RegionError("a batch with nodata='mask' gives masked arrays; leave out to them")
+        is_alone = interpolation != "linear" or not antialias or nodata != "keep"
+        if pad is None and scale is None and shape is None and not is_alone and not fill:
             try:
                 return load_batch(checked, channels, self, threads=threads, out=out, is_read_ahead=read_ahead)
             except SourceChangedError:  # a single read tries again, and again
@@ -340,6 +406,7 @@ class Frames(ABC):
             shape=shape,
             interpolation=interpolation,
             antialias=antialias,
+            nodata=nodata,
         )
         return load_each(checked, load, threads=threads, out=out)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,28 +18,44 @@ from .crew import count_threads, work_together
 from .errors import (
     CacheEntryDamagedError,
     CacheEntryGoneError,
+    ChannelError,
     RegionError,
     RegionTooLargeError,
     SourceChangedError,
     UnreadableImageError,
-    UnsupportedError,
     shorten,
 )
 from .formats.reader import WORTH_SHARING_SECONDS, Array, Crop, Reader
-from .regions import PAD_MODES, Region, Selection, resolve_outside, resolve_region
+from .regions import PAD_MODES, Region, Selection, bounding_range, resolve_outside, resolve_region
 from .stamp import is_as_stamped
-from .warp import INTERPOLATIONS, Interpolation, Sampling, resample, resolve_scale
+from .values import NODATA_MODES, NodataMode, Quantization, Values, find_nodata
+from .warp import INTERPOLATIONS, Block, Grid, Interpolation, Plane, Sampling, resolve_scale, to_shape, warp
 
 if TYPE_CHECKING:
     from .pathinfo import ChannelInfo, PathInfo
     from .stamp import SourceStamp
 
-__all__ = ["AlignableImageData", "Errand", "OpenedChannel", "Opener", "PlannedCrop", "find_level", "too_large_error"]
+__all__ = [
+    "AlignableImageData",
+    "AsAsked",
+    "Errand",
+    "NativePart",
+    "OpenedChannel",
+    "Opener",
+    "PlannedCrop",
+    "ask",
+    "find_level",
+    "too_large_error",
+]
 
 _THUMBNAIL_PX = 192
 _MOST_REOPENINGS = 3
 _MOST_PLANS = 64
-_STRIP_BYTES = 16 * 2**20
+_STRIP_PX = 256
+_EPSILON = 1e-9
+
+#: An affine map of points, ``(a, b, c, d, e, f)``: ``(x, y)`` goes to ``(a x + b y + c, d x + e y + f)``.
+_Affine = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +92,76 @@ class Opener(Protocol):
         """Whether what was opened is still what would be opened now."""
 
 
+class AsAsked(NamedTuple):
+    """How pixels come about that are not taken as they are; see :meth:`ndframes.Frames.load_region`."""
+
+    fill: complex = 0
+    interpolation: Interpolation | Mapping[str, Interpolation] = "linear"
+    antialias: bool = True
+    nodata: NodataMode = "keep"
+
+
+_AS_IT_IS = AsAsked()
+
+
+def ask(
+    fill: complex, interpolation: Interpolation | Mapping[str, Interpolation], antialias: object, nodata: NodataMode
+) -> AsAsked:
+    """What is asked for, checked.
+
+    Raises:
+        ValueError: the interpolation or the way with nodata is none of those that there are.
+    """
+    if fill == 0 and interpolation == "linear" and antialias is True and nodata == "keep":  # by far the most common
+        return _AS_IT_IS
+    for name in interpolation.values() if isinstance(interpolation, Mapping) else (interpolation,):
+        if name not in INTERPOLATIONS:
+            raise ValueError(f"interpolation={shorten(name)}; allowed: {', '.join(map(repr, INTERPOLATIONS))}")
+    if nodata not in NODATA_MODES:
+        raise ValueError(f"nodata={shorten(nodata)}; allowed: {', '.join(map(repr, NODATA_MODES))}")
+    return AsAsked(fill, interpolation, bool(antialias), nodata)
+
+
+class NativePart(NamedTuple):
+    """What one file holds of a region, on the file's own grid.
+
+    Attributes:
+        pixels: ``(h, w, bands)``, the window of the file under the region.
+        channels: the codes of its bands.
+        region_from_part: 3x3 matrix from the points of ``pixels`` to those of the region, pixel corners, ``(x, y)`` columns.
+        path: the file.
+    """
+
+    pixels: Array
+    channels: tuple[str, ...]
+    region_from_part: Array
+    path: str
+
+
+class _Result(NamedTuple):
+    """What a read fills: the pixels, and which are missing, where that is asked for."""
+
+    pixels: Array
+    missing: Array | None
+
+    def at(self, rows: slice, cols: slice) -> _Result:
+        """The part at ``rows`` x ``cols``."""
+        return _Result(self.pixels[rows, cols], None if self.missing is None else self.missing[rows, cols])
+
+
 class _Pick(NamedTuple):
     """Bands of one file, and where they go in the result: ranges where they lie side by side, so that nothing is shuffled.
 
-    ``is_all`` says that they are the result, as they come from the file.
+    ``is_all`` says that they are the result, as they come from the file. ``is_plain`` says that the file's pixels are the
+    image's; else ``src_from_img`` is the map from the image's points to the file's.
     """
 
     part: int
     bands: Sequence[int]
     positions: Sequence[int]
     is_all: bool
+    is_plain: bool
+    src_from_img: _Affine | None
 
 
 class _Plan(NamedTuple):
@@ -96,12 +172,14 @@ class _Plan(NamedTuple):
         shape: ``(height, width, channels)`` of the whole image in them.
         dtype: of the result.
         picks: what comes from which file.
+        is_plain: whether all of them are the image's pixels as they are.
     """
 
     codes: tuple[str, ...]
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     picks: tuple[_Pick, ...]
+    is_plain: bool
 
 
 class PlannedCrop(NamedTuple):
@@ -130,6 +208,11 @@ class PlannedCrop(NamedTuple):
         """Of the result."""
         return math.prod(self.shape, start=self.dtype.itemsize)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is made of files' pixels as they are, so that :meth:`AlignableImageData.route` tells which."""
+        return self.plan.is_plain
+
 
 class Errand(NamedTuple):
     """What one file has to do with a crop.
@@ -150,8 +233,9 @@ class Errand(NamedTuple):
 class AlignableImageData(ForkAware):
     """One image made of one file or several, each opened when it is first read.
 
-    Regions are in image space. Files that lie on the image's own grid are read as they are; a file with another
-    resolution or position raises :class:`~ndframes.UnsupportedError`.
+    Regions are in image space. Files that lie on the image's own grid are read as they are; one with another resolution,
+    position or rotation is warped onto it, where the map between them is no shift by whole pixels. A crop is the crop of the
+    whole, whatever it takes.
 
     Args:
         pathinfo: the image's files.
@@ -181,8 +265,10 @@ class AlignableImageData(ForkAware):
         self._is_watched_enough = True  # nothing is opened yet
         self._plans: dict[str | tuple[str, ...] | None, _Plan] = {}
         self._lock = threading.RLock()
-        for info in pathinfo.channels:
-            _check_supported(info)
+        infos = pathinfo.channels
+        self._maps = [None if info.is_aligned or pathinfo.is_native else _invert(to_affine(info.matrix, info.path)) for info in infos]
+        self._quantizations = [Quantization.from_info(info) for info in infos]
+        self._values: dict[int, Values] = {}
         super().__init__()
 
     @property
@@ -203,7 +289,12 @@ class AlignableImageData(ForkAware):
     @property
     def image_shape(self) -> tuple[int, int]:
         """``(height, width)`` of image space."""
-        return self.pathinfo.shape or self.opened(0).reader.shape[:2]
+        if self.pathinfo.shape is not None:
+            return self.pathinfo.shape
+        infos = self.pathinfo.channels
+        part = next((number for number, info in enumerate(infos) if info.is_aligned), 0)
+        height, width = self.opened(part).reader.shape[:2]
+        return (height, width) if infos[part].is_aligned else _reach_of(infos[part].matrix, height, width)
 
     def shape(self, channels: str | Sequence[str] | None = None) -> tuple[int, int, int]:
         """``(height, width, channels)`` of a read of everything."""
@@ -237,6 +328,10 @@ class AlignableImageData(ForkAware):
         """Which of ``pathinfo.channels`` a read of ``codes`` touches, and how many bands of each."""
         return [(pick.part, len(pick.bands)) for pick in self._plan_codes(tuple(codes)).picks]
 
+    def is_plain(self, part: int) -> bool:
+        """Whether the pixels of one of ``pathinfo.channels`` are the image's, as they are stored."""
+        return self._plan_codes(self._codes_of(part)).is_plain
+
     def is_current(self) -> bool:
         """Whether every source that was opened is still the file that it was then."""
         for path, stamp in self._watched:
@@ -256,17 +351,23 @@ class AlignableImageData(ForkAware):
         channels: str | Sequence[str] | None = None,
         *,
         pad: str | None = None,
-        fill: complex = 0,
+        asked: AsAsked = _AS_IT_IS,
     ) -> Array:
         """Read a region into a new array; see :meth:`ndframes.Frames.load_region`."""
         plan = self._plan(channels)
         if pad is not None:
-            return self._load_padded(resolve_outside(region, plan.shape), plan, pad, fill)
+            return self._load_padded(resolve_outside(region, plan.shape), plan, pad, asked)
         selection = resolve_region(region, plan.shape)
         rows, cols, bands = selection.ranges
         plan = self._narrow(plan, bands)
+        if not plan.is_plain or asked.nodata != "keep":
+            result = self._new_result((len(rows), len(cols), len(bands)), plan, asked)
+            self._fill(result, rows, cols, plan, asked)
+            return _finish(result, asked.nodata).reshape(selection.shape)
         out = self._allocate(selection.shape, plan.dtype)
-        self._fill(out.reshape(selection.full_shape) if True in selection.dropped else out, rows, cols, plan)
+        full = out.reshape(selection.full_shape) if True in selection.dropped else out
+        for pick in plan.picks:
+            self._read_part(pick, rows, cols, full, 0)
         return out
 
     def load_scaled(
@@ -276,19 +377,70 @@ class AlignableImageData(ForkAware):
         *,
         scale: float | tuple[float, float] | None = None,
         shape: tuple[int, int] | None = None,
-        interpolation: Interpolation = "linear",
-        antialias: bool = True,
+        pad: str | None = None,
+        asked: AsAsked = _AS_IT_IS,
     ) -> Array:
         """Read a region resampled; see :meth:`ndframes.Frames.load_region`."""
-        check_interpolation(interpolation)
+        plan = self._plan(channels)
+        if pad is None:
+            selection = resolve_region(region, plan.shape)
+            _refuse_integers(selection)
+            rows, cols, bands = selection.ranges
+        else:
+            _check_pad(pad)
+            rows, cols, bands = resolve_outside(region, plan.shape)
+        samplings = resolve_scale(rows, cols, scale, shape)
+        plan = self._narrow(plan, bands)
+        if pad in ("edge", "reflect"):
+            return self._scale_padded(samplings, plan, str(pad), asked)
+        return self._load_grid(Grid.of_axes(*samplings), plan, asked, is_bounded=pad is not None)
+
+    def load_warped(
+        self,
+        transform: Any,
+        shape: tuple[int, int],
+        channels: str | Sequence[str] | None = None,
+        *,
+        asked: AsAsked = _AS_IT_IS,
+    ) -> Array:
+        """Read through any affine map; see :meth:`ndframes.Frames.load_warped`."""
+        plan = self._plan(channels)
+        img_from_out = _invert(to_affine(transform, "transform"))
+        return self._load_grid(Grid(img_from_out, to_shape(shape)), plan, asked, is_bounded=True)
+
+    def load_parts(self, region: Region = None, channels: str | Sequence[str] | None = None) -> list[NativePart]:
+        """What each file holds of a region, as it is stored there, and how to bring it to the region's grid.
+
+        A file that does not reach into the region gives a part without pixels.
+
+        Raises:
+            RegionError: the region has steps or integers.
+        """
         plan = self._plan(channels)
         selection = resolve_region(region, plan.shape)
-        rows, cols = resolve_scale(selection, scale, shape)
-        plan = self._narrow(plan, selection.ranges[2])
-        out = self._allocate((rows.count, cols.count, len(plan.codes)), plan.dtype)
-        for pick in plan.picks if out.size else ():
-            self._sample(pick, rows, cols, interpolation, out, antialias=antialias)
-        return out
+        _refuse_integers(selection)
+        rows, cols, bands = selection.ranges
+        if rows.step != 1 or cols.step != 1:
+            raise RegionError("parts of a region are windows: give slices without steps in y and x")
+        plan = self._narrow(plan, bands)
+        return [self._load_part(pick, rows, cols, plan) for pick in plan.picks]
+
+    def _load_part(self, pick: _Pick, rows: range, cols: range, plan: _Plan) -> NativePart:
+        reader = self.opened(pick.part).reader
+        src_from_img = pick.src_from_img or _IDENTITY
+        (top, bottom), (left, right) = _box(src_from_img, rows, cols)
+        window_rows, window_cols = _window(top, bottom, reader.shape[0]), _window(left, right, reader.shape[1])
+        stored = np.empty((len(window_rows), len(window_cols), len(pick.bands)), reader.dtype)
+        every = pick._replace(positions=range(len(pick.bands)), is_all=True)
+        self._read_part(every, window_rows, window_cols, stored, 0)
+        src_from_part = np.array([[1.0, 0, window_cols.start], [0, 1, window_rows.start], [0, 0, 1]])
+        region_from_img = np.array([[1.0, 0, -cols.start], [0, 1, -rows.start], [0, 0, 1]])
+        return NativePart(
+            self._values_of(pick.part).decode(stored, "keep")[0],
+            tuple(plan.codes[position] for position in pick.positions),
+            region_from_img @ self.pathinfo.channels[pick.part].matrix @ src_from_part,
+            self.pathinfo.channels[pick.part].path,
+        )
 
     def count_result_bytes(
         self,
@@ -301,13 +453,10 @@ class AlignableImageData(ForkAware):
     ) -> int:
         """The size of what a read gives, in bytes; no pixel is read."""
         plan = self._plan(channels)
-        if is_padded:
-            rows, cols, bands = map(len, resolve_outside(region, plan.shape))
-        else:
-            selection = resolve_region(region, plan.shape)
-            rows, cols, bands = selection.full_shape
-            if scale is not None or shape is not None:
-                rows, cols = (axis.count for axis in resolve_scale(selection, scale, shape))
+        ranges = resolve_outside(region, plan.shape) if is_padded else resolve_region(region, plan.shape).ranges
+        rows, cols, bands = map(len, ranges)
+        if scale is not None or shape is not None:
+            rows, cols = (axis.count for axis in resolve_scale(*ranges[:2], scale, shape))
         return rows * cols * bands * plan.dtype.itemsize
 
     def plan_crop(self, region: Region, channels: str | Sequence[str] | None = None) -> PlannedCrop:
@@ -332,6 +481,9 @@ class AlignableImageData(ForkAware):
     def load_thumbnail(self, max_px: int = _THUMBNAIL_PX) -> Array:
         """A small copy of the default channels, from the smallest stored level that is still at least ``max_px``."""
         plan = self._plan(None)
+        if not plan.is_plain:
+            scale = min(1.0, max_px / max(self.image_shape))
+            return self.load_scaled(scale=scale) if scale < 1 else self.load_region()
         readers = [self.opened(pick.part).reader for pick in plan.picks]
         level = 0
         while all(len(reader.overview_shapes) > level for reader in readers) and all(
@@ -346,40 +498,130 @@ class AlignableImageData(ForkAware):
             self._read_part(pick, rows, cols, out, level)
         return out
 
-    def _sample(
+    def find_window(
+        self, part: int, grid: Grid, interpolation: Interpolation = "linear", *, antialias: bool = True
+    ) -> tuple[int, range, range]:
+        """Which level of a file a grid over the image is made from, and which rows and columns of it."""
+        reader = self.opened(part).reader
+        source, level = self._locate(part, reader, grid, interpolation, antialias=antialias, mode="keep")
+        height, width, _ = reader.level_shape(level)
+        rows, cols = source.footprint((height, width), interpolation, antialias=antialias)
+        return level, rows, cols
+
+    # -- onto the image's grid ----------------------------------------------------------------------------------
+
+    def _load_grid(self, grid: Grid, plan: _Plan, asked: AsAsked, *, is_bounded: bool) -> Array:
+        """All of a plan's files on a grid over the image; ``is_bounded``: what is not in the image is not there."""
+        result = self._new_result((*grid.shape, len(plan.codes)), plan, asked)
+        if not result.pixels.size:
+            return _finish(result, asked.nodata)
+        inside = grid.inside(*plan.shape[:2]) if is_bounded else True
+        if inside is not False:
+            for pick in plan.picks:
+                self._bring(pick, grid, result, plan, asked)
+        if inside is not True:
+            outside = np.ones(grid.shape, bool) if inside is False else ~np.asarray(inside)
+            result.pixels[outside] = _fill_of(result, asked)
+            if result.missing is not None:
+                result.missing[outside] = True
+        return _finish(result, asked.nodata)
+
+    def _bring(self, pick: _Pick, grid: Grid, result: _Result, plan: _Plan, asked: AsAsked) -> None:
+        """One file's bands onto a grid over the image."""
+        for some, interpolation in _by_interpolation(pick, plan.codes, asked.interpolation):
+            self._warp_onto(some, grid, result, interpolation, asked)
+
+    def _warp_onto(
+        self, pick: _Pick, grid: Grid, result: _Result, interpolation: Interpolation, asked: AsAsked
+    ) -> None:
+        reader, values = self.opened(pick.part).reader, self._values_of(pick.part)
+        source, level = self._locate(
+            pick.part, reader, grid, interpolation, antialias=asked.antialias, mode=asked.nodata
+        )
+        height, width, _ = reader.level_shape(level)
+        axes = source.axes
+        if axes is not None and axes[0].is_whole and axes[1].is_whole and values.is_plain and result.missing is None:
+            self._copy(pick, axes, (height, width), result, asked, level)
+            return
+        every = pick._replace(positions=range(len(pick.bands)), is_all=True)
+
+        def read(rows: range, cols: range) -> tuple[Array, Array | None]:
+            stored = np.empty((len(rows), len(cols), len(pick.bands)), reader.dtype)
+            self._read_part(every, rows, cols, stored, level)
+            return values.decode(stored, asked.nodata)
+
+        factor_y, factor_x = reader.level_factors(level) if level else (1.0, 1.0)
+        extent = reader.shape[0] / factor_y, reader.shape[1] / factor_x
+        plane = Plane((height, width), extent, len(pick.bands) * values.dtype.itemsize, read)
+        for block in warp(plane, source, interpolation, antialias=asked.antialias):
+            _put_block(block, pick.positions, result, asked)
+
+    def _copy(
         self,
         pick: _Pick,
-        rows: Sampling,
-        cols: Sampling,
+        axes: tuple[Sampling, Sampling],
+        shape: tuple[int, int],
+        result: _Result,
+        asked: AsAsked,
+        level: int,
+    ) -> None:
+        """Whole pixels, as they are stored, as far as the file reaches."""
+        planes = [range(round(axis.start), round(axis.start) + axis.count) for axis in axes]
+        inner = [_inside(plane, extent) for plane, extent in zip(planes, shape, strict=True)]
+        if inner != planes:
+            result.pixels[:, :, pick.positions] = _fill_of(result, asked)
+        target = result.pixels[_positions(inner[0], planes[0]), _positions(inner[1], planes[1])]
+        if target.size:
+            self._read_part(pick, inner[0], inner[1], target, level)
+
+    def _locate(
+        self,
+        part: int,
+        reader: Reader,
+        grid: Grid,
         interpolation: Interpolation,
-        out: Array,
         *,
         antialias: bool,
-    ) -> None:
-        """One file's bands resampled, a few rows at a time: the window under them may be far larger than the result."""
-        reader = self.opened(pick.part).reader
-        level = find_level(reader, rows, cols, interpolation, antialias=antialias)
-        height, width, _ = reader.level_shape(level)
-        factor_y, factor_x = reader.level_factors(level)
-        rows, cols = rows.in_plane(factor_y), cols.in_plane(factor_x)
-        whole_rows, whole_cols = rows.find_pixels(height), cols.find_pixels(width)
-        if whole_rows is not None and whole_cols is not None:
-            self._read_part(pick, whole_rows, whole_cols, out, level)
-            return
-        window_cols = cols.footprint(width, interpolation, antialias=antialias)
-        every_band = pick._replace(positions=range(len(pick.bands)), is_all=True)
-        row_bytes = len(window_cols) * len(pick.bands) * reader.dtype.itemsize
-        for place, strip in rows.cut(max(1, int(_STRIP_BYTES / row_bytes / rows.step))):
-            window_rows = strip.footprint(height, interpolation, antialias=antialias)
-            window = np.empty((len(window_rows), len(window_cols), len(pick.bands)), reader.dtype)
-            self._read_part(every_band, window_rows, window_cols, window, level)
-            out[place, :, pick.positions] = resample(
-                window,
-                strip.in_plane(1, window_rows.start),
-                cols.in_plane(1, window_cols.start),
-                interpolation,
-                antialias=antialias,
+        mode: NodataMode,
+    ) -> tuple[Grid, int]:
+        """A grid over the image as one over the level of a file that it is made from; and that level."""
+        src_from_img = self._maps[part]
+        source = grid if src_from_img is None else grid.through(src_from_img)
+        if self._values_of(part).mixes(mode):
+            return source, 0
+        level = find_level(reader, *source.steps, interpolation, antialias=antialias)
+        return (source.in_plane(*reader.level_factors(level)) if level else source), level
+
+    def _scale_padded(
+        self, samplings: tuple[Sampling, Sampling], plan: _Plan, pad: str, asked: AsAsked
+    ) -> Array:
+        """A region of the padded plane, resampled: first padded, which takes as much memory as the region has pixels."""
+        by_interpolation = _by_interpolation(
+            _Pick(0, range(len(plan.codes)), range(len(plan.codes)), True, True, None), plan.codes, asked.interpolation
+        )
+        result = self._new_result((samplings[0].count, samplings[1].count, len(plan.codes)), plan, asked)
+        if not result.pixels.size:
+            return _finish(result, asked.nodata)
+        for pick, interpolation in by_interpolation:
+            rows, cols = (axis.footprint(None, interpolation, antialias=asked.antialias) for axis in samplings)
+            some = self._narrow(plan, pick.positions)
+            window = self._new_result((len(rows), len(cols), len(some.codes)), some, asked)
+            self._fill_padded(window, (rows, cols), some, pad, asked)
+            plane = Plane(
+                (len(rows), len(cols)), (len(rows), len(cols)), window.pixels.itemsize * len(some.codes), _reading(window)
             )
+            grid = Grid.of_axes(*samplings).in_plane(1, 1, rows.start, cols.start)
+            for block in warp(plane, grid, interpolation, antialias=asked.antialias):
+                _put_block(block, pick.positions, result, asked)
+        return _finish(result, asked.nodata)
+
+    def _new_result(self, shape: tuple[int, ...], plan: _Plan, asked: AsAsked) -> _Result:
+        """A new array for a result, in the dtype that it needs; and one for what is missing, where that is asked for."""
+        dtype = plan.dtype
+        if asked.nodata == "nan" and dtype.kind not in "fc":
+            dtype = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+        pixels = self._allocate(shape, dtype)
+        return _Result(pixels, None if asked.nodata == "keep" else np.zeros(shape, bool))
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A new array for a result of ``shape``, if the limit allows it."""
@@ -389,10 +631,35 @@ class AlignableImageData(ForkAware):
             raise too_large_error(f"the region is {extents} of {dtype}", needed, self._max_region_bytes)
         return np.empty(shape, dtype)
 
-    def _fill(self, out: Array, rows: range, cols: range, plan: _Plan) -> None:
-        """The way of every crop: each file fills its own channels of ``out``."""
+    def _fill(self, result: _Result, rows: range, cols: range, plan: _Plan, asked: AsAsked) -> None:
+        """Each file fills its own channels of a result, of pixels of the image."""
         for pick in plan.picks:
-            self._read_part(pick, rows, cols, out, 0)
+            if pick.is_plain and result.missing is None:
+                self._read_part(pick, rows, cols, result.pixels, 0)
+            elif result.pixels.size:
+                self._bring_pixels(pick, rows, cols, result, plan, asked)
+
+    def _bring_pixels(
+        self, pick: _Pick, rows: range, cols: range, result: _Result, plan: _Plan, asked: AsAsked
+    ) -> None:
+        """One file's bands at some pixels of the image; with steps by way of all the pixels between, a few rows at a time."""
+        if rows.step == 1 and cols.step == 1:
+            grid = Grid((1.0, 0.0, cols.start, 0.0, 1.0, rows.start), (len(rows), len(cols)))
+            self._bring(pick, grid, result, plan, asked)
+            return
+        all_cols = bounding_range(cols)
+        count = max(1, _STRIP_PX // abs(rows.step))
+        for first in range(0, len(rows), count):
+            some = rows[first : first + count]
+            all_rows = bounding_range(some)
+            strip = self._new_result((len(all_rows), len(all_cols), len(plan.codes)), plan, asked)
+            self._bring_pixels(pick, all_rows, all_cols, strip, plan, asked)
+            at = np.s_[:: some.step if len(some) > 1 else 1, :: cols.step if len(cols) > 1 else 1]
+            place = slice(first, first + len(some))
+            bands = _as_slice(pick.positions)
+            result.pixels[place, :, bands] = strip.pixels[at][:, :, bands]
+            if result.missing is not None and strip.missing is not None:
+                result.missing[place, :, bands] = strip.missing[at][:, :, bands]
 
     def _read_part(self, pick: _Pick, rows: range, cols: range, out: Array, level: int) -> None:
         """Read from one file; where its cache entry fails meanwhile, from a new one, in the end from the source."""
@@ -461,25 +728,36 @@ class AlignableImageData(ForkAware):
         if self._on_open is not None:
             self._on_open(self)
 
-    def _load_padded(self, ranges: tuple[range, ...], plan: _Plan, pad: str, fill: complex) -> Array:
-        if pad not in PAD_MODES:
-            raise RegionError(f"pad={pad!r}; allowed: None, {', '.join(map(repr, PAD_MODES))}")
+    def _load_padded(self, ranges: tuple[range, ...], plan: _Plan, pad: str, asked: AsAsked) -> Array:
+        _check_pad(pad)
         rows, cols, bands = ranges
         plan = self._narrow(plan, bands)
-        out = self._allocate((len(rows), len(cols), len(bands)), plan.dtype)
-        height, width = plan.shape[:2]
+        result = self._new_result((len(rows), len(cols), len(bands)), plan, asked)
+        self._fill_padded(result, (rows, cols), plan, pad, asked)
+        return _finish(result, asked.nodata)
+
+    def _fill_padded(
+        self, result: _Result, ranges: tuple[range, range], plan: _Plan, pad: str, asked: AsAsked
+    ) -> None:
+        (rows, cols), (height, width) = ranges, plan.shape[:2]
         if pad == "constant":
-            out[...] = _check_fill(fill, out.dtype)
+            result.pixels[...] = _fill_of(result, asked)
+            if result.missing is not None:
+                result.missing[...] = True
             inner_rows, inner_cols = _inside(rows, height), _inside(cols, width)
-            target = out[_positions(inner_rows, rows), _positions(inner_cols, cols)]
-            self._fill(target, inner_rows, inner_cols, plan)
-            return out
+            target = result.at(_positions(inner_rows, rows), _positions(inner_cols, cols))
+            if target.missing is not None:
+                target.missing[...] = False
+            self._fill(target, inner_rows, inner_cols, plan, asked)
+            return
         row_indices, col_indices = _mirror(rows, height, pad), _mirror(cols, width, pad)
         row_window, col_window = _covering(row_indices), _covering(col_indices)
-        window = self._allocate((len(row_window), len(col_window), len(bands)), plan.dtype)
-        self._fill(window, row_window, col_window, plan)
-        out[...] = window[np.ix_(row_indices - row_window.start, col_indices - col_window.start)]
-        return out
+        window = self._new_result((len(row_window), len(col_window), len(plan.codes)), plan, asked)
+        self._fill(window, row_window, col_window, plan, asked)
+        at = np.ix_(row_indices - row_window.start, col_indices - col_window.start)
+        result.pixels[...] = window.pixels[at]
+        if result.missing is not None and window.missing is not None:
+            result.missing[...] = window.missing[at]
 
     def _codes_of(self, part: int) -> tuple[str, ...]:
         named = self.pathinfo.channels[part].channels
@@ -512,17 +790,44 @@ class AlignableImageData(ForkAware):
             bands, positions = found.setdefault(part, ([], []))
             bands.append(band)
             positions.append(position)
-        picks = tuple(
-            _Pick(part, _as_range(pair[0]), _as_range(pair[1]), is_all=pair[1] == [*range(len(codes))])
-            for part, pair in found.items()
-        )
-        dtypes = [self.opened(pick.part).reader.dtype for pick in picks]
+        picks = tuple(self._pick(part, *pair, len(codes)) for part, pair in found.items())
+        dtypes = [self._values_of(pick.part).dtype for pick in picks]
         dtype = np.result_type(*dtypes) if dtypes else self.dtype()
-        return _Plan(codes, (*self.image_shape, len(codes)), dtype, picks)
+        is_plain = all(pick.is_plain for pick in picks)
+        shape = self._native_shape(picks) if self.pathinfo.is_native and picks else self.image_shape
+        return _Plan(codes, (*shape, len(codes)), dtype, picks, is_plain)
 
-    def _narrow(self, plan: _Plan, bands: range) -> _Plan:
+    def _native_shape(self, picks: Sequence[_Pick]) -> tuple[int, int]:
+        """The common size of files that stay on their own grids.
+
+        Raises:
+            ChannelError: there is none.
+        """
+        sizes = {self.opened(pick.part).reader.shape[:2]: self._codes_of(pick.part) for pick in picks}
+        if len(sizes) > 1:
+            several = ", ".join(f"{'|'.join(codes)} ({_by(shape)})" for shape, codes in sizes.items())
+            raise ChannelError(f"channels on grids of their own do not go into one array: {several}; ask for one of them")
+        return next(iter(sizes))
+
+    def _pick(self, part: int, bands: list[int], positions: list[int], channel_count: int) -> _Pick:
+        src_from_img = self._maps[part]
+        shape = self.opened(part).reader.shape[:2]
+        is_there = src_from_img is None and (self.pathinfo.is_native or shape == self.image_shape)
+        is_plain = is_there and self._values_of(part).is_plain
+        is_all = positions == [*range(channel_count)]
+        return _Pick(part, _as_range(bands), _as_range(positions), is_all, is_plain, src_from_img)
+
+    def _values_of(self, part: int) -> Values:
+        values = self._values.get(part)
+        if values is None:
+            reader = self.opened(part).reader
+            nodata = find_nodata(self.pathinfo.channels[part], reader.nodata)
+            values = self._values[part] = Values(reader.dtype, nodata, self._quantizations[part])
+        return values
+
+    def _narrow(self, plan: _Plan, bands: Sequence[int]) -> _Plan:
         """The plan for some of the channels of ``plan``."""
-        if len(bands) == len(plan.codes) and bands.step == 1:
+        if len(bands) == len(plan.codes) and (not isinstance(bands, range) or bands.step == 1):
             return plan
         codes = tuple(plan.codes[band] for band in bands)
         key = ("", *codes)  # no code is empty, so this is no other spec
@@ -539,11 +844,14 @@ class AlignableImageData(ForkAware):
             raise UnreadableImageError(
                 f"{info.path} has {reader.shape[2]} bands, but {len(info.channels)} channels are named for it: {'|'.join(info.channels)}"
             )
-        expected = self.pathinfo.shape or (reader.shape[:2] if part == 0 else self.image_shape)
-        if reader.shape[:2] != expected:
-            raise UnsupportedError(
-                f"{info.path} is {reader.shape[0]} x {reader.shape[1]} in an image of {expected[0]} x {expected[1]}; "
-                "channels of another size are not aligned yet"
+        if info.shape not in (None, reader.shape[:2]):
+            raise UnreadableImageError(f"{info.path} is {_by(reader.shape)}, but said to be {_by(info.shape or ())}")
+        expected = self.pathinfo.shape or (self.image_shape if part else None)
+        is_unsaid = info.is_aligned and info.shape is None and not self.pathinfo.is_native
+        if is_unsaid and expected not in (None, reader.shape[:2]):
+            raise UnreadableImageError(
+                f"{info.path} is {_by(reader.shape)} in an image of {_by(expected or ())}; say how it lies there by "
+                "img_from_src, or give its own shape if it covers just a part"
             )
 
     def _after_fork_in_child(self) -> None:
@@ -551,30 +859,29 @@ class AlignableImageData(ForkAware):
 
 
 def find_level(
-    reader: Reader, rows: Sampling, cols: Sampling, interpolation: Interpolation = "linear", *, antialias: bool = True
+    reader: Reader, step_y: float, step_x: float, interpolation: Interpolation = "linear", *, antialias: bool = True
 ) -> int:
     """The coarsest level of a file from which a resampled region still loses nothing; 0 is the image."""
     # An overview is a mean, which is no value of a mask.
-    return reader.find_level(rows.step, cols.step) if interpolation == "linear" and antialias else 0
+    return reader.find_level(step_y, step_x) if interpolation != "nearest" and antialias else 0
 
 
-def check_interpolation(interpolation: object) -> None:
-    """Refuse an interpolation that there is not.
+def to_affine(matrix: Any, what: str) -> _Affine:
+    """An affine matrix, 3x3 or 2x3, or an object that has one, as six numbers.
 
     Raises:
-        ValueError: the message says which there are.
+        RegionError: it is none, or it cannot be inverted.
     """
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"interpolation={shorten(interpolation)}; allowed: {', '.join(map(repr, INTERPOLATIONS))}")
-
-
-def _check_supported(info: ChannelInfo) -> None:
-    if not info.is_aligned:
-        raise UnsupportedError(
-            f"{info.path} has a transform into image space; channels on another grid are not read yet"
-        )
-    if info.quantization is not None:
-        raise UnsupportedError(f"{info.path} has a quantization; quantized channels are not read yet")
+    try:
+        array = np.asarray(getattr(matrix, "matrix", matrix), np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.shape == (3, 3) and np.allclose(array[2], (0, 0, 1)):
+        array = array[:2]
+    if array.shape != (2, 3) or not np.isfinite(array).all() or not abs(np.linalg.det(array[:, :2])) > 0:
+        raise RegionError(f"{what} must be an affine 3x3 matrix that can be inverted, got {shorten(matrix)}")
+    a, b, c, d, e, f = array.ravel().tolist()
+    return a, b, c, d, e, f
 
 
 def _find_target(reader: Reader, pick: _Pick, out: Array) -> Array | None:
@@ -583,6 +890,70 @@ def _find_target(reader: Reader, pick: _Pick, out: Array) -> Array | None:
     if not isinstance(positions, range) or reader.dtype != out.dtype:
         return None
     return out if len(positions) == out.shape[2] else out[:, :, positions.start : positions.stop]
+
+
+def _put_block(block: Block, positions: Sequence[int], result: _Result, asked: AsAsked) -> None:
+    """Bring a block of one file's bands to its place in a result."""
+    bands, target = _as_slice(positions), result.at(block.rows, block.cols)
+    if block.pixels is None:
+        target.pixels[:, :, bands] = _fill_of(result, asked)
+        if target.missing is not None:
+            target.missing[:, :, bands] = True
+        return
+    pixels, outside = block.pixels, None if block.inside is True else ~np.asarray(block.inside)
+    if outside is not None:
+        pixels = pixels.astype(target.pixels.dtype)
+        pixels[outside] = _fill_of(result, asked)
+    target.pixels[:, :, bands] = pixels
+    if target.missing is not None:
+        missing = np.zeros(pixels.shape, bool) if block.missing is None else block.missing
+        target.missing[:, :, bands] = missing if outside is None else missing | outside[..., None]
+
+
+def _finish(result: _Result, mode: NodataMode) -> Array:
+    """A result as it is given back."""
+    pixels, missing = result
+    if missing is None:
+        return pixels
+    if mode == "nan":
+        pixels[missing] = np.nan
+        return pixels
+    return np.ma.MaskedArray(pixels, missing)
+
+
+def _fill_of(result: _Result, asked: AsAsked) -> Array:
+    return np.asarray(np.nan) if asked.nodata == "nan" else _check_fill(asked.fill, result.pixels.dtype)
+
+
+def _reading(window: _Result) -> Callable[[range, range], tuple[Array, Array | None]]:
+    def read(rows: range, cols: range) -> tuple[Array, Array | None]:
+        return window.at(slice(rows.start, rows.stop), slice(cols.start, cols.stop))
+
+    return read
+
+
+def _by_interpolation(
+    pick: _Pick, codes: Sequence[str], wanted: Interpolation | Mapping[str, Interpolation]
+) -> list[tuple[_Pick, Interpolation]]:
+    """A file's bands, those together that are interpolated alike."""
+    if not isinstance(wanted, Mapping):
+        return [(pick, wanted)]
+    groups: dict[Interpolation, list[int]] = {}
+    for number, position in enumerate(pick.positions):
+        groups.setdefault(wanted.get(codes[position], "linear"), []).append(number)
+    if len(groups) == 1:
+        return [(pick, next(iter(groups)))]
+    return [
+        (
+            pick._replace(
+                bands=_as_range([pick.bands[number] for number in numbers]),
+                positions=_as_range([pick.positions[number] for number in numbers]),
+                is_all=False,
+            ),
+            name,
+        )
+        for name, numbers in groups.items()
+    ]
 
 
 def _put(pixels: Array, pick: _Pick, out: Array) -> None:
@@ -600,6 +971,53 @@ def _as_range(numbers: list[int]) -> Sequence[int]:
     """``numbers`` as a range of step 1, where they are one."""
     run = range(numbers[0], numbers[0] + len(numbers))
     return run if numbers == [*run] else numbers
+
+
+def _as_slice(positions: Sequence[int]) -> slice | Sequence[int]:
+    return slice(positions.start, positions.stop) if isinstance(positions, range) else positions
+
+
+def _check_pad(pad: object) -> None:
+    if pad not in PAD_MODES:
+        raise RegionError(f"pad={pad!r}; allowed: None, {', '.join(map(repr, PAD_MODES))}")
+
+
+def _refuse_integers(selection: Selection) -> None:
+    if selection.dropped[0] or selection.dropped[1]:
+        raise RegionError("a region that is scaled is made of slices without steps in y and x")
+
+
+_IDENTITY: _Affine = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+def _invert(affine: _Affine) -> _Affine:
+    a, b, c, d, e, f = affine
+    det = a * e - b * d
+    return e / det, -b / det, (b * f - c * e) / det, -d / det, a / det, (c * d - a * f) / det
+
+
+def _box(affine: _Affine, rows: range, cols: range) -> tuple[tuple[float, float], tuple[float, float]]:
+    """From where to where the corners of a window go, in y and in x."""
+    a, b, c, d, e, f = affine
+    corners = [(x, y) for x in (cols.start, cols.stop) for y in (rows.start, rows.stop)]
+    x_ends, y_ends = [a * x + b * y + c for x, y in corners], [d * x + e * y + f for x, y in corners]
+    return (min(y_ends), max(y_ends)), (min(x_ends), max(x_ends))
+
+
+def _window(low: float, high: float, extent: int) -> range:
+    """The pixels of an axis of ``extent`` that lie between two points, if only in part."""
+    first = min(max(math.floor(low + _EPSILON), 0), extent)
+    return range(first, min(max(math.ceil(high - _EPSILON), first), extent))
+
+
+def _reach_of(matrix: Array, height: int, width: int) -> tuple[int, int]:
+    """The size of an image that a file of this size reaches to the end of."""
+    (_, bottom), (_, right) = _box(to_affine(matrix, "img_from_src"), range(height), range(width))
+    return max(1, math.ceil(bottom - _EPSILON)), max(1, math.ceil(right - _EPSILON))
+
+
+def _by(shape: Sequence[int]) -> str:
+    return f"{shape[0]:,} x {shape[1]:,} px"
 
 
 def _check_fill(fill: complex, dtype: np.dtype[Any]) -> Array:

@@ -18,7 +18,7 @@ from .errors import ChannelError, PathInfoError, shorten
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ChannelInfo", "PathInfo"]
+__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo"]
 
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 Matrix = tuple[tuple[float, float, float], ...]
@@ -130,6 +130,8 @@ class PathInfo:
         shape: ``(height, width)`` of image space; ``None``: that of the first aligned file.
         default: the channels that are read when none are asked for; ``None``: all.
         num_frames: how many frames it has in time, where that is known; ``None`` for an image.
+        is_native: whether files stay on their own grids: a read is on that of the files that hold its channels, which must
+            be of one size.
 
     Raises:
         ChannelError: no files, a code that several files hold, or a default that is not well formed.
@@ -146,6 +148,7 @@ class PathInfo:
     shape: tuple[int, int] | None = field(default=None, kw_only=True)
     default: tuple[str, ...] | None = field(default=None, kw_only=True)
     num_frames: int | None = field(default=None, kw_only=True)
+    is_native: bool = field(default=False, kw_only=True)
 
     if TYPE_CHECKING:
 
@@ -157,6 +160,7 @@ class PathInfo:
             shape: Sequence[int] | None = None,
             default: str | Sequence[str] | None = None,
             num_frames: int | None = None,
+            is_native: bool = False,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -176,6 +180,47 @@ class PathInfo:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), _given(self))
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceInfo:
+    """Images that follow each other in time, on one grid: an item with a time axis in front.
+
+    Attributes:
+        image_id: the id it was built for.
+        images: what each image is, its files brought to the common grid by their ``img_from_src``.
+        shape: ``(height, width)`` of that grid; ``None``: that of the first image.
+
+    Raises:
+        PathInfoError: there are no images, or one is none.
+    """
+
+    image_id: Hashable
+    images: tuple[PathInfo, ...]
+    shape: tuple[int, int] | None = field(default=None, kw_only=True)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, image_id: Hashable, images: Sequence[PathInfo], *, shape: Sequence[int] | None = None
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        images = tuple(self.images)
+        if not images or not all(isinstance(image, PathInfo) for image in images):
+            raise PathInfoError(f"SequenceInfo of {self.image_id!r} needs one PathInfo or more, got {shorten(self.images)}")
+        _set(self, "images", images)
+        _set(self, "shape", _to_shape(self.shape))
+
+    @property
+    def channels(self) -> tuple[ChannelInfo, ...]:
+        """The files of all images."""
+        return tuple(channel for image in self.images for channel in image.channels)
+
+    @property
+    def num_frames(self) -> int:
+        """How many images there are."""
+        return len(self.images)
 
 
 def _values(value: ChannelInfo) -> tuple[Any, ...]:

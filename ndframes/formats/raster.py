@@ -138,6 +138,7 @@ class RasterReader(Reader):
             check_block(
                 path, tile_height * tile_width * dataset.count * self._layout.stored_dtype.itemsize, self.nbytes
             )
+            self.nodata = dataset.nodata if palette is None else None
             self._overview_count = _count_overviews(dataset)
             orientation = dataset.tags().get("EXIF_Orientation", "1")
         if file_bytes is not None:

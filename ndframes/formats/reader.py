@@ -50,9 +50,11 @@ class Reader(ABC):
         memory_bytes: what keeping it open costs.
         all_bands: the numbers of its bands, in order.
         is_shareable: whether :meth:`split` cuts a single crop into pieces.
+        nodata: the number that stands for no data, where the file says so.
     """
 
     is_shareable = False
+    nodata: float | None = None
 
     def __init__(
         self,
