@@ -48,12 +48,13 @@ if TYPE_CHECKING:
         UnsupportedError,
         WorkerCrashError,
     )
+    from .coco import CocoFrames
     from .explain import Explanation
     from .frames import Frames, SimpleFrames, demo_paths
     from .frames import open_frame as open  # noqa: A004 - nf.open is the name that people expect
-    from .image import AlignableImageData
+    from .image import AlignableImageData, NativePart
     from .lazyframe import LazyFrame
-    from .pathinfo import ChannelInfo, PathInfo
+    from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
     from .prepare import PrepareFailure, PrepareReport
     from .workers import Limits
 
@@ -74,6 +75,7 @@ __all__ = [
     "CacheStat",
     "ChannelError",
     "ChannelInfo",
+    "CocoFrames",
     "Explanation",
     "Frames",
     "GcReport",
@@ -84,6 +86,7 @@ __all__ = [
     "MissingExtraError",
     "NdframesError",
     "OutputError",
+    "NativePart",
     "PathInfo",
     "PathInfoError",
     "PrepareError",
@@ -92,6 +95,7 @@ __all__ = [
     "RegionError",
     "RegionIndexError",
     "RegionTooLargeError",
+    "SequenceInfo",
     "SimpleFrames",
     "SourceAccessError",
     "SourceChangedError",
@@ -116,14 +120,17 @@ _HOME = {
     "CacheEntry": "cache.store",
     "CacheStat": "cache.upkeep",
     "ChannelInfo": "pathinfo",
+    "CocoFrames": "coco",
     "Explanation": "explain",
     "Frames": "frames",
     "GcReport": "cache.broom",
     "LazyFrame": "lazyframe",
     "Limits": "workers",
+    "NativePart": "image",
     "PathInfo": "pathinfo",
     "PrepareFailure": "prepare",
     "PrepareReport": "prepare",
+    "SequenceInfo": "pathinfo",
     "SimpleFrames": "frames",
     "VerifyReport": "cache.verify",
     "demo_paths": "frames",

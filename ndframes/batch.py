@@ -19,7 +19,7 @@ from .errors import (
     naming_image,
     shorten,
 )
-from .image import AlignableImageData, PlannedCrop, too_large_error
+from .image import AlignableImageData, LazyImage, PlannedCrop, too_large_error
 
 if TYPE_CHECKING:
     from .formats.reader import Array, Crop, Reader
@@ -41,7 +41,7 @@ class Source(Protocol):
     def max_region_bytes(self) -> int:
         """A result of more bytes is refused."""
 
-    def image(self, image_id: Hashable) -> AlignableImageData:
+    def image(self, image_id: Hashable) -> LazyImage:
         """An image, opened."""
 
     def load_region(self, image_id: Hashable, region: Region, channels: str | Sequence[str] | None) -> Array:
@@ -77,7 +77,12 @@ def load_batch(
         out: where to; ``None`` makes a new array.
         is_read_ahead: whether the system is told first what will be read.
     """
-    images = _open_images(requests, source)
+    images: dict[Hashable, AlignableImageData] = {}
+    for image_id, image in _open_images(requests, source).items():
+        if not isinstance(image, AlignableImageData):
+            load = partial(source.load_region, channels=channels)
+            return load_each(requests, load, threads=threads, out=out)
+        images[image_id] = image
     crops = []
     for image_id, region in requests:
         with naming_image(image_id):
@@ -89,8 +94,12 @@ def load_batch(
         for request, crop, target in zip(requests, crops, targets, strict=True)
     ]
     spoiled = _read_in_common([job for job in jobs if job.crop.is_plain], threads=threads, is_read_ahead=is_read_ahead)
-    alone = [job for job in jobs if job.image_id in spoiled or not job.crop.is_plain]
-    work_together([partial(_read_alone, job, channels, source) for job in alone], threads=threads)
+    for job in jobs:
+        if job.image_id in spoiled:
+            _read_alone(job, channels, source)
+    warped = [partial(_read_alone, job, channels, source) for job in jobs if not job.crop.is_plain]
+    if warped:
+        work_together(warped, threads=threads)
     return result
 
 
@@ -182,8 +191,8 @@ def _check_bytes(count: int, needed_bytes: int, max_bytes: int) -> None:
         raise too_large_error(f"a batch of {count:,} regions", needed_bytes, max_bytes)
 
 
-def _open_images(requests: Sequence[Request], source: Source) -> dict[Hashable, AlignableImageData]:
-    images: dict[Hashable, AlignableImageData] = {}
+def _open_images(requests: Sequence[Request], source: Source) -> dict[Hashable, LazyImage]:
+    images: dict[Hashable, LazyImage] = {}
     for image_id, _ in requests:
         try:
             is_open = image_id in images

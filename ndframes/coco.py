@@ -17,13 +17,11 @@ from .frames import Frames
 from .opener import check_choice
 from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
 
-
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .frames import FramesOptions
-    from .image import AlignableImageData
-    from .sequence import ImageSequence
+    from .image import LazyImage
 
 __all__ = ["CocoFrames", "Space"]
 
@@ -104,7 +102,7 @@ class CocoFrames(Frames):
         """An image's files; or, of ``("video", id)`` or a video's name, its images."""
         video = self._find_video(image_id)
         if video is not None:
-            return self._build_sequence(image_id, video)  # type: ignore[return-value]
+            return self._build_sequence(image_id, video)
         return self._build_image(image_id, self._find("images", image_id), self.space)
 
     def __contains__(self, image_id: object) -> bool:
@@ -120,7 +118,7 @@ class CocoFrames(Frames):
         self._look_again(image_id)
         return super().pathinfo(image_id)
 
-    def _current_image(self, image_id: Hashable) -> AlignableImageData | ImageSequence:
+    def _current_image(self, image_id: Hashable) -> LazyImage:
         self._look_again(image_id)
         return super()._current_image(image_id)
 
@@ -161,7 +159,9 @@ class CocoFrames(Frames):
         vid_from_img, shape = np.eye(3), _shape_of(image)
         if space == "video":
             if image.get("video_id") is None:
-                raise PathInfoError(f"image {image_id!r} is in no video, so it has no place in one; read it in space='image'")
+                raise PathInfoError(
+                    f"image {image_id!r} is in no video, so it has no place in one; read it in space='image'"
+                )
             video = self._find("videos", image["video_id"])
             vid_from_img = _to_matrix(image.get("warp_img_to_vid"), f"image {image_id!r}: warp_img_to_vid")
             shape = _shape_of(video) or shape
@@ -180,9 +180,7 @@ class CocoFrames(Frames):
             is_native=space == "asset",
         )
 
-    def _build_channel(
-        self, image_id: Hashable, item: _Item, space_from_img: Any, *, is_base: bool
-    ) -> ChannelInfo:
+    def _build_channel(self, image_id: Hashable, item: _Item, space_from_img: Any, *, is_base: bool) -> ChannelInfo:
         matrix = None if space_from_img is None else space_from_img @ _img_from_file(item, f"image {image_id!r}")
         codes = item.get("channels")
         return ChannelInfo(
@@ -198,7 +196,7 @@ class CocoFrames(Frames):
         images = [self._build_image(image["id"], image, "video") for image in self._images_of(video["id"])]
         if not images:
             raise PathInfoError(f"video {video['id']!r} has no images")
-        return SequenceInfo(item_id, images, shape=_shape_of(video))
+        return SequenceInfo.of(item_id, images, shape=_shape_of(video))
 
     # -- looking up -----------------------------------------------------------------------------------------------
 

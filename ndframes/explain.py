@@ -104,7 +104,7 @@ def explain_region(
     selection = resolve_region(region, (*image.image_shape, len(codes)))
     wanted = [codes[band] for band in selection.ranges[2]]
     dtype = image.dtype(codes)
-    samplings = None if scale is None else resolve_scale(*selection.ranges[:2], scale, None)
+    samplings = None if scale is None else resolve_scale(selection.ranges[0], selection.ranges[1], scale, None)
     shape = selection.shape if samplings is None else (*(axis.count for axis in samplings), len(wanted))
     return Explanation(
         image_id=image.pathinfo.image_id,

@@ -22,17 +22,19 @@ from .errors import (
     NdframesError,
     RegionError,
     SourceChangedError,
+    UnsupportedError,
     name_image,
     naming_image,
     shorten,
 )
 from .explain import Explanation, explain_region
 from .formats.handles import HandlePool
-from .image import AlignableImageData, ask
+from .image import AlignableImageData, LazyImage, ask
 from .lazyframe import LazyFrame
 from .lru import ByteLRU
 from .opener import BoundOpener, ChannelOpener, Survey, WhenSourceMissing, check_choice
-from .pathinfo import ChannelInfo, PathInfo
+from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
+from .sequence import ImageSequence
 from .workers import Limits
 
 if TYPE_CHECKING:
@@ -190,7 +192,7 @@ class Frames(ABC):
             raise
         return known
 
-    def image(self, image_id: Hashable) -> AlignableImageData:
+    def image(self, image_id: Hashable) -> LazyImage:
         """The image, opened lazily: kept as long as the memory budget allows and its sources stay as they are."""
         with naming_image(image_id):
             return self._current_image(image_id)
@@ -319,7 +321,7 @@ class Frames(ABC):
         asked = ask(fill, interpolation, antialias, nodata)
         return self._read(image_id, lambda image: image.load_warped(transform, shape, channels, asked=asked))
 
-    def _read(self, image_id: Hashable, read: Callable[[AlignableImageData], Array]) -> Array:
+    def _read(self, image_id: Hashable, read: Callable[[LazyImage], Array]) -> Array:
         """What ``read`` gives, tried again where the image's source was changed meanwhile; errors name the image."""
         tries_left = _UNSTABLE_TRIES
         while True:
@@ -423,10 +425,8 @@ class Frames(ABC):
         if cache:
             return self.load_region(image_id, None, channels)
         with naming_image(image_id):
-            info = self.pathinfo(image_id)
             opener = BoundOpener(self._opener, lambda _: None)
-            image = AlignableImageData(info, opener, max_region_bytes=self._max_region_bytes)
-            return image.load_region(None, channels)
+            return self._make_item(self.pathinfo(image_id), opener).load_region(None, channels)
 
     def load_frame(self, image_id: Hashable, channels: str | Sequence[str] | None = None) -> LazyFrame:
         """A handle of an image that behaves like an array and reads what is indexed."""
@@ -443,11 +443,9 @@ class Frames(ABC):
     ) -> Explanation:
         """Say what reading a region would touch, without converting anything or reading pixels."""
         with naming_image(image_id):
-            as_is = AlignableImageData(
-                self.pathinfo(image_id),
-                self._opener_of(image_id, converts=False),
-                max_region_bytes=self._max_region_bytes,
-            )
+            as_is = self._make_item(self.pathinfo(image_id), self._opener_of(image_id, converts=False))
+            if not isinstance(as_is, AlignableImageData):
+                raise UnsupportedError("a sequence is not explained as a whole yet; explain one of its images")
             return explain_region(as_is, region, channels, scale=scale)
 
     # -- filling the cache --------------------------------------------------------------------------------------
@@ -520,26 +518,41 @@ class Frames(ABC):
         self.__dict__.update(state)
         self._start_empty()
 
-    def _current_image(self, image_id: Hashable) -> AlignableImageData:
+    def _current_image(self, image_id: Hashable) -> LazyImage:
         try:
             image = self._images.get(image_id)
         except TypeError:  # no id at all: it has no hash
             image = None
         if image is not None and image.is_current():
             return image
-        fresh = AlignableImageData(
+        fresh = self._make_item(
             self.pathinfo(image_id),
             self._opener_of(image_id),
-            max_region_bytes=self._max_region_bytes,
             on_open=lambda opened: self._images.put(image_id, opened),
             threads=self._threads,
         )
         self._images.put(image_id, fresh)
         return fresh
 
+    def _make_item(
+        self,
+        info: PathInfo,
+        opener: BoundOpener,
+        on_open: Callable[[LazyImage], None] | None = None,
+        threads: int | None = 1,
+    ) -> LazyImage:
+        def make_image(info: PathInfo, note: Callable[[LazyImage], None] | None) -> AlignableImageData:
+            return AlignableImageData(
+                info, opener, max_region_bytes=self._max_region_bytes, on_open=note, threads=threads
+            )
+
+        if not isinstance(info, SequenceInfo):
+            return make_image(info, on_open)
+        return ImageSequence(info, make_image, max_region_bytes=self._max_region_bytes, on_open=on_open)
+
     def _start_empty(self) -> None:
         self._pathinfos: dict[Hashable, PathInfo] = {}
-        self._images: ByteLRU[Hashable, AlignableImageData] = ByteLRU(self._memory_bytes, _cost)
+        self._images: ByteLRU[Hashable, LazyImage] = ByteLRU(self._memory_bytes, _cost)
         self._opener = ChannelOpener(
             self._cache,
             self._keyer,
@@ -672,7 +685,7 @@ def default_workdir() -> Path:
     return Path(ubelt.Path.appdir("ndframes"))
 
 
-def _cost(image: AlignableImageData) -> int:
+def _cost(image: LazyImage) -> int:
     return image.memory_bytes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -39,11 +40,13 @@ __all__ = [
     "AlignableImageData",
     "AsAsked",
     "Errand",
+    "LazyImage",
     "NativePart",
     "OpenedChannel",
     "Opener",
     "PlannedCrop",
     "ask",
+    "ask_nothing",
     "find_level",
     "too_large_error",
 ]
@@ -101,7 +104,8 @@ class AsAsked(NamedTuple):
     nodata: NodataMode = "keep"
 
 
-_AS_IT_IS = AsAsked()
+#: Pixels as they are, and what is made of them as by default.
+ask_nothing = AsAsked()
 
 
 def ask(
@@ -113,7 +117,7 @@ def ask(
         ValueError: the interpolation or the way with nodata is none of those that there are.
     """
     if fill == 0 and interpolation == "linear" and antialias is True and nodata == "keep":  # by far the most common
-        return _AS_IT_IS
+        return ask_nothing
     for name in interpolation.values() if isinstance(interpolation, Mapping) else (interpolation,):
         if name not in INTERPOLATIONS:
             raise ValueError(f"interpolation={shorten(name)}; allowed: {', '.join(map(repr, INTERPOLATIONS))}")
@@ -230,7 +234,105 @@ class Errand(NamedTuple):
     finish: Callable[[], None] | None
 
 
-class AlignableImageData(ForkAware):
+class LazyImage(ABC):
+    """One item of :class:`~ndframes.Frames`: opened lazily, read by regions. The last three axes are y, x and the channel."""
+
+    @property
+    @abstractmethod
+    def memory_bytes(self) -> int:
+        """What keeping it open costs."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> tuple[str, ...]:
+        """The codes of all its channels."""
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int]:
+        """``(height, width)`` of image space."""
+
+    @abstractmethod
+    def shape(self, channels: str | Sequence[str] | None = None) -> tuple[int, ...]:
+        """The shape of a read of everything."""
+
+    @abstractmethod
+    def dtype(self, channels: str | Sequence[str] | None = None) -> np.dtype[Any]:
+        """The dtype of a read: those of the files touched, promoted by ``np.result_type``."""
+
+    @abstractmethod
+    def select(self, channels: str | Sequence[str] | None) -> tuple[str, ...]:
+        """The codes that ``channels`` asks for, checked.
+
+        Raises:
+            ChannelError: there is no such channel.
+        """
+
+    @abstractmethod
+    def opened(self, part: int) -> OpenedChannel:
+        """One of its files, opened if need be."""
+
+    @abstractmethod
+    def bands_by_part(self, codes: Sequence[str]) -> list[tuple[int, int]]:
+        """Which of its files a read of ``codes`` touches, and how many bands of each."""
+
+    @abstractmethod
+    def is_current(self) -> bool:
+        """Whether every source that was opened is still the file that it was then."""
+
+    @abstractmethod
+    def load_region(
+        self,
+        region: Region = None,
+        channels: str | Sequence[str] | None = None,
+        *,
+        pad: str | None = None,
+        asked: AsAsked = ask_nothing,
+    ) -> Array:
+        """Read a region into a new array; see :meth:`ndframes.Frames.load_region`."""
+
+    @abstractmethod
+    def load_scaled(
+        self,
+        region: Region = None,
+        channels: str | Sequence[str] | None = None,
+        *,
+        scale: float | tuple[float, float] | None = None,
+        shape: tuple[int, int] | None = None,
+        pad: str | None = None,
+        asked: AsAsked = ask_nothing,
+    ) -> Array:
+        """Read a region resampled; see :meth:`ndframes.Frames.load_region`."""
+
+    @abstractmethod
+    def load_warped(
+        self,
+        transform: Any,
+        shape: tuple[int, int],
+        channels: str | Sequence[str] | None = None,
+        *,
+        asked: AsAsked = ask_nothing,
+    ) -> Array:
+        """Read through any affine map; see :meth:`ndframes.Frames.load_warped`."""
+
+    @abstractmethod
+    def load_thumbnail(self, max_px: int = _THUMBNAIL_PX) -> Array:
+        """A small copy of the default channels, of at most about ``max_px`` in height and width."""
+
+    @abstractmethod
+    def count_result_bytes(
+        self,
+        region: Region,
+        channels: str | Sequence[str] | None = None,
+        *,
+        is_padded: bool = False,
+        scale: float | tuple[float, float] | None = None,
+        shape: tuple[int, int] | None = None,
+    ) -> int:
+        """The size of what a read gives, in bytes; no pixel is read."""
+
+
+class AlignableImageData(LazyImage, ForkAware):
     """One image made of one file or several, each opened when it is first read.
 
     Regions are in image space. Files that lie on the image's own grid are read as they are; one with another resolution,
@@ -266,7 +368,10 @@ class AlignableImageData(ForkAware):
         self._plans: dict[str | tuple[str, ...] | None, _Plan] = {}
         self._lock = threading.RLock()
         infos = pathinfo.channels
-        self._maps = [None if info.is_aligned or pathinfo.is_native else _invert(to_affine(info.matrix, info.path)) for info in infos]
+        self._maps = [
+            None if info.is_aligned or pathinfo.is_native else _invert(to_affine(info.matrix, info.path))
+            for info in infos
+        ]
         self._quantizations = [Quantization.from_info(info) for info in infos]
         self._values: dict[int, Values] = {}
         super().__init__()
@@ -351,7 +456,7 @@ class AlignableImageData(ForkAware):
         channels: str | Sequence[str] | None = None,
         *,
         pad: str | None = None,
-        asked: AsAsked = _AS_IT_IS,
+        asked: AsAsked = ask_nothing,
     ) -> Array:
         """Read a region into a new array; see :meth:`ndframes.Frames.load_region`."""
         plan = self._plan(channels)
@@ -378,7 +483,7 @@ class AlignableImageData(ForkAware):
         scale: float | tuple[float, float] | None = None,
         shape: tuple[int, int] | None = None,
         pad: str | None = None,
-        asked: AsAsked = _AS_IT_IS,
+        asked: AsAsked = ask_nothing,
     ) -> Array:
         """Read a region resampled; see :meth:`ndframes.Frames.load_region`."""
         plan = self._plan(channels)
@@ -401,7 +506,7 @@ class AlignableImageData(ForkAware):
         shape: tuple[int, int],
         channels: str | Sequence[str] | None = None,
         *,
-        asked: AsAsked = _AS_IT_IS,
+        asked: AsAsked = ask_nothing,
     ) -> Array:
         """Read through any affine map; see :meth:`ndframes.Frames.load_warped`."""
         plan = self._plan(channels)
@@ -456,7 +561,7 @@ class AlignableImageData(ForkAware):
         ranges = resolve_outside(region, plan.shape) if is_padded else resolve_region(region, plan.shape).ranges
         rows, cols, bands = map(len, ranges)
         if scale is not None or shape is not None:
-            rows, cols = (axis.count for axis in resolve_scale(*ranges[:2], scale, shape))
+            rows, cols = (axis.count for axis in resolve_scale(ranges[0], ranges[1], scale, shape))
         return rows * cols * bands * plan.dtype.itemsize
 
     def plan_crop(self, region: Region, channels: str | Sequence[str] | None = None) -> PlannedCrop:
@@ -592,9 +697,7 @@ class AlignableImageData(ForkAware):
         level = find_level(reader, *source.steps, interpolation, antialias=antialias)
         return (source.in_plane(*reader.level_factors(level)) if level else source), level
 
-    def _scale_padded(
-        self, samplings: tuple[Sampling, Sampling], plan: _Plan, pad: str, asked: AsAsked
-    ) -> Array:
+    def _scale_padded(self, samplings: tuple[Sampling, Sampling], plan: _Plan, pad: str, asked: AsAsked) -> Array:
         """A region of the padded plane, resampled: first padded, which takes as much memory as the region has pixels."""
         by_interpolation = _by_interpolation(
             _Pick(0, range(len(plan.codes)), range(len(plan.codes)), True, True, None), plan.codes, asked.interpolation
@@ -608,7 +711,10 @@ class AlignableImageData(ForkAware):
             window = self._new_result((len(rows), len(cols), len(some.codes)), some, asked)
             self._fill_padded(window, (rows, cols), some, pad, asked)
             plane = Plane(
-                (len(rows), len(cols)), (len(rows), len(cols)), window.pixels.itemsize * len(some.codes), _reading(window)
+                (len(rows), len(cols)),
+                (len(rows), len(cols)),
+                window.pixels.itemsize * len(some.codes),
+                _reading(window),
             )
             grid = Grid.of_axes(*samplings).in_plane(1, 1, rows.start, cols.start)
             for block in warp(plane, grid, interpolation, antialias=asked.antialias):
@@ -736,9 +842,7 @@ class AlignableImageData(ForkAware):
         self._fill_padded(result, (rows, cols), plan, pad, asked)
         return _finish(result, asked.nodata)
 
-    def _fill_padded(
-        self, result: _Result, ranges: tuple[range, range], plan: _Plan, pad: str, asked: AsAsked
-    ) -> None:
+    def _fill_padded(self, result: _Result, ranges: tuple[range, range], plan: _Plan, pad: str, asked: AsAsked) -> None:
         (rows, cols), (height, width) = ranges, plan.shape[:2]
         if pad == "constant":
             result.pixels[...] = _fill_of(result, asked)
@@ -774,9 +878,10 @@ class AlignableImageData(ForkAware):
             known = self._plans.get(spec)  # type: ignore[arg-type]
         except TypeError:  # what is no spec may have no hash
             known = None
-        return known or self._remember(spec, self._plan_codes(self._parse(channels)))
+        return known or self._remember(spec, self._plan_codes(self.parse(channels)))
 
-    def _parse(self, channels: str | Sequence[str] | None) -> tuple[str, ...]:
+    def parse(self, channels: str | Sequence[str] | None) -> tuple[str, ...]:
+        """The codes that ``channels`` asks for, there or not."""
         if channels is None:
             return self.default_channels
         return self.channels if channels == "<all>" else parse_codes(channels)
@@ -806,7 +911,9 @@ class AlignableImageData(ForkAware):
         sizes = {self.opened(pick.part).reader.shape[:2]: self._codes_of(pick.part) for pick in picks}
         if len(sizes) > 1:
             several = ", ".join(f"{'|'.join(codes)} ({_by(shape)})" for shape, codes in sizes.items())
-            raise ChannelError(f"channels on grids of their own do not go into one array: {several}; ask for one of them")
+            raise ChannelError(
+                f"channels on grids of their own do not go into one array: {several}; ask for one of them"
+            )
         return next(iter(sizes))
 
     def _pick(self, part: int, bands: list[int], positions: list[int], channel_count: int) -> _Pick:

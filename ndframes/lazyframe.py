@@ -16,7 +16,7 @@ from .regions import to_index
 
 if TYPE_CHECKING:
     from .formats.reader import Array
-    from .image import AlignableImageData
+    from .image import LazyImage
     from .regions import Region
 
 __all__ = ["LazyFrame"]
@@ -25,7 +25,7 @@ __all__ = ["LazyFrame"]
 class ImageSource(Protocol):
     """What a handle needs of :class:`~ndframes.Frames`."""
 
-    def image(self, image_id: Hashable) -> AlignableImageData:
+    def image(self, image_id: Hashable) -> LazyImage:
         """The image as it is now."""
 
     def load_region(self, image_id: Hashable, region: Region, channels: Sequence[str]) -> Array:
@@ -58,9 +58,9 @@ class LazyFrame:
         return self._codes
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """``(height, width, channels)``."""
-        return (*self._image.image_shape, len(self._codes))
+    def shape(self) -> tuple[int, ...]:
+        """``(height, width, channels)``; a sequence has the number of its frames in front."""
+        return self._image.shape(self._codes)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -83,10 +83,10 @@ class LazyFrame:
         return self.size * self.dtype.itemsize
 
     @property
-    def chunks(self) -> tuple[int, int, int]:
-        """``(height, width, channels)`` of the blocks that are read at once; crops that keep to them are cheapest."""
+    def chunks(self) -> tuple[int, ...]:
+        """The shape of the blocks that are read at once; crops that keep to them are cheapest."""
         reader = self._image.opened(self._image.bands_by_part(self._codes)[0][0]).reader
-        return (*reader.tile_shape, len(self._codes))
+        return (*(1 for _ in self.shape[:-3]), *reader.tile_shape, len(self._codes))
 
     def __getitem__(self, index: Any) -> Array:
         first = index[0] if isinstance(index, tuple) and index else index
@@ -110,12 +110,13 @@ class LazyFrame:
         return (self[row] for row in range(len(self)))
 
     def __repr__(self) -> str:
-        height, width, _ = self.shape
+        *times, height, width, _ = self.shape
         opened = self._image.opened(self._image.bands_by_part(self._codes)[0][0])
         where = f"cached as {opened.reader.format}" if opened.is_cached else "read directly"
-        tile = " x ".join(str(extent) for extent in self.chunks[:2])
+        tile = " x ".join(str(extent) for extent in self.chunks[-3:-1])
+        count = f"{times[0]:,} frames of " if times else ""
         return (
-            f"<LazyFrame {self.image_id!r}: {height:,} x {width:,} px, {'|'.join(self._codes)}, {self.dtype}, "
+            f"<LazyFrame {self.image_id!r}: {count}{height:,} x {width:,} px, {'|'.join(self._codes)}, {self.dtype}, "
             f"{format_bytes(self.nbytes)}; {where}, tiles {tile}>"
         )
 
@@ -129,7 +130,7 @@ class LazyFrame:
         )
 
     @property
-    def _image(self) -> AlignableImageData:
+    def _image(self) -> LazyImage:
         return self._frames.image(self.image_id)
 
     def _read_rows(self, rows: Sequence[int] | Array, rest: tuple[Any, ...]) -> Array:

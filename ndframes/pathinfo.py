@@ -171,56 +171,51 @@ class PathInfo:
             raise ChannelError(
                 f"PathInfo of {self.image_id!r} needs a sequence of one ChannelInfo or more, got {shorten(self.channels)}"
             )
-        named = [code for channel in channels for code in channel.channels or ()]
-        _check_once(named, f"PathInfo of {self.image_id!r}: several files hold")
         _set(self, "channels", channels)
+        self._check_codes()
         _set(self, "shape", _to_shape(self.shape))
         _set(self, "default", None if self.default is None else parse_codes(self.default))
         _set(self, "num_frames", _to_count("num_frames", self.num_frames))
+
+    def _check_codes(self) -> None:
+        named = [code for channel in self.channels for code in channel.channels or ()]
+        _check_once(named, f"PathInfo of {self.image_id!r}: several files hold")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), _given(self))
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceInfo:
-    """Images that follow each other in time, on one grid: an item with a time axis in front.
+class SequenceInfo(PathInfo):
+    """Images that follow each other in time, on one grid: an item with a time axis in front. :meth:`of` makes one.
 
     Attributes:
-        image_id: the id it was built for.
-        images: what each image is, its files brought to the common grid by their ``img_from_src``.
-        shape: ``(height, width)`` of that grid; ``None``: that of the first image.
-
-    Raises:
-        PathInfoError: there are no images, or one is none.
+        images: what each image is, its files brought to the common grid by their ``img_from_src``; ``channels`` are the files
+            of all of them, and ``shape`` is that of the grid, or ``None`` for that of the first image.
     """
 
-    image_id: Hashable
-    images: tuple[PathInfo, ...]
-    shape: tuple[int, int] | None = field(default=None, kw_only=True)
+    images: tuple[PathInfo, ...] = field(default=(), kw_only=True)
 
-    if TYPE_CHECKING:
+    @classmethod
+    def of(cls, image_id: Hashable, images: Sequence[PathInfo], *, shape: Sequence[int] | None = None) -> SequenceInfo:
+        """The sequence of these images.
 
-        def __init__(
-            self, image_id: Hashable, images: Sequence[PathInfo], *, shape: Sequence[int] | None = None
-        ) -> None: ...
+        Raises:
+            PathInfoError: there are none, or one is none.
 
-    def __post_init__(self) -> None:
-        images = tuple(self.images)
-        if not images or not all(isinstance(image, PathInfo) for image in images):
-            raise PathInfoError(f"SequenceInfo of {self.image_id!r} needs one PathInfo or more, got {shorten(self.images)}")
-        _set(self, "images", images)
-        _set(self, "shape", _to_shape(self.shape))
+        Example:
+            >>> images = [PathInfo(number, (ChannelInfo(f"{number}.png"),)) for number in range(3)]
+            >>> SequenceInfo.of("walk", images).num_frames
+            3
+        """
+        found = tuple(images)
+        if not found or not all(isinstance(image, PathInfo) for image in found):
+            raise PathInfoError(f"a sequence {image_id!r} needs one PathInfo or more, got {shorten(images)}")
+        files = tuple(channel for image in found for channel in image.channels)
+        return cls(image_id, files, shape=_to_shape(shape), num_frames=len(found), images=found)
 
-    @property
-    def channels(self) -> tuple[ChannelInfo, ...]:
-        """The files of all images."""
-        return tuple(channel for image in self.images for channel in image.channels)
-
-    @property
-    def num_frames(self) -> int:
-        """How many images there are."""
-        return len(self.images)
+    def _check_codes(self) -> None:
+        """Every image has channels of the same codes."""
 
 
 def _values(value: ChannelInfo) -> tuple[Any, ...]:

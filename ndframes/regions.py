@@ -33,6 +33,7 @@ __all__ = [
     "tile_ranges",
     "tile_spans",
     "to_index",
+    "to_slice",
 ]
 
 IndexItem = slice | SupportsIndex | EllipsisType
@@ -311,6 +312,16 @@ def to_index(item: object, axis: int) -> int:
     raise RegionError(
         f"axis {axis}: {shorten(item)} ({type(item).__name__}) is no region; give slices of whole numbers, as to numpy"
     ) from cause
+
+
+def to_slice(axis: range) -> slice:
+    """The slice that takes the positions of ``axis``, none of which is negative.
+
+    Example:
+        >>> to_slice(range(4, -1, -2)), to_slice(range(2, 8))
+        (slice(4, None, -2), slice(2, 8, 1))
+    """
+    return slice(axis.start, None if axis.step < 0 and axis.stop < 0 else axis.stop, axis.step)
 
 
 def _resolve_plane(item: IndexItem, extent: int, axis: int) -> range:

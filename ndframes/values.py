@@ -55,7 +55,9 @@ class Quantization:
             return None
         given = dict(info.quantization)
         if "quant_max" not in given:
-            raise PathInfoError(f"{info.path}: its quantization has no quant_max; there are {', '.join(given) or 'none'}")
+            raise PathInfoError(
+                f"{info.path}: its quantization has no quant_max; there are {', '.join(given) or 'none'}"
+            )
         try:
             dtype = np.dtype(given.get("orig_dtype") or "float32")
             low, high = float(given.get("orig_min", 0)), float(given.get("orig_max", 1))

@@ -198,9 +198,9 @@ class Grid:
         if any(high < -_EPSILON or low > extent + _EPSILON for (low, high), extent in zip(spans, extents, strict=True)):
             return False
         y, x = self.centres()
-        return (
-            ((y >= -_EPSILON) & (y <= height + _EPSILON)) & ((x >= -_EPSILON) & (x <= width + _EPSILON))
-        ) & np.ones(self.shape, bool)
+        return (((y >= -_EPSILON) & (y <= height + _EPSILON)) & ((x >= -_EPSILON) & (x <= width + _EPSILON))) & np.ones(
+            self.shape, bool
+        )
 
 
 def resolve_scale(
@@ -318,9 +318,7 @@ def warp(plane: Plane, grid: Grid, interpolation: Interpolation, *, antialias: b
     if grid.is_whole:
         interpolation = "nearest"
     steps = grid.steps
-    factors = (
-        (max(1.0, steps[0]), max(1.0, steps[1])) if antialias and interpolation != "nearest" else (1.0, 1.0)
-    )
+    factors = (max(1.0, steps[0]), max(1.0, steps[1])) if antialias and interpolation != "nearest" else (1.0, 1.0)
     for rows, cols in _cut(grid.shape, steps, plane.pixel_bytes):
         part = grid.cut(rows, cols)
         inside = part.inside(*plane.extent)
@@ -342,16 +340,19 @@ def resample(pixels: Array, rows: Sampling, cols: Sampling, interpolation: Inter
         >>> resample(ramp, Sampling(0, 1, 1), Sampling(2, 0.5, 4), "nearest", antialias=False)[0, :, 0].tolist()
         [2, 2, 3, 3]
     """
+    is_taken = interpolation == "nearest" or rows.is_whole, interpolation == "nearest" or cols.is_whole
     for axis, sampling in ((0, rows), (1, cols)):
-        if interpolation == "nearest" or sampling.is_whole:
-            indices = _taps(sampling, pixels.shape[axis], "nearest", antialias=False)[0]
-            pixels = np.take(pixels, indices[:, 0], axis=axis)
-    if interpolation == "nearest" or (rows.is_whole and cols.is_whole):
+        if is_taken[axis]:
+            first, indices, _ = _taps_of(sampling, "nearest", antialias=False)
+            pixels = np.take(pixels, (first + indices[:, 0]).clip(0, pixels.shape[axis] - 1), axis=axis)
+    if all(is_taken):
         return np.ascontiguousarray(pixels)
     sums = pixels.astype(_work_dtype(pixels.dtype))
-    for axis, sampling in ((0, rows), (1, cols)):
-        if not sampling.is_whole:
-            sums = _weigh(sums, axis, *_taps(sampling, pixels.shape[axis], interpolation, antialias=antialias))
+    if not is_taken[0]:
+        sums = _weigh(sums, rows, interpolation, antialias=antialias)
+    if not is_taken[1]:  # rows are copied in one piece, so columns are made rows
+        across = np.ascontiguousarray(sums.transpose(1, 0, 2))
+        sums = _weigh(across, cols, interpolation, antialias=antialias).transpose(1, 0, 2)
     return _round(sums, pixels.dtype)
 
 
@@ -435,7 +436,7 @@ def _mend(window: Array, missing: Array | None, sample: Callable[[Array], Array]
 
 def _is_slow(dtype: np.dtype[Any], interpolation: Interpolation) -> bool:
     """Whether OpenCV leaves this to numpy."""
-    return interpolation != "linear" or dtype.name not in _QUICK_AS or not _is_exact()
+    return interpolation != "linear" or dtype.name not in _QUICK_DTYPES or not _is_exact()
 
 
 def _interpolate(pixels: Array, grid: Grid, interpolation: Interpolation) -> Array:
@@ -448,19 +449,19 @@ def _interpolate(pixels: Array, grid: Grid, interpolation: Interpolation) -> Arr
         return taken
     if _is_slow(pixels.dtype, interpolation):
         return _round(_gather(pixels.astype(_work_dtype(pixels.dtype)), grid, interpolation), pixels.dtype)
-    quick = pixels.astype(_QUICK_AS[pixels.dtype.name], copy=False)
+    quick = pixels.astype(np.float32, copy=False)
     height, width = grid.shape
     if height <= _BLOCK_PX and width <= _BLOCK_PX and quick.shape[2] in (1, 3, 4):
         return _round(_warp_block(quick, grid).reshape(*grid.shape, -1), pixels.dtype)
     out = np.empty((height, width, quick.shape[2]), quick.dtype)
     for top in range(0, height, _BLOCK_PX):
         for left in range(0, width, _BLOCK_PX):
-            rows, cols = range(top, min(top + _BLOCK_PX, height)), range(left, min(left + _BLOCK_PX, width))
-            part = grid.cut(rows, cols)
+            bottom, right = min(top + _BLOCK_PX, height), min(left + _BLOCK_PX, width)
+            part = grid.cut(range(top, bottom), range(left, right))
             near_rows, near_cols = _footprint(part, quick.shape[:2], "linear", (1.0, 1.0))
             near = quick[near_rows.start : near_rows.stop, near_cols.start : near_cols.stop]
             local = part.in_plane(1, 1, near_rows.start, near_cols.start)
-            target = out[top : rows.stop, left : cols.stop]
+            target = out[top:bottom, left:right]
             for first, count in _groups(quick.shape[2]):
                 bands = slice(first, first + count)
                 target[:, :, bands] = _warp_block(near[:, :, bands], local).reshape(*local.shape, count)
@@ -490,17 +491,22 @@ def _groups(band_count: int) -> Iterator[tuple[int, int]]:
 def _gather(sums: Array, grid: Grid, interpolation: Interpolation) -> Array:
     """Points of a window by any kernel, in the window's own dtype."""
     kernel, radius = _KERNELS[interpolation]
-    out = np.zeros((*grid.shape, sums.shape[2]), sums.dtype)
-    y, x = grid.centres()
+    height, width, bands = sums.shape
+    flat = sums.reshape(height * width, bands)
+    out = np.zeros((*grid.shape, bands), sums.dtype)
+    y, x = np.broadcast_arrays(*grid.centres())
     first_rows, first_cols = _first_tap(y, radius), _first_tap(x, radius)
     down = _point_weights(kernel, radius, y, first_rows, sums.dtype)
     across = _point_weights(kernel, radius, x, first_cols, sums.dtype)
+    all_cols = [(first_cols + col).clip(0, width - 1) for col in range(2 * radius)]
     for row, row_weights in enumerate(down):
-        rows = (first_rows + row).clip(0, sums.shape[0] - 1)
-        line = np.zeros_like(out)
-        for col, col_weights in enumerate(across):
-            cols = (first_cols + col).clip(0, sums.shape[1] - 1)
-            line += sums[rows, cols] * col_weights[..., None]
+        starts = (first_rows + row).clip(0, height - 1) * width
+        line: Array | None = None
+        for cols, col_weights in zip(all_cols, across, strict=True):
+            term = flat.take(starts + cols, axis=0)
+            term *= col_weights[..., None]
+            line = term if line is None else np.add(line, term, out=line)
+        assert line is not None  # noqa: S101
         line *= row_weights[..., None]
         out += line
     return out
@@ -533,31 +539,44 @@ def _reach(low: float, high: float, step: float, extent: int | None, interpolati
     return range(first, last + 1)
 
 
+def _taps_of(sampling: Sampling, interpolation: Interpolation, *, antialias: bool) -> tuple[int, _Indices, Array]:
+    """Per pixel of the result the pixels that it is made of, ``(count, taps)``, counted from the first number, and their weights.
+
+    They are the same for all samplings that begin at the same fraction of a pixel, to the bit, which is so for most crops of an
+    image of which the scale is a round number.
+    """
+    first = math.floor(sampling.start)
+    fraction = round(sampling.start - first, 12)
+    return first, *_taps(fraction, sampling.step, sampling.count, interpolation, antialias)
+
+
+@lru_cache(maxsize=256)
 def _taps(
-    sampling: Sampling, extent: int, interpolation: Interpolation, *, antialias: bool
+    start: float, step: float, count: int, interpolation: Interpolation, antialias: bool
 ) -> tuple[_Indices, Array]:
-    """Per pixel of the result the pixels that it is made of, ``(count, taps)``, and their weights, which add up to 1."""
-    centres = sampling.start + (np.arange(sampling.count) + 0.5) * sampling.step
+    centres = start + (np.arange(count) + 0.5) * step
     if interpolation == "nearest":
         indices: _Indices = np.floor(centres + _EPSILON).astype(np.intp)[:, None]
-        return indices.clip(0, extent - 1), np.ones((sampling.count, 1))
+        return indices, np.ones((count, 1))
     kernel, support = _KERNELS[interpolation]
-    stretch = max(1.0, sampling.step) if antialias else 1.0
+    stretch = max(1.0, step) if antialias else 1.0
     indices = _first_tap(centres, support * stretch)[:, None] + np.arange(math.ceil(2 * support * stretch - _EPSILON))
     weights = kernel(np.abs(indices + 0.5 - centres[:, None]) / stretch)
-    return indices.clip(0, extent - 1), weights / weights.sum(axis=1, keepdims=True)
+    return indices, weights / weights.sum(axis=1, keepdims=True)
 
 
-def _weigh(pixels: Array, axis: int, indices: _Indices, weights: Array) -> Array:
-    shape = [1, 1, 1]
-    shape[axis] = len(indices)
-    out: Array | None = None
+def _weigh(pixels: Array, sampling: Sampling, interpolation: Interpolation, *, antialias: bool) -> Array:
+    """Means of rows."""
+    first, indices, weights = _taps_of(sampling, interpolation, antialias=antialias)
+    indices = (first + indices).clip(0, len(pixels) - 1)
+    weights = weights.astype(pixels.real.dtype)[:, :, None, None]
     with np.errstate(invalid="ignore", over="ignore"):
-        for tap in range(indices.shape[1]):
-            term = np.take(pixels, indices[:, tap], axis=axis)
-            term *= weights[:, tap].astype(pixels.real.dtype).reshape(shape)
-            out = term if out is None else np.add(out, term, out=out)
-    assert out is not None  # noqa: S101
+        out = pixels.take(indices[:, 0], axis=0)
+        out *= weights[:, 0]
+        for tap in range(1, indices.shape[1]):
+            term = pixels.take(indices[:, tap], axis=0)
+            term *= weights[:, tap]
+            out += term
     return out
 
 
@@ -567,7 +586,8 @@ _Kernel = Callable[[Array], Array]
 
 
 def _linear(distance: Array) -> Array:
-    return np.maximum(0, 1 - distance)
+    weights: Array = np.maximum(0, 1 - distance)
+    return weights
 
 
 def _cubic(distance: Array) -> Array:
@@ -582,13 +602,9 @@ def _lanczos(distance: Array) -> Array:
 
 #: The kernel, and how far it reaches.
 _KERNELS: dict[str, tuple[_Kernel, int]] = {"linear": (_linear, 1), "cubic": (_cubic, 2), "lanczos": (_lanczos, 4)}
-#: As what OpenCV interpolates a dtype without loss.
-_QUICK_AS = {
-    "uint8": np.uint8,
-    "uint16": np.uint16,
-    "float32": np.float32,
-    **dict.fromkeys(("bool", "int8", "int16", "float16"), np.float32),
-}
+# OpenCV works with 32-bit numbers, so that a value depends on the window by a millionth: too much for integers, of which one
+# in a few hundred would be rounded to another number in another crop.
+_QUICK_DTYPES = ("float32", "float16")
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 
@@ -169,7 +170,7 @@ def test_the_error_falls_with_the_order(interpolation, order):
         got, _ = warp_all(wave[..., None], grid, interpolation)
         y, x = points(grid)
         errors.append(np.abs(got[:, :, 0] - np.sin(2 * np.pi * (x + 0.5 * y) / period)).max())
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in itertools.pairwise(errors):
         assert coarse / fine > 2**order * 0.9
 
 
@@ -200,9 +201,7 @@ def test_a_crop_of_the_warped_is_the_warped_crop(grid, data, interpolation, anti
     left = data.draw(st.integers(0, grid.shape[1] - 1))
     bottom = data.draw(st.integers(top + 1, grid.shape[0]))
     right = data.draw(st.integers(left + 1, grid.shape[1]))
-    crop, gone = warp_all(
-        pixels, grid.cut(range(top, bottom), range(left, right)), interpolation, antialias=antialias
-    )
+    crop, gone = warp_all(pixels, grid.cut(range(top, bottom), range(left, right)), interpolation, antialias=antialias)
     same = whole[top:bottom, left:right]
     both = ~(gone | whole_gone[top:bottom, left:right])
     assert (gone != whole_gone[top:bottom, left:right]).mean() <= 0.002
