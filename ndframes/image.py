@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -698,27 +699,19 @@ class AlignableImageData(LazyImage, ForkAware):
         return (source.in_plane(*reader.level_factors(level)) if level else source), level
 
     def _scale_padded(self, samplings: tuple[Sampling, Sampling], plan: _Plan, pad: str, asked: AsAsked) -> Array:
-        """A region of the padded plane, resampled: first padded, which takes as much memory as the region has pixels."""
-        by_interpolation = _by_interpolation(
-            _Pick(0, range(len(plan.codes)), range(len(plan.codes)), True, True, None), plan.codes, asked.interpolation
-        )
+        """A region resampled of which what lies outside of the image is what its nearest or mirrored points are."""
         result = self._new_result((samplings[0].count, samplings[1].count, len(plan.codes)), plan, asked)
-        if not result.pixels.size:
-            return _finish(result, asked.nodata)
-        for pick, interpolation in by_interpolation:
-            rows, cols = (axis.footprint(None, interpolation, antialias=asked.antialias) for axis in samplings)
-            some = self._narrow(plan, pick.positions)
-            window = self._new_result((len(rows), len(cols), len(some.codes)), some, asked)
-            self._fill_padded(window, (rows, cols), some, pad, asked)
-            plane = Plane(
-                (len(rows), len(cols)),
-                (len(rows), len(cols)),
-                window.pixels.itemsize * len(some.codes),
-                _reading(window),
-            )
-            grid = Grid.of_axes(*samplings).in_plane(1, 1, rows.start, cols.start)
-            for block in warp(plane, grid, interpolation, antialias=asked.antialias):
-                _put_block(block, pick.positions, result, asked)
+        runs = [list(_fold(sampling, extent, pad)) for sampling, extent in zip(samplings, plan.shape[:2], strict=True)]
+        for rows, cols in product(*runs):
+            target = result.at(rows.place, cols.place)
+            grid = Grid.of_axes(rows.sampling, cols.sampling)
+            piece = self._new_result((*grid.shape, len(plan.codes)), plan, asked)
+            for pick in plan.picks if piece.pixels.size else ():
+                self._bring(pick, grid, piece, plan, asked)
+            turned = np.s_[:: rows.direction, :: cols.direction]
+            target.pixels[...] = piece.pixels[turned]
+            if target.missing is not None and piece.missing is not None:
+                target.missing[...] = piece.missing[turned]
         return _finish(result, asked.nodata)
 
     def _new_result(self, shape: tuple[int, ...], plan: _Plan, asked: AsAsked) -> _Result:
@@ -1032,13 +1025,6 @@ def _fill_of(result: _Result, asked: AsAsked) -> Array:
     return np.asarray(np.nan) if asked.nodata == "nan" else _check_fill(asked.fill, result.pixels.dtype)
 
 
-def _reading(window: _Result) -> Callable[[range, range], tuple[Array, Array | None]]:
-    def read(rows: range, cols: range) -> tuple[Array, Array | None]:
-        return window.at(slice(rows.start, rows.stop), slice(cols.start, cols.stop))
-
-    return read
-
-
 def _by_interpolation(
     pick: _Pick, codes: Sequence[str], wanted: Interpolation | Mapping[str, Interpolation]
 ) -> list[tuple[_Pick, Interpolation]]:
@@ -1158,6 +1144,40 @@ def _mirror(axis: range, extent: int, pad: str) -> np.ndarray[Any, np.dtype[np.i
     period = 2 * (extent - 1)
     indices %= period
     return np.where(indices < extent, indices, period - indices)
+
+
+class _Run(NamedTuple):
+    """A run of a result's pixels along one axis, of which the points in the image follow each other.
+
+    Attributes:
+        place: where in the result; one pixel of ``sampling`` stands for all of them where there are more.
+        sampling: where in the image.
+        direction: -1 where the image is mirrored.
+    """
+
+    place: slice
+    sampling: Sampling
+    direction: int
+
+
+def _fold(sampling: Sampling, extent: int, pad: str) -> Iterator[_Run]:
+    """Cut an axis where it leaves the image, or where the mirror image turns round: at the centres of its border pixels."""
+    centres = sampling.start + (np.arange(sampling.count) + 0.5) * sampling.step
+    is_inside = (centres > -_EPSILON) & (centres < extent + _EPSILON)
+    is_edge = pad == "edge" or extent == 1
+    turns = np.sign(centres) if is_edge else np.floor((centres - 0.5) / max(1, extent - 1))
+    turns[is_inside] = 0
+    starts = [0, *(np.flatnonzero(np.diff(turns)) + 1).tolist(), sampling.count]
+    for first, last in pairwise(starts):
+        place, turn, count = slice(first, last), int(turns[first]) if first < last else 0, last - first
+        begin, end = (sampling.start + number * sampling.step for number in (first, last))
+        if turn and is_edge:
+            border = 0.5 if turn < 0 else extent - 0.5
+            yield _Run(place, Sampling(border - sampling.step / 2, sampling.step, 1), 1)
+        elif turn % 2:
+            yield _Run(place, Sampling((turn + 1) * (extent - 1) + 1 - end, sampling.step, count), -1)
+        else:
+            yield _Run(place, Sampling(begin - turn * (extent - 1), sampling.step, count), 1)
 
 
 def _covering(indices: np.ndarray[Any, np.dtype[np.intp]]) -> range:

@@ -400,7 +400,7 @@ def _sample(
     window, missing = plane.read(under[0], under[1])
 
     def shrink(pixels: Array) -> Array:
-        sums = pixels.astype(_work_dtype(pixels.dtype))
+        sums = pixels.astype(_point_dtype(pixels.dtype))
         sums = resample(sums, *along, interpolation, antialias=True)
         return _round(_interpolate(sums, local, interpolation), pixels.dtype)
 
@@ -423,7 +423,7 @@ def _mend(window: Array, missing: Array | None, sample: Callable[[Array], Array]
     if missing is None or not missing.any():
         out = sample(window)
         return out, None if missing is None else np.zeros(out.shape, bool)
-    work = _work_dtype(window.dtype)
+    work = _point_dtype(window.dtype)
     sums = sample(np.where(missing, 0, window).astype(work))
     weights = sample((~missing).astype(work.type(0).real.dtype))
     gone = weights < _ENOUGH
@@ -448,7 +448,7 @@ def _interpolate(pixels: Array, grid: Grid, interpolation: Interpolation) -> Arr
         taken: Array = pixels[rows, cols]
         return taken
     if _is_slow(pixels.dtype, interpolation):
-        return _round(_gather(pixels.astype(_work_dtype(pixels.dtype)), grid, interpolation), pixels.dtype)
+        return _round(_gather(pixels.astype(_point_dtype(pixels.dtype)), grid, interpolation), pixels.dtype)
     quick = pixels.astype(np.float32, copy=False)
     height, width = grid.shape
     if height <= _BLOCK_PX and width <= _BLOCK_PX and quick.shape[2] in (1, 3, 4):
@@ -628,6 +628,11 @@ def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.kind == "c":
         return dtype
     return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+
+
+def _point_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """As :func:`_work_dtype`, where weights are not the same to the bit in every crop: what is rounded has bits to spare."""
+    return np.dtype(np.float64) if dtype.kind in "ui" and dtype.itemsize == 2 else _work_dtype(dtype)
 
 
 def _round(sums: Array, dtype: np.dtype[Any]) -> Array:
