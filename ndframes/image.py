@@ -374,6 +374,7 @@ class AlignableImageData(LazyImage, ForkAware):
             for info in infos
         ]
         self._quantizations = [Quantization.from_info(info) for info in infos]
+        self._first_aligned = next((number for number, info in enumerate(infos) if info.is_aligned), 0)
         self._values: dict[int, Values] = {}
         super().__init__()
 
@@ -397,10 +398,9 @@ class AlignableImageData(LazyImage, ForkAware):
         """``(height, width)`` of image space."""
         if self.pathinfo.shape is not None:
             return self.pathinfo.shape
-        infos = self.pathinfo.channels
-        part = next((number for number, info in enumerate(infos) if info.is_aligned), 0)
-        height, width = self.opened(part).reader.shape[:2]
-        return (height, width) if infos[part].is_aligned else _reach_of(infos[part].matrix, height, width)
+        part = self._first_aligned
+        info, (height, width) = self.pathinfo.channels[part], self.opened(part).reader.shape[:2]
+        return (height, width) if info.is_aligned else _reach_of(info.matrix, height, width)
 
     def shape(self, channels: str | Sequence[str] | None = None) -> tuple[int, int, int]:
         """``(height, width, channels)`` of a read of everything."""
@@ -946,7 +946,7 @@ class AlignableImageData(LazyImage, ForkAware):
             )
         if info.shape not in (None, reader.shape[:2]):
             raise UnreadableImageError(f"{info.path} is {_by(reader.shape)}, but said to be {_by(info.shape or ())}")
-        expected = self.pathinfo.shape or (self.image_shape if part else None)
+        expected = self.pathinfo.shape or (None if part == self._first_aligned else self.image_shape)
         is_unsaid = info.is_aligned and info.shape is None and not self.pathinfo.is_native
         if is_unsaid and expected not in (None, reader.shape[:2]):
             raise UnreadableImageError(

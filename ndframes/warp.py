@@ -381,6 +381,8 @@ def _sample(
         rows, cols = _footprint(grid, plane.shape, interpolation, factors)
         window, missing = plane.read(rows, cols)
         local = grid.in_plane(1, 1, rows.start, cols.start)
+        if interpolation == "nearest":
+            return _take(window, local), None if missing is None else _take(missing, local)
         if axes is None or not (shrinks or _is_slow(window.dtype, interpolation)):
             return _mend(window, missing, lambda pixels: _interpolate(pixels, local, interpolation))
         along = axes[0].in_plane(1, rows.start), axes[1].in_plane(1, cols.start)
@@ -428,7 +430,8 @@ def _mend(window: Array, missing: Array | None, sample: Callable[[Array], Array]
     weights = sample((~missing).astype(work.type(0).real.dtype))
     gone = weights < _ENOUGH
     weights[gone] = 1
-    values = _round(sums / weights, window.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = _round(sums / weights, window.dtype)
     if window.dtype.kind in "fc":
         values[gone] = np.nan
     return values, gone
@@ -441,12 +444,6 @@ def _is_slow(dtype: np.dtype[Any], interpolation: Interpolation) -> bool:
 
 def _interpolate(pixels: Array, grid: Grid, interpolation: Interpolation) -> Array:
     """Points of a window, each from its nearest neighbours; outside are the window's own border pixels."""
-    if interpolation == "nearest":
-        y, x = grid.centres()
-        rows = np.floor(y + _EPSILON).astype(np.intp).clip(0, pixels.shape[0] - 1)
-        cols = np.floor(x + _EPSILON).astype(np.intp).clip(0, pixels.shape[1] - 1)
-        taken: Array = pixels[rows, cols]
-        return taken
     if _is_slow(pixels.dtype, interpolation):
         return _round(_gather(pixels.astype(_point_dtype(pixels.dtype)), grid, interpolation), pixels.dtype)
     quick = pixels.astype(np.float32, copy=False)
@@ -466,6 +463,19 @@ def _interpolate(pixels: Array, grid: Grid, interpolation: Interpolation) -> Arr
                 bands = slice(first, first + count)
                 target[:, :, bands] = _warp_block(near[:, :, bands], local).reshape(*local.shape, count)
     return _round(out, pixels.dtype)
+
+
+def _take(pixels: Array, grid: Grid) -> Array:
+    """The pixels of a window that hold the points; outside are its border pixels."""
+    y, x = grid.centres()
+    rows = np.floor(y + _EPSILON).astype(np.intp).clip(0, pixels.shape[0] - 1)
+    cols = np.floor(x + _EPSILON).astype(np.intp).clip(0, pixels.shape[1] - 1)
+    taken: Array
+    if grid.axes is None:
+        taken = pixels[rows, cols]
+    else:
+        taken = pixels.take(rows[:, 0], axis=0).take(cols, axis=1)
+    return taken
 
 
 def _warp_block(pixels: Array, grid: Grid) -> Array:

@@ -268,6 +268,7 @@ def test_nodata_keeps_is_nan_or_is_masked(tmp_path):
     np.testing.assert_array_equal(masked.compressed(), pixels[2:30, 3:, ::-1][~masked.mask])
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_file_may_say_itself_what_nodata_is(tmp_path):
     import rasterio
 
