@@ -467,14 +467,13 @@ def _interpolate(pixels: Array, grid: Grid, interpolation: Interpolation) -> Arr
 
 def _take(pixels: Array, grid: Grid) -> Array:
     """The pixels of a window that hold the points; outside are its border pixels."""
+    axes = grid.axes
+    if axes is not None:
+        return resample(pixels, *axes, "nearest", antialias=False)
     y, x = grid.centres()
     rows = np.floor(y + _EPSILON).astype(np.intp).clip(0, pixels.shape[0] - 1)
     cols = np.floor(x + _EPSILON).astype(np.intp).clip(0, pixels.shape[1] - 1)
-    taken: Array
-    if grid.axes is None:
-        taken = pixels[rows, cols]
-    else:
-        taken = pixels.take(rows[:, 0], axis=0).take(cols, axis=1)
+    taken: Array = pixels[rows, cols]
     return taken
 
 

@@ -80,8 +80,13 @@ def test_a_crop_is_the_crop_of_the_whole(scene, region, codes, interpolation):
     assert crop.flags.writeable
     wanted = whole[region]
     assert (crop.shape, crop.dtype) == (wanted.shape, wanted.dtype)
-    for band in range(len(codes)):
-        check_close(crop[..., band], wanted[..., band], interpolation)
+    for band, code in enumerate(codes):
+        check_close(as_stored(crop[..., band], code), as_stored(wanted[..., band], code), interpolation)
+
+
+def as_stored(band: np.ndarray, code: str) -> np.ndarray:
+    """Integers as such, where they stand among floats for another channel's sake."""
+    return band if code in "uv" else band.astype(np.int64)
 
 
 def test_dtypes_promote_and_codes_go_in_any_order(scene):
@@ -153,10 +158,11 @@ def test_a_part_of_the_warped_is_the_warped_part(scene, degrees, scale, data, co
     wanted = whole[top : top + height, left : left + width]
     assert part.dtype == wanted.dtype
     inner = np.ones(part.shape[:2], bool)  # a centre on the very border may lie inside in one and outside in the other
-    for band in range(len(codes)):
-        equal_fill = (part[..., band] == 3) != (wanted[..., band] == 3)
-        assert equal_fill.sum() <= max(2, 0.002 * inner.size)
-        check_close(part[..., band][~equal_fill], wanted[..., band][~equal_fill], interpolation)
+    for band, code in enumerate(codes):
+        is_other = (part[..., band] == 3) != (wanted[..., band] == 3)
+        assert is_other.sum() <= max(2, 0.002 * inner.size)
+        got = as_stored(part[..., band][~is_other], code)
+        check_close(got, as_stored(wanted[..., band][~is_other], code), interpolation)
 
 
 def test_an_identity_and_a_shift_of_the_whole_image_change_nothing(scene):
@@ -185,8 +191,8 @@ def test_padding_is_that_of_the_aligned_whole(scene, pad, data, codes):
     if pad != "constant":
         padded = np.pad(plain, ((250, 250), (250, 250), (0, 0)), mode=pad)
     wanted = padded[top + 250 : top + 290 : step, left + 250 : left + 300]
-    for band in range(len(codes)):
-        check_close(got[..., band], wanted[..., band], "linear")
+    for band, code in enumerate(codes):
+        check_close(as_stored(got[..., band], code), as_stored(wanted[..., band], code), "linear")
 
 
 @pytest.mark.parametrize("pad", ["constant", "edge", "reflect"])
