@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Real
@@ -340,20 +341,21 @@ def resample(pixels: Array, rows: Sampling, cols: Sampling, interpolation: Inter
         >>> resample(ramp, Sampling(0, 1, 1), Sampling(2, 0.5, 4), "nearest", antialias=False)[0, :, 0].tolist()
         [2, 2, 3, 3]
     """
-    is_taken = interpolation == "nearest" or rows.is_whole, interpolation == "nearest" or cols.is_whole
+    is_nearest = interpolation == "nearest"
     for axis, sampling in ((0, rows), (1, cols)):
-        if is_taken[axis]:
-            first, indices, _ = _taps_of(sampling, "nearest", antialias=False)
-            pixels = np.take(pixels, (first + indices[:, 0]).clip(0, pixels.shape[axis] - 1), axis=axis)
-    if all(is_taken):
+        if is_nearest or sampling.is_whole:
+            first, (indices,), _ = _taps_of(sampling, "nearest", False, np.float32)
+            pixels = pixels.take(first + indices, axis=axis, mode="clip")
+    if is_nearest or (rows.is_whole and cols.is_whole):
         return np.ascontiguousarray(pixels)
     sums = pixels.astype(_work_dtype(pixels.dtype))
-    if not is_taken[0]:
-        sums = _weigh(sums, rows, interpolation, antialias=antialias)
-    if not is_taken[1]:  # rows are copied in one piece, so columns are made rows
-        across = np.ascontiguousarray(sums.transpose(1, 0, 2))
-        sums = _weigh(across, cols, interpolation, antialias=antialias).transpose(1, 0, 2)
-    return _round(sums, pixels.dtype)
+    with _quiet() if pixels.dtype.kind in "fc" else nullcontext():
+        if not rows.is_whole:
+            sums = _weigh(sums, rows, interpolation, antialias=antialias)
+        if not cols.is_whole:  # rows are copied in one piece, so columns are made rows
+            across = np.ascontiguousarray(sums.transpose(1, 0, 2))
+            sums = _weigh(across, cols, interpolation, antialias=antialias).transpose(1, 0, 2)
+    return _round(sums, pixels.dtype, may_overshoot=interpolation != "linear")
 
 
 def _cut(shape: tuple[int, int], steps: tuple[float, float], pixel_bytes: int) -> Iterator[tuple[range, range]]:
@@ -383,7 +385,7 @@ def _sample(
         local = grid.in_plane(1, 1, rows.start, cols.start)
         if interpolation == "nearest":
             return _take(window, local), None if missing is None else _take(missing, local)
-        if axes is None or not (shrinks or _is_slow(window.dtype, interpolation)):
+        if axes is None:
             return _mend(window, missing, lambda pixels: _interpolate(pixels, local, interpolation))
         along = axes[0].in_plane(1, rows.start), axes[1].in_plane(1, cols.start)
         return _mend(window, missing, lambda pixels: resample(pixels, *along, interpolation, antialias=shrinks))
@@ -430,7 +432,7 @@ def _mend(window: Array, missing: Array | None, sample: Callable[[Array], Array]
     weights = sample((~missing).astype(work.type(0).real.dtype))
     gone = weights < _ENOUGH
     weights[gone] = 1
-    with np.errstate(invalid="ignore", over="ignore"):
+    with _quiet():
         values = _round(sums / weights, window.dtype)
     if window.dtype.kind in "fc":
         values[gone] = np.nan
@@ -548,44 +550,48 @@ def _reach(low: float, high: float, step: float, extent: int | None, interpolati
     return range(first, last + 1)
 
 
-def _taps_of(sampling: Sampling, interpolation: Interpolation, *, antialias: bool) -> tuple[int, _Indices, Array]:
-    """Per pixel of the result the pixels that it is made of, ``(count, taps)``, counted from the first number, and their weights.
+def _taps_of(
+    sampling: Sampling, interpolation: Interpolation, antialias: bool, dtype: Any
+) -> tuple[int, list[_Indices], list[Array]]:
+    """The pixels that those of the result are made of, an array a tap, counted from the first number; and their weights.
 
     They are the same for all samplings that begin at the same fraction of a pixel, to the bit, which is so for most crops of an
     image of which the scale is a round number.
     """
     first = math.floor(sampling.start)
-    fraction = round(sampling.start - first, 12)
-    return first, *_taps(fraction, sampling.step, sampling.count, interpolation, antialias)
+    return first, *_taps(
+        round(sampling.start - first, 12), sampling.step, sampling.count, interpolation, antialias, dtype
+    )
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def _taps(
-    start: float, step: float, count: int, interpolation: Interpolation, antialias: bool
-) -> tuple[_Indices, Array]:
+    start: float, step: float, count: int, interpolation: Interpolation, antialias: bool, dtype: Any
+) -> tuple[list[_Indices], list[Array]]:
     centres = start + (np.arange(count) + 0.5) * step
     if interpolation == "nearest":
-        indices: _Indices = np.floor(centres + _EPSILON).astype(np.intp)[:, None]
-        return indices, np.ones((count, 1))
+        return [np.floor(centres + _EPSILON).astype(np.intp)], []
     kernel, support = _KERNELS[interpolation]
     stretch = max(1.0, step) if antialias else 1.0
     indices = _first_tap(centres, support * stretch)[:, None] + np.arange(math.ceil(2 * support * stretch - _EPSILON))
     weights = kernel(np.abs(indices + 0.5 - centres[:, None]) / stretch)
-    return indices, weights / weights.sum(axis=1, keepdims=True)
+    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(dtype)
+    taps = range(indices.shape[1])
+    return (
+        [np.ascontiguousarray(indices[:, tap]) for tap in taps],
+        [np.ascontiguousarray(weights[:, tap])[:, None, None] for tap in taps],
+    )
 
 
 def _weigh(pixels: Array, sampling: Sampling, interpolation: Interpolation, *, antialias: bool) -> Array:
-    """Means of rows."""
-    first, indices, weights = _taps_of(sampling, interpolation, antialias=antialias)
-    indices = (first + indices).clip(0, len(pixels) - 1)
-    weights = weights.astype(pixels.real.dtype)[:, :, None, None]
-    with np.errstate(invalid="ignore", over="ignore"):
-        out = pixels.take(indices[:, 0], axis=0)
-        out *= weights[:, 0]
-        for tap in range(1, indices.shape[1]):
-            term = pixels.take(indices[:, tap], axis=0)
-            term *= weights[:, tap]
-            out += term
+    """Means of rows; those outside are the first and the last."""
+    first, indices, weights = _taps_of(sampling, interpolation, antialias, pixels.real.dtype)
+    out = pixels.take(indices[0] + first, axis=0, mode="clip")
+    out *= weights[0]
+    for tap in range(1, len(indices)):
+        term = pixels.take(indices[tap] + first, axis=0, mode="clip")
+        term *= weights[tap]
+        out += term
     return out
 
 
@@ -644,21 +650,39 @@ def _point_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64) if dtype.kind in "ui" and dtype.itemsize == 2 else _work_dtype(dtype)
 
 
-def _round(sums: Array, dtype: np.dtype[Any]) -> Array:
+def _round(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = True) -> Array:
+    """Sums as numbers of ``dtype``; they may be written over."""
     if sums.dtype == dtype:
         return sums
     if dtype.kind in "fc":
-        with np.errstate(over="ignore"):
+        with _quiet():
             return sums.astype(dtype)
     if dtype.kind == "b":
         return np.asarray(sums >= 0.5)
-    limits = np.iinfo(dtype)
-    whole = np.floor(sums + 0.5)
+    sums += 0.5
+    if dtype.kind == "i":
+        np.floor(sums, out=sums)
+    limits = _limits_of(dtype)
+    if may_overshoot or dtype.itemsize == 8:
+        np.maximum(sums, limits.min, out=sums)
+        np.minimum(sums, limits.max, out=sums)
+    if dtype.itemsize < 8:
+        return sums.astype(dtype)
     # float64 does not hold the largest 64-bit integers: what is past them by rounding is one of them
-    with np.errstate(invalid="ignore"):
-        out = whole.clip(limits.min, limits.max).astype(dtype)
-    out[whole >= limits.max] = limits.max
+    with _quiet():
+        out = sums.astype(dtype)
+    out[sums >= limits.max] = limits.max
     return out
+
+
+def _quiet() -> Any:
+    """Infinities and overflows are let be."""
+    return np.errstate(invalid="ignore", over="ignore")
+
+
+@lru_cache(maxsize=16)
+def _limits_of(dtype: np.dtype[Any]) -> Any:
+    return np.iinfo(dtype)
 
 
 def _is_one(*numbers: float) -> bool:
