@@ -31,7 +31,7 @@ from .formats.reader import WORTH_SHARING_SECONDS, Array, Crop, Reader
 from .regions import PAD_MODES, Region, Selection, bounding_range, resolve_outside, resolve_region
 from .stamp import is_as_stamped
 from .values import NODATA_MODES, NodataMode, Quantization, Values, find_nodata
-from .warp import INTERPOLATIONS, Block, Grid, Interpolation, Plane, Sampling, resolve_scale, to_shape, warp
+from .warp import INTERPOLATIONS, Block, Grid, Interpolation, Plane, Sampling, resample, resolve_scale, to_shape, warp
 
 if TYPE_CHECKING:
     from .pathinfo import ChannelInfo, PathInfo
@@ -56,6 +56,8 @@ _THUMBNAIL_PX = 192
 _MOST_REOPENINGS = 3
 _MOST_PLANS = 64
 _STRIP_PX = 256
+_AT_ONCE_BYTES = 16 * 2**20
+_OVERVIEW_FACTOR = 2 - 1e-6
 _EPSILON = 1e-9
 
 #: An affine map of points, ``(a, b, c, d, e, f)``: ``(x, y)`` goes to ``(a x + b y + c, d x + e y + f)``.
@@ -159,6 +161,7 @@ class _Pick(NamedTuple):
 
     ``is_all`` says that they are the result, as they come from the file. ``is_plain`` says that the file's pixels are the
     image's; else ``src_from_img`` is the map from the image's points to the file's.
+    ``slides`` is that map along each axis, a factor and an offset in y and in x, where the two are independent of each other.
     """
 
     part: int
@@ -167,6 +170,7 @@ class _Pick(NamedTuple):
     is_all: bool
     is_plain: bool
     src_from_img: _Affine | None
+    slides: tuple[float, float, float, float] | None
 
 
 class _Plan(NamedTuple):
@@ -662,6 +666,37 @@ class AlignableImageData(LazyImage, ForkAware):
         for block in warp(plane, source, interpolation, antialias=asked.antialias):
             _put_block(block, pick.positions, result, asked)
 
+    def _slide(self, pick: _Pick, rows: range, cols: range, out: Array, asked: AsAsked) -> bool:
+        """The short way of :meth:`_bring`, for most crops of files that are only finer or coarser; whether it was that."""
+        opened, values = self.opened(pick.part), self._values_of(pick.part)
+        factor_y, offset_y, factor_x, offset_x = pick.slides or (0, 0, 0, 0)
+        interpolation = asked.interpolation
+        if not isinstance(interpolation, str) or not values.is_plain or max(factor_y, factor_x) >= _OVERVIEW_FACTOR:
+            return False
+        along_y = Sampling(rows.start * factor_y + offset_y, factor_y, len(rows))
+        along_x = Sampling(cols.start * factor_x + offset_x, factor_x, len(cols))
+        height, width, _ = opened.reader.shape
+        window_rows = along_y.footprint_inside(height, interpolation, antialias=asked.antialias)
+        window_cols = along_x.footprint_inside(width, interpolation, antialias=asked.antialias)
+        if window_rows is None or window_cols is None:
+            return False
+        window = np.empty((len(window_rows), len(window_cols), len(pick.bands)), opened.reader.dtype)
+        if max(window.nbytes, out.nbytes) > _AT_ONCE_BYTES:
+            return False
+        self._read_part(
+            pick._replace(positions=range(len(pick.bands)), is_all=True), window_rows, window_cols, window, 0
+        )
+        if window.dtype.kind in "fc" and np.isnan(window.min()):
+            return False
+        out[:, :, _as_slice(pick.positions)] = resample(
+            window,
+            along_y.in_plane(1, window_rows.start),
+            along_x.in_plane(1, window_cols.start),
+            interpolation,
+            antialias=asked.antialias,
+        )
+        return True
+
     def _copy(
         self,
         pick: _Pick,
@@ -743,6 +778,12 @@ class AlignableImageData(LazyImage, ForkAware):
     ) -> None:
         """One file's bands at some pixels of the image; with steps by way of all the pixels between, a few rows at a time."""
         if rows.step == 1 and cols.step == 1:
+            if (
+                pick.slides is not None
+                and result.missing is None
+                and self._slide(pick, rows, cols, result.pixels, asked)
+            ):
+                return
             grid = Grid((1.0, 0.0, cols.start, 0.0, 1.0, rows.start), (len(rows), len(cols)))
             self._bring(pick, grid, result, plan, asked)
             return
@@ -915,7 +956,9 @@ class AlignableImageData(LazyImage, ForkAware):
         is_there = src_from_img is None and (self.pathinfo.is_native or shape == self.image_shape)
         is_plain = is_there and self._values_of(part).is_plain
         is_all = positions == [*range(channel_count)]
-        return _Pick(part, _as_range(bands), _as_range(positions), is_all, is_plain, src_from_img)
+        a, b, c, d, e, f = src_from_img or _IDENTITY
+        slides = (e, f, a, c) if not b and not d and a > 0 and e > 0 else None
+        return _Pick(part, _as_range(bands), _as_range(positions), is_all, is_plain, src_from_img, slides)
 
     def _values_of(self, part: int) -> Values:
         values = self._values.get(part)
@@ -976,12 +1019,13 @@ def to_affine(matrix: Any, what: str) -> _Affine:
         array = np.asarray(getattr(matrix, "matrix", matrix), np.float64)
     except (TypeError, ValueError):
         array = np.empty(0)
-    if array.shape == (3, 3) and np.allclose(array[2], (0, 0, 1)):
+    if array.shape == (3, 3) and abs(array[2] - (0, 0, 1)).max() < _EPSILON:
         array = array[:2]
-    if array.shape != (2, 3) or not np.isfinite(array).all() or not abs(np.linalg.det(array[:, :2])) > 0:
-        raise RegionError(f"{what} must be an affine 3x3 matrix that can be inverted, got {shorten(matrix)}")
-    a, b, c, d, e, f = array.ravel().tolist()
-    return a, b, c, d, e, f
+    if array.shape == (2, 3):
+        a, b, c, d, e, f = array.ravel().tolist()
+        if all(map(math.isfinite, (a, b, c, d, e, f))) and a * e - b * d:
+            return a, b, c, d, e, f
+    raise RegionError(f"{what} must be an affine 3x3 matrix that can be inverted, got {shorten(matrix)}")
 
 
 def _find_target(reader: Reader, pick: _Pick, out: Array) -> Array | None:

@@ -34,8 +34,14 @@ INTERPOLATIONS = ("nearest", "linear", "cubic", "lanczos")
 
 # Steps and starts come from divisions; what is so close to a whole number was meant to be one.
 _EPSILON = 1e-9
-# OpenCV takes its own threads for more pixels than these, and places them by 32-bit floats, which are fine near 0 alone.
-_BLOCK_PX = 256
+# OpenCV takes threads of its own for more pixels than these.
+_MOST_BLOCK_PX = 1 << 16
+# Points in windows of that size are told apart to 2**-16 of a pixel by 32-bit floats; a number this large, added and taken
+# away again, rounds 64-bit ones to that.
+_MOST_EXTENT_PX = 256
+_SNAP = 1.5 * 2**36
+# Of so many bands OpenCV is exact; else it goes in steps of 1/32 of a pixel.
+_EXACT_BANDS = (1, 3, 4)
 _WINDOW_BYTES = 16 * 2**20
 _ENOUGH = 0.5 - 1e-6
 
@@ -92,6 +98,14 @@ class Sampling:
         return _reach(
             centre, centre + (self.count - 1) * self.step, self.step if antialias else 1.0, extent, interpolation
         )
+
+    def footprint_inside(self, extent: int, interpolation: Interpolation, *, antialias: bool) -> range | None:
+        """As :meth:`footprint`; ``None`` where a pixel of the result has its centre outside of the axis, or there is none."""
+        centre = self.start + 0.5 * self.step
+        last = centre + (self.count - 1) * self.step
+        if centre < -_EPSILON or last > extent + _EPSILON or not self.count:
+            return None
+        return _reach(centre, last, self.step if antialias else 1.0, extent, interpolation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,11 +364,14 @@ def resample(pixels: Array, rows: Sampling, cols: Sampling, interpolation: Inter
         return np.ascontiguousarray(pixels)
     sums = pixels.astype(_work_dtype(pixels.dtype))
     with _quiet() if pixels.dtype.kind in "fc" else nullcontext():
-        if not rows.is_whole:
-            sums = _weigh(sums, rows, interpolation, antialias=antialias)
-        if not cols.is_whole:  # rows are copied in one piece, so columns are made rows
-            across = np.ascontiguousarray(sums.transpose(1, 0, 2))
-            sums = _weigh(across, cols, interpolation, antialias=antialias).transpose(1, 0, 2)
+        is_shrunk = rows.step > 1  # then fewer numbers are left for the second axis
+        for axis in (0, 1) if is_shrunk else (1, 0):
+            if axis == 0 and not rows.is_whole:
+                sums = _weigh(sums, rows, interpolation, antialias=antialias)
+            elif axis == 1 and not cols.is_whole:  # rows are copied in one piece, so columns are made rows
+                across = np.ascontiguousarray(sums.transpose(1, 0, 2))
+                across = _weigh(across, cols, interpolation, antialias=antialias)
+                sums = np.ascontiguousarray(across.transpose(1, 0, 2))
     return _round(sums, pixels.dtype, may_overshoot=interpolation != "linear")
 
 
@@ -441,21 +458,22 @@ def _mend(window: Array, missing: Array | None, sample: Callable[[Array], Array]
 
 def _is_slow(dtype: np.dtype[Any], interpolation: Interpolation) -> bool:
     """Whether OpenCV leaves this to numpy."""
-    return interpolation != "linear" or dtype.name not in _QUICK_DTYPES or not _is_exact()
+    return interpolation != "linear" or dtype not in _QUICK_AS or not _is_exact()
 
 
 def _interpolate(pixels: Array, grid: Grid, interpolation: Interpolation) -> Array:
     """Points of a window, each from its nearest neighbours; outside are the window's own border pixels."""
-    if _is_slow(pixels.dtype, interpolation):
+    block_px = int(_MOST_EXTENT_PX / max(1.0, *grid.steps) / math.sqrt(2)) - 4
+    if _is_slow(pixels.dtype, interpolation) or block_px < 1:
         return _round(_gather(pixels.astype(_point_dtype(pixels.dtype)), grid, interpolation), pixels.dtype)
-    quick = pixels.astype(np.float32, copy=False)
+    quick = pixels.astype(_QUICK_AS[pixels.dtype], copy=False)
     height, width = grid.shape
-    if height <= _BLOCK_PX and width <= _BLOCK_PX and quick.shape[2] in (1, 3, 4):
-        return _round(_warp_block(quick, grid).reshape(*grid.shape, -1), pixels.dtype)
+    if max(quick.shape[:2]) <= _MOST_EXTENT_PX and height * width <= _MOST_BLOCK_PX and quick.shape[2] in _EXACT_BANDS:
+        return _round(_remap(quick, grid).reshape(*grid.shape, -1), pixels.dtype)
     out = np.empty((height, width, quick.shape[2]), quick.dtype)
-    for top in range(0, height, _BLOCK_PX):
-        for left in range(0, width, _BLOCK_PX):
-            bottom, right = min(top + _BLOCK_PX, height), min(left + _BLOCK_PX, width)
+    for top in range(0, height, block_px):
+        for left in range(0, width, block_px):
+            bottom, right = min(top + block_px, height), min(left + block_px, width)
             part = grid.cut(range(top, bottom), range(left, right))
             near_rows, near_cols = _footprint(part, quick.shape[:2], "linear", (1.0, 1.0))
             near = quick[near_rows.start : near_rows.stop, near_cols.start : near_cols.stop]
@@ -463,7 +481,7 @@ def _interpolate(pixels: Array, grid: Grid, interpolation: Interpolation) -> Arr
             target = out[top:bottom, left:right]
             for first, count in _groups(quick.shape[2]):
                 bands = slice(first, first + count)
-                target[:, :, bands] = _warp_block(near[:, :, bands], local).reshape(*local.shape, count)
+                target[:, :, bands] = _remap(near[:, :, bands], local).reshape(*local.shape, count)
     return _round(out, pixels.dtype)
 
 
@@ -479,22 +497,31 @@ def _take(pixels: Array, grid: Grid) -> Array:
     return taken
 
 
-def _warp_block(pixels: Array, grid: Grid) -> Array:
-    """Linear interpolation by OpenCV, of which pixel 0 has its centre at 0."""
+def _remap(pixels: Array, grid: Grid) -> Array:
+    """Linear interpolation by OpenCV, of which pixel 0 has its centre at 0.
+
+    It takes points as 32-bit floats. They are rounded to multiples of 2**-16 before, which those hold for windows of up to
+    256 pixels: so a point is the same in every window that it lies in, and so is its value, to the bit.
+    """
     cv2 = _opencv()
     a, b, c, d, e, f = grid.matrix
-    centred = np.array(((a, b, c + (a + b) / 2 - 0.5), (d, e, f + (d + e) / 2 - 0.5)))
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    warped: Array = cv2.warpAffine(pixels, centred, grid.shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    x, y = np.arange(grid.shape[1]) + 0.5, np.arange(grid.shape[0])[:, None] + 0.5
+    points = []
+    for along_x, along_y, offset in ((a, b, c - 0.5), (d, e, f - 0.5)):
+        line = along_x * x + (along_y * y + offset)
+        line += _SNAP
+        line -= _SNAP
+        points.append(line.astype(np.float32))
+    warped: Array = cv2.remap(pixels, *points, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return warped
 
 
 def _groups(band_count: int) -> Iterator[tuple[int, int]]:
-    """Bands from which on, and how many: OpenCV is exact for 1, 3 and 4 of them."""
+    """Bands from which on, and how many, as OpenCV takes them."""
     first = 0
     while first < band_count:
         left = band_count - first
-        count = 4 if left >= 4 else left if left in (1, 3) else 1
+        count = 4 if left >= 4 else left if left in _EXACT_BANDS else 1
         yield first, count
         first += count
 
@@ -617,9 +644,11 @@ def _lanczos(distance: Array) -> Array:
 
 #: The kernel, and how far it reaches.
 _KERNELS: dict[str, tuple[_Kernel, int]] = {"linear": (_linear, 1), "cubic": (_cubic, 2), "lanczos": (_lanczos, 4)}
-# OpenCV works with 32-bit numbers, so that a value depends on the window by a millionth: too much for integers, of which one
-# in a few hundred would be rounded to another number in another crop.
-_QUICK_DTYPES = ("float32", "float16")
+#: As what OpenCV interpolates a dtype without loss.
+_QUICK_AS = {
+    np.dtype(name): np.dtype(name if name in ("uint8", "uint16") else np.float32)
+    for name in ("uint8", "uint16", "float32", "bool", "int8", "int16", "float16")
+}
 
 
 @lru_cache(maxsize=1)
