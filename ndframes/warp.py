@@ -614,6 +614,12 @@ def _weigh(pixels: Array, sampling: Sampling, interpolation: Interpolation, *, a
     """Means of rows; those outside are the first and the last."""
     first, indices, weights = _taps_of(sampling, interpolation, antialias, pixels.real.dtype)
     out = pixels.take(indices[0] + first, axis=0, mode="clip")
+    if len(indices) == 2 and pixels.dtype == np.float32:  # by far the most common, and finite: half the multiplications
+        term = pixels.take(indices[1] + first, axis=0, mode="clip")
+        term -= out
+        term *= weights[1]
+        out += term
+        return out
     out *= weights[0]
     for tap in range(1, len(indices)):
         term = pixels.take(indices[tap] + first, axis=0, mode="clip")
@@ -671,7 +677,7 @@ def _is_exact() -> bool:
 def _work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.kind == "c":
         return dtype
-    return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+    return np.dtype(np.float32 if dtype.itemsize <= 2 and dtype.kind != "f" else np.float64)
 
 
 def _point_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
