@@ -434,3 +434,40 @@ def test_the_memory_of_a_warped_crop_does_not_grow_with_the_image(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0]
+
+
+def test_what_a_warped_read_touches_is_told(tmp_path):
+    frames = Scene(tmp_path, FILES, backend="cog")
+    frames.prepare()
+    plain, coarse, turned = frames.explain("scene", np.s_[0:40, 20:60], "b|nir|dem").files
+    assert (plain.is_warped, coarse.is_warped, turned.is_warped) == (False, True, True)
+    assert (plain.bands, coarse.tiles, turned.level) == (1, 1, 0)
+    text = str(frames.explain("scene", np.s_[0:40, 20:60], "b|nir"))
+    assert text.count("warped onto the grid of the result") == 1
+    assert frames.explain("scene", None, "fine").files[0].level == 1
+    assert frames.explain("scene", np.s_[:, 5:5], "fine").files[0].tiles == 0
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_other_processes_read_the_same(scene, method):
+    import multiprocessing
+
+    region = np.s_[20:70, 30:90]
+    wanted = scene.load_region("scene", region, "dem|nir|r")
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        for got in pool.starmap(scene.load_region, [("scene", region, "dem|nir|r")] * 4):
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_threads_read_the_same(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    frames = Scene(tmp_path, FILES, backend="cog")
+    regions = [np.s_[y : y + 30, x : x + 40] for y in range(0, 80, 20) for x in range(0, 100, 25)]
+    wanted = [frames.load_region("scene", region, CODES) for region in regions]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            for got, right in zip(
+                pool.map(lambda region: frames.load_region("scene", region, CODES), regions), wanted, strict=True
+            ):
+                np.testing.assert_array_equal(got, right)
