@@ -126,7 +126,7 @@ def _resolve_chunks(frame: LazyFrame, chunks: Any) -> tuple[tuple[int, ...], ...
     try:
         if chunks is None or (isinstance(chunks, str) and chunks != "auto"):
             most_bytes = _CHUNK_BYTES if chunks is None else int(parse_bytes(chunks))
-            chunks = tuple(max(1, extent) for extent in find_chunk(shape, _tile_shape(frame), itemsize, most_bytes))
+            chunks = find_chunk(shape, _tile_shape(frame), itemsize, most_bytes)
         blocks: tuple[tuple[int, ...], ...] = normalize_chunks(chunks, shape, dtype=frame.dtype)
     except (TypeError, ValueError) as error:
         raise RegionError(

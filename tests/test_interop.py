@@ -68,7 +68,7 @@ def test_an_array_equals_the_frame(image):
     frames, pixels = image
     lazy = frames.load_frame("a").to_dask(chunks="40 kB")
     assert isinstance(lazy, da.Array)
-    assert (lazy.shape, lazy.dtype, lazy.chunksize) == (SHAPE, pixels.dtype, (64, 128, 3))
+    assert (lazy.shape, lazy.dtype, lazy.chunksize) == (SHAPE, pixels.dtype, (128, 64, 3))
     np.testing.assert_array_equal(lazy.compute(), pixels)
     for region in (np.s_[70:200, 100:300], np.s_[::-7, 5, :2], np.s_[-3:, None, ..., 1], np.s_[[299, 3, 3]], np.s_[:0]):
         np.testing.assert_array_equal(lazy[region].compute(), pixels[region])
@@ -112,14 +112,8 @@ def test_files_on_other_grids_and_quantized_ones(write_npy, tmp_path):
     np.testing.assert_array_equal(lazy.compute(), frame[...])
 
 
-def test_no_channels_is_an_empty_array(image):
-    lazy = image[0].load_frame("a", []).to_dask()
-    assert lazy.shape == (300, 420, 0)
-    assert lazy.compute().shape == (300, 420, 0)
-
-
 def test_nothing_is_read_before_it_is_computed(image):
-    frames, pixels = image
+    frames, _ = image
     lazy = frames.load_frame("a").to_dask(chunks=(64, 64, 3))
     photo = frames.load_frame("a").to_xarray()
     for entry in frames.cache.ls():  # what cannot be read any more has not been
@@ -312,7 +306,7 @@ def test_a_sequence_as_a_data_array(walk):
 
 def test_a_warped_data_array_lies_where_the_image_lies(image):
     """The centres are those of the documentation: interpolated there, xarray and a warp agree."""
-    frames, pixels = image
+    frames, _ = image
     photo = frames.load_frame("a").to_xarray().astype(np.float64).compute()
     shifted = photo.interp(x=photo.x[:-1] + 0.25)
     warped = frames.load_warped("a", [[1, 0, -0.25], [0, 1, 0]], (300, 419))
@@ -320,29 +314,27 @@ def test_a_warped_data_array_lies_where_the_image_lies(image):
 
 
 @pytest.mark.parametrize(
-    ("missing", "call", "line"),
-    [
-        ("dask", "to_dask", "ndframes[dask]"),
-        ("xarray", "to_xarray", "ndframes[xarray]"),
-        ("dask", "to_xarray", "[dask]"),
-    ],
+    ("missing", "call", "extra"),
+    [("dask", "to_dask", "dask"), ("xarray", "to_xarray", "xarray"), ("dask", "to_xarray", "dask")],
 )
-def test_a_missing_library_names_the_line_that_mends_it(missing, call, line):
-    code = (
-        "import importlib.abc, sys\n"
-        "class Gone(importlib.abc.MetaPathFinder):\n"
-        "    def find_spec(self, name, path, target=None):\n"
-        f"        if name.split('.')[0] == {missing!r}: raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Gone())\n"
-        "import ndframes as nf\n"
-        "try:\n"
-        f"    nf.SimpleFrames.demo(backend=None).load_frame('coffee').{call}()\n"
-        "except nf.MissingExtraError as error:\n"
-        "    print(error, error.name)\n"
-    )
+def test_a_missing_library_names_the_line_that_mends_it(missing, call, extra):
+    code = f"""
+import sys
+from importlib.machinery import PathFinder
+
+class Finder:
+    def find_spec(name, path, target=None):
+        return None if name.split(".")[0] == {missing!r} else PathFinder.find_spec(name, path, target)
+
+sys.meta_path = [finder for finder in sys.meta_path if finder is not PathFinder] + [Finder]
+import ndframes as nf
+try:
+    nf.SimpleFrames.demo(backend=None).load_frame("coffee").{call}()
+except nf.MissingExtraError as error:
+    print(error, "/", error.name)
+"""
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
-    assert f'pip install "{line}"' in told or f'{line}"' in told
-    assert told.strip().endswith(missing)
+    assert told.endswith(f'pip install "ndframes[{extra}]" / {missing}\n')
 
 
 # -- boxes ----------------------------------------------------------------------------------------------------------
@@ -367,7 +359,7 @@ def test_tensors_in_boxes(image):
     """Anything that numpy takes for an array may be a box's data."""
 
     class Corners:
-        data = [[1, 2, 3, 4]]
+        data = ((1, 2, 3, 4),)
 
         def to_ltrb(self):
             return self
