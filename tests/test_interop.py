@@ -322,8 +322,9 @@ def test_a_missing_library_names_the_line_that_mends_it(missing, call, extra):
 import sys
 from importlib.machinery import PathFinder
 
-class Finder:
-    def find_spec(name, path, target=None):
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
         return None if name.split(".")[0] == {missing!r} else PathFinder.find_spec(name, path, target)
 
 sys.meta_path = [finder for finder in sys.meta_path if finder is not PathFinder] + [Finder]
