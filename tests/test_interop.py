@@ -187,6 +187,12 @@ def test_a_name_says_which_pixels(image, walk):
     assert da.from_array(twin).name == da.from_array(frame).name
 
 
+def test_a_name_leaves_nothing_to_chance(image, walk):
+    with dask.config.set({"tokenize.ensure-deterministic": True}):
+        for frames, image_id in ((image[0], "a"), (walk[0], "walk")):
+            assert frames.load_frame(image_id).to_dask().name == frames.load_frame(image_id).to_dask().name
+
+
 def test_a_name_is_the_same_in_another_process(image):
     frame = image[0].load_frame("a")
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).to_dask().name)"
@@ -354,6 +360,8 @@ def test_a_box_is_the_pixels_that_it_touches(image, format_):
         np.testing.assert_array_equal(frames.load_frame("a")[box], pixels[COVERED])
     np.testing.assert_array_equal(frames.load_region("a", several.quantize()), pixels[COVERED])
     assert frames.explain("a", several).shape == (20, 21, 3)
+    (part,) = frames.image("a").load_parts(several)
+    np.testing.assert_array_equal(part.pixels, pixels[COVERED])
 
 
 def test_tensors_in_boxes(image):
