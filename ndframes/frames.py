@@ -221,7 +221,8 @@ class Frames(ABC):
 
         Args:
             image_id: which image.
-            region: slices in the order y, x, channel; missing ones and ``None`` are everything.
+            region: slices in the order y, x, channel; missing ones and ``None`` are everything. A box of kwimage stands for
+                the slices of y and x, its corners rounded outward to whole pixels; see :data:`~ndframes.regions.BoxLike`.
             channels: a spec such as ``"r|g|b"`` or a list of codes, in any order; ``None``: the default ones.
             pad: what stands outside the image. Slices are then coordinates in the unbounded plane (a negative start
                 lies outside, nothing wraps), and the result has exactly the shape asked for. ``"constant"`` puts
@@ -481,13 +482,17 @@ class Frames(ABC):
 
         return prepare(self, image_ids, workers=workers, executor=executor, errors=errors, progress=progress)
 
+    def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
+        """The form in which ``info`` is cached; ``None`` where the source is read directly."""
+        return coerce_backend(self._backend(image_id, info)) if callable(self._backend) else self._backend
+
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
         """The conversion that gives ``info`` its cache entry; ``None`` where the source is read directly."""
-        return self._opener.plan(info, self._pick_backend(image_id, info))
+        return self._opener.plan(info, self.pick_backend(image_id, info))
 
     def survey_channel(self, image_id: Hashable, info: ChannelInfo) -> Survey:
         """Find out what ``info`` needs in order to have its cache entry, whole and of the source's present state."""
-        return self._opener.survey(info, self._pick_backend(image_id, info))
+        return self._opener.survey(info, self.pick_backend(image_id, info))
 
     # -- a collection -------------------------------------------------------------------------------------------
 
@@ -564,10 +569,7 @@ class Frames(ABC):
         )
 
     def _opener_of(self, image_id: Hashable, *, converts: bool = True) -> BoundOpener:
-        return BoundOpener(self._opener, lambda info: self._pick_backend(image_id, info), converts)
-
-    def _pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
-        return coerce_backend(self._backend(image_id, info)) if callable(self._backend) else self._backend
+        return BoundOpener(self._opener, lambda info: self.pick_backend(image_id, info), converts)
 
     def _describe_backend(self) -> str:
         if callable(self._backend):

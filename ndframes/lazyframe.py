@@ -15,8 +15,10 @@ from .errors import RegionIndexError, shorten
 from .regions import to_index
 
 if TYPE_CHECKING:
+    from .backends import Backend
     from .formats.reader import Array
     from .image import LazyImage
+    from .pathinfo import ChannelInfo, PathInfo
     from .regions import Region
 
 __all__ = ["LazyFrame"]
@@ -30,6 +32,12 @@ class ImageSource(Protocol):
 
     def load_region(self, image_id: Hashable, region: Region, channels: Sequence[str]) -> Array:
         """Read a region of it."""
+
+    def pathinfo(self, image_id: Hashable) -> PathInfo:
+        """The files that it is made of."""
+
+    def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
+        """The form in which one of them is cached."""
 
 
 class LazyFrame:
@@ -51,6 +59,11 @@ class LazyFrame:
         self._frames = frames
         self.image_id = image_id
         self._codes = frames.image(image_id).select(channels)
+
+    @property
+    def frames(self) -> ImageSource:
+        """The :class:`~ndframes.Frames` that it is of."""
+        return self._frames
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -87,6 +100,66 @@ class LazyFrame:
         """The shape of the blocks that are read at once; crops that keep to them are cheapest."""
         reader = self._image.opened(self._image.bands_by_part(self._codes)[0][0]).reader
         return (*(1 for _ in self.shape[:-3]), *reader.tile_shape, len(self._codes))
+
+    def to_dask(self, *, chunks: Any = None) -> Any:
+        """This frame as a lazy :class:`dask.array.Array`, equal to it: no pixel is read before it is computed.
+
+        Each block is one read, in whichever thread, process or machine computes it; it has to see the source's path, and the
+        cache's. The name of the array follows from the state of the sources: it is the same for the same pixels, and another
+        one once a file is changed. A block that is computed after that raises. To know a file that was written within the last
+        two seconds, all of it is read.
+
+        Args:
+            chunks: the shape of the blocks. ``None``: whole tiles, as many as fit into 32 MiB; ``"100 MB"``: as many as fit
+                into that, one at least; anything else as dask has it, such as ``(512, 512, 3)``.
+
+        Returns:
+            A dask array of this shape and dtype.
+
+        Raises:
+            MissingExtraError: dask is not installed.
+            RegionError: the chunks are none.
+
+        Example:
+            >>> import ndframes as nf
+            >>> frame = nf.SimpleFrames.demo(backend=None).load_frame("coffee")
+            >>> lazy = frame.to_dask(chunks=(200, 300, 3))
+            >>> lazy.shape, lazy.numblocks, int(lazy.max().compute())
+            ((400, 600, 3), (2, 2, 1), 255)
+        """
+        from .interop import to_dask
+
+        return to_dask(self, chunks)
+
+    def to_xarray(self, *, chunks: Any = None) -> Any:
+        """This frame as a lazy :class:`xarray.DataArray` over :meth:`to_dask`.
+
+        Its dimensions are ``y``, ``x`` and ``channel``, with ``t`` in front for a sequence. Coordinates are the centres of the
+        pixels (0.5, 1.5, ...), the codes of the channels, and the numbers of the images; the attribute ``image_id`` says what it is.
+
+        Args:
+            chunks: as in :meth:`to_dask`.
+
+        Raises:
+            MissingExtraError: xarray or dask is not installed.
+            RegionError: the chunks are none.
+
+        Example:
+            >>> import ndframes as nf
+            >>> photo = nf.SimpleFrames.demo(backend=None).load_frame("coffee").to_xarray()
+            >>> photo.dims, photo.attrs
+            (('y', 'x', 'channel'), {'image_id': 'coffee'})
+            >>> photo.sel(y=slice(10, 12), x=20.5, channel=["b", "r"]).values.tolist()
+            [[11, 30], [11, 29]]
+        """
+        from .interop import to_xarray
+
+        return to_xarray(self, chunks)
+
+    def __dask_tokenize__(self) -> object:
+        from .interop import tokenize_state
+
+        return tokenize_state(self)
 
     def __getitem__(self, index: Any) -> Array:
         first = index[0] if isinstance(index, tuple) and index else index

@@ -12,13 +12,14 @@ import operator
 import re
 from collections.abc import Sequence
 from types import EllipsisType
-from typing import Literal, NamedTuple, SupportsIndex
+from typing import Any, Literal, NamedTuple, Protocol, SupportsIndex, TypeGuard
 
 import numpy as np
 
 from .errors import RegionError, RegionIndexError, RegionTooLargeError, shorten
 
 __all__ = [
+    "BoxLike",
     "IndexItem",
     "PadMode",
     "Region",
@@ -26,6 +27,7 @@ __all__ = [
     "bounding_range",
     "count_tiles",
     "count_touched",
+    "open_boxes",
     "overview_shapes",
     "parse_region",
     "resolve_outside",
@@ -36,8 +38,20 @@ __all__ = [
     "to_slice",
 ]
 
-IndexItem = slice | SupportsIndex | EllipsisType
-#: A numpy basic index: one slice (or integer) an axis; ``None`` is everything.
+
+class BoxLike(Protocol):
+    """A box in the plane, as ``kwimage.Box`` and ``kwimage.Boxes`` of one are: known by what it can do, not by its class.
+
+    It stands for two items of a region, y and x. Its corners are rounded outward to whole pixels, so that all of it is
+    covered, and what lies outside of an image is cut off; where a region is padded, it is kept.
+    """
+
+    def to_ltrb(self) -> Any:
+        """The same as left, top, right and bottom; its ``data`` are the four numbers."""
+
+
+IndexItem = slice | SupportsIndex | EllipsisType | BoxLike
+#: A numpy basic index: one slice (or integer) an axis; ``None`` is everything. A box is two of them.
 Region = IndexItem | tuple[IndexItem, ...] | None
 
 #: What stands outside an image: a value, its nearest pixel, or its mirror image.
@@ -45,6 +59,7 @@ PadMode = Literal["constant", "edge", "reflect"]
 PAD_MODES = ("constant", "edge", "reflect")
 
 _PLAIN_PARTS = frozenset([int, type(None), np.int64, np.int32])
+_NO_BOXES = frozenset([slice, int, EllipsisType])
 _ALL_KEPT = (False, False, False)
 # So far from an image, and no farther: lengths and mirrored coordinates still fit 64-bit integers.
 _FARTHEST = 1 << 61
@@ -96,7 +111,7 @@ def resolve_region(region: Region, shape: Sequence[int]) -> Selection:
         selection = _resolve_crop(region, shape)
         if selection is not None:
             return selection
-    items = _spread(region, len(shape))
+    items = _spread(open_boxes(region, len(shape)), len(shape))
     pairs = [_resolve_item(item, extent, axis) for axis, (item, extent) in enumerate(zip(items, shape, strict=True))]
     return Selection(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))
 
@@ -114,7 +129,7 @@ def resolve_outside(region: Region, shape: Sequence[int]) -> tuple[range, ...]:
         >>> resolve_outside((slice(-2, 4), slice(5, 9)), (6, 6, 3))
         (range(-2, 4), range(5, 9), range(0, 3))
     """
-    items = _spread(region, len(shape))
+    items = _spread(open_boxes(region, len(shape), is_clipped=False), len(shape))
     plane = tuple(
         _resolve_plane(item, extent, axis) for axis, (item, extent) in enumerate(zip(items[:2], shape[:2], strict=True))
     )
@@ -122,6 +137,36 @@ def resolve_outside(region: Region, shape: Sequence[int]) -> tuple[range, ...]:
     if any(rest.dropped):
         raise RegionError(f"a padded region keeps its channel axis: give a slice, not {shorten(items[2])}")
     return plane + rest.ranges
+
+
+def open_boxes(region: Region, axis_count: int, *, is_clipped: bool = True) -> Region:
+    """``region`` with slices in the place of boxes; what holds none stays as it is.
+
+    Args:
+        region: of any form. A box by itself is all of the axes before y.
+        axis_count: how many axes the region is of: ``(y, x, channel)``, with time in front if there are four.
+        is_clipped: whether corners above or left of the image are moved to its edge, since a slice from there would count
+            from the end.
+
+    Raises:
+        RegionError: there are several boxes in one, or their corners are no finite numbers.
+
+    Example:
+        >>> import kwimage
+        >>> box = kwimage.Box.coerce([-3.5, 2, 10, 8.1], format="xywh")
+        >>> open_boxes((box, 0), 3)
+        (slice(2, 11, None), slice(0, 7, None), 0)
+        >>> open_boxes(box, 4, is_clipped=False)
+        (slice(None, None, None), slice(2, 11, None), slice(-4, 7, None))
+    """
+    if _is_box(region):
+        return (*[slice(None)] * (axis_count - 3), *_box_to_slices(region, is_clipped=is_clipped))
+    if not isinstance(region, tuple) or not any(map(_is_box, region)):
+        return region
+    items: list[IndexItem] = []
+    for item in region:
+        items.extend(_box_to_slices(item, is_clipped=is_clipped) if _is_box(item) else [item])
+    return tuple(items)
 
 
 def bounding_range(axis: range) -> range:
@@ -246,6 +291,25 @@ def _parse_slice(part: str, text: str) -> slice:
     if start is not None and stop is not None and (start < 0) == (stop < 0) and (stop - start) * (step or 1) < 0:
         raise RegionError(f"region {shorten(text)}: {shorten(part)} stops before it starts")
     return slice(start, stop, step)
+
+
+def _is_box(item: object) -> TypeGuard[BoxLike]:
+    return type(item) not in _NO_BOXES and hasattr(item, "to_ltrb")
+
+
+def _box_to_slices(box: BoxLike, *, is_clipped: bool) -> tuple[slice, slice]:
+    corners = np.asarray(box.to_ltrb().data, np.float64).reshape(-1, 4)
+    if len(corners) != 1:
+        raise RegionError(
+            f"a region is one box, and these are {len(corners)}; load_regions reads many: [(image_id, box) for box in boxes]"
+        )
+    if not np.isfinite(corners).all() or np.abs(corners).max() > _FARTHEST:
+        raise RegionError(f"a box whose corners are {shorten(corners[0].tolist())} is no region of pixels")
+    left, top, right, bottom = corners[0].tolist()
+    ends = [math.floor(top), math.ceil(bottom), math.floor(left), math.ceil(right)]
+    if is_clipped:
+        ends = [max(0, end) for end in ends]
+    return slice(*ends[:2]), slice(*ends[2:])
 
 
 def _spread(region: Region, axis_count: int) -> list[IndexItem]:

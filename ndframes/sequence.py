@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import ChannelError, RegionError, naming_image
 from .image import AlignableImageData, LazyImage, OpenedChannel, ask_nothing, too_large_error
-from .regions import Region, resolve_outside, resolve_region, to_slice
+from .regions import Region, open_boxes, resolve_outside, resolve_region, to_slice
 from .warp import resolve_scale
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class ImageSequence(LazyImage):
     ) -> Array:
         """Read a region resampled in y and x; see :meth:`ndframes.Frames.load_region`."""
         full, codes = self.shape(channels), self.select(channels)
-        times, item = _split_time(region, full)
+        times, item = _split_time(region, full, is_clipped=pad is None)
         ranges = resolve_region(item, full[1:]).ranges if pad is None else resolve_outside(item, full[1:])
         samplings = resolve_scale(ranges[0], ranges[1], scale, shape)
         extents = samplings[0].count, samplings[1].count
@@ -246,8 +246,9 @@ class ImageSequence(LazyImage):
                 out[..., [codes.index(code) for code in had]] = load(image, had)
 
 
-def _split_time(region: Region, shape: Sequence[int]) -> tuple[range, Region]:
+def _split_time(region: Region, shape: Sequence[int], *, is_clipped: bool = False) -> tuple[range, Region]:
     """The frames that a region asks for, and what it asks of each."""
+    region = open_boxes(region, len(shape), is_clipped=is_clipped)
     items = () if region is None else region if isinstance(region, tuple) else (region,)
     if any(item is Ellipsis for item in items[:1]):
         items = (slice(None), *items)

@@ -34,6 +34,7 @@ LEVELS = {
     "formats": 2,
     "convert": 3,
     "image": 3,
+    "interop": 3,
     "workers": 3,
     "entry": 4,
     "lazyframe": 4,
@@ -72,6 +73,8 @@ HOMES = {
     "starlette": set(),
     "click": {"cli"},
     "skimage": set(),
+    "dask": {"interop"},
+    "xarray": {"interop"},
 }
 
 
@@ -143,6 +146,8 @@ def test_import_pulls_in_nothing_heavy():
         "click",
         "ubelt",
         "skimage",
+        "dask",
+        "xarray",
     }
     assert heavy.isdisjoint(loaded)
 

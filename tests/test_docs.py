@@ -14,7 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import ndframes
 import ndframes.errors
@@ -89,7 +91,9 @@ def test_a_page_prints_what_it_shows(page, session):
     assert not complaints, "\n".join(complaints)
 
 
-@pytest.mark.parametrize("page", ["README", "quickstart", "regions", "backends", "sources", "prepare", "cli", "design"])
+@pytest.mark.parametrize(
+    "page", ["README", "quickstart", "regions", "channels", "backends", "sources", "prepare", "cli", "design"]
+)
 def test_a_page_has_examples(page):
     path = ROOT / "README.rst" if page == "README" else ROOT / "docs" / f"{page}.rst"
     assert len(examples_of(path.read_text())) >= 3
@@ -105,6 +109,19 @@ def test_no_code_escapes_the_run(page):
         if block["language"] == "bash":
             for line in dedent(block["body"]).split("\n"):
                 assert re.match(r"(bash dev/|pip install |git clone |cd |#|$)", line), line
+
+
+def test_the_pictures_of_a_page_are_those_that_its_code_makes(session, tmp_path):
+    """``python docs/channels/make.py`` makes them anew, after a change that is meant."""
+    assert run_page((ROOT / "docs" / "channels.rst").read_text(), "channels") == []
+    shown = set(re.findall(r"image:: channels/(\S+)", (ROOT / "docs" / "channels.rst").read_text()))
+    folder = ROOT / "docs" / "channels"
+    assert (
+        shown == {path.name for path in folder.glob("*.png")} == {path.name for path in tmp_path.glob("channels/*.png")}
+    )
+    for name in shown:
+        kept, made = (np.asarray(Image.open(place / name)) for place in (folder, tmp_path / "channels"))
+        np.testing.assert_array_equal(kept, made, err_msg=name)
 
 
 def test_scripts_and_extras_that_pages_name_are_there():

@@ -174,7 +174,7 @@ def test_an_unknown_channel_lists_what_there_is(two_files):
 
 def test_files_of_another_size_are_refused_not_misread(write_npy):
     frames = TwoFiles(write_npy("a", np.zeros((4, 4, 3), np.uint8)), write_npy("b", np.zeros((8, 8))), backend=None)
-    with pytest.raises(nf.UnreadableImageError, match="8 x 8 px in an image of 4 x 4 px"):
+    with pytest.raises(nf.UnreadableImageError, match="8 x 8 px in an image of 4 x 4 px; say how it lies"):
         frames.load_region("scene", None, "r|nir")
 
 
@@ -286,6 +286,22 @@ def test_an_unknown_id_is_told(frames_of, gradient, image_id):
     assert image_id not in frames
     with pytest.raises(nf.ImageIdError, match="no image"):
         frames.load_region(image_id)
+
+
+def test_a_channel_elsewhere_is_brought_and_a_quantization_that_says_too_little_refused(write_npy):
+    pixels = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    path = write_npy("a", pixels)
+
+    class Odd(nf.Frames):
+        image_ids = property(lambda self: [0, 1])
+
+        def build_pathinfo(self, image_id):
+            odd = [{"img_from_src": [[1, 0, 2], [0, 1, 1]]}, {"quantization": {"orig_min": 0}}][image_id]
+            return nf.PathInfo(image_id, (nf.ChannelInfo(path, **odd),))
+
+    np.testing.assert_array_equal(Odd(backend=None).load_region(0)[..., 0], np.pad(pixels, ((1, 0), (2, 0))))
+    with pytest.raises(nf.PathInfoError, match="image 1: .*has no quant_max"):
+        Odd(backend=None).load_region(1)
 
 
 def test_an_error_in_build_pathinfo_is_the_users_own():
