@@ -1,19 +1,43 @@
-"""What people look at: byte counts in words, and pixels as a picture."""
+"""What people look at: counts and maps in words, and pixels as a picture."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-__all__ = ["count_noun", "describe_affine", "format_bytes", "list_first", "split_affine", "to_picture"]
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "MAGENTA",
+    "RED",
+    "WHITE",
+    "Band",
+    "checkerboard",
+    "count_noun",
+    "describe_affine",
+    "find_limits",
+    "format_bytes",
+    "format_number",
+    "list_first",
+    "mix_bands",
+    "range_of",
+    "split_affine",
+    "to_picture",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _LISTED = 20
+_SQUARE_PX = 8
+_LIGHT, _DARK = 236, 204
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+MAGENTA, WHITE = (255, 0, 255), (255, 255, 255)
 
 
 def format_bytes(count: float) -> str:
@@ -28,6 +52,16 @@ def format_bytes(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def format_number(value: float) -> str:
+    """A value for people: whole from 1,000 on, else of four digits.
+
+    Example:
+        >>> format_number(12776.4), format_number(0.123456), format_number(255.0), format_number(3e12)
+        ('12,776', '0.1235', '255', '3e+12')
+    """
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def count_noun(number: int, noun: str) -> str:
@@ -104,6 +138,99 @@ def describe_affine(matrix: Array) -> str:
     if y or x:
         words.append(f"moved by {y:.6g}, {x:.6g}")
     return ", ".join(words) or "as it is"
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """How one channel is shown.
+
+    Attributes:
+        code: the channel.
+        colour: what its highest value looks like; black is its lowest.
+        low: the value that is shown black, with all below.
+        high: the value that is shown in full colour, with all above.
+    """
+
+    code: str
+    colour: tuple[int, int, int]
+    low: float
+    high: float
+
+
+def find_limits(
+    values: Array, missing: Array | None = None, percentiles: tuple[float, float] = (2, 98)
+) -> tuple[float, float]:
+    """Between which values the stretch goes: percentiles of what is there, or all of it where these are one.
+
+    Args:
+        values: of any shape and real dtype.
+        missing: which of them say nothing, of the same shape; so do not-a-numbers and infinities.
+        percentiles: of the low and the high limit, 0 to 100.
+
+    Example:
+        >>> find_limits(np.arange(101)), find_limits(np.array([0, 0, 0, np.nan, 7]), percentiles=(20, 40))
+        ((2.0, 98.0), (0.0, 7.0))
+    """
+    there = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
+    if missing is not None:
+        there &= ~missing
+    found = values[there].astype(np.float64)
+    if not found.size:
+        return 0.0, 1.0
+    low, high = np.percentile(found, percentiles).tolist()
+    return (low, high) if low < high else (float(found.min()), float(found.max()))
+
+
+def range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The values from black to white where nothing is stretched: all of an integer's, 0 to 1 of the others.
+
+    Example:
+        >>> range_of(np.dtype("uint8")), range_of(np.dtype("float32"))
+        ((0.0, 255.0), (0.0, 1.0))
+    """
+    if dtype.kind not in "iu":
+        return 0.0, 1.0
+    return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+
+
+def mix_bands(pixels: Array, missing: Array, bands: Sequence[Band]) -> Array:
+    """Channels as one picture: each in its colour, from black to full between its limits, and all added up.
+
+    Where all channels are missing, there is a checkerboard; where one is, it adds nothing.
+
+    Args:
+        pixels: ``(h, w, c)`` of any real dtype.
+        missing: which values say nothing: a mask of the same shape. Not-a-numbers say nothing either.
+        bands: one a channel.
+
+    Returns:
+        ``(h, w, 3)`` uint8. A channel of uint8 with limits 0 and 255, in white, comes out as it is.
+
+    Example:
+        >>> pixels = np.array([[[0], [128], [200]]], np.uint8)
+        >>> mix_bands(pixels, pixels == 200, [Band("gray", WHITE, 0, 255)])[0].tolist()
+        [[0, 0, 0], [128, 128, 128], [236, 236, 236]]
+    """
+    gone = missing | np.isnan(pixels) if pixels.dtype.kind == "f" else missing
+    picture = np.zeros((*pixels.shape[:2], 3), np.float64)
+    for number, band in enumerate(bands):
+        extent = band.high - band.low
+        values = pixels[:, :, number].astype(np.float64) - band.low
+        strength = (values / extent).clip(0, 1) if extent > 0 else np.full(values.shape, 0.5)
+        strength[gone[:, :, number]] = 0
+        picture += strength[:, :, np.newaxis] * band.colour
+    shown: Array = np.rint(picture.clip(0, 255)).astype(np.uint8)
+    nothing = gone.all(axis=2)
+    shown[nothing] = checkerboard(*nothing.shape)[nothing]
+    return shown
+
+
+def checkerboard(height: int, width: int) -> Array:
+    """What stands where there is nothing: light and darker gray squares, ``(height, width, 3)`` uint8."""
+    rows, cols = np.arange(height)[:, None] // _SQUARE_PX, np.arange(width) // _SQUARE_PX
+    squares = np.where((rows + cols) % 2, _DARK, _LIGHT).astype(np.uint8)
+    coloured: Array = np.repeat(squares[:, :, np.newaxis], 3, axis=2)
+    return coloured
 
 
 def to_picture(pixels: Array) -> Array:

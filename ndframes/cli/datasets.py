@@ -58,7 +58,7 @@ def rows_of_dataset(facts: _Facts) -> dict[str, str]:
         "annotations": f"{facts['annotations']:,}, of {count_noun(facts['annotated_images'], 'image')}",
     }
     if facts["image_ids"]:
-        rows["image ids"] = f"{_list_some(facts['image_ids'])}\nof one of them: --image-id {facts['image_ids'][0]}"
+        rows["image ids"] = f"{_list_some(facts['image_ids'])}\nmore of one of them: --image-id {facts['image_ids'][0]}"
     return rows
 
 
@@ -138,11 +138,11 @@ def rows_of_image(facts: _Facts) -> dict[str, str]:
         rows["video"] = facts["video"]
     found = f"{facts['annotations']:,}: {_list_some(facts['categories'], lambda item: f'{item[0]} {item[1]:,}')}"
     rows["annotations"] = found if facts["annotations"] else "none"
-    rows["files"] = "\n".join(_table(facts["files"]))
+    rows["files"] = "\n".join(_table(facts["files"], os.path.dirname(os.path.abspath(facts["path"]))))
     return rows
 
 
-def _table(files: Sequence[_Facts]) -> list[str]:
+def _table(files: Sequence[_Facts], folder: str) -> list[str]:
     """A line a file, in columns; those columns left out that say nothing of any."""
     columns = {
         "channels": ["|".join(file["channels"]) for file in files],
@@ -152,7 +152,7 @@ def _table(files: Sequence[_Facts]) -> list[str]:
         "nodata": ["" if file["nodata"] is None else f"{file['nodata']:g}" for file in files],
         "stands for": ["" if file["quantization"] is None else _tell_values(file["quantization"]) for file in files],
         "cache": ["" if file["cache"] is None else _tell_entry(file["cache"]) for file in files],
-        "file": [show_path(os.path.relpath(file["path"])) for file in files],
+        "file": [show_path(_path_in(folder, file["path"])) for file in files],
     }
     shown = {name: cells for name, cells in columns.items() if any(cells)}
     widths = [max(len(name), *map(len, cells)) for name, cells in shown.items()]
@@ -163,6 +163,12 @@ def _table(files: Sequence[_Facts]) -> list[str]:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in zip(*lines, strict=True)
     ]
+
+
+def _path_in(folder: str, path: str) -> str:
+    """A path as seen from the dataset's folder, where it lies in there."""
+    inner = os.path.relpath(path, folder)
+    return path if inner.startswith(os.pardir) else inner
 
 
 def _tell_map(file: _Facts) -> str:
@@ -195,8 +201,8 @@ def _count_categories(
     """The categories, and how many annotations are of each."""
     names = {item.get("id"): str(item.get("name", item.get("id"))) for item in dataset.get("categories") or []}
     found = Counter(names.get(item.get("category_id"), _NO_CATEGORY) for item in annotations)
-    every = list(dict.fromkeys([*names.values(), *found]))
-    return [(name, found[name]) for name in every if is_all or found[name]]
+    every = [name for name in dict.fromkeys([*names.values(), *found]) if is_all or found[name]]
+    return sorted(((name, found[name]) for name in every), key=lambda pair: -pair[1])
 
 
 def _video_of(dataset: Mapping[str, Any], item: Mapping[str, Any]) -> str | None:
