@@ -27,8 +27,7 @@ _PALETTE: tuple[Colour, ...] = (
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 _OVERSAMPLING = 3  # Pillow draws without antialiasing; what is drawn larger and shrunk is smooth
-_LINE_PX = 2.0
-_CASING_PX = 1.0
+_LINE_WIDTH, _CASING_WIDTH = 7, 13  # before shrinking; odd, since Pillow puts even ones on one side or the other
 _POINT_PX = 4.0
 _INSIDE_ALPHA = 56
 _CASING = (0, 0, 0, 150)
@@ -164,9 +163,10 @@ def draw_marks(picture: Array, marks: Sequence[Mark]) -> Array:
     for mark in marks:
         _draw_polygons(large, mark)
     pen = ImageDraw.Draw(large)
-    for thickness, is_casing in ((_LINE_PX + 2 * _CASING_PX, True), (_LINE_PX, False)):
-        for mark in marks:
-            _draw_lines(pen, mark, thickness, _CASING if is_casing else (*mark.colour, 255))
+    for mark in marks:
+        _draw_lines(pen, mark, _CASING_WIDTH, _CASING)
+    for mark in marks:
+        _draw_lines(pen, mark, _LINE_WIDTH, (*mark.colour, 255))
     shown = Image.fromarray(picture).convert("RGBA")
     shown.alpha_composite(large.resize((width, height), Image.Resampling.BOX))
     _draw_labels(ImageDraw.Draw(shown), marks, (height, width))
@@ -188,15 +188,16 @@ def _draw_polygons(large: Any, mark: Mark) -> None:
         pen = ImageDraw.Draw(inside)
         for ring, value in ((outer, _INSIDE_ALPHA), *((hole, 0) for hole in holes if len(hole) >= 3)):
             pen.polygon([(x - left, y - top) for x, y in ring], fill=value)
-        large.paste(Image.new("RGBA", inside.size, (*mark.colour, 255)), (left, top), inside)
+        patch = Image.new("RGB", inside.size, mark.colour)
+        patch.putalpha(inside)
+        large.alpha_composite(patch, (left, top))
 
 
-def _draw_lines(pen: Any, mark: Mark, thickness: float, colour: tuple[int, ...]) -> None:
-    width = round(thickness * _OVERSAMPLING)
+def _draw_lines(pen: Any, mark: Mark, width: int, colour: tuple[int, ...]) -> None:
     for ring in mark.rings():
         enlarged = _enlarge(ring)
         pen.line([*enlarged, *enlarged[:2]], fill=colour, width=width, joint="curve")
-    radius = (_POINT_PX + (thickness - _LINE_PX) / 2) * _OVERSAMPLING
+    radius = _POINT_PX * _OVERSAMPLING + (width - _LINE_WIDTH) / 2
     for x, y in _enlarge(mark.points):
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
 
@@ -322,8 +323,8 @@ def _draw_patch(strip: Any, left: int, top: int, entry: Entry) -> None:
     if entry.colour is None:
         patch = checkerboard(_SWATCH_PX, width)
     else:
-        ramp = np.linspace(0, 1, width) if entry.is_ramp else np.ones(width)
-        patch = np.rint(np.ones((_SWATCH_PX, 1, 1)) * ramp[:, np.newaxis] * entry.colour).astype(np.uint8)
+        ramp = np.linspace(0, 1, width - 2) if entry.is_ramp else np.ones(width - 2)
+        patch = np.rint(np.ones((_SWATCH_PX, 1, 1)) * np.pad(ramp, 1)[:, np.newaxis] * entry.colour).astype(np.uint8)
     strip.paste(Image.fromarray(patch), (left, top))
     ImageDraw.Draw(strip).rectangle((left, top, left + width - 1, top + _SWATCH_PX - 1), outline=(120, 120, 120))
 

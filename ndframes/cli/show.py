@@ -106,7 +106,7 @@ def show(
     keypoints of its image are drawn. Large images are read from their overviews. Where there is no data, the picture has a
     checkerboard. An image of few pixels is enlarged.
 
-    \\b
+    \b
     In use:
       ndframes show scan.tif
       ndframes show scan.tif --region 0:4096,0:4096 -o corner.png
