@@ -95,7 +95,7 @@ def test_a_label_stands_on_its_box(gray):
     drawn = draw_marks(gray, [Mark(RED, box=(30, 60, 130, 100), label="coffee")])
     rows, cols = np.nonzero((bare != drawn).any(axis=2))
     assert (rows.min(), rows.max() + 1, cols.min()) == (41, 59, 30)  # the last row is the line's own
-    assert (drawn[41:58] == 0).all(axis=2).any()  # black letters
+    assert (drawn[41:58] == 255).all(axis=2).any()  # white letters
 
 
 @pytest.mark.parametrize("width", [1, 5, 20, 400, 1000])

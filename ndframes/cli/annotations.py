@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ __all__ = ["Annotation", "find_annotations", "to_marks"]
 
 _Point = tuple[float, float]
 _Ring = tuple[_Point, ...]
+
+_MOST_MASK_PIXELS = 2**28
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +121,35 @@ def _read_polygons(segmentation: Any) -> Iterator[tuple[_Ring, ...]]:
 
 
 def _from_mask(segmentation: Mapping[str, Any]) -> Any:
-    """The outlines of a mask that is given by its runs."""
+    """The outlines of a mask that is given by its runs, column by column."""
     import kwimage
 
-    return kwimage.Mask.coerce(dict(segmentation)).to_multi_polygon().to_coco(style="new")
+    height, width = map(operator.index, segmentation["size"])
+    counts = segmentation["counts"]
+    runs = _unpack_runs(counts) if isinstance(counts, str) else list(map(operator.index, counts))
+    if min(height, width, *runs) < 0 or sum(runs) != height * width:
+        raise ValueError(f"runs of {sum(runs):,} pixels in all, for a mask of {height:,} x {width:,}")
+    if sum(runs) > _MOST_MASK_PIXELS:
+        raise ValueError(f"a mask of {height:,} x {width:,} pixels, which is too large to draw; give its polygons")
+    mask = kwimage.Mask.coerce({"size": [height, width], "counts": runs})
+    return mask.to_multi_polygon().to_coco(style="new")
+
+
+def _unpack_runs(text: str) -> list[int]:
+    """Runs as pycocotools packs them: 5 bits a letter, low ones first, from the third on less the last but one."""
+    runs: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64:
+            raise ValueError(f"{letter!r} in runs of a mask")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (1 << shift) if bits & 16 else 0
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs
 
 
 def _read_points(keypoints: Any) -> Iterator[_Point]:

@@ -62,7 +62,7 @@ def _parse_percentiles(ctx: click.Context, param: click.Parameter, value: str) -
 )
 @click.option(
     "--max-px",
-    type=click.IntRange(16, 16384),
+    type=click.IntRange(16, 4096),
     default=1024,
     show_default=True,
     help="The longer side of the picture, at most, in pixels.",

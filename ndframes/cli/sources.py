@@ -125,10 +125,16 @@ def read_dataset(path: str) -> Mapping[str, Any]:
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         told = getattr(error, "strerror", None) or error
         raise CommandError(f"{show_path(path)} is no COCO dataset that can be read: {told}") from error
-    images = dataset.get("images") if isinstance(dataset, dict) else None
-    if not isinstance(images, list) or not all(isinstance(image, dict) and "id" in image for image in images):
+    if not isinstance(dataset, dict) or not _is_listing(dataset.get("images")):
         raise CommandError(f"{show_path(path)} is no COCO dataset: it has no list of images, each with an id")
+    for key in ("annotations", "categories", "videos"):
+        if not _is_listing(dataset.get(key) or [], has_ids=False):
+            raise CommandError(f"{show_path(path)} is no COCO dataset: its {key} are no list of dictionaries")
     return dict(dataset)
+
+
+def _is_listing(items: object, *, has_ids: bool = True) -> bool:
+    return isinstance(items, list) and all(isinstance(item, dict) and (not has_ids or "id" in item) for item in items)
 
 
 def _unzip(content: bytes) -> bytes:

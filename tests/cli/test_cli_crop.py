@@ -396,6 +396,7 @@ def test_what_a_dataset_has_not_is_told(run, dataset, tmp_path, options, message
         (b"{", "gone.json is no COCO dataset that can be read"),
         (b"[1]", "gone.json is no COCO dataset: it has no list of images"),
         (b'{"images": [{"file_name": "a.png"}]}', "no list of images, each with an id"),
+        (b'{"images": [], "videos": [7]}', "its videos are no list of dictionaries"),
         (b'{"images": []}', "say which image by --image-id; it holds none"),
         (b"PK\x03\x04 broken", "gone.json is no COCO dataset that can be read"),
         (b'{"images": [{"id": 1, "file_name": "away.png"}]}', "away.png does not exist"),

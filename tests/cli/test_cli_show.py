@@ -7,9 +7,12 @@ import os
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import ndframes as nf
+from ndframes.cli.annotations import _unpack_runs
 from ndframes.display import BLUE, GREEN, MAGENTA, RED, WHITE, Band, find_limits, mix_bands
 from ndframes.drawing import colour_of
 
@@ -216,9 +219,45 @@ def test_annotations_without_category_and_far_outside(run, dataset):
     assert ", 2 annotations; " in run("show", dataset, "--image-id", "2").stdout
 
 
+def pack_runs(runs):
+    """As pycocotools does."""
+    text = ""
+    for number, run in enumerate(runs):
+        value = run - runs[number - 2] if number > 2 else run
+        while True:
+            bits = value & 31
+            value >>= 5
+            is_last = value == (-1 if bits & 16 else 0)
+            text += chr((bits | (0 if is_last else 32)) + 48)
+            if is_last:
+                break
+    return text
+
+
+@given(st.lists(st.integers(0, 10**9), max_size=9))
+def test_packed_runs_are_unpacked(runs):
+    assert _unpack_runs(pack_runs(runs)) == runs
+
+
+def test_a_packed_mask_is_drawn_as_the_unpacked_one(run, dataset, tmp_path):
+    content = json.loads(dataset.read_text())
+    runs = [20 * 60 + 10, *([40, 20] * 39), 40, 10 + 20 * 60]
+    pictures = []
+    for counts in (runs, pack_runs(runs)):
+        content["annotations"] = [{"id": 1, "image_id": 2, "segmentation": {"size": [60, 80], "counts": counts}}]
+        dataset.write_text(json.dumps(content))
+        pictures.append(shown(run, tmp_path, dataset, "--image-id", "2"))
+    np.testing.assert_array_equal(*pictures)
+
+
 @pytest.mark.parametrize(
     "annotation",
     [
+        {"segmentation": {"size": [60, 80], "counts": [5, 5]}},
+        {"segmentation": {"size": [10**6, 10**6], "counts": [10**12]}},
+        {"segmentation": {"size": [60], "counts": "0"}},
+        {"segmentation": {"size": [60, 80], "counts": "~~"}},
+        {"segmentation": 5},
         {"bbox": [1, 2, 3]},
         {"bbox": [1, 2, 3, float("nan")]},
         {"segmentation": [[1, 2, 3]]},
