@@ -16,7 +16,7 @@ from .common import CommandError, describe_error
 __all__ = ["main"]
 
 # In the order in which they are met.
-_COMMANDS = ("demo", "prepare", "crop", "info", "cache", "doctor")
+_COMMANDS = ("demo", "prepare", "crop", "show", "info", "cache", "doctor")
 
 
 class _Program(click.Group):
@@ -54,6 +54,7 @@ def main() -> None:
       ndframes demo                                  see it work, on real photographs
       ndframes prepare scans/ --workers 4            fill the cache
       ndframes crop scans/a.tif --region 0:256,512:768 -o a.png
+      ndframes show scans/a.tif                      a picture of it, with a legend
       ndframes info scans/a.tif                      what it is, and what a crop costs
 
     Exit status: 0 all well; 1 some images failed; 2 a bad request or an unreadable source; 130 interrupted.

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import backend_of, backend_option, echo_json, echo_table, json_option, show_path, workdir_option
+from .common import (
+    backend_of,
+    backend_option,
+    echo_json,
+    echo_table,
+    json_option,
+    show_path,
+    workdir_option,
+)
+from .sources import is_dataset, open_source, read_dataset
 
 if TYPE_CHECKING:
     from ..backends import Backend
@@ -21,29 +30,52 @@ _CROP_PX = 256
 
 @click.command(short_help="Say what an image is, and what a crop costs.")
 @click.argument("path")
+@click.option("--image-id", metavar="ID", help="Which image of a COCO dataset.  [default: tell of the dataset]")
 @workdir_option
 @backend_option(
     ("auto", "cog", "npy", "none"), default="auto", text="The form of cache entry to ask about; 'none' leaves it out."
 )
 @json_option
-def info(*, path: str, workdir: str | None, backend: str, as_json: bool) -> None:
+def info(*, path: str, image_id: str | None, workdir: str | None, backend: str, as_json: bool) -> None:
     """Say what an image is, whether it is in the cache, and what a crop of it costs.
 
     Reads the file's header alone (all of it for the few formats that are only ever decoded whole), and converts
     nothing. The crop is one of 256 x 256 from the middle of the image: which tiles it touches, and how many bytes
     must be decoded for them, from the source and from a cache entry.
 
+    Of a COCO or kwcoco dataset, a .json or .zip file, it says what is in it; with --image-id, of which files an image is
+    made, and how each lies in it. Positions and scales are told in the order y, x; degrees counter-clockwise.
+
     \b
     In use:
       ndframes info scan.tif
       ndframes info scan.tif --backend npy
       ndframes info scan.tif --json | jq .crop
+      ndframes info data.kwcoco.json
+      ndframes info data.kwcoco.json --image-id 7
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    facts = _collect(path, workdir, backend)
+    facts, rows = _look_at(path, image_id, workdir, backend)
     if as_json:
         echo_json(facts)
     else:
-        echo_table(_rows(facts))
+        echo_table(rows)
+
+
+def _look_at(
+    path: str, image_id: str | None, workdir: str | None, backend: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What there is to say, for programs and for people."""
+    from .datasets import collect_dataset, collect_image, rows_of_dataset, rows_of_image
+
+    if image_id is None and is_dataset(path):
+        facts = collect_dataset(path, read_dataset(path))
+        return facts, rows_of_dataset(facts)
+    source = open_source(path, image_id)
+    if source.dataset is not None:
+        facts = collect_image(source, workdir, backend)
+        return facts, rows_of_image(facts)
+    facts = _collect(path, workdir, backend)
+    return facts, _rows(facts)
 
 
 def _collect(path: str, workdir: str | None, backend: str) -> dict[str, Any]:
@@ -62,6 +94,7 @@ def _collect(path: str, workdir: str | None, backend: str) -> dict[str, Any]:
         "shape": reader.shape,
         "dtype": reader.dtype.name,
         "channels": image.channels,
+        "nodata": reader.nodata,
         "tile_shape": reader.tile_shape,
         "overview_shapes": reader.overview_shapes,
         "decoded_bytes": reader.nbytes,
@@ -137,6 +170,7 @@ def _rows(facts: dict[str, Any]) -> dict[str, str]:
         "format": f"{facts['format']}, {format_bytes(facts['file_bytes'])}",
         "size": f"{height:,} x {width:,} px (height x width), {format_bytes(facts['decoded_bytes'])} decoded",
         "pixels": f"{facts['dtype']}, {bands} {'channel' if bands == 1 else 'channels'}: {_codes(facts['channels'])}",
+        **({} if facts["nodata"] is None else {"nodata": f"{facts['nodata']:g}"}),
         "tiling": f"{'strips' if has_strips else 'tiles'} of {_by(facts['tile_shape'])}",
         "overviews": overviews or "none",
     }

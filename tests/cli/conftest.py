@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from click.testing import CliRunner
 
 import ndframes as nf
@@ -51,3 +53,35 @@ def coffee():
     """The path and the pixels of a photograph."""
     path = str(nf.demo_paths()["coffee"])
     return path, np.asarray(nf.open(path))
+
+
+@pytest.fixture
+def dataset(tmp_path, coffee):
+    """A COCO dataset ``data.kwcoco.json``: image 1 of a photograph and a near infrared of half its size, image 2 of a mask."""
+    near_infrared = np.arange(200 * 300, dtype=np.uint16).reshape(200, 300)
+    tifffile.imwrite(tmp_path / "nir.tif", near_infrared)
+    mask = np.zeros((60, 80), np.uint8)
+    mask[10:20, 30:50] = 9
+    tifffile.imwrite(tmp_path / "mask.tif", mask)
+    scale = {"type": "affine", "scale": 2.0}
+    content = {
+        "images": [
+            {
+                "id": 1, "name": "cup", "file_name": coffee[0], "channels": "r|g|b", "height": 400, "width": 600,
+                "video_id": 5, "frame_index": 3, "warp_img_to_vid": {"type": "affine", "scale": 0.5},
+                "auxiliary": [
+                    {"file_name": "nir.tif", "channels": "nir", "height": 200, "width": 300, "warp_aux_to_img": scale}
+                ],
+            },
+            {"id": 2, "file_name": "mask.tif", "channels": "mask", "height": 60, "width": 80, "nodata": 0},
+        ],
+        "videos": [{"id": 5, "name": "walk", "height": 200, "width": 300}],
+        "categories": [{"id": 3, "name": "cup"}, {"id": 4, "name": "spoon"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 3, "bbox": [100, 40, 200, 120]},
+            {"id": 2, "image_id": 1, "category_id": 4, "segmentation": [[400, 100, 500, 100, 500, 200, 400, 200]]},
+            {"id": 3, "image_id": 1, "category_id": 4, "keypoints": [550, 350, 2]},
+        ],
+    }  # fmt: skip
+    (tmp_path / "data.kwcoco.json").write_text(json.dumps(content))
+    return tmp_path / "data.kwcoco.json"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -205,3 +207,212 @@ def test_as_a_process(spawn, coffee, tmp_path):
     process = spawn("crop", coffee[0], "--region", "-128:,0:5", "-o", "out.npy")
     assert (*process.communicate(timeout=60)[1:], process.returncode) == ("", 0)
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), coffee[1][-128:, 0:5], strict=True)
+
+
+# -- sized and turned ---------------------------------------------------------------------------------------------
+
+
+def crop_to_npy(run, tmp_path, *arguments):
+    result = run("crop", *arguments, "-o", "out.npy")
+    assert result.exit_code == 0, result.stderr
+    return np.load(tmp_path / "out.npy")
+
+
+def test_without_a_region_it_is_everything(run, coffee, tmp_path):
+    np.testing.assert_array_equal(crop_to_npy(run, tmp_path, coffee[0]), coffee[1], strict=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        (("--scale", "0.25"), {"scale": 0.25}),
+        (("--scale", "0.5,0.25"), {"scale": (0.5, 0.25)}),
+        (("--scale", "3", "--interpolation", "nearest"), {"scale": 3, "interpolation": "nearest"}),
+        (("--shape", "50x70"), {"shape": (50, 70)}),
+        (("--shape", "50,70", "--interpolation", "lanczos"), {"shape": (50, 70), "interpolation": "lanczos"}),
+        (("--scale", "0.5", "--pad", "constant", "--fill", "9"), {"scale": 0.5, "pad": "constant", "fill": 9}),
+        (("--scale", "0.5", "--pad", "reflect"), {"scale": 0.5, "pad": "reflect"}),
+    ],
+)
+def test_resampled_pixels_are_those_of_frames(run, coffee, tmp_path, options, asked):
+    region = "-20:200,30:331" if "--pad" in options else "100:200,30:331"
+    slices = np.s_[-20:200, 30:331] if "pad" in asked else np.s_[100:200, 30:331]
+    pixels = crop_to_npy(run, tmp_path, coffee[0], "--region", region, *options)
+    expected = nf.SimpleFrames({0: coffee[0]}, backend=None).load_region(0, slices, **asked)
+    np.testing.assert_array_equal(pixels, expected, strict=True)
+
+
+@pytest.mark.parametrize(("degrees", "turns"), [(0, 0), (90, 1), (180, 2), (-90, -1), (270, 3), (450, 1)])
+def test_a_quarter_turn_is_numpys(run, coffee, tmp_path, degrees, turns):
+    """``rot90`` turns counter-clockwise too."""
+    pixels = crop_to_npy(run, tmp_path, coffee[0], "--region", "100:300,150:350", "--rotate", degrees)
+    np.testing.assert_array_equal(pixels, np.rot90(coffee[1][100:300, 150:350], turns), strict=True)
+
+
+def test_it_turns_about_the_point_that_is_told(run, tmp_path):
+    """The pixel on the right of the point comes to lie above it."""
+    pixels = np.zeros((40, 60, 1), np.uint8)
+    pixels[20, 33] = 255
+    np.save(tmp_path / "in.npy", pixels)
+    turned = crop_to_npy(
+        run, tmp_path, "in.npy", "--rotate", "90", "--around", "20.5,30.5", "--interpolation", "nearest"
+    )
+    assert turned.shape == (40, 60, 1)
+    assert np.argwhere(turned[:, :, 0]).tolist() == [[17, 30]]
+
+
+def test_a_rotation_is_load_warped_with_the_regions_size(run, coffee, tmp_path):
+    options = ("--region", "100:200,30:130", "--rotate", "30", "--scale", "0.5", "--fill", "7", "--channels", "g|r")
+    pixels = crop_to_npy(run, tmp_path, coffee[0], *options)
+    cos, sin = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    centre = np.array([[1, 0, -80], [0, 1, -150], [0, 0, 1.0]])
+    turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
+    place = np.array([[0.5, 0, 25], [0, 0.5, 25], [0, 0, 1]])
+    frames = nf.SimpleFrames({0: coffee[0]}, backend=None)
+    expected = frames.load_warped(0, place @ turn @ centre, (50, 50), "g|r", fill=7)
+    assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
+def test_what_a_rotation_brings_in_from_outside_is_filled(run, tmp_path):
+    np.save(tmp_path / "in.npy", np.full((200, 300, 3), 50, np.uint8))
+    pixels = crop_to_npy(run, tmp_path, "in.npy", "--rotate", "45", "--fill", "200", "--region", ":100,:100,0:1")
+    assert pixels.shape == (100, 100, 1)
+    is_filled = pixels[:, :, 0] == 200
+    assert (pixels[:, :, 0][~is_filled] == 50).all()
+    assert is_filled[:15, :5].all()
+    assert is_filled[-15:, :5].all()
+    assert not is_filled[:, -20:].all()
+    assert not is_filled[30:70, 30:].any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--scale", "0.5", "--shape", "9x9"), "--scale and --shape both say how large the result is"),
+        (("--around", "1,2"), "--around is the point about which --rotate turns"),
+        (("--rotate", "10", "--pad", "edge"), "leave --pad edge out"),
+        (("--rotate", "10", "--region", "::2,:"), "--rotate turns a region without steps"),
+        (("--rotate", "nan"), "is no angle"),
+        (("--scale", "0.5", "--region", "::2,:"), "without steps"),
+        (("--scale", "0.5", "--region", "5:5,:"), "region"),
+        (("--scale", "0"), "scale"),
+        (("--rotate", "10", "--fill", "300"), "fill=300.0 is no value of uint8"),
+        (("--image-id", "1"), "is an image; --image-id is for a COCO dataset"),
+        (("--space", "video"), "is an image; --space is for a COCO dataset"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(run, coffee, tmp_path, options, message):
+    result = run("crop", coffee[0], *options, "-o", "out.png")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert message in result.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--scale", "big"), "a number such as 0.5"),
+        (("--scale", "1,2,3"), "a number such as 0.5"),
+        (("--scale", "inf"), "a number such as 0.5"),
+        (("--shape", "9"), "height and width such as 256x512"),
+        (("--shape", "-9x9"), "height and width such as 256x512"),
+        (("--rotate", "5", "--around", "9"), "two numbers such as 120,340.5"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(run, coffee, tmp_path, options, message):
+    result = run("crop", coffee[0], *options, "-o", "out.png")
+    assert (result.exit_code, os.listdir(tmp_path)) == (2, [])
+    assert message in " ".join(result.stderr.split())
+
+
+def test_the_choices_of_interpolation_are_the_librarys():
+    from ndframes.cli.crop import crop
+    from ndframes.warp import INTERPOLATIONS
+
+    option = next(option for option in crop.params if option.name == "interpolation")
+    assert tuple(option.type.choices) == INTERPOLATIONS
+
+
+# -- out of a dataset ---------------------------------------------------------------------------------------------
+
+
+def test_an_image_of_a_dataset_in_any_channels(run, dataset, tmp_path):
+    options = ("--image-id", "1", "--region", "10:50,20:90", "--channels", "nir|g")
+    pixels = crop_to_npy(run, tmp_path, dataset, *options)
+    frames = nf.CocoFrames(str(dataset), backend=None)
+    np.testing.assert_array_equal(pixels, frames.load_region(1, np.s_[10:50, 20:90], "nir|g"), strict=True)
+    assert pixels.dtype == np.uint16
+
+
+def test_an_image_in_the_space_of_its_video_and_of_its_files(run, dataset, tmp_path):
+    video = crop_to_npy(run, tmp_path, dataset, "--image-id", "1", "--space", "video", "--channels", "nir")
+    assert video.shape == (200, 300, 1)
+    native = crop_to_npy(run, tmp_path, dataset, "--image-id", "1", "--space", "asset", "--channels", "nir")
+    np.testing.assert_array_equal(native[:, :, 0], np.arange(200 * 300, dtype=np.uint16).reshape(200, 300))
+    np.testing.assert_array_equal(video, native)
+
+
+def test_the_only_image_need_not_be_named(run, dataset, tmp_path):
+    content = json.loads(dataset.read_text())
+    content["images"].pop(0)
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
+        archive.writestr("data.json", json.dumps(content))
+    pixels = crop_to_npy(run, tmp_path, "one.zip", "--region", "12:13,29:32")
+    assert pixels[0, :, 0].tolist() == [0, 9, 9]
+
+
+def test_entries_that_are_there_are_used_if_all_are(run, dataset, coffee):
+    arguments = ("crop", dataset, "--image-id", "1", "--region", "0:9,0:9", "-o", "out.npy", "--channels")
+    run("prepare", coffee[0])
+    assert "read from the cache" in run(*arguments, "r|g").stdout
+    assert "read from the source" in run(*arguments, "r|nir").stdout
+    assert "through new cache entries" in run(*arguments, "r|nir", "--backend", "auto").stdout
+    assert "read from the cache" in run(*arguments, "r|nir").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "data.kwcoco.json: say which image by --image-id; it holds 2: 1, 2\n"),
+        (("--image-id", "7"), "data.kwcoco.json has no image '7'; it holds 2: 1, 2\n"),
+        (("--image-id", "walk"), "has no image 'walk'"),
+        (("--image-id", "1", "--channels", "swir"), "no channel 'swir'; there are 'r|g|b|nir'"),
+        (("--image-id", "2", "--space", "video"), "is in no video"),
+        (("--image-id", "1", "--space", "asset", "--channels", "r|nir"), "ask for one of them"),
+    ],
+)
+def test_what_a_dataset_has_not_is_told(run, dataset, tmp_path, options, message):
+    before = sorted(os.listdir(tmp_path))
+    result = run("crop", dataset, *options, "-o", "out.npy")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert message in result.stderr
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "gone.json does not exist; check the path"),
+        (b"{", "gone.json is no COCO dataset that can be read"),
+        (b"[1]", "gone.json is no COCO dataset: it has no list of images"),
+        (b'{"images": [{"file_name": "a.png"}]}', "no list of images, each with an id"),
+        (b'{"images": [], "videos": [7]}', "its videos are no list of dictionaries"),
+        (b'{"images": []}', "say which image by --image-id; it holds none"),
+        (b"PK\x03\x04 broken", "gone.json is no COCO dataset that can be read"),
+        (b'{"images": [{"id": 1, "file_name": "away.png"}]}', "away.png does not exist"),
+    ],
+)
+def test_a_file_that_is_no_dataset_is_told(run, tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "gone.json").write_bytes(content)
+    result = run("crop", "gone.json", "-o", "out.npy")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert message in result.stderr
+    assert "out.npy" not in os.listdir(tmp_path)
+
+
+def test_no_file_of_a_dataset_is_overwritten(run, dataset, tmp_path):
+    before = (tmp_path / "nir.tif").read_bytes()
+    result = run("crop", dataset, "--image-id", "1", "--channels", "nir", "-o", "nir.tif")
+    assert (result.exit_code, "is the source itself" in result.stderr) == (2, True)
+    assert (tmp_path / "nir.tif").read_bytes() == before

@@ -108,6 +108,97 @@ def test_cache_ls_lists_every_entry_newest_first(run, striped, tmp_path):
     assert lines[-1].startswith("2 entries, ")
 
 
+def test_info_tells_the_nodata_of_a_file(run, tmp_path):
+    told = [(42113, "s", 0, "-9999", True)]  # GDAL's tag
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 7), np.int16), extratags=told)
+    assert json.loads(run("info", "a.tif", "--json").stdout)["nodata"] == -9999
+    assert "nodata       -9999" in run("info", "a.tif").stdout.splitlines()
+
+
+def test_info_of_a_file_without_nodata_does_not_speak_of_it(run, striped):
+    assert json.loads(run("info", striped, "--json").stdout)["nodata"] is None
+    assert "nodata" not in run("info", striped).stdout
+
+
+# -- datasets -----------------------------------------------------------------------------------------------------
+
+
+def test_info_of_a_dataset_counts_what_is_in_it(run, dataset, tmp_path):
+    facts = json.loads(run("info", dataset, "--json").stdout)
+    assert (facts["images"], facts["videos"], facts["annotations"], facts["annotated_images"]) == (2, 1, 3, 1)
+    assert facts["categories"] == [["spoon", 2], ["cup", 1]]
+    assert facts["sizes"] == [["400 x 600 px", 1], ["60 x 80 px", 1]]
+    assert facts["channels"] == [["r|g|b|nir", 1], ["mask", 1]]
+    assert facts["image_ids"] == [1, 2]
+    assert not (tmp_path / "work").exists()
+
+
+def test_info_of_a_dataset_reads_for_people(run, dataset):
+    lines = run("info", dataset).stdout.splitlines()
+    assert "images       2 in 1 video" in lines
+    assert "categories   spoon: 2 annotations" in lines
+    assert "annotations  3, of 1 image" in lines
+    assert "image ids    1, 2" in lines
+
+
+def test_info_of_an_empty_dataset(run, tmp_path):
+    (tmp_path / "a.json").write_text('{"images": []}')
+    lines = run("info", "a.json").stdout.splitlines()
+    assert lines[2:] == [
+        "images       0",
+        "sizes        none",
+        "channels     none",
+        "categories   none",
+        "annotations  0, of 0 images",
+    ]
+
+
+def test_info_of_an_image_of_a_dataset_tells_of_its_files(run, dataset, coffee):
+    run("prepare", coffee[0])
+    facts = json.loads(run("info", dataset, "--image-id", "1", "--json").stdout)
+    assert (facts["shape"], facts["channels"]) == ([400, 600], ["r", "g", "b", "nir"])
+    assert facts["default_channels"] == ["r", "g", "b"]
+    assert (facts["video"], facts["name"]) == ("walk, frame 3", "cup")
+    assert facts["categories"] == [["spoon", 2], ["cup", 1]]
+    photo, near_infrared = facts["files"]
+    assert (photo["path"], photo["shape"], photo["dtype"]) == (coffee[0], [400, 600, 3], "uint8")
+    assert (near_infrared["shape"], near_infrared["dtype"]) == ([200, 300, 1], "uint16")
+    assert (near_infrared["scale"], near_infrared["rotate_degrees"], near_infrared["offset"]) == ([2, 2], 0, [0, 0])
+    assert near_infrared["img_from_src"] == [[2, 0, 0], [0, 2, 0], [0, 0, 1]]
+    assert (photo["cache"]["is_cached"], near_infrared["cache"]["is_cached"]) == (True, False)
+    assert photo["cache"]["entry_bytes"] == os.path.getsize(photo["cache"]["entry_path"])
+
+
+def test_info_of_an_image_of_a_dataset_reads_for_people(run, dataset, coffee):
+    lines = run("info", dataset, "--image-id", "1").stdout.splitlines()
+    assert lines[0].startswith("image        1, cup, of ")
+    assert "size         400 x 600 px (height x width)" in lines
+    assert "by default   r|g|b" in lines
+    assert "annotations  3: spoon 2, cup 1" in lines
+    assert lines[-1].split() == ["nir", "200", "x", "300", "uint16", "times", "2", "not", "yet", "nir.tif"]
+    assert lines[-2].split()[-1] == coffee[0]
+    bare = run("info", dataset, "--image-id", "2", "--backend", "none").stdout.splitlines()
+    assert " ".join(bare[-2].split()) == "files channels height x width dtype onto the image nodata file"
+    assert bare[-1].split() == ["mask", "60", "x", "80", "uint8", "as", "it", "is", "0", "mask.tif"]
+
+
+def test_info_tells_what_integers_stand_for(run, dataset):
+    content = json.loads(dataset.read_text())
+    content["images"][1]["quantization"] = {"orig_min": -1, "orig_max": 1, "quant_max": 200, "nodata": 255}
+    dataset.write_text(json.dumps(content))
+    table = run("info", dataset, "--image-id", "2").stdout
+    assert "0..200 is -1..1, 255 is nothing" in table
+    facts = json.loads(run("info", dataset, "--image-id", "2", "--json").stdout)
+    assert facts["files"][0]["quantization"]["quant_max"] == 200
+
+
+def test_info_of_an_image_that_is_not_there(run, dataset, coffee):
+    result = run("info", dataset, "--image-id", "9")
+    assert (result.exit_code, result.stderr.endswith("has no image '9'; it holds 2: 1, 2\n")) == (2, True)
+    result = run("info", coffee[0], "--image-id", "9")
+    assert (result.exit_code, "--image-id is for a COCO dataset" in result.stderr) == (2, True)
+
+
 def test_doctor_knows_this_installation(run, tmp_path):
     result = run("doctor", "--json")
     facts = json.loads(result.stdout)

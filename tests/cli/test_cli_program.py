@@ -12,7 +12,7 @@ import ndframes
 from ndframes.cli.common import describe_error
 from ndframes.errors import RegionError, SourceMissingError
 
-COMMANDS = ("demo", "prepare", "crop", "info", "cache", "doctor")
+COMMANDS = ("demo", "prepare", "crop", "show", "info", "cache", "doctor")
 
 
 def test_help_lists_every_command_and_an_example(run):
@@ -50,7 +50,7 @@ def test_help_imports_nothing_heavy():
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     names = loaded.rpartition("MODULES ")[2].split()
     assert "click" in names
-    heavy = {"numpy", "rasterio", "cv2", "kwimage", "kwcoco", "torch", "av", "tifffile", "imagecodecs", "ubelt"}
+    heavy = {"numpy", "rasterio", "cv2", "kwimage", "kwcoco", "torch", "av", "tifffile", "imagecodecs", "ubelt", "PIL"}
     assert heavy.isdisjoint(names)
 
 
