@@ -162,6 +162,21 @@ def test_a_video_target_gives_the_same_pixels_before_and_after_prepare(samplers,
                 ours.frames.load_image(gid, code, noreturn=True)
 
 
+def test_a_video_target_is_read_from_the_cache(samplers, demo):
+    """Entries that lost something tell: what is sampled is in them, and in no source."""
+    dset = demo("vidshapes2")
+    stock, ours = samplers(dset, {"type": "cog", "config": {"compress": "JPEG", "quality": 5}})
+    gids = list(dset.index.vidid_to_gids[1])
+    target = {"gids": gids, "space_slice": SPACE_SLICES[1], "channels": "r|g|b"}
+    want = stock.load_sample(dict(target))["im"]
+    same(ours.load_sample(dict(target))["im"], want)
+    ours.frames.prepare()
+    got = ours.load_sample(dict(target))["im"]
+    assert not np.array_equal(got, want)
+    entries = [ours.frames._lookup_pathinfo(gid)["channels"]["r|g|b"]["cache"] for gid in gids]
+    same(got, np.stack([kwimage.imread(entry)[SPACE_SLICES[1]] for entry in entries]))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_images_of_a_video_may_lack_each_others_channels(samplers, demo, backend):
     dset = demo("vidshapes2-multispectral").copy()
