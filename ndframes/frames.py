@@ -694,7 +694,7 @@ def _cost(image: LazyImage) -> int:
 def _knows(ids: Any, image_id: object) -> bool:
     try:
         return image_id in ids
-    except TypeError:  # unhashable, or not comparable with the ids
+    except (TypeError, ValueError):  # unhashable, or not comparable with the ids, which may be an array
         return False
 
 

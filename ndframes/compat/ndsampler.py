@@ -1,0 +1,455 @@
+"""ndsampler's frames, by ndframes: the same names, signatures and return conventions over the same pixels.
+
+To put it under a ``CocoSampler``::
+
+    import ndsampler
+    from ndframes.compat import ndsampler as compat
+    ndsampler.coco_frames.CocoFrames = compat.CocoFrames
+
+Nothing here reads or converts: each class is a :class:`ndframes.Frames`, and what that offers beyond ndsampler (padding,
+scaling, batches, ``explain``, ...) is offered here too, by its keywords. Sizes are ``(height, width)``, regions are slices
+``(y, x[, channel])`` in pixels with exclusive stops, pixels come as new arrays in the files' dtype.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ubelt as ub
+
+from ..backends import coerce_backend
+from ..cache.layout import FOLDER
+from ..channels import parse_codes
+from ..coco import CocoFrames as _CocoFrames
+from ..errors import SourceError
+from ..frames import Frames as _Frames
+from ..frames import demo_paths
+from ..pathinfo import ChannelInfo, PathInfo
+
+if TYPE_CHECKING:
+    from ..backends import Backend
+    from ..formats.reader import Array
+    from ..lazyframe import LazyFrame
+    from ..prepare import PrepareReport
+
+__all__ = ["AlignableImageData", "CocoFrames", "Frames", "SimpleFrames"]
+
+
+class Frames(_Frames):
+    """Images by id, under ndsampler's conventions. A subclass writes :attr:`image_ids` and :meth:`_build_pathinfo`.
+
+    Args:
+        hashid_mode: ``"PATH"``, ``"PIXELS"``, ``"GIVEN"`` or ``"DVC"``; see :class:`ndframes.Frames`.
+        workdir: the folder under which the cache lies; ``None``: as for :class:`ndframes.Frames`.
+        backend: ``None``, ``"auto"``, ``"cog"``, ``"npy"`` or a dictionary, ndsampler's own included. What ndsampler calls
+            ``"auto"`` compression may lose something; here it never does.
+        **options: the other keywords of :class:`ndframes.Frames`.
+
+    Example:
+        >>> frames = SimpleFrames.demo(workdir=getfixture("tmp_path"), backend="npy")
+        >>> frames.load_region(1, (slice(-20), slice(-10))).shape, frames.load_image(8).shape
+        ((492, 502, 3), (512, 512))
+    """
+
+    def __init__(
+        self,
+        hashid_mode: Any = "PATH",
+        workdir: str | os.PathLike[str] | None = None,
+        backend: Any = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(workdir=workdir, backend=_to_backend(backend), hashid_mode=hashid_mode, **options)
+
+    # -- what an image is -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _build_pathinfo(self, image_id: Hashable) -> dict[str, Any]:
+        """Describe an image, as a dictionary.
+
+        ``{"id", "default": key, "channels": {key: {"path", "channels": spec, "warp_aux_to_img", ...}}, "width", "height"}``;
+        the last two may be left out. :meth:`_populate_chan_info` completes each of the channels.
+        """
+
+    def build_pathinfo(self, image_id: Hashable) -> PathInfo:
+        """What :meth:`_build_pathinfo` says, as a value."""
+        told = self._build_pathinfo(image_id)
+        height, width = told.get("height"), told.get("width")
+        return PathInfo(
+            image_id,
+            [_to_channel({"channels": key, **chan}) for key, chan in told["channels"].items()],
+            shape=None if height is None or width is None else (height, width),
+            default=told.get("default"),
+        )
+
+    def _lookup_pathinfo(self, image_id: Hashable) -> dict[str, Any]:
+        """What :meth:`_build_pathinfo` says now: an entry that was made since is in it."""
+        return self._build_pathinfo(image_id)
+
+    def _populate_chan_info(self, chan: dict[str, Any], root: str | os.PathLike[str] = "") -> None:
+        """Complete a channel that has a ``file_name`` under ``root``, or a ``path``.
+
+        Sets ``path``; ``cache``, where its entry is or would be; and ``cache_type``: ``"cog"`` where the entry is there,
+        else ``None``. Whoever sees a ``cache_type`` opens the entry as an image, without a look whether it is there, and few
+        programs take a ``.npy`` for one.
+        """
+        if "file_name" in chan:
+            chan["path"] = os.path.join(root, chan["file_name"])
+        chan.update(hashid_mode=self.hashid_mode, cache=None, cache_type=None)
+        if self._backend is None:
+            return
+        try:
+            survey = self.survey_channel(None, _to_channel(chan))
+        except SourceError:  # there is no source, so there is no entry; who reads it is told why
+            return
+        if survey.key is not None:
+            chan["cache"] = str(self.cache.path(survey.key))
+            if survey.conversion is None and survey.key.suffix == ".tif":
+                chan["cache_type"] = "cog"
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def load_region(
+        self,
+        image_id: Hashable,
+        region: Any = None,
+        channels: Any = ub.NoParam,
+        width: int | None = None,  # noqa: ARG002 - the images know their size
+        height: int | None = None,  # noqa: ARG002
+        **options: Any,
+    ) -> Array:
+        """Read a region into a new array ``(height, width, channels)``; see :meth:`ndframes.Frames.load_region`.
+
+        Args:
+            image_id: which image.
+            region: slices; missing ones and ``None`` are everything.
+            channels: a spec such as ``"r|g"``, a list, a kwcoco channel spec, or ``"<all>"``; by default that of the
+                image's own file, or all if it has none.
+            width: of no use.
+            height: of no use.
+            **options: the keywords of :meth:`ndframes.Frames.load_region`.
+        """
+        return super().load_region(image_id, region, self._to_spec(image_id, channels), **options)
+
+    def load_image(  # type: ignore[override] # nothing is returned where nothing is wanted
+        self, image_id: Hashable, channels: Any = ub.NoParam, cache: bool = True, noreturn: bool = False
+    ) -> Array | None:
+        """Read a whole image into a new array ``(height, width, channels)``; one band on the image's own grid has two axes.
+
+        Args:
+            image_id: which image.
+            channels: as in :meth:`load_region`.
+            cache: whether the cache may be used and filled.
+            noreturn: only fill the cache.
+        """
+        spec = self._to_spec(image_id, channels)
+        if noreturn:
+            if cache:
+                image = self.image(image_id)
+                for part, _ in image.bands_by_part(image.select(spec)):
+                    image.opened(part)
+            return None
+        whole = super().load_image(image_id, spec, cache=cache)
+        return whole[:, :, 0] if whole.shape[2:] == (1,) and self._is_on_grid(image_id, spec) else whole
+
+    def load_frame(self, image_id: Hashable, channels: Any = ub.NoParam) -> LazyFrame:
+        """A handle of an image that behaves like an array ``(height, width, channels)`` and reads what is indexed."""
+        return super().load_frame(image_id, self._to_spec(image_id, channels))
+
+    def _load_alignable(self, image_id: Hashable, cache: bool = True) -> AlignableImageData:
+        return AlignableImageData(self._lookup_pathinfo(image_id), self._backend if cache else None)
+
+    def __getitem__(self, index: int) -> Array:  # type: ignore[override] # pixels, not a handle
+        """The image at a position of :attr:`image_ids`, whole."""
+        whole: Array = self.load_image(self.image_ids[index])  # type: ignore[assignment] # noreturn is not asked for
+        return whole
+
+    def __iter__(self) -> Iterator[Array]:  # type: ignore[override] # as above
+        """The images, one after the other, whole."""
+        return (self[index] for index in range(len(self)))
+
+    # -- the cache ------------------------------------------------------------------------------------------------
+
+    def prepare(  # type: ignore[override] # it has other names here
+        self,
+        gids: Sequence[Hashable] | None = None,
+        workers: int | None = 0,
+        use_stamp: bool = True,  # noqa: ARG002 - a look at each entry is quick, and never out of date
+        **options: Any,
+    ) -> PrepareReport:
+        """Convert everything that is not in the cache yet; see :meth:`ndframes.Frames.prepare`.
+
+        Args:
+            gids: which images; ``None``: all.
+            workers: how many worker processes; 0 works in this one, with threads.
+            use_stamp: of no use.
+            **options: the keywords of :meth:`ndframes.Frames.prepare`.
+        """
+        return super().prepare(gids, workers=workers or 0, **options)
+
+    @property
+    def cache_dpath(self) -> str | None:
+        """The folder of the cache, of all backends; ``None`` where there is no backend."""
+        return None if self._backend is None else str(self.cache.root)
+
+    @property
+    def workdir(self) -> str:
+        """The folder under which the cache lies."""
+        return str(self.cache.workdir)
+
+    @property
+    def hashid_mode(self) -> str:
+        """What tells one source from another."""
+        return self._keyer.mode
+
+    def _update_backend(self, backend: Any) -> None:
+        self._backend = _to_backend(backend)
+        self._start_empty()
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    def _to_spec(self, image_id: Hashable, channels: Any) -> str | list[str] | None:
+        """Channels as :class:`ndframes.Frames` takes them."""
+        asked = None if channels is ub.NoParam else getattr(channels, "spec", channels)
+        if asked is None:
+            return self._own_codes(image_id)
+        if isinstance(asked, str):
+            return asked
+        pieces = [self._own_codes(image_id) if item is None else [item] for item in asked]
+        return None if None in pieces else [code for piece in pieces for code in piece or ()]
+
+    def _own_codes(self, image_id: Hashable) -> list[str] | None:
+        """The codes of a file without a spec that has others beside it: it is the default, and they are not."""
+        files = self.pathinfo(image_id).channels
+        if len(files) == 1 or files[0].channels is not None:
+            return None
+        image = self.image(image_id)
+        return list(image.channels[: image.opened(0).reader.shape[2]])
+
+    def _is_on_grid(self, image_id: Hashable, spec: str | list[str] | None) -> bool:
+        info = self.pathinfo(image_id)
+        codes = info.default if spec is None else parse_codes(spec)
+        holders = [
+            file for file in info.channels if codes is None or file.channels is None or codes[0] in file.channels
+        ]
+        return all(file.is_aligned for file in holders)
+
+
+class SimpleFrames(Frames):
+    """Frames over a mapping from ids to paths, one file an image.
+
+    Args:
+        id_to_path: the mapping; read when an image is first asked for.
+        workdir: as for :class:`Frames`.
+        backend: as for :class:`Frames`.
+        **options: the other keywords of :class:`ndframes.Frames`.
+
+    Example:
+        >>> frames = SimpleFrames.demo(workdir=getfixture("tmp_path"))
+        >>> frames.image_ids[:3], frames[0].shape
+        ([1, 2, 3], (512, 512, 3))
+    """
+
+    def __init__(
+        self,
+        id_to_path: Mapping[Any, str | os.PathLike[str]],
+        workdir: str | os.PathLike[str] | None = None,
+        backend: Any = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(workdir=workdir, backend=backend, **options)
+        self.id_to_path = id_to_path
+
+    @property
+    def image_ids(self) -> list[Hashable]:
+        """The mapping's keys, in its order."""
+        return list(self.id_to_path)
+
+    @classmethod
+    def demo(cls, **options: Any) -> SimpleFrames:
+        """A few photographs, numbered from 1, from scikit-image's wheel."""
+        return cls(dict(enumerate(demo_paths().values(), 1)), **options)
+
+    def _build_pathinfo(self, image_id: Hashable) -> dict[str, Any]:
+        chan = {"path": self.id_to_path[image_id], "channels": None, "warp_aux_to_img": None}
+        self._populate_chan_info(chan)
+        return {"id": image_id, "default": None, "channels": {None: chan}}
+
+
+class CocoFrames(Frames, _CocoFrames):
+    """Frames over a kwcoco dataset.
+
+    Args:
+        dset: a ``kwcoco.CocoDataset``; what is changed there is seen by the next read.
+        hashid_mode: as for :class:`Frames`.
+        workdir: as for :class:`Frames`.
+        verbose: of no use.
+        backend: as for :class:`Frames`.
+        **options: the other keywords of :class:`ndframes.CocoFrames`.
+    """
+
+    def __init__(
+        self,
+        dset: Any,
+        hashid_mode: Any = "PATH",
+        workdir: str | os.PathLike[str] | None = None,
+        verbose: int = 0,
+        backend: Any = "auto",
+        **options: Any,
+    ) -> None:
+        self.verbose = verbose
+        backend = _to_backend(backend)
+        _CocoFrames.__init__(self, dset, workdir=workdir, backend=backend, hashid_mode=hashid_mode, **options)
+
+    build_pathinfo = _CocoFrames.build_pathinfo
+
+    @property
+    def image_ids(self) -> Any:
+        """The ids of the images, in the dataset's order, as an array."""
+        return np.array(_CocoFrames.image_ids.fget(self))  # type: ignore[attr-defined]
+
+    @property
+    def hashid(self) -> str:
+        """That of the dataset, made if it has none."""
+        if getattr(self.dset, "hashid", None) is None:
+            self.dset._build_hashid()  # noqa: SLF001 - kwcoco has no other name for it
+        return str(self.dset.hashid)
+
+    def _build_pathinfo(self, image_id: Hashable) -> dict[str, Any]:
+        from delayed_image import FusedChannelSpec  # whose normal form CocoSampler looks up
+
+        info, image = self.pathinfo(image_id), self._find("images", image_id)
+        items = [image, *(image.get("auxiliary") or ()), *(image.get("assets") or ())]
+        specs = [item["channels"] for item in items if item.get("channels")]
+        spelled = {parse_codes(str(spec)): spec for spec in specs}
+        channels = _Channels()
+        for file in info.channels:
+            key = spelled.get(file.channels or ())
+            norm = None if key is None else FusedChannelSpec.coerce(key).normalize().spec
+            warp = None if file.is_aligned else {"type": "affine", "matrix": file.matrix.tolist()}
+            channels[key] = {"path": file.path, "channels": key, "norm_channels": norm, "warp_aux_to_img": warp}
+            self._populate_chan_info(channels[key])
+        return {
+            "id": image_id,
+            "channels": channels,
+            "default": spelled.get(info.default or ()),
+            "width": image.get("width"),
+            "height": image.get("height"),
+            "norm_to_chan_lut": _Keys((chan["norm_channels"], key) for key, chan in channels.items()),
+        }
+
+
+class _Channels(dict[Any, dict[str, Any]]):
+    """An image's channels. Those that it lacks have no entry: CocoSampler asks for all that any image of a video has."""
+
+    def __missing__(self, key: object) -> dict[str, Any]:
+        return {"path": None, "cache": None, "cache_type": None}
+
+
+class _Keys(dict[Any, Any]):
+    """From normal forms to the keys of :class:`_Channels`; what is unknown here is so there."""
+
+    def __missing__(self, spec: object) -> object:
+        return spec
+
+
+class AlignableImageData:
+    """One image, from its pathinfo.
+
+    Args:
+        pathinfo: what ``_build_pathinfo`` of some :class:`Frames` says of it.
+        cache_backend: as for :class:`Frames`; entries lie where ``pathinfo`` has them.
+
+    Example:
+        >>> frames = SimpleFrames.demo(workdir=getfixture("tmp_path"), backend="cog")
+        >>> image = AlignableImageData(frames._build_pathinfo(1), "cog")
+        >>> image[0:10, 0:20].shape, len(list(frames.cache.ls()))
+        ((10, 20, 3), 1)
+    """
+
+    def __init__(self, pathinfo: dict[str, Any], cache_backend: Any = None) -> None:
+        self.pathinfo = pathinfo
+        self.cache_backend = cache_backend
+        self._frames = _Described(pathinfo, cache_backend)
+
+    def load_region(self, img_region: Any = None, channels: Any = ub.NoParam, fused: bool = True) -> Any:
+        """Read a region of the image: slices ``(y, x)``.
+
+        Args:
+            img_region: as in :meth:`Frames.load_region`.
+            channels: likewise.
+            fused: whether all channels come as one array ``(height, width, channels)``. ``False``:
+                ``{"subregions": [{"im", "channels"}, ...]}``, one for each channel that is asked for; ``im.finalize()`` is
+                its array.
+        """
+        load = self._load_fused_region if fused else self._load_prefused_region
+        return load(img_region, channels)
+
+    def __getitem__(self, img_region: Any) -> Array:
+        return self._load_fused_region(img_region)
+
+    def _load_fused_region(self, img_region: Any, channels: Any = ub.NoParam) -> Array:
+        return self._frames.load_region(self._frames.image_ids[0], img_region, channels)
+
+    def _load_prefused_region(self, img_region: Any, channels: Any = ub.NoParam) -> dict[str, Any]:
+        from delayed_image import DelayedIdentity
+
+        subregions = [
+            {"im": DelayedIdentity(self._load_fused_region(img_region, [name])), "channels": [name]}
+            for name in self._coerce_channels(channels)
+        ]
+        return {"subregions": subregions}
+
+    def _coerce_channels(self, channels: Any = ub.NoParam) -> list[Any]:
+        """The channels that are asked for, one by one."""
+        if channels is ub.NoParam:
+            default = self.pathinfo.get("default")
+            return [default] if default in self.pathinfo["channels"] else list(self.pathinfo["channels"])
+        if isinstance(channels, str):
+            return list(self.pathinfo["channels"]) if channels == "<all>" else [channels]
+        return list(channels)
+
+
+class _Described(Frames):
+    """Frames over one image that is described already."""
+
+    def __init__(self, pathinfo: dict[str, Any], backend: Any) -> None:
+        chan: dict[str, Any] = next(iter(pathinfo["channels"].values()), {})
+        workdir = (chan.get("cache") or "").rpartition(FOLDER)[0] or None
+        super().__init__(chan.get("hashid_mode", "PATH"), workdir, backend)
+        self._told = pathinfo
+
+    @property
+    def image_ids(self) -> list[Hashable]:
+        return [self._told.get("id")]
+
+    def _build_pathinfo(self, image_id: Hashable) -> dict[str, Any]:  # noqa: ARG002 - there is but one
+        return self._told
+
+
+def _to_backend(spec: Any) -> Backend | None:
+    """A backend as ndsampler writes it."""
+    if isinstance(spec, Mapping):
+        spec = {key: value for key, value in spec.items() if key != "_hack_use_cli"}
+        config = spec.get("config")
+        if isinstance(config, Mapping) and config.get("compress") == "RAW":
+            spec["config"] = {**config, "compress": "NONE"}
+    return coerce_backend(spec)
+
+
+def _to_channel(chan: Mapping[str, Any]) -> ChannelInfo:
+    """A channel of a pathinfo, as a value."""
+    warp = chan.get("warp_aux_to_img")
+    if warp is not None:
+        import kwimage
+
+        warp = kwimage.Affine.coerce(warp)
+    return ChannelInfo(
+        chan["path"],
+        channels=chan.get("channels"),
+        img_from_src=warp,
+        hashid=chan.get("hashid"),
+    )
