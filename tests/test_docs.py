@@ -120,8 +120,9 @@ def test_the_pictures_of_a_page_are_those_that_its_code_makes(session, tmp_path)
         shown == {path.name for path in folder.glob("*.png")} == {path.name for path in tmp_path.glob("channels/*.png")}
     )
     for name in shown:
-        kept, made = (np.asarray(Image.open(place / name)) for place in (folder, tmp_path / "channels"))
-        np.testing.assert_array_equal(kept, made, err_msg=name)
+        kept, made = (np.asarray(Image.open(place / name), int) for place in (folder, tmp_path / "channels"))
+        assert kept.shape == made.shape, name
+        assert np.abs(kept - made).max() <= 1, name  # OpenCV and numpy round halves in different ways
 
 
 def test_scripts_and_extras_that_pages_name_are_there():
