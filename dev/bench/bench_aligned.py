@@ -4,10 +4,12 @@ Two jobs, all contenders in turn on the same crops, in memory:
 
 - *five*: 128 x 128 crops of five channels, whose files are as large as the image, or two, four, six and ten times as coarse:
   ndframes over each form of entry; ndsampler over its npy cache; kwcoco's ``imdelay``, which ndsampler and others build
-  on, with ``optimize`` as by default. Their pixels are held against those of kwcoco without optimisation, within one level, but
-  at the border of the image.
+  on, with ``optimize`` as by default.
 - *one*: one channel, four times as coarse, or turned by 30 degrees: ndframes, and as the limit a bare ``cv2.warpAffine`` on the
   whole file in memory, told where the crop lies.
+
+The largest difference is that to kwcoco without optimisation, of 65,535 levels, away from the border of the image. OpenCV
+takes points as 32-bit floats, so far from the corner of a file those who give it the whole file are off by some levels.
 
     pip install ".[bench]"
     python dev/bench/bench_aligned.py --folder /var/tmp/bench --json dev/bench/results/aligned.json
@@ -26,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from contenders import FORMS, Contender
-from contest import Samples, Turn
+from contest import Samples, Turn, time_reads
 from crops import Crop, draw_anywhere
 from lanes import Lane, LaneError
 from mosaic import ensure_mosaic, making
@@ -189,7 +191,8 @@ def make_contenders(bundle: Path, folder: Path, job: str) -> list[Contender]:
     common = (bundle, folder)
     contenders: list[Contender] = [] if job == "five" else [BareWarp("cv2.warpAffine", "raw", *common, job=job)]
     contenders += [
-        NdframesAligned(f"ndframes {form}", form, *common, job=job, form=form) for form in ("npy", "none", "zstd", "auto")
+        NdframesAligned(f"ndframes {form}", form, *common, job=job, form=form)
+        for form in ("npy", "none", "zstd", "auto")
     ]
     contenders.append(NdsamplerAligned("ndsampler npy", "raw", *common, job=job))
     contenders.append(KwcocoAligned("kwcoco imdelay", "raw", *common, job=job))
@@ -198,9 +201,7 @@ def make_contenders(bundle: Path, folder: Path, job: str) -> list[Contender]:
 
 def read_turn(contender: Contender, crops: list[Crop]) -> tuple[Turn, list[np.ndarray]]:
     """The times, and the pixels of the first crops."""
-    from contest import _time
-
-    times_us, cpu_seconds = _time(crops, contender.read)
+    times_us, cpu_seconds = time_reads(crops, contender.read)
     return Turn(times_us, [], cpu_seconds), [np.asarray(contender.read(crop)) for crop in crops[:3]]
 
 
@@ -257,7 +258,12 @@ def list_results(
     rows: list[dict[str, Any]] = []
     own = samples.get("ndframes npy")
     for contender in contenders:
-        row: dict[str, Any] = {"job": job, "contender": contender.name, "side": contender.side, "codec": contender.codec}
+        row: dict[str, Any] = {
+            "job": job,
+            "contender": contender.name,
+            "side": contender.side,
+            "codec": contender.codec,
+        }
         if contender.name in absent:
             rows.append({**row, "status": absent[contender.name]})
             continue
@@ -266,7 +272,12 @@ def list_results(
         row["ratio_to_ndframes"] = None if own is None else mine.ratio_to(own)
         rows.append(row)
     cells = [
-        (row["contender"], f"{row['median_us']:.0f}", f"{row['ratio_to_ndframes'] or 0:.2f}", f"{row['largest_difference']:.3g}")
+        (
+            row["contender"],
+            f"{row['median_us']:.0f}",
+            f"{row['ratio_to_ndframes'] or 0:.2f}",
+            f"{row['largest_difference']:.3g}",
+        )
         for row in rows
         if row["status"] == "measured"
     ]

@@ -157,15 +157,17 @@ def forget(contender: Contender) -> None:
 
 def take_turn(contender: Contender, crops: Sequence[Crop]) -> Turn:
     """Read crops one by one."""
-    times_us, cpu_seconds = _time(crops, contender.read)
+    times_us, cpu_seconds = time_reads(crops, contender.read)
     return Turn(times_us, [digest(_twin(contender).read(crop)) for crop in crops], cpu_seconds)
 
 
 def take_batch_turn(contender: Contender, crops: Sequence[Crop], batch: int) -> Turn:
     """Read crops ``batch`` at a time."""
     batches = [crops[first : first + batch] for first in range(0, len(crops), batch)]
-    times_us, cpu_seconds = _time(batches, contender.read_batch)
-    return Turn(times_us, [each for item in batches for each in digest_all(_twin(contender).read_batch(item))], cpu_seconds)
+    times_us, cpu_seconds = time_reads(batches, contender.read_batch)
+    return Turn(
+        times_us, [each for item in batches for each in digest_all(_twin(contender).read_batch(item))], cpu_seconds
+    )
 
 
 def _twin(contender: Contender) -> Contender:
@@ -173,13 +175,13 @@ def _twin(contender: Contender) -> Contender:
     return contender.twin
 
 
-def _time(requests: Sequence[Any], read: Callable[[Any], Any]) -> tuple[list[float], float]:
+def time_reads(requests: Sequence[Any], read: Callable[[Any], Any]) -> tuple[list[float], float]:
     """Time the reads one after the other, in microseconds each; and what all threads took together, in seconds."""
     times_us = []
-    cpu_started = time.process_time()
+    cpu_started = time.processtime_reads()
     for request in requests:
         started = time.perf_counter()
         pixels = read(request)
         times_us.append((time.perf_counter() - started) * 1e6)
         del pixels  # before the next is read: nobody keeps crops for ever
-    return times_us, time.process_time() - cpu_started
+    return times_us, time.processtime_reads() - cpu_started

@@ -172,6 +172,31 @@ def render_thumbnail(rows: Sequence[Row]) -> Page:
     )
 
 
+def render_aligned(rows: Sequence[Row]) -> Page:
+    tables, panels = [], []
+    titles = {
+        "five": "128 px of five channels of different scales",
+        "coarse": "128 px of one channel, four times as coarse",
+        "turned": "128 px of one channel, turned by 30 degrees",
+    }
+    for job in unique(row["job"] for row in rows):
+        mine = [row for row in rows if row["job"] == job]
+        cells = [
+            [
+                row["contender"],
+                number(row["median_us"]),
+                _times(row["ratio_to_ndframes"]),
+                number(row["largest_difference"]),
+            ]
+            for row in mine
+        ]
+        header = ["", "µs a crop", "of ndframes npy's", "largest difference"]
+        tables.append(Table(titles[job], header, cells))
+        names = [row["contender"] for row in mine]
+        panels.append(Dots(titles[job], "µs", names, {"median": [row["median_us"] for row in mine]}))
+    return Page(tables, panels)
+
+
 RENDERERS: dict[str, Callable[[Sequence[Row]], Page]] = {
     "crops": render_crops,
     "batch": render_batch,
@@ -179,6 +204,7 @@ RENDERERS: dict[str, Callable[[Sequence[Row]], Page]] = {
     "prepare": render_prepare,
     "loader": render_loader,
     "thumbnail": render_thumbnail,
+    "aligned": render_aligned,
 }
 
 
