@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .cache.store import Cache, CacheEntry
     from .cache.upkeep import CacheStat
     from .cache.verify import BadEntry, VerifyReport
+    from .coco import CocoFrames
     from .errors import (
         BackendError,
         CacheEntryDamagedError,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
         UnsupportedError,
         WorkerCrashError,
     )
-    from .coco import CocoFrames
     from .explain import Explanation
     from .frames import Frames, SimpleFrames, demo_paths
     from .frames import open_frame as open  # noqa: A004 - nf.open is the name that people expect
@@ -84,9 +84,9 @@ __all__ = [
     "LazyFrame",
     "Limits",
     "MissingExtraError",
+    "NativePart",
     "NdframesError",
     "OutputError",
-    "NativePart",
     "PathInfo",
     "PathInfoError",
     "PrepareError",
