@@ -2,7 +2,8 @@
 
 A code names one band of one file: ``"r"``, ``"nir"``, ``"hidden.3"``. A spec joins codes with ``|``, in the order
 in which the result shall have them: ``"r|g|b"``. Short forms are understood, as in kwcoco: ``"rgb"``, ``"bgr"`` and
-``"rgba"`` stand for their letters, and ``"hidden.0:3"`` for ``"hidden.0|hidden.1|hidden.2"``.
+``"rgba"`` stand for their letters, and ``"hidden.0:3"`` for ``"hidden.0|hidden.1|hidden.2"``; so do ``"hidden:0:3"`` and
+``"hidden:3"``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["default_codes", "find_codes", "parse_codes"]
 
 _SHORT_FORMS = {"rgb": ("r", "g", "b"), "rgba": ("r", "g", "b", "a"), "bgr": ("b", "g", "r")}
-_RANGE = re.compile(r"(?P<stem>[^:]*)\.(?P<start>[0-9]+):(?P<stop>[0-9]+)")
+_RANGE = re.compile(r"(?P<stem>[^:]*)[.:](?P<start>[0-9]+):(?P<stop>[0-9]+)(?::(?P<step>[0-9]+))?")
+_COUNT = re.compile(r"(?P<stem>[^.:]+):(?P<stop>[0-9]+)")
 _MOST_CODES = 65535  # as many as a TIFF has bands; "a.0:999999999999" is a slip, not a request
 _CODES_BY_BAND_COUNT = {1: ("gray",), 2: ("gray", "a"), 3: ("r", "g", "b"), 4: ("r", "g", "b", "a")}
 
@@ -81,11 +83,14 @@ def _is_listing(spec: object) -> bool:
 def _expand(code: str) -> tuple[str, ...]:
     if code in _SHORT_FORMS:
         return _SHORT_FORMS[code]
-    if match := _RANGE.fullmatch(code):
-        start, stop = (int(number) if len(number) < 10 else -1 for number in match.group("start", "stop"))
-        if not 0 <= start < stop <= start + _MOST_CODES:
+    match = _RANGE.fullmatch(code) or _COUNT.fullmatch(code)
+    if match:
+        told: dict[str, str | None] = match.groupdict()
+        ends = (told.get("start") or "0", told["stop"] or "", told.get("step") or "1")
+        start, stop, step = (int(number) if len(number) < 10 else -1 for number in ends)
+        if not 0 <= start < stop <= start + _MOST_CODES or step < 1:
             raise ChannelError(
                 f"channel range {shorten(code)} must hold 1 to {_MOST_CODES:,} codes; the stop is exclusive, as in a slice"
             )
-        return tuple(f"{match['stem']}.{index}" for index in range(start, stop))
+        return tuple(f"{match['stem']}.{index}" for index in range(start, stop, step))
     return (code,)

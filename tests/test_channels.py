@@ -32,8 +32,10 @@ codes = plain.filter(lambda code: code and code not in ("rgb", "rgba", "bgr"))
         ("hidden.9:11|r", ("hidden.9", "hidden.10", "r")),
         ("a.b.007:9", ("a.b.7", "a.b.8")),
         ("hidden.3", ("hidden.3",)),
-        ("hidden:3", ("hidden:3",)),
-        ("a.1:2:3", ("a.1:2:3",)),
+        ("hidden:3", ("hidden.0", "hidden.1", "hidden.2")),
+        ("Y:2:4", ("Y.2", "Y.3")),
+        ("a.1:6:3", ("a.1", "a.4")),
+        ("a.b:2", ("a.b:2",)),
         ("a.-1:2", ("a.-1:2",)),
         ("a.٠:٣", ("a.٠:٣",)),
         ("über|红", ("über", "红")),
@@ -105,7 +107,7 @@ def test_what_is_no_spec_is_refused(spec):
 
 
 @pytest.mark.parametrize(
-    "spec", ["a.3:3", "a.3:2", "a.0:65536", "a.0:999999999999", "a." + "9" * 5000 + ":" + "9" * 5001, "r|a.5:1"],
+    "spec", ["a.3:3", "a.3:2", "a.0:65536", "a.0:999999999999", "a." + "9" * 5000 + ":" + "9" * 5001, "r|a.5:1", "a:0", "a.0:2:0"],
     ids=lambda spec: spec[:12],
 )  # fmt: skip
 def test_an_empty_or_absurd_range_is_refused_at_once(spec):
