@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["default_codes", "find_codes", "parse_codes"]
 
 _SHORT_FORMS = {"rgb": ("r", "g", "b"), "rgba": ("r", "g", "b", "a"), "bgr": ("b", "g", "r")}
-_RANGE = re.compile(r"(?P<stem>[^:]*)[.:](?P<start>[0-9]+):(?P<stop>[0-9]+)(?::(?P<step>[0-9]+))?")
+_RANGE = re.compile(r"(?P<stem>[^:]*?)[.:](?P<start>[0-9]+):(?P<stop>[0-9]+)(?::(?P<step>[0-9]+))?")
 _COUNT = re.compile(r"(?P<stem>[^.:]+):(?P<stop>[0-9]+)")
 _MOST_CODES = 65535  # as many as a TIFF has bands; "a.0:999999999999" is a slip, not a request
 _CODES_BY_BAND_COUNT = {1: ("gray",), 2: ("gray", "a"), 3: ("r", "g", "b"), 4: ("r", "g", "b", "a")}
