@@ -251,9 +251,10 @@ class CocoFrames(Frames):
         items = self._items("images")
         index: Any = getattr(self.dset, "index", None)
         if getattr(index, "imgs", None) and len(index.imgs) == len(items):
-            images = [self._find("images", image_id) for image_id in index.vidid_to_gids.get(video_id, ())]
-            if all(image.get("video_id") == video_id for image in images):
-                return images
+            images = [self._find_where_it_was("images", image_id) for image_id in index.vidid_to_gids.get(video_id, ())]
+            found = [image for image in images if image is not None and image.get("video_id") == video_id]
+            if len(found) == len(images):
+                return found
         return [image for image in items if image.get("video_id") == video_id]
 
     def _unknown(self, image_id: object) -> ImageIdError:
@@ -285,7 +286,7 @@ def _build_image(image_id: Hashable, image: _Item, told: _Told, space: Space) ->
         )  # so the image's size is not its own
         channels.append(
             ChannelInfo(
-                os.path.join(told.folder, os.fspath(item["file_name"])),
+                _path_of(item, told.folder, who),
                 channels=_codes_of(item),
                 img_from_src=None if space == "asset" else vid_from_img @ img_from_file,
                 shape=None if is_moved_base else _shape_of(item),
@@ -316,7 +317,7 @@ def _in_order(images: Sequence[_Item], video_id: object) -> list[_Item]:
 def _is_same(before: _Told, now: _Told) -> bool:
     try:
         return before == now
-    except ValueError:  # arrays in it, which do not say whether they are equal
+    except Exception:  # noqa: BLE001 - arrays and other people's objects in it, which do not say whether they are equal
         return pickle.dumps(before) == pickle.dumps(now)
 
 
@@ -362,6 +363,13 @@ def _files_of(image: _Item) -> Iterator[_Item]:
         yield image
     for key in ("auxiliary", "assets"):
         yield from (item for item in image.get(key) or [] if item.get("file_name") is not None)
+
+
+def _path_of(item: _Item, folder: str, who: str) -> str:
+    name = item["file_name"]
+    if not isinstance(name, (str, os.PathLike)):
+        raise PathInfoError(f"{who}: a file_name must be a str or path-like, got {shorten(name)}")
+    return os.path.join(folder, os.fspath(name))
 
 
 def _codes_of(item: _Item) -> Any:
