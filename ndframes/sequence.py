@@ -304,7 +304,7 @@ class ImageSequence(LazyImage):
         """One image after the other into one array."""
         images = [self._image(time) for time in wanted.times]
         if asked.nodata == "keep":
-            for image in images:
+            for image in images if wanted.codes else ():
                 with naming_image(image.pathinfo.image_id):
                     image.select(wanted.codes)  # raises where it has not all of them
         dtype = result_dtype(self._dtype_of(images, wanted.codes), asked)
