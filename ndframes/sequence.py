@@ -269,7 +269,7 @@ class ImageSequence(LazyImage):
     def _dtype_of(self, images: Sequence[AlignableImageData], codes: tuple[str, ...]) -> np.dtype[Any]:
         """The dtype of some of the images; where none of them has any of these channels, of the first of all."""
         dtypes = set()
-        for image in images:
+        for image in images or [self._image(0)]:
             some = _which(image, codes)
             if some:
                 with naming_image(image.pathinfo.image_id):
