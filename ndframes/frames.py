@@ -546,10 +546,11 @@ class Frames(ABC):
         on_open: Callable[[LazyImage], None] | None = None,
         threads: int | None = 1,
     ) -> LazyImage:
-        def make_image(info: PathInfo, note: Callable[[LazyImage], None] | None) -> AlignableImageData:
-            return AlignableImageData(
-                info, opener, max_region_bytes=self._max_region_bytes, on_open=note, threads=threads
-            )
+        def make_image(
+            info: PathInfo, note: Callable[[LazyImage], None] | None, *, converts: bool = True
+        ) -> AlignableImageData:
+            way = opener if converts else BoundOpener(opener.opener, opener.pick, converts=False)
+            return AlignableImageData(info, way, max_region_bytes=self._max_region_bytes, on_open=note, threads=threads)
 
         if not isinstance(info, SequenceInfo):
             return make_image(info, on_open)

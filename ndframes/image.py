@@ -46,9 +46,13 @@ __all__ = [
     "OpenedChannel",
     "Opener",
     "PlannedCrop",
+    "allocate",
     "ask",
     "ask_nothing",
+    "fill_value",
     "find_level",
+    "refuse_integers",
+    "result_dtype",
     "too_large_error",
 ]
 
@@ -151,6 +155,10 @@ class _Result(NamedTuple):
     pixels: Array
     missing: Array | None
 
+    def reshaped(self, shape: tuple[int, ...]) -> _Result:
+        """The same pixels along other axes."""
+        return _Result(self.pixels.reshape(shape), None if self.missing is None else self.missing.reshape(shape))
+
     def at(self, rows: slice, cols: slice) -> _Result:
         """The part at ``rows`` x ``cols``."""
         return _Result(self.pixels[rows, cols], None if self.missing is None else self.missing[rows, cols])
@@ -240,7 +248,13 @@ class Errand(NamedTuple):
 
 
 class LazyImage(ABC):
-    """One item of :class:`~ndframes.Frames`: opened lazily, read by regions. The last three axes are y, x and the channel."""
+    """One item of :class:`~ndframes.Frames`: opened lazily, read by regions. The last three axes are y, x and the channel.
+
+    Attributes:
+        pathinfo: what it was made from.
+    """
+
+    pathinfo: PathInfo
 
     @property
     @abstractmethod
@@ -395,7 +409,8 @@ class AlignableImageData(LazyImage, ForkAware):
     @property
     def default_channels(self) -> tuple[str, ...]:
         """The codes that are read when none are asked for."""
-        return self.pathinfo.default or self.channels
+        part = self.pathinfo.default_file
+        return self.pathinfo.default or (self.channels if part is None else self._codes_of(part))
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -471,9 +486,9 @@ class AlignableImageData(LazyImage, ForkAware):
         rows, cols, bands = selection.ranges
         plan = self._narrow(plan, bands)
         if not plan.is_plain or asked.nodata != "keep":
-            result = self._new_result((len(rows), len(cols), len(bands)), plan, asked)
-            self._fill(result, rows, cols, plan, asked)
-            return _finish(result, asked.nodata).reshape(selection.shape)
+            result = self._new_result(selection.shape, plan, asked)
+            self._fill(result.reshaped(selection.full_shape), rows, cols, plan, asked)
+            return _finish(result, asked.nodata)
         out = self._allocate(selection.shape, plan.dtype)
         full = out.reshape(selection.full_shape) if True in selection.dropped else out
         for pick in plan.picks:
@@ -494,7 +509,7 @@ class AlignableImageData(LazyImage, ForkAware):
         plan = self._plan(channels)
         if pad is None:
             selection = resolve_region(region, plan.shape)
-            _refuse_integers(selection)
+            refuse_integers(selection)
             rows, cols, bands = selection.ranges
         else:
             _check_pad(pad)
@@ -528,7 +543,7 @@ class AlignableImageData(LazyImage, ForkAware):
         """
         plan = self._plan(channels)
         selection = resolve_region(region, plan.shape)
-        _refuse_integers(selection)
+        refuse_integers(selection)
         rows, cols, bands = selection.ranges
         if rows.step != 1 or cols.step != 1:
             raise RegionError("parts of a region are windows: give slices without steps in y and x")
@@ -751,19 +766,12 @@ class AlignableImageData(LazyImage, ForkAware):
 
     def _new_result(self, shape: tuple[int, ...], plan: _Plan, asked: AsAsked) -> _Result:
         """A new array for a result, in the dtype that it needs; and one for what is missing, where that is asked for."""
-        dtype = plan.dtype
-        if asked.nodata == "nan" and dtype.kind not in "fc":
-            dtype = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
-        pixels = self._allocate(shape, dtype)
+        pixels = self._allocate(shape, result_dtype(plan.dtype, asked))
         return _Result(pixels, None if asked.nodata == "keep" else np.zeros(shape, bool))
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A new array for a result of ``shape``, if the limit allows it."""
-        needed = math.prod(shape, start=dtype.itemsize)
-        if needed > self._max_region_bytes:
-            extents = " x ".join(f"{extent:,}" for extent in shape)
-            raise too_large_error(f"the region is {extents} of {dtype}", needed, self._max_region_bytes)
-        return np.empty(shape, dtype)
+        return allocate(shape, dtype, self._max_region_bytes)
 
     def _fill(self, result: _Result, rows: range, cols: range, plan: _Plan, asked: AsAsked) -> None:
         """Each file fills its own channels of a result, of pixels of the image."""
@@ -924,7 +932,9 @@ class AlignableImageData(LazyImage, ForkAware):
         """As :meth:`_plan`, for codes that are parsed; ``()`` reads nothing, in the dtype of the default."""
         places = [(part, band) for part in range(len(self._opened)) for band in range(len(self._codes_of(part)))]
         found: dict[int, tuple[list[int], list[int]]] = {}
-        for position, index in enumerate(find_codes(self.channels, codes)):
+        known = self.channels
+        self._check_named_once(known, codes)
+        for position, index in enumerate(find_codes(known, codes)):
             part, band = places[index]
             bands, positions = found.setdefault(part, ([], []))
             bands.append(band)
@@ -935,6 +945,17 @@ class AlignableImageData(LazyImage, ForkAware):
         is_plain = all(pick.is_plain for pick in picks)
         shape = self._native_shape(picks) if self.pathinfo.is_native and picks else self.image_shape
         return _Plan(codes, (*shape, len(codes)), dtype, picks, is_plain)
+
+    def _check_named_once(self, known: Sequence[str], codes: Sequence[str]) -> None:
+        """Bands that nobody named may go by the name of another file's."""
+        twice = [code for code in dict.fromkeys(codes) if known.count(code) > 1]
+        if twice:
+            several = ", ".join(
+                f"{info.path} ({'|'.join(self._codes_of(part))})"
+                for part, info in enumerate(self.pathinfo.channels)
+                if not {*twice}.isdisjoint(self._codes_of(part))
+            )
+            raise ChannelError(f"several files hold {'|'.join(twice)!r}: {several}; name the channels of each")
 
     def _native_shape(self, picks: Sequence[_Pick]) -> tuple[int, int]:
         """The common size of files that stay on their own grids.
@@ -1066,7 +1087,7 @@ def _finish(result: _Result, mode: NodataMode) -> Array:
 
 
 def _fill_of(result: _Result, asked: AsAsked) -> Array:
-    return np.asarray(np.nan) if asked.nodata == "nan" else _check_fill(asked.fill, result.pixels.dtype)
+    return fill_value(result.pixels.dtype, asked)
 
 
 def _by_interpolation(
@@ -1097,6 +1118,35 @@ def _put(pixels: Array, pick: _Pick, out: Array) -> None:
     out[:, :, pick.positions] = pixels
 
 
+def result_dtype(dtype: np.dtype[Any], asked: AsAsked) -> np.dtype[Any]:
+    """The dtype of a result over files of ``dtype``: floats, where nodata becomes not-a-numbers."""
+    if asked.nodata == "nan" and dtype.kind not in "fc":
+        return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+    return dtype
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], max_bytes: int) -> Array:
+    """A new array for a result.
+
+    Raises:
+        RegionTooLargeError: it has more bytes than allowed.
+    """
+    needed = math.prod(shape, start=dtype.itemsize)
+    if needed > max_bytes:
+        extents = " x ".join(f"{extent:,}" for extent in shape)
+        raise too_large_error(f"the region is {extents} of {dtype}", needed, max_bytes)
+    return np.empty(shape, dtype)
+
+
+def fill_value(dtype: np.dtype[Any], asked: AsAsked) -> Array:
+    """What stands in a result where there is no pixel.
+
+    Raises:
+        RegionError: the fill is no value of ``dtype``.
+    """
+    return np.asarray(np.nan) if asked.nodata == "nan" else _check_fill(asked.fill, dtype)
+
+
 def too_large_error(what: str, needed_bytes: int, max_bytes: int) -> RegionTooLargeError:
     """The error for a result of more bytes than are allowed."""
     return RegionTooLargeError(
@@ -1119,7 +1169,12 @@ def _check_pad(pad: object) -> None:
         raise RegionError(f"pad={pad!r}; allowed: None, {', '.join(map(repr, PAD_MODES))}")
 
 
-def _refuse_integers(selection: Selection) -> None:
+def refuse_integers(selection: Selection) -> None:
+    """See to it that a region to be resampled has an extent in y and x.
+
+    Raises:
+        RegionError: it has an integer there.
+    """
     if selection.dropped[0] or selection.dropped[1]:
         raise RegionError("a region that is scaled is made of slices without steps in y and x")
 

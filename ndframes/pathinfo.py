@@ -129,6 +129,7 @@ class PathInfo:
         channels: its files; at least one.
         shape: ``(height, width)`` of image space; ``None``: that of the first aligned file.
         default: the channels that are read when none are asked for; ``None``: all.
+        default_file: which of ``channels`` is read instead, where ``default`` is ``None`` since nobody named its bands.
         num_frames: how many frames it has in time, where that is known; ``None`` for an image.
         is_native: whether files stay on their own grids: a read is on that of the files that hold its channels, which must
             be of one size.
@@ -147,6 +148,7 @@ class PathInfo:
     channels: tuple[ChannelInfo, ...]
     shape: tuple[int, int] | None = field(default=None, kw_only=True)
     default: tuple[str, ...] | None = field(default=None, kw_only=True)
+    default_file: int | None = field(default=None, kw_only=True)
     num_frames: int | None = field(default=None, kw_only=True)
     is_native: bool = field(default=False, kw_only=True)
 
@@ -159,6 +161,7 @@ class PathInfo:
             *,
             shape: Sequence[int] | None = None,
             default: str | Sequence[str] | None = None,
+            default_file: int | None = None,
             num_frames: int | None = None,
             is_native: bool = False,
         ) -> None: ...
@@ -175,6 +178,11 @@ class PathInfo:
         self._check_codes()
         _set(self, "shape", _to_shape(self.shape))
         _set(self, "default", None if self.default is None else parse_codes(self.default))
+        _set(self, "default_file", _to_count("default_file", self.default_file))
+        if self.default_file is not None and self.default_file >= len(channels):
+            raise PathInfoError(
+                f"default_file is {self.default_file}, but there are {len(channels)} files, counted from 0"
+            )
         _set(self, "num_frames", _to_count("num_frames", self.num_frames))
 
     def _check_codes(self) -> None:

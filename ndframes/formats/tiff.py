@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import weakref
 from collections.abc import Iterator, Sequence
@@ -26,13 +27,17 @@ _BAND_AXES = "SCI"
 _OWN_LAYOUTS = ("is_ome", "is_svs", "is_ndpi", "is_scn", "is_bif", "is_philips", "is_qpi", "is_lsm")
 # How tifffile names a series that it could not arrange as the file describes.
 _PLAIN_KINDS = ("generic", "uniform", "shaped")
+# What tifffile names the axes of an image whose channels are the last, if it names them at all.
+_IMAGE_AXES = (None, "YXS", "YXC")
+_MOST_CHANNELS_IN_ROWS = 4
 
 
 class TiffReader(Reader):
     """Crops of one page or one series of a TIFF, with the pyramid that belongs to it. Palettes are read as colours.
 
     A series whose axes are y, x and at most one of samples or channels is read with those as bands; one with more
-    axes (time, depth) needs ``page`` to choose a plane.
+    axes (time, depth) needs ``page`` to choose a plane. An image of which each row became a page is put together again;
+    see :func:`inspect_tiff`.
 
     Args:
         path: the file.
@@ -67,16 +72,23 @@ class TiffReader(Reader):
                 tifffile.TiffFile(stream) as tiff,
             ):
                 check_directories(path, every=not (tiff.is_ndpi or tiff.is_lsm))  # whose 32-bit offsets wrap at 4 GiB
-                choice = _choose_pages(path, tiff, page, series)
-                levels = [_Level(path, pages) for pages in choice]
-                palette = _find_palette(choice[0][0].keyframe)
-                orientation = _orientation_of(choice[0][0].keyframe)
+                if page is None and not series and _is_in_rows(tiff.pages.first):
+                    keyframe = tiff.pages.first
+                    levels: list[_Level | _Rows] = [_Rows(path, tiff.series[0])]
+                else:
+                    choice = _choose_pages(path, tiff, page, series)
+                    keyframe = choice[0][0].keyframe
+                    levels = [_Level(path, pages) for pages in choice]
+                palette = _find_palette(keyframe)
+                orientation = _orientation_of(keyframe)
         except SourceError:
             raise
         except Exception as error:
             raise UnreadableImageError(f"{path} does not open as TIFF, it may be damaged: {error}") from error
         base = levels[0]
-        self._levels = [level for level in levels if (level.shape[2], level.dtype) == (base.shape[2], base.dtype)]
+        self._levels: list[_Level | _Rows] = [
+            level for level in levels if (level.shape[2], level.dtype) == (base.shape[2], base.dtype)
+        ]
         self._palette = palette if base.shape[2] == 1 else None
         super().__init__(
             path,
@@ -199,6 +211,42 @@ class _Level:
             yield (row_index, col_index), row_part, col_part
 
 
+class _Rows:
+    """An image of which each row is a page, whose own rows are the pixels, and whose columns are the bands."""
+
+    def __init__(self, path: str, series: Any) -> None:
+        keyframe = series.keyframe
+        if len(series.shape) != 3 or series.kind != "shaped":
+            raise UnreadableImageError(f"{path}: its pages are not what its own description says, it may be damaged")
+        height, width, bands = map(int, series.shape)
+        self.shape = (height, width, bands)
+        self.dtype = np.dtype(keyframe.dtype).newbyteorder("=")
+        self.tile_shape = (1, width)
+        self._raw_dtype = _find_raw_dtype(keyframe)
+        self._offset = None if self._raw_dtype is None else series.dataoffset
+        self._pages: list[_Level] = []
+        if self._offset is None:
+            pages = [page for page in series.pages if page is not None]
+            if len(pages) != height:
+                raise UnreadableImageError(
+                    f"{path} says that it has {height:,} rows, but it has pages for {len(pages):,}; it is truncated or damaged"
+                )
+            self._pages = [_Level(path, [page]) for page in pages]
+        self.block_bytes = width * bands * self.dtype.itemsize
+
+    def read(self, file: FileHandle, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """Fill ``out`` with the pixels at ``rows`` x ``cols``, whose steps are 1."""
+        if self._offset is not None and self._raw_dtype is not None:  # one after the other, as in memory
+            data = _read_exactly(file, self._offset + rows.start * self.block_bytes, len(rows) * self.block_bytes)
+            pixels = np.frombuffer(data, self._raw_dtype).reshape(len(rows), *self.shape[1:])
+            out[...] = pixels[:, cols.start : cols.stop, list(bands)]
+            return
+        line = np.empty((len(cols), self.shape[2], 1), self.dtype)
+        for place, row in enumerate(rows):
+            self._pages[row].read(file, cols, range(self.shape[2]), [0], line)
+            out[place] = line[:, list(bands), 0]
+
+
 class _Page:
     """Where one page's blocks lie, and how they decode; outlives the file object it was parsed from."""
 
@@ -268,6 +316,9 @@ def _find_palette(keyframe: Any) -> Array | None:
 def inspect_tiff(path: str) -> tuple[bool, int]:
     """Whether a TIFF's image is spread over pages (OME, a slide, a microscope's stack), and how its first page lies.
 
+    One more such layout is what tifffile makes of an array ``(h, w, c)`` of few channels that nobody called colours: ``h``
+    pages of ``w`` rows and ``c`` columns, and a description that tells the array's shape.
+
     The second is the orientation tag; 1 is upright.
 
     Example:
@@ -277,7 +328,42 @@ def inspect_tiff(path: str) -> tuple[bool, int]:
     """
     check_directories(path, every=False)
     with tifffile.TiffFile(path) as tiff:
-        return any(getattr(tiff, flag) for flag in _OWN_LAYOUTS), _orientation_of(tiff.pages.first)
+        first = tiff.pages.first
+        is_in_rows = _is_in_rows(first)
+        if is_in_rows:
+            check_directories(path, every=True)  # a file cut after its first page has but one
+            is_in_rows = _is_truncated(first) or len(tiff.pages) > 1
+        return is_in_rows or any(getattr(tiff, flag) for flag in _OWN_LAYOUTS), _orientation_of(first)
+
+
+def _is_in_rows(page: Any) -> bool:
+    """Whether the first page says that the array is an image of which the page is a row."""
+    told = _describe_shape(page)
+    shape = told.get("shape")
+    return (
+        isinstance(shape, list)
+        and len(shape) == 3
+        and shape[1:] == [*page.shape]
+        and 2 <= shape[2] <= _MOST_CHANNELS_IN_ROWS
+        and page.samplesperpixel == 1
+        and told.get("axes") in _IMAGE_AXES
+    )
+
+
+def _is_truncated(page: Any) -> bool:
+    """Whether the pages after the first were left out, their pixels not."""
+    return bool(_describe_shape(page).get("truncated"))
+
+
+def _describe_shape(page: Any) -> dict[str, Any]:
+    """What tifffile told of an array when it wrote it."""
+    if not page.description.startswith('{"shape":'):
+        return {}
+    try:
+        told = json.loads(page.description)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _orientation_of(page: Any) -> int:
