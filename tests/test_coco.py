@@ -51,6 +51,11 @@ def demo_of(tmp_path_factory):
         yield make
 
 
+def find_slack(dtype):
+    """How far a rounded integer may be from the exact value: points in rotated files are rounded to 2**-16 of a pixel."""
+    return 0.51 if dtype.itemsize == 1 else 1.0
+
+
 def coco(dataset, folder=None):
     with quiet():
         import kwcoco
@@ -147,7 +152,7 @@ def test_every_channel_of_a_demo_is_kwcocos(demo_of, key, space):
                 clear = is_clear(file.matrix, info.shape, file.shape)
                 assert clear.mean() > 0.5
                 exact = interpolate(stored[:, :, band], file.matrix, info.shape)
-                assert differ(got[:, :, 0], exact)[clear].max() <= 0.51
+                assert differ(got[:, :, 0], exact)[clear].max() <= find_slack(stored.dtype)
                 steps = differ(got, wanted)[clear]
                 assert steps.max() <= (1 if got.dtype == np.uint8 else 2)
                 assert (steps > 1).mean() < 1e-4
@@ -363,7 +368,7 @@ def test_all_files_of_a_video_are_resampled_once(bundle):
             clear = is_clear(matrix, shape, stored.shape, 1)
             assert clear.mean() > 0.2
             for band in range(stored.shape[2]):
-                slack = 0.51 if stored.dtype.kind in "ui" else 1e-3 * float(np.ptp(stored))
+                slack = find_slack(stored.dtype) if stored.dtype.kind in "ui" else 1e-3 * float(np.ptp(stored))
                 assert differ(got[..., band], interpolate(stored[..., band], matrix, shape))[clear].max() <= slack
         dset = coco(copy.deepcopy(dataset), folder)
         clear = is_clear(to_video(number), shape, SHAPE)

@@ -377,7 +377,6 @@ def test_entries_that_are_there_are_used_if_all_are(run, dataset, coffee):
         (("--image-id", "7"), "data.kwcoco.json has no image '7'; it holds 2: 1, 2\n"),
         (("--image-id", "walk"), "has no image 'walk'"),
         (("--image-id", "1", "--channels", "swir"), "no channel 'swir'; there are 'r|g|b|nir'"),
-        (("--image-id", "2", "--space", "video"), "is in no video"),
         (("--image-id", "1", "--space", "asset", "--channels", "r|nir"), "ask for one of them"),
     ],
 )
