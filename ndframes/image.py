@@ -169,7 +169,7 @@ class _Pick(NamedTuple):
 
     ``is_all`` says that they are the result, as they come from the file. ``is_plain`` says that the file's pixels are the
     image's; else ``src_from_img`` is the map from the image's points to the file's.
-    ``slides`` is that map along each axis, a factor and an offset in y and in x, where the two are independent of each other.
+    ``alone`` is the same for a result of nothing else. ``slides`` is that map along each axis, a factor and an offset in y and in x, where the two are independent of each other.
     """
 
     part: int
@@ -179,6 +179,12 @@ class _Pick(NamedTuple):
     is_plain: bool
     src_from_img: _Affine | None
     slides: tuple[float, float, float, float] | None
+    alone: _Pick | None = None
+
+
+def _alone(pick: _Pick) -> _Pick:
+    """A file's bands as they come, side by side."""
+    return pick.alone or pick._replace(positions=range(len(pick.bands)), is_all=True)
 
 
 class _Plan(NamedTuple):
@@ -556,7 +562,7 @@ class AlignableImageData(LazyImage, ForkAware):
         (top, bottom), (left, right) = _box(src_from_img, rows, cols)
         window_rows, window_cols = _window(top, bottom, reader.shape[0]), _window(left, right, reader.shape[1])
         stored = np.empty((len(window_rows), len(window_cols), len(pick.bands)), reader.dtype)
-        every = pick._replace(positions=range(len(pick.bands)), is_all=True)
+        every = _alone(pick)
         self._read_part(every, window_rows, window_cols, stored, 0)
         src_from_part = np.array([[1.0, 0, window_cols.start], [0, 1, window_rows.start], [0, 0, 1]])
         region_from_img = np.array([[1.0, 0, -cols.start], [0, 1, -rows.start], [0, 0, 1]])
@@ -668,7 +674,7 @@ class AlignableImageData(LazyImage, ForkAware):
         if axes is not None and axes[0].is_whole and axes[1].is_whole and values.is_plain and result.missing is None:
             self._copy(pick, axes, (height, width), result, asked, level)
             return
-        every = pick._replace(positions=range(len(pick.bands)), is_all=True)
+        every = _alone(pick)
 
         def read(rows: range, cols: range) -> tuple[Array, Array | None]:
             stored = np.empty((len(rows), len(cols), len(pick.bands)), reader.dtype)
@@ -698,9 +704,7 @@ class AlignableImageData(LazyImage, ForkAware):
         window = np.empty((len(window_rows), len(window_cols), len(pick.bands)), opened.reader.dtype)
         if max(window.nbytes, out.nbytes) > _AT_ONCE_BYTES:
             return False
-        self._read_part(
-            pick._replace(positions=range(len(pick.bands)), is_all=True), window_rows, window_cols, window, 0
-        )
+        self._read_part(_alone(pick), window_rows, window_cols, window, 0)
         if window.dtype.kind in "fc" and np.isnan(window.min()):
             return False
         out[:, :, _as_slice(pick.positions)] = resample(
@@ -979,7 +983,8 @@ class AlignableImageData(LazyImage, ForkAware):
         is_all = positions == [*range(channel_count)]
         a, b, c, d, e, f = src_from_img or _IDENTITY
         slides = (e, f, a, c) if not b and not d and a > 0 and e > 0 else None
-        return _Pick(part, _as_range(bands), _as_range(positions), is_all, is_plain, src_from_img, slides)
+        pick = _Pick(part, _as_range(bands), _as_range(positions), is_all, is_plain, src_from_img, slides)
+        return pick._replace(alone=pick._replace(positions=range(len(bands)), is_all=True))
 
     def _values_of(self, part: int) -> Values:
         values = self._values.get(part)
@@ -1107,6 +1112,7 @@ def _by_interpolation(
                 bands=_as_range([pick.bands[number] for number in numbers]),
                 positions=_as_range([pick.positions[number] for number in numbers]),
                 is_all=False,
+                alone=None,
             ),
             name,
         )

@@ -34,6 +34,8 @@ INTERPOLATIONS = ("nearest", "linear", "cubic", "lanczos")
 
 # Steps and starts come from divisions; what is so close to a whole number was meant to be one.
 _EPSILON = 1e-9
+# Less than a millionth of a pixel in images of a million: by rounding, and not meant as a rotation.
+_STRAIGHT = 1e-12
 # OpenCV takes threads of its own for more pixels than these.
 _MOST_BLOCK_PX = 1 << 16
 # Points in windows of that size are told apart to 2**-16 of a pixel by 32-bit floats; a number this large, added and taken
@@ -49,7 +51,7 @@ _ENOUGH = 0.5 - 1e-6
 # -- where the pixels of a result lie -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: each would take a microsecond longer to make
 class Sampling:
     """Where along one axis the pixels of a result lie in the array that they are taken from.
 
@@ -108,7 +110,7 @@ class Sampling:
         return _reach(centre, last, self.step if antialias else 1.0, extent, interpolation)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # likewise
 class Grid:
     """Where the pixels of a result lie in the array that they are taken from, in both axes.
 
@@ -136,7 +138,7 @@ class Grid:
     def axes(self) -> tuple[Sampling, Sampling] | None:
         """The sampling in y and in x; ``None`` where the grid is rotated, sheared or mirrored."""
         a, b, c, d, e, f = self.matrix
-        if (b or d) and (abs(b) * self.shape[0] > _EPSILON or abs(d) * self.shape[1] > _EPSILON):
+        if (b or d) and abs(b) + abs(d) > _STRAIGHT * (abs(a) + abs(e)):  # the same for every crop
             return None
         return (Sampling(f, e, self.shape[0]), Sampling(c, a, self.shape[1])) if a > 0 and e > 0 else None
 
@@ -358,8 +360,8 @@ def resample(pixels: Array, rows: Sampling, cols: Sampling, interpolation: Inter
     is_nearest = interpolation == "nearest"
     for axis, sampling in ((0, rows), (1, cols)):
         if is_nearest or sampling.is_whole:
-            first, (indices,), _ = _taps_of(sampling, "nearest", False, np.float32)
-            pixels = pixels.take(first + indices, axis=axis, mode="clip")
+            (indices,), _ = _taps_of(sampling, "nearest", False, np.float32)
+            pixels = pixels.take(indices, axis=axis, mode="clip")
     if is_nearest or (rows.is_whole and cols.is_whole):
         return np.ascontiguousarray(pixels)
     sums = pixels.astype(_work_dtype(pixels.dtype))
@@ -507,11 +509,11 @@ def _remap(pixels: Array, grid: Grid) -> Array:
     a, b, c, d, e, f = grid.matrix
     x, y = np.arange(grid.shape[1]) + 0.5, np.arange(grid.shape[0])[:, None] + 0.5
     points = []
+    exact = np.empty(grid.shape)
     for along_x, along_y, offset in ((a, b, c - 0.5), (d, e, f - 0.5)):
-        line = along_x * x + (along_y * y + offset)
-        line += _SNAP
-        line -= _SNAP
-        points.append(line.astype(np.float32))
+        np.add(along_x * x, along_y * y + offset, out=exact)
+        exact += _SNAP
+        points.append(np.subtract(exact, _SNAP, out=np.empty(grid.shape, np.float32), casting="same_kind"))
     warped: Array = cv2.remap(pixels, *points, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return warped
 
@@ -578,17 +580,17 @@ def _reach(low: float, high: float, step: float, extent: int | None, interpolati
 
 
 def _taps_of(
-    sampling: Sampling, interpolation: Interpolation, antialias: bool, dtype: Any
-) -> tuple[int, list[_Indices], list[Array]]:
-    """The pixels that those of the result are made of, an array a tap, counted from the first number; and their weights.
+    sampling: Sampling,
+    interpolation: Interpolation,
+    antialias: bool,
+    dtype: Any,
+) -> tuple[list[_Indices], list[Array]]:
+    """The pixels that those of the result are made of, an array a tap; and their weights.
 
-    They are the same for all samplings that begin at the same fraction of a pixel, to the bit, which is so for most crops of an
-    image of which the scale is a round number.
+    They are the same for all samplings that begin at the same fraction of a pixel, which is so for most crops of an image of
+    which the scale is a round number: crops begin within the first pixels of their windows.
     """
-    first = math.floor(sampling.start)
-    return first, *_taps(
-        round(sampling.start - first, 12), sampling.step, sampling.count, interpolation, antialias, dtype
-    )
+    return _taps(round(sampling.start, 12), sampling.step, sampling.count, interpolation, antialias, dtype)
 
 
 @lru_cache(maxsize=512)
@@ -612,17 +614,17 @@ def _taps(
 
 def _weigh(pixels: Array, sampling: Sampling, interpolation: Interpolation, *, antialias: bool) -> Array:
     """Means of rows; those outside are the first and the last."""
-    first, indices, weights = _taps_of(sampling, interpolation, antialias, pixels.real.dtype)
-    out = pixels.take(indices[0] + first, axis=0, mode="clip")
+    indices, weights = _taps_of(sampling, interpolation, antialias, pixels.real.dtype)
+    out = pixels.take(indices[0], axis=0, mode="clip")
     if len(indices) == 2 and pixels.dtype == np.float32:  # by far the most common, and finite: half the multiplications
-        term = pixels.take(indices[1] + first, axis=0, mode="clip")
+        term = pixels.take(indices[1], axis=0, mode="clip")
         term -= out
         term *= weights[1]
         out += term
         return out
     out *= weights[0]
     for tap in range(1, len(indices)):
-        term = pixels.take(indices[tap] + first, axis=0, mode="clip")
+        term = pixels.take(indices[tap], axis=0, mode="clip")
         term *= weights[tap]
         out += term
     return out
