@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
 
 import numpy as np
 
@@ -476,15 +476,42 @@ class AlignableImageData(LazyImage, ForkAware):
             for info, opened in zip(self.pathinfo.channels, self._opened, strict=True)
         )
 
+    @overload
     def load_region(
         self,
         region: Region = None,
         channels: str | Sequence[str] | None = None,
         *,
+        fused: Literal[True] = True,
         pad: str | None = None,
         asked: AsAsked = ask_nothing,
-    ) -> Array:
-        """Read a region into a new array; see :meth:`ndframes.Frames.load_region`."""
+    ) -> Array: ...
+
+    @overload
+    def load_region(
+        self, region: Region = None, channels: str | Sequence[str] | None = None, *, fused: Literal[False]
+    ) -> list[NativePart]: ...
+
+    def load_region(
+        self,
+        region: Region = None,
+        channels: str | Sequence[str] | None = None,
+        *,
+        fused: bool = True,
+        pad: str | None = None,
+        asked: AsAsked = ask_nothing,
+    ) -> Array | list[NativePart]:
+        """Read a region into a new array; see :meth:`ndframes.Frames.load_region`.
+
+        Args:
+            region: which part.
+            channels: which channels.
+            fused: ``False`` gives :meth:`load_parts` instead.
+            pad: as there.
+            asked: the other options from there.
+        """
+        if not fused:
+            return self.load_parts(region, channels)
         plan = self._plan(channels)
         if pad is not None:
             return self._load_padded(resolve_outside(region, plan.shape), plan, pad, asked)

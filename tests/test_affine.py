@@ -185,8 +185,7 @@ def test_a_constant_is_constant_up_to_the_border(interpolation, scale, degrees, 
     assert (~gone).any()
 
 
-@settings(max_examples=300, deadline=None)
-@given(
+crops = given(
     grids,
     st.data(),
     st.sampled_from(INTERPOLATIONS),
@@ -194,7 +193,22 @@ def test_a_constant_is_constant_up_to_the_border(interpolation, scale, degrees, 
     st.sampled_from(["uint8", "uint16", "int16", "int32", "float32", "float64", "bool", "int8", "float16"]),
     st.sampled_from([1, 2, 3, 5]),
 )
+
+
+@settings(max_examples=300, deadline=None)
+@crops
 def test_a_crop_of_the_warped_is_the_warped_crop(grid, data, interpolation, antialias, dtype, bands):
+    check_crop(grid, data, interpolation, antialias, dtype, bands)
+
+
+@pytest.mark.slow
+@settings(max_examples=10_000, deadline=None)
+@crops
+def test_thousands_of_crops(grid, data, interpolation, antialias, dtype, bands):
+    check_crop(grid, data, interpolation, antialias, dtype, bands)
+
+
+def check_crop(grid, data, interpolation, antialias, dtype, bands):
     pixels = picture((50, 60, bands), dtype)
     whole, whole_gone = warp_all(pixels, grid, interpolation, antialias=antialias)
     top = data.draw(st.integers(0, grid.shape[0] - 1))

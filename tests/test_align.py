@@ -353,7 +353,7 @@ def test_a_quantization_that_is_none_is_refused(tmp_path, quantization):
 def test_parts_are_stored_pixels_and_how_they_align(scene):
     image = scene.image("scene")
     region = np.s_[33:70, 41:99]
-    parts = image.load_parts(region, "nir|b|dem|u")
+    parts = image.load_region(region, "nir|b|dem|u", fused=False)
     assert [part.channels for part in parts] == [("nir",), ("b",), ("dem",), ("u",)]
     for part, (source, info) in zip(parts, [FILES[1], FILES[0], FILES[3], FILES[2]], strict=True):
         region_from_src = affine(offset=(-41, -33)) @ info.get("img_from_src", np.eye(3))
