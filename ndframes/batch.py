@@ -19,10 +19,12 @@ from .errors import (
     naming_image,
     shorten,
 )
-from .image import AlignableImageData, LazyImage, PlannedCrop, too_large_error
+from .image import AlignableImageData, PlannedCrop
+from .results import too_large_error
 
 if TYPE_CHECKING:
     from .formats.reader import Array, Crop, Reader
+    from .item import LazyImage
     from .regions import Region
 
 __all__ = ["Request", "check_batch_bytes", "check_requests", "load_batch", "load_each"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .frames import FramesOptions
-    from .image import LazyImage
+    from .item import LazyImage
 
 __all__ = ["CocoFrames", "Space"]
 

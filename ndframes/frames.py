@@ -29,11 +29,12 @@ from .errors import (
 )
 from .explain import Explanation, explain_region
 from .formats.handles import HandlePool
-from .image import AlignableImageData, LazyImage, ask
+from .image import AlignableImageData
 from .lazyframe import LazyFrame
 from .lru import ByteLRU
 from .opener import BoundOpener, ChannelOpener, Survey, WhenSourceMissing, check_choice
 from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
+from .results import ask
 from .sequence import ImageSequence
 from .workers import Limits
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .backends import Backend
     from .convert import Conversion
     from .formats.reader import Array
+    from .item import LazyImage
     from .prepare import ErrorPolicy, PrepareReport
     from .regions import PadMode, Region
     from .values import NodataMode

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise, product
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, overload
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 
 from ._process import ForkAware
+from .affine import IDENTITY, Affine, box_of, invert, reach_of, to_affine, window_between
 from .channels import default_codes, find_codes, parse_codes
 from .crew import count_threads, work_together
 from .errors import (
@@ -22,115 +20,41 @@ from .errors import (
     CacheEntryGoneError,
     ChannelError,
     RegionError,
-    RegionTooLargeError,
     SourceChangedError,
     UnreadableImageError,
-    shorten,
 )
 from .formats.reader import WORTH_SHARING_SECONDS, Array, Crop, Reader
-from .regions import PAD_MODES, Region, Selection, bounding_range, resolve_outside, resolve_region
+from .item import THUMBNAIL_PX, LazyImage, OpenedChannel, Opener
+from .padding import check_pad, covering, fold, inside, mirror, positions_in
+from .regions import Region, Selection, bounding_range, resolve_outside, resolve_region
+from .results import (
+    AsAsked,
+    Result,
+    allocate,
+    as_slice,
+    ask_nothing,
+    fill_of,
+    finish,
+    put_block,
+    refuse_integers,
+    result_dtype,
+)
 from .stamp import is_as_stamped
-from .values import NODATA_MODES, NodataMode, Quantization, Values, find_nodata
-from .warp import INTERPOLATIONS, Block, Grid, Interpolation, Plane, Sampling, resample, resolve_scale, to_shape, warp
+from .values import NodataMode, Quantization, Values, find_nodata
+from .warp import Grid, Interpolation, Plane, Sampling, resample, resolve_scale, to_shape, warp
 
 if TYPE_CHECKING:
-    from .pathinfo import ChannelInfo, PathInfo
+    from .pathinfo import PathInfo
     from .stamp import SourceStamp
 
-__all__ = [
-    "AlignableImageData",
-    "AsAsked",
-    "Errand",
-    "LazyImage",
-    "NativePart",
-    "OpenedChannel",
-    "Opener",
-    "PlannedCrop",
-    "allocate",
-    "ask",
-    "ask_nothing",
-    "fill_value",
-    "find_level",
-    "refuse_integers",
-    "result_dtype",
-    "too_large_error",
-]
+__all__ = ["AlignableImageData", "Errand", "NativePart", "PlannedCrop", "find_level"]
 
-_THUMBNAIL_PX = 192
 _MOST_REOPENINGS = 3
 _MOST_PLANS = 64
 _STRIP_PX = 256
 _AT_ONCE_BYTES = 16 * 2**20
 _OVERVIEW_FACTOR = 2 - 1e-6
 _EPSILON = 1e-9
-
-#: An affine map of points, ``(a, b, c, d, e, f)``: ``(x, y)`` goes to ``(a x + b y + c, d x + e y + f)``.
-_Affine = tuple[float, float, float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedChannel:
-    """A channel's file, ready to read.
-
-    Attributes:
-        reader: of the cache entry, or of the source itself.
-        stamp: the source's state when it was opened; ``None`` for a source that is no local file.
-        entry_path: where its cache entry is, or would be; ``None`` where none is asked for.
-        is_cached: whether it is that entry that is read.
-        is_settled: whether a change of the source is sure to show in its stamp.
-        is_lost: whether the source was gone, and the entry stands for it.
-    """
-
-    reader: Reader
-    stamp: SourceStamp | None
-    entry_path: Path | None = None
-    is_cached: bool = False
-    is_settled: bool = True
-    is_lost: bool = False
-
-
-class Opener(Protocol):
-    """What an image needs in order to open its files."""
-
-    def open(self, info: ChannelInfo) -> OpenedChannel:
-        """Open a file, from the cache or from the source."""
-
-    def reopen(self, info: ChannelInfo, opened: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:
-        """Open anew what failed with ``error``: by way of the cache again, or the source itself."""
-
-    def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:
-        """Whether what was opened is still what would be opened now."""
-
-
-class AsAsked(NamedTuple):
-    """How pixels come about that are not taken as they are; see :meth:`ndframes.Frames.load_region`."""
-
-    fill: complex = 0
-    interpolation: Interpolation | Mapping[str, Interpolation] = "linear"
-    antialias: bool = True
-    nodata: NodataMode = "keep"
-
-
-#: Pixels as they are, and what is made of them as by default.
-ask_nothing = AsAsked()
-
-
-def ask(
-    fill: complex, interpolation: Interpolation | Mapping[str, Interpolation], antialias: object, nodata: NodataMode
-) -> AsAsked:
-    """What is asked for, checked.
-
-    Raises:
-        ValueError: the interpolation or the way with nodata is none of those that there are.
-    """
-    if fill == 0 and interpolation == "linear" and antialias is True and nodata == "keep":  # by far the most common
-        return ask_nothing
-    for name in interpolation.values() if isinstance(interpolation, Mapping) else (interpolation,):
-        if name not in INTERPOLATIONS:
-            raise ValueError(f"interpolation={shorten(name)}; allowed: {', '.join(map(repr, INTERPOLATIONS))}")
-    if nodata not in NODATA_MODES:
-        raise ValueError(f"nodata={shorten(nodata)}; allowed: {', '.join(map(repr, NODATA_MODES))}")
-    return AsAsked(fill, interpolation, bool(antialias), nodata)
 
 
 class NativePart(NamedTuple):
@@ -149,21 +73,6 @@ class NativePart(NamedTuple):
     path: str
 
 
-class _Result(NamedTuple):
-    """What a read fills: the pixels, and which are missing, where that is asked for."""
-
-    pixels: Array
-    missing: Array | None
-
-    def reshaped(self, shape: tuple[int, ...]) -> _Result:
-        """The same pixels along other axes."""
-        return _Result(self.pixels.reshape(shape), None if self.missing is None else self.missing.reshape(shape))
-
-    def at(self, rows: slice, cols: slice) -> _Result:
-        """The part at ``rows`` x ``cols``."""
-        return _Result(self.pixels[rows, cols], None if self.missing is None else self.missing[rows, cols])
-
-
 class _Pick(NamedTuple):
     """Bands of one file, and where they go in the result: ranges where they lie side by side, so that nothing is shuffled.
 
@@ -177,7 +86,7 @@ class _Pick(NamedTuple):
     positions: Sequence[int]
     is_all: bool
     is_plain: bool
-    src_from_img: _Affine | None
+    src_from_img: Affine | None
     slides: tuple[float, float, float, float] | None
     alone: _Pick | None = None
 
@@ -253,110 +162,6 @@ class Errand(NamedTuple):
     finish: Callable[[], None] | None
 
 
-class LazyImage(ABC):
-    """One item of :class:`~ndframes.Frames`: opened lazily, read by regions. The last three axes are y, x and the channel.
-
-    Attributes:
-        pathinfo: what it was made from.
-    """
-
-    pathinfo: PathInfo
-
-    @property
-    @abstractmethod
-    def memory_bytes(self) -> int:
-        """What keeping it open costs."""
-
-    @property
-    @abstractmethod
-    def channels(self) -> tuple[str, ...]:
-        """The codes of all its channels."""
-
-    @property
-    @abstractmethod
-    def image_shape(self) -> tuple[int, int]:
-        """``(height, width)`` of image space."""
-
-    @abstractmethod
-    def shape(self, channels: str | Sequence[str] | None = None) -> tuple[int, ...]:
-        """The shape of a read of everything."""
-
-    @abstractmethod
-    def dtype(self, channels: str | Sequence[str] | None = None) -> np.dtype[Any]:
-        """The dtype of a read: those of the files touched, promoted by ``np.result_type``."""
-
-    @abstractmethod
-    def select(self, channels: str | Sequence[str] | None) -> tuple[str, ...]:
-        """The codes that ``channels`` asks for, checked.
-
-        Raises:
-            ChannelError: there is no such channel.
-        """
-
-    @abstractmethod
-    def opened(self, part: int) -> OpenedChannel:
-        """One of its files, opened if need be."""
-
-    @abstractmethod
-    def bands_by_part(self, codes: Sequence[str]) -> list[tuple[int, int]]:
-        """Which of its files a read of ``codes`` touches, and how many bands of each."""
-
-    @abstractmethod
-    def is_current(self) -> bool:
-        """Whether every source that was opened is still the file that it was then."""
-
-    @abstractmethod
-    def load_region(
-        self,
-        region: Region = None,
-        channels: str | Sequence[str] | None = None,
-        *,
-        pad: str | None = None,
-        asked: AsAsked = ask_nothing,
-    ) -> Array:
-        """Read a region into a new array; see :meth:`ndframes.Frames.load_region`."""
-
-    @abstractmethod
-    def load_scaled(
-        self,
-        region: Region = None,
-        channels: str | Sequence[str] | None = None,
-        *,
-        scale: float | tuple[float, float] | None = None,
-        shape: tuple[int, int] | None = None,
-        pad: str | None = None,
-        asked: AsAsked = ask_nothing,
-    ) -> Array:
-        """Read a region resampled; see :meth:`ndframes.Frames.load_region`."""
-
-    @abstractmethod
-    def load_warped(
-        self,
-        transform: Any,
-        shape: tuple[int, int],
-        channels: str | Sequence[str] | None = None,
-        *,
-        asked: AsAsked = ask_nothing,
-    ) -> Array:
-        """Read through any affine map; see :meth:`ndframes.Frames.load_warped`."""
-
-    @abstractmethod
-    def load_thumbnail(self, max_px: int = _THUMBNAIL_PX) -> Array:
-        """A small copy of the default channels, of at most about ``max_px`` in height and width."""
-
-    @abstractmethod
-    def count_result_bytes(
-        self,
-        region: Region,
-        channels: str | Sequence[str] | None = None,
-        *,
-        is_padded: bool = False,
-        scale: float | tuple[float, float] | None = None,
-        shape: tuple[int, int] | None = None,
-    ) -> int:
-        """The size of what a read gives, in bytes; no pixel is read."""
-
-
 class AlignableImageData(LazyImage, ForkAware):
     """One image made of one file or several, each opened when it is first read.
 
@@ -394,7 +199,7 @@ class AlignableImageData(LazyImage, ForkAware):
         self._lock = threading.RLock()
         infos = pathinfo.channels
         self._maps = [
-            None if info.is_aligned or pathinfo.is_native else _invert(to_affine(info.matrix, info.path))
+            None if info.is_aligned or pathinfo.is_native else invert(to_affine(info.matrix, info.path))
             for info in infos
         ]
         self._quantizations = [Quantization.from_info(info) for info in infos]
@@ -425,7 +230,7 @@ class AlignableImageData(LazyImage, ForkAware):
             return self.pathinfo.shape
         part = self._first_aligned
         info, (height, width) = self.pathinfo.channels[part], self.opened(part).reader.shape[:2]
-        return (height, width) if info.is_aligned else _reach_of(info.matrix, height, width)
+        return (height, width) if info.is_aligned else reach_of(info.matrix, height, width)
 
     def shape(self, channels: str | Sequence[str] | None = None) -> tuple[int, int, int]:
         """``(height, width, channels)`` of a read of everything."""
@@ -521,7 +326,7 @@ class AlignableImageData(LazyImage, ForkAware):
         if not plan.is_plain or asked.nodata != "keep":
             result = self._new_result(selection.shape, plan, asked)
             self._fill(result.reshaped(selection.full_shape), rows, cols, plan, asked)
-            return _finish(result, asked.nodata)
+            return finish(result, asked.nodata)
         out = self._allocate(selection.shape, plan.dtype)
         full = out.reshape(selection.full_shape) if True in selection.dropped else out
         for pick in plan.picks:
@@ -545,7 +350,7 @@ class AlignableImageData(LazyImage, ForkAware):
             refuse_integers(selection)
             rows, cols, bands = selection.ranges
         else:
-            _check_pad(pad)
+            check_pad(pad)
             rows, cols, bands = resolve_outside(region, plan.shape)
         samplings = resolve_scale(rows, cols, scale, shape)
         plan = self._narrow(plan, bands)
@@ -563,7 +368,7 @@ class AlignableImageData(LazyImage, ForkAware):
     ) -> Array:
         """Read through any affine map; see :meth:`ndframes.Frames.load_warped`."""
         plan = self._plan(channels)
-        img_from_out = _invert(to_affine(transform, "transform"))
+        img_from_out = invert(to_affine(transform, "transform"))
         return self._load_grid(Grid(img_from_out, to_shape(shape)), plan, asked, is_bounded=True)
 
     def load_parts(self, region: Region = None, channels: str | Sequence[str] | None = None) -> list[NativePart]:
@@ -585,9 +390,12 @@ class AlignableImageData(LazyImage, ForkAware):
 
     def _load_part(self, pick: _Pick, rows: range, cols: range, plan: _Plan) -> NativePart:
         reader = self.opened(pick.part).reader
-        src_from_img = pick.src_from_img or _IDENTITY
-        (top, bottom), (left, right) = _box(src_from_img, rows, cols)
-        window_rows, window_cols = _window(top, bottom, reader.shape[0]), _window(left, right, reader.shape[1])
+        src_from_img = pick.src_from_img or IDENTITY
+        (top, bottom), (left, right) = box_of(src_from_img, rows, cols)
+        window_rows, window_cols = (
+            window_between(top, bottom, reader.shape[0]),
+            window_between(left, right, reader.shape[1]),
+        )
         stored = np.empty((len(window_rows), len(window_cols), len(pick.bands)), reader.dtype)
         every = _alone(pick)
         self._read_part(every, window_rows, window_cols, stored, 0)
@@ -636,7 +444,7 @@ class AlignableImageData(LazyImage, ForkAware):
                 finish = partial(_put, target, pick, full)
             yield Errand(pick.part, reader, Crop(rows, cols, pick.bands, target), finish)
 
-    def load_thumbnail(self, max_px: int = _THUMBNAIL_PX) -> Array:
+    def load_thumbnail(self, max_px: int = THUMBNAIL_PX) -> Array:
         """A small copy of the default channels, from the smallest stored level that is still at least ``max_px``."""
         plan = self._plan(None)
         if not plan.is_plain:
@@ -672,26 +480,24 @@ class AlignableImageData(LazyImage, ForkAware):
         """All of a plan's files on a grid over the image; ``is_bounded``: what is not in the image is not there."""
         result = self._new_result((*grid.shape, len(plan.codes)), plan, asked)
         if not result.pixels.size:
-            return _finish(result, asked.nodata)
+            return finish(result, asked.nodata)
         inside = grid.inside(*plan.shape[:2]) if is_bounded else True
         if inside is not False:
             for pick in plan.picks:
                 self._bring(pick, grid, result, plan, asked)
         if inside is not True:
             outside = np.ones(grid.shape, bool) if inside is False else ~np.asarray(inside)
-            result.pixels[outside] = _fill_of(result, asked)
+            result.pixels[outside] = fill_of(result, asked)
             if result.missing is not None:
                 result.missing[outside] = True
-        return _finish(result, asked.nodata)
+        return finish(result, asked.nodata)
 
-    def _bring(self, pick: _Pick, grid: Grid, result: _Result, plan: _Plan, asked: AsAsked) -> None:
+    def _bring(self, pick: _Pick, grid: Grid, result: Result, plan: _Plan, asked: AsAsked) -> None:
         """One file's bands onto a grid over the image."""
         for some, interpolation in _by_interpolation(pick, plan.codes, asked.interpolation):
             self._warp_onto(some, grid, result, interpolation, asked)
 
-    def _warp_onto(
-        self, pick: _Pick, grid: Grid, result: _Result, interpolation: Interpolation, asked: AsAsked
-    ) -> None:
+    def _warp_onto(self, pick: _Pick, grid: Grid, result: Result, interpolation: Interpolation, asked: AsAsked) -> None:
         reader, values = self.opened(pick.part).reader, self._values_of(pick.part)
         source, level = self._locate(
             pick.part, reader, grid, interpolation, antialias=asked.antialias, mode=asked.nodata
@@ -712,7 +518,7 @@ class AlignableImageData(LazyImage, ForkAware):
         extent = reader.shape[0] / factor_y, reader.shape[1] / factor_x
         plane = Plane((height, width), extent, len(pick.bands) * values.dtype.itemsize, read)
         for block in warp(plane, source, interpolation, antialias=asked.antialias):
-            _put_block(block, pick.positions, result, asked)
+            put_block(block, pick.positions, result, asked)
 
     def _slide(self, pick: _Pick, rows: range, cols: range, out: Array, asked: AsAsked) -> bool:
         """The short way of :meth:`_bring`, for most crops of files that are only finer or coarser; whether it was that."""
@@ -734,7 +540,7 @@ class AlignableImageData(LazyImage, ForkAware):
         self._read_part(_alone(pick), window_rows, window_cols, window, 0)
         if window.dtype.kind in "fc" and np.isnan(window.min()):
             return False
-        out[:, :, _as_slice(pick.positions)] = resample(
+        out[:, :, as_slice(pick.positions)] = resample(
             window,
             along_y.in_plane(1, window_rows.start),
             along_x.in_plane(1, window_cols.start),
@@ -748,16 +554,16 @@ class AlignableImageData(LazyImage, ForkAware):
         pick: _Pick,
         axes: tuple[Sampling, Sampling],
         shape: tuple[int, int],
-        result: _Result,
+        result: Result,
         asked: AsAsked,
         level: int,
     ) -> None:
         """Whole pixels, as they are stored, as far as the file reaches."""
         planes = [range(round(axis.start), round(axis.start) + axis.count) for axis in axes]
-        inner = [_inside(plane, extent) for plane, extent in zip(planes, shape, strict=True)]
+        inner = [inside(plane, extent) for plane, extent in zip(planes, shape, strict=True)]
         if inner != planes:
-            result.pixels[:, :, pick.positions] = _fill_of(result, asked)
-        target = result.pixels[_positions(inner[0], planes[0]), _positions(inner[1], planes[1])]
+            result.pixels[:, :, pick.positions] = fill_of(result, asked)
+        target = result.pixels[positions_in(inner[0], planes[0]), positions_in(inner[1], planes[1])]
         if target.size:
             self._read_part(pick, inner[0], inner[1], target, level)
 
@@ -782,7 +588,7 @@ class AlignableImageData(LazyImage, ForkAware):
     def _scale_padded(self, samplings: tuple[Sampling, Sampling], plan: _Plan, pad: str, asked: AsAsked) -> Array:
         """A region resampled of which what lies outside of the image is what its nearest or mirrored points are."""
         result = self._new_result((samplings[0].count, samplings[1].count, len(plan.codes)), plan, asked)
-        runs = [list(_fold(sampling, extent, pad)) for sampling, extent in zip(samplings, plan.shape[:2], strict=True)]
+        runs = [list(fold(sampling, extent, pad)) for sampling, extent in zip(samplings, plan.shape[:2], strict=True)]
         for rows, cols in product(*runs):
             target = result.at(rows.place, cols.place)
             grid = Grid.of_axes(rows.sampling, cols.sampling)
@@ -793,18 +599,18 @@ class AlignableImageData(LazyImage, ForkAware):
             target.pixels[...] = piece.pixels[turned]
             if target.missing is not None and piece.missing is not None:
                 target.missing[...] = piece.missing[turned]
-        return _finish(result, asked.nodata)
+        return finish(result, asked.nodata)
 
-    def _new_result(self, shape: tuple[int, ...], plan: _Plan, asked: AsAsked) -> _Result:
+    def _new_result(self, shape: tuple[int, ...], plan: _Plan, asked: AsAsked) -> Result:
         """A new array for a result, in the dtype that it needs; and one for what is missing, where that is asked for."""
         pixels = self._allocate(shape, result_dtype(plan.dtype, asked))
-        return _Result(pixels, None if asked.nodata == "keep" else np.zeros(shape, bool))
+        return Result(pixels, None if asked.nodata == "keep" else np.zeros(shape, bool))
 
     def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """A new array for a result of ``shape``, if the limit allows it."""
         return allocate(shape, dtype, self._max_region_bytes)
 
-    def _fill(self, result: _Result, rows: range, cols: range, plan: _Plan, asked: AsAsked) -> None:
+    def _fill(self, result: Result, rows: range, cols: range, plan: _Plan, asked: AsAsked) -> None:
         """Each file fills its own channels of a result, of pixels of the image."""
         for pick in plan.picks:
             if pick.is_plain and result.missing is None:
@@ -812,9 +618,7 @@ class AlignableImageData(LazyImage, ForkAware):
             elif result.pixels.size:
                 self._bring_pixels(pick, rows, cols, result, plan, asked)
 
-    def _bring_pixels(
-        self, pick: _Pick, rows: range, cols: range, result: _Result, plan: _Plan, asked: AsAsked
-    ) -> None:
+    def _bring_pixels(self, pick: _Pick, rows: range, cols: range, result: Result, plan: _Plan, asked: AsAsked) -> None:
         """One file's bands at some pixels of the image; with steps by way of all the pixels between, a few rows at a time."""
         if rows.step == 1 and cols.step == 1:
             if (
@@ -835,7 +639,7 @@ class AlignableImageData(LazyImage, ForkAware):
             self._bring_pixels(pick, all_rows, all_cols, strip, plan, asked)
             at = np.s_[:: some.step if len(some) > 1 else 1, :: cols.step if len(cols) > 1 else 1]
             place = slice(first, first + len(some))
-            bands = _as_slice(pick.positions)
+            bands = as_slice(pick.positions)
             result.pixels[place, :, bands] = strip.pixels[at][:, :, bands]
             if result.missing is not None and strip.missing is not None:
                 result.missing[place, :, bands] = strip.missing[at][:, :, bands]
@@ -908,27 +712,27 @@ class AlignableImageData(LazyImage, ForkAware):
             self._on_open(self)
 
     def _load_padded(self, ranges: tuple[range, ...], plan: _Plan, pad: str, asked: AsAsked) -> Array:
-        _check_pad(pad)
+        check_pad(pad)
         rows, cols, bands = ranges
         plan = self._narrow(plan, bands)
         result = self._new_result((len(rows), len(cols), len(bands)), plan, asked)
         self._fill_padded(result, (rows, cols), plan, pad, asked)
-        return _finish(result, asked.nodata)
+        return finish(result, asked.nodata)
 
-    def _fill_padded(self, result: _Result, ranges: tuple[range, range], plan: _Plan, pad: str, asked: AsAsked) -> None:
+    def _fill_padded(self, result: Result, ranges: tuple[range, range], plan: _Plan, pad: str, asked: AsAsked) -> None:
         (rows, cols), (height, width) = ranges, plan.shape[:2]
         if pad == "constant":
-            result.pixels[...] = _fill_of(result, asked)
+            result.pixels[...] = fill_of(result, asked)
             if result.missing is not None:
                 result.missing[...] = True
-            inner_rows, inner_cols = _inside(rows, height), _inside(cols, width)
-            target = result.at(_positions(inner_rows, rows), _positions(inner_cols, cols))
+            inner_rows, inner_cols = inside(rows, height), inside(cols, width)
+            target = result.at(positions_in(inner_rows, rows), positions_in(inner_cols, cols))
             if target.missing is not None:
                 target.missing[...] = False
             self._fill(target, inner_rows, inner_cols, plan, asked)
             return
-        row_indices, col_indices = _mirror(rows, height, pad), _mirror(cols, width, pad)
-        row_window, col_window = _covering(row_indices), _covering(col_indices)
+        row_indices, col_indices = mirror(rows, height, pad), mirror(cols, width, pad)
+        row_window, col_window = covering(row_indices), covering(col_indices)
         window = self._new_result((len(row_window), len(col_window), len(plan.codes)), plan, asked)
         self._fill(window, row_window, col_window, plan, asked)
         at = np.ix_(row_indices - row_window.start, col_indices - col_window.start)
@@ -1008,7 +812,7 @@ class AlignableImageData(LazyImage, ForkAware):
         is_there = src_from_img is None and (self.pathinfo.is_native or shape == self.image_shape)
         is_plain = is_there and self._values_of(part).is_plain
         is_all = positions == [*range(channel_count)]
-        a, b, c, d, e, f = src_from_img or _IDENTITY
+        a, b, c, d, e, f = src_from_img or IDENTITY
         slides = (e, f, a, c) if not b and not d and a > 0 and e > 0 else None
         pick = _Pick(part, _as_range(bands), _as_range(positions), is_all, is_plain, src_from_img, slides)
         return pick._replace(alone=pick._replace(positions=range(len(bands)), is_all=True))
@@ -1062,64 +866,12 @@ def find_level(
     return reader.find_level(step_y, step_x) if interpolation != "nearest" and antialias else 0
 
 
-def to_affine(matrix: Any, what: str) -> _Affine:
-    """An affine matrix, 3x3 or 2x3, or an object that has one, as six numbers.
-
-    Raises:
-        RegionError: it is none, or it cannot be inverted.
-    """
-    try:
-        array = np.asarray(getattr(matrix, "matrix", matrix), np.float64)
-    except (TypeError, ValueError):
-        array = np.empty(0)
-    if array.shape == (3, 3) and abs(array[2] - (0, 0, 1)).max() < _EPSILON:
-        array = array[:2]
-    if array.shape == (2, 3):
-        a, b, c, d, e, f = array.ravel().tolist()
-        if all(map(math.isfinite, (a, b, c, d, e, f))) and a * e - b * d:
-            return a, b, c, d, e, f
-    raise RegionError(f"{what} must be an affine 3x3 matrix that can be inverted, got {shorten(matrix)}")
-
-
 def _find_target(reader: Reader, pick: _Pick, out: Array) -> Array | None:
     """The part of ``out`` into which the bands of ``pick`` can be read as they are, if there is one."""
     positions = pick.positions
     if not isinstance(positions, range) or reader.dtype != out.dtype:
         return None
     return out if len(positions) == out.shape[2] else out[:, :, positions.start : positions.stop]
-
-
-def _put_block(block: Block, positions: Sequence[int], result: _Result, asked: AsAsked) -> None:
-    """Bring a block of one file's bands to its place in a result."""
-    bands, target = _as_slice(positions), result.at(block.rows, block.cols)
-    if block.pixels is None:
-        target.pixels[:, :, bands] = _fill_of(result, asked)
-        if target.missing is not None:
-            target.missing[:, :, bands] = True
-        return
-    pixels, outside = block.pixels, None if block.inside is True else ~np.asarray(block.inside)
-    if outside is not None:
-        pixels = pixels.astype(target.pixels.dtype)
-        pixels[outside] = _fill_of(result, asked)
-    target.pixels[:, :, bands] = pixels
-    if target.missing is not None:
-        missing = np.zeros(pixels.shape, bool) if block.missing is None else block.missing
-        target.missing[:, :, bands] = missing if outside is None else missing | outside[..., None]
-
-
-def _finish(result: _Result, mode: NodataMode) -> Array:
-    """A result as it is given back."""
-    pixels, missing = result
-    if missing is None:
-        return pixels
-    if mode == "nan":
-        pixels[missing] = np.nan
-        return pixels
-    return np.ma.MaskedArray(pixels, missing)
-
-
-def _fill_of(result: _Result, asked: AsAsked) -> Array:
-    return fill_value(result.pixels.dtype, asked)
 
 
 def _by_interpolation(
@@ -1151,166 +903,11 @@ def _put(pixels: Array, pick: _Pick, out: Array) -> None:
     out[:, :, pick.positions] = pixels
 
 
-def result_dtype(dtype: np.dtype[Any], asked: AsAsked) -> np.dtype[Any]:
-    """The dtype of a result over files of ``dtype``: floats, where nodata becomes not-a-numbers."""
-    if asked.nodata == "nan" and dtype.kind not in "fc":
-        return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
-    return dtype
-
-
-def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], max_bytes: int) -> Array:
-    """A new array for a result.
-
-    Raises:
-        RegionTooLargeError: it has more bytes than allowed.
-    """
-    needed = math.prod(shape, start=dtype.itemsize)
-    if needed > max_bytes:
-        extents = " x ".join(f"{extent:,}" for extent in shape)
-        raise too_large_error(f"the region is {extents} of {dtype}", needed, max_bytes)
-    return np.empty(shape, dtype)
-
-
-def fill_value(dtype: np.dtype[Any], asked: AsAsked) -> Array:
-    """What stands in a result where there is no pixel.
-
-    Raises:
-        RegionError: the fill is no value of ``dtype``.
-    """
-    return np.asarray(np.nan) if asked.nodata == "nan" else _check_fill(asked.fill, dtype)
-
-
-def too_large_error(what: str, needed_bytes: int, max_bytes: int) -> RegionTooLargeError:
-    """The error for a result of more bytes than are allowed."""
-    return RegionTooLargeError(
-        f"{what}: {needed_bytes:,} bytes, over the limit of {max_bytes:,}; read it in parts, or raise max_region_bytes"
-    )
-
-
 def _as_range(numbers: list[int]) -> Sequence[int]:
     """``numbers`` as a range of step 1, where they are one."""
     run = range(numbers[0], numbers[0] + len(numbers))
     return run if numbers == [*run] else numbers
 
 
-def _as_slice(positions: Sequence[int]) -> slice | Sequence[int]:
-    return slice(positions.start, positions.stop) if isinstance(positions, range) else positions
-
-
-def _check_pad(pad: object) -> None:
-    if pad not in PAD_MODES:
-        raise RegionError(f"pad={pad!r}; allowed: None, {', '.join(map(repr, PAD_MODES))}")
-
-
-def refuse_integers(selection: Selection) -> None:
-    """See to it that a region to be resampled has an extent in y and x.
-
-    Raises:
-        RegionError: it has an integer there.
-    """
-    if selection.dropped[0] or selection.dropped[1]:
-        raise RegionError("a region that is scaled is made of slices without steps in y and x")
-
-
-_IDENTITY: _Affine = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-
-
-def _invert(affine: _Affine) -> _Affine:
-    a, b, c, d, e, f = affine
-    det = a * e - b * d
-    return e / det, -b / det, (b * f - c * e) / det, -d / det, a / det, (c * d - a * f) / det
-
-
-def _box(affine: _Affine, rows: range, cols: range) -> tuple[tuple[float, float], tuple[float, float]]:
-    """From where to where the corners of a window go, in y and in x."""
-    a, b, c, d, e, f = affine
-    corners = [(x, y) for x in (cols.start, cols.stop) for y in (rows.start, rows.stop)]
-    x_ends, y_ends = [a * x + b * y + c for x, y in corners], [d * x + e * y + f for x, y in corners]
-    return (min(y_ends), max(y_ends)), (min(x_ends), max(x_ends))
-
-
-def _window(low: float, high: float, extent: int) -> range:
-    """The pixels of an axis of ``extent`` that lie between two points, if only in part."""
-    first = min(max(math.floor(low + _EPSILON), 0), extent)
-    return range(first, min(max(math.ceil(high - _EPSILON), first), extent))
-
-
-def _reach_of(matrix: Array, height: int, width: int) -> tuple[int, int]:
-    """The size of an image that a file of this size reaches to the end of."""
-    (_, bottom), (_, right) = _box(to_affine(matrix, "img_from_src"), range(height), range(width))
-    return max(1, math.ceil(bottom - _EPSILON)), max(1, math.ceil(right - _EPSILON))
-
-
 def _by(shape: Sequence[int]) -> str:
     return f"{shape[0]:,} x {shape[1]:,} px"
-
-
-def _check_fill(fill: complex, dtype: np.dtype[Any]) -> Array:
-    """The fill value in the image's dtype, if it can be said there."""
-    value = np.asarray(fill)
-    if value.ndim == 0 and value.dtype.kind in ("biufc" if dtype.kind == "c" else "biuf"):
-        with np.errstate(all="ignore"):
-            cast = value.astype(dtype)
-        if dtype.kind in "fc" or cast == value:
-            return cast
-    raise RegionError(f"fill={fill!r} is no value of {dtype}")
-
-
-def _inside(axis: range, extent: int) -> range:
-    """The part of ``axis`` that lies in ``range(extent)``."""
-    first = max(0, -(axis.start // axis.step)) if axis.start < 0 else 0
-    last = len(range(axis.start, min(axis.stop, extent), axis.step))
-    return axis[min(first, last) : last]
-
-
-def _positions(inner: range, outer: range) -> slice:
-    first = (inner.start - outer.start) // outer.step if inner else 0
-    return slice(first, first + len(inner))
-
-
-def _mirror(axis: range, extent: int, pad: str) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Per position of ``axis`` the pixel that stands there: the nearest one, or the one behind the mirror."""
-    indices = np.arange(axis.start, axis.stop, axis.step, dtype=np.intp)
-    if pad == "edge" or extent == 1:
-        return indices.clip(0, extent - 1)
-    period = 2 * (extent - 1)
-    indices %= period
-    return np.where(indices < extent, indices, period - indices)
-
-
-class _Run(NamedTuple):
-    """A run of a result's pixels along one axis, of which the points in the image follow each other.
-
-    Attributes:
-        place: where in the result; one pixel of ``sampling`` stands for all of them where there are more.
-        sampling: where in the image.
-        direction: -1 where the image is mirrored.
-    """
-
-    place: slice
-    sampling: Sampling
-    direction: int
-
-
-def _fold(sampling: Sampling, extent: int, pad: str) -> Iterator[_Run]:
-    """Cut an axis where it leaves the image, or where the mirror image turns round: at the centres of its border pixels."""
-    centres = sampling.start + (np.arange(sampling.count) + 0.5) * sampling.step
-    is_inside = (centres > -_EPSILON) & (centres < extent + _EPSILON)
-    is_edge = pad == "edge" or extent == 1
-    turns = np.sign(centres) if is_edge else np.floor((centres - 0.5) / max(1, extent - 1))
-    turns[is_inside] = 0
-    starts = [0, *(np.flatnonzero(np.diff(turns)) + 1).tolist(), sampling.count]
-    for first, last in pairwise(starts):
-        place, turn, count = slice(first, last), int(turns[first]) if first < last else 0, last - first
-        begin, end = (sampling.start + number * sampling.step for number in (first, last))
-        if turn and is_edge:
-            border = 0.5 if turn < 0 else extent - 0.5
-            yield _Run(place, Sampling(border - sampling.step / 2, sampling.step, 1), 1)
-        elif turn % 2:
-            yield _Run(place, Sampling((turn + 1) * (extent - 1) + 1 - end, sampling.step, count), -1)
-        else:
-            yield _Run(place, Sampling(begin - turn * (extent - 1), sampling.step, count), 1)
-
-
-def _covering(indices: np.ndarray[Any, np.dtype[np.intp]]) -> range:
-    return range(int(indices.min()), int(indices.max()) + 1) if indices.size else range(0)

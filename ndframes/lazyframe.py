@@ -17,7 +17,7 @@ from .regions import to_index
 if TYPE_CHECKING:
     from .backends import Backend
     from .formats.reader import Array
-    from .image import LazyImage
+    from .item import LazyImage
     from .pathinfo import ChannelInfo, PathInfo
     from .regions import Region
 

@@ -30,7 +30,7 @@ from .errors import (
     shorten,
 )
 from .formats.source import open_source
-from .image import OpenedChannel
+from .item import OpenedChannel
 from .stamp import SourceStamp, stat_source
 from .workers import Limits, WorkerPool
 

@@ -9,23 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from .errors import ChannelError, naming_image
-from .image import (
-    AlignableImageData,
-    LazyImage,
-    OpenedChannel,
-    allocate,
-    ask_nothing,
-    fill_value,
-    refuse_integers,
-    result_dtype,
-)
+from .item import LazyImage, OpenedChannel
 from .regions import Region, open_boxes, resolve_outside, resolve_region, to_slice
+from .results import allocate, ask_nothing, fill_value, refuse_integers, result_dtype
 from .warp import resolve_scale, to_shape
 
 if TYPE_CHECKING:
     from .formats.reader import Array
-    from .image import AsAsked
+    from .image import AlignableImageData
     from .pathinfo import PathInfo, SequenceInfo
+    from .results import AsAsked
 
 __all__ = ["ImageSequence"]
 
