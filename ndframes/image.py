@@ -41,7 +41,18 @@ from .results import (
 )
 from .stamp import is_as_stamped
 from .values import NodataMode, Quantization, Values, find_nodata
-from .warp import Grid, Interpolation, Plane, Sampling, resolve_scale, sample, to_shape, warp
+from .warp import (
+    Grid,
+    Interpolation,
+    Plane,
+    Sampling,
+    apply_stencils,
+    find_stencil,
+    resolve_scale,
+    sample,
+    to_shape,
+    warp,
+)
 
 if TYPE_CHECKING:
     from .pathinfo import PathInfo
@@ -520,27 +531,87 @@ class AlignableImageData(LazyImage, ForkAware):
             put_block(block, pick.positions, result, asked)
 
     def _warp_at_once(self, pick: _Pick, rows: range, cols: range, out: Array, asked: AsAsked) -> bool:
-        """The short way of :meth:`_bring`, for most crops of most files; whether it was that."""
-        opened, values, interpolation = self.opened(pick.part), self._values_of(pick.part), asked.interpolation
-        if not isinstance(interpolation, str) or not values.is_plain:
+        """The short ways of :meth:`_bring`, for most crops of most files; whether it was one of them."""
+        interpolation = asked.interpolation
+        if not isinstance(interpolation, str) or not self._values_of(pick.part).is_plain:
             return False
-        reader = opened.reader
+        reader = self.opened(pick.part).reader
         a, b, c, d, e, f = pick.src_from_img or IDENTITY
-        x, y = cols.start, rows.start
-        grid = Grid((a, b, a * x + b * y + c, d, e, d * x + e * y + f), (len(rows), len(cols)))
-        steps = grid.steps
-        window = grid.footprint_inside(reader.shape[:2], interpolation, antialias=asked.antialias)
-        if window is None or max(steps) >= _OVERVIEW_FACTOR or (grid.axes is None and max(steps) > 1 + _EPSILON):
+        if max(abs(a), abs(b), abs(d), abs(e)) >= _OVERVIEW_FACTOR:
             return False
-        stored = np.empty((len(window[0]), len(window[1]), len(pick.bands)), reader.dtype)
-        if max(stored.nbytes, out.nbytes) > _AT_ONCE_BYTES:
+        if b or d or a <= 0 or e <= 0:
+            x, y = cols.start, rows.start
+            grid = Grid((a, b, a * x + b * y + c, d, e, d * x + e * y + f), (len(rows), len(cols)))
+            return self._warp_turned(pick, reader, grid, out, interpolation)
+        return self._warp_straight(
+            pick,
+            reader,
+            (rows.start * e + f, e),
+            (cols.start * a + c, a),
+            out,
+            interpolation,
+            antialias=asked.antialias,
+        )
+
+    def _warp_straight(
+        self,
+        pick: _Pick,
+        reader: Reader,
+        down: tuple[float, float],
+        across: tuple[float, float],
+        out: Array,
+        interpolation: Interpolation,
+        *,
+        antialias: bool,
+    ) -> bool:
+        """A file that is only finer or coarser; ``down`` and ``across``: where its pixels begin, and how far they go."""
+        stencils, window = [], []
+        for axis, (start, step) in enumerate((down, across)):
+            begin = math.floor(start)
+            stencil = find_stencil(
+                round(start - begin, 12),
+                step,
+                out.shape[axis],
+                interpolation,
+                antialias=antialias,
+                dtype=reader.dtype,
+            )
+            first = begin + stencil.first
+            if first < 0 or first + stencil.extent > reader.shape[axis]:
+                return False  # at a border
+            stencils.append(stencil)
+            window.append(range(first, first + stencil.extent))
+        stored = self._read_window(pick, reader, window[0], window[1], out)
+        if stored is None:
             return False
-        self._read_part(_alone(pick), window[0], window[1], stored, 0)
-        if stored.dtype.kind in "fc" and np.isnan(stored.min()):
+        out[:, :, as_slice(pick.positions)] = apply_stencils(
+            stored,
+            stencils[0],
+            stencils[1],
+            rows_first=down[1] > 1,
+            may_overshoot=interpolation != "linear",
+        )
+        return True
+
+    def _warp_turned(self, pick: _Pick, reader: Reader, grid: Grid, out: Array, interpolation: Interpolation) -> bool:
+        """A file that is rotated, sheared or mirrored, and not finer than the image: then all is one step."""
+        if max(grid.steps) > 1 + _EPSILON:
+            return False
+        window = grid.footprint_inside(reader.shape[:2], interpolation, antialias=False)
+        stored = None if window is None else self._read_window(pick, reader, window[0], window[1], out)
+        if window is None or stored is None:
             return False
         local = grid.in_plane(1, 1, window[0].start, window[1].start)
-        out[:, :, as_slice(pick.positions)] = sample(stored, local, interpolation, antialias=asked.antialias)
+        out[:, :, as_slice(pick.positions)] = sample(stored, local, interpolation, antialias=False)
         return True
+
+    def _read_window(self, pick: _Pick, reader: Reader, rows: range, cols: range, out: Array) -> Array | None:
+        """A window of a file; ``None`` where it is so large that it is better read in parts, or holds not-a-numbers."""
+        stored = np.empty((len(rows), len(cols), len(pick.bands)), reader.dtype)
+        if max(stored.nbytes, out.nbytes) > _AT_ONCE_BYTES:
+            return None
+        self._read_part(_alone(pick), rows, cols, stored, 0)
+        return None if stored.dtype.kind in "fc" and np.isnan(stored.min()) else stored
 
     def _copy(
         self,
@@ -741,7 +812,7 @@ class AlignableImageData(LazyImage, ForkAware):
         """
         spec = tuple(channels) if isinstance(channels, list) else channels
         try:
-            known = self._plans.get(spec)  # type: ignore[arg-type]
+            known = self._plans.get(spec)
         except TypeError:  # what is no spec may have no hash
             known = None
         return known or self._remember(spec, self._plan_codes(self.parse(channels)))

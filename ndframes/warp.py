@@ -412,6 +412,49 @@ def sample(pixels: Array, grid: Grid, interpolation: Interpolation, *, antialias
     return _take(pixels, grid) if interpolation == "nearest" else _interpolate(pixels, grid, interpolation)
 
 
+class Stencil(NamedTuple):
+    """What the pixels of a result are made of along one axis, wherever it begins, as long as it is at that fraction of a pixel.
+
+    Attributes:
+        first: the first pixel of the array, counted from the one in which the result begins.
+        extent: how many pixels there are from it to the last one.
+        indices: one array a tap, counted from ``first``; a single one where pixels are taken as they are.
+        weights: of the taps, none where pixels are taken as they are.
+    """
+
+    first: int
+    extent: int
+    indices: list[_Indices]
+    weights: list[Array]
+
+
+@lru_cache(maxsize=1024)
+def find_stencil(
+    fraction: float, step: float, count: int, interpolation: Interpolation, *, antialias: bool, dtype: np.dtype[Any]
+) -> Stencil:
+    """The stencil of ``count`` pixels of ``step`` each that begin at ``fraction``, from 0 to 1, for pixels of ``dtype``."""
+    sampling = Sampling(fraction, step, count)
+    if sampling.is_whole:
+        interpolation = "nearest"
+    indices, weights = _taps_of(sampling, interpolation, antialias, _work_dtype(dtype).type(0).real.dtype)
+    first, last = int(indices[0].min()), int(indices[-1].max())
+    return Stencil(first, last - first + 1, [each - first for each in indices], weights)
+
+
+def apply_stencils(pixels: Array, down: Stencil, across: Stencil, *, rows_first: bool, may_overshoot: bool) -> Array:
+    """Sample a window ``(down.extent, across.extent, c)``; as :func:`resample`, of which this is the short way."""
+    sums = pixels.astype(_work_dtype(pixels.dtype)) if down.weights or across.weights else pixels
+    for is_down in (True, False) if rows_first else (False, True):
+        if is_down:
+            sums = _weigh_by(sums, down)
+        elif across.weights:  # rows are copied in one piece, so columns are made rows
+            turned = _weigh_by(np.ascontiguousarray(sums.transpose(1, 0, 2)), across)
+            sums = np.ascontiguousarray(turned.transpose(1, 0, 2))
+        else:
+            sums = sums.take(across.indices[0], axis=1)
+    return _round(sums, pixels.dtype, may_overshoot=may_overshoot)
+
+
 def _cut(shape: tuple[int, int], steps: tuple[float, float], pixel_bytes: int) -> Iterator[tuple[range, range]]:
     """Blocks of a result, of which neither they nor the windows under them take much memory; one, where that suffices."""
     height, width = shape
@@ -652,7 +695,14 @@ def _taps(
 def _weigh(pixels: Array, sampling: Sampling, interpolation: Interpolation, *, antialias: bool) -> Array:
     """Means of rows; those outside are the first and the last."""
     indices, weights = _taps_of(sampling, interpolation, antialias, pixels.real.dtype)
+    return _weigh_by(pixels, Stencil(0, len(pixels), indices, weights))
+
+
+def _weigh_by(pixels: Array, stencil: Stencil) -> Array:
+    _, _, indices, weights = stencil
     out = pixels.take(indices[0], axis=0, mode="clip")
+    if not weights:
+        return out
     if len(indices) == 2 and pixels.dtype == np.float32:  # by far the most common, and finite: half the multiplications
         term = pixels.take(indices[1], axis=0, mode="clip")
         term -= out
