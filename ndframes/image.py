@@ -812,7 +812,7 @@ class AlignableImageData(LazyImage, ForkAware):
         """
         spec = tuple(channels) if isinstance(channels, list) else channels
         try:
-            known = self._plans.get(spec)
+            known = self._plans.get(spec)  # type: ignore[arg-type]
         except TypeError:  # what is no spec may have no hash
             known = None
         return known or self._remember(spec, self._plan_codes(self.parse(channels)))
