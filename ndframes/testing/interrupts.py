@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import time
+import weakref
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ __all__ = ["interrupt_often"]
 
 _MOST_SECONDS = 5.0
 _WATCHDOG_SECONDS = 60.0
+_AGAIN_SECONDS = 0.002
 
 
 def interrupt_often(
@@ -99,8 +101,13 @@ def _prepare(scene: Scene, form: str, workers: int, workdir: str) -> str:
     pressed = []
 
     def press(number: int, frame: FrameType | None) -> None:
+        if _is_in_finalizer(frame):  # Python prints what is raised there, and goes on
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+            return
         pressed.append(number)
         signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGALRM, press)
 
     signal.signal(signal.SIGINT, press)
     frames = None
@@ -114,6 +121,16 @@ def _prepare(scene: Scene, form: str, workers: int, workdir: str) -> str:
     del frames
     gc.collect()  # gives up its lease, as the end of an interpreter does
     return outcome
+
+
+def _is_in_finalizer(frame: FrameType | None) -> bool:
+    """Whether a frame is part of what the interpreter calls when an object goes."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__del__" or (code.co_name == "__call__" and code.co_filename == weakref.__file__):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _resume(scene: Scene, form: str, workdir: str, crops: int, seed: int) -> Tally:
