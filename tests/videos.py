@@ -108,20 +108,28 @@ class Encoding:
             container.mux(stream.encode(None))
 
 
-def cut(source: Callable[[Path], None], first: int) -> Callable[[Path], None]:
-    """A copy of packets from the last key packet before ``first`` on, as players' cutting tools make it."""
+def cut(source: Callable[[Path], None], first: int, *, is_edited: bool = False) -> Callable[[Path], None]:
+    """A copy of packets from the last key packet before frame ``first`` on, as cutting tools make it.
+
+    With ``is_edited`` the times before ``first`` are negative, which the container tells as an edit list: what lies there is
+    decoded and not shown.
+    """
 
     def make(path: Path) -> None:
         whole = path.with_name("whole-" + path.name)
         source(whole)
-        with av.open(str(whole)) as read, av.open(str(path), "w") as write:
+        options = {"avoid_negative_ts": "disabled"} if is_edited else {}
+        with av.open(str(whole)) as read, av.open(str(path), "w", options=options) as write:
             stream = read.streams.video[0]
             target = write.add_stream_from_template(stream)
-            offset = int(Fraction(first, RATE) / stream.time_base)
-            read.seek(offset, stream=stream)
+            begin = (stream.start_time or 0) + int(Fraction(first, RATE) / stream.time_base)
+            read.seek(begin, stream=stream)
             for packet in read.demux(stream):
                 if packet.dts is None:
                     continue
+                if is_edited:
+                    packet.pts -= begin
+                    packet.dts -= begin
                 packet.stream = target
                 write.mux(packet)
 
@@ -158,6 +166,11 @@ def list_clips() -> Iterator[Clip]:
     yield Clip("uneven.mp4", Encoding("libx264", options=_x264(bf="2"), times=uneven, time_base=Fraction(1, 1000)))
     yield Clip("uneven.mkv", Encoding("libx264", options=_x264(bf="2"), times=uneven, time_base=Fraction(1, 1000)))
     yield Clip("raw.h264", Encoding("libx264", options=_x264(bf="2"), container_format="h264"))
+    open_gop = Encoding("libx264", options=_x264(bf="3", x264_params="open-gop=1:keyint=12:min-keyint=12"))
+    yield Clip("edited.mp4", cut(open_gop, 50, is_edited=True), first=50, count=50)
+    yield Clip("cut.mp4", cut(open_gop, 50), first=48, count=52)
+    yield Clip("cut.mkv", cut(open_gop, 50), first=60, count=40)
+    yield Clip("cut.ts", cut(open_gop, 50), first=60, count=40)
     yield Clip("odd.mp4", Encoding("libx264", pixel_format="yuv444p", options=_x264(), shape=(65, 97)))
     yield Clip("gray.mp4", Encoding("libx264", pixel_format="gray", options=_x264(), source_format="gray"), is_gray=True)
     yield Clip("ten.mp4", Encoding("libx264", pixel_format="yuv420p10le", options=_x264()), is_deep=True)

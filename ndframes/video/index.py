@@ -81,6 +81,7 @@ class _PacketInfo(NamedTuple):
     dts: int | None
     position: int
     is_key: bool
+    is_shown: bool
 
 
 def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
@@ -103,7 +104,7 @@ def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
     if not keyed:
         raise UnreadableImageError(f"{path}: its video has no key frame among {len(packets):,} packets")
     how: Seek = "byte" if names & _BYTE_FORMATS and all(packet.position >= 0 for packet in keyed) else "pts"
-    times = [packet.pts for packet in packets]
+    times = [packet.pts for packet in packets if packet.is_shown]
     if not is_guessed and None not in times and len(set(times)) == len(times):
         return _index_by_times(packets, how, time_base, number, rate)
     if how == "pts":
@@ -145,11 +146,11 @@ def pick_stream(container: InputContainer, path: str, number: int | None) -> Vid
 
 
 def _scan(container: InputContainer, stream: VideoStream) -> Iterator[_PacketInfo]:
-    """The packets that hold frames to be shown."""
+    """The packets that hold frames; what an edit list leaves out is decoded for the sake of others, and not shown."""
     for packet in container.demux(stream):
-        if packet.size and not packet.is_discard:
+        if packet.size:
             position = -1 if packet.pos is None else packet.pos
-            yield _PacketInfo(packet.pts, packet.dts, position, packet.is_keyframe)
+            yield _PacketInfo(packet.pts, packet.dts, position, packet.is_keyframe, not packet.is_discard)
 
 
 def _index_by_times(
@@ -158,14 +159,15 @@ def _index_by_times(
     """Sorted by time; what is shown before the first key frame cannot be decoded."""
     first = next(number for number, packet in enumerate(packets) if packet.is_key)
     start = packets[first].pts
-    shown = [packet for packet in packets[first:] if _time_of(packet) >= (start or 0)]
-    times = np.sort(np.array([_time_of(packet) for packet in shown], np.int64))
-    keyed = sorted((packet for packet in shown if packet.is_key), key=_time_of)
-    keys = np.searchsorted(times, [_time_of(packet) for packet in keyed])
-    seeks = [packet.position if how == "byte" else _time_of(packet) for packet in keyed]
-    return FrameIndex(
-        times, True, keys.astype(np.int64), np.array(seeks, np.int64), how, time_base, stream, rate
-    )
+    known = [packet for packet in packets[first:] if packet.pts is not None and packet.pts >= (start or 0)]
+    times = np.sort(np.array([packet.pts for packet in known if packet.is_shown], np.int64))
+    seeks: dict[int, int] = {}
+    for packet in sorted((packet for packet in known if packet.is_key), key=_time_of):
+        number = int(np.searchsorted(times, _time_of(packet)))  # of the first frame that it helps to show
+        if number < len(times):
+            seeks[number] = packet.position if how == "byte" else _time_of(packet)
+    keys = np.array(list(seeks), np.int64)
+    return FrameIndex(times, True, keys, np.array(list(seeks.values()), np.int64), how, time_base, stream, rate)
 
 
 def _index_by_decoding(
