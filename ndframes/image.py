@@ -41,7 +41,18 @@ from .results import (
 )
 from .stamp import is_as_stamped
 from .values import NodataMode, Quantization, Values, find_nodata
-from .warp import Grid, Interpolation, Plane, Sampling, resample, resolve_scale, to_shape, warp
+from .warp import (
+    Grid,
+    Interpolation,
+    Plane,
+    Sampling,
+    apply_stencils,
+    find_stencil,
+    resolve_scale,
+    sample,
+    to_shape,
+    warp,
+)
 
 if TYPE_CHECKING:
     from .pathinfo import PathInfo
@@ -78,7 +89,7 @@ class _Pick(NamedTuple):
 
     ``is_all`` says that they are the result, as they come from the file. ``is_plain`` says that the file's pixels are the
     image's; else ``src_from_img`` is the map from the image's points to the file's.
-    ``alone`` is the same for a result of nothing else. ``slides`` is that map along each axis, a factor and an offset in y and in x, where the two are independent of each other.
+    ``alone`` is the same for a result of nothing else.
     """
 
     part: int
@@ -87,7 +98,6 @@ class _Pick(NamedTuple):
     is_all: bool
     is_plain: bool
     src_from_img: Affine | None
-    slides: tuple[float, float, float, float] | None
     alone: _Pick | None = None
 
 
@@ -520,34 +530,88 @@ class AlignableImageData(LazyImage, ForkAware):
         for block in warp(plane, source, interpolation, antialias=asked.antialias):
             put_block(block, pick.positions, result, asked)
 
-    def _slide(self, pick: _Pick, rows: range, cols: range, out: Array, asked: AsAsked) -> bool:
-        """The short way of :meth:`_bring`, for most crops of files that are only finer or coarser; whether it was that."""
-        opened, values = self.opened(pick.part), self._values_of(pick.part)
-        factor_y, offset_y, factor_x, offset_x = pick.slides or (0, 0, 0, 0)
+    def _warp_at_once(self, pick: _Pick, rows: range, cols: range, out: Array, asked: AsAsked) -> bool:
+        """The short ways of :meth:`_bring`, for most crops of most files; whether it was one of them."""
         interpolation = asked.interpolation
-        if not isinstance(interpolation, str) or not values.is_plain or max(factor_y, factor_x) >= _OVERVIEW_FACTOR:
+        if not isinstance(interpolation, str) or not self._values_of(pick.part).is_plain:
             return False
-        along_y = Sampling(rows.start * factor_y + offset_y, factor_y, len(rows))
-        along_x = Sampling(cols.start * factor_x + offset_x, factor_x, len(cols))
-        height, width, _ = opened.reader.shape
-        window_rows = along_y.footprint_inside(height, interpolation, antialias=asked.antialias)
-        window_cols = along_x.footprint_inside(width, interpolation, antialias=asked.antialias)
-        if window_rows is None or window_cols is None:
+        reader = self.opened(pick.part).reader
+        a, b, c, d, e, f = pick.src_from_img or IDENTITY
+        if max(abs(a), abs(b), abs(d), abs(e)) >= _OVERVIEW_FACTOR:
             return False
-        window = np.empty((len(window_rows), len(window_cols), len(pick.bands)), opened.reader.dtype)
-        if max(window.nbytes, out.nbytes) > _AT_ONCE_BYTES:
-            return False
-        self._read_part(_alone(pick), window_rows, window_cols, window, 0)
-        if window.dtype.kind in "fc" and np.isnan(window.min()):
-            return False
-        out[:, :, as_slice(pick.positions)] = resample(
-            window,
-            along_y.in_plane(1, window_rows.start),
-            along_x.in_plane(1, window_cols.start),
+        if b or d or a <= 0 or e <= 0:
+            x, y = cols.start, rows.start
+            grid = Grid((a, b, a * x + b * y + c, d, e, d * x + e * y + f), (len(rows), len(cols)))
+            return self._warp_turned(pick, reader, grid, out, interpolation)
+        return self._warp_straight(
+            pick,
+            reader,
+            (rows.start * e + f, e),
+            (cols.start * a + c, a),
+            out,
             interpolation,
             antialias=asked.antialias,
         )
+
+    def _warp_straight(
+        self,
+        pick: _Pick,
+        reader: Reader,
+        down: tuple[float, float],
+        across: tuple[float, float],
+        out: Array,
+        interpolation: Interpolation,
+        *,
+        antialias: bool,
+    ) -> bool:
+        """A file that is only finer or coarser; ``down`` and ``across``: where its pixels begin, and how far they go."""
+        stencils, window = [], []
+        for axis, (start, step) in enumerate((down, across)):
+            begin = math.floor(start)
+            stencil = find_stencil(
+                round(start - begin, 12),
+                step,
+                out.shape[axis],
+                interpolation,
+                antialias=antialias,
+                dtype=reader.dtype,
+            )
+            first = begin + stencil.first
+            if first < 0 or first + stencil.extent > reader.shape[axis]:
+                return False  # at a border
+            stencils.append(stencil)
+            window.append(range(first, first + stencil.extent))
+        stored = self._read_window(pick, reader, window[0], window[1], out)
+        if stored is None:
+            return False
+        out[:, :, as_slice(pick.positions)] = apply_stencils(
+            stored,
+            stencils[0],
+            stencils[1],
+            rows_first=down[1] > 1,
+            may_overshoot=interpolation != "linear",
+        )
         return True
+
+    def _warp_turned(self, pick: _Pick, reader: Reader, grid: Grid, out: Array, interpolation: Interpolation) -> bool:
+        """A file that is rotated, sheared or mirrored, and not finer than the image: then all is one step."""
+        if max(grid.steps) > 1 + _EPSILON:
+            return False
+        window = grid.footprint_inside(reader.shape[:2], interpolation, antialias=False)
+        stored = None if window is None else self._read_window(pick, reader, window[0], window[1], out)
+        if window is None or stored is None:
+            return False
+        local = grid.in_plane(1, 1, window[0].start, window[1].start)
+        out[:, :, as_slice(pick.positions)] = sample(stored, local, interpolation, antialias=False)
+        return True
+
+    def _read_window(self, pick: _Pick, reader: Reader, rows: range, cols: range, out: Array) -> Array | None:
+        """A window of a file; ``None`` where it is so large that it is better read in parts, or holds not-a-numbers."""
+        stored = np.empty((len(rows), len(cols), len(pick.bands)), reader.dtype)
+        if max(stored.nbytes, out.nbytes) > _AT_ONCE_BYTES:
+            return None
+        self._read_part(_alone(pick), rows, cols, stored, 0)
+        return None if stored.dtype.kind in "fc" and np.isnan(stored.min()) else stored
 
     def _copy(
         self,
@@ -621,11 +685,7 @@ class AlignableImageData(LazyImage, ForkAware):
     def _bring_pixels(self, pick: _Pick, rows: range, cols: range, result: Result, plan: _Plan, asked: AsAsked) -> None:
         """One file's bands at some pixels of the image; with steps by way of all the pixels between, a few rows at a time."""
         if rows.step == 1 and cols.step == 1:
-            if (
-                pick.slides is not None
-                and result.missing is None
-                and self._slide(pick, rows, cols, result.pixels, asked)
-            ):
+            if result.missing is None and self._warp_at_once(pick, rows, cols, result.pixels, asked):
                 return
             grid = Grid((1.0, 0.0, cols.start, 0.0, 1.0, rows.start), (len(rows), len(cols)))
             self._bring(pick, grid, result, plan, asked)
@@ -812,9 +872,7 @@ class AlignableImageData(LazyImage, ForkAware):
         is_there = src_from_img is None and (self.pathinfo.is_native or shape == self.image_shape)
         is_plain = is_there and self._values_of(part).is_plain
         is_all = positions == [*range(channel_count)]
-        a, b, c, d, e, f = src_from_img or IDENTITY
-        slides = (e, f, a, c) if not b and not d and a > 0 and e > 0 else None
-        pick = _Pick(part, _as_range(bands), _as_range(positions), is_all, is_plain, src_from_img, slides)
+        pick = _Pick(part, _as_range(bands), _as_range(positions), is_all, is_plain, src_from_img)
         return pick._replace(alone=pick._replace(positions=range(len(bands)), is_all=True))
 
     def _values_of(self, part: int) -> Values:

@@ -23,7 +23,18 @@ from ._process import IMPORTING
 from .errors import RegionError, shorten
 from .regions import to_index
 
-__all__ = ["INTERPOLATIONS", "Block", "Grid", "Interpolation", "Plane", "Sampling", "resample", "resolve_scale", "warp"]
+__all__ = [
+    "INTERPOLATIONS",
+    "Block",
+    "Grid",
+    "Interpolation",
+    "Plane",
+    "Sampling",
+    "resample",
+    "resolve_scale",
+    "sample",
+    "warp",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 _Indices = np.ndarray[Any, np.dtype[np.intp]]
@@ -101,14 +112,6 @@ class Sampling:
             centre, centre + (self.count - 1) * self.step, self.step if antialias else 1.0, extent, interpolation
         )
 
-    def footprint_inside(self, extent: int, interpolation: Interpolation, *, antialias: bool) -> range | None:
-        """As :meth:`footprint`; ``None`` where a pixel of the result has its centre outside of the axis, or there is none."""
-        centre = self.start + 0.5 * self.step
-        last = centre + (self.count - 1) * self.step
-        if centre < -_EPSILON or last > extent + _EPSILON or not self.count:
-            return None
-        return _reach(centre, last, self.step if antialias else 1.0, extent, interpolation)
-
 
 @dataclass(slots=True)  # likewise
 class Grid:
@@ -146,7 +149,9 @@ class Grid:
     def is_whole(self) -> bool:
         """Whether every pixel of the result is one of the array's, in whatever order: shifted, mirrored, turned."""
         a, b, c, d, e, f = self.matrix
-        if not (_is_one(a, e) and abs(b) + abs(d) < _EPSILON) and not (_is_one(b, d) and abs(a) + abs(e) < _EPSILON):
+        if abs(abs(a) + abs(b) - 1) > _EPSILON or abs(abs(d) + abs(e) - 1) > _EPSILON:
+            return False
+        if abs(a - round(a)) > _EPSILON or abs(e - round(e)) > _EPSILON or round(a) * round(e) == round(b) * round(d):
             return False
         return _is_integer(c + (a + b - 1) / 2) and _is_integer(f + (d + e - 1) / 2)
 
@@ -191,6 +196,20 @@ class Grid:
     ) -> tuple[range, range]:
         """The rows and columns of an array of ``shape`` that the result is made of."""
         return _footprint(self, shape, interpolation, self.steps if antialias else (1.0, 1.0))
+
+    def footprint_inside(
+        self, shape: tuple[int, int], interpolation: Interpolation, *, antialias: bool
+    ) -> tuple[range, range] | None:
+        """As :meth:`footprint`; ``None`` where a pixel of the result has its centre outside, or there is none."""
+        if not self.shape[0] or not self.shape[1]:
+            return None
+        (top, bottom), (left, right) = self.spans()
+        height, width = shape
+        if min(top, left) < -_EPSILON or bottom > height + _EPSILON or right > width + _EPSILON:
+            return None
+        step_y, step_x = self.steps if antialias else (1.0, 1.0)
+        rows = _reach(top, bottom, step_y, height, interpolation)
+        return rows, _reach(left, right, step_x, width, interpolation)
 
     def spans(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """The smallest and largest y, and x, of the centres of its pixels."""
@@ -358,23 +377,82 @@ def resample(pixels: Array, rows: Sampling, cols: Sampling, interpolation: Inter
         [2, 2, 3, 3]
     """
     is_nearest = interpolation == "nearest"
+    is_taken = is_nearest or rows.is_whole, is_nearest or cols.is_whole
     for axis, sampling in ((0, rows), (1, cols)):
-        if is_nearest or sampling.is_whole:
+        if is_taken[axis]:
             (indices,), _ = _taps_of(sampling, "nearest", False, np.float32)
             pixels = pixels.take(indices, axis=axis, mode="clip")
-    if is_nearest or (rows.is_whole and cols.is_whole):
+    if all(is_taken):
         return np.ascontiguousarray(pixels)
     sums = pixels.astype(_work_dtype(pixels.dtype))
     with _quiet() if pixels.dtype.kind in "fc" else nullcontext():
         is_shrunk = rows.step > 1  # then fewer numbers are left for the second axis
         for axis in (0, 1) if is_shrunk else (1, 0):
-            if axis == 0 and not rows.is_whole:
+            if is_taken[axis]:
+                continue
+            if axis == 0:
                 sums = _weigh(sums, rows, interpolation, antialias=antialias)
-            elif axis == 1 and not cols.is_whole:  # rows are copied in one piece, so columns are made rows
+            else:  # rows are copied in one piece, so columns are made rows
                 across = np.ascontiguousarray(sums.transpose(1, 0, 2))
                 across = _weigh(across, cols, interpolation, antialias=antialias)
                 sums = np.ascontiguousarray(across.transpose(1, 0, 2))
     return _round(sums, pixels.dtype, may_overshoot=interpolation != "linear")
+
+
+def sample(pixels: Array, grid: Grid, interpolation: Interpolation, *, antialias: bool) -> Array:
+    """Sample an array ``(h, w, c)`` anew, all of it at once, where it is the whole footprint of a grid; see :func:`warp`.
+
+    A grid that is rotated must not be coarser than the array: shrinking takes :func:`warp`.
+    """
+    if grid.is_whole:
+        return _take(pixels, grid)
+    axes = grid.axes
+    if axes is not None:
+        return resample(pixels, *axes, interpolation, antialias=antialias)
+    return _take(pixels, grid) if interpolation == "nearest" else _interpolate(pixels, grid, interpolation)
+
+
+class Stencil(NamedTuple):
+    """What the pixels of a result are made of along one axis, wherever it begins, as long as it is at that fraction of a pixel.
+
+    Attributes:
+        first: the first pixel of the array, counted from the one in which the result begins.
+        extent: how many pixels there are from it to the last one.
+        indices: one array a tap, counted from ``first``; a single one where pixels are taken as they are.
+        weights: of the taps, none where pixels are taken as they are.
+    """
+
+    first: int
+    extent: int
+    indices: list[_Indices]
+    weights: list[Array]
+
+
+@lru_cache(maxsize=1024)
+def find_stencil(
+    fraction: float, step: float, count: int, interpolation: Interpolation, *, antialias: bool, dtype: np.dtype[Any]
+) -> Stencil:
+    """The stencil of ``count`` pixels of ``step`` each that begin at ``fraction``, from 0 to 1, for pixels of ``dtype``."""
+    sampling = Sampling(fraction, step, count)
+    if sampling.is_whole:
+        interpolation = "nearest"
+    indices, weights = _taps_of(sampling, interpolation, antialias, _work_dtype(dtype).type(0).real.dtype)
+    first, last = int(indices[0].min()), int(indices[-1].max())
+    return Stencil(first, last - first + 1, [each - first for each in indices], weights)
+
+
+def apply_stencils(pixels: Array, down: Stencil, across: Stencil, *, rows_first: bool, may_overshoot: bool) -> Array:
+    """Sample a window ``(down.extent, across.extent, c)``; as :func:`resample`, of which this is the short way."""
+    sums = pixels.astype(_work_dtype(pixels.dtype)) if down.weights or across.weights else pixels
+    for is_down in (True, False) if rows_first else (False, True):
+        if is_down:
+            sums = _weigh_by(sums, down)
+        elif across.weights:  # rows are copied in one piece, so columns are made rows
+            turned = _weigh_by(np.ascontiguousarray(sums.transpose(1, 0, 2)), across)
+            sums = np.ascontiguousarray(turned.transpose(1, 0, 2))
+        else:
+            sums = sums.take(across.indices[0], axis=1)
+    return _round(sums, pixels.dtype, may_overshoot=may_overshoot)
 
 
 def _cut(shape: tuple[int, int], steps: tuple[float, float], pixel_bytes: int) -> Iterator[tuple[range, range]]:
@@ -511,9 +589,11 @@ def _remap(pixels: Array, grid: Grid) -> Array:
     points = []
     exact = np.empty(grid.shape)
     for along_x, along_y, offset in ((a, b, c - 0.5), (d, e, f - 0.5)):
-        np.add(along_x * x, along_y * y + offset, out=exact)
+        exact[...] = along_x * x
+        exact += along_y * y + offset
         exact += _SNAP
-        points.append(np.subtract(exact, _SNAP, out=np.empty(grid.shape, np.float32), casting="same_kind"))
+        exact -= _SNAP
+        points.append(exact.astype(np.float32))
     warped: Array = cv2.remap(pixels, *points, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return warped
 
@@ -615,7 +695,14 @@ def _taps(
 def _weigh(pixels: Array, sampling: Sampling, interpolation: Interpolation, *, antialias: bool) -> Array:
     """Means of rows; those outside are the first and the last."""
     indices, weights = _taps_of(sampling, interpolation, antialias, pixels.real.dtype)
+    return _weigh_by(pixels, Stencil(0, len(pixels), indices, weights))
+
+
+def _weigh_by(pixels: Array, stencil: Stencil) -> Array:
+    _, _, indices, weights = stencil
     out = pixels.take(indices[0], axis=0, mode="clip")
+    if not weights:
+        return out
     if len(indices) == 2 and pixels.dtype == np.float32:  # by far the most common, and finite: half the multiplications
         term = pixels.take(indices[1], axis=0, mode="clip")
         term -= out
@@ -722,19 +809,19 @@ def _limits_of(dtype: np.dtype[Any]) -> Any:
     return np.iinfo(dtype)
 
 
-def _is_one(*numbers: float) -> bool:
-    return all(abs(abs(number) - 1) < _EPSILON for number in numbers)
-
-
 def _is_integer(number: float) -> bool:
     return abs(number - round(number)) < _EPSILON
 
 
 def _span(per_x: float, per_y: float, offset: float, width: int, height: int) -> tuple[float, float]:
     """The least and the greatest of ``per_x * x + per_y * y + offset`` over the centres of so many pixels."""
-    near = offset + (per_x + per_y) / 2
-    along_x, along_y = per_x * (width - 1), per_y * (height - 1)
-    return near + min(0.0, along_x) + min(0.0, along_y), near + max(0.0, along_x) + max(0.0, along_y)
+    low = high = offset + (per_x + per_y) / 2
+    for along in (per_x * (width - 1), per_y * (height - 1)):
+        if along < 0:
+            low += along
+        else:
+            high += along
+    return low, high
 
 
 def _to_scales(scale: Any) -> tuple[float, float]:

@@ -202,6 +202,7 @@ def test_a_reader_that_goes_takes_its_handles_along(tmp_path, pool, is_mapped):
     np.save(tmp_path / "a.npy", noise((10, 10), "u1"))
     reader = NpyReader(str(tmp_path / "a.npy"), pool, is_mapped=is_mapped)
     assert len(pool._idle) == 1, "the file that was opened for its header is the first handle"
+    gc.collect()  # what other tests left
     before = len(os.listdir("/proc/self/fd"))
     del reader
     gc.collect()
@@ -212,6 +213,7 @@ def test_a_reader_that_goes_takes_its_handles_along(tmp_path, pool, is_mapped):
 @BOTH
 def test_a_pool_that_nobody_closes_leaves_no_descriptor(tmp_path, is_mapped):
     np.save(tmp_path / "a.npy", noise((10, 10), "u1"))
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         NpyReader(str(tmp_path / "a.npy"), HandlePool(), is_mapped=is_mapped).read_all()
