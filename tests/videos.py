@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -136,6 +137,20 @@ def cut(source: Callable[[Path], None], first: int, *, is_edited: bool = False) 
     return make
 
 
+def turn(source: Callable[[Path], None], quarters: int) -> Callable[[Path], None]:
+    """As phones do it: frames stay as they are, and the track says by how many quarters they are shown turned clockwise."""
+
+    def make(path: Path) -> None:
+        source(path)
+        data = bytearray(path.read_bytes())
+        start = data.index(b"tkhd") + 44
+        a, b, c, d = [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)][quarters]
+        data[start : start + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+        path.write_bytes(data)
+
+    return make
+
+
 def uneven(number: int) -> int:
     """Times of a video that was recorded as frames came, in thousandths of a second."""
     return number * 40 + (number * 7919) % 23
@@ -171,6 +186,8 @@ def list_clips() -> Iterator[Clip]:
     yield Clip("cut.mp4", cut(open_gop, 50), first=48, count=52)
     yield Clip("cut.mkv", cut(open_gop, 50), first=60, count=40)
     yield Clip("cut.ts", cut(open_gop, 50), first=60, count=40)
+    for quarters in (1, 2, 3):
+        yield Clip(f"turned{quarters}.mp4", turn(h264, quarters), turns=quarters)
     yield Clip("odd.mp4", Encoding("libx264", pixel_format="yuv444p", options=_x264(), shape=(65, 97)))
     yield Clip("gray.mp4", Encoding("libx264", pixel_format="gray", options=_x264(), source_format="gray"), is_gray=True)
     yield Clip("ten.mp4", Encoding("libx264", pixel_format="yuv420p10le", options=_x264()), is_deep=True)

@@ -8,7 +8,7 @@ once, from end to end, and its key frames are counted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -28,6 +28,8 @@ __all__ = ["FrameIndex", "Seek", "build_index", "open_container", "pick_stream"]
 Seek = Literal["pts", "dts", "byte"]
 _Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
+# Of H.264: those that say what colour there is.
+_PROFILES_WITH_CHROMA = frozenset([100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135])
 # Containers without an index, in which a search by time ends anywhere.
 _BYTE_FORMATS = frozenset(["mpegts", "mpeg", "h264", "hevc", "m4v", "av1", "obu", "vc1"])
 # Containers that store no presentation times: those of packets with B-frames are guessed.
@@ -47,6 +49,7 @@ class FrameIndex:
         time_base: of ``times``, in seconds.
         stream: the number of the stream in its file.
         rate: frames a second, as the container says on average; ``None`` where it does not.
+        is_gray: whether it holds brightness alone, in frames of which the decoder makes colour.
     """
 
     times: _Numbers
@@ -57,6 +60,7 @@ class FrameIndex:
     time_base: Fraction
     stream: int
     rate: Fraction | None
+    is_gray: bool = False
 
     def __len__(self) -> int:
         return len(self.times)
@@ -100,16 +104,36 @@ def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
         names = set(container.format.name.split(","))
         is_guessed = bool(names & _GUESSED_FORMATS) and bool(chosen.codec_context.has_b_frames)
         time_base, rate, number = chosen.time_base or Fraction(1, 1000), chosen.average_rate, chosen.index
+        is_gray = chosen.codec_context.name == "h264" and is_monochrome(chosen.codec_context.extradata or b"")
     keyed = [packet for packet in packets if packet.is_key]
     if not keyed:
         raise UnreadableImageError(f"{path}: its video has no key frame among {len(packets):,} packets")
     how: Seek = "byte" if names & _BYTE_FORMATS and all(packet.position >= 0 for packet in keyed) else "pts"
     times = [packet.pts for packet in packets if packet.is_shown]
     if not is_guessed and None not in times and len(set(times)) == len(times):
-        return _index_by_times(packets, how, time_base, number, rate)
+        return replace(_index_by_times(packets, how, time_base, number, rate), is_gray=is_gray)
     if how == "pts":
         how = "dts"
-    return _index_by_decoding(path, keyed, how, number, time_base, rate)
+    return replace(_index_by_decoding(path, keyed, how, number, time_base, rate), is_gray=is_gray)
+
+
+def is_monochrome(extradata: bytes) -> bool:
+    """Whether H.264 says in its parameters that it holds brightness alone, which FFmpeg's decoder does not pass on.
+
+    Args:
+        extradata: the parameter sets, as MP4 or as a byte stream has them.
+    """
+    start = extradata.find(b"\x00\x00\x01\x67") + 3 if extradata[:3] in (b"\x00\x00\x00", b"\x00\x00\x01") else 8
+    head = extradata[start : start + 12]  # a byte of its kind, the profile, two more, and numbers of any length in bits
+    if len(head) < 6 or head[0] & 31 != 7 or head[1] not in _PROFILES_WITH_CHROMA:
+        return False
+    bits = "".join(f"{byte:08b}" for byte in head[4:])
+    for is_format in (False, True):
+        zeros = len(bits) - len(bits.lstrip("0"))
+        value, bits = int(bits[zeros : 2 * zeros + 1] or "1", 2) - 1, bits[2 * zeros + 1 :]
+        if is_format:
+            return value == 0
+    return False
 
 
 def open_container(path: str) -> InputContainer:

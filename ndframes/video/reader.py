@@ -65,7 +65,7 @@ class VideoReader:
         Raises:
             UnreadableImageError: a frame does not decode, and ``errors="raise"``; or none does.
         """
-        found = {number: to_pixels(frame) for number, frame in self.decode(numbers)}
+        found = {number: to_pixels(frame, self.index) for number, frame in self.decode(numbers)}
         missing = sorted(set(numbers) - set(found))
         if missing and errors == "raise":
             raise UnreadableImageError(f"{self.path}: frame {missing[0]:,} of {len(self.index):,} does not decode")
@@ -90,7 +90,7 @@ class VideoReader:
     def _sample(self) -> Array:
         """A frame that decodes: all others are like it."""
         for _, frame in self.decode(self.index.keys[:8].tolist() or [0]):
-            return to_pixels(frame)
+            return to_pixels(frame, self.index)
         raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
 
     def _find_nearest(self, number: int) -> Array:
@@ -99,7 +99,7 @@ class VideoReader:
             for other in (number - distance, number + distance):
                 if 0 <= other < len(self.index):
                     for _, frame in self.decode([other]):
-                        return to_pixels(frame)
+                        return to_pixels(frame, self.index)
         raise UnreadableImageError(f"{self.path}: none of its frames decodes")
 
     def _open(self) -> _Cursor:
@@ -181,12 +181,14 @@ class _Cursor:
                 self._is_fresh = False
 
 
-def to_pixels(frame: VideoFrame) -> Array:
+def to_pixels(frame: VideoFrame, index: FrameIndex) -> Array:
     """A decoded frame as ``(height, width, channels)``: gray, RGB or RGBA, uint8, or uint16 for more than 8 bits.
 
     It is turned as the video says that it is to be shown.
     """
     parts = frame.format.components
+    if index.is_gray and frame.format.name.startswith("yuv") and parts[0].bits == 8:
+        return _turn(_first_plane(frame)[:, :, None], frame)
     has_alpha = any(part.is_alpha for part in parts)
     is_gray = not has_alpha and len(parts) == 1 and not frame.format.has_palette
     is_deep = max(part.bits for part in parts) > 8
@@ -194,5 +196,16 @@ def to_pixels(frame: VideoFrame) -> Array:
     pixels = frame.to_ndarray(format=names[0] if is_gray else names[2] if has_alpha else names[1])
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
+    return _turn(pixels, frame)
+
+
+def _first_plane(frame: VideoFrame) -> Array:
+    """The brightness, as it is stored; a conversion would take it for another range."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+    return rows[: frame.height, : frame.width].copy()
+
+
+def _turn(pixels: Array, frame: VideoFrame) -> Array:
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
