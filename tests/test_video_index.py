@@ -43,7 +43,12 @@ def test_200_random_accesses_give_no_wrong_frame(clip_of, clip):
     random = np.random.default_rng(0)
     patterns = [random.integers(0, len(frames), 1).tolist() for _ in range(120)]
     patterns += [random.integers(0, len(frames), 20).tolist() for _ in range(10)]
-    patterns += [list(range(len(frames))), list(range(len(frames)))[::-1], list(range(3, len(frames), 7)), [0, len(frames) - 1]]
+    patterns += [
+        list(range(len(frames))),
+        list(range(len(frames)))[::-1],
+        list(range(3, len(frames), 7)),
+        [0, len(frames) - 1],
+    ]
     for numbers in patterns:
         there, got = reader.read(numbers)
         assert there == numbers

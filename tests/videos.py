@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -39,9 +40,7 @@ def read_number(frame: np.ndarray) -> int:
     number = 0
     for bit in range(_BITS):
         row, col = divmod(bit, 5)
-        cell = frame[
-            row * _CELL_PX + 4 : (row + 1) * _CELL_PX - 4, col * _CELL_PX + 4 : (col + 1) * _CELL_PX - 4, :3
-        ]
+        cell = frame[row * _CELL_PX + 4 : (row + 1) * _CELL_PX - 4, col * _CELL_PX + 4 : (col + 1) * _CELL_PX - 4, :3]
         number |= int(cell.mean() > top / 2) << bit
     return number
 
@@ -107,6 +106,8 @@ class Encoding:
                 frame.time_base = self.time_base
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
+        del container, stream, frame
+        gc.collect()  # the encoder's threads: a forked child that frees it would wait for them for ever
 
 
 def cut(source: Callable[[Path], None], first: int, *, is_edited: bool = False) -> Callable[[Path], None]:
@@ -167,11 +168,19 @@ def list_clips() -> Iterator[Clip]:
     yield Clip("plain.mkv", h264)
     yield Clip("plain.mov", h264)
     yield Clip("long.mp4", Encoding("libx264", options=_x264(bf="3"), gop=250))
-    yield Clip("fragmented.mp4", Encoding("libx264", options=_x264(bf="2"), container_options={"movflags": "frag_keyframe+empty_moov"}))
+    yield Clip(
+        "fragmented.mp4",
+        Encoding("libx264", options=_x264(bf="2"), container_options={"movflags": "frag_keyframe+empty_moov"}),
+    )
     yield Clip("open.mp4", Encoding("libx264", options=_x264(bf="3", x264_params="open-gop=1:keyint=12:min-keyint=12")))
-    yield Clip("vp9.webm", Encoding("libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0"}))
+    yield Clip(
+        "vp9.webm", Encoding("libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0"})
+    )
     yield Clip("av1.mp4", Encoding("libsvtav1", options={"preset": "12", "crf": "25"}))
-    yield Clip("hevc.mp4", Encoding("libx265", options={"preset": "ultrafast", "crf": "18", "x265-params": "log-level=none:bframes=3"}))
+    yield Clip(
+        "hevc.mp4",
+        Encoding("libx265", options={"preset": "ultrafast", "crf": "18", "x265-params": "log-level=none:bframes=3"}),
+    )
     yield Clip("mpeg4.avi", Encoding("mpeg4", options={"bf": "2", "q": "2", "qscale": "2"}))
     yield Clip("h264.avi", h264)
     yield Clip("mjpeg.avi", Encoding("mjpeg", pixel_format="yuvj420p", options={"q": "2"}))
@@ -189,7 +198,14 @@ def list_clips() -> Iterator[Clip]:
     for quarters in (1, 2, 3):
         yield Clip(f"turned{quarters}.mp4", turn(h264, quarters), turns=quarters)
     yield Clip("odd.mp4", Encoding("libx264", pixel_format="yuv444p", options=_x264(), shape=(65, 97)))
-    yield Clip("gray.mp4", Encoding("libx264", pixel_format="gray", options=_x264(), source_format="gray"), is_gray=True)
+    yield Clip(
+        "gray.mp4", Encoding("libx264", pixel_format="gray", options=_x264(), source_format="gray"), is_gray=True
+    )
     yield Clip("ten.mp4", Encoding("libx264", pixel_format="yuv420p10le", options=_x264()), is_deep=True)
-    yield Clip("sixteen.mkv", Encoding("ffv1", pixel_format="gray16le", source_format="gray16le", gop=1), is_gray=True, is_deep=True)
+    yield Clip(
+        "sixteen.mkv",
+        Encoding("ffv1", pixel_format="gray16le", source_format="gray16le", gop=1),
+        is_gray=True,
+        is_deep=True,
+    )
     yield Clip("alpha.mkv", Encoding("ffv1", pixel_format="bgra", source_format="rgba", gop=1), has_alpha=True)

@@ -7,6 +7,7 @@ once, from end to end, and its key frames are counted.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -68,7 +69,7 @@ class FrameIndex:
     @property
     def seconds(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """When each frame is shown, in seconds."""
-        return self.times * float(self.time_base)
+        return np.asarray(self.times * float(self.time_base), np.float64)
 
     def find_key(self, frame: int) -> int:
         """The place in ``keys`` of the last key frame at or before ``frame``."""
@@ -100,6 +101,7 @@ def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
     """
     with open_container(path) as container:
         chosen = pick_stream(container, path, stream)
+        chosen.thread_count = 1
         packets = list(_scan(container, chosen))
         names = set(container.format.name.split(","))
         is_guessed = bool(names & _GUESSED_FORMATS) and bool(chosen.codec_context.has_b_frames)
@@ -226,11 +228,11 @@ def decode_all(path: str, stream: int) -> Iterator[Any]:
     """Every frame of a stream from the beginning on, as it is displayed; what does not decode is left out."""
     with open_container(path) as container:
         chosen = pick_stream(container, path, stream)
-        chosen.thread_type = "AUTO"
+        chosen.thread_count = 1  # a forked child that frees a decoder waits for its threads, which it has not, for ever
         yield from decode_packets(container.demux(chosen))
 
 
-def decode_packets(packets: Iterable[Packet]) -> Iterator[Any]:
+def decode_packets(packets: Iterable[Packet[Any]]) -> Iterator[Any]:
     """The frames of packets; those of a packet that does not decode are left out."""
     import av
 
@@ -244,7 +246,7 @@ def decode_packets(packets: Iterable[Packet]) -> Iterator[Any]:
 
 def _fill_times(times: list[int | None], time_base: Fraction, rate: Fraction | None) -> _Numbers:
     """Times that rise; by the frame rate where the video says none that do."""
-    if None not in times and all(later > earlier for earlier, later in zip(times, times[1:], strict=False)):  # type: ignore[operator]
+    if None not in times and all(later > earlier for earlier, later in itertools.pairwise(times)):  # type: ignore[operator]
         return np.array(times, np.int64)
     step = 1 / ((rate or Fraction(25)) * time_base)
     return np.array([round(number * step) for number in range(len(times))], np.int64)

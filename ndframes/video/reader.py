@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..errors import UnreadableImageError
+from ..lru import ByteLRU
 from .index import FrameIndex, decode_packets, open_container, pick_stream
 
 if TYPE_CHECKING:
@@ -31,14 +33,40 @@ class VideoReader:
         index: where its frames are.
         pool: lends the handles.
         threads: how many threads a decoder uses; 1 is best for single frames, and the only number that is safe in workers.
+        frame_bytes: how much of the frames decoded last is kept in memory.
     """
 
-    def __init__(self, path: str, index: FrameIndex, pool: HandlePool, *, threads: int = 1) -> None:
+    def __init__(
+        self, path: str, index: FrameIndex, pool: HandlePool, *, threads: int = 1, frame_bytes: int = 64 * 2**20
+    ) -> None:
         self.path = path
         self.index = index
         self._pool = pool
         self._threads = threads
         self._token = object()
+        self._frames: ByteLRU[int, Array] = ByteLRU(frame_bytes, _nbytes)
+        self._sampled: tuple[tuple[int, int, int], np.dtype[Any]] | None = None
+        weakref.finalize(self, pool.discard, self._token)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its index costs; frames have a budget of their own."""
+        return self.index.times.nbytes + self.index.keys.nbytes + self.index.seeks.nbytes
+
+    def frame(self, number: int) -> Array:
+        """The pixels of one frame ``(height, width, channels)``, decoded or remembered; not to be written to.
+
+        Raises:
+            UnreadableImageError: it does not decode.
+        """
+        pixels = self._frames.get(number)
+        if pixels is None:
+            for _, frame in self.decode([number]):
+                pixels = to_pixels(frame, self.index)
+            if pixels is None:
+                raise self._missing(number)
+            self._frames.put(number, pixels)
+        return pixels
 
     def decode(self, numbers: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
         """The frames of these numbers, each once, in rising order; those that do not decode are left out.
@@ -68,7 +96,7 @@ class VideoReader:
         found = {number: to_pixels(frame, self.index) for number, frame in self.decode(numbers)}
         missing = sorted(set(numbers) - set(found))
         if missing and errors == "raise":
-            raise UnreadableImageError(f"{self.path}: frame {missing[0]:,} of {len(self.index):,} does not decode")
+            raise self._missing(missing[0])
         if missing and errors == "nearest":
             for number in missing:
                 found[number] = self._find_nearest(number)
@@ -79,19 +107,27 @@ class VideoReader:
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
-        """``(height, width, channels)`` of a frame."""
-        return self._sample().shape  # type: ignore[return-value]
+        """``(height, width, channels)`` of a frame, as it is shown."""
+        return self._sample()[0]
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the pixels: uint8, or uint16 where a channel has more than 8 bits."""
-        return self._sample().dtype
+        return self._sample()[1]
 
-    def _sample(self) -> Array:
-        """A frame that decodes: all others are like it."""
-        for _, frame in self.decode(self.index.keys[:8].tolist() or [0]):
-            return to_pixels(frame, self.index)
-        raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
+    def _sample(self) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+        """The shape and dtype of a frame that decodes: all others are like it."""
+        if self._sampled is None:
+            for _, frame in self.decode(self.index.keys[:8].tolist() or [0]):
+                pixels = to_pixels(frame, self.index)
+                self._sampled = (pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype
+                break
+            else:
+                raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
+        return self._sampled
+
+    def _missing(self, number: int) -> UnreadableImageError:
+        return UnreadableImageError(f"{self.path}: frame {number:,} of {len(self.index):,} does not decode")
 
     def _find_nearest(self, number: int) -> Array:
         """The nearest frame that decodes, the earlier one of two."""
@@ -104,6 +140,10 @@ class VideoReader:
 
     def _open(self) -> _Cursor:
         return _Cursor(self.path, self.index, self._threads)
+
+
+def _nbytes(pixels: Array) -> int:
+    return pixels.nbytes
 
 
 class _Cursor:
@@ -193,7 +233,9 @@ def to_pixels(frame: VideoFrame, index: FrameIndex) -> Array:
     is_gray = not has_alpha and len(parts) == 1 and not frame.format.has_palette
     is_deep = max(part.bits for part in parts) > 8
     names = ("gray16le", "rgb48le", "rgba64le") if is_deep else ("gray", "rgb24", "rgba")
-    pixels = frame.to_ndarray(format=names[0] if is_gray else names[2] if has_alpha else names[1])
+    name = names[0] if is_gray else names[2] if has_alpha else names[1]
+    # One thread: a forked child that frees the converter would wait for its threads, which it has not, for ever.
+    pixels = frame.to_ndarray(format=name, threads=1)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     return _turn(pixels, frame)
@@ -202,8 +244,9 @@ def to_pixels(frame: VideoFrame, index: FrameIndex) -> Array:
 def _first_plane(frame: VideoFrame) -> Array:
     """The brightness, as it is stored; a conversion would take it for another range."""
     plane = frame.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-    return rows[: frame.height, : frame.width].copy()
+    rows: Array = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    brightness: Array = rows[: frame.height, : frame.width].copy()
+    return brightness
 
 
 def _turn(pixels: Array, frame: VideoFrame) -> Array:
