@@ -30,12 +30,13 @@ from .errors import (
 from .explain import Explanation, explain_region
 from .formats.handles import HandlePool
 from .image import AlignableImageData
-from .lazyframe import LazyFrame
+from .lazyframe import LazyFrame, LazyVideo
 from .lru import ByteLRU
 from .opener import BoundOpener, ChannelOpener, Survey, WhenSourceMissing, check_choice
 from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
 from .results import ask
 from .sequence import ImageSequence
+from .video.kinds import is_video_name
 from .workers import Limits
 
 if TYPE_CHECKING:
@@ -434,7 +435,8 @@ class Frames(ABC):
     def load_frame(self, image_id: Hashable, channels: str | Sequence[str] | None = None) -> LazyFrame:
         """A handle of an image that behaves like an array and reads what is indexed."""
         with naming_image(image_id):
-            return LazyFrame(self, image_id, channels)
+            is_video = getattr(self.image(image_id), "video", None) is not None
+            return (LazyVideo if is_video else LazyFrame)(self, image_id, channels)
 
     def explain(
         self,
@@ -554,6 +556,17 @@ class Frames(ABC):
             way = opener if converts else BoundOpener(opener.opener, opener.pick, converts=False)
             return AlignableImageData(info, way, max_region_bytes=self._max_region_bytes, on_open=note, threads=threads)
 
+        if len(info.channels) == 1 and is_video_name(info.channels[0].path):
+            from .video.item import open_video
+
+            return open_video(
+                info,
+                self._cache,
+                self._keyer,
+                self._opener.pool,
+                max_region_bytes=self._max_region_bytes,
+                frame_bytes=self._tile_bytes,
+            )
         if not isinstance(info, SequenceInfo):
             return make_image(info, on_open)
         return ImageSequence(info, make_image, max_region_bytes=self._max_region_bytes, on_open=on_open)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .pathinfo import ChannelInfo, PathInfo
     from .regions import Region
 
-__all__ = ["LazyFrame"]
+__all__ = ["LazyFrame", "LazyVideo"]
 
 
 class ImageSource(Protocol):
@@ -216,6 +216,42 @@ class LazyFrame:
         for run in _runs(sorted(set(wanted))):
             pieces.update(zip(run, self._read((slice(run.start, run.stop), *rest)), strict=True))
         return np.stack([pieces[row] for row in wanted])
+
+
+class LazyVideo(LazyFrame):
+    """A video as an array that stays in its file: ``(t, y, x, channel)``. Frames are decoded when they are read.
+
+    Frame ``i`` is the ``i``-th one that decoding from the beginning shows, whatever the container says.
+    """
+
+    @property
+    def fps(self) -> float | None:
+        """Frames a second on average, as the container says; ``None`` where it does not."""
+        rate = self._index.rate
+        return None if rate is None else float(rate)
+
+    @property
+    def times(self) -> Array:
+        """When each frame is shown, in seconds."""
+        seconds: Array = self._index.seconds
+        return seconds
+
+    @property
+    def keyframes(self) -> Array:
+        """The numbers of the frames at which decoding can begin."""
+        keys: Array = self._index.keys
+        return keys
+
+    def at_time(self, seconds: float | Sequence[float]) -> Array:
+        """The frames that are shown at these times: one, or as many as there are times."""
+        times = np.asarray(seconds, np.float64)
+        numbers = np.searchsorted(self.times, times + 1e-9, side="right") - 1
+        found = numbers.clip(0, len(self) - 1)
+        return self[int(found)] if times.ndim == 0 else self[found.tolist()]
+
+    @property
+    def _index(self) -> Any:
+        return self._image.video.index  # type: ignore[attr-defined]
 
 
 def _row_number(row: object, height: int) -> int:

@@ -1,0 +1,1 @@
+"""Videos: an exact index of frames, reading by it, writing."""

@@ -1,0 +1,257 @@
+"""FrameIndex: which frames a video shows, in their order, and where to begin to decode for each.
+
+Frame ``i`` is the ``i``-th one that decoding from the beginning displays. That is found without decoding where the
+packets' timestamps can be trusted: all there, no two alike, and of a container that stores them. Else the video is decoded
+once, from end to end, and its key frames are counted.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from .._process import IMPORTING
+from ..errors import UnreadableImageError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+__all__ = ["FrameIndex", "Seek", "build_index", "open_container", "pick_stream"]
+
+#: How a decoder is sent to a key frame: to its presentation time, its decoding time, or its first byte.
+Seek = Literal["pts", "dts", "byte"]
+_Numbers = np.ndarray[Any, np.dtype[np.int64]]
+
+# Of H.264: those that say what colour there is.
+_PROFILES_WITH_CHROMA = frozenset([100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135])
+# Containers without an index, in which a search by time ends anywhere.
+_BYTE_FORMATS = frozenset(["mpegts", "mpeg", "h264", "hevc", "m4v", "av1", "obu", "vc1"])
+# Containers that store no presentation times: those of packets with B-frames are guessed.
+_GUESSED_FORMATS = frozenset(["avi"])
+
+
+@dataclass(frozen=True, slots=True)
+class FrameIndex:
+    """Where every frame of a video is.
+
+    Attributes:
+        times: when each frame is shown, in units of ``time_base``; estimated where the video does not say.
+        has_exact_times: whether a decoded frame is known by its time; else frames are counted from a key frame on.
+        keys: the numbers of the key frames, rising; decoding can begin at each.
+        seeks: for each key frame, what the decoder is sent to; see ``how``.
+        how: what that is.
+        time_base: of ``times``, in seconds.
+        stream: the number of the stream in its file.
+        rate: frames a second, as the container says on average; ``None`` where it does not.
+        is_gray: whether it holds brightness alone, in frames of which the decoder makes colour.
+    """
+
+    times: _Numbers
+    has_exact_times: bool
+    keys: _Numbers
+    seeks: _Numbers
+    how: Seek
+    time_base: Fraction
+    stream: int
+    rate: Fraction | None
+    is_gray: bool = False
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def seconds(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """When each frame is shown, in seconds."""
+        return np.asarray(self.times * float(self.time_base), np.float64)
+
+    def find_key(self, frame: int) -> int:
+        """The place in ``keys`` of the last key frame at or before ``frame``."""
+        return max(0, int(np.searchsorted(self.keys, frame, side="right")) - 1)
+
+    def find_frame(self, time: int) -> int | None:
+        """The number of the frame that is shown at exactly ``time``; ``None``: it is none of them."""
+        place = int(np.searchsorted(self.times, time))
+        return place if place < len(self.times) and self.times[place] == time else None
+
+
+class _PacketInfo(NamedTuple):
+    pts: int | None
+    dts: int | None
+    position: int
+    is_key: bool
+    is_shown: bool
+
+
+def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
+    """Find every frame of a video: by a scan of its packets, or, where those do not tell, by decoding it once.
+
+    Args:
+        path: the file.
+        stream: the number of its stream; ``None``: the first one that is no attached picture.
+
+    Raises:
+        UnreadableImageError: it is no video, or holds no frame that decodes.
+    """
+    with open_container(path) as container:
+        chosen = pick_stream(container, path, stream)
+        chosen.thread_count = 1
+        packets = list(_scan(container, chosen))
+        names = set(container.format.name.split(","))
+        is_guessed = bool(names & _GUESSED_FORMATS) and bool(chosen.codec_context.has_b_frames)
+        time_base, rate, number = chosen.time_base or Fraction(1, 1000), chosen.average_rate, chosen.index
+        is_gray = chosen.codec_context.name == "h264" and is_monochrome(chosen.codec_context.extradata or b"")
+    keyed = [packet for packet in packets if packet.is_key]
+    if not keyed:
+        raise UnreadableImageError(f"{path}: its video has no key frame among {len(packets):,} packets")
+    how: Seek = "byte" if names & _BYTE_FORMATS and all(packet.position >= 0 for packet in keyed) else "pts"
+    times = [packet.pts for packet in packets if packet.is_shown]
+    if not is_guessed and None not in times and len(set(times)) == len(times):
+        return replace(_index_by_times(packets, how, time_base, number, rate), is_gray=is_gray)
+    if how == "pts":
+        how = "dts"
+    return replace(_index_by_decoding(path, keyed, how, number, time_base, rate), is_gray=is_gray)
+
+
+def is_monochrome(extradata: bytes) -> bool:
+    """Whether H.264 says in its parameters that it holds brightness alone, which FFmpeg's decoder does not pass on.
+
+    Args:
+        extradata: the parameter sets, as MP4 or as a byte stream has them.
+    """
+    start = extradata.find(b"\x00\x00\x01\x67") + 3 if extradata[:3] in (b"\x00\x00\x00", b"\x00\x00\x01") else 8
+    head = extradata[start : start + 12]  # a byte of its kind, the profile, two more, and numbers of any length in bits
+    if len(head) < 6 or head[0] & 31 != 7 or head[1] not in _PROFILES_WITH_CHROMA:
+        return False
+    bits = "".join(f"{byte:08b}" for byte in head[4:])
+    for is_format in (False, True):
+        zeros = len(bits) - len(bits.lstrip("0"))
+        value, bits = int(bits[zeros : 2 * zeros + 1] or "1", 2) - 1, bits[2 * zeros + 1 :]
+        if is_format:
+            return value == 0
+    return False
+
+
+def open_container(path: str) -> InputContainer:
+    """A video file, opened.
+
+    Raises:
+        UnreadableImageError: it does not open as a video.
+    """
+    with IMPORTING:
+        import av
+
+    try:
+        return av.open(path, mode="r", metadata_errors="replace")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise UnreadableImageError(f"{path} does not open as a video: {error}") from error
+
+
+def pick_stream(container: InputContainer, path: str, number: int | None) -> VideoStream:
+    """One of a file's video streams.
+
+    Raises:
+        UnreadableImageError: it has none, or not that one.
+    """
+    streams = container.streams.video
+    if number is not None:
+        for stream in streams:
+            if stream.index == number:
+                return stream
+        raise UnreadableImageError(f"{path}: stream {number} is no video; those are {[item.index for item in streams]}")
+    for stream in streams:
+        if "attached_pic" not in str(stream.disposition).lower():
+            return stream
+    raise UnreadableImageError(f"{path} holds no video stream")
+
+
+def _scan(container: InputContainer, stream: VideoStream) -> Iterator[_PacketInfo]:
+    """The packets that hold frames; what an edit list leaves out is decoded for the sake of others, and not shown."""
+    for packet in container.demux(stream):
+        if packet.size:
+            position = -1 if packet.pos is None else packet.pos
+            yield _PacketInfo(packet.pts, packet.dts, position, packet.is_keyframe, not packet.is_discard)
+
+
+def _index_by_times(
+    packets: list[_PacketInfo], how: Seek, time_base: Fraction, stream: int, rate: Fraction | None
+) -> FrameIndex:
+    """Sorted by time; what is shown before the first key frame cannot be decoded."""
+    first = next(number for number, packet in enumerate(packets) if packet.is_key)
+    start = packets[first].pts
+    known = [packet for packet in packets[first:] if packet.pts is not None and packet.pts >= (start or 0)]
+    times = np.sort(np.array([packet.pts for packet in known if packet.is_shown], np.int64))
+    seeks: dict[int, int] = {}
+    for packet in sorted((packet for packet in known if packet.is_key), key=_time_of):
+        number = int(np.searchsorted(times, _time_of(packet)))  # of the first frame that it helps to show
+        if number < len(times):
+            seeks[number] = packet.position if how == "byte" else _time_of(packet)
+    keys = np.array(list(seeks), np.int64)
+    return FrameIndex(times, True, keys, np.array(list(seeks.values()), np.int64), how, time_base, stream, rate)
+
+
+def _index_by_decoding(
+    path: str, keyed: list[_PacketInfo], how: Seek, stream: int, time_base: Fraction, rate: Fraction | None
+) -> FrameIndex:
+    """By counting what is shown: the k-th key packet gives the k-th key frame."""
+    times: list[int | None] = []
+    keys = []
+    for frame in decode_all(path, stream):
+        if frame.key_frame:
+            keys.append(len(times))
+        times.append(frame.pts)
+    if not times:
+        raise UnreadableImageError(f"{path}: none of its frames decodes")
+    seeks = [packet.position if how == "byte" else packet.dts for packet in keyed[: len(keys)]]
+    known = [(place, seek) for place, seek in zip(keys, seeks, strict=False) if seek is not None]
+    if not known or known[0][0] != 0:
+        known.insert(0, (keys[0] if keys else 0, known[0][1] if known else 0))
+    return FrameIndex(
+        _fill_times(times, time_base, rate),
+        False,
+        np.array([place for place, _ in known], np.int64),
+        np.array([seek for _, seek in known], np.int64),
+        how,
+        time_base,
+        stream,
+        rate,
+    )
+
+
+def decode_all(path: str, stream: int) -> Iterator[Any]:
+    """Every frame of a stream from the beginning on, as it is displayed; what does not decode is left out."""
+    with open_container(path) as container:
+        chosen = pick_stream(container, path, stream)
+        chosen.thread_count = 1  # a forked child that frees a decoder waits for its threads, which it has not, for ever
+        yield from decode_packets(container.demux(chosen))
+
+
+def decode_packets(packets: Iterable[Packet[Any]]) -> Iterator[Any]:
+    """The frames of packets; those of a packet that does not decode are left out."""
+    import av
+
+    for packet in packets:
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            continue
+        yield from frames
+
+
+def _fill_times(times: list[int | None], time_base: Fraction, rate: Fraction | None) -> _Numbers:
+    """Times that rise; by the frame rate where the video says none that do."""
+    if None not in times and all(later > earlier for earlier, later in itertools.pairwise(times)):  # type: ignore[operator]
+        return np.array(times, np.int64)
+    step = 1 / ((rate or Fraction(25)) * time_base)
+    return np.array([round(number * step) for number in range(len(times))], np.int64)
+
+
+def _time_of(packet: _PacketInfo) -> int:
+    assert packet.pts is not None  # noqa: S101
+    return packet.pts

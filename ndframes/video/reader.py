@@ -1,0 +1,254 @@
+"""VideoReader: any frames of a video, exactly those that were asked for."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ..errors import UnreadableImageError
+from ..lru import ByteLRU
+from .index import FrameIndex, decode_packets, open_container, pick_stream
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+    from ..formats.handles import HandlePool
+
+__all__ = ["VideoErrors", "VideoReader", "to_pixels"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: What becomes of a frame that does not decode: an error, nothing in its place, or the nearest one that does.
+VideoErrors = Literal["raise", "skip", "nearest"]
+
+
+class VideoReader:
+    """Frames of one video by their numbers. Handles are opened where they are needed, one for each thread and process.
+
+    Args:
+        path: the file.
+        index: where its frames are.
+        pool: lends the handles.
+        threads: how many threads a decoder uses; 1 is best for single frames, and the only number that is safe in workers.
+        frame_bytes: how much of the frames decoded last is kept in memory.
+    """
+
+    def __init__(
+        self, path: str, index: FrameIndex, pool: HandlePool, *, threads: int = 1, frame_bytes: int = 64 * 2**20
+    ) -> None:
+        self.path = path
+        self.index = index
+        self._pool = pool
+        self._threads = threads
+        self._token = object()
+        self._frames: ByteLRU[int, Array] = ByteLRU(frame_bytes, _nbytes)
+        self._sampled: tuple[tuple[int, int, int], np.dtype[Any]] | None = None
+        weakref.finalize(self, pool.discard, self._token)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its index costs; frames have a budget of their own."""
+        return self.index.times.nbytes + self.index.keys.nbytes + self.index.seeks.nbytes
+
+    def frame(self, number: int) -> Array:
+        """The pixels of one frame ``(height, width, channels)``, decoded or remembered; not to be written to.
+
+        Raises:
+            UnreadableImageError: it does not decode.
+        """
+        pixels = self._frames.get(number)
+        if pixels is None:
+            for _, frame in self.decode([number]):
+                pixels = to_pixels(frame, self.index)
+            if pixels is None:
+                raise self._missing(number)
+            self._frames.put(number, pixels)
+        return pixels
+
+    def decode(self, numbers: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """The frames of these numbers, each once, in rising order; those that do not decode are left out.
+
+        Args:
+            numbers: from 0 to one below the number of frames, in any order.
+        """
+        with self._pool.borrow(self._token, self._open) as cursor:
+            for number in sorted(set(numbers)):
+                frame = cursor.find(number)
+                if frame is not None:
+                    yield number, frame
+
+    def read(self, numbers: Sequence[int], *, errors: VideoErrors = "raise") -> tuple[list[int], Array]:
+        """The pixels of frames, in the order asked for; one that is asked for twice is decoded once.
+
+        Args:
+            numbers: from 0 to one below the number of frames.
+            errors: see :data:`VideoErrors`.
+
+        Returns:
+            The numbers of the frames that are there, and their pixels ``(frames, height, width, channels)``.
+
+        Raises:
+            UnreadableImageError: a frame does not decode, and ``errors="raise"``; or none does.
+        """
+        found = {number: to_pixels(frame, self.index) for number, frame in self.decode(numbers)}
+        missing = sorted(set(numbers) - set(found))
+        if missing and errors == "raise":
+            raise self._missing(missing[0])
+        if missing and errors == "nearest":
+            for number in missing:
+                found[number] = self._find_nearest(number)
+        there = [number for number in numbers if number in found]
+        if not there:
+            return [], np.empty((0, *self.frame_shape), np.uint8)
+        return there, np.stack([found[number] for number in there])
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """``(height, width, channels)`` of a frame, as it is shown."""
+        return self._sample()[0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the pixels: uint8, or uint16 where a channel has more than 8 bits."""
+        return self._sample()[1]
+
+    def _sample(self) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+        """The shape and dtype of a frame that decodes: all others are like it."""
+        if self._sampled is None:
+            for _, frame in self.decode(self.index.keys[:8].tolist() or [0]):
+                pixels = to_pixels(frame, self.index)
+                self._sampled = (pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype
+                break
+            else:
+                raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
+        return self._sampled
+
+    def _missing(self, number: int) -> UnreadableImageError:
+        return UnreadableImageError(f"{self.path}: frame {number:,} of {len(self.index):,} does not decode")
+
+    def _find_nearest(self, number: int) -> Array:
+        """The nearest frame that decodes, the earlier one of two."""
+        for distance in range(1, len(self.index)):
+            for other in (number - distance, number + distance):
+                if 0 <= other < len(self.index):
+                    for _, frame in self.decode([other]):
+                        return to_pixels(frame, self.index)
+        raise UnreadableImageError(f"{self.path}: none of its frames decodes")
+
+    def _open(self) -> _Cursor:
+        return _Cursor(self.path, self.index, self._threads)
+
+
+def _nbytes(pixels: Array) -> int:
+    return pixels.nbytes
+
+
+class _Cursor:
+    """A decoder on its way through a video."""
+
+    def __init__(self, path: str, index: FrameIndex, threads: int) -> None:
+        self._path = path
+        self._index = index
+        self._threads = threads
+        self._container: Any = None
+        self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
+        self._next = len(index)  # the number of the frame that comes next, at least
+        self._is_fresh = False
+        self.seek(0)
+
+    def find(self, number: int) -> VideoFrame | None:
+        """The frame of that number; ``None`` where it does not decode."""
+        key = self._index.find_key(number)
+        if number < self._next or self._index.keys[key] > self._next:
+            self.seek(key)
+        while True:
+            for current, frame in self._frames:
+                self._next = current + 1
+                if current == number:
+                    return frame
+                if current > number:
+                    break
+            else:
+                self._next = len(self._index)
+            # It was passed by. A decoder may have begun behind the key frame that it was sent to: try the one before.
+            if not self._is_fresh or key == 0:
+                return None
+            key -= 1
+            self.seek(key)
+
+    def seek(self, key: int) -> None:
+        """Go to a key frame."""
+        self._is_fresh = True
+        index = self._index
+        if key == 0 or self._container is None:
+            self.close()
+            self._container = open_container(self._path)
+            self._stream = pick_stream(self._container, self._path, index.stream)
+            self._stream.thread_count = self._threads
+        if key:
+            if index.how == "byte":
+                self._container.seek(int(index.seeks[key]), stream=self._stream, unsupported_byte_offset=True)
+            else:
+                self._container.seek(int(index.seeks[key]), stream=self._stream)
+            self._stream.codec_context.flush_buffers()
+        self._next = 0 if key == 0 else int(index.keys[key])
+        self._frames = self._by_time() if index.has_exact_times else self._by_count(key)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def _by_time(self) -> Iterator[tuple[int, VideoFrame]]:
+        for frame in decode_packets(self._container.demux(self._stream)):
+            number = None if frame.pts is None else self._index.find_frame(frame.pts)
+            if number is not None:  # else it leads up to the first one
+                yield number, frame
+                self._is_fresh = False
+
+    def _by_count(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
+        number = None if key else 0
+        for frame in decode_packets(self._container.demux(self._stream)):
+            if number is None and frame.key_frame:
+                number = int(self._index.keys[key])
+            if number is not None:
+                yield number, frame
+                number += 1
+                self._is_fresh = False
+
+
+def to_pixels(frame: VideoFrame, index: FrameIndex) -> Array:
+    """A decoded frame as ``(height, width, channels)``: gray, RGB or RGBA, uint8, or uint16 for more than 8 bits.
+
+    It is turned as the video says that it is to be shown.
+    """
+    parts = frame.format.components
+    if index.is_gray and frame.format.name.startswith("yuv") and parts[0].bits == 8:
+        return _turn(_first_plane(frame)[:, :, None], frame)
+    has_alpha = any(part.is_alpha for part in parts)
+    is_gray = not has_alpha and len(parts) == 1 and not frame.format.has_palette
+    is_deep = max(part.bits for part in parts) > 8
+    names = ("gray16le", "rgb48le", "rgba64le") if is_deep else ("gray", "rgb24", "rgba")
+    name = names[0] if is_gray else names[2] if has_alpha else names[1]
+    # One thread: a forked child that frees the converter would wait for its threads, which it has not, for ever.
+    pixels = frame.to_ndarray(format=name, threads=1)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    return _turn(pixels, frame)
+
+
+def _first_plane(frame: VideoFrame) -> Array:
+    """The brightness, as it is stored; a conversion would take it for another range."""
+    plane = frame.planes[0]
+    rows: Array = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    brightness: Array = rows[: frame.height, : frame.width].copy()
+    return brightness
+
+
+def _turn(pixels: Array, frame: VideoFrame) -> Array:
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

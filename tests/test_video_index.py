@@ -1,0 +1,55 @@
+"""Every frame of every kind of video is found: against decoding from the beginning, and by the number that it carries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from videos import Clip, list_clips, read_number
+
+from ndframes.formats.handles import HandlePool
+from ndframes.video.index import build_index, decode_all
+from ndframes.video.reader import VideoReader, to_pixels
+
+CLIPS = list(list_clips())
+
+
+@pytest.fixture(scope="module")
+def clip_of(tmp_path_factory):
+    """A clip's path and its frames, as decoding from the beginning shows them."""
+    folder, made = tmp_path_factory.mktemp("clips"), {}
+
+    def make(clip: Clip):
+        if clip.name not in made:
+            path = folder / clip.name
+            clip.make(path)
+            index = build_index(str(path))
+            frames = np.stack([to_pixels(frame, index) for frame in decode_all(str(path), index.stream)])
+            made[clip.name] = str(path), frames
+        return made[clip.name]
+
+    return make
+
+
+@pytest.mark.parametrize("clip", CLIPS, ids=lambda clip: clip.name)
+def test_200_random_accesses_give_no_wrong_frame(clip_of, clip):
+    path, frames = clip_of(clip)
+    index = build_index(path)
+    assert len(index) == len(frames) == clip.count
+    upright = [np.rot90(frame, clip.turns) for frame in frames]  # back by as many quarters as it was turned clockwise
+    assert [read_number(frame) for frame in upright] == list(range(clip.first, clip.first + clip.count))
+    assert frames.dtype == (np.uint16 if clip.is_deep else np.uint8)
+    assert frames.shape[3] == (1 if clip.is_gray else 4 if clip.has_alpha else 3)
+    reader = VideoReader(path, index, HandlePool())
+    random = np.random.default_rng(0)
+    patterns = [random.integers(0, len(frames), 1).tolist() for _ in range(120)]
+    patterns += [random.integers(0, len(frames), 20).tolist() for _ in range(10)]
+    patterns += [
+        list(range(len(frames))),
+        list(range(len(frames)))[::-1],
+        list(range(3, len(frames), 7)),
+        [0, len(frames) - 1],
+    ]
+    for numbers in patterns:
+        there, got = reader.read(numbers)
+        assert there == numbers
+        np.testing.assert_array_equal(got, frames[numbers])
