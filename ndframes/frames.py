@@ -488,6 +488,8 @@ class Frames(ABC):
 
     def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
         """The form in which ``info`` is cached; ``None`` where the source is read directly."""
+        if is_video_name(info.path):  # of which the cache has the index, made when it is first opened
+            return None
         return coerce_backend(self._backend(image_id, info)) if callable(self._backend) else self._backend
 
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:

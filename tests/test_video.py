@@ -182,3 +182,10 @@ def test_frames_with_videos_pickle_small(made, tmp_path):
     data = pickle.dumps(video)
     assert len(data) < 2000
     np.testing.assert_array_equal(pickle.loads(data)[17], frames[17])
+
+
+def test_prepare_leaves_videos_to_their_index(made, tmp_path):
+    both = nf.SimpleFrames({"cam": made["plain.mp4"][0], "scene": nf.demo_paths()["moon"]}, workdir=tmp_path)
+    report = both.prepare()
+    assert (report.prepared, report.failed) == (1, ())
+    assert both.load_region("cam", np.s_[3:5]).shape == (2, 64, 96, 3)
