@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from .frames import Frames, SimpleFrames, demo_paths
     from .frames import open_frame as open  # noqa: A004 - nf.open is the name that people expect
     from .image import AlignableImageData, NativePart
-    from .lazyframe import LazyFrame
+    from .lazyframe import LazyFrame, LazyVideo
     from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
     from .prepare import PrepareFailure, PrepareReport
     from .workers import Limits
@@ -82,6 +82,7 @@ __all__ = [
     "HashidError",
     "ImageIdError",
     "LazyFrame",
+    "LazyVideo",
     "Limits",
     "MissingExtraError",
     "NativePart",
@@ -125,6 +126,7 @@ _HOME = {
     "Frames": "frames",
     "GcReport": "cache.broom",
     "LazyFrame": "lazyframe",
+    "LazyVideo": "lazyframe",
     "Limits": "workers",
     "NativePart": "image",
     "PathInfo": "pathinfo",
