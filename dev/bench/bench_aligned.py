@@ -228,7 +228,7 @@ def run_job(job: str, bundle: Path, folder: Path, options: argparse.Namespace) -
     worst = dict.fromkeys(samples, 0.0)
     try:
         for number in range(-options.warmup, options.rounds):
-            crops = [crop for crop in draw(rng) if is_inner(crop, shape)]
+            crops = [crop for crop in draw(rng) if is_inner(crop, shape, job)]
             wanted = [np.asarray(pixels, float) for pixels in reference.call(read_turn, crops[:3])[1]]
             for index in rng.permutation(len(lanes)).tolist():
                 lane = lanes[index]
@@ -243,13 +243,15 @@ def run_job(job: str, bundle: Path, folder: Path, options: argparse.Namespace) -
     return list_results(job, contenders, samples, worst, absent)
 
 
-def is_inner(crop: Crop, shape: tuple[int, int]) -> bool:
-    """Whether a crop lies so far inside that nobody's way with the border shows."""
-    return (
-        min(crop.top, crop.left) >= _MARGIN_PX
-        and crop.bottom <= shape[0] - _MARGIN_PX
-        and crop.right <= shape[1] - _MARGIN_PX
-    )
+def is_inner(crop: Crop, shape: tuple[int, int], job: str) -> bool:
+    """Whether a crop lies so far inside of its files, each of which covers as much as the image, that no border shows."""
+    corners = np.array([[x, y, 1] for x in (crop.left, crop.right) for y in (crop.top, crop.bottom)]).T
+    maps = find_maps(shape)
+    for code in _JOBS[job]:
+        x, y, _ = np.linalg.inv(maps[code]) @ corners * _FACTORS.get(code, 1)
+        if min(x.min(), y.min()) < _MARGIN_PX or x.max() > shape[1] - _MARGIN_PX or y.max() > shape[0] - _MARGIN_PX:
+            return False
+    return True
 
 
 def list_results(
