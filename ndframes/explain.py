@@ -128,7 +128,7 @@ def _explain_file(
     opened = image.opened(part)
     reader = opened.reader
     level, rows, cols = 0, *selection.ranges[:2]
-    grid = _grid_of(selection) if samplings is None else Grid.of_axes(*samplings)
+    grid = Grid.of_pixels(*map(bounding_range, (rows, cols))) if samplings is None else Grid.of_axes(*samplings)
     is_warped = samplings is not None or not image.is_plain(part)
     if is_warped and rows and cols:
         level, rows, cols = image.find_window(part, grid)
@@ -145,9 +145,3 @@ def _explain_file(
         tiles=tiles,
         decoded_bytes=tiles * math.prod(reader.tile_shape) * reader.shape[2] * reader.dtype.itemsize,
     )
-
-
-def _grid_of(selection: Selection) -> Grid:
-    """The grid of all pixels between the first and the last of a region."""
-    rows, cols = map(bounding_range, selection.ranges[:2])
-    return Grid.of_axes(Sampling(rows.start, 1.0, len(rows)), Sampling(cols.start, 1.0, len(cols)))

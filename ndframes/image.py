@@ -491,12 +491,12 @@ class AlignableImageData(LazyImage, ForkAware):
         result = self._new_result((*grid.shape, len(plan.codes)), plan, asked)
         if not result.pixels.size:
             return finish(result, asked.nodata)
-        inside = grid.inside(*plan.shape[:2]) if is_bounded else True
-        if inside is not False:
+        is_inside = grid.inside(*plan.shape[:2]) if is_bounded else True
+        if is_inside is not False:
             for pick in plan.picks:
                 self._bring(pick, grid, result, plan, asked)
-        if inside is not True:
-            outside = np.ones(grid.shape, bool) if inside is False else ~np.asarray(inside)
+        if is_inside is not True:
+            outside = np.ones(grid.shape, bool) if is_inside is False else ~np.asarray(is_inside)
             result.pixels[outside] = fill_of(result, asked)
             if result.missing is not None:
                 result.missing[outside] = True
@@ -536,12 +536,12 @@ class AlignableImageData(LazyImage, ForkAware):
         if not isinstance(interpolation, str) or not self._values_of(pick.part).is_plain:
             return False
         reader = self.opened(pick.part).reader
-        a, b, c, d, e, f = pick.src_from_img or IDENTITY
+        src_from_img = pick.src_from_img or IDENTITY
+        a, b, c, d, e, f = src_from_img
         if max(abs(a), abs(b), abs(d), abs(e)) >= _OVERVIEW_FACTOR:
             return False
         if b or d or a <= 0 or e <= 0:
-            x, y = cols.start, rows.start
-            grid = Grid((a, b, a * x + b * y + c, d, e, d * x + e * y + f), (len(rows), len(cols)))
+            grid = Grid.of_pixels(rows, cols).through(src_from_img)
             return self._warp_turned(pick, reader, grid, out, interpolation)
         return self._warp_straight(
             pick,
@@ -687,8 +687,7 @@ class AlignableImageData(LazyImage, ForkAware):
         if rows.step == 1 and cols.step == 1:
             if result.missing is None and self._warp_at_once(pick, rows, cols, result.pixels, asked):
                 return
-            grid = Grid((1.0, 0.0, cols.start, 0.0, 1.0, rows.start), (len(rows), len(cols)))
-            self._bring(pick, grid, result, plan, asked)
+            self._bring(pick, Grid.of_pixels(rows, cols), result, plan, asked)
             return
         all_cols = bounding_range(cols)
         count = max(1, _STRIP_PX // abs(rows.step))

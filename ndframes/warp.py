@@ -30,9 +30,13 @@ __all__ = [
     "Interpolation",
     "Plane",
     "Sampling",
+    "Stencil",
+    "apply_stencils",
+    "find_stencil",
     "resample",
     "resolve_scale",
     "sample",
+    "to_shape",
     "warp",
 ]
 
@@ -81,17 +85,6 @@ class Sampling:
         """Whether the result's pixels are pixels of the array."""
         return abs(self.step - 1) < _EPSILON and abs(self.start - round(self.start)) < _EPSILON
 
-    def find_pixels(self, extent: int) -> range | None:
-        """The pixels of an axis of ``extent`` that the result's are, one by one; ``None`` where they are not.
-
-        Example:
-            >>> Sampling(3.0, 1.0, 4).find_pixels(9), Sampling(3.5, 1.0, 4).find_pixels(9)
-            (range(3, 7), None)
-        """
-        first = round(self.start)
-        is_inside = first >= 0 and first + self.count <= extent
-        return range(first, first + self.count) if self.is_whole and is_inside else None
-
     def in_plane(self, factor: float, origin: float = 0) -> Sampling:
         """The same in an array that is ``factor`` times as coarse, counted from its pixel ``origin``."""
         return Sampling(self.start / factor - origin, self.step / factor, self.count)
@@ -136,6 +129,11 @@ class Grid:
     def of_axes(cls, rows: Sampling, cols: Sampling) -> Grid:
         """The grid of two axes."""
         return cls((cols.step, 0.0, cols.start, 0.0, rows.step, rows.start), (rows.count, cols.count))
+
+    @classmethod
+    def of_pixels(cls, rows: range, cols: range) -> Grid:
+        """The grid of the array's own pixels at ``rows`` x ``cols``, of step 1."""
+        return cls((1.0, 0.0, cols.start, 0.0, 1.0, rows.start), (len(rows), len(cols)))
 
     @property
     def axes(self) -> tuple[Sampling, Sampling] | None:
@@ -207,9 +205,7 @@ class Grid:
         height, width = shape
         if min(top, left) < -_EPSILON or bottom > height + _EPSILON or right > width + _EPSILON:
             return None
-        step_y, step_x = self.steps if antialias else (1.0, 1.0)
-        rows = _reach(top, bottom, step_y, height, interpolation)
-        return rows, _reach(left, right, step_x, width, interpolation)
+        return self.footprint(shape, interpolation, antialias=antialias)
 
     def spans(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """The smallest and largest y, and x, of the centres of its pixels."""
@@ -376,27 +372,10 @@ def resample(pixels: Array, rows: Sampling, cols: Sampling, interpolation: Inter
         >>> resample(ramp, Sampling(0, 1, 1), Sampling(2, 0.5, 4), "nearest", antialias=False)[0, :, 0].tolist()
         [2, 2, 3, 3]
     """
-    is_nearest = interpolation == "nearest"
-    is_taken = is_nearest or rows.is_whole, is_nearest or cols.is_whole
-    for axis, sampling in ((0, rows), (1, cols)):
-        if is_taken[axis]:
-            (indices,), _ = _taps_of(sampling, "nearest", False, np.float32)
-            pixels = pixels.take(indices, axis=axis, mode="clip")
-    if all(is_taken):
-        return np.ascontiguousarray(pixels)
-    sums = pixels.astype(_work_dtype(pixels.dtype))
-    with _quiet() if pixels.dtype.kind in "fc" else nullcontext():
-        is_shrunk = rows.step > 1  # then fewer numbers are left for the second axis
-        for axis in (0, 1) if is_shrunk else (1, 0):
-            if is_taken[axis]:
-                continue
-            if axis == 0:
-                sums = _weigh(sums, rows, interpolation, antialias=antialias)
-            else:  # rows are copied in one piece, so columns are made rows
-                across = np.ascontiguousarray(sums.transpose(1, 0, 2))
-                across = _weigh(across, cols, interpolation, antialias=antialias)
-                sums = np.ascontiguousarray(across.transpose(1, 0, 2))
-    return _round(sums, pixels.dtype, may_overshoot=interpolation != "linear")
+    down, across = (
+        _stencil_of(sampling, interpolation, antialias=antialias, dtype=pixels.dtype) for sampling in (rows, cols)
+    )
+    return apply_stencils(pixels, down, across, rows_first=rows.step > 1, may_overshoot=interpolation != "linear")
 
 
 def sample(pixels: Array, grid: Grid, interpolation: Interpolation, *, antialias: bool) -> Array:
@@ -433,25 +412,31 @@ def find_stencil(
     fraction: float, step: float, count: int, interpolation: Interpolation, *, antialias: bool, dtype: np.dtype[Any]
 ) -> Stencil:
     """The stencil of ``count`` pixels of ``step`` each that begin at ``fraction``, from 0 to 1, for pixels of ``dtype``."""
-    sampling = Sampling(fraction, step, count)
+    stencil = _stencil_of(Sampling(fraction, step, count), interpolation, antialias=antialias, dtype=dtype)
+    first, last = int(stencil.indices[0].min()), int(stencil.indices[-1].max())
+    return stencil._replace(first=first, extent=last - first + 1, indices=[each - first for each in stencil.indices])
+
+
+def _stencil_of(sampling: Sampling, interpolation: Interpolation, *, antialias: bool, dtype: np.dtype[Any]) -> Stencil:
+    """What a sampling is made of, counted from the array's first pixel; what lies outside is the first one or the last."""
     if sampling.is_whole:
         interpolation = "nearest"
     indices, weights = _taps_of(sampling, interpolation, antialias, _work_dtype(dtype).type(0).real.dtype)
-    first, last = int(indices[0].min()), int(indices[-1].max())
-    return Stencil(first, last - first + 1, [each - first for each in indices], weights)
+    return Stencil(0, 0, indices, weights)
 
 
 def apply_stencils(pixels: Array, down: Stencil, across: Stencil, *, rows_first: bool, may_overshoot: bool) -> Array:
-    """Sample a window ``(down.extent, across.extent, c)``; as :func:`resample`, of which this is the short way."""
+    """Sample an array ``(h, w, c)`` along y and x; ``rows_first`` where that leaves fewer numbers for the second axis."""
     sums = pixels.astype(_work_dtype(pixels.dtype)) if down.weights or across.weights else pixels
-    for is_down in (True, False) if rows_first else (False, True):
-        if is_down:
-            sums = _weigh_by(sums, down)
-        elif across.weights:  # rows are copied in one piece, so columns are made rows
-            turned = _weigh_by(np.ascontiguousarray(sums.transpose(1, 0, 2)), across)
-            sums = np.ascontiguousarray(turned.transpose(1, 0, 2))
-        else:
-            sums = sums.take(across.indices[0], axis=1)
+    with _quiet() if pixels.dtype.kind in "fc" else nullcontext():
+        for is_down in (True, False) if rows_first else (False, True):
+            if is_down:
+                sums = _weigh(sums, down)
+            elif across.weights:  # rows are copied in one piece, so columns are made rows
+                turned = _weigh(np.ascontiguousarray(sums.transpose(1, 0, 2)), across)
+                sums = np.ascontiguousarray(turned.transpose(1, 0, 2))
+            else:
+                sums = sums.take(across.indices[0], axis=1, mode="clip")
     return _round(sums, pixels.dtype, may_overshoot=may_overshoot)
 
 
@@ -474,18 +459,14 @@ def _sample(
     plane: Plane, grid: Grid, interpolation: Interpolation, factors: tuple[float, float]
 ) -> tuple[Array, Array | None]:
     """One block's pixels, and which are missing."""
-    axes = grid.axes
     shrinks = max(factors) > 1 + _EPSILON
-    if axes is not None or not shrinks:
+    if grid.axes is not None or not shrinks:
         rows, cols = _footprint(grid, plane.shape, interpolation, factors)
         window, missing = plane.read(rows, cols)
         local = grid.in_plane(1, 1, rows.start, cols.start)
         if interpolation == "nearest":
             return _take(window, local), None if missing is None else _take(missing, local)
-        if axes is None:
-            return _mend(window, missing, lambda pixels: _interpolate(pixels, local, interpolation))
-        along = axes[0].in_plane(1, rows.start), axes[1].in_plane(1, cols.start)
-        return _mend(window, missing, lambda pixels: resample(pixels, *along, interpolation, antialias=shrinks))
+        return _mend(window, missing, lambda pixels: sample(pixels, local, interpolation, antialias=shrinks))
     coarse_shape = math.ceil(plane.shape[0] / factors[0]), math.ceil(plane.shape[1] / factors[1])
     coarse = grid.in_plane(*factors)
     rows, cols = _footprint(coarse, coarse_shape, interpolation, (1.0, 1.0))
@@ -692,13 +673,8 @@ def _taps(
     )
 
 
-def _weigh(pixels: Array, sampling: Sampling, interpolation: Interpolation, *, antialias: bool) -> Array:
-    """Means of rows; those outside are the first and the last."""
-    indices, weights = _taps_of(sampling, interpolation, antialias, pixels.real.dtype)
-    return _weigh_by(pixels, Stencil(0, len(pixels), indices, weights))
-
-
-def _weigh_by(pixels: Array, stencil: Stencil) -> Array:
+def _weigh(pixels: Array, stencil: Stencil) -> Array:
+    """Means of rows, or rows as they are."""
     _, _, indices, weights = stencil
     out = pixels.take(indices[0], axis=0, mode="clip")
     if not weights:

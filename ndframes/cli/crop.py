@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import CommandError, backend_option, show_path, workdir_option
+from .common import CommandError, reading_backend_option, show_path, workdir_option
 from .sources import image_id_option, open_source
 
 if TYPE_CHECKING:
@@ -210,12 +210,7 @@ class _View:
     "[default: 0]",
 )
 @workdir_option
-@backend_option(
-    ("auto", "cog", "npy", "none"),
-    default=None,
-    text="Read through a cache entry of this form, made first if it is missing; 'none' reads the source.  [default: "
-    "the 'auto' entry if it is there, else the source, and nothing is converted]",
-)
+@reading_backend_option
 def crop(
     *,
     path: str,

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from .common import CommandError, backend_option, show_path, workdir_option
+from .common import CommandError, reading_backend_option, show_path, workdir_option
 from .sources import Source, image_id_option, open_source
 
 if TYPE_CHECKING:
@@ -81,12 +81,7 @@ def _parse_percentiles(ctx: click.Context, param: click.Parameter, value: str) -
     help="Show all of an integer's range, and floats from 0 to 1.",
 )
 @workdir_option
-@backend_option(
-    ("auto", "cog", "npy", "none"),
-    default=None,
-    text="Read through a cache entry of this form, made first if it is missing; 'none' reads the source.  [default: "
-    "the 'auto' entry if it is there, else the source, and nothing is converted]",
-)
+@reading_backend_option
 def show(
     *,
     path: str,
