@@ -106,8 +106,8 @@ class LazyFrame:
 
         Each block is one read, in whichever thread, process or machine computes it; it has to see the source's path, and the
         cache's. The name of the array follows from the state of the sources: it is the same for the same pixels, and another
-        one once a file is changed. A block that is computed after that raises. To know a file that was written within the last
-        two seconds, all of it is read.
+        one once a file is changed. A block that is computed after that raises. A file that was written within the last two
+        seconds is read to be known, and the name is another one after them.
 
         Args:
             chunks: the shape of the blocks. ``None``: whole tiles, as many as fit into 32 MiB; ``"100 MB"``: as many as fit

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 
 import dask
 import dask.array as da
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 import ndframes as nf
 from ndframes.interop import find_chunk
 from ndframes.regions import resolve_outside, resolve_region
+from ndframes.stamp import stat_source
 
 CODES = ("r", "g", "b")
 SHAPE = (300, 420, 3)
@@ -51,6 +53,13 @@ def image(write_npy, tmp_path):
     backend = {"type": "cog", "config": {"blocksize": 64}}
     frames = nf.SimpleFrames({"a": write_npy("a", pixels_of(1))}, workdir=tmp_path / "work", backend=backend)
     return frames, pixels_of(1)
+
+
+def wait_until_settled(frames):
+    """Wait until the times of the sources prove what they hold, from when on their arrays keep one name."""
+    files = [channel.path for image_id in frames for channel in frames.pathinfo(image_id).channels]
+    while not all(stat_source(path).is_settled(time.time_ns()) for path in files):
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -172,6 +181,7 @@ def test_chunks_that_are_none(image, chunks):
 
 def test_a_name_says_which_pixels(image, walk):
     frames, other = image[0], walk[0]
+    wait_until_settled(frames)
     frame = frames.load_frame("a")
     arrays = [
         frame.to_dask(),
@@ -190,10 +200,12 @@ def test_a_name_says_which_pixels(image, walk):
 def test_a_name_leaves_nothing_to_chance(image, walk):
     with dask.config.set({"tokenize.ensure-deterministic": True}):
         for frames, image_id in ((image[0], "a"), (walk[0], "walk")):
+            wait_until_settled(frames)
             assert frames.load_frame(image_id).to_dask().name == frames.load_frame(image_id).to_dask().name
 
 
 def test_a_name_is_the_same_in_another_process(image):
+    wait_until_settled(image[0])
     frame = image[0].load_frame("a")
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).to_dask().name)"
     done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(frame), capture_output=True, check=True)
