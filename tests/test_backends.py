@@ -107,10 +107,10 @@ WRONG = [
     ("", r"backend type ''; allowed: None, 'auto', 'cog', 'npy'"),
     ("COG", r"backend type 'COG'; allowed: None, 'auto', 'cog', 'npy'"),
     ("zarr", r"backend type 'zarr'; allowed: None, 'auto', 'cog', 'npy'"),
-    (5, r"backend 5; allowed: None, 'auto', 'cog', 'npy', a dict"),
-    (True, r"backend True; allowed: None, 'auto', 'cog', 'npy', a dict"),
-    (b"cog", r"allowed: None, 'auto', 'cog', 'npy', a dict"),
-    (["cog"], r"allowed: None, 'auto', 'cog', 'npy', a dict"),
+    (5, r"backend 5; allowed: None, 'auto', 'cog', 'npy', 'intra', a dict"),
+    (True, r"backend True; allowed: None, 'auto', 'cog', 'npy', 'intra', a dict"),
+    (b"cog", r"allowed: None, 'auto', 'cog', 'npy', 'intra', a dict"),
+    (["cog"], r"allowed: None, 'auto', 'cog', 'npy', 'intra', a dict"),
     ({}, r"the keys are 'type' \(required\) and 'config'"),
     ({"config": {}}, r"the keys are 'type' \(required\) and 'config'"),
     ({"type": "cog", "compress": "ZSTD"}, r"the keys are 'type' \(required\) and 'config'"),
@@ -126,8 +126,11 @@ WRONG = [
     ({"type": "npy", "config": {"compress": "NONE"}}, r"'npy' has no option compress; allowed: none"),
     (
         {"type": "cog", "config": {"compression": "ZSTD", "BLOCKSIZE": 256, 7: 7}},
-        r"'cog' has no option 7, BLOCKSIZE, compression; allowed: compress, blocksize, predictor, quality, level, overviews",
+        r"'cog' has no option 7, BLOCKSIZE, compression; allowed: compress, blocksize, blockframes, predictor, quality, level, overviews",
     ),
+    ({"type": "cog", "config": {"blockframes": 0}}, r"blockframes=0; allowed: whole numbers from 1 to 256"),
+    ({"type": "intra", "config": {"quality": 0}}, r"quality=0; allowed: whole numbers from 1 to 51"),
+    ({"type": "intra", "config": {"compress": "JPEG"}}, r"'intra' has no option compress; allowed: quality"),
     ({"type": "auto", "config": {"type": "cog"}}, r"'auto' has no option type; allowed: compress, "),
     ({"type": "auto", "config": {"compress": "JPEG"}}, r"'auto' is lossless, and compress='JPEG' is not"),
     (
@@ -336,7 +339,7 @@ def test_a_backend_is_a_value(again):
     assert hash(other) == hash(backend)
     assert len({backend, other, cog()}) == 2
     assert backend.to_dict() == {
-        "type": "cog", "compress": "DEFLATE", "blocksize": 64, "predictor": "STANDARD", "quality": None, "level": 9,
+        "type": "cog", "compress": "DEFLATE", "blocksize": 64, "predictor": "STANDARD", "quality": None, "level": 9, "blockframes": None,
         "overviews": False,
     }  # fmt: skip
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -87,6 +87,7 @@ class NpyReader(Reader):
         is_mapped: whether the file is mapped into memory, or its bytes are asked for read by read. A map is quicker,
             but a file that somebody makes shorter is then a bus error, which ends the process; a read raises. ``None``
             maps where only this machine writes.
+        has_frames: whether it is a video, ``(frames, h, w, c)``.
 
     Attributes:
         data_offset: where in the file the first pixel lies, in bytes.
@@ -111,11 +112,17 @@ class NpyReader(Reader):
     """
 
     def __init__(
-        self, path: str, pool: HandlePool, *, stamp: SourceStamp | None = None, is_mapped: bool | None = None
+        self,
+        path: str,
+        pool: HandlePool,
+        *,
+        stamp: SourceStamp | None = None,
+        is_mapped: bool | None = None,
+        has_frames: bool = False,
     ) -> None:
         file = pool.open(lambda: FileHandle(path, stamp))
         with closed_on_error(file):
-            self._layout = layout = _read_layout(path, file)
+            self._layout = layout = _read_layout(path, file, has_frames=has_frames)
         self._pool = pool
         self._stamp = stamp
         self._token = object()
@@ -127,8 +134,9 @@ class NpyReader(Reader):
             format="npy",
             shape=layout.shape,
             dtype=layout.dtype.newbyteorder("="),
-            tile_shape=layout.shape[:2],
+            tile_shape=(layout.shape[0] // (layout.frame_count or 1), layout.shape[1]),
         )
+        self.frame_count = layout.frame_count
         weakref.finalize(self, pool.discard, self._token)
         self._pixels: Callable[[], _Pixels | None] = weakref.ref(pool.share(self._token, lambda: self._wrap(file)))
 
@@ -155,7 +163,8 @@ class NpyReader(Reader):
     def _open(self) -> _Pixels:
         file = FileHandle(self.path, self._stamp)
         with closed_on_error(file):
-            if self._stamp is None and _read_layout(self.path, file) != self._layout:
+            has_frames = self.frame_count is not None
+            if self._stamp is None and _read_layout(self.path, file, has_frames=has_frames) != self._layout:
                 raise changed_error(self.path)
         return self._wrap(file)
 
@@ -171,6 +180,7 @@ class _Layout:
     dtype: np.dtype[Any]
     is_fortran_order: bool
     data_offset: int
+    frame_count: int | None = None
 
     @property
     def end_offset(self) -> int:
@@ -259,7 +269,7 @@ class _StoredPixels(_Pixels):
             yield slice(start, start + len(piece)), samples
 
 
-def _read_layout(path: str, file: FileHandle) -> _Layout:
+def _read_layout(path: str, file: FileHandle, *, has_frames: bool) -> _Layout:
     try:
         head = io.BytesIO(os.pread(file.descriptor, _HEAD_BYTES, 0))
     except OSError as error:
@@ -268,8 +278,11 @@ def _read_layout(path: str, file: FileHandle) -> _Layout:
         shape, is_fortran_order, dtype = _parse_header(head)
     except Exception as error:  # the header is Python source, and what a damaged one raises has no end
         raise UnreadableImageError(f"{path} is no .npy file: {error}") from error
+    frame_count = None
+    if has_frames and len(shape) == 4 and not is_fortran_order:  # one below the other
+        frame_count, shape = shape[0], (shape[0] * shape[1], *shape[2:])
     _check_pixels(path, shape, dtype)
-    layout = _Layout((*shape, 1)[:3], dtype, is_fortran_order, head.tell())  # type: ignore[arg-type]
+    layout = _Layout((*shape, 1)[:3], dtype, is_fortran_order, head.tell(), frame_count)  # type: ignore[arg-type]
     if file.stamp.size_bytes < layout.end_offset:
         raise UnreadableImageError(
             f"{path} has {file.stamp.size_bytes:,} bytes, but its header promises {layout.end_offset:,}; it is truncated or damaged"

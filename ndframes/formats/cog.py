@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import math
-import os
-import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -16,15 +13,16 @@ import numpy as np
 import tifffile
 
 from ..errors import CacheEntryDamagedError
-from ..regions import overview_shapes, tile_ranges
-from ..segments import SEGMENT, Payload
+from ..regions import count_tiles, overview_shapes, tile_ranges
 from .codecs import checksum, encode_tile, extra_tags
 from .halve import halve
 from .reader import row_bands
-from .tiffwrite import Directory, layout_directories, needs_bigtiff
+from .spool import ScratchMaker, TileSpool, assemble, scratch_beside
+from .tiffwrite import Directory, needs_bigtiff
 
 if TYPE_CHECKING:
     from ..backends import Backend, Codec
+    from ..segments import Payload
     from .reader import Array, Reader
 
 __all__ = ["check_tile_tables", "choose_grid", "write_cog"]
@@ -35,12 +33,9 @@ _READ_BYTES = 16 * 2**20
 # Pixels that threads are to work on while more are being read; each takes a part at a time.
 _WAITING_BYTES = 16 * 2**20
 _PART_BYTES = 2**18
-_COPY_BYTES = 2**20
 _MAX_UNTILED_PX = 512
 #: Called with the fraction done, 0 to 1.
 ProgressCallback = Callable[[float], None]
-#: Makes an unnamed file with room for so many bytes.
-ScratchMaker = Callable[[int], IO[bytes]]
 
 
 def write_cog(
@@ -72,17 +67,17 @@ def write_cog(
     """
     codec = backend.codec_for(source.dtype, source.shape[2])
     extent, shapes = choose_grid(source, backend)
-    make_file = scratch or _scratch_beside(file)
+    make_file = scratch or scratch_beside(file)
     with ExitStack() as stack:
         pool = ThreadPoolExecutor(threads)
         stack.callback(pool.shutdown, cancel_futures=True)
-        spools = [_TileSpool(stack.enter_context(make_file(0)), shape, extent) for shape in shapes]
+        spools = [_LevelSpool(stack.enter_context(make_file(0)), shape, extent) for shape in shapes]
         _Pyramid(spools, extent, codec, pool, make_file).fill(source, progress)
         directories = [
             _directory(spool.shape, extent, source, codec, is_overview=level > 0) for level, spool in enumerate(spools)
         ]
         is_big = needs_bigtiff(source.nbytes * 4 // 3, sum(d.tile_count for d in directories))
-        return _assemble(file, directories, spools, big=is_big)
+        return assemble(file, directories, spools, _describe(directories, spools), big=is_big)
 
 
 def check_tile_tables(path: str, payload: Payload) -> None:
@@ -99,7 +94,7 @@ def check_tile_tables(path: str, payload: Payload) -> None:
     meant = payload.segments[1:]
     found = [np.concatenate([np.asarray(place[part], np.uint64) for place in places]) for part in (0, 1)]
     is_equal = np.array_equal(found[0], meant["offset"]) and np.array_equal(found[1], meant["length"])
-    if not is_equal or len(pages) != len(payload.layout["levels"]):
+    if not is_equal or len(pages) != len(payload.layout.get("levels", (0,))):
         raise CacheEntryDamagedError(f"{path}: its tile tables do not say where its tiles are; not published")
 
 
@@ -121,35 +116,13 @@ def choose_grid(source: Reader, backend: Backend) -> tuple[int, list[tuple[int, 
         extent += 16
 
 
-class _TileSpool:
-    """The encoded tiles of one level, in the order in which they were made."""
+class _LevelSpool(TileSpool):
+    """The encoded tiles of one level, row after row."""
 
     def __init__(self, file: IO[bytes], shape: tuple[int, int], extent: int) -> None:
-        self.file = file
         self.shape = shape
-        self.cols = -(-shape[1] // extent)
-        rows = -(-shape[0] // extent)
-        self.offsets = [0] * (rows * self.cols)
-        self.byte_counts = [0] * (rows * self.cols)
-        self.checksums = [0] * (rows * self.cols)
-        self._position = 0
-
-    def append(self, first: int, tiles: Sequence[bytes], checksums: Sequence[int]) -> None:
-        """Take neighbouring tiles of one row, from number ``first`` on."""
-        for index, (data, crc32) in enumerate(zip(tiles, checksums, strict=True), first):
-            self.offsets[index], self.byte_counts[index], self.checksums[index] = self._position, len(data), crc32
-            self.file.write(data)
-            self._position += len(data)
-
-    def runs(self) -> Iterator[tuple[int, int]]:
-        """The tiles in tile order as (offset, length) pieces of the file, neighbours joined."""
-        start = length = 0
-        for offset, byte_count in zip(self.offsets, self.byte_counts, strict=True):
-            if offset != start + length:
-                yield start, length
-                start, length = offset, 0
-            length += byte_count
-        yield start, length
+        rows, self.cols = count_tiles(shape, (extent, extent))
+        super().__init__(file, rows * self.cols)
 
 
 class _Part(NamedTuple):
@@ -178,7 +151,7 @@ class _Pyramid:
     """
 
     def __init__(
-        self, spools: list[_TileSpool], extent: int, codec: Codec, pool: Executor, scratch: ScratchMaker
+        self, spools: list[_LevelSpool], extent: int, codec: Codec, pool: Executor, scratch: ScratchMaker
     ) -> None:
         self._spools = spools
         self._extent = extent
@@ -280,7 +253,9 @@ class _RowTaker(Protocol):
 class _LevelStream:
     """One level of one column of the image: gathers rows until they fill a row of tiles, and has that encoded."""
 
-    def __init__(self, pyramid: _Pyramid, spool: _TileSpool, extent: int, cols: range, below: _RowTaker | None) -> None:
+    def __init__(
+        self, pyramid: _Pyramid, spool: _LevelSpool, extent: int, cols: range, below: _RowTaker | None
+    ) -> None:
         self._pyramid = pyramid
         self._spool = spool
         self._extent = extent
@@ -358,7 +333,7 @@ def _make_part(pixels: Array, extent: int, codec: Codec, is_halved: bool) -> _Pa
 def _directory(shape: tuple[int, int], extent: int, source: Reader, codec: Codec, *, is_overview: bool) -> Directory:
     return Directory(
         shape=shape,
-        tile_extent=extent,
+        tile_shape=(extent, extent),
         band_count=source.shape[2],
         dtype_kind=source.dtype.kind,
         bits=1 if source.dtype == bool else source.dtype.itemsize * 8,
@@ -369,51 +344,13 @@ def _directory(shape: tuple[int, int], extent: int, source: Reader, codec: Codec
     )
 
 
-def _scratch_beside(file: IO[bytes]) -> ScratchMaker:
-    folder = os.path.dirname(os.path.abspath(file.name))
-
-    def make(room_bytes: int) -> IO[bytes]:
-        scratch = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
-        scratch.truncate(room_bytes)
-        return scratch
-
-    return make
-
-
-def _assemble(file: IO[bytes], directories: list[Directory], spools: list[_TileSpool], *, big: bool) -> Payload:
-    head, starts = layout_directories(directories, [spool.byte_counts for spool in spools], big=big)
-    file.write(head)
-    for spool in reversed(spools):
-        spool.file.flush()
-        for start, length in spool.runs():
-            _copy_bytes(spool.file, file, start, length)
-    return _describe(head, starts, directories, spools)
-
-
-def _describe(head: bytes, starts: list[int], directories: list[Directory], spools: list[_TileSpool]) -> Payload:
-    """The head, then every tile, level after level and row after row."""
-    segments = np.empty(1 + sum(len(spool.offsets) for spool in spools), SEGMENT)
-    segments[0] = 0, len(head), checksum(head)
+def _describe(directories: list[Directory], spools: list[_LevelSpool]) -> dict[str, Any]:
+    """Level after level and row after row, behind the head."""
     levels, first = [], 1
-    for spool, start, item in zip(spools, starts, directories, strict=True):
-        part = segments[first : first + len(spool.offsets)]
-        part["length"], part["crc32"] = spool.byte_counts, spool.checksums
-        part["offset"] = start + np.cumsum([0, *spool.byte_counts[:-1]])
-        levels.append({"shape": list(spool.shape), "tile_extent": item.tile_extent, "first_segment": first})
-        first += len(part)
-    codec = {"compress": directories[0].compress, "predictor": directories[0].predictor}
-    return Payload(segments, {"levels": levels, **codec})
-
-
-def _copy_bytes(source: IO[bytes], target: IO[bytes], start: int, length: int) -> None:
-    source.seek(start)
-    buffer = memoryview(bytearray(min(length, _COPY_BYTES)))
-    while length:
-        count = source.readinto(buffer[:length])  # type: ignore[attr-defined]
-        if not count:  # else we would ask for the rest for ever
-            raise OSError(errno.EIO, f"{length:,} bytes that were written to a scratch file are not there")
-        target.write(buffer[:count])
-        length -= count
+    for spool, item in zip(spools, directories, strict=True):
+        levels.append({"shape": list(spool.shape), "tile_extent": item.tile_shape[0], "first_segment": first})
+        first += item.tile_count
+    return {"levels": levels}
 
 
 def _part_of(progress: ProgressCallback | None, number: int, count: int) -> ProgressCallback | None:

@@ -22,7 +22,7 @@ _BAND_BYTES = 16 * 2**20
 
 
 def write_npy(file: IO[bytes], source: Reader, *, progress: Callable[[float], None] | None = None) -> Payload:
-    """Write ``source`` as a C-ordered ``(h, w, bands)`` array to ``file``.
+    """Write ``source`` as a C-ordered ``(h, w, bands)`` array to ``file``, a video as ``(frames, h, w, bands)``.
 
     Plain ``write`` calls, never a writable map: a full disk is then an error, not a bus error. A thread writes what was
     read while the next rows are being read.
@@ -31,7 +31,8 @@ def write_npy(file: IO[bytes], source: Reader, *, progress: Callable[[float], No
         The header and the pixels in chunks, with checksums taken before anything was written.
     """
     height, width, band_count = source.shape
-    header = {"descr": np.lib.format.dtype_to_descr(source.dtype), "fortran_order": False, "shape": source.shape}
+    shape = source.shape if source.frame_count is None else (source.frame_count, *source.frame_shape)
+    header = {"descr": np.lib.format.dtype_to_descr(source.dtype), "fortran_order": False, "shape": shape}
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, header)
     segments = SegmentBuilder(checksum)

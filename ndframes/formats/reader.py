@@ -51,10 +51,14 @@ class Reader(ABC):
         all_bands: the numbers of its bands, in order.
         is_shareable: whether :meth:`split` cuts a single crop into pieces.
         nodata: the number that stands for no data, where the file says so.
+        frame_count: of a video, how many frames it holds, which lie one below the other in ``shape``; ``None`` for an image.
+        tile_frames: how many frames a block spans.
     """
 
     is_shareable = False
     nodata: float | None = None
+    frame_count: int | None = None
+    tile_frames = 1
 
     def __init__(
         self,
@@ -78,6 +82,11 @@ class Reader(ABC):
     def overview_shapes(self) -> tuple[tuple[int, int], ...]:
         """``(height, width)`` of the smaller copies that the file carries, largest first."""
         return tuple(self._find_overview_shapes())
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """``(height, width, bands)`` of one frame; of an image, its own."""
+        return self.shape[0] // (self.frame_count or 1), *self.shape[1:]
 
     @property
     def nbytes(self) -> int:
@@ -128,6 +137,24 @@ class Reader(ABC):
             self.read(_ascending(rows), _ascending(cols), bands, out[flip], level=level)
         else:
             self.read_strided(rows, cols, bands, out, level)
+
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """Fill ``out`` with the pixels at ``rows`` x ``cols`` of ``bands`` of some frames.
+
+        Args:
+            times: their numbers, in the order wanted.
+            rows: y coordinates inside a frame, as in :meth:`read`, and so are those that follow.
+            cols: likewise.
+            bands: likewise.
+            out: ``(len(times), len(rows), len(cols), len(bands))``.
+
+        Raises:
+            UnreadableImageError: the file's bytes do not decode.
+        """
+        height = self.frame_shape[0]
+        for place, time in enumerate(times):
+            top = time * height
+            self.read(range(rows.start + top, rows.stop + top, rows.step), cols, bands, out[place])
 
     def read_all(self, *, level: int = 0) -> Array:
         """The whole level as a new array."""

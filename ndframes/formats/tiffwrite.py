@@ -29,7 +29,7 @@ class Directory:
 
     Attributes:
         shape: ``(height, width)``.
-        tile_extent: a tile's edge in pixels.
+        tile_shape: ``(height, width)`` of a tile in pixels.
         band_count: samples a pixel, stored pixel by pixel.
         dtype_kind: numpy's letter for the dtype; ``b`` is stored as one bit.
         bits: per sample.
@@ -37,10 +37,12 @@ class Directory:
         predictor: the differencing's name.
         is_overview: whether this is a smaller copy.
         tags: further tags of the codec: ``(number, type, values)``.
+        depth: how many planes it has, one behind the other; ``None`` for an image.
+        tile_depth: how many of them a tile spans.
     """
 
     shape: tuple[int, int]
-    tile_extent: int
+    tile_shape: tuple[int, int]
     band_count: int
     dtype_kind: str
     bits: int
@@ -48,12 +50,14 @@ class Directory:
     predictor: str
     is_overview: bool
     tags: tuple[tuple[int, int, tuple[int, ...]], ...] = field(default=())
+    depth: int | None = None
+    tile_depth: int = 1
 
     @property
     def tile_count(self) -> int:
         """How many tiles it has."""
-        rows, cols = count_tiles(self.shape, (self.tile_extent, self.tile_extent))
-        return rows * cols
+        rows, cols = count_tiles(self.shape, self.tile_shape)
+        return -(-(self.depth or 1) // self.tile_depth) * rows * cols
 
     def entries(
         self, offsets: Sequence[int], byte_counts: Sequence[int], *, big: bool
@@ -70,13 +74,15 @@ class Directory:
             (262, _SHORT, (photometric,)),
             (277, _SHORT, (self.band_count,)),
             (284, _SHORT, (1,)),
-            (322, _LONG, (self.tile_extent,)),
-            (323, _LONG, (self.tile_extent,)),
+            (322, _LONG, (self.tile_shape[1],)),
+            (323, _LONG, (self.tile_shape[0],)),
             (324, offset_type, offsets),
             (325, _LONG, byte_counts),
             (339, _SHORT, (_SAMPLE_FORMATS[self.dtype_kind],) * self.band_count),
             *self.tags,
         ]
+        if self.depth is not None:
+            tags += [(32997, _LONG, (self.depth,)), (32998, _LONG, (self.tile_depth,))]
         if self.predictor != "NO":
             tags.append((317, _SHORT, (_PREDICTOR_TAGS[self.predictor],)))
         if extra:

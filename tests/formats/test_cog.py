@@ -209,7 +209,7 @@ def test_bigtiff_begins_where_offsets_outgrow_32_bits():
 def test_directory_offsets_beyond_32_bits():
     """Byte counts that no test could write to a disk."""
     item = tiffwrite.Directory(
-        shape=(64, 1024), tile_extent=64, band_count=1, dtype_kind="u", bits=8, compress="NONE", predictor="NO", is_overview=False
+        shape=(64, 1024), tile_shape=(64, 64), band_count=1, dtype_kind="u", bits=8, compress="NONE", predictor="NO", is_overview=False
     )  # fmt: skip
     head, starts = tiffwrite.layout_directories([item], [[2**30] * 16], big=True)
     assert starts == [len(head)]

@@ -1,0 +1,69 @@
+"""Frames of one size that lie one below the other in a reader's rows: one of them as an image of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..errors import UnreadableImageError
+from .reader import Array, Reader
+
+__all__ = ["FrameReader", "frames_of_rows"]
+
+
+class FrameReader(Reader):
+    """One frame of a video, as an image.
+
+    Args:
+        stack: reads the video.
+        number: of the frame, from 0.
+
+    Raises:
+        UnreadableImageError: the video has not so many frames.
+    """
+
+    def __init__(self, stack: Reader, number: int) -> None:
+        count = stack.frame_count or 0
+        if not 0 <= number < count:
+            raise UnreadableImageError(f"{stack.path} has {count:,} frames; there is none of the number {number:,}")
+        height, width, bands = stack.frame_shape
+        tile_shape = min(stack.tile_shape[0], height), stack.tile_shape[1]
+        super().__init__(
+            stack.path, format=stack.format, shape=(height, width, bands), dtype=stack.dtype, tile_shape=tile_shape
+        )
+        self.nodata = stack.nodata
+        self._stack = stack
+        self._number = number
+
+    def count_decoded(self, rows: range, cols: range) -> int:
+        """As for those rows of the video."""
+        top = self._number * self.shape[0]
+        return self._stack.count_decoded(range(rows.start + top, rows.stop + top, rows.step), cols)
+
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
+        """As :meth:`Reader.read_window`."""
+        self._stack.read_frames([self._number], rows, cols, bands, out[None])
+
+    def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
+        """As :meth:`Reader.read_strided`."""
+        self._stack.read_frames([self._number], rows, cols, bands, out[None])
+
+
+def frames_of_rows(rows: range, height: int) -> Iterator[tuple[int, range, slice]]:
+    """Rows of frames that lie one below the other: in which frame, which rows of it, and their places among ``rows``.
+
+    Args:
+        rows: of positive step.
+        height: of a frame.
+
+    Example:
+        >>> list(frames_of_rows(range(7, 14), 5))
+        [(1, range(2, 5), slice(0, 3, None)), (2, range(0, 4), slice(3, 7, None))]
+    """
+    done = 0
+    while done < len(rows):
+        number = rows[done] // height
+        top = number * height
+        stop = min(rows.stop, top + height)
+        inside = range(rows[done] - top, stop - top, rows.step)
+        yield number, inside, slice(done, done + len(inside))
+        done += len(inside)
