@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .pathinfo import ChannelInfo
 
-__all__ = ["Backend", "BackendPicker", "BackendSpec", "Codec", "backend_for", "coerce_backend"]
+__all__ = ["SUFFIXES", "Backend", "BackendPicker", "BackendSpec", "Codec", "backend_for", "coerce_backend"]
 
 BackendType = Literal["cog", "npy", "intra"]
 Compression = Literal["NONE", "ZSTD", "DEFLATE", "LZW", "LERC", "JPEG", "WEBP"]
@@ -50,7 +50,8 @@ _OPTIONS = {
     "npy": (),
     "intra": ("quality",),
 }
-_SUFFIXES = {"cog": ".tif", "npy": ".npy", "intra": ".avi"}
+#: The ending of an entry's name, by its form.
+SUFFIXES = {"cog": ".tif", "npy": ".npy", "intra": ".avi"}
 _MOST_CRF = 51
 # A tile of a video: what a crop of some frames touches beyond its own pixels stays small, and so does the number of tiles.
 _VIDEO_TILE_EXTENT = 64
@@ -128,7 +129,7 @@ class Backend:
     @property
     def suffix(self) -> str:
         """The file name's ending: ``.tif``, ``.npy`` or ``.avi``."""
-        return _SUFFIXES[self.type]
+        return SUFFIXES[self.type]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data: what goes into an entry's key."""

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ from .cache.trailer import append_trailer
 from .errors import CacheEntryError, SourceChangedError
 from .formats.handles import HandlePool
 from .formats.reader import Array, Reader
-from .formats.source import open_source
+from .payload import PayloadFile, open_frames, open_payload
+from .source import SourceOpener, follow_links
 from .stamp import SourceStamp, stat_source
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .segments import Payload
     from .workers import Limits
 
-__all__ = ["Conversion", "Converted", "convert", "follow_links", "open_payload"]
+__all__ = ["Conversion", "Converted", "convert"]
 
 _log = logging.getLogger("ndframes")
 _SAMPLES = 16
@@ -98,16 +99,17 @@ def convert(conversion: Conversion, *, threads: int = 1, progress: Callable[[flo
     written = []
     try:
         # Not mapped: somebody may rewrite it in place meanwhile, which must be an error, and no bus error.
-        source = open_source(watch.info, pool, is_mapped=False)
+        opener = SourceOpener(conversion.cache, pool)
+        source = opener.open(conversion.info, conversion.stamp, path=watch.path, is_mapped=False)
 
         def write(file: IO[bytes]) -> None:
             with watch:
-                witness = _Witness(source)
+                is_lossless = conversion.backend.is_lossless_for(source.dtype, source.shape[2])
+                witness = _Witness(source, is_lossless=is_lossless)
                 payload = _write(file, witness, conversion, threads, _beating(conversion.cache, file.name, progress))
                 file.flush()
                 _check_written(file, payload, threads)
-                entry = open_payload(file.name, conversion.key.suffix, pool)
-                witness.check(entry, is_lossless=conversion.backend.is_lossless_for(source.dtype, source.shape[2]))
+                witness.check(_open_written(file.name, conversion, payload, source, pool))
                 append_trailer(file, payload.segments, _describe(conversion, source, payload, watch.finish()))
             written.append(file.tell())
 
@@ -117,25 +119,6 @@ def convert(conversion: Conversion, *, threads: int = 1, progress: Callable[[flo
     finally:
         pool.close()
     return Converted(path, is_new, written[0] if is_new else 0)
-
-
-def follow_links(info: ChannelInfo) -> ChannelInfo:
-    """``info`` of the file that its path leads to: a link on the way may be changed to and fro while the file is read."""
-    target = os.path.realpath(info.path)
-    return info if target == os.path.abspath(info.path) else replace(info, path=target)
-
-
-def open_payload(path: str, suffix: str, pool: HandlePool, *, stamp: SourceStamp | None = None) -> Reader:
-    """Open the COG or ``.npy`` of an entry for crops, as what its name says it is; its trailer is not looked at."""
-    if suffix == ".npy":
-        with IMPORTING:
-            from .formats.arrays import NpyReader
-
-        return NpyReader(path, pool, stamp=stamp)
-    with IMPORTING:
-        from .formats.raster import RasterReader
-
-    return RasterReader(path, "GTiff", pool, stamp=stamp)
 
 
 class _SourceWatch:
@@ -148,7 +131,7 @@ class _SourceWatch:
 
     def __init__(self, conversion: Conversion) -> None:
         self._conversion = conversion
-        self.info = conversion.info if conversion.stamp is None else follow_links(conversion.info)
+        self.path = conversion.info.path if conversion.stamp is None else follow_links(conversion.info.path)
         self._is_by_path = conversion.fields["mode"] == "PATH"
         self._stop = threading.Event()
         self._hashing: Future[str] | None = None
@@ -170,7 +153,7 @@ class _SourceWatch:
         self._was_settled = self._conversion.stamp.is_settled(time.time_ns())
         if self._is_by_path:
             self._pool = ThreadPoolExecutor(1)
-            self._hashing = self._pool.submit(hash_file, self.info.path, "sha256", self._stop)
+            self._hashing = self._pool.submit(hash_file, self.path, "sha256", self._stop)
             if not self._was_settled:
                 self._hashing.result()
 
@@ -194,7 +177,7 @@ class _SourceWatch:
             self._check_content(digest)
         self._check_stamp()
         return {
-            "path": os.path.realpath(self.info.path),
+            "path": os.path.realpath(self.path),
             "stamp": list(stamp),
             "sha256": digest,
             "is_settled": stamp.is_settled(looked_ns),
@@ -202,7 +185,7 @@ class _SourceWatch:
 
     def _check_content(self, digest: str | None) -> None:
         if self._is_by_path:
-            is_same = hash_file(self.info.path, "sha256", self._stop) == digest
+            is_same = hash_file(self.path, "sha256", self._stop) == digest
         else:
             fields = Keyer(self._conversion.fields["mode"]).fields(
                 self._conversion.info, self._conversion.backend, self._conversion.stamp
@@ -212,7 +195,7 @@ class _SourceWatch:
             raise self._changed()
 
     def _check_stamp(self) -> None:
-        if stat_source(self.info.path) != self._conversion.stamp:
+        if stat_source(self.path) != self._conversion.stamp:
             raise self._changed()
 
     def _changed(self) -> SourceChangedError:
@@ -224,7 +207,7 @@ class _SourceWatch:
 class _Witness(Reader):
     """A source that remembers a few lines of what was read from it, so that what was written can be held against them."""
 
-    def __init__(self, source: Reader) -> None:
+    def __init__(self, source: Reader, *, is_lossless: bool) -> None:
         super().__init__(
             source.path,
             format=source.format,
@@ -233,20 +216,32 @@ class _Witness(Reader):
             tile_shape=source.tile_shape,
         )
         self.nodata = source.nodata
-        self._source = source
+        self.frame_count = source.frame_count
+        self.is_lossless = is_lossless
+        self.source = source
         last = source.shape[0] - 1
         self._lines = sorted({last * number // (_SAMPLES - 1) for number in range(_SAMPLES)})
         self._seen: list[tuple[int, range, Array]] = []
 
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
-        self._source.read(rows, cols, bands, out, level=level)
+        self.source.read(rows, cols, bands, out, level=level)
+        self._look(rows, cols, out)
+
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        self.source.read_frames(times, rows, cols, bands, out)
+        height = self.frame_shape[0]
+        for place, number in enumerate(times):
+            top = number * height
+            self._look(range(rows.start + top, rows.stop + top), cols, out[place])
+
+    def _look(self, rows: range, cols: range, out: Array) -> None:
         for number, line in enumerate(self._lines):
             if line in rows:
                 first = (len(cols) - _SAMPLE_PX) * number // _SAMPLES if len(cols) > _SAMPLE_PX else 0
                 part = cols[first : first + _SAMPLE_PX]
                 self._seen.append((line, part, out[line - rows.start, first : first + len(part)].copy()))
 
-    def check(self, entry: Reader, *, is_lossless: bool) -> None:
+    def check(self, entry: Reader) -> None:
         """Hold ``entry`` against what passed: shape, dtype and, where lossless, every line that was kept."""
         if (entry.shape, entry.dtype) != (self.shape, self.dtype):
             raise CacheEntryError(
@@ -257,31 +252,50 @@ class _Witness(Reader):
             entry.read(range(line, line + 1), cols, range(self.shape[2]), got)
             with np.errstate(invalid="ignore"):  # signalling NaNs compare as any other NaN
                 is_equal = np.array_equal(got[0], wanted, equal_nan=wanted.dtype.kind in "fc")
-            if is_lossless and not is_equal:
+            if self.is_lossless and not is_equal:
                 raise CacheEntryError(
                     f"entry for {self.path} differs from it in row {line}, columns {cols}; not published"
                 )
 
 
 def _write(
-    file: IO[bytes], source: Reader, conversion: Conversion, threads: int, progress: Callable[[float], None]
+    file: IO[bytes], witness: _Witness, conversion: Conversion, threads: int, progress: Callable[[float], None]
 ) -> Payload:
-    backend = conversion.backend
+    backend, source = conversion.backend, witness.source
+    is_video = source.frame_count is not None
+    if backend.type == "intra":
+        with IMPORTING:
+            from .video.intra import write_intra
+            from .video.stack import VideoStack
+
+        assert isinstance(source, VideoStack)  # noqa: S101 - no image is asked for in this form
+        return write_intra(file, source, quality=backend.quality, progress=progress)
     if backend.type == "npy":
         with IMPORTING:
             from .formats.npy import write_npy
 
-        return write_npy(file, source, progress=progress)
+        return write_npy(file, witness, progress=progress)
     with IMPORTING:
         from .formats.cog import write_cog
+        from .formats.volumewrite import write_volume
 
-    codec = backend.codec_for(source.dtype, source.shape[2])
+    codec = (backend.video_codec_for if is_video else backend.codec_for)(source.dtype, source.shape[2])
     if backend.compress not in ("AUTO", codec.compress):
         _log.warning(
             "%s: %s holds no %d bands of %s; its entry is written as lossless %s",
             source.path, backend.compress, source.shape[2], source.dtype, codec.compress,
         )  # fmt: skip
-    return write_cog(file, source, backend, threads=threads, progress=progress, scratch=conversion.cache.scratch)
+    write = write_volume if is_video else write_cog
+    return write(file, witness, backend, threads=threads, progress=progress, scratch=conversion.cache.scratch)
+
+
+def _open_written(path: str, conversion: Conversion, payload: Payload, source: Reader, pool: HandlePool) -> Reader:
+    """What was written, as another library reads it, where one does."""
+    suffix = conversion.key.suffix
+    if source.frame_count is None or suffix == ".npy":
+        return open_payload(path, suffix, pool, has_frames=source.frame_count is not None)
+    file = PayloadFile(path, payload.segments)
+    return open_frames(path, payload.layout, source.shape, source.dtype, source.frame_count, file, None, pool)
 
 
 def _check_written(file: IO[bytes], payload: Payload, threads: int) -> None:
@@ -290,7 +304,7 @@ def _check_written(file: IO[bytes], payload: Payload, threads: int) -> None:
         from .formats.checksums import check_segments
 
     check_segments(file, payload.segments, threads)
-    if "levels" in payload.layout:
+    if "levels" in payload.layout or "volume" in payload.layout:
         with IMPORTING:
             from .formats.cog import check_tile_tables
 
@@ -305,6 +319,7 @@ def _describe(conversion: Conversion, source: Reader, payload: Payload, seen: di
         "shape": list(source.shape),
         "dtype": source.dtype.str,
         "nodata": source.nodata,
+        "frames": source.frame_count,
         "layout": dict(payload.layout),
         "versions": {name: getattr(sys.modules.get(name), "__version__", None) for name in _VERSIONED},
         "created_ns": time.time_ns(),
@@ -327,5 +342,12 @@ def _beating(cache: Cache, path: str, progress: Callable[[float], None] | None) 
 
 
 def _estimate_bytes(source: Reader, backend: Backend) -> int:
-    """At most this many bytes, by all that is likely: nothing compresses, and spooled tiles stand beside the file."""
-    return source.nbytes + 4096 if backend.type == "npy" else source.nbytes // 2 * 3
+    """At most this many bytes, by all that is likely: nothing compresses, and spooled tiles stand beside the file.
+
+    The frames of a video were compressed once, so that what is stored of them takes about half of them at most.
+    """
+    if backend.type == "npy":
+        return source.nbytes + 4096
+    if backend.type == "intra":
+        return source.nbytes // (2 if backend.quality is None else 8) + 2**16
+    return source.nbytes if source.frame_count is not None else source.nbytes // 2 * 3

@@ -14,7 +14,6 @@ import numpy as np
 
 from ._process import IMPORTING
 from .cache.trailer import SegmentTable, Trailer, read_trailer_of
-from .convert import open_payload
 from .errors import (
     CacheEntryDamagedError,
     CacheEntryGoneError,
@@ -26,6 +25,7 @@ from .errors import (
 from .formats.handles import Shareable
 from .formats.reader import Array, Crop, Reader
 from .mounts import is_remote
+from .payload import open_frames, open_payload
 from .regions import bounding_range
 from .segments import SEGMENT, checksum
 from .stamp import stamp_of
@@ -91,6 +91,8 @@ class EntryReader(Reader):
             self._bytes = _EntryBytes(name, self.stamp, self.trailer, files, pool, verify)
             if key.suffix == ".npy":
                 self._inner, self._chunks = self._open_array(pool)
+            elif self.trailer.meta.get("frames") is not None:
+                self._inner = self._open_frames(tiles, pool)
             else:
                 self._inner = self._open_tiles(tiles)
         super().__init__(
@@ -102,6 +104,7 @@ class EntryReader(Reader):
             memory_bytes=self._inner.memory_bytes + self._bytes.memory_bytes,
         )
         self.is_shareable = self._inner.is_shareable
+        self.frame_count, self.tile_frames = self._inner.frame_count, self._inner.tile_frames
         self.nodata = self.trailer.meta.get("nodata")
 
     @property
@@ -145,6 +148,13 @@ class EntryReader(Reader):
             self._explain(error)
             raise
 
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """As :meth:`Reader.read_frames`; what is touched is checked first."""
+        if self._chunks is not None:
+            super().read_frames(times, rows, cols, bands, out)
+            return
+        self._do(partial(self._inner.read_frames, times, rows, cols, bands, out))
+
     def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
         """As :meth:`Reader.split`."""
         if self._chunks is not None:
@@ -173,7 +183,8 @@ class EntryReader(Reader):
     def _open_array(self, pool: HandlePool) -> tuple[Reader, _Chunks]:
         """The pixels of an npy; where it does not open, find out whether that is for its bytes."""
         try:
-            reader = open_payload(self.path, self.key.suffix, pool, stamp=self.stamp)
+            has_frames = self.trailer.meta.get("frames") is not None
+            reader = open_payload(self.path, self.key.suffix, pool, stamp=self.stamp, has_frames=has_frames)
         except UnreadableImageError:
             self._bytes.check_everything()
             raise
@@ -183,6 +194,15 @@ class EntryReader(Reader):
                 f"{self.path} opens as {reader.shape} {reader.dtype}, but was written otherwise"
             )
         return reader, _Chunks(self._bytes, meta["layout"]["chunk_bytes"], reader)
+
+    def _open_frames(self, tiles: TileCache | None, pool: HandlePool) -> Reader:
+        with IMPORTING:
+            from .formats import codecs
+
+        meta = self.trailer.meta
+        self._bytes.checksum = codecs.checksum
+        shape, dtype = tuple(meta["shape"]), np.dtype(meta["dtype"])
+        return open_frames(self.path, meta["layout"], shape, dtype, meta["frames"], self._bytes, tiles, pool)
 
     def _open_tiles(self, tiles: TileCache | None) -> Reader:
         with IMPORTING:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from .backends import BackendPicker, BackendSpec, coerce_backend
+from .backends import BackendPicker, BackendSpec, backend_for, coerce_backend
 from .batch import Request, check_batch_bytes, check_requests, load_batch, load_each
 from .cache.keys import HashidMode, Keyer
 from .cache.store import Cache
@@ -36,6 +36,7 @@ from .opener import BoundOpener, ChannelOpener, Survey, WhenSourceMissing, check
 from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
 from .results import ask
 from .sequence import ImageSequence
+from .source import is_whole_video
 from .video.kinds import is_video_name
 from .workers import Limits
 
@@ -85,8 +86,9 @@ class Frames(ABC):
 
     Args:
         workdir: the folder under which the cache lies. ``None``: ``$NDFRAMES_WORKDIR``, else the user's cache folder.
-        backend: the form of cache entries: ``"auto"`` (lossless tiles), ``"cog"``, ``"npy"``, a dict with options,
-            ``None`` to read sources directly, or a callable ``(image_id, channel_info)`` that returns one of these.
+        backend: the form of cache entries: ``"auto"`` (lossless tiles; videos as they are), ``"cog"``, ``"npy"``,
+            ``"intra"`` (videos of key frames; images as ``"auto"``), a dict with options, ``None`` to read sources directly,
+            or a callable ``(image_id, channel_info)`` that returns one of these.
         hashid_mode: what tells one source from another: ``"PATH"``, ``"PIXELS"``, ``"GIVEN"`` or ``"DVC"``.
         isolate: whether each conversion is done in a child process that may use 4 GiB of memory and an hour of
             computing, for files that may have been made to do harm; :class:`Limits` sets other limits.
@@ -139,7 +141,9 @@ class Frames(ABC):
         self._limits = Limits() if isolate is True else isolate or None
         self._verify = verify
         self._when_source_missing = when_source_missing
-        self._backend = backend if callable(backend) else coerce_backend(backend)
+        if not callable(backend):
+            coerce_backend(backend)  # raises where it is none
+        self._backend = backend
         self._keyer = Keyer(hashid_mode)
         self._tile_bytes = memory_bytes // 4 if tile_bytes is None else min(tile_bytes, memory_bytes)
         self._memory_bytes = memory_bytes - self._tile_bytes
@@ -435,8 +439,8 @@ class Frames(ABC):
     def load_frame(self, image_id: Hashable, channels: str | Sequence[str] | None = None) -> LazyFrame:
         """A handle of an image that behaves like an array and reads what is indexed."""
         with naming_image(image_id):
-            is_video = getattr(self.image(image_id), "video", None) is not None
-            return (LazyVideo if is_video else LazyFrame)(self, image_id, channels)
+            kind = LazyVideo if self.image(image_id).is_video else LazyFrame
+            return kind(self, image_id, channels)
 
     def explain(
         self,
@@ -488,9 +492,8 @@ class Frames(ABC):
 
     def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
         """The form in which ``info`` is cached; ``None`` where the source is read directly."""
-        if is_video_name(info.path):  # of which the cache has the index, made when it is first opened
-            return None
-        return coerce_backend(self._backend(image_id, info)) if callable(self._backend) else self._backend
+        spec = self._backend(image_id, info) if callable(self._backend) else self._backend
+        return backend_for(spec, is_video=is_video_name(info.path))
 
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
         """The conversion that gives ``info`` its cache entry; ``None`` where the source is read directly."""
@@ -558,17 +561,10 @@ class Frames(ABC):
             way = opener if converts else BoundOpener(opener.opener, opener.pick, converts=False)
             return AlignableImageData(info, way, max_region_bytes=self._max_region_bytes, on_open=note, threads=threads)
 
-        if len(info.channels) == 1 and is_video_name(info.channels[0].path):
-            from .video.item import open_video
+        if len(info.channels) == 1 and is_whole_video(info.channels[0]):
+            from .video.item import VideoData
 
-            return open_video(
-                info,
-                self._cache,
-                self._keyer,
-                self._opener.pool,
-                max_region_bytes=self._max_region_bytes,
-                frame_bytes=self._tile_bytes,
-            )
+            return VideoData(info, opener, self._cache, max_region_bytes=self._max_region_bytes, on_open=on_open)
         if not isinstance(info, SequenceInfo):
             return make_image(info, on_open)
         return ImageSequence(info, make_image, max_region_bytes=self._max_region_bytes, on_open=on_open)
@@ -592,7 +588,8 @@ class Frames(ABC):
     def _describe_backend(self) -> str:
         if callable(self._backend):
             return "picked per channel"
-        return "none" if self._backend is None else self._backend.type
+        backend = coerce_backend(self._backend)
+        return "none" if backend is None else backend.type
 
     def _unknown(self, image_id: object) -> ImageIdError:
         ids, name = self.image_ids, shorten(image_id)

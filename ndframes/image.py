@@ -703,29 +703,25 @@ class AlignableImageData(LazyImage, ForkAware):
             if result.missing is not None and strip.missing is not None:
                 result.missing[place, :, bands] = strip.missing[at][:, :, bands]
 
-    def _read_part(self, pick: _Pick, rows: range, cols: range, out: Array, level: int) -> None:
-        """Read from one file; where its cache entry fails meanwhile, from a new one, in the end from the source."""
-        opened = self._opened[pick.part] or self.opened(pick.part)
+    def read_file(self, part: int, read: Callable[[Reader], None], *, level: int = 0) -> None:
+        """Have ``read`` read from one file; where its cache entry fails meanwhile, from a new one, in the end from the source."""
+        opened = self._opened[part] or self.opened(part)
         try:
-            self._read_into(opened.reader, rows, cols, pick, out, level)
+            read(opened.reader)
         except (CacheEntryDamagedError, CacheEntryGoneError) as error:
-            self._read_again(opened, error, pick, rows, cols, out, level)
+            self._read_again(opened, error, part, read, level)
+
+    def _read_part(self, pick: _Pick, rows: range, cols: range, out: Array, level: int) -> None:
+        self.read_file(pick.part, lambda reader: self._read_into(reader, rows, cols, pick, out, level), level=level)
 
     def _read_again(
-        self,
-        opened: OpenedChannel,
-        error: Exception,
-        pick: _Pick,
-        rows: range,
-        cols: range,
-        out: Array,
-        level: int,
+        self, opened: OpenedChannel, error: Exception, part: int, read: Callable[[Reader], None], level: int
     ) -> None:
         for number in range(_MOST_REOPENINGS):
             is_last = number == _MOST_REOPENINGS - 1
-            opened = self._reopen(pick.part, opened, error, directly=is_last and level == 0)
+            opened = self._reopen(part, opened, error, directly=is_last and level == 0)
             try:
-                self._read_into(opened.reader, rows, cols, pick, out, level)
+                read(opened.reader)
             except (CacheEntryDamagedError, CacheEntryGoneError) as again:
                 if is_last:
                     raise

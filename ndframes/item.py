@@ -67,9 +67,11 @@ class LazyImage(ABC):
 
     Attributes:
         pathinfo: what it was made from.
+        is_video: whether it is a video file, of which each frame has its time.
     """
 
     pathinfo: PathInfo
+    is_video = False
 
     @property
     @abstractmethod

@@ -99,7 +99,7 @@ class LazyFrame:
     def chunks(self) -> tuple[int, ...]:
         """The shape of the blocks that are read at once; crops that keep to them are cheapest."""
         reader = self._image.opened(self._image.bands_by_part(self._codes)[0][0]).reader
-        return (*(1 for _ in self.shape[:-3]), *reader.tile_shape, len(self._codes))
+        return (*(reader.tile_frames for _ in self.shape[:-3]), *reader.tile_shape, len(self._codes))
 
     def to_dask(self, *, chunks: Any = None) -> Any:
         """This frame as a lazy :class:`dask.array.Array`, equal to it: no pixel is read before it is computed.
@@ -251,7 +251,7 @@ class LazyVideo(LazyFrame):
 
     @property
     def _index(self) -> Any:
-        return self._image.video.index  # type: ignore[attr-defined]
+        return self._image.index  # type: ignore[attr-defined]
 
 
 def _row_number(row: object, height: int) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ._process import IMPORTING, core_count
 from .cache.keys import EntryKey, Keyer, backend_id_of
-from .convert import Conversion, Converted, convert, follow_links
+from .convert import Conversion, Converted, convert
 from .entry import EntryReader, VerifyMode, open_trailer
 from .errors import (
     CacheEntryDamagedError,
@@ -29,8 +29,10 @@ from .errors import (
     UnreadableImageError,
     shorten,
 )
-from .formats.source import open_source
+from .formats.stack import FrameReader
 from .item import OpenedChannel
+from .lru import ByteLRU
+from .source import SourceOpener, whole_of
 from .stamp import SourceStamp, stat_source
 from .workers import Limits, WorkerPool
 
@@ -51,6 +53,7 @@ _log = logging.getLogger("ndframes")
 _TRIES = 4
 _MOST_REBUILDS = 1
 _GIVEN_UP = 1 << 30
+_VIDEO_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,9 @@ class ChannelOpener:
     tile_bytes: int = 0
     limits: Limits | None = None
     _tiles: TileCache | None = None
+    _videos: ByteLRU[tuple[ChannelInfo, Backend | None], OpenedChannel] = field(
+        default_factory=lambda: ByteLRU(_VIDEO_BYTES, _cost_of)
+    )
     _rebuilds: dict[EntryKey, int] = field(default_factory=dict)
 
     def plan(self, info: ChannelInfo, backend: Backend | None) -> Conversion | None:
@@ -99,7 +105,7 @@ class ChannelOpener:
         """
         if backend is None:
             return None
-        stamp = _stamp(info)
+        info, stamp = whole_of(info), _stamp(info)
         fields = self.keyer.fields(info, backend, stamp)
         return Conversion(self.cache, info, backend, EntryKey.from_fields(fields), fields, stamp, self.limits)
 
@@ -124,6 +130,11 @@ class ChannelOpener:
             SourceError: the source cannot be read.
             CacheError: the cache cannot be written.
         """
+        if whole_of(info) is not info:
+            return self._open_frame(info, backend, self._open_file)
+        return self._open_file(info, backend)
+
+    def _open_file(self, info: ChannelInfo, backend: Backend | None) -> OpenedChannel:
         changed: SourceChangedError | None = None
         for _ in range(_TRIES):
             try:
@@ -154,6 +165,8 @@ class ChannelOpener:
 
     def open_as_is(self, info: ChannelInfo, backend: Backend | None) -> OpenedChannel:
         """Open the entry of ``info`` if it is there, else the source; convert nothing."""
+        if whole_of(info) is not info:
+            return self._open_frame(info, backend, self.open_as_is)
         conversion = self.plan(info, backend)
         if conversion is None:
             return self.open_source(info)
@@ -163,15 +176,17 @@ class ChannelOpener:
     def open_source(self, info: ChannelInfo) -> OpenedChannel:
         """Open the source itself."""
         stamp = _stamp(info)
-        reader = open_source(info if stamp is None else follow_links(info), self.pool)
+        reader = SourceOpener(self.cache, self.pool, self.tile_bytes).open(info, stamp)
         return OpenedChannel(reader, stamp, is_settled=_is_settled(stamp))
 
     def reopen(
         self, info: ChannelInfo, backend: Backend | None, opened: OpenedChannel, error: Exception, *, directly: bool
     ) -> OpenedChannel:
         """Open again what failed while it was read: the entry, put away first where it is damaged, or the source."""
-        if isinstance(error, CacheEntryDamagedError) and isinstance(opened.reader, EntryReader):
-            self._put_away(opened.reader.key, error, opened.reader.stamp)
+        self._videos.discard((whole_of(info), backend))
+        reader = opened.reader.stack if isinstance(opened.reader, FrameReader) else opened.reader
+        if isinstance(error, CacheEntryDamagedError) and isinstance(reader, EntryReader):
+            self._put_away(reader.key, error, reader.stamp)
         return self.open_source(info) if directly else self.open(info, backend)
 
     def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:
@@ -189,6 +204,20 @@ class ChannelOpener:
                 return True
             raise
         return opened.is_settled and stamp == opened.stamp
+
+    def _open_frame(
+        self,
+        info: ChannelInfo,
+        backend: Backend | None,
+        open_video: Callable[[ChannelInfo, Backend | None], OpenedChannel],
+    ) -> OpenedChannel:
+        """One frame of a video, which is opened once for all that are read of it."""
+        whole = whole_of(info)
+        opened = self._videos.get((whole, backend))
+        if opened is None or not self.is_current(whole, opened):
+            opened = open_video(whole, backend)
+            self._videos.put((whole, backend), opened)
+        return replace(opened, reader=FrameReader(opened.reader, info.page or 0))
 
     # -- entries --------------------------------------------------------------------------------------------------
 
@@ -380,6 +409,10 @@ def _stamp(info: ChannelInfo) -> SourceStamp | None:
     if info.driver is not None and not os.path.exists(info.path):
         return None
     return stat_source(info.path)
+
+
+def _cost_of(opened: OpenedChannel) -> int:
+    return opened.reader.memory_bytes
 
 
 def _is_settled(stamp: SourceStamp | None) -> bool:

@@ -339,7 +339,7 @@ def test_reading_writes_nothing(frames_of_one):
     frames, path = frames_of_one
     frames.prepare()
     before = {item: item.lstat().st_mtime_ns for item in frames.cache.root.rglob("*")}
-    assert run(READ_ONLY, path, frames.cache.workdir, frames._backend.type) == "1 0\n[]"
+    assert run(READ_ONLY, path, frames.cache.workdir, frames._backend) == "1 0\n[]"
     assert {item: item.lstat().st_mtime_ns for item in frames.cache.root.rglob("*")} == before
 
 
@@ -371,7 +371,7 @@ def test_a_read_only_mount_serves_what_it_has(frames_of_one, read_only_mount, ca
     (bad,) = (entry.path for entry in frames.cache.ls() if entry.path != only_entry_of(frames, "a"))
     damage(bad, 3000)
     read_only_mount(frames.cache.workdir)
-    assert run(READ_ONLY, path, frames.cache.workdir, frames._backend.type) == "2 1\n[]"
+    assert run(READ_ONLY, path, frames.cache.workdir, frames._backend) == "2 1\n[]"
     np.testing.assert_array_equal(damaged.load_region("b"), picture(1))
     assert "the source is read directly" in caplog.text
     np.save(other.with_name("c.npy"), picture(2))

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from ..backends import SUFFIXES
 from ..errors import HashidError, shorten
 from ..stamp import SourceStamp, source_error, stat_source
 from .contents import ContentHashes
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ..backends import Backend
     from ..pathinfo import ChannelInfo
 
-__all__ = ["EntryKey", "HashidMode", "Keyer", "backend_id_of"]
+__all__ = ["EntryKey", "HashidMode", "Keyer", "backend_id_of", "digest_form"]
 
 HashidMode = Literal["PATH", "PIXELS", "GIVEN", "DVC"]
 
@@ -45,7 +46,7 @@ class EntryKey:
         backend_id: digest of the backend's options.
         source_id: digest of who the source is.
         state_id: digest of which version of it, in which form.
-        suffix: ``.tif`` or ``.npy``.
+        suffix: ``.tif``, ``.npy`` or ``.avi``.
 
     Example:
         >>> EntryKey("b" * 12, "5" * 32, "7" * 32, ".tif").relative_path
@@ -62,10 +63,10 @@ class EntryKey:
         """The key that these fields, as :meth:`Keyer.fields` gives them and an entry carries them, are digested to."""
         form = fields["backend"]
         return cls(
-            backend_id=_digest_form(form),
+            backend_id=digest_form(form),
             source_id=_digest([fields["mode"], fields["identity"], fields["part"]], bytes_long=16),
             state_id=_digest([fields["format"], fields["state"], form], bytes_long=16),
-            suffix=".npy" if form["type"] == "npy" else ".tif",
+            suffix=SUFFIXES[form["type"]],
         )
 
     @property
@@ -77,7 +78,7 @@ class EntryKey:
 
 def backend_id_of(backend: Backend) -> str:
     """The part of a key that says in which form the entry is."""
-    return _digest_form(backend.to_dict())
+    return digest_form(backend.to_dict())
 
 
 class Keyer:
@@ -211,7 +212,8 @@ def _read_dvc_md5(path: str) -> str:
     return str(found[0])
 
 
-def _digest_form(form: Mapping[str, Any]) -> str:
+def digest_form(form: Mapping[str, Any]) -> str:
+    """The part of a key that says in which form an entry is, of that form as plain data."""
     return _digest(form, bytes_long=6)
 
 

@@ -214,9 +214,11 @@ def row_bands(source: Reader, width: int, most_bytes: int, *, multiple: int = 1)
     """The rows of a source from top to bottom, in pieces of about ``most_bytes`` over ``width`` columns.
 
     Each but the last is a multiple of ``multiple``, and where that can be one of the source's blocks, so that none is
-    decoded twice.
+    decoded twice; of a video, whole frames.
     """
     height, _, band_count = source.shape
+    if source.frame_count is not None:  # none is decoded twice
+        multiple = source.frame_shape[0]
     most_rows = max(1, most_bytes // (width * band_count * source.dtype.itemsize))
     step = math.lcm(multiple, min(source.tile_shape[0], height))
     if step > 2 * most_rows:

@@ -17,6 +17,9 @@ class FrameReader(Reader):
         stack: reads the video.
         number: of the frame, from 0.
 
+    Attributes:
+        stack: reads the video.
+
     Raises:
         UnreadableImageError: the video has not so many frames.
     """
@@ -31,21 +34,21 @@ class FrameReader(Reader):
             stack.path, format=stack.format, shape=(height, width, bands), dtype=stack.dtype, tile_shape=tile_shape
         )
         self.nodata = stack.nodata
-        self._stack = stack
+        self.stack = stack
         self._number = number
 
     def count_decoded(self, rows: range, cols: range) -> int:
         """As for those rows of the video."""
         top = self._number * self.shape[0]
-        return self._stack.count_decoded(range(rows.start + top, rows.stop + top, rows.step), cols)
+        return self.stack.count_decoded(range(rows.start + top, rows.stop + top, rows.step), cols)
 
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
         """As :meth:`Reader.read_window`."""
-        self._stack.read_frames([self._number], rows, cols, bands, out[None])
+        self.stack.read_frames([self._number], rows, cols, bands, out[None])
 
     def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
         """As :meth:`Reader.read_strided`."""
-        self._stack.read_frames([self._number], rows, cols, bands, out[None])
+        self.stack.read_frames([self._number], rows, cols, bands, out[None])
 
 
 def frames_of_rows(rows: range, height: int) -> Iterator[tuple[int, range, slice]]:

@@ -3,43 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..channels import default_codes
+from ..errors import SourceMissingError
 from ..formats.reader import Array, Reader
+from ..formats.stack import FrameReader
 from ..image import AlignableImageData
-from ..item import OpenedChannel
 from ..pathinfo import PathInfo
+from ..regions import Region, resolve_region
+from ..results import AsAsked, allocate, ask_nothing
 from ..sequence import ImageSequence
-from ..stamp import SourceStamp, is_as_stamped, stat_source
-from .reader import VideoReader
+from ..stamp import stat_source
 from .store import find_index
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..cache.keys import Keyer
     from ..cache.store import Cache
-    from ..formats.handles import HandlePool
+    from ..item import LazyImage, OpenedChannel
+    from ..opener import BoundOpener
     from ..pathinfo import ChannelInfo
-    from ..results import AsAsked
+    from .index import FrameIndex
 
-__all__ = ["VideoData", "open_video"]
-
-
-def open_video(
-    info: PathInfo, cache: Cache, keyer: Keyer, pool: HandlePool, *, max_region_bytes: int, frame_bytes: int
-) -> VideoData:
-    """Open a video, its frames found before if need be.
-
-    Raises:
-        SourceError: it is no video that decodes.
-    """
-    (channel,) = info.channels
-    stamp = stat_source(channel.path)
-    index = find_index(channel, stamp, cache, keyer, pool)
-    reader = VideoReader(channel.path, index, pool, frame_bytes=frame_bytes)
-    return VideoData(info, reader, stamp, max_region_bytes=max_region_bytes)
+__all__ = ["VideoData"]
 
 
 class VideoData(ImageSequence):
@@ -47,68 +35,119 @@ class VideoData(ImageSequence):
 
     Args:
         info: the file, alone in its image.
-        reader: reads its frames.
-        stamp: the file's state when it was opened.
+        opener: opens it, or what the cache has of it.
+        cache: has the index of its frames.
         max_region_bytes: a result of more bytes than this is refused.
+        on_open: called whenever the file was opened, since the video then costs more memory.
     """
 
+    is_video = True
+
     def __init__(
-        self, info: PathInfo, reader: VideoReader, stamp: SourceStamp | None, *, max_region_bytes: int
+        self,
+        info: PathInfo,
+        opener: BoundOpener,
+        cache: Cache,
+        *,
+        max_region_bytes: int,
+        on_open: Callable[[LazyImage], None] | None = None,
     ) -> None:
         self.pathinfo = info
-        self.video = reader
-        self._stamp = stamp
         self._max_region_bytes = max_region_bytes
-        self._shape = reader.frame_shape
-        self._codes = info.channels[0].channels or default_codes(self._shape[2])
-        self._image(0).select(self._codes)  # as many codes as channels, or an error that says so
+        self._pool = opener.opener.pool
+        self._cache = cache
+        self._index: FrameIndex | None = None
+        self._is_plain: bool | None = None
+        # The frames as one tall image, which knows how to open a file, and what to do when an entry fails.
+        stacked = replace(info.channels[0], img_from_src=None, shape=None)
+        self._stack = AlignableImageData(
+            PathInfo(info.image_id, (stacked,)),
+            opener,
+            max_region_bytes=max_region_bytes,
+            on_open=None if on_open is None else lambda _: on_open(self),
+        )
 
     def __len__(self) -> int:
-        return len(self.video.index)
+        return self.reader.frame_count or 0
+
+    @property
+    def reader(self) -> Reader:
+        """What reads its frames now: of the file, or of its cache entry."""
+        return self._stack.opened(0).reader
+
+    @property
+    def index(self) -> FrameIndex:
+        """Where every frame of the file is, and when it is shown."""
+        if self._index is None:
+            (channel,) = self.pathinfo.channels
+            try:
+                stamp = stat_source(channel.path)
+            except SourceMissingError:
+                stamp = None
+            self._index = find_index(channel, stamp, self._cache, self._pool)
+        return self._index
 
     @property
     def memory_bytes(self) -> int:
         """What keeping it open costs."""
-        return 4096 + self.video.memory_bytes
+        return self._stack.memory_bytes
 
     @property
     def channels(self) -> tuple[str, ...]:
         """The codes of its channels."""
-        return self._codes
-
-    @property
-    def default_channels(self) -> tuple[str, ...]:
-        """The codes that are read when none are asked for."""
-        return self.pathinfo.default or self._codes
+        return self.pathinfo.channels[0].channels or default_codes(self.reader.shape[2])
 
     @property
     def image_shape(self) -> tuple[int, int]:
         """``(height, width)`` of a frame, as it is shown."""
-        return self._shape[:2]
+        return self._image(0).image_shape
 
-    def dtype(self, channels: str | Sequence[str] | None = None) -> np.dtype[Any]:
-        """uint8, or uint16 for more than 8 bits."""
-        self.select(channels)
-        return self.video.dtype
+    def opened(self, part: int) -> OpenedChannel:
+        """Its file."""
+        return self._stack.opened(part)
 
     def is_current(self) -> bool:
         """Whether the file is still the one that was opened."""
-        return self._stamp is None or is_as_stamped(self.video.path, self._stamp)
+        return self._stack.is_current()
+
+    def load_region(
+        self,
+        region: Region = None,
+        channels: str | Sequence[str] | None = None,
+        *,
+        pad: str | None = None,
+        asked: AsAsked = ask_nothing,
+    ) -> Array:
+        """Read a region ``(t, y, x)``; see :meth:`ndframes.Frames.load_region`."""
+        if self._is_plain is None:
+            self._is_plain = self._image(0).is_plain(0)
+        if pad is not None or asked.nodata != "keep" or not self._is_plain:
+            return super().load_region(region, channels, pad=pad, asked=asked)
+        codes = self.select(channels)
+        selection = resolve_region(region, (len(self), *self.image_shape, len(codes)))
+        times, rows, cols, bands = selection.ranges
+        out = allocate(selection.shape, self.reader.dtype, self._max_region_bytes)
+        if out.size:
+            numbers: Sequence[int] = [self.channels.index(codes[band]) for band in bands]
+            if numbers == list(range(len(self.channels))):
+                numbers = range(len(numbers))
+            full = out.reshape(len(times), len(rows), len(cols), len(bands))
+            self._stack.read_file(0, lambda reader: reader.read_frames(times, rows, cols, numbers, full))
+        return out
 
     def _channels_of(self, time: int) -> tuple[str, ...]:  # noqa: ARG002 - all are alike
-        return self._codes
+        return self.channels
 
     def _dtype_of(self, images: Sequence[AlignableImageData], codes: tuple[str, ...]) -> np.dtype[Any]:  # noqa: ARG002
-        return self.video.dtype
+        return self._image(0).dtype()
 
     def _glance(self, time: int) -> AlignableImageData:
         return self._image(time)
 
     def _image(self, time: int) -> AlignableImageData:
         """One frame as an image of its own, decoded when its pixels are read."""
-        info = PathInfo(time, self.pathinfo.channels, shape=self._shape[:2])
-        opener = _FrameOpener(_FrameReader(self.video, time, self._shape))
-        return AlignableImageData(info, opener, max_region_bytes=self._max_region_bytes)
+        info = PathInfo(time, self.pathinfo.channels, shape=self.pathinfo.shape, default=self.pathinfo.default)
+        return AlignableImageData(info, _FrameOpener(self._stack, time), max_region_bytes=self._max_region_bytes)
 
     def _load(
         self,
@@ -125,31 +164,39 @@ class VideoData(ImageSequence):
         return falling
 
 
-class _FrameReader(Reader):
-    """One frame of a video, as files are read."""
+class _StackReader(Reader):
+    """A video's frames, by whatever reads them when they are asked for."""
 
-    def __init__(self, video: VideoReader, number: int, shape: tuple[int, int, int]) -> None:
-        super().__init__(video.path, format="video", shape=shape, dtype=video.dtype, tile_shape=shape[:2])
-        self._video = video
-        self._number = number
+    def __init__(self, stack: AlignableImageData) -> None:
+        reader = stack.opened(0).reader
+        super().__init__(
+            reader.path, format=reader.format, shape=reader.shape, dtype=reader.dtype, tile_shape=reader.tile_shape
+        )
+        self.nodata, self.frame_count, self.tile_frames = reader.nodata, reader.frame_count, reader.tile_frames
+        self._stack = stack
 
-    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
-        """As :meth:`Reader.read_window`: the frame is decoded, or remembered."""
-        window = self._video.frame(self._number)[rows.start : rows.stop, cols.start : cols.stop]
-        out[...] = window if bands == self.all_bands else window[:, :, list(bands)]
+    def count_decoded(self, rows: range, cols: range) -> int:
+        return self._stack.opened(0).reader.count_decoded(rows, cols)
+
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        self._stack.read_file(0, lambda reader: reader.read_frames(times, rows, cols, bands, out))
+
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        self._stack.read_file(0, lambda reader: reader.read(rows, cols, bands, out, level=level))
 
 
 class _FrameOpener:
-    """Gives the frame that there is."""
+    """Gives one frame of a video that is open."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._opened = OpenedChannel(reader, None)
+    def __init__(self, stack: AlignableImageData, time: int) -> None:
+        self._stack = stack
+        self._time = time
 
     def open(self, info: ChannelInfo) -> OpenedChannel:  # noqa: ARG002
-        return self._opened
+        return replace(self._stack.opened(0), reader=FrameReader(_StackReader(self._stack), self._time))
 
     def reopen(self, info: ChannelInfo, opened: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:  # noqa: ARG002
-        return self._opened
+        return opened  # the video was opened again, and again, before it gave up
 
     def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:  # noqa: ARG002
-        return True
+        return self._stack.is_current()

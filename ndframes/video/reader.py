@@ -64,7 +64,7 @@ class VideoReader:
             for _, frame in self.decode([number]):
                 pixels = to_pixels(frame, self.index)
             if pixels is None:
-                raise self._missing(number)
+                raise self.missing(number)
             self._frames.put(number, pixels)
         return pixels
 
@@ -96,7 +96,7 @@ class VideoReader:
         found = {number: to_pixels(frame, self.index) for number, frame in self.decode(numbers)}
         missing = sorted(set(numbers) - set(found))
         if missing and errors == "raise":
-            raise self._missing(missing[0])
+            raise self.missing(missing[0])
         if missing and errors == "nearest":
             for number in missing:
                 found[number] = self._find_nearest(number)
@@ -126,7 +126,8 @@ class VideoReader:
                 raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
         return self._sampled
 
-    def _missing(self, number: int) -> UnreadableImageError:
+    def missing(self, number: int) -> UnreadableImageError:
+        """What is raised for a frame that does not decode."""
         return UnreadableImageError(f"{self.path}: frame {number:,} of {len(self.index):,} does not decode")
 
     def _find_nearest(self, number: int) -> Array:

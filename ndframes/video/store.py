@@ -11,18 +11,17 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends import coerce_backend
-from ..cache.keys import EntryKey
+from ..backends import Backend
+from ..cache.keys import EntryKey, Keyer, digest_form
 from ..cache.trailer import append_trailer
 from ..entry import EntryReader
-from ..errors import CacheEntryError, CacheEntryGoneError, CacheError, SourceChangedError
+from ..errors import CacheEntryError, CacheEntryGoneError, CacheError, SourceChangedError, SourceMissingError
 from ..formats.arrays import ArrayReader
 from ..formats.npy import write_npy
 from ..stamp import SourceStamp, stat_source
 from .index import FrameIndex, build_index
 
 if TYPE_CHECKING:
-    from ..cache.keys import Keyer
     from ..cache.store import Cache
     from ..formats.handles import HandlePool
     from ..pathinfo import ChannelInfo
@@ -32,28 +31,30 @@ __all__ = ["find_index"]
 _log = logging.getLogger("ndframes")
 # Part of the key: another number where the same video would give another table.
 _TABLE_VERSION = 1
+_FORM = {"type": "npy", "holds": f"frame index {_TABLE_VERSION}"}
 _NO_SEEK = -(1 << 62)
 
 
-def find_index(
-    info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, keyer: Keyer, pool: HandlePool
-) -> FrameIndex:
+def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool: HandlePool) -> FrameIndex:
     """The index of a video: from the cache, or made and put there.
 
     A video that was changed within the last two seconds is indexed each time: its stamp would not show another change.
+
+    Args:
+        info: the video.
+        stamp: its state; ``None`` where it is gone, so that only the cache can tell.
+        cache: where indexes are.
+        pool: lends handles.
 
     Raises:
         SourceError: it is no video that decodes, or it changed meanwhile.
         CacheError: the cache cannot be written.
     """
-    if stamp is None or not stamp.is_settled(time.time_ns()):
+    if stamp is None:
+        return _find_lost(info, cache, pool)
+    if not stamp.is_settled(time.time_ns()):
         return build_index(info.path, stream=info.series)
-    backend = coerce_backend("npy")
-    assert backend is not None  # noqa: S101
-    fields = {
-        **keyer.fields(info, backend, stamp),
-        "backend": {"type": "npy", "holds": f"frame index {_TABLE_VERSION}"},
-    }
+    fields = {**Keyer("PATH").fields(info, Backend(type="npy"), stamp), "backend": _FORM}
     key = EntryKey.from_fields(fields)
     found = _read(cache, key, stamp, pool)
     if found is not None:
@@ -65,13 +66,24 @@ def find_index(
     return index
 
 
-def _read(cache: Cache, key: EntryKey, stamp: SourceStamp, pool: HandlePool) -> FrameIndex | None:
+def _find_lost(info: ChannelInfo, cache: Cache, pool: HandlePool) -> FrameIndex:
+    """The newest index of a video that is gone."""
+    source_id = Keyer("PATH").lost_source_id(info)
+    if source_id is not None:
+        for entry in cache.ls_source(digest_form(_FORM), source_id):
+            found = _read(cache, entry.key, None, pool)
+            if found is not None:
+                return found
+    raise SourceMissingError(f"{info.path} does not exist, and the cache has no index of its frames; check the path")
+
+
+def _read(cache: Cache, key: EntryKey, stamp: SourceStamp | None, pool: HandlePool) -> FrameIndex | None:
     """The index that the cache has, if it is whole and of this state of the video; else it is put away."""
     path = cache.path(key)
     try:
         reader = EntryReader(path, key, cache.files, pool, verify="first-touch")
         meta = reader.trailer.meta
-        if SourceStamp(*meta["source"]["stamp"])[1:] == stamp[1:]:
+        if stamp is None or SourceStamp(*meta["source"]["stamp"])[1:] == stamp[1:]:
             index = _from_table(reader.read_all()[:, :, 0], meta["video"])
             cache.note_use(path, reader.stamp.mtime_ns)
             return index

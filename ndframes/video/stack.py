@@ -1,0 +1,107 @@
+"""VideoStack: a video file as a reader, its frames one below the other; and how it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import UnreadableImageError
+from ..formats.reader import Array, Reader
+from ..formats.stack import frames_of_rows
+from ..regions import to_slice
+from .reader import VideoReader
+from .store import find_index
+
+if TYPE_CHECKING:
+    from ..cache.store import Cache
+    from ..formats.handles import HandlePool
+    from ..pathinfo import ChannelInfo
+    from ..stamp import SourceStamp
+
+__all__ = ["VideoStack", "open_video"]
+
+
+def open_video(
+    info: ChannelInfo,
+    stamp: SourceStamp | None,
+    cache: Cache,
+    pool: HandlePool,
+    *,
+    frame_bytes: int = 64 * 2**20,
+) -> VideoStack:
+    """Open a video, its frames found before if need be.
+
+    Args:
+        info: the file.
+        stamp: its state.
+        cache: keeps the index of its frames.
+        pool: lends the handles.
+        frame_bytes: how much of the frames decoded last is kept in memory.
+
+    Raises:
+        SourceError: it is no video that decodes.
+    """
+    index = find_index(info, stamp, cache, pool)
+    return VideoStack(VideoReader(info.path, index, pool, frame_bytes=frame_bytes))
+
+
+class VideoStack(Reader):
+    """The frames of a video file. Frame ``i`` is the ``i``-th one that decoding from the beginning shows.
+
+    Args:
+        video: decodes them.
+    """
+
+    def __init__(self, video: VideoReader) -> None:
+        height, width, bands = video.frame_shape
+        count = len(video.index)
+        super().__init__(
+            video.path,
+            format="video",
+            shape=(count * height, width, bands),
+            dtype=video.dtype,
+            tile_shape=(height, width),
+            memory_bytes=4096 + video.memory_bytes,
+        )
+        self.frame_count = count
+        self.video = video
+
+    def count_decoded(self, rows: range, cols: range) -> int:
+        """The frames that are touched, and those from the last key frame on that each of them needs."""
+        if not rows or not cols:
+            return 0
+        index, height = self.video.index, self.frame_shape[0]
+        decoded = 0
+        position = -1
+        for number, _, _ in frames_of_rows(rows if rows.step > 0 else rows[::-1], height):
+            start = max(position + 1, int(index.keys[index.find_key(number)]))
+            decoded += max(0, number + 1 - start)
+            position = number
+        return decoded
+
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """As :meth:`Reader.read_frames`: decoded in rising order, each once."""
+        picks = None if bands == self.all_bands else list(bands)
+        inside = to_slice(rows), to_slice(cols)
+        places: dict[int, list[int]] = {}
+        for place, time in enumerate(times):
+            places.setdefault(time, []).append(place)
+        for number in sorted(places):
+            pixels = self.video.frame(number)
+            if pixels.shape != self.frame_shape:
+                raise UnreadableImageError(
+                    f"{self.path}: frame {number:,} is {pixels.shape[:2]} (height, width), the first one "
+                    f"{self.frame_shape[:2]}; frames of several sizes are not read as one array"
+                )
+            window = pixels[inside] if picks is None else pixels[inside][:, :, picks]
+            for place in places[number]:
+                out[place] = window
+
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`Reader.read_window`."""
+        self.read_strided(rows, cols, bands, out, level)
+
+    def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
+        """As :meth:`Reader.read_strided`."""
+        for number, inside, places in frames_of_rows(rows, self.frame_shape[0]):
+            self.read_frames([number], inside, cols, bands, out[places][None])
