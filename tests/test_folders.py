@@ -183,7 +183,7 @@ def test_names_without_digits_are_sorted_as_ever(names):
 
 
 def test_globs(many):
-    folder = many("a/l2.png", "a/l10.png", "a/r1.png", "a/l1.txt", "a/l3.dat", "b/l0.png", "b/.l7.png")
+    folder = many("a/l2.png", "a/l10.png", "a/r1.png", "a/l1.txt", "a/l3.dat", "b/l0.png", "b/.l7.png", "c/d/m.png")
     (folder / "a" / "l5.png").mkdir()
 
     def find(pattern: str) -> list[str]:
@@ -193,7 +193,7 @@ def test_globs(many):
     assert find("a/*") == find("a/*.*") == find("a/*.[p]ng") == ["l2.png", "l10.png", "r1.png"]
     assert find("a/*.dat") == ["l3.dat"]
     assert find("*/l?.png") == ["a/l2.png", "b/l0.png"]
-    assert find("**/*.png") == ["a/l2.png", "a/l10.png", "a/r1.png", "b/l0.png"]
+    assert find("**/*.png") == ["a/l2.png", "a/l10.png", "a/r1.png", "b/l0.png", "c/d/m.png"]
 
 
 @pytest.mark.parametrize("pattern", ["f{:03d}.png", "f{:03}.png", "f{0:03d}.png", "f{number:03d}.png", "f%03d.png"])
