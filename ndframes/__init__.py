@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         WorkerCrashError,
     )
     from .explain import Explanation
+    from .folders import ImageFolder
     from .frames import Frames, SimpleFrames, demo_paths
     from .frames import open_frame as open  # noqa: A004 - nf.open is the name that people expect
     from .image import AlignableImageData, NativePart
@@ -80,6 +81,7 @@ __all__ = [
     "Frames",
     "GcReport",
     "HashidError",
+    "ImageFolder",
     "ImageIdError",
     "LazyFrame",
     "LazyVideo",
@@ -125,6 +127,7 @@ _HOME = {
     "Explanation": "explain",
     "Frames": "frames",
     "GcReport": "cache.broom",
+    "ImageFolder": "folders",
     "LazyFrame": "lazyframe",
     "LazyVideo": "lazyframe",
     "Limits": "workers",

@@ -17,7 +17,7 @@ traceback would expect::
      ├─ SourceError (OSError)                     the file that was to be read
      │   ├─ SourceMissingError (FileNotFoundError)
      │   ├─ SourceAccessError (PermissionError)
-     │   ├─ SourceKindError                       a directory, FIFO, socket or device
+     │   ├─ SourceKindError                       a directory without images, FIFO, socket or device
      │   ├─ SourceChangedError                    it changed while it was being converted or read
      │   └─ UnreadableImageError                  empty, truncated, damaged, or no image at all
      ├─ CacheError (OSError)                      the cache folder
@@ -156,7 +156,7 @@ class SourceAccessError(SourceError, PermissionError):
 
 
 class SourceKindError(SourceError):
-    """The path is a directory, a FIFO, a socket or a device, not a file."""
+    """The path is a directory without images, a FIFO, a socket or a device, not a file."""
 
 
 class SourceChangedError(SourceError):

@@ -28,6 +28,7 @@ from .errors import (
     shorten,
 )
 from .explain import Explanation, explain_region
+from .folders import ImageFolder, to_folder
 from .formats.handles import HandlePool
 from .image import AlignableImageData
 from .lazyframe import LazyFrame, LazyVideo
@@ -600,10 +601,12 @@ class Frames(ABC):
 
 
 class SimpleFrames(Frames):
-    """Frames over a mapping from ids to paths, one file an image.
+    """Frames over a mapping from ids to paths: each an image, a video, or images that make a sequence.
 
     Args:
-        id_to_path: mapping from hashable ids to paths; read when an image is first asked for.
+        id_to_path: mapping from hashable ids to paths; read when an image is first asked for. A folder of images, a glob such
+            as ``"walk/*.png"`` or a pattern such as ``"walk/frame{:06d}.png"`` is a sequence; see :class:`ImageFolder`, which
+            may stand here too. Its files are listed once, when it is first asked for.
         **options: as for :class:`Frames`.
 
     Example:
@@ -616,7 +619,9 @@ class SimpleFrames(Frames):
         ndframes.errors.ImageIdError: no image 'astronot'; close: astronaut
     """
 
-    def __init__(self, id_to_path: Mapping[Any, str | os.PathLike[str]], **options: Unpack[FramesOptions]) -> None:
+    def __init__(
+        self, id_to_path: Mapping[Any, str | os.PathLike[str] | ImageFolder], **options: Unpack[FramesOptions]
+    ) -> None:
         super().__init__(**options)
         self._id_to_path = dict(id_to_path)
 
@@ -626,8 +631,17 @@ class SimpleFrames(Frames):
         return list(self._id_to_path)
 
     def build_pathinfo(self, image_id: Hashable) -> PathInfo:
-        """One channel: the file."""
-        return PathInfo(image_id, (ChannelInfo(self._id_to_path[image_id]),))
+        """One channel: the file; of a folder or pattern, the images that are there now.
+
+        Raises:
+            SourceError: there is no image in the folder, or none that matches.
+            PathInfoError: its frames cannot be numbered.
+        """
+        source = self._id_to_path[image_id]
+        folder = to_folder(source)
+        if folder is not None:
+            return folder.to_pathinfo(image_id)
+        return PathInfo(image_id, (ChannelInfo(source),))
 
     def __contains__(self, image_id: object) -> bool:
         return _knows(self._id_to_path, image_id)
@@ -643,27 +657,34 @@ class SimpleFrames(Frames):
 
 
 def open_frame(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | ImageFolder,
     *,
     workdir: str | os.PathLike[str] | None = None,
     backend: BackendSpec = None,
     channels: str | Sequence[str] | None = None,
+    frame_number: str | None = None,
+    frame_range: tuple[int, int | None] | None = None,
 ) -> LazyFrame:
     """Open one file as an array that stays on disk; ``ndframes.open`` is this function.
 
     Args:
-        path: an image of any kind that is read.
+        path: an image of any kind that is read, a video, or images that make a sequence: a folder, a glob or a pattern; see
+            :class:`ImageFolder`.
         workdir: where a cache goes, if ``backend`` asks for one.
         backend: as for :class:`Frames`; ``None`` reads the file directly.
         channels: which channels; ``None``: all.
+        frame_number: of a folder or glob, how a frame's number is found in its name, as for :class:`ImageFolder`.
+        frame_range: of a folder, glob or pattern, which frames, likewise.
 
     Example:
         >>> import ndframes as nf
         >>> nf.open(nf.demo_paths()["moon"])[250:252, 100:103].tolist()
         [[[112], [112], [109]], [[112], [112], [109]]]
     """
-    name = os.fsdecode(path)
-    frames = SimpleFrames({name: name}, workdir=workdir, backend=backend)
+    if frame_number is not None or frame_range is not None:
+        path = ImageFolder(path, frame_number=frame_number, frame_range=frame_range)  # type: ignore[arg-type]
+    name = path.path if isinstance(path, ImageFolder) else os.fsdecode(path)
+    frames = SimpleFrames({name: path}, workdir=workdir, backend=backend)
     return frames.load_frame(name, channels)
 
 

@@ -76,6 +76,18 @@ class LazyFrame:
         return self._image.shape(self._codes)
 
     @property
+    def frame_ids(self) -> Sequence[Hashable]:
+        """What each frame along the time axis is called: the id of a sequence's image, or its place in a video; empty for an image.
+
+        Of a folder, a pattern or a glob they are the numbers or the names of its images; ``frame_ids.index(120)`` is the place of
+        number 120.
+        """
+        images = getattr(self._frames.pathinfo(self.image_id), "images", None)
+        if images is not None:
+            return tuple(image.image_id for image in images)
+        return range(len(self) if self.ndim == 4 else 0)
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of what is read."""
         return self._image.dtype(self._codes)

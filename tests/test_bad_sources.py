@@ -504,8 +504,9 @@ def test_every_error_names_the_image_and_the_file(tmp_path):
     good, wanted = SAMPLES["png colour 2 depth 8"].make(tmp_path)
     bad = tmp_path / "bad.png"
     bad.write_bytes(Path(good).read_bytes()[:3000])
+    (tmp_path / "empty").mkdir()
     frames = nf.SimpleFrames(
-        {"good": good, "bad": bad, "gone": tmp_path / "gone.png", "folder": tmp_path}, workdir=tmp_path / "w"
+        {"good": good, "bad": bad, "gone": tmp_path / "gone.png", "folder": tmp_path / "empty"}, workdir=tmp_path / "w"
     )
     for image_id, kind in (("bad", UnreadableImageError), ("gone", SourceMissingError), ("folder", SourceKindError)):
         with within(1), pytest.raises(kind, match=f"image '{image_id}'") as caught:

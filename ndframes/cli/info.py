@@ -43,6 +43,9 @@ def info(*, path: str, image_id: str | None, workdir: str | None, backend: str, 
     nothing. The crop is one of 256 x 256 from the middle of the image: which tiles it touches, and how many bytes
     must be decoded for them, from the source and from a cache entry.
 
+    Of a folder of images, a glob or a pattern such as 'walk/frame{:06d}.png', it says what they are as one sequence, in
+    which order they come, and how many of them are in the cache.
+
     Of a COCO or kwcoco dataset, a .json or .zip file, it says what is in it; with --image-id, of which files an image is
     made, and how each lies in it. Positions and scales are told in the order y, x; degrees counter-clockwise.
 
@@ -51,6 +54,8 @@ def info(*, path: str, image_id: str | None, workdir: str | None, backend: str, 
       ndframes info scan.tif
       ndframes info scan.tif --backend npy
       ndframes info scan.tif --json | jq .crop
+      ndframes info walk/
+      ndframes info 'walk/left*.png'
       ndframes info data.kwcoco.json
       ndframes info data.kwcoco.json --image-id 7
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
@@ -65,11 +70,17 @@ def _look_at(
     path: str, image_id: str | None, workdir: str | None, backend: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """What there is to say, for programs and for people."""
+    from ..folders import to_folder
     from .datasets import collect_dataset, collect_image, rows_of_dataset, rows_of_image
+    from .sequences import collect_folder, rows_of_folder
 
     if image_id is None and is_dataset(path):
         facts = collect_dataset(path, read_dataset(path))
         return facts, rows_of_dataset(facts)
+    folder = to_folder(path)
+    if folder is not None and image_id is None:
+        facts = collect_folder(folder, workdir, backend)
+        return facts, rows_of_folder(facts)
     source = open_source(path, image_id)
     if source.dataset is not None:
         facts = collect_image(source, workdir, backend)

@@ -14,11 +14,6 @@ from .common import CommandError, backend_option, describe_error, echo_json, jso
 
 __all__ = ["prepare"]
 
-_IMAGE_SUFFIXES = {
-    ".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi", ".scn", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".j2c", ".webp",
-    ".gif", ".bmp", ".ntf", ".nitf", ".pbm", ".pgm", ".ppm", ".pnm", ".sgi", ".img", ".npy", ".hdr", ".avif", ".qoi",
-    ".psd",
-}  # fmt: skip
 _CACHE_TAG = "CACHEDIR.TAG"
 
 
@@ -138,8 +133,10 @@ def _expand(argument: str) -> list[str]:
 
 
 def _search(folder: str, found: _Found) -> None:
+    from ..folders import IMAGE_ENDINGS
+
     for name in _walk(folder):
-        if os.path.splitext(name)[1].lower() in _IMAGE_SUFFIXES:
+        if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS:
             found.paths[name] = None
         else:
             found.skipped += 1

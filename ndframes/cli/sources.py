@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .common import CommandError, backend_of, show_path
+from .sequences import refuse_folder
 
 if TYPE_CHECKING:
     from ..coco import Space
@@ -99,11 +100,12 @@ def open_source(path: str, image_id: str | None, *, space: Space | None = None) 
     """The image that the arguments name.
 
     Raises:
-        CommandError: there is no such image, or several and none is named, or an option that an image of its own has not.
+        CommandError: there is no such image, or several and none is named, a folder of them included, or an option that an image of its own has not.
     """
     if is_dataset(path):
         dataset = read_dataset(path)
         return Source(path, _find_image(path, dataset, image_id), dataset, space or "image")
+    refuse_folder(path)
     for option, value in (("--image-id", image_id), ("--space", space)):
         if value is not None:
             raise CommandError(f"{show_path(path)} is an image; {option} is for a COCO dataset, a .json or .zip file")
