@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .cache.store import Cache, CacheEntry
     from .cache.upkeep import CacheStat
     from .cache.verify import BadEntry, VerifyReport
+    from .clip import Clip
     from .coco import CocoFrames
     from .errors import (
         BackendError,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
         WorkerCrashError,
     )
     from .explain import Explanation
-    from .folders import ImageFolder
     from .frames import Frames, SimpleFrames, demo_paths
     from .frames import open_frame as open  # noqa: A004 - nf.open is the name that people expect
     from .image import AlignableImageData, NativePart
@@ -76,12 +76,12 @@ __all__ = [
     "CacheStat",
     "ChannelError",
     "ChannelInfo",
+    "Clip",
     "CocoFrames",
     "Explanation",
     "Frames",
     "GcReport",
     "HashidError",
-    "ImageFolder",
     "ImageIdError",
     "LazyFrame",
     "LazyVideo",
@@ -127,7 +127,7 @@ _HOME = {
     "Explanation": "explain",
     "Frames": "frames",
     "GcReport": "cache.broom",
-    "ImageFolder": "folders",
+    "Clip": "clip",
     "LazyFrame": "lazyframe",
     "LazyVideo": "lazyframe",
     "Limits": "workers",

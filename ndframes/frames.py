@@ -14,6 +14,7 @@ from .backends import BackendPicker, BackendSpec, backend_for, coerce_backend
 from .batch import Request, check_batch_bytes, check_requests, load_batch, load_each
 from .cache.keys import HashidMode, Keyer
 from .cache.store import Cache
+from .clip import Clip, to_clip
 from .crew import count_threads
 from .entry import VerifyMode
 from .errors import (
@@ -28,7 +29,6 @@ from .errors import (
     shorten,
 )
 from .explain import Explanation, explain_region
-from .folders import ImageFolder, to_folder
 from .formats.handles import HandlePool
 from .image import AlignableImageData
 from .lazyframe import LazyFrame, LazyVideo
@@ -77,6 +77,16 @@ class FramesOptions(TypedDict, total=False):
     max_region_bytes: int | None
     verify: VerifyMode
     when_source_missing: WhenSourceMissing
+
+
+class ClipOptions(TypedDict, total=False):
+    """The keywords of :class:`Clip`, for functions that hand them on."""
+
+    frame_number: str | None
+    frame_range: tuple[int, int | None] | None
+    stream: int | None
+    pixel_format: str | None
+    frame_errors: str
 
 
 class Frames(ABC):
@@ -605,7 +615,7 @@ class SimpleFrames(Frames):
 
     Args:
         id_to_path: mapping from hashable ids to paths; read when an image is first asked for. A folder of images, a glob such
-            as ``"walk/*.png"`` or a pattern such as ``"walk/frame{:06d}.png"`` is a sequence; see :class:`ImageFolder`, which
+            as ``"walk/*.png"`` or a pattern such as ``"walk/frame{:06d}.png"`` is a sequence; see :class:`Clip`, which
             may stand here too. Its files are listed once, when it is first asked for.
         **options: as for :class:`Frames`.
 
@@ -620,7 +630,7 @@ class SimpleFrames(Frames):
     """
 
     def __init__(
-        self, id_to_path: Mapping[Any, str | os.PathLike[str] | ImageFolder], **options: Unpack[FramesOptions]
+        self, id_to_path: Mapping[Any, str | os.PathLike[str] | Clip], **options: Unpack[FramesOptions]
     ) -> None:
         super().__init__(**options)
         self._id_to_path = dict(id_to_path)
@@ -638,7 +648,7 @@ class SimpleFrames(Frames):
             PathInfoError: its frames cannot be numbered.
         """
         source = self._id_to_path[image_id]
-        folder = to_folder(source)
+        folder = to_clip(source)
         if folder is not None:
             return folder.to_pathinfo(image_id)
         return PathInfo(image_id, (ChannelInfo(source),))
@@ -657,34 +667,32 @@ class SimpleFrames(Frames):
 
 
 def open_frame(
-    path: str | os.PathLike[str] | ImageFolder,
+    path: str | os.PathLike[str] | Clip,
     *,
     workdir: str | os.PathLike[str] | None = None,
     backend: BackendSpec = None,
     channels: str | Sequence[str] | None = None,
-    frame_number: str | None = None,
-    frame_range: tuple[int, int | None] | None = None,
+    **clip: Unpack[ClipOptions],
 ) -> LazyFrame:
     """Open one file as an array that stays on disk; ``ndframes.open`` is this function.
 
     Args:
         path: an image of any kind that is read, a video, or images that make a sequence: a folder, a glob or a pattern; see
-            :class:`ImageFolder`.
-        workdir: where a cache goes, if ``backend`` asks for one.
+            :class:`Clip`.
+        workdir: where a cache goes, if ``backend`` asks for one, and the index of a video.
         backend: as for :class:`Frames`; ``None`` reads the file directly.
         channels: which channels; ``None``: all.
-        frame_number: of a folder or glob, how a frame's number is found in its name, as for :class:`ImageFolder`.
-        frame_range: of a folder, glob or pattern, which frames, likewise.
+        **clip: of a video or a sequence, what :class:`Clip` takes: ``frame_range``, ``frame_number``, ``stream``,
+            ``pixel_format``, ``frame_errors``.
 
     Example:
         >>> import ndframes as nf
         >>> nf.open(nf.demo_paths()["moon"])[250:252, 100:103].tolist()
         [[[112], [112], [109]], [[112], [112], [109]]]
     """
-    if frame_number is not None or frame_range is not None:
-        path = ImageFolder(path, frame_number=frame_number, frame_range=frame_range)  # type: ignore[arg-type]
-    name = path.path if isinstance(path, ImageFolder) else os.fsdecode(path)
-    frames = SimpleFrames({name: path}, workdir=workdir, backend=backend)
+    source = Clip(path, **clip) if clip else path  # type: ignore[arg-type]
+    name = source.path if isinstance(source, Clip) else os.fsdecode(source)
+    frames = SimpleFrames({name: source}, workdir=workdir, backend=backend)
     return frames.load_frame(name, channels)
 
 

@@ -77,7 +77,7 @@ class LazyFrame:
 
     @property
     def frame_ids(self) -> Sequence[Hashable]:
-        """What each frame along the time axis is called: the id of a sequence's image, or its place in a video; empty for an image.
+        """What each frame along the time axis is called: the id of a sequence's image, or its number in a video; empty for an image.
 
         Of a folder, a pattern or a glob they are the numbers or the names of its images; ``frame_ids.index(120)`` is the place of
         number 120.
@@ -85,7 +85,7 @@ class LazyFrame:
         images = getattr(self._frames.pathinfo(self.image_id), "images", None)
         if images is not None:
             return tuple(image.image_id for image in images)
-        return range(len(self) if self.ndim == 4 else 0)
+        return range(0)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -237,21 +237,27 @@ class LazyVideo(LazyFrame):
     """
 
     @property
+    def frame_ids(self) -> Sequence[Hashable]:
+        """The numbers of the frames in the file."""
+        frames: range = self._video.frames
+        return frames
+
+    @property
     def fps(self) -> float | None:
         """Frames a second on average, as the container says; ``None`` where it does not."""
-        rate = self._index.rate
+        rate = self._video.index.rate
         return None if rate is None else float(rate)
 
     @property
     def times(self) -> Array:
         """When each frame is shown, in seconds."""
-        seconds: Array = self._index.seconds
+        seconds: Array = self._video.seconds
         return seconds
 
     @property
     def keyframes(self) -> Array:
         """The numbers of the frames at which decoding can begin."""
-        keys: Array = self._index.keys
+        keys: Array = self._video.keyframes
         return keys
 
     def at_time(self, seconds: float | Sequence[float]) -> Array:
@@ -262,8 +268,8 @@ class LazyVideo(LazyFrame):
         return self[int(found)] if times.ndim == 0 else self[found.tolist()]
 
     @property
-    def _index(self) -> Any:
-        return self._image.index  # type: ignore[attr-defined]
+    def _video(self) -> Any:
+        return self._image
 
 
 def _row_number(row: object, height: int) -> int:

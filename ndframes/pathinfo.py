@@ -18,8 +18,10 @@ from .errors import ChannelError, PathInfoError, shorten
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo"]
+__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo", "to_frame_range"]
 
+_PIXEL_FORMATS = (None, "gray")
+_FRAME_ERRORS = ("raise", "nearest")
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 Matrix = tuple[tuple[float, float, float], ...]
 
@@ -36,14 +38,19 @@ class ChannelInfo:
             centres at +0.5; an array, nested lists, or an object with a ``matrix`` such as ``kwimage.Affine``;
             ``None``: the identity.
         shape: ``(height, width)`` of the file where it is known without opening it.
-        page: which page (or plane of ``series``) of a file that holds several; ``None``: the first image.
-        series: which tifffile series (an OME image, a slide's label, ...) of a TIFF that holds several.
+        page: which page (or plane of ``series``) of a file that holds several; ``None``: the first image. Of a video: the number
+            of one frame, which then is the image; ``None``: all of them, with a time axis in front.
+        series: which tifffile series (an OME image, a slide's label, ...) of a TIFF that holds several; which stream of a video.
         nodata: the value that marks missing pixels.
         quantization: how integers stand for real values: ``orig_min``, ``orig_max``, ``quant_min``, ``quant_max``,
             ``nodata``, as in kwcoco.
         hashid: the caller's own key for the content, for ``hashid_mode="GIVEN"``.
         driver: opens the source with this GDAL driver, whatever its bytes look like: the way to opt in to a VRT, a
             ``/vsi`` path or a format that no magic bytes tell. ``None``: the format is told by the file's bytes.
+        pixel_format: what a video's pixels become: ``"gray"``, the brightness alone, which most videos store as a plane of its
+            own, and which is then taken as it is; ``None``: gray, RGB or RGBA, as the video has it.
+        frame_errors: what stands for a frame of a video that does not decode: ``"raise"``, an error; ``"nearest"``, the nearest
+            frame that does. The others keep their numbers.
 
     Raises:
         ChannelError: the codes are not well formed, or one stands there twice.
@@ -65,6 +72,8 @@ class ChannelInfo:
     quantization: tuple[tuple[str, Any], ...] | None = field(default=None, kw_only=True)
     hashid: str | None = field(default=None, kw_only=True)
     driver: str | None = field(default=None, kw_only=True)
+    pixel_format: str | None = field(default=None, kw_only=True)
+    frame_errors: str = field(default="raise", kw_only=True)
 
     if TYPE_CHECKING:
 
@@ -81,6 +90,8 @@ class ChannelInfo:
             quantization: Mapping[str, Any] | None = None,
             hashid: str | None = None,
             driver: str | None = None,
+            pixel_format: str | None = None,
+            frame_errors: str = "raise",
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -96,6 +107,8 @@ class ChannelInfo:
         for name in ("hashid", "driver"):
             if not isinstance(getattr(self, name), (str, type(None))):
                 raise PathInfoError(f"{name} must be a str or None, got {shorten(getattr(self, name))}")
+        _check_allowed("pixel_format", self.pixel_format, _PIXEL_FORMATS)
+        _check_allowed("frame_errors", self.frame_errors, _FRAME_ERRORS)
 
     def __eq__(self, other: object) -> bool:
         """As tuples of fields compare: a nodata of nan is equal to itself, which dataclasses of Python 3.13 deny."""
@@ -131,6 +144,8 @@ class PathInfo:
         default: the channels that are read when none are asked for; ``None``: all.
         default_file: which of ``channels`` is read instead, where ``default`` is ``None`` since nobody named its bands.
         num_frames: how many frames it has in time, where that is known; ``None`` for an image.
+        frame_range: of a video, ``(start, stop)``: only these of its frames, ``stop`` excluded; a ``stop`` of ``None`` is the
+            end. Frame 0 is then ``start``.
         is_native: whether files stay on their own grids: a read is on that of the files that hold its channels, which must
             be of one size.
 
@@ -150,6 +165,7 @@ class PathInfo:
     default: tuple[str, ...] | None = field(default=None, kw_only=True)
     default_file: int | None = field(default=None, kw_only=True)
     num_frames: int | None = field(default=None, kw_only=True)
+    frame_range: tuple[int, int | None] | None = field(default=None, kw_only=True)
     is_native: bool = field(default=False, kw_only=True)
 
     if TYPE_CHECKING:
@@ -163,6 +179,7 @@ class PathInfo:
             default: str | Sequence[str] | None = None,
             default_file: int | None = None,
             num_frames: int | None = None,
+            frame_range: tuple[int, int | None] | None = None,
             is_native: bool = False,
         ) -> None: ...
 
@@ -184,6 +201,7 @@ class PathInfo:
                 f"default_file is {self.default_file}, but there are {len(channels)} files, counted from 0"
             )
         _set(self, "num_frames", _to_count("num_frames", self.num_frames))
+        _set(self, "frame_range", to_frame_range(self.frame_range))
 
     def _check_codes(self) -> None:
         named = [code for channel in self.channels for code in channel.channels or ()]
@@ -224,6 +242,33 @@ class SequenceInfo(PathInfo):
 
     def _check_codes(self) -> None:
         """Every image has channels of the same codes."""
+
+
+def to_frame_range(given: Iterable[Any] | None) -> tuple[int, int | None] | None:
+    """A range of frames, checked.
+
+    Raises:
+        PathInfoError: it is none.
+
+    Example:
+        >>> to_frame_range([2, None])
+        (2, None)
+    """
+    if given is None:
+        return None
+    try:
+        first, last = given
+        start, stop = operator.index(first), None if last is None else operator.index(last)
+    except (TypeError, ValueError) as error:
+        raise PathInfoError(f"frame_range must be (start, stop) in whole frames, got {shorten(given)}") from error
+    if start < 0 or (stop is not None and stop <= start):
+        raise PathInfoError(f"frame_range must be (start, stop) with 0 <= start < stop, got {shorten(given)}")
+    return start, stop
+
+
+def _check_allowed(name: str, value: object, allowed: Sequence[object]) -> None:
+    if value not in allowed:
+        raise PathInfoError(f"{name}={shorten(value)}; allowed: {', '.join(map(repr, allowed))}")
 
 
 def _values(value: ChannelInfo) -> tuple[Any, ...]:

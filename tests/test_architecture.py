@@ -34,7 +34,7 @@ LEVELS = {
     "crew": 1,
     "padding": 2,
     "results": 2,
-    "folders": 2,
+    "clip": 2,
     "cache": 2,
     "formats": 2,
     "item": 3,

@@ -175,8 +175,10 @@ def _path_identity(path: str) -> str:
 
 
 def _part_of(info: ChannelInfo) -> list[Any]:
-    """Which of the images in the file."""
-    return [info.page, info.series, info.driver]
+    """Which of the images in the file; of a video also how it is decoded, where that was named."""
+    part = [info.page, info.series, info.driver]
+    is_named = info.pixel_format is not None or info.frame_errors != "raise"
+    return [*part, info.pixel_format, info.frame_errors] if is_named else part
 
 
 def _find_linked_md5(path: str) -> str | None:

@@ -70,14 +70,14 @@ def _look_at(
     path: str, image_id: str | None, workdir: str | None, backend: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """What there is to say, for programs and for people."""
-    from ..folders import to_folder
+    from ..clip import to_clip
     from .datasets import collect_dataset, collect_image, rows_of_dataset, rows_of_image
     from .sequences import collect_folder, rows_of_folder
 
     if image_id is None and is_dataset(path):
         facts = collect_dataset(path, read_dataset(path))
         return facts, rows_of_dataset(facts)
-    folder = to_folder(path)
+    folder = to_clip(path)
     if folder is not None and image_id is None:
         facts = collect_folder(folder, workdir, backend)
         return facts, rows_of_folder(facts)

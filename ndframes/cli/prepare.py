@@ -133,7 +133,7 @@ def _expand(argument: str) -> list[str]:
 
 
 def _search(folder: str, found: _Found) -> None:
-    from ..folders import IMAGE_ENDINGS
+    from ..clip import IMAGE_ENDINGS
 
     for name in _walk(folder):
         if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS:

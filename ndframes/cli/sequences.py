@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from .common import CommandError, backend_of, show_path
 
 if TYPE_CHECKING:
-    from ..folders import ImageFolder
+    from ..clip import Clip
 
 __all__ = ["collect_folder", "refuse_folder", "rows_of_folder"]
 
 _Facts = dict[str, Any]
 
 
-def collect_folder(folder: ImageFolder, workdir: str | None, backend: str) -> _Facts:
+def collect_folder(folder: Clip, workdir: str | None, backend: str) -> _Facts:
     """What the images of a folder or a pattern are as one array. Reads the headers of all of them, and converts nothing."""
     from ..frames import SimpleFrames
 
@@ -71,10 +71,10 @@ def refuse_folder(path: str) -> None:
     Raises:
         CommandError: it is a folder of images, or a pattern.
     """
+    from ..clip import to_clip
     from ..display import count_noun
-    from ..folders import to_folder
 
-    folder = to_folder(path)
+    folder = to_clip(path)
     if folder is not None:
         files = list(folder.find_images().values())
         raise CommandError(

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..channels import default_codes
-from ..errors import SourceMissingError
+from ..errors import PathInfoError, SourceMissingError
 from ..formats.reader import Array, Reader
 from ..formats.stack import FrameReader
 from ..image import AlignableImageData
 from ..pathinfo import PathInfo
-from ..regions import Region, resolve_region
+from ..regions import Region, resolve_region, to_slice
 from ..results import AsAsked, allocate, ask_nothing
 from ..sequence import ImageSequence
 from ..stamp import stat_source
@@ -58,6 +58,7 @@ class VideoData(ImageSequence):
         self._cache = cache
         self._index: FrameIndex | None = None
         self._is_plain: bool | None = None
+        self._range: range | None = None
         # The frames as one tall image, which knows how to open a file, and what to do when an entry fails.
         stacked = replace(info.channels[0], img_from_src=None, shape=None)
         self._stack = AlignableImageData(
@@ -68,12 +69,34 @@ class VideoData(ImageSequence):
         )
 
     def __len__(self) -> int:
-        return self.reader.frame_count or 0
+        return len(self.frames)
+
+    @property
+    def frames(self) -> range:
+        """The numbers of its frames in the file.
+
+        Raises:
+            PathInfoError: its range goes beyond them.
+        """
+        if self._range is None:
+            self._range = _cut(range(self.reader.frame_count or 0), self.pathinfo)
+        return self._range
 
     @property
     def reader(self) -> Reader:
         """What reads its frames now: of the file, or of its cache entry."""
         return self._stack.opened(0).reader
+
+    @property
+    def seconds(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """When each of its frames is shown."""
+        return self.index.seconds[to_slice(self.frames)]
+
+    @property
+    def keyframes(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Which of its frames are key frames."""
+        keys = self.index.keys
+        return keys[(keys >= self.frames.start) & (keys < self.frames.stop)] - self.frames.start
 
     @property
     def index(self) -> FrameIndex:
@@ -132,7 +155,8 @@ class VideoData(ImageSequence):
             if numbers == list(range(len(self.channels))):
                 numbers = range(len(numbers))
             full = out.reshape(len(times), len(rows), len(cols), len(bands))
-            self._stack.read_file(0, lambda reader: reader.read_frames(times, rows, cols, numbers, full))
+            numbers_of_frames = self.frames[to_slice(times)]
+            self._stack.read_file(0, lambda reader: reader.read_frames(numbers_of_frames, rows, cols, numbers, full))
         return out
 
     def _channels_of(self, time: int) -> tuple[str, ...]:  # noqa: ARG002 - all are alike
@@ -147,7 +171,9 @@ class VideoData(ImageSequence):
     def _image(self, time: int) -> AlignableImageData:
         """One frame as an image of its own, decoded when its pixels are read."""
         info = PathInfo(time, self.pathinfo.channels, shape=self.pathinfo.shape, default=self.pathinfo.default)
-        return AlignableImageData(info, _FrameOpener(self._stack, time), max_region_bytes=self._max_region_bytes)
+        return AlignableImageData(
+            info, _FrameOpener(self._stack, self.frames[time]), max_region_bytes=self._max_region_bytes
+        )
 
     def _load(
         self,
@@ -162,6 +188,17 @@ class VideoData(ImageSequence):
         rising = super()._load(wanted._replace(times=wanted.times[::-1]), extents, asked, load)
         falling: Array = rising[::-1].copy()
         return falling
+
+
+def _cut(frames: range, info: PathInfo) -> range:
+    if info.frame_range is None:
+        return frames
+    start, stop = info.frame_range
+    if max(start + 1, stop or 0) > len(frames):
+        raise PathInfoError(
+            f"{info.channels[0].path}: frame_range={info.frame_range} goes beyond the {len(frames):,} frames there"
+        )
+    return frames[start:stop]
 
 
 class _StackReader(Reader):

@@ -1,22 +1,22 @@
-"""ImageFolder: images that lie in a folder or match a pattern, found and put in order, to be read as one sequence."""
+"""Clip: frames that follow each other: a video, images in a folder, images that match a pattern; found, and put in order."""
 
 from __future__ import annotations
 
 import errno
 import glob
-import operator
 import os
 import re
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from .display import count_noun
 from .errors import PathInfoError, SourceError, SourceKindError, SourceMissingError, shorten
-from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
+from .pathinfo import ChannelInfo, PathInfo, SequenceInfo, to_frame_range
 from .stamp import source_error
+from .video.kinds import is_video_name
 
-__all__ = ["IMAGE_ENDINGS", "ImageFolder", "natural_key", "to_folder"]
+__all__ = ["IMAGE_ENDINGS", "Clip", "natural_key", "to_clip"]
 
 #: The endings by which images are told in a folder, in lower case.
 IMAGE_ENDINGS = frozenset(
@@ -32,12 +32,13 @@ _NUMBER = re.compile(r"%(?:0([0-9]+))?d|\{\w*(?::(?:0([0-9]+))?d?)?\}")
 
 
 @dataclass(frozen=True, slots=True)
-class ImageFolder:
-    r"""The images of a folder, or those that a pattern matches, as frames of a sequence ``(t, y, x, channel)``.
+class Clip:
+    r"""A video, the images of a folder, or those that a pattern matches: frames of a sequence ``(t, y, x, channel)``.
 
-    ``path`` is one of three:
+    ``path`` is one of four:
 
-    - a folder: the files in it whose names end as images' do (:data:`~ndframes.folders.IMAGE_ENDINGS`); hidden ones and
+    - a video, told by its name's ending;
+    - a folder: the files in it whose names end as images' do (:data:`~ndframes.clip.IMAGE_ENDINGS`); hidden ones and
       folders in it are left out;
     - a glob such as ``"walk/*.png"`` or ``"walk/*/left.png"``: the files that it matches, whatever they are called; where it
       leaves the ending open (``"walk/left*"``), of those only images, as in a folder;
@@ -47,13 +48,16 @@ class ImageFolder:
     A file or folder that is called like a glob or a pattern is itself. Nothing is looked for before :meth:`find_images`.
 
     Attributes:
-        path: the folder, the glob or the pattern; ``str`` or path-like, kept as ``str``.
+        path: the video, the folder, the glob or the pattern; ``str`` or path-like, kept as ``str``.
         frame_number: a regular expression whose one group is the number of a frame, in the file's name (of a glob: in what
             the path has from the first wildcard's folder on). It must find one in every file, and another one in each.
             Frames are then ordered by it. ``None``: by the number of the pattern, or else by name, in which runs of digits
             compare as numbers.
         frame_range: ``(start, stop)``: only the frames at these places, ``stop`` excluded, counted from 0 after they were put
             in order; a ``stop`` of ``None`` is the end. The sequence begins with frame ``start``.
+        stream: of a video, the number of its stream; ``None``: the first one that is no attached picture.
+        pixel_format: of a video; see :class:`ChannelInfo`.
+        frame_errors: of a video, likewise.
 
     Raises:
         PathInfoError: a value cannot be.
@@ -67,7 +71,7 @@ class ImageFolder:
         >>> walk = nf.open(folder)
         >>> walk.shape, walk[:, 0, 0, 0].tolist(), walk.frame_ids
         ((3, 4, 6, 1), [7, 9, 10], ('frame7.npy', 'frame9.npy', 'frame10.npy'))
-        >>> walk = nf.open(nf.ImageFolder(folder, frame_number=r"frame(\d+)", frame_range=(1, 3)))
+        >>> walk = nf.open(nf.Clip(folder, frame_number=r"frame(\d+)", frame_range=(1, 3)))
         >>> walk.frame_ids, walk[0, 0, 0].tolist()
         ((9, 10), [9])
     """
@@ -75,6 +79,9 @@ class ImageFolder:
     path: str
     frame_number: str | None = field(default=None, kw_only=True)
     frame_range: tuple[int, int | None] | None = field(default=None, kw_only=True)
+    stream: int | None = field(default=None, kw_only=True)
+    pixel_format: str | None = field(default=None, kw_only=True)
+    frame_errors: str = field(default="raise", kw_only=True)
 
     if TYPE_CHECKING:
 
@@ -84,12 +91,20 @@ class ImageFolder:
             *,
             frame_number: str | None = None,
             frame_range: Iterable[int | None] | None = None,
+            stream: int | None = None,
+            pixel_format: str | None = None,
+            frame_errors: str = "raise",
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", ChannelInfo(self.path).path)
+        object.__setattr__(self, "path", self._channel().path)
         _check_expression(self.frame_number)
-        object.__setattr__(self, "frame_range", _to_range(self.frame_range))
+        object.__setattr__(self, "frame_range", to_frame_range(self.frame_range))
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video file; else images."""
+        return is_video_name(self.path) and not os.path.isdir(self.path) and not _is_glob(self.path)
 
     def find_images(self) -> dict[Hashable, str]:
         """The files that are there now, in order: a mapping from the id of each frame to its path.
@@ -107,9 +122,9 @@ class ImageFolder:
             >>> folder = getfixture("tmp_path")
             >>> for name in ("a2.png", "a10.png", "a1.png", "a.json"):
             ...     (folder / name).touch()
-            >>> list(ImageFolder(folder).find_images())
+            >>> list(Clip(folder).find_images())
             ['a1.png', 'a2.png', 'a10.png']
-            >>> list(ImageFolder(folder / "a%d.png").find_images())
+            >>> list(Clip(folder / "a%d.png").find_images())
             [1, 2, 10]
         """
         root, rest = (self.path, "") if os.path.isdir(self.path) else _split(self.path)
@@ -126,20 +141,39 @@ class ImageFolder:
             raise self._nothing(root, rest)
         return {frame: os.path.join(root, name) for frame, name in self._cut(list(found.items()))}
 
-    def to_pathinfo(self, image_id: Hashable) -> SequenceInfo:
-        """The sequence of the files that are there now, for :meth:`ndframes.Frames.build_pathinfo`.
+    def to_pathinfo(self, image_id: Hashable) -> PathInfo:
+        """The video, or the sequence of the files that are there now, for :meth:`ndframes.Frames.build_pathinfo`.
 
         Raises:
             NdframesError: as :meth:`find_images`.
 
         Example:
             >>> (getfixture("tmp_path") / "frame7.png").touch()
-            >>> info = ImageFolder(getfixture("tmp_path") / "frame{:d}.png").to_pathinfo("walk")
+            >>> info = Clip(getfixture("tmp_path") / "frame{:d}.png").to_pathinfo("walk")
             >>> info.num_frames, info.images[0].image_id
             (1, 7)
         """
+        named = {"frame_number": self.frame_number, "stream": self.stream, "pixel_format": self.pixel_format}
+        named |= {"frame_errors": None if self.frame_errors == "raise" else self.frame_errors}
+        misplaced = [
+            name for name, value in named.items() if value is not None and (name == "frame_number") == self.is_video
+        ]
+        if misplaced:
+            kinds = ("images", "a video") if self.is_video else ("a video", "images")
+            raise PathInfoError(f"{self.path} is {kinds[1]}; {' and '.join(misplaced)} is for {kinds[0]}")
+        if self.is_video:
+            return PathInfo(image_id, (self._channel(),), frame_range=self.frame_range)
         images = [PathInfo(frame, (ChannelInfo(path),)) for frame, path in self.find_images().items()]
         return SequenceInfo.of(image_id, images)
+
+    def __repr__(self) -> str:
+        named = [(item.name, getattr(self, item.name), item.default) for item in fields(self)[1:]]
+        return f"Clip({', '.join([repr(self.path), *(f'{name}={value!r}' for name, value, usual in named if value != usual)])})"
+
+    def _channel(self) -> ChannelInfo:
+        return ChannelInfo(
+            self.path, series=self.stream, pixel_format=self.pixel_format, frame_errors=self.frame_errors
+        )
 
     def _nothing(self, root: str, rest: str) -> SourceError:
         """The error where nothing is found."""
@@ -166,19 +200,19 @@ class ImageFolder:
         return found[start:stop]
 
 
-def to_folder(path: object) -> ImageFolder | None:
+def to_clip(path: object) -> Clip | None:
     """The folder or pattern that ``path`` names; ``None`` for a file, or what is none of them.
 
     Example:
-        >>> to_folder("walk/*.png"), to_folder(__file__)
-        (ImageFolder(path='walk/*.png', frame_number=None, frame_range=None), None)
+        >>> to_clip("walk/*.png"), to_clip(__file__)
+        (Clip('walk/*.png'), None)
     """
-    if isinstance(path, ImageFolder):
+    if isinstance(path, Clip):
         return path
     if not isinstance(path, (str, os.PathLike)):
         return None
     name = os.fsdecode(path)
-    return ImageFolder(name) if os.path.isdir(name) or (_is_pattern(name) and not os.path.lexists(name)) else None
+    return Clip(name) if os.path.isdir(name) or _is_glob(name) else None
 
 
 def natural_key(name: str) -> tuple[list[Any], str]:
@@ -207,6 +241,10 @@ def _split(path: str) -> tuple[str, str]:
     if not _is_pattern(rest):
         raise source_error(path, FileNotFoundError(errno.ENOENT, "no such folder"))
     return root, rest
+
+
+def _is_glob(path: str) -> bool:
+    return _is_pattern(path) and not os.path.lexists(path)
 
 
 def _is_pattern(path: str) -> bool:
@@ -294,16 +332,3 @@ def _check_expression(expression: object) -> None:
             f"frame_number must be a regular expression of which one group is the number, such as r'frame(\\d+)', got "
             f"{shorten(expression)}"
         )
-
-
-def _to_range(given: Iterable[Any] | None) -> tuple[int, int | None] | None:
-    if given is None:
-        return None
-    try:
-        first, last = given
-        start, stop = operator.index(first), None if last is None else operator.index(last)
-    except (TypeError, ValueError) as error:
-        raise PathInfoError(f"frame_range must be (start, stop) in whole frames, got {shorten(given)}") from error
-    if start < 0 or (stop is not None and stop <= start):
-        raise PathInfoError(f"frame_range must be (start, stop) with 0 <= start < stop, got {shorten(given)}")
-    return start, stop
