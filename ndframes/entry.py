@@ -120,6 +120,10 @@ class EntryReader(Reader):
         """As for the form that the entry has."""
         return self._inner.count_decoded(rows, cols)
 
+    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
+        """As for the form that the entry has."""
+        return self._inner.count_decoded_of(times, rows, cols)
+
     def level_factors(self, level: int) -> tuple[float, float]:
         """As for the form that the entry has."""
         return self._inner.level_factors(level)

@@ -23,12 +23,11 @@ from .errors import (
     NdframesError,
     RegionError,
     SourceChangedError,
-    UnsupportedError,
     name_image,
     naming_image,
     shorten,
 )
-from .explain import Explanation, explain_region
+from .explain import Explanation, explain_item
 from .formats.handles import HandlePool
 from .image import AlignableImageData
 from .lazyframe import LazyFrame, LazyVideo
@@ -464,9 +463,7 @@ class Frames(ABC):
         """Say what reading a region would touch, without converting anything or reading pixels."""
         with naming_image(image_id):
             as_is = self._make_item(self.pathinfo(image_id), self._opener_of(image_id, converts=False))
-            if not isinstance(as_is, AlignableImageData):
-                raise UnsupportedError("a sequence is not explained as a whole yet; explain one of its images")
-            return explain_region(as_is, region, channels, scale=scale)
+            return explain_item(as_is, region, channels, scale=scale)
 
     # -- filling the cache --------------------------------------------------------------------------------------
 

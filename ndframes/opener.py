@@ -217,7 +217,7 @@ class ChannelOpener:
         if opened is None or not self.is_current(whole, opened):
             opened = open_video(whole, backend)
             self._videos.put((whole, backend), opened)
-        return replace(opened, reader=FrameReader(opened.reader, info.page or 0))
+        return replace(opened, reader=FrameReader(opened.reader, info.page or 0, path=info.path))
 
     # -- entries --------------------------------------------------------------------------------------------------
 

@@ -134,6 +134,10 @@ class ImageSequence(LazyImage):
         first = self._image(0)
         return first.bands_by_part([code for code in codes if code in first.channels] or first.channels)
 
+    def image_at(self, time: int) -> AlignableImageData:
+        """The image of a time, as its sources are now."""
+        return self._image(time)
+
     def is_current(self) -> bool:
         """Always: each image is looked at when it is read."""
         return True

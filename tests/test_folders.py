@@ -222,9 +222,7 @@ def test_a_pattern_finds_what_it_formats(tmp_path_factory, numbers, width):
     pattern = f"{folder}/a%0{width}d.png"
     for number in numbers:
         Path(pattern % number).touch()
-    assert list(Clip(pattern).find_images().items()) == [
-        (number, pattern % number) for number in sorted(numbers)
-    ]
+    assert list(Clip(pattern).find_images().items()) == [(number, pattern % number) for number in sorted(numbers)]
 
 
 def test_frame_numbers(many):

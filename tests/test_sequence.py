@@ -275,6 +275,11 @@ def test_its_memory_is_that_of_what_is_open(folder):
     assert frames.image("walk").memory_bytes == costs[-1]
 
 
-def test_explain_says_that_it_does_not(walk):
-    with pytest.raises(nf.UnsupportedError, match="image 'walk'|walk"):
-        walk.explain("walk")
+def test_explain_tells_of_every_image(walk):
+    told = walk.explain("walk", np.s_[1:4, 2:9, 3:5])
+    assert told.shape == walk.load_region("walk", np.s_[1:4, 2:9, 3:5]).shape
+    paths = [image.channels[0].path for image in walk.pathinfo("walk").images[1:4]]  # which hold the default ones
+    assert [file.path for file in told.files] == paths
+    assert str(told).count(": read directly") + str(told).count(": cached") + str(told).count(": not cached") == len(
+        paths
+    )

@@ -167,6 +167,14 @@ class Reader(ABC):
         """How many of the file's blocks a read of ``rows`` x ``cols`` decodes."""
         return count_touched(rows, cols, self.tile_shape)
 
+    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
+        """The same for a read of ``rows`` x ``cols`` of some frames of a video."""
+        height = self.frame_shape[0]
+        return sum(
+            self.count_decoded(range(rows.start + time * height, rows.stop + time * height, rows.step), cols)
+            for time in times
+        )
+
     def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
         """Cut the reading of many crops into pieces of work that any threads may do in any order.
 

@@ -16,6 +16,7 @@ class FrameReader(Reader):
     Args:
         stack: reads the video.
         number: of the frame, from 0.
+        path: the video, for messages; ``None``: what the stack is read from.
 
     Attributes:
         stack: reads the video.
@@ -24,10 +25,12 @@ class FrameReader(Reader):
         UnreadableImageError: the video has not so many frames.
     """
 
-    def __init__(self, stack: Reader, number: int) -> None:
+    def __init__(self, stack: Reader, number: int, *, path: str | None = None) -> None:
         count = stack.frame_count or 0
         if not 0 <= number < count:
-            raise UnreadableImageError(f"{stack.path} has {count:,} frames; there is none of the number {number:,}")
+            raise UnreadableImageError(
+                f"{path or stack.path} has {count:,} frames, counted from 0; there is none of the number {number:,}"
+            )
         height, width, bands = stack.frame_shape
         tile_shape = min(stack.tile_shape[0], height), stack.tile_shape[1]
         super().__init__(

@@ -65,12 +65,15 @@ class VolumeReader(Reader):
 
     def count_decoded(self, rows: range, cols: range) -> int:
         """The tiles of every frame that is touched."""
-        height = self.frame_shape[0]
         touched: dict[int, int] = {}
-        for number, inside, _ in frames_of_rows(bounding_range(rows), height):
+        for number, inside, _ in frames_of_rows(bounding_range(rows), self.frame_shape[0]):
             block = number // self._block[0]
             touched[block] = max(touched.get(block, 0), count_touched(inside, cols, self._block[1:]))
         return sum(touched.values())
+
+    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
+        """As :meth:`Reader.count_decoded_of`: each tile once."""
+        return len({time // self._block[0] for time in times}) * count_touched(rows, cols, self._block[1:])
 
     def load_tile(self, index: int) -> Array:
         """One decoded tile ``(frames, height, width, bands)``, by its number in the file; not to be written to."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import UnreadableImageError
 from ..formats.reader import Array, Reader
 from ..formats.stack import frames_of_rows
-from ..regions import to_slice
+from ..regions import bounding_range, to_slice
 from .reader import VideoReader
 from .store import find_index
 
@@ -67,16 +67,18 @@ class VideoStack(Reader):
         self.video = video
 
     def count_decoded(self, rows: range, cols: range) -> int:
-        """The frames that are touched, and those from the last key frame on that each of them needs."""
-        if not rows or not cols:
-            return 0
-        index, height = self.video.index, self.frame_shape[0]
-        decoded = 0
-        position = -1
-        for number, _, _ in frames_of_rows(rows if rows.step > 0 else rows[::-1], height):
-            start = max(position + 1, int(index.keys[index.find_key(number)]))
-            decoded += max(0, number + 1 - start)
-            position = number
+        """As :meth:`count_decoded_of`."""
+        numbers = [number for number, _, _ in frames_of_rows(bounding_range(rows), self.frame_shape[0])]
+        return self.count_decoded_of(numbers, range(1), cols)
+
+    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
+        """The frames that are touched, and those before them, from a key frame on, without which they do not decode."""
+        index = self.video.index
+        decoded, behind = 0, 0
+        for number in sorted(set(times)) if len(rows) and len(cols) else ():
+            first = max(behind, int(index.keys[index.find_key(number)]))
+            decoded += number + 1 - first
+            behind = number + 1
         return decoded
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
