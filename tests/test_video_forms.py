@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import av
@@ -272,6 +273,41 @@ def test_a_fork_with_an_open_entry_reads_it(made, tmp_path, form):
     video[3:9]
     in_fork(lambda: np.array_equal(video[::-3], frames[::-3]))
     np.testing.assert_array_equal(video[50:60], frames[50:60])
+
+
+@pytest.mark.parametrize(
+    ("form", "count"), [(form, count) for form in (None, "intra") for count in (15, pytest.param(300, marks=pytest.mark.slow))]
+)
+def test_forks_while_threads_decode(made, tmp_path, form, count):
+    names = ["plain.mp4", "h264.avi", "vp9.webm", "hevc.mp4", "av1.mp4", "ffv1.mkv"]
+    frames = nf.SimpleFrames({name: made(name)[0] for name in names}, workdir=tmp_path, backend=form, tile_bytes=0)
+    is_over = threading.Event()
+    wrong = []
+
+    def is_right(name: str, number: int) -> bool:
+        return np.array_equal(frames.load_region(name, number), made(name)[1][number])
+
+    def read_on(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        while not is_over.is_set():
+            name, number = str(rng.choice(names)), int(rng.integers(100))
+            if not is_right(name, number):
+                wrong.append((name, number))
+
+    for name in names:
+        assert is_right(name, 50)
+    threads = [threading.Thread(target=read_on, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for turn in range(count):
+            time.sleep(0.003 * (turn % 7))
+            in_fork(lambda: all(is_right(name, number) for name in names for number in (50, 3, 99)))
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+    assert not wrong
 
 
 # -- what a read would touch ------------------------------------------------------------------------------------------

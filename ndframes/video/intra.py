@@ -40,7 +40,7 @@ _DECODERS = {"libx264": "h264", "libx264rgb": "h264"}
 # Of the same pixels under two names, the one that says how bright black is, and the one that does not.
 _UNRANGED = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p"}
 _H264_FORMATS = ("yuv420p", "yuv422p", "yuv444p", "gray", "yuv420p10le", "yuv422p10le", "yuv444p10le", "gray10le")
-_MAGICYUV = {"pred": "median"}
+_MAGICYUV = {"pred": "left"}  # a sixth larger than by the median, and decoded in half the time
 _FFV1 = {"level": "3", "slicecrc": "1"}
 _SEARCH_BYTES = 64
 
@@ -371,7 +371,12 @@ def _choose_form(first: VideoFrame, source: VideoStack, quality: int | None) -> 
 
 
 def _lossy_form(first: VideoFrame, name: str, source: VideoStack, quality: int) -> _Form:
-    x264 = {"preset": "veryfast", "crf": str(quality), "x264-params": "keyint=1:bframes=0:threads=1:rc-lookahead=0"}
+    x264 = {
+        "preset": "veryfast",
+        "tune": "fastdecode",
+        "crf": str(quality),
+        "x264-params": "keyint=1:bframes=0:threads=1:rc-lookahead=0",
+    }
     if name not in _H264_FORMATS and source.dtype.itemsize == 1 and source.shape[2] == 3:
         return _Form("libx264rgb", "rgb24", x264, is_lossless=False, is_shown=True)
     if name not in _H264_FORMATS:
