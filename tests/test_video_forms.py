@@ -275,9 +275,8 @@ def test_a_fork_with_an_open_entry_reads_it(made, tmp_path, form):
     np.testing.assert_array_equal(video[50:60], frames[50:60])
 
 
-@pytest.mark.parametrize(
-    ("form", "count"), [(form, count) for form in (None, "intra") for count in (15, pytest.param(300, marks=pytest.mark.slow))]
-)
+@pytest.mark.parametrize("form", [None, "intra"])
+@pytest.mark.parametrize("count", [15, pytest.param(300, marks=pytest.mark.slow)])
 def test_forks_while_threads_decode(made, tmp_path, form, count):
     names = ["plain.mp4", "h264.avi", "vp9.webm", "hevc.mp4", "av1.mp4", "ffv1.mkv"]
     frames = nf.SimpleFrames({name: made(name)[0] for name in names}, workdir=tmp_path, backend=form, tile_bytes=0)
