@@ -46,6 +46,7 @@ LEVELS = {
     "video.intra": 5,
     "payload": 6,
     "entry": 7,
+    "video.advice": 7,
     "video.store": 8,
     "video.stack": 9,
     "source": 10,

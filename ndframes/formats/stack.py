@@ -1,4 +1,4 @@
-"""Frames of one size that lie one below the other in a reader's rows: one of them as an image of its own."""
+"""Frames of one size that lie one below the other in a reader's rows: one of them as an image, some as a video."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ..errors import UnreadableImageError
 from .reader import Array, Reader
 
-__all__ = ["FrameReader", "frames_of_rows"]
+__all__ = ["FrameReader", "StackPart", "frames_of_rows"]
 
 
 class FrameReader(Reader):
@@ -52,6 +52,37 @@ class FrameReader(Reader):
     def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
         """As :meth:`Reader.read_strided`."""
         self.stack.read_frames([self._number], rows, cols, bands, out[None])
+
+
+class StackPart(Reader):
+    """Some of the frames of a video, as a video of their own.
+
+    Args:
+        stack: reads the video.
+        frames: which of its frames.
+    """
+
+    def __init__(self, stack: Reader, frames: range) -> None:
+        height, width, bands = stack.frame_shape
+        super().__init__(
+            stack.path,
+            format=stack.format,
+            shape=(len(frames) * height, width, bands),
+            dtype=stack.dtype,
+            tile_shape=stack.tile_shape,
+        )
+        self.nodata, self.frame_count, self.tile_frames = stack.nodata, len(frames), stack.tile_frames
+        self.frames = frames
+        self._stack = stack
+
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """As :meth:`Reader.read_frames`."""
+        self._stack.read_frames([self.frames[time] for time in times], rows, cols, bands, out)
+
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
+        """As :meth:`Reader.read_window`."""
+        for number, inside, places in frames_of_rows(rows, self.frame_shape[0]):
+            self.read_frames([number], inside, cols, bands, out[places][None])
 
 
 def frames_of_rows(rows: range, height: int) -> Iterator[tuple[int, range, slice]]:

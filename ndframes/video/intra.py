@@ -81,6 +81,7 @@ def write_intra(
     source: VideoStack,
     *,
     quality: int | None = None,
+    frames: range | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Payload:
     """Write every frame of ``source`` as a key frame to ``file``, which must be empty and seekable.
@@ -93,6 +94,7 @@ def write_intra(
             same pixels.
         quality: the constant rate factor of H.264, 1 to 51; ``None``: lossless, by MagicYUV, or FFV1 where that has not the
             pixel format.
+        frames: the numbers of the frames, where not all of them are meant; step 1.
         progress: called with the fraction done.
 
     Returns:
@@ -106,10 +108,10 @@ def write_intra(
     with IMPORTING:
         import av
 
-    frames = _frames_of(source)
-    first = next(frames)
+    wanted = range(source.frame_count or 0) if frames is None else frames
+    decoded, count = _frames_of(source, wanted), len(wanted)
+    first = next(decoded)
     form = _choose_form(first, source, quality)
-    count = source.frame_count or 0
     packets: list[tuple[int, int, bytes]] = []
     rate = source.video.index.rate or _RATE
     with av.open(file, "w", format="avi") as container:
@@ -117,7 +119,7 @@ def write_intra(
         _set_up(stream, _to_form(first, form, source), form)
         stream.codec_context.time_base = 1 / Fraction(rate)
         check = _Check(source.path, form, stream.codec_context)
-        for number, frame in enumerate(itertools.chain([first], frames, [None])):
+        for number, frame in enumerate(itertools.chain([first], decoded, [None])):
             stored = None
             if frame is not None:
                 _check_alike(source, number, frame, first)
@@ -326,20 +328,20 @@ def _set_up(encoder: Any, frame: VideoFrame, form: _Form) -> None:
     context.thread_count = 1  # a forked child that frees an encoder would wait for its threads for ever
 
 
-def _frames_of(source: VideoStack) -> Iterator[VideoFrame]:
-    """Every frame, in order.
+def _frames_of(source: VideoStack, wanted: range) -> Iterator[VideoFrame]:
+    """Frames, in order.
 
     Raises:
         UnreadableImageError: one does not decode.
     """
-    count = source.frame_count or 0
-    number = 0
-    for number, (found, frame) in enumerate(source.video.decode(range(count))):
+    number = wanted.start
+    for found, frame in source.video.decode(wanted):
         if found != number:
-            raise source.video.missing(number)
+            break
         yield frame
-    if number + 1 != count:
-        raise source.video.missing(number + 1)
+        number += 1
+    if number != wanted.stop:
+        raise source.video.missing(number)
 
 
 def _check_alike(source: VideoStack, number: int, frame: VideoFrame, first: VideoFrame) -> None:
