@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         SourceMissingError,
         UnreadableImageError,
         UnsupportedError,
+        VideoWriteError,
         WorkerCrashError,
     )
     from .explain import Explanation
@@ -57,6 +58,9 @@ if TYPE_CHECKING:
     from .lazyframe import LazyFrame, LazyVideo
     from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
     from .prepare import PrepareFailure, PrepareReport
+    from .video.metadata import VideoMetadata, video_metadata
+    from .video.read import read_video
+    from .video.writer import VideoWriter, WriteReport, write_video
     from .workers import Limits
 
 __version__ = "0.1.0.dev0"
@@ -108,10 +112,17 @@ __all__ = [
     "UnreadableImageError",
     "UnsupportedError",
     "VerifyReport",
+    "VideoMetadata",
+    "VideoWriteError",
+    "VideoWriter",
     "WorkerCrashError",
+    "WriteReport",
     "__version__",
     "demo_paths",
     "open",
+    "read_video",
+    "video_metadata",
+    "write_video",
 ]
 
 # Where each name lives; the ones that are not listed are errors.
@@ -138,8 +149,14 @@ _HOME = {
     "SequenceInfo": "pathinfo",
     "SimpleFrames": "frames",
     "VerifyReport": "cache.verify",
+    "VideoMetadata": "video.metadata",
+    "VideoWriter": "video.writer",
+    "WriteReport": "video.writer",
     "demo_paths": "frames",
     "open": "frames:open_frame",
+    "read_video": "video.read",
+    "video_metadata": "video.metadata",
+    "write_video": "video.writer",
 }
 
 

@@ -7,7 +7,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 
-__all__ = ["IMPORTING", "ForkAware", "ForkGate", "core_count"]
+__all__ = ["IMPORTING", "ForkAware", "ForkGate", "core_count", "half_of_memory"]
 
 _FORK_WAIT_SECONDS = 30.0
 
@@ -15,6 +15,14 @@ _FORK_WAIT_SECONDS = 30.0
 def core_count() -> int:
     """How many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def half_of_memory() -> int:
+    """Half of the machine's memory, in bytes: the largest array that is made unless another limit is set."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):
+        return 8 * 2**30
 
 
 class ForkAware(ABC):

@@ -26,6 +26,7 @@ traceback would expect::
      │       ├─ CacheEntryDamagedError            its bytes are not those that were written
      │       └─ CacheEntryGoneError (FileNotFoundError)   it was removed or replaced
      ├─ OutputError (OSError)                     a file that was to be written
+     ├─ VideoWriteError (ValueError)              frames, or a wish, of which no video can be made
      └─ PrepareError (RuntimeError)               some images could not be prepared
          └─ WorkerCrashError                      a worker process died on one image
 
@@ -66,6 +67,7 @@ __all__ = [
     "SourceMissingError",
     "UnreadableImageError",
     "UnsupportedError",
+    "VideoWriteError",
     "WorkerCrashError",
     "name_image",
     "naming_image",
@@ -189,6 +191,10 @@ class CacheEntryGoneError(CacheEntryError, FileNotFoundError):
 
 class OutputError(NdframesError, OSError):
     """A file that was to be written cannot be, there or in that format."""
+
+
+class VideoWriteError(NdframesError, ValueError):
+    """Frames of which no video can be made, or a codec, quality or rate that is none; the message names the allowed ones."""
 
 
 class PrepareError(NdframesError, RuntimeError):

@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from ._process import half_of_memory
 from .backends import BackendPicker, BackendSpec, backend_for, coerce_backend
 from .batch import Request, check_batch_bytes, check_requests, load_batch, load_each
 from .cache.keys import HashidMode, Keyer
+from .cache.layout import default_workdir
 from .cache.store import Cache
 from .clip import Clip, to_clip
 from .crew import count_threads
@@ -157,7 +159,7 @@ class Frames(ABC):
         self._keyer = Keyer(hashid_mode)
         self._tile_bytes = memory_bytes // 4 if tile_bytes is None else min(tile_bytes, memory_bytes)
         self._memory_bytes = memory_bytes - self._tile_bytes
-        self._max_region_bytes = _half_of_memory() if max_region_bytes is None else max_region_bytes
+        self._max_region_bytes = half_of_memory() if max_region_bytes is None else max_region_bytes
         self._cache = Cache(
             default_workdir() if workdir is None else workdir, max_bytes=max_bytes, min_free_bytes=min_free_bytes
         )
@@ -718,16 +720,6 @@ def demo_paths() -> dict[str, Path]:
     return {name.partition(".")[0]: folder / name for name in names}
 
 
-def default_workdir() -> Path:
-    """``$NDFRAMES_WORKDIR``, or the user's cache folder (``~/.cache/ndframes`` on Linux)."""
-    named = os.environ.get("NDFRAMES_WORKDIR")
-    if named:
-        return Path(named)
-    import ubelt
-
-    return Path(ubelt.Path.appdir("ndframes"))
-
-
 def _cost(image: LazyImage) -> int:
     return image.memory_bytes
 
@@ -737,10 +729,3 @@ def _knows(ids: Any, image_id: object) -> bool:
         return image_id in ids
     except (TypeError, ValueError):  # unhashable, or not comparable with the ids, which may be an array
         return False
-
-
-def _half_of_memory() -> int:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError, OSError):
-        return 8 * 2**30

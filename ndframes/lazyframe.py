@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .display import format_bytes, to_picture
-from .errors import RegionIndexError, shorten
-from .regions import to_index
+from .regions import to_row
 
 if TYPE_CHECKING:
     from .backends import Backend
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from .item import LazyImage
     from .pathinfo import ChannelInfo, PathInfo
     from .regions import Region
+    from .video.metadata import VideoMetadata
 
 __all__ = ["LazyFrame", "LazyVideo"]
 
@@ -221,7 +221,7 @@ class LazyFrame:
     def _read_rows(self, rows: Sequence[int] | Array, rest: tuple[Any, ...]) -> Array:
         """Rows by number, in the order asked for: each read once, neighbours together."""
         height = len(self)
-        wanted = [_row_number(row, height) for row in rows]
+        wanted = [to_row(row, height) for row in rows]
         if not wanted:
             return self._read((slice(0, 0), *rest))
         pieces: dict[int, Array] = {}
@@ -260,6 +260,12 @@ class LazyVideo(LazyFrame):
         keys: Array = self._video.keyframes
         return keys
 
+    @property
+    def metadata(self) -> VideoMetadata:
+        """What the file says of the video, and what its frames are; the dict that was written with it is its ``metadata``."""
+        found: VideoMetadata = self._image.metadata  # type: ignore[attr-defined]
+        return found
+
     def at_time(self, seconds: float | Sequence[float]) -> Array:
         """The frames that are shown at these times: one, or as many as there are times."""
         times = np.asarray(seconds, np.float64)
@@ -270,13 +276,6 @@ class LazyVideo(LazyFrame):
     @property
     def _video(self) -> Any:
         return self._image
-
-
-def _row_number(row: object, height: int) -> int:
-    number = to_index(row, 0)
-    if not -height <= number < height:
-        raise RegionIndexError(f"index {shorten(number)} is out of bounds for axis 0, which has {height}")
-    return number % height
 
 
 def _runs(numbers: Sequence[int]) -> list[range]:

@@ -35,6 +35,7 @@ __all__ = [
     "tile_ranges",
     "tile_spans",
     "to_index",
+    "to_row",
     "to_slice",
 ]
 
@@ -376,6 +377,23 @@ def to_index(item: object, axis: int) -> int:
     raise RegionError(
         f"axis {axis}: {shorten(item)} ({type(item).__name__}) is no region; give slices of whole numbers, as to numpy"
     ) from cause
+
+
+def to_row(item: object, extent: int) -> int:
+    """``item`` as a position on the first axis, from its end where it is negative, as numpy has it.
+
+    Raises:
+        RegionIndexError: it lies outside.
+        RegionError: it is no whole number.
+
+    Example:
+        >>> to_row(-1, 10), to_row(3, 10)
+        (9, 3)
+    """
+    number = to_index(item, 0)
+    if not -extent <= number < extent:
+        raise RegionIndexError(f"index {shorten(number)} is out of bounds for axis 0, which has {extent}")
+    return number % extent
 
 
 def to_slice(axis: range) -> slice:

@@ -38,6 +38,7 @@ __all__ = [
     "NO_STATE_ID",
     "OwnedName",
     "check_marks",
+    "default_workdir",
     "hold_lock",
     "is_abandoned",
     "is_quarantined",
@@ -63,6 +64,16 @@ _LEASE = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{32}\.lease")
 # Between the creation of a file and the lock on it a process may be slow, or dead; other machines' clocks differ.
 _GRACE_SECONDS = 60.0
 _PROBE_SECONDS = 1.0
+
+
+def default_workdir() -> Path:
+    """``$NDFRAMES_WORKDIR``, or the user's cache folder (``~/.cache/ndframes`` on Linux)."""
+    named = os.environ.get("NDFRAMES_WORKDIR")
+    if named:
+        return Path(named)
+    import ubelt
+
+    return Path(ubelt.Path.appdir("ndframes"))
 
 
 class OwnedName(NamedTuple):

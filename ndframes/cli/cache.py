@@ -192,7 +192,7 @@ def clear(ctx: click.Context, *, workdir: str | None, dry_run: bool, as_json: bo
 
 def _open_store(workdir: str | None) -> Cache:
     from ..cache.store import Cache
-    from ..frames import default_workdir
+    from ..cache.layout import default_workdir
 
     return Cache(default_workdir() if workdir is None else workdir)
 

@@ -137,7 +137,7 @@ def _gdal_version() -> str | None:
 
 
 def _look_at_workdir(workdir: str | None) -> dict[str, Any]:
-    from ..frames import default_workdir
+    from ..cache.layout import default_workdir
 
     path = (default_workdir() if workdir is None else Path(workdir)).absolute()
     there = path

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_destination",
     "check_export",
+    "check_place",
     "encode_png",
     "export",
     "write_atomically",
@@ -37,7 +38,7 @@ def check_destination(path: str) -> None:
         OutputError: its ending names no format, its folder is missing, or it is there and no regular file.
     """
     _suffix(path)
-    _check_place(path)
+    check_place(path)
 
 
 def check_export(path: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
@@ -87,7 +88,7 @@ def write_atomically(path: str, write: Callable[[IO[bytes]], None]) -> None:
     Raises:
         OutputError: the system refuses; nothing is left behind.
     """
-    _check_place(path)
+    check_place(path)
     final = os.path.realpath(path)  # a link stays, and what it points to is replaced
     temporary = os.path.join(os.path.dirname(final), f".{uuid.uuid4().hex}.part")
     try:
@@ -178,7 +179,12 @@ def _suffix(path: str) -> str:
     return suffix
 
 
-def _check_place(path: str) -> None:
+def check_place(path: str) -> None:
+    """See to it that ``path`` is in a folder that is there, and no file but a regular one has that name.
+
+    Raises:
+        OutputError: it is not, or one has.
+    """
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise OutputError(f"{path} cannot be written: there is no folder {folder}; create it first")

@@ -16,6 +16,7 @@ from ..regions import Region, resolve_region, to_slice
 from ..results import AsAsked, allocate, ask_nothing
 from ..sequence import ImageSequence
 from ..stamp import stat_source
+from .reader import VideoReader
 from .store import find_index
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ..opener import BoundOpener
     from ..pathinfo import ChannelInfo
     from .index import FrameIndex
+    from .metadata import VideoMetadata
 
 __all__ = ["VideoData"]
 
@@ -128,6 +130,14 @@ class VideoData(ImageSequence):
     def opened(self, part: int) -> OpenedChannel:
         """Its file."""
         return self._stack.opened(part)
+
+    @property
+    def metadata(self) -> VideoMetadata:
+        """What the file says of itself."""
+        from .metadata import describe_video
+
+        path = self.pathinfo.channels[0].path
+        return describe_video(path, VideoReader(path, self.index, self._pool, frame_bytes=0))
 
     def is_current(self) -> bool:
         """Whether the file is still the one that was opened."""

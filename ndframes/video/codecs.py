@@ -1,0 +1,368 @@
+"""Encoding: by which codec, in which form and how well frames become a video, checked before any is written."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Rational, Real
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import OutputError, VideoWriteError, shorten
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["CODECS", "CodecName", "Encoding", "choose_encoding", "container_of", "to_rate"]
+
+#: The codecs that are written.
+CodecName = Literal["h264", "hevc", "av1", "ffv1", "mjpeg"]
+
+_SPEEDS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
+)  # fmt: skip
+_CONTAINERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".avi": "avi",
+}
+_USUAL: dict[str, CodecName] = {".webm": "av1", ".avi": "mjpeg"}
+# Matroska, and edit lists in MP4, count thousandths of a second: two frames would have the same one.
+_MOST_FRAMES_A_SECOND = 1000
+_BROADCAST_RATES = (24, 30, 48, 60, 120, 240)
+_LARGEST_TERM = 2**31
+_FORMATS_BY_BANDS = {
+    (1, 1): "gray",
+    (3, 1): "bgr0",
+    (4, 1): "bgra",
+    (1, 2): "gray16le",
+    (3, 2): "gbrp16le",
+    (4, 2): "gbrap16le",
+}
+_RGB_FORMATS = frozenset(["rgb24", "gbrp", *_FORMATS_BY_BANDS.values()]) - {"gray", "gray16le"}
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """What one codec can do.
+
+    Attributes:
+        name: as users call it.
+        encoder: as FFmpeg does.
+        endings: of the files whose containers hold it.
+        formats: the pixel formats in which it is written; the first one is for colour.
+        lossless_format: that of colour where ``quality=0`` loses nothing.
+        qualities: the encoder's numbers, the best one first; ``None``: it is always lossless.
+        quality: the usual one, at which no difference is seen.
+        presets: how long it may take to make the file smaller.
+        preset: the usual one.
+        least_px: the smallest height and width.
+        most_fps: the most frames a second; ``None``: as many as the container.
+    """
+
+    name: CodecName
+    encoder: str
+    endings: tuple[str, ...]
+    formats: tuple[str, ...]
+    lossless_format: str | None = None
+    qualities: range | None = None
+    quality: int | None = None
+    presets: tuple[str, ...] = ()
+    preset: str | None = None
+    least_px: int = 1
+    most_fps: int | None = None
+
+
+#: By name.
+CODECS: dict[str, Codec] = {
+    codec.name: codec
+    for codec in (
+        Codec(
+            "h264",
+            "libx264",
+            (".mp4", ".m4v", ".mov", ".mkv"),
+            ("yuv420p", "yuv422p", "yuv444p", "gray", "rgb24"),
+            "rgb24",
+            range(52),
+            18,
+            _SPEEDS,
+            "medium",
+        ),
+        Codec(
+            "hevc",
+            "libx265",
+            (".mp4", ".m4v", ".mov", ".mkv"),
+            ("yuv420p", "yuv422p", "yuv444p", "gray", "gbrp"),
+            "gbrp",
+            range(52),
+            20,
+            _SPEEDS,
+            "medium",
+            least_px=16,
+        ),
+        Codec(
+            "av1",
+            "libsvtav1",
+            (".mp4", ".m4v", ".mkv", ".webm"),
+            ("yuv420p",),
+            None,
+            range(64),
+            24,
+            tuple(map(str, range(14))),
+            "8",
+            least_px=4,
+            most_fps=240,
+        ),
+        Codec("ffv1", "ffv1", (".mkv", ".avi"), tuple(_FORMATS_BY_BANDS.values())),
+        Codec(
+            "mjpeg",
+            "mjpeg",
+            (".avi", ".mov", ".mp4", ".mkv"),
+            ("yuv420p", "yuv422p", "yuv444p"),
+            None,
+            range(2, 32),
+            3,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What was asked for, checked; and from the first frame on, what is done.
+
+    Attributes:
+        codec: of the video.
+        pixel_format: in which the encoder gets its frames, as FFmpeg calls it.
+        quality: the encoder's number; ``None``: it is lossless by nature.
+        preset: how long it may take; ``None``: it knows no such thing.
+        is_intra: whether each frame is a key frame.
+    """
+
+    codec: Codec
+    pixel_format: str
+    quality: int | None
+    preset: str | None
+    is_intra: bool
+
+    @property
+    def encoder(self) -> str:
+        """FFmpeg's name of the encoder."""
+        return "libx264rgb" if self.pixel_format == "rgb24" else self.codec.encoder
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether red, green and blue are stored, and not made of brightness and colour differences."""
+        return self.pixel_format in _RGB_FORMATS
+
+    def is_full_range(self, bands: int) -> bool:
+        """Whether black is 0 and white the largest number; else, as in films, 16 and 235."""
+        return bands == 1 or self.is_rgb or self.codec.name == "mjpeg"
+
+    def keyframe_distance(self, rate: Fraction) -> int:
+        """After how many frames a key frame comes at the latest: two seconds, but from 12 to 250 frames."""
+        is_each = self.is_intra or self.codec.name in ("ffv1", "mjpeg")
+        return 1 if is_each else min(250, max(12, round(2 * rate)))
+
+    def options(self, threads: int) -> dict[str, str]:
+        """The encoder's own options."""
+        speed = {} if self.preset is None else {"preset": self.preset}
+        if self.codec.name == "ffv1":
+            return {"level": "3", "slicecrc": "1"}
+        if self.codec.name == "mjpeg":
+            return {"qmin": str(self.quality), "qmax": str(self.quality)}
+        if self.codec.name == "hevc":
+            lossless = ":lossless=1" if self.quality == 0 else ""
+            return {**speed, "crf": str(self.quality), "x265-params": f"log-level=none:pools={threads}{lossless}"}
+        if self.codec.name == "av1":
+            return {**speed, "crf": str(self.quality), "svtav1-params": f"lp={threads}"}
+        return {**speed, "crf": str(self.quality)}
+
+
+def container_of(path: str) -> str:
+    """The container that a file's ending names, as FFmpeg calls it.
+
+    Raises:
+        OutputError: it names none that is written.
+
+    Example:
+        >>> container_of("walk.MKV")
+        'matroska'
+    """
+    ending = _ending(path)
+    if ending not in _CONTAINERS:
+        raise OutputError(
+            f"{path}: no container is known by the ending {ending!r}; allowed: {', '.join(_CONTAINERS)}"
+        )
+    return _CONTAINERS[ending]
+
+
+def to_rate(fps: float | Rational, path: str, codec: Codec) -> Fraction:
+    """Frames a second as the fraction that is meant: 29.97 stands for 30000/1001.
+
+    Args:
+        fps: an int, a float or a Fraction.
+        path: of the video, for errors.
+        codec: what sets a limit.
+
+    Raises:
+        VideoWriteError: it is no such number.
+
+    Example:
+        >>> [to_rate(fps, "a.mp4", CODECS["h264"]) for fps in (25, 23.976, 0.1)]
+        [Fraction(25, 1), Fraction(24000, 1001), Fraction(1, 10)]
+    """
+    if isinstance(fps, bool) or not isinstance(fps, Real) or not math.isfinite(fps) or fps <= 0:
+        raise VideoWriteError(f"{path}: fps={shorten(fps)}; give frames a second as a number above 0, such as 25")
+    rate = Fraction(fps) if isinstance(fps, Rational) else _mend(float(fps))
+    most, of_codec = (codec.most_fps, f" of {codec.name}") if codec.most_fps else (_MOST_FRAMES_A_SECOND, "")
+    if rate > most:
+        raise VideoWriteError(
+            f"{path}: fps={shorten(fps)}; at most {most:,}{of_codec}; write a lower one, and keep the true one in metadata"
+        )
+    if not rate or max(rate.numerator, rate.denominator) >= _LARGEST_TERM:
+        raise VideoWriteError(f"{path}: fps={shorten(fps)} cannot be stored; a container holds fractions below 2**31")
+    return rate
+
+
+def _mend(fps: float) -> Fraction:
+    for nominal in _BROADCAST_RATES:
+        rate = Fraction(nominal * 1000, 1001)
+        if abs(fps - rate) < 0.005:
+            return rate
+    near = Fraction(fps).limit_denominator(1001)
+    return near if abs(near - Fraction(fps)) < 1e-6 * fps else Fraction(fps).limit_denominator(10**6)
+
+
+def choose_encoding(  # noqa: PLR0913 - what there is to choose
+    path: str,
+    *,
+    codec: str | None,
+    quality: int | None,
+    preset: str | int | None,
+    intra: bool,
+    pixel_format: str | None,
+    shape: tuple[int, int, int] | None = None,
+    dtype: np.dtype[np.generic] | None = None,
+) -> Encoding:
+    """Check what was asked for, alone or against the frames.
+
+    Args:
+        path: of the video, whose ending names the container.
+        codec: by name; ``None``: the usual one of the container, FFV1 where frames are deeper than 8 bits or have alpha.
+        quality: the encoder's number; ``None``: the usual one.
+        preset: of the encoder; ``None``: the usual one.
+        intra: whether each frame shall be a key frame.
+        pixel_format: as FFmpeg calls it; ``None``: the one that fits.
+        shape: ``(height, width, channels)`` of the frames; ``None``: not known yet.
+        dtype: theirs, uint8 or uint16.
+
+    Raises:
+        OutputError: the ending names no container.
+        VideoWriteError: a value is none of those allowed, or they do not go together.
+    """
+    chosen = _choose_codec(path, codec, shape, dtype)
+    quality = _check_quality(path, chosen, quality)
+    preset = _check_preset(path, chosen, preset)
+    if pixel_format is not None and (chosen.name == "ffv1" or pixel_format not in chosen.formats):
+        allowed = "none, it follows from the frames" if chosen.name == "ffv1" else ", ".join(chosen.formats)
+        raise VideoWriteError(f"{path}: pixel_format={shorten(pixel_format)} of {chosen.name}; allowed: {allowed}")
+    if shape is not None and dtype is not None:
+        _check_frames(path, chosen, shape, dtype)
+        pixel_format = _choose_format(path, chosen, pixel_format, shape, dtype, quality)
+    return Encoding(chosen, pixel_format or chosen.formats[0], quality, preset, intra)
+
+
+def _choose_codec(
+    path: str, name: str | None, shape: tuple[int, int, int] | None, dtype: np.dtype[np.generic] | None
+) -> Codec:
+    container_of(path)
+    ending = _ending(path)
+    if name is None:
+        is_rich = shape is not None and dtype is not None and (shape[2] == 4 or dtype.itemsize == 2)
+        name = "ffv1" if is_rich and ending in CODECS["ffv1"].endings else _USUAL.get(ending, "h264")
+    codec = CODECS.get(name) if isinstance(name, str) else None
+    if codec is None:
+        raise VideoWriteError(f"{path}: codec={shorten(name)}; allowed: {', '.join(CODECS)}")
+    if ending not in codec.endings:
+        held = ", ".join(other.name for other in CODECS.values() if ending in other.endings)
+        raise VideoWriteError(
+            f"{path}: {ending} does not hold {codec.name}, but {held}; {codec.name} goes into {', '.join(codec.endings)}"
+        )
+    return codec
+
+
+def _check_quality(path: str, codec: Codec, quality: int | None) -> int | None:
+    allowed = codec.qualities
+    if quality is None:
+        return codec.quality
+    if allowed is None:
+        raise VideoWriteError(f"{path}: quality={shorten(quality)}; {codec.name} is always lossless, leave quality out")
+    if isinstance(quality, bool) or not hasattr(quality, "__index__") or int(quality) not in allowed:
+        raise VideoWriteError(
+            f"{path}: quality={shorten(quality)} of {codec.name}; a whole number from {allowed[0]}, the best, to {allowed[-1]}"
+        )
+    return int(quality)
+
+
+def _check_preset(path: str, codec: Codec, preset: str | int | None) -> str | None:
+    if preset is None:
+        return codec.preset
+    if isinstance(preset, bool) or str(preset) not in codec.presets:
+        allowed = ", ".join(codec.presets) or "none, it has no presets"
+        raise VideoWriteError(f"{path}: preset={shorten(preset)} of {codec.name}; allowed: {allowed}")
+    return str(preset)
+
+
+def _check_frames(path: str, codec: Codec, shape: tuple[int, int, int], dtype: np.dtype[np.generic]) -> None:
+    """See to it that a codec can hold such frames."""
+    what = None
+    if codec.name != "ffv1":
+        what = "16 bits a channel" if dtype.itemsize == 2 else "transparency (4 channels)" if shape[2] == 4 else None
+    if what is not None:
+        where = "" if _ending(path) in CODECS["ffv1"].endings else f" and a name that ends in {CODECS['ffv1'].endings[0]}"
+        raise VideoWriteError(f"{path}: {codec.name} is not written with {what}; use codec='ffv1'{where}")
+    if min(shape[:2]) < codec.least_px:
+        raise VideoWriteError(
+            f"{path}: frames are {shape[0]} x {shape[1]} px; {codec.name} needs {codec.least_px} x {codec.least_px} or more"
+        )
+
+
+def _choose_format(  # noqa: PLR0913, PLR0917
+    path: str,
+    codec: Codec,
+    asked: str | None,
+    shape: tuple[int, int, int],
+    dtype: np.dtype[np.generic],
+    quality: int | None,
+) -> str:
+    height, width, bands = shape
+    if codec.name == "ffv1":
+        return _FORMATS_BY_BANDS[bands, dtype.itemsize]
+    halves = {"yuv420p": (height, width), "yuv422p": (width,)}
+    # x264 and x265 take no half pixels of colour; the other encoders round up.
+    refused = {name for name, axes in halves.items() if any(axis % 2 for axis in axes)}
+    if codec.name in ("av1", "mjpeg"):
+        refused = set()
+    if asked is not None:
+        if asked in refused:
+            raise VideoWriteError(
+                f"{path}: pixel_format={asked!r} of {codec.name} needs even sizes, frames are {height} x {width} px; "
+                "leave it out, or use 'yuv444p'"
+            )
+        if asked == "gray" and bands != 1:
+            raise VideoWriteError(f"{path}: pixel_format='gray' has one channel, frames have {bands}; leave it out")
+        return asked
+    if bands == 1 and "gray" in codec.formats:
+        return "gray"
+    if quality == 0 and codec.lossless_format is not None:
+        return codec.lossless_format
+    return "yuv444p" if codec.formats[0] in refused else codec.formats[0]
+
+
+def _ending(path: str) -> str:
+    return os.path.splitext(path)[1].lower()

@@ -1,0 +1,218 @@
+"""VideoMetadata: what a video file says of itself, and what its frames are."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..display import count_noun, format_bytes
+from ..errors import UnreadableImageError
+from .index import FrameIndex, open_container, pick_stream
+from .read import open_reader
+from .reader import VideoReader, to_pixels
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+__all__ = ["VideoMetadata", "describe_video", "video_metadata"]
+
+# FFmpeg's numbers; those of ranges are of AVColorRange, those of matrices of AVColorSpace.
+_RANGES = {1: "limited", 2: "full"}
+_MATRICES = {
+    0: "rgb",
+    1: "bt709",
+    4: "fcc",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "ycgco",
+    9: "bt2020nc",
+    10: "bt2020c",
+}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class VideoMetadata:
+    """What a video is. Its frames are counted, not taken from what the container says.
+
+    Attributes:
+        path: the file.
+        format: its container, such as ``"mp4"`` or ``"matroska"``.
+        codec: by which it is stored, such as ``"h264"``.
+        frames: how many it shows.
+        fps: frames a second on average, as the container says; ``None`` where it does not.
+        height: of a frame as it is shown, in pixels.
+        width: likewise.
+        channels: how many a frame has: 1 for gray, 3 for RGB, 4 for RGBA.
+        dtype: of the pixels: ``"uint8"``, or ``"uint16"`` for more than 8 bits.
+        duration: how long it is shown, in seconds.
+        rotation: by how many degrees clockwise its pictures are turned to be shown: 0, 90, 180 or 270.
+        pixel_format: in which it is stored, as FFmpeg calls it.
+        color_range: ``"limited"`` or ``"full"``; ``None`` where it does not say.
+        color_space: the matrix between RGB and brightness and colours, such as ``"bt709"``; ``None`` where it does not say.
+        keyframes: how many frames can be decoded alone.
+        mean_gop: how many frames there are for each of those, on average.
+        max_gop: and at most.
+        has_exact_times: whether frames are known by their times; else they are counted, and times are estimated.
+        is_constant_rate: whether frames follow each other in equal steps, as exactly as the container keeps time.
+        bit_rate: the file's bits for each second that is shown; ``None`` for no duration.
+        file_bytes: the size of the file.
+        metadata: what :func:`write_video` was given; empty for what other programs wrote.
+        tags: the container's own tags, names and text.
+    """
+
+    path: str
+    format: str
+    codec: str
+    frames: int
+    fps: float | None
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    duration: float
+    rotation: int
+    pixel_format: str
+    color_range: str | None
+    color_space: str | None
+    keyframes: int
+    mean_gop: float
+    max_gop: int
+    has_exact_times: bool
+    is_constant_rate: bool
+    bit_rate: float | None
+    file_bytes: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """``(frames, height, width, channels)``."""
+        return self.frames, self.height, self.width, self.channels
+
+    @property
+    def raw_bytes(self) -> int:
+        """What all frames take as an array."""
+        return self.frames * self.height * self.width * self.channels * np.dtype(self.dtype).itemsize
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    def __repr__(self) -> str:
+        rate = "no rate" if self.fps is None else f"{self.fps:.6g} fps"
+        return (
+            f"<VideoMetadata {self.path!r}: {count_noun(self.frames, 'frame')} of {self.height:,} x {self.width:,} px, "
+            f"{count_noun(self.channels, 'channel')}, {self.dtype}, {rate}, {self.duration:.6g} s; {self.codec} in {self.format}, "
+            f"{count_noun(self.keyframes, 'key frame')}, {format_bytes(self.file_bytes)}>"
+        )
+
+
+def video_metadata(path: str | os.PathLike[str], *, workdir: str | os.PathLike[str] | None = None) -> VideoMetadata:
+    """Say what a video is.
+
+    The first time, its frames are counted, by a scan of the file; the cache keeps what is found. One frame is decoded.
+
+    Args:
+        path: a video of any kind that is read.
+        workdir: where the cache is that keeps the index of the frames. ``None``: ``$NDFRAMES_WORKDIR``, else the user's cache
+            folder.
+
+    Raises:
+        SourceMissingError: there is no such file.
+        UnreadableImageError: it is no video, or nothing of it decodes.
+
+    Example:
+        >>> import numpy as np
+        >>> import ndframes as nf
+        >>> path = getfixture("tmp_path") / "ramp.mkv"
+        >>> report = nf.write_video(path, np.zeros((50, 48, 64), np.uint16), fps=25, metadata={"rig": 3})
+        >>> found = nf.video_metadata(path)
+        >>> found.frames, found.fps, found.duration, found.codec, found.metadata
+        (50, 25.0, 2.0, 'ffv1', {'rig': 3})
+    """
+    reader = open_reader(path, workdir)
+    return describe_video(reader.path, reader)
+
+
+def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
+    """Say what a video is of which the frames are known.
+
+    Args:
+        path: the file.
+        reader: reads its frames.
+
+    Raises:
+        UnreadableImageError: it does not open as a video, or nothing of it decodes.
+    """
+    index = reader.index
+    with open_container(path) as container:
+        stream = pick_stream(container, path, index.stream)
+        names = container.format.name.split(",")
+        codec = stream.codec_context.codec.canonical_name
+        tags = dict(container.metadata)
+    ending = os.path.splitext(path)[1][1:].lower()
+    frame = _first_frame(path, reader)
+    height, width, channels = to_pixels(frame, index).shape
+    duration, is_constant = _measure_times(index)
+    distances = np.diff([*index.keys.tolist(), len(index)])
+    file_bytes = os.path.getsize(path)
+    return VideoMetadata(
+        path=path,
+        format=ending if ending in names else names[0],
+        codec=codec,
+        frames=len(index),
+        fps=None if index.rate is None else float(index.rate),
+        height=height,
+        width=width,
+        channels=channels,
+        dtype=reader.dtype.name,
+        duration=duration,
+        rotation=round(-frame.rotation / 90) % 4 * 90,
+        pixel_format="gray" if index.is_gray else frame.format.name,
+        color_range=_RANGES.get(int(frame.color_range)),
+        color_space=_MATRICES.get(int(frame.colorspace)),
+        keyframes=len(index.keys),
+        mean_gop=float(np.mean(distances)),
+        max_gop=int(np.max(distances)),
+        has_exact_times=index.has_exact_times,
+        is_constant_rate=is_constant,
+        bit_rate=8 * file_bytes / duration if duration else None,
+        file_bytes=file_bytes,
+        metadata=_decode_comment(tags),
+        tags=tags,
+    )
+
+
+def _first_frame(path: str, reader: VideoReader) -> VideoFrame:
+    for _, frame in reader.decode(reader.index.keys[:8].tolist()):
+        return frame
+    raise UnreadableImageError(f"{path}: none of its first key frames decodes")
+
+
+def _measure_times(index: FrameIndex) -> tuple[float, bool]:
+    """How long the frames are shown, in seconds, and whether each as long as the others."""
+    times = index.times - index.times[0]
+    steps = len(times) - 1
+    if not steps:
+        return (0.0 if index.rate is None else float(1 / index.rate)), True
+    step = times[-1] / steps
+    is_constant = bool(np.abs(times - np.arange(len(times)) * step).max() <= 1)
+    if is_constant and index.rate is not None:
+        by_rate = float(1 / index.rate / index.time_base)
+        step = by_rate if abs(by_rate - step) <= 1 else step  # it is exact where the container rounds
+    return float((step * len(times)) * index.time_base), is_constant
+
+
+def _decode_comment(tags: Mapping[str, str]) -> dict[str, Any]:
+    comment = next((text for name, text in tags.items() if name.lower() == "comment"), "")
+    try:
+        found = json.loads(comment)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,111 @@
+"""read_video: frames of a video file as one array."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .._process import half_of_memory
+from ..cache.keys import Keyer
+from ..cache.layout import default_workdir
+from ..cache.store import Cache
+from ..channels import default_codes, find_codes, parse_codes
+from ..errors import RegionError, UnreadableImageError, shorten
+from ..formats.handles import HandlePool
+from ..pathinfo import ChannelInfo
+from ..regions import to_row
+from ..results import allocate
+from ..stamp import stat_source
+from .index import open_container
+from .reader import VideoReader
+from .store import find_index
+
+if TYPE_CHECKING:
+    from .reader import Array
+
+__all__ = ["open_reader", "read_video"]
+
+# What FFmpeg takes for a video though it is an image, or a text.
+_NO_VIDEOS = frozenset(["image2", "tty"])
+
+
+def read_video(
+    path: str | os.PathLike[str],
+    indices: Iterable[int] | None = None,
+    *,
+    channels: str | Sequence[str] | None = None,
+    workdir: str | os.PathLike[str] | None = None,
+) -> Array:
+    """Read frames of a video into a new array.
+
+    Frame ``i`` is the ``i``-th one that decoding from the beginning shows. Each is decoded once, in the order of the file,
+    and goes straight to its place; only the array itself takes memory.
+
+    Args:
+        path: a video of any kind that is read.
+        indices: the numbers of the frames, in any order; one may come twice, and negative ones count from the end. ``None``:
+            all frames.
+        channels: codes such as ``"r|g|b"`` or ``"g"``; ``None``: all.
+        workdir: where the cache is that keeps the index of the frames. ``None``: ``$NDFRAMES_WORKDIR``, else the user's cache
+            folder.
+
+    Returns:
+        ``(t, height, width, channels)``, uint8, or uint16 for more than 8 bits; ``(0, height, width, channels)`` for no indices.
+
+    Raises:
+        RegionIndexError: there is no such frame.
+        RegionError: the indices are no whole numbers.
+        RegionTooLargeError: the result takes more than half of the machine's memory.
+        ChannelError: there is no such channel.
+        SourceError: it is no video that is read, or a frame does not decode.
+
+    Example:
+        >>> import numpy as np
+        >>> import ndframes as nf
+        >>> path = getfixture("tmp_path") / "ramp.mkv"
+        >>> ramp = np.arange(5, dtype=np.uint16)[:, None, None].repeat(4, 1).repeat(6, 2)
+        >>> report = nf.write_video(path, ramp, fps=5)
+        >>> nf.read_video(path).shape, nf.read_video(path, [4, 0, -1])[:, 0, 0, 0].tolist()
+        ((5, 4, 6, 1), [4, 0, 4])
+    """
+    reader = open_reader(path, workdir)
+    count = len(reader.index)
+    if indices is None:
+        indices = range(count)
+    elif isinstance(indices, (str, bytes)) or not isinstance(indices, Iterable):
+        raise RegionError(f"{reader.path}: indices={shorten(indices)}; give the numbers of frames, such as [5] or range(0, 100, 5)")
+    places: dict[int, list[int]] = {}
+    wanted = 0
+    for wanted, item in enumerate(indices, start=1):
+        places.setdefault(to_row(item, count), []).append(wanted - 1)
+    height, width, bands = reader.frame_shape
+    codes = default_codes(bands)
+    picked = find_codes(codes, codes if channels is None else parse_codes(channels))
+    every: Any = slice(None) if picked == tuple(range(bands)) else list(picked)
+    out = allocate((wanted, height, width, len(picked)), reader.dtype, half_of_memory())
+    for number in sorted(places):
+        pixels = reader.frame(number)
+        if pixels.shape != reader.frame_shape:
+            raise UnreadableImageError(
+                f"{reader.path}: frame {number:,} has the shape {pixels.shape}, others {reader.frame_shape}; "
+                "read them by themselves"
+            )
+        out[places[number]] = pixels[:, :, every]
+    return out
+
+
+def open_reader(path: str | os.PathLike[str], workdir: str | os.PathLike[str] | None) -> VideoReader:
+    """A reader of a video file, its frames found before if need be; it remembers none that it decoded.
+
+    Raises:
+        SourceError: it is no video that is read.
+    """
+    info, pool = ChannelInfo(os.fsdecode(path)), HandlePool()
+    stamp = stat_source(info.path)
+    with open_container(info.path) as container:
+        names = container.format.name
+        if names in _NO_VIDEOS or names.endswith("_pipe"):
+            raise UnreadableImageError(f"{info.path} is no video ({names}); an image is opened by ndframes.open")
+    cache = Cache(default_workdir() if workdir is None else workdir)
+    return VideoReader(info.path, find_index(info, stamp, cache, Keyer("PATH"), pool), pool, frame_bytes=0)

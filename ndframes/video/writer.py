@@ -1,0 +1,634 @@
+"""VideoWriter: frames to a video, one at a time; the file has its name when it is whole, or not at all."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .._process import IMPORTING, ForkAware
+from ..cache.fs import FileSystem
+from ..crew import count_threads
+from ..display import count_noun, format_bytes
+from ..errors import NdframesError, OutputError, VideoWriteError, shorten
+from ..formats.export import check_place
+from ..formats.handles import HandlePool
+from ..formats.source import open_source
+from ..lazyframe import LazyFrame
+from ..pathinfo import ChannelInfo
+from .codecs import CodecName, Encoding, choose_encoding, container_of, to_rate
+
+if TYPE_CHECKING:
+    from numbers import Rational
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from .reader import Array
+
+__all__ = ["VideoWriter", "WriteReport", "write_video"]
+
+_SOURCE_FORMATS = {
+    (1, 1): "gray",
+    (3, 1): "rgb24",
+    (4, 1): "rgba",
+    (1, 2): "gray16le",
+    (3, 2): "rgb48le",
+    (4, 2): "rgba64le",
+}
+# FFmpeg's numbers. The matrix is the one that programs take which look at no tag; primaries and curve are those of sRGB.
+_FULL, _LIMITED = 2, 1
+_MATRIX, _MATRIX_FOR_SCALER, _NO_MATRIX = 6, 5, 0
+_PRIMARIES, _CURVE = 1, 13
+# Encoders that a forked child must not free: it would wait for their threads, which it has not, for ever.
+_INHERITED: list[object] = []
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What was written.
+
+    Attributes:
+        path: the video.
+        frames: how many it holds.
+        shape: ``(height, width, channels)`` of each.
+        dtype: of the pixels that were given.
+        codec: by which it is stored.
+        pixel_format: in which, as FFmpeg calls it.
+        raw_bytes: what the frames take as arrays.
+        file_bytes: what the file takes.
+        seconds: how long it took.
+    """
+
+    path: str
+    frames: int
+    shape: tuple[int, int, int]
+    dtype: str
+    codec: str
+    pixel_format: str
+    raw_bytes: int
+    file_bytes: int
+    seconds: float
+
+    @property
+    def ratio(self) -> float:
+        """How many bytes of pixels one byte of the file stands for."""
+        return self.raw_bytes / self.file_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {**asdict(self), "ratio": self.ratio}
+
+    def __str__(self) -> str:
+        height, width, bands = self.shape
+        return (
+            f"{count_noun(self.frames, 'frame')} of {height:,} x {width:,} x {bands} {self.dtype} by {self.codec}: "
+            f"{format_bytes(self.raw_bytes)} in {format_bytes(self.file_bytes)}, {self.ratio:.3g} to 1, in {self.seconds:.2f} s"
+        )
+
+
+class VideoWriter(ForkAware):
+    """Writes a video frame by frame, in bounded memory.
+
+    The file appears under its name when it is whole: it is written beside, under a hidden name, and renamed by
+    :meth:`close`. Where a ``with`` block is left by an error or Ctrl-C, nothing appears, and a file that was there stays as
+    it was. A process that is killed leaves the hidden file, never a half one under the name.
+
+    Frames are arrays ``(height, width)`` or ``(height, width, channels)`` of one size and dtype: gray, RGB or RGBA, uint8 or
+    uint16. What each codec does with them, the key frames of all but the last two being up to two seconds apart:
+
+    ====== ======================= ======= ================= ====================================================
+    codec  endings                 quality presets           reading it back gives
+    ====== ======================= ======= ================= ====================================================
+    h264   .mp4 .m4v .mov .mkv     0 to 51 ultrafast to      uint8, close by; exact with ``quality=0``
+    hevc   .mp4 .m4v .mov .mkv     0 to 51 placebo           likewise; from 16 x 16 px on
+    av1    .mp4 .m4v .mkv .webm    0 to 63 0 (slow) to 13    uint8, close by; gray as three channels; from 4 x 4 px on
+    mjpeg  .avi .mov .mp4 .mkv     2 to 31 none              uint8, close by; gray as three channels
+    ffv1   .mkv .avi               none    none              exactly what was written; uint16 and RGBA too
+    ====== ======================= ======= ================= ====================================================
+
+    Args:
+        path: of the video; its ending chooses the container. A file that is there is replaced.
+        fps: frames a second: an int, a float or a Fraction. 23.976, 29.97 and 59.94 stand for 24000/1001 and so on.
+        codec: ``"h264"``, ``"hevc"``, ``"av1"``, ``"ffv1"`` or ``"mjpeg"``. ``None``: FFV1 for uint16 and RGBA in containers
+            that hold it; else AV1 for .webm, MJPEG for .avi, H.264 for the others.
+        quality: the encoder's number for constant quality, the smaller the better. ``None``: one at which no difference is
+            seen: 18, 20, 24 and 3 in the order above.
+        preset: how long the encoder may take to make the file smaller. ``None``: "medium", for AV1 8.
+        intra: whether each frame is a key frame, so that any one is decoded alone: larger files, quick random reads.
+        pixel_format: as FFmpeg calls it: ``"yuv420p"``, ``"yuv422p"`` or ``"yuv444p"`` (full resolution of colour), ``"gray"``, or
+            ``"rgb24"`` (H.264) and ``"gbrp"`` (HEVC) without any conversion of colours. ``None``: yuv420p, yuv444p for odd sizes,
+            gray for gray, RGB for ``quality=0``.
+        metadata: names and values that JSON knows, kept in the file's comment; :func:`video_metadata` gives them back.
+
+    Raises:
+        VideoWriteError: a value is none of those allowed, or they do not go together.
+        OutputError: the path's ending names no container, its folder is missing, or it is there and no regular file.
+
+    Example:
+        >>> import numpy as np
+        >>> import ndframes as nf
+        >>> path = getfixture("tmp_path") / "ramp.mkv"
+        >>> with nf.VideoWriter(path, fps=25, codec="ffv1") as writer:
+        ...     for number in range(10):
+        ...         writer.append(np.full((48, 64, 3), number, np.uint8))
+        >>> nf.open(path)[[9, 2], 0, 0].tolist()
+        [[9, 9, 9], [2, 2, 2]]
+    """
+
+    def __init__(  # noqa: PLR0913 - a keyword for each thing that a user may choose
+        self,
+        path: str | os.PathLike[str],
+        fps: float | Rational,
+        *,
+        codec: CodecName | None = None,
+        quality: int | None = None,
+        preset: str | int | None = None,
+        intra: bool = False,
+        pixel_format: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._path = os.fsdecode(path)
+        self._asked: dict[str, Any] = {
+            "codec": codec, "quality": quality, "preset": preset, "intra": intra, "pixel_format": pixel_format,
+        }  # fmt: skip
+        self._encoding = choose_encoding(self._path, **self._asked)
+        self._rate = to_rate(fps, self._path, self._encoding.codec)
+        self._comment = _to_comment(self._path, metadata)
+        check_place(self._path)
+        self._final = os.path.realpath(self._path)  # a link stays, and what it points to is replaced
+        self._shape: tuple[int, int, int] | None = None
+        self._dtype = np.dtype(np.uint8)
+        self._frames = 0
+        self._pool = HandlePool()
+        self._sink: _Sink | None = None
+        self._report: WriteReport | None = None
+        self._closed = ""
+        self._started = time.perf_counter()
+        super().__init__()
+
+    @property
+    def path(self) -> str:
+        """Where the video will be."""
+        return self._path
+
+    @property
+    def fps(self) -> Fraction:
+        """Frames a second, exactly."""
+        return self._rate
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more frames are taken."""
+        return bool(self._closed)
+
+    def __len__(self) -> int:
+        """How many frames were written."""
+        return self._frames
+
+    def append(self, frame: Any) -> None:
+        """Write one more frame.
+
+        Args:
+            frame: an array ``(height, width)`` or ``(height, width, channels)``, what numpy makes one of, or the path of an
+                image; the first one says what all are like.
+
+        Raises:
+            VideoWriteError: it is no frame, or not like the first one, which the message numbers from 0; the video can go on
+                without it. Or the writer is closed, or the encoder refuses.
+            SourceError: an image cannot be read; the video can go on without it.
+            OutputError: the disk refuses; the writer is closed, and nothing is left behind.
+        """
+        self._check_open()
+        name = f"frame {self._frames:,}"
+        if isinstance(frame, (str, os.PathLike)):
+            source = os.fsdecode(frame)
+            _refuse_source(self._path, source)
+            name, frame = f"{name} ({source})", open_source(ChannelInfo(source), self._pool).read_all()
+        pixels = _to_pixels(frame, f"{self._path}: {name}")
+        if self._shape is None:
+            self._start(pixels)
+        elif (pixels.shape, pixels.dtype) != (self._shape, self._dtype):
+            raise VideoWriteError(
+                f"{self._path}: {name} is {_describe(pixels.shape, pixels.dtype)}, "
+                f"frame 0 is {_describe(self._shape, self._dtype)}; all frames of a video are alike"
+            )
+        assert self._sink is not None  # noqa: S101
+        try:
+            with _telling(self._path):
+                self._sink.write(pixels, self._frames)
+        except BaseException:
+            self.abort()
+            raise
+        self._frames += 1
+
+    def close(self) -> WriteReport:
+        """Finish the video and give it its name; a second call does nothing more.
+
+        Returns:
+            What was written.
+
+        Raises:
+            VideoWriteError: there was no frame, or the writer was given up.
+            OutputError: the disk refuses; nothing is left behind.
+        """
+        if self._report is not None:
+            return self._report
+        self._check_open()
+        if self._sink is None or self._shape is None:
+            self._closed = "it was closed without a frame"
+            raise VideoWriteError(f"{self._path}: no frame was written; a video holds at least one")
+        try:
+            with _telling(self._path):
+                file_bytes = self._sink.finish(self._final, self._frames)
+        except BaseException:
+            self.abort()
+            raise
+        self._sink, self._closed = None, "it was closed"
+        self._report = WriteReport(
+            self._path,
+            self._frames,
+            self._shape,
+            self._dtype.name,
+            self._encoding.codec.name,
+            self._encoding.pixel_format,
+            self._frames * int(np.prod(self._shape)) * self._dtype.itemsize,
+            file_bytes,
+            time.perf_counter() - self._started,
+        )
+        return self._report
+
+    def abort(self) -> None:
+        """Give the video up: nothing appears under its name, and what was written is removed."""
+        sink, self._sink = self._sink, None
+        self._closed = self._closed or "it was given up"
+        if sink is not None:
+            sink.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None and not self._closed:
+            self.close()
+        else:
+            self.abort()
+
+    def __del__(self) -> None:
+        if getattr(self, "_sink", None) is not None:
+            self.abort()
+
+    def __repr__(self) -> str:
+        state = f"{self._closed}, " if self._closed else ""
+        what = "no frame yet" if self._shape is None else f"{' x '.join(map(str, self._shape))} {self._dtype}"
+        return (
+            f"<VideoWriter {self._path!r}: {state}{count_noun(self._frames, 'frame')}, {what}, {self._encoding.codec.name}, "
+            f"{float(self._rate):.6g} fps>"
+        )
+
+    def _start(self, pixels: Array) -> None:
+        """Everything that waits for the first frame."""
+        shape = (pixels.shape[0], pixels.shape[1], pixels.shape[2])
+        self._encoding = choose_encoding(self._path, **self._asked, shape=shape, dtype=pixels.dtype)
+        folder, name = os.path.split(self._final)
+        temporary = os.path.join(folder, f".{name[:80]}.{uuid.uuid4().hex}.part")
+        with _telling(self._path):
+            self._sink = _Sink(temporary, container_of(self._path), self._encoding, shape, self._rate, self._comment)
+        self._shape, self._dtype = shape, pixels.dtype
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise VideoWriteError(f"{self._path}: the writer takes no more frames, {self._closed}; open another one")
+
+    def _after_fork_in_child(self) -> None:
+        """The file is the parent's."""
+        if self._sink is not None:
+            _INHERITED.append(self._sink)
+            self._sink = None
+            self._closed = "it belongs to the process that opened it"
+
+
+def write_video(  # noqa: PLR0913 - a keyword for each thing that a user may choose
+    path: str | os.PathLike[str],
+    frames: Any,
+    fps: float | Rational,
+    *,
+    codec: CodecName | None = None,
+    quality: int | None = None,
+    preset: str | int | None = None,
+    intra: bool = False,
+    pixel_format: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
+) -> WriteReport:
+    """Write frames to a video, one at a time; the file appears whole or not at all.
+
+    Args:
+        path: of the video; see :class:`VideoWriter` for this and what follows.
+        frames: an array ``(t, height, width)`` or ``(t, height, width, channels)``; a video or sequence by
+            :func:`ndframes.open` and its kin; or any iterable, a generator too, of frames and paths of images, which are read
+            one by one.
+        fps: frames a second.
+        codec: as in :class:`VideoWriter`, and so are those that follow.
+        quality: likewise.
+        preset: likewise.
+        intra: likewise.
+        pixel_format: likewise.
+        metadata: likewise.
+        progress: whether to show a progress bar on stderr; ``None``: if stderr is a terminal.
+
+    Returns:
+        What was written.
+
+    Raises:
+        VideoWriteError: a value, or a frame, cannot be; there is no frame; or ``path`` is one of the files that are read.
+        SourceError: an image cannot be read.
+        OutputError: the video cannot be written there.
+
+    Example:
+        >>> import ndframes as nf
+        >>> folder = getfixture("tmp_path")
+        >>> photos = [nf.demo_paths()["coffee"]] * 3
+        >>> report = nf.write_video(folder / "cup.mp4", photos, fps=2, preset="veryfast", metadata={"rig": 3})
+        >>> report.frames, report.shape, report.codec, report.ratio > 10
+        (3, (400, 600, 3), 'h264', True)
+        >>> again = nf.write_video(folder / "intra.mp4", nf.open(folder / "cup.mp4"), fps=2, intra=True)
+        >>> nf.open(folder / "intra.mp4").keyframes.tolist()
+        [0, 1, 2]
+    """
+    writer = VideoWriter(
+        path,
+        fps,
+        codec=codec,
+        quality=quality,
+        preset=preset,
+        intra=intra,
+        pixel_format=pixel_format,
+        metadata=metadata,
+    )
+    given = _list_frames(frames, writer.path)
+    bar = _Bar(given.count, sys.stderr.isatty() if progress is None else progress)
+    with writer, bar:
+        for frame in given.frames:
+            writer.append(frame)
+            bar.step()
+    return writer.close()
+
+
+class _Given(NamedTuple):
+    """What is to be written: frames or paths, and how many there are where that is known."""
+
+    frames: Iterable[Any]
+    count: int | None
+
+
+def _list_frames(frames: Any, path: str) -> _Given:
+    if isinstance(frames, (str, bytes, os.PathLike)):
+        raise VideoWriteError(
+            f"{path}: frames={shorten(frames)} is one path; give a list of paths of images, or ndframes.open(path) of a video"
+        )
+    if isinstance(frames, LazyFrame):
+        for source in _paths_of(frames):
+            _refuse_source(path, source)
+        frames = _only_stack(frames, path)
+        return _Given((frames[number] for number in range(len(frames))), len(frames))
+    if hasattr(frames, "ndim") and hasattr(frames, "shape"):
+        _only_stack(frames, path)
+    elif not isinstance(frames, Iterable):
+        raise VideoWriteError(f"{path}: frames={shorten(frames)}; give an array (t, y, x, channel) or an iterable of frames")
+    return _Given(frames, len(frames) if hasattr(frames, "__len__") else None)
+
+
+def _only_stack(frames: Any, path: str) -> Any:
+    axes = (4,) if isinstance(frames, LazyFrame) else (3, 4)
+    if frames.ndim not in axes:
+        raise VideoWriteError(
+            f"{path}: frames have the shape {tuple(frames.shape)}, not (t, y, x) or (t, y, x, channel); "
+            "give one image as [image]"
+        )
+    return frames
+
+
+def _paths_of(frame: LazyFrame) -> Iterator[str]:
+    info = frame.frames.pathinfo(frame.image_id)
+    for image in getattr(info, "images", (info,)):
+        yield from (channel.path for channel in image.channels)
+
+
+def _refuse_source(path: str, source: str) -> None:
+    if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+        raise VideoWriteError(f"{path} is one of the files that are read, {source}; write to another one")
+
+
+class _Bar:
+    """A progress bar over frames."""
+
+    def __init__(self, count: int | None, is_shown: bool) -> None:
+        self._iter: Any = None
+        if is_shown:
+            import ubelt
+
+            self._iter = ubelt.ProgIter(
+                total=count, desc="write, frames", stream=sys.stderr, clearline=sys.stderr.isatty()
+            )
+
+    def __enter__(self) -> None:
+        if self._iter is not None:
+            self._iter.begin()
+
+    def __exit__(self, *_: object) -> None:
+        if self._iter is not None:
+            self._iter.end()
+
+    def step(self) -> None:
+        """One more frame is written."""
+        if self._iter is not None:
+            self._iter.step()
+
+
+class _Sink:
+    """An encoder and the file that it fills, under a hidden name."""
+
+    def __init__(
+        self,
+        temporary: str,
+        container: str,
+        encoding: Encoding,
+        shape: tuple[int, int, int],
+        rate: Fraction,
+        comment: str | None,
+    ) -> None:
+        with IMPORTING:
+            import av
+            from av.video.reformatter import VideoReformatter
+
+        if encoding.codec.name == "av1":
+            os.environ.setdefault("SVT_LOG", "1")  # it speaks to stderr by itself, unless told to tell errors alone
+        self._make_frame = av.VideoFrame.from_ndarray
+        self._scaler: Any = VideoReformatter()
+        self._temporary = temporary
+        self._encoding = encoding
+        self._bands = shape[2]
+        self._packets = 0
+        self._container: Any = None
+        self._stream: Any = None
+        try:
+            self._open(av, container, shape, rate, comment)
+        except BaseException:
+            self.discard()
+            raise
+
+    def _open(self, av: Any, container: str, shape: tuple[int, int, int], rate: Fraction, comment: str | None) -> None:
+        encoding, threads = self._encoding, count_threads(None)
+        options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
+        self._container = av.open(self._temporary, "w", format=container, container_options=options)
+        if comment is not None:
+            self._container.metadata["comment"] = comment
+        self._stream = self._container.add_stream(encoding.encoder, rate=rate, options=encoding.options(threads))
+        self._stream.height, self._stream.width = shape[:2]
+        self._stream.pix_fmt = encoding.pixel_format
+        context = self._stream.codec_context
+        context.time_base = 1 / rate
+        context.thread_count = threads
+        context.gop_size = encoding.keyframe_distance(rate)
+        if encoding.codec.name == "hevc" and container in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # the one of two names that QuickTime plays
+        if encoding.codec.name != "ffv1":
+            self._tag(context)
+        self._container.start_encoding()
+
+    def write(self, pixels: Array, number: int) -> None:
+        """Encode a frame."""
+        encoding = self._encoding
+        source = _SOURCE_FORMATS[self._bands, pixels.dtype.itemsize]
+        frame = self._make_frame(pixels[:, :, 0] if self._bands == 1 else pixels, format=source)
+        if encoding.pixel_format != source:
+            is_made = not encoding.is_rgb and encoding.codec.name != "ffv1"  # of brightness and colour differences
+            frame = self._scaler.reformat(
+                frame,
+                format=encoding.pixel_format,
+                dst_colorspace=_MATRIX_FOR_SCALER if is_made else None,
+                src_color_range=_FULL if is_made else None,
+                dst_color_range=self._range if is_made else None,
+                threads=1,  # a forked child that frees the converter would wait for its threads, which it has not, for ever
+            )
+        if encoding.codec.name != "ffv1":
+            self._tag(frame)
+        frame.pts, frame.time_base, frame.duration = number, self._stream.codec_context.time_base, 1
+        self._mux(frame)
+
+    def finish(self, final: str, frames: int) -> int:
+        """Write what the encoder still holds, see to it that it is on the disk, and give the file its name."""
+        self._mux(None)
+        if self._packets != frames:
+            raise VideoWriteError(f"{final}: {frames:,} frames went into the encoder, {self._packets:,} came out")
+        self._close()
+        with open(self._temporary, "r+b") as file:
+            FileSystem().sync_file(file)
+            file_bytes = os.fstat(file.fileno()).st_size
+        os.replace(self._temporary, final)
+        FileSystem().sync_folder(os.path.dirname(final))
+        return file_bytes
+
+    def discard(self) -> None:
+        """Let go of the file and remove it."""
+        try:
+            self._close()
+        except (OSError, ValueError, RuntimeError):
+            pass  # what it could not write is not wanted
+        finally:
+            FileSystem().remove(self._temporary)
+
+    @property
+    def _range(self) -> int:
+        return _FULL if self._encoding.is_full_range(self._bands) else _LIMITED
+
+    def _tag(self, target: Any) -> None:
+        """Say which colours the numbers mean."""
+        target.color_range = self._range
+        target.color_primaries, target.color_trc = _PRIMARIES, _CURVE
+        if self._encoding.is_rgb:
+            target.colorspace = _NO_MATRIX
+        elif self._encoding.pixel_format != "gray":
+            target.colorspace = _MATRIX
+
+    def _mux(self, frame: Any) -> None:
+        for packet in self._stream.encode(frame):
+            self._packets += 1
+            self._container.mux(packet)
+
+    def _close(self) -> None:
+        container, self._container, self._stream, self._scaler = self._container, None, None, None
+        try:
+            if container is not None:
+                container.close()
+        finally:
+            del container
+            gc.collect()  # the encoder's threads end: a forked child that frees it would wait for them for ever
+
+
+@contextmanager
+def _telling(path: str) -> Iterator[None]:
+    """Errors of FFmpeg and the system become ours, with the name of the video."""
+    import av
+
+    try:
+        yield
+    except NdframesError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+    except (av.error.FFmpegError, ValueError) as error:
+        raise VideoWriteError(f"{path}: the encoder refuses: {error}; try another codec or size") from error
+
+
+def _to_pixels(frame: Any, name: str) -> Array:
+    """A frame as a contiguous array ``(height, width, channels)`` that an encoder takes."""
+    try:
+        pixels: Array = np.asarray(frame)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise VideoWriteError(f"{name} is no array of pixels: {error}") from error
+    if pixels.dtype.kind != "u" or pixels.dtype.itemsize > 2:
+        raise VideoWriteError(f"{name} is of {pixels.dtype}, not uint8 or uint16; {_advise(pixels.dtype)}")
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
+        raise VideoWriteError(
+            f"{name} has the shape {np.shape(frame)}; a frame is (height, width) or (height, width, channels) "
+            "with 1, 3 or 4 channels"
+        )
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+
+
+def _advise(dtype: np.dtype[Any]) -> str:
+    """What to do about a dtype that no video holds."""
+    if dtype.kind == "b":
+        return "write frame * np.uint8(255)"
+    if dtype.kind == "f":
+        return "write (frame * 255).round().astype(np.uint8) if it goes from 0 to 1, or scale it to 65535 and uint16"
+    return "convert it by frame.astype(np.uint8) if its values go from 0 to 255, np.uint16 if to 65535"
+
+
+def _describe(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
+    return f"{' x '.join(str(extent) for extent in shape)} {dtype}"
+
+
+def _to_comment(path: str, metadata: Mapping[str, Any] | None) -> str | None:
+    if metadata is None:
+        return None
+    if not isinstance(metadata, Mapping) or not all(isinstance(name, str) for name in metadata):
+        raise VideoWriteError(f"{path}: metadata={shorten(metadata)}; give a dict of names and values that JSON knows")
+    try:
+        return json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise VideoWriteError(f"{path}: metadata that JSON does not know: {error}; give numbers, text, lists and dicts") from error
