@@ -16,7 +16,7 @@ from .common import CommandError, describe_error
 __all__ = ["main"]
 
 # In the order in which they are met.
-_COMMANDS = ("demo", "prepare", "crop", "show", "info", "cache", "doctor")
+_COMMANDS = ("demo", "prepare", "crop", "show", "info", "video", "cache", "doctor")
 
 
 class _Program(click.Group):
@@ -56,6 +56,7 @@ def main() -> None:
       ndframes crop scans/a.tif --region 0:256,512:768 -o a.png
       ndframes show scans/a.tif                      a picture of it, with a legend
       ndframes info scans/a.tif                      what it is, and what a crop costs
+      ndframes video encode a/ -o a.mp4 --fps 25     images to a video
 
     Exit status: 0 all well; 1 some images failed; 2 a bad request or an unreadable source; 130 interrupted.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples

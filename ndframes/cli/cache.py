@@ -191,8 +191,8 @@ def clear(ctx: click.Context, *, workdir: str | None, dry_run: bool, as_json: bo
 
 
 def _open_store(workdir: str | None) -> Cache:
-    from ..cache.store import Cache
     from ..cache.layout import default_workdir
+    from ..cache.store import Cache
 
     return Cache(default_workdir() if workdir is None else workdir)
 

@@ -22,6 +22,7 @@ __all__ = [
     "check_destination",
     "check_export",
     "check_place",
+    "encode_jpeg",
     "encode_png",
     "export",
     "write_atomically",
@@ -82,7 +83,7 @@ def export(path: str, pixels: Array) -> None:
     write_atomically(path, lambda file: write(file, pixels))
 
 
-def write_atomically(path: str, write: Callable[[IO[bytes]], None]) -> None:
+def write_atomically(path: str, write: Callable[[IO[bytes]], object]) -> None:
     """Have ``write`` fill a file beside ``path``, then give it that name, replacing what had it.
 
     Raises:
@@ -153,6 +154,14 @@ def encode_png(pixels: Array) -> bytes:
     import imagecodecs
 
     return bytes(imagecodecs.png_encode(pixels, level=6))
+
+
+def encode_jpeg(pixels: Array, quality: int = 95) -> bytes:
+    """``(h, w)`` or ``(h, w, 1 or 3)`` of uint8 as the bytes of a JPEG file, with colours in full resolution."""
+    import imagecodecs
+
+    flat = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    return bytes(imagecodecs.jpeg8_encode(flat, level=quality, subsampling="444"))
 
 
 def _write_png(file: IO[bytes], pixels: Array) -> None:

@@ -35,6 +35,7 @@ _USUAL: dict[str, CodecName] = {".webm": "av1", ".avi": "mjpeg"}
 _MOST_FRAMES_A_SECOND = 1000
 _BROADCAST_RATES = (24, 30, 48, 60, 120, 240)
 _LARGEST_TERM = 2**31
+_LEAST_SLICED_PX = 32  # FFV1 may cut frames of a single column into more slices than it has
 _FORMATS_BY_BANDS = {
     (1, 1): "gray",
     (3, 1): "bgr0",
@@ -102,7 +103,7 @@ CODECS: dict[str, Codec] = {
             20,
             _SPEEDS,
             "medium",
-            least_px=16,
+            least_px=64,  # x265 writes beyond its own memory for narrower frames
         ),
         Codec(
             "av1",
@@ -114,7 +115,7 @@ CODECS: dict[str, Codec] = {
             24,
             tuple(map(str, range(14))),
             "8",
-            least_px=4,
+            least_px=64,  # so does SVT-AV1
             most_fps=240,
         ),
         Codec("ffv1", "ffv1", (".mkv", ".avi"), tuple(_FORMATS_BY_BANDS.values())),
@@ -168,11 +169,12 @@ class Encoding:
         is_each = self.is_intra or self.codec.name in ("ffv1", "mjpeg")
         return 1 if is_each else min(250, max(12, round(2 * rate)))
 
-    def options(self, threads: int) -> dict[str, str]:
-        """The encoder's own options."""
+    def options(self, threads: int, shape: tuple[int, ...]) -> dict[str, str]:
+        """The encoder's own options, for frames of that shape."""
         speed = {} if self.preset is None else {"preset": self.preset}
         if self.codec.name == "ffv1":
-            return {"level": "3", "slicecrc": "1"}
+            slices = {"slices": "1"} if min(shape[:2]) < _LEAST_SLICED_PX else {}
+            return {"level": "3", "slicecrc": "1", **slices}
         if self.codec.name == "mjpeg":
             return {"qmin": str(self.quality), "qmax": str(self.quality)}
         if self.codec.name == "hevc":
@@ -195,9 +197,7 @@ def container_of(path: str) -> str:
     """
     ending = _ending(path)
     if ending not in _CONTAINERS:
-        raise OutputError(
-            f"{path}: no container is known by the ending {ending!r}; allowed: {', '.join(_CONTAINERS)}"
-        )
+        raise OutputError(f"{path}: no container is known by the ending {ending!r}; allowed: {', '.join(_CONTAINERS)}")
     return _CONTAINERS[ending]
 
 
@@ -238,7 +238,7 @@ def _mend(fps: float) -> Fraction:
     return near if abs(near - Fraction(fps)) < 1e-6 * fps else Fraction(fps).limit_denominator(10**6)
 
 
-def choose_encoding(  # noqa: PLR0913 - what there is to choose
+def choose_encoding(
     path: str,
     *,
     codec: str | None,
@@ -324,7 +324,9 @@ def _check_frames(path: str, codec: Codec, shape: tuple[int, int, int], dtype: n
     if codec.name != "ffv1":
         what = "16 bits a channel" if dtype.itemsize == 2 else "transparency (4 channels)" if shape[2] == 4 else None
     if what is not None:
-        where = "" if _ending(path) in CODECS["ffv1"].endings else f" and a name that ends in {CODECS['ffv1'].endings[0]}"
+        where = (
+            "" if _ending(path) in CODECS["ffv1"].endings else f" and a name that ends in {CODECS['ffv1'].endings[0]}"
+        )
         raise VideoWriteError(f"{path}: {codec.name} is not written with {what}; use codec='ffv1'{where}")
     if min(shape[:2]) < codec.least_px:
         raise VideoWriteError(
@@ -332,7 +334,7 @@ def _check_frames(path: str, codec: Codec, shape: tuple[int, int, int], dtype: n
         )
 
 
-def _choose_format(  # noqa: PLR0913, PLR0917
+def _choose_format(
     path: str,
     codec: Codec,
     asked: str | None,

@@ -63,7 +63,7 @@ class VideoMetadata:
         bit_rate: the file's bits for each second that is shown; ``None`` for no duration.
         file_bytes: the size of the file.
         metadata: what :func:`write_video` was given; empty for what other programs wrote.
-        tags: the container's own tags, names and text.
+        tags: the container's other tags, names and text.
     """
 
     path: str
@@ -184,7 +184,7 @@ def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
         is_constant_rate=is_constant,
         bit_rate=8 * file_bytes / duration if duration else None,
         file_bytes=file_bytes,
-        metadata=_decode_comment(tags),
+        metadata=_take_metadata(tags),
         tags=tags,
     )
 
@@ -209,10 +209,14 @@ def _measure_times(index: FrameIndex) -> tuple[float, bool]:
     return float((step * len(times)) * index.time_base), is_constant
 
 
-def _decode_comment(tags: Mapping[str, str]) -> dict[str, Any]:
-    comment = next((text for name, text in tags.items() if name.lower() == "comment"), "")
+def _take_metadata(tags: dict[str, str]) -> dict[str, Any]:
+    """The dict that the comment is, taken out of the tags; none where it is a text."""
+    name = next((name for name in tags if name.lower() == "comment"), "")
     try:
-        found = json.loads(comment)
-    except ValueError:
+        found = json.loads(tags.get(name, ""))
+    except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    del tags[name]
+    return found

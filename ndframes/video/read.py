@@ -74,7 +74,9 @@ def read_video(
     if indices is None:
         indices = range(count)
     elif isinstance(indices, (str, bytes)) or not isinstance(indices, Iterable):
-        raise RegionError(f"{reader.path}: indices={shorten(indices)}; give the numbers of frames, such as [5] or range(0, 100, 5)")
+        raise RegionError(
+            f"{reader.path}: indices={shorten(indices)}; give the numbers of frames, such as [5] or range(0, 100, 5)"
+        )
     places: dict[int, list[int]] = {}
     wanted = 0
     for wanted, item in enumerate(indices, start=1):

@@ -111,8 +111,8 @@ class VideoWriter(ForkAware):
     codec  endings                 quality presets           reading it back gives
     ====== ======================= ======= ================= ====================================================
     h264   .mp4 .m4v .mov .mkv     0 to 51 ultrafast to      uint8, close by; exact with ``quality=0``
-    hevc   .mp4 .m4v .mov .mkv     0 to 51 placebo           likewise; from 16 x 16 px on
-    av1    .mp4 .m4v .mkv .webm    0 to 63 0 (slow) to 13    uint8, close by; gray as three channels; from 4 x 4 px on
+    hevc   .mp4 .m4v .mov .mkv     0 to 51 placebo           likewise; from 64 x 64 px on
+    av1    .mp4 .m4v .mkv .webm    0 to 63 0 (slow) to 13    uint8, close by; gray as three channels; from 64 x 64 px on
     mjpeg  .avi .mov .mp4 .mkv     2 to 31 none              uint8, close by; gray as three channels
     ffv1   .mkv .avi               none    none              exactly what was written; uint16 and RGBA too
     ====== ======================= ======= ================= ====================================================
@@ -146,7 +146,7 @@ class VideoWriter(ForkAware):
         [[9, 9, 9], [2, 2, 2]]
     """
 
-    def __init__(  # noqa: PLR0913 - a keyword for each thing that a user may choose
+    def __init__(
         self,
         path: str | os.PathLike[str],
         fps: float | Rational,
@@ -278,7 +278,9 @@ class VideoWriter(ForkAware):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None and not self._closed:
             self.close()
         else:
@@ -377,7 +379,7 @@ def write_video(  # noqa: PLR0913 - a keyword for each thing that a user may cho
         metadata=metadata,
     )
     given = _list_frames(frames, writer.path)
-    bar = _Bar(given.count, sys.stderr.isatty() if progress is None else progress)
+    bar = _Bar(given.total, sys.stderr.isatty() if progress is None else progress)
     with writer, bar:
         for frame in given.frames:
             writer.append(frame)
@@ -389,7 +391,7 @@ class _Given(NamedTuple):
     """What is to be written: frames or paths, and how many there are where that is known."""
 
     frames: Iterable[Any]
-    count: int | None
+    total: int | None
 
 
 def _list_frames(frames: Any, path: str) -> _Given:
@@ -405,7 +407,9 @@ def _list_frames(frames: Any, path: str) -> _Given:
     if hasattr(frames, "ndim") and hasattr(frames, "shape"):
         _only_stack(frames, path)
     elif not isinstance(frames, Iterable):
-        raise VideoWriteError(f"{path}: frames={shorten(frames)}; give an array (t, y, x, channel) or an iterable of frames")
+        raise VideoWriteError(
+            f"{path}: frames={shorten(frames)}; give an array (t, y, x, channel) or an iterable of frames"
+        )
     return _Given(frames, len(frames) if hasattr(frames, "__len__") else None)
 
 
@@ -494,7 +498,7 @@ class _Sink:
         self._container = av.open(self._temporary, "w", format=container, container_options=options)
         if comment is not None:
             self._container.metadata["comment"] = comment
-        self._stream = self._container.add_stream(encoding.encoder, rate=rate, options=encoding.options(threads))
+        self._stream = self._container.add_stream(encoding.encoder, rate=rate, options=encoding.options(threads, shape))
         self._stream.height, self._stream.width = shape[:2]
         self._stream.pix_fmt = encoding.pixel_format
         context = self._stream.codec_context
@@ -525,11 +529,11 @@ class _Sink:
         if encoding.codec.name != "ffv1":
             self._tag(frame)
         frame.pts, frame.time_base, frame.duration = number, self._stream.codec_context.time_base, 1
-        self._mux(frame)
+        self._mux(frame, number + 1)
 
     def finish(self, final: str, frames: int) -> int:
         """Write what the encoder still holds, see to it that it is on the disk, and give the file its name."""
-        self._mux(None)
+        self._mux(None, frames)
         if self._packets != frames:
             raise VideoWriteError(f"{final}: {frames:,} frames went into the encoder, {self._packets:,} came out")
         self._close()
@@ -562,9 +566,11 @@ class _Sink:
         elif self._encoding.pixel_format != "gray":
             target.colorspace = _MATRIX
 
-    def _mux(self, frame: Any) -> None:
+    def _mux(self, frame: Any, frames: int) -> None:
         for packet in self._stream.encode(frame):
             self._packets += 1
+            if frames <= 2:
+                packet.dts = packet.pts  # two frames keep their order; x265 then says something that it never set
             self._container.mux(packet)
 
     def _close(self) -> None:
@@ -631,4 +637,6 @@ def _to_comment(path: str, metadata: Mapping[str, Any] | None) -> str | None:
     try:
         return json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise VideoWriteError(f"{path}: metadata that JSON does not know: {error}; give numbers, text, lists and dicts") from error
+        raise VideoWriteError(
+            f"{path}: metadata that JSON does not know: {error}; give numbers, text, lists and dicts"
+        ) from error
