@@ -46,6 +46,8 @@ _SOURCE_FORMATS = {
     (3, 2): "rgb48le",
     (4, 2): "rgba64le",
 }
+# The index comes first, so that a player can begin while it loads. QuickTime's own form of a comment ends after 64 kB.
+_CONTAINER_OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart+use_metadata_tags"}}
 # FFmpeg's numbers. The matrix is the one that programs take which look at no tag; primaries and curve are those of sRGB.
 _FULL, _LIMITED = 2, 1
 _MATRIX, _MATRIX_FOR_SCALER, _NO_MATRIX = 6, 5, 0
@@ -494,8 +496,9 @@ class _Sink:
 
     def _open(self, av: Any, container: str, shape: tuple[int, int, int], rate: Fraction, comment: str | None) -> None:
         encoding, threads = self._encoding, count_threads(None)
-        options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
-        self._container = av.open(self._temporary, "w", format=container, container_options=options)
+        self._container = av.open(
+            self._temporary, "w", format=container, container_options=_CONTAINER_OPTIONS.get(container, {})
+        )
         if comment is not None:
             self._container.metadata["comment"] = comment
         self._stream = self._container.add_stream(encoding.encoder, rate=rate, options=encoding.options(threads, shape))
