@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
@@ -20,12 +19,6 @@ if TYPE_CHECKING:
     from ..video.metadata import VideoMetadata
 
 __all__ = ["video"]
-
-_IMAGE_ENDINGS = frozenset([
-    ".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi", ".scn", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".j2c", ".webp",
-    ".gif", ".bmp", ".ntf", ".nitf", ".pbm", ".pgm", ".ppm", ".pnm", ".sgi", ".img", ".npy", ".hdr", ".avif", ".qoi",
-    ".psd",
-])  # fmt: skip
 
 
 def _parse_rate(ctx: click.Context, param: click.Parameter, value: str | None) -> float | Fraction | None:
@@ -303,6 +296,8 @@ def _open_video(path: str, workdir: str | None) -> LazyVideo:
 
 def _find_images(paths: Sequence[str], from_file: Iterable[str] | None) -> list[str]:
     """The paths of all images, in order."""
+    from ..clip import natural_key
+
     if from_file is not None:
         if paths:
             raise CommandError("--from-file names all images; leave the other paths out")
@@ -310,7 +305,7 @@ def _find_images(paths: Sequence[str], from_file: Iterable[str] | None) -> list[
         found = [line for line in listed if line]
         where = "the list of --from-file"
     else:
-        found = sorted({image for path in paths for image in _expand(path)}, key=_natural_key)
+        found = sorted({image for path in paths for image in _expand(path)}, key=natural_key)
         where = ", ".join(map(show_path, paths))
     if not where:
         raise CommandError("there is nothing to encode; give PATHS, or a list by --from-file")
@@ -321,18 +316,14 @@ def _find_images(paths: Sequence[str], from_file: Iterable[str] | None) -> list[
 
 def _expand(path: str) -> list[str]:
     """The images that a path stands for; a pattern without a match stays, and fails as a missing file."""
+    from ..clip import IMAGE_ENDINGS
+
     if os.path.isdir(path):
         names = (os.path.join(path, name) for name in os.listdir(path) if not name.startswith("."))
-        return [name for name in names if os.path.splitext(name)[1].lower() in _IMAGE_ENDINGS and os.path.isfile(name)]
+        return [name for name in names if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS and os.path.isfile(name)]
     if os.path.lexists(path):
         return [path]
     return glob.glob(path, recursive=True) or [path]
-
-
-def _natural_key(path: str) -> tuple[list[tuple[int, str]], str]:
-    """What paths are sorted by so that runs of digits compare as numbers."""
-    parts = re.split("([0-9]+)", path)
-    return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)], path
 
 
 def _list_numbers(source: LazyVideo, frames: slice | list[int] | None) -> list[int]:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._process import half_of_memory
-from ..cache.keys import Keyer
 from ..cache.layout import default_workdir
 from ..cache.store import Cache
 from ..channels import default_codes, find_codes, parse_codes
@@ -110,4 +109,4 @@ def open_reader(path: str | os.PathLike[str], workdir: str | os.PathLike[str] | 
         if names in _NO_VIDEOS or names.endswith("_pipe"):
             raise UnreadableImageError(f"{info.path} is no video ({names}); an image is opened by ndframes.open")
     cache = Cache(default_workdir() if workdir is None else workdir)
-    return VideoReader(info.path, find_index(info, stamp, cache, Keyer("PATH"), pool), pool, frame_bytes=0)
+    return VideoReader(info.path, find_index(info, stamp, cache, pool), pool, frame_bytes=0)

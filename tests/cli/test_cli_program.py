@@ -12,7 +12,7 @@ import ndframes
 from ndframes.cli.common import describe_error
 from ndframes.errors import RegionError, SourceMissingError
 
-COMMANDS = ("demo", "prepare", "crop", "show", "info", "cache", "doctor")
+COMMANDS = ("demo", "prepare", "crop", "show", "info", "video", "cache", "doctor")
 
 
 def test_help_lists_every_command_and_an_example(run):
