@@ -322,6 +322,7 @@ def test_frames_come_from_arrays_videos_iterables_and_images(tmp_path):
         "mapped": np.load(tmp_path / "stack.npy", mmap_mode="r"),
         "video": nf.open(tmp_path / "first.mkv"),
         "paths": paths,
+        "folder": nf.open(tmp_path / "{:d}.tif"),
         "texts": map(str, paths),
         "opened": [nf.open(path) for path in paths],
         "mixed": [paths[0], frames[1], nf.open(paths[2]), frames[3], str(paths[4]), frames[5]],
