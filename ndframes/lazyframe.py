@@ -276,7 +276,7 @@ class LazyVideo(LazyFrame):
     def _read_rows(self, rows: Sequence[int] | Array, rest: tuple[Any, ...]) -> Array:
         """Frames by number: all in one request, so that it is known of each which one comes next."""
         count = len(self)
-        wanted = [_row_number(row, count) for row in rows]
+        wanted = [to_row(row, count) for row in rows]
         return self._read((wanted or slice(0, 0), *rest))
 
     @property

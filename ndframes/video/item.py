@@ -174,16 +174,15 @@ class VideoData(ImageSequence):
         codes = self.select(channels)
         selection = resolve_region(region, (len(self), *self.image_shape, len(codes)))
         sliced, rows, cols, bands = selection.ranges
-        times: Sequence[int] = sliced if listed is None else listed
         shape = selection.shape if listed is None else (len(listed), *selection.shape[1:])
         out = allocate(shape, self.reader.dtype, self._max_region_bytes)
         if out.size:
             numbers: Sequence[int] = [self.channels.index(codes[band]) for band in bands]
             if numbers == list(range(len(self.channels))):
                 numbers = range(len(numbers))
-            full = out.reshape(len(times), len(rows), len(cols), len(bands))
-            numbers_of_frames = self.frames[to_slice(times)]
-            self._stack.read_file(0, lambda reader: reader.read_frames(numbers_of_frames, rows, cols, numbers, full))
+            full = out.reshape(len(sliced if listed is None else listed), len(rows), len(cols), len(bands))
+            in_file = self.frames[to_slice(sliced)] if listed is None else [self.frames[time] for time in listed]
+            self._stack.read_file(0, lambda reader: reader.read_frames(in_file, rows, cols, numbers, full))
         return out
 
     def _channels_of(self, time: int) -> tuple[str, ...]:  # noqa: ARG002 - all are alike
