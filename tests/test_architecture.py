@@ -45,6 +45,7 @@ LEVELS = {
     "video.index": 3,
     "video.reader": 4,
     "video.intra": 5,
+    "video.sink": 3,
     "video.writer": 5,
     "payload": 6,
     "entry": 7,

@@ -1,0 +1,170 @@
+"""VideoSink: pixels into an encoder, packets into a file, and the file to its place."""
+
+from __future__ import annotations
+
+import gc
+import os
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from .._process import IMPORTING
+from ..cache.fs import FileSystem
+from ..crew import count_threads
+from ..errors import VideoWriteError
+
+if TYPE_CHECKING:
+    from .codecs import Encoding
+    from .reader import Array
+
+__all__ = ["VideoSink"]
+
+_SOURCE_FORMATS = {
+    (1, 1): "gray",
+    (3, 1): "rgb24",
+    (4, 1): "rgba",
+    (1, 2): "gray16le",
+    (3, 2): "rgb48le",
+    (4, 2): "rgba64le",
+}
+# The index comes first, so that a player can begin while it loads. QuickTime's own form of a comment ends after 64 kB.
+_CONTAINER_OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart+use_metadata_tags"}}
+# FFmpeg's numbers. The matrix is the one that programs take which look at no tag; primaries and curve are those of sRGB.
+_FULL, _LIMITED = 2, 1
+_MATRIX, _MATRIX_FOR_SCALER, _NO_MATRIX = 6, 5, 0
+_PRIMARIES, _CURVE = 1, 13
+
+
+class VideoSink:
+    """An encoder and the file that it fills, under a hidden name.
+
+    Args:
+        temporary: that name.
+        container: as FFmpeg calls it.
+        encoding: what is done with the frames.
+        shape: theirs: ``(height, width, channels)``.
+        rate: how many of them there are a second.
+        comment: for the file.
+
+    Raises:
+        OSError, ValueError, av.error.FFmpegError: whatever goes wrong, here and in the methods; nothing is left behind then.
+    """
+
+    def __init__(
+        self,
+        temporary: str,
+        container: str,
+        encoding: Encoding,
+        shape: tuple[int, int, int],
+        rate: Fraction,
+        comment: str | None,
+    ) -> None:
+        with IMPORTING:
+            import av
+            from av.video.reformatter import VideoReformatter
+
+        if encoding.codec.name == "av1":
+            os.environ.setdefault("SVT_LOG", "1")  # it speaks to stderr by itself, unless told to tell errors alone
+        self._make_frame = av.VideoFrame.from_ndarray
+        self._scaler: Any = VideoReformatter()
+        self._temporary = temporary
+        self._encoding = encoding
+        self._bands = shape[2]
+        self._packets = 0
+        self._container: Any = None
+        self._stream: Any = None
+        try:
+            self._open(av, container, shape, rate, comment)
+        except BaseException:
+            self.discard()
+            raise
+
+    def _open(self, av: Any, container: str, shape: tuple[int, int, int], rate: Fraction, comment: str | None) -> None:
+        encoding, threads = self._encoding, count_threads(None)
+        self._container = av.open(
+            self._temporary, "w", format=container, container_options=_CONTAINER_OPTIONS.get(container, {})
+        )
+        if comment is not None:
+            self._container.metadata["comment"] = comment
+        self._stream = self._container.add_stream(encoding.encoder, rate=rate, options=encoding.options(threads, shape))
+        self._stream.height, self._stream.width = shape[:2]
+        self._stream.pix_fmt = encoding.pixel_format
+        context = self._stream.codec_context
+        context.time_base = 1 / rate
+        context.thread_count = threads
+        context.gop_size = encoding.keyframe_distance(rate)
+        if encoding.codec.name == "hevc" and container in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # the one of two names that QuickTime plays
+        if encoding.codec.name != "ffv1":
+            self._tag(context)
+        self._container.start_encoding()
+
+    def write(self, pixels: Array, number: int) -> None:
+        """Encode a frame."""
+        encoding = self._encoding
+        source = _SOURCE_FORMATS[self._bands, pixels.dtype.itemsize]
+        frame = self._make_frame(pixels[:, :, 0] if self._bands == 1 else pixels, format=source)
+        if encoding.pixel_format != source:
+            is_made = not encoding.is_rgb and encoding.codec.name != "ffv1"  # of brightness and colour differences
+            frame = self._scaler.reformat(
+                frame,
+                format=encoding.pixel_format,
+                dst_colorspace=_MATRIX_FOR_SCALER if is_made else None,
+                src_color_range=_FULL if is_made else None,
+                dst_color_range=self._range if is_made else None,
+                threads=1,  # a forked child that frees the converter would wait for its threads, which it has not, for ever
+            )
+        if encoding.codec.name != "ffv1":
+            self._tag(frame)
+        frame.pts, frame.time_base, frame.duration = number, self._stream.codec_context.time_base, 1
+        self._mux(frame, number + 1)
+
+    def finish(self, final: str, frames: int) -> int:
+        """Write what the encoder still holds, see to it that it is on the disk, and give the file its name."""
+        self._mux(None, frames)
+        if self._packets != frames:
+            raise VideoWriteError(f"{final}: {frames:,} frames went into the encoder, {self._packets:,} came out")
+        self._close()
+        with open(self._temporary, "r+b") as file:
+            FileSystem().sync_file(file)
+            file_bytes = os.fstat(file.fileno()).st_size
+        os.replace(self._temporary, final)
+        FileSystem().sync_folder(os.path.dirname(final))
+        return file_bytes
+
+    def discard(self) -> None:
+        """Let go of the file and remove it."""
+        try:
+            self._close()
+        except (OSError, ValueError, RuntimeError):
+            pass  # what it could not write is not wanted
+        finally:
+            FileSystem().remove(self._temporary)
+
+    @property
+    def _range(self) -> int:
+        return _FULL if self._encoding.is_full_range(self._bands) else _LIMITED
+
+    def _tag(self, target: Any) -> None:
+        """Say which colours the numbers mean."""
+        target.color_range = self._range
+        target.color_primaries, target.color_trc = _PRIMARIES, _CURVE
+        if self._encoding.is_rgb:
+            target.colorspace = _NO_MATRIX
+        elif self._encoding.pixel_format != "gray":
+            target.colorspace = _MATRIX
+
+    def _mux(self, frame: Any, frames: int) -> None:
+        for packet in self._stream.encode(frame):
+            self._packets += 1
+            if frames <= 2:
+                packet.dts = packet.pts  # two frames keep their order; x265 then says something that it never set
+            self._container.mux(packet)
+
+    def _close(self) -> None:
+        container, self._container, self._stream, self._scaler = self._container, None, None, None
+        try:
+            if container is not None:
+                container.close()
+        finally:
+            del container
+            gc.collect()  # the encoder's threads end: a forked child that frees it would wait for them for ever
