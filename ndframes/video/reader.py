@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import weakref
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,12 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: What becomes of a frame that does not decode: an error, nothing in its place, or the nearest one that does.
 VideoErrors = Literal["raise", "skip", "nearest"]
+
+
+# After so many frames here and there, the next one is taken to lie elsewhere, too.
+_LEAPS_OF_CHANCE = 3
+# So many frames at most are decoded once more if it does not.
+_MOST_FRAMES_AGAIN = 16
 
 
 class VideoReader:
@@ -59,24 +66,44 @@ class VideoReader:
         Raises:
             UnreadableImageError: it does not decode.
         """
-        pixels = self._frames.get(number)
-        if pixels is None:
-            for _, frame in self.decode([number]):
-                pixels = to_pixels(frame, self.index)
-            if pixels is None:
-                raise self.missing(number)
-            self._frames.put(number, pixels)
-        return pixels
+        for _, pixels in self.frames([number]):
+            return pixels
+        raise self.missing(number)
 
-    def decode(self, numbers: Sequence[int]) -> Iterator[tuple[int, VideoFrame]]:
+    def frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, Array]]:
+        """The pixels of frames, as of :meth:`frame`, each once, in rising order: decoded in one go, or remembered.
+
+        Args:
+            numbers: from 0 to one below the number of frames, in any order.
+
+        Raises:
+            UnreadableImageError: one does not decode.
+        """
+        wanted = sorted(set(numbers))
+        remembered = {number: pixels for number in wanted if (pixels := self._frames.get(number)) is not None}
+        decoded = self.decode([number for number in wanted if number not in remembered])
+        for number in wanted:
+            pixels = remembered.pop(number, None)
+            if pixels is None:
+                found, frame = next(decoded, (None, None))
+                if frame is None or found != number:
+                    raise self.missing(number)
+                pixels = to_pixels(frame, self.index)
+                self._frames.put(number, pixels)
+            yield number, pixels
+
+    def decode(self, numbers: Iterable[int]) -> Iterator[tuple[int, VideoFrame]]:
         """The frames of these numbers, each once, in rising order; those that do not decode are left out.
 
         Args:
             numbers: from 0 to one below the number of frames, in any order.
         """
+        wanted = sorted(set(numbers))
+        if not wanted:
+            return
         with self._pool.borrow(self._token, self._open) as cursor:
-            for number in sorted(set(numbers)):
-                frame = cursor.find(number)
+            for number, following in itertools.zip_longest(wanted, wanted[1:]):
+                frame = cursor.find(number, following)
                 if frame is not None:
                     yield number, frame
 
@@ -147,8 +174,28 @@ def _nbytes(pixels: Array) -> int:
     return pixels.nbytes
 
 
+class _Target(NamedTuple):
+    """The frame that a cursor looks for.
+
+    Attributes:
+        time: when it is shown.
+        may_skip: whether frames before it to which no other one refers need not be decoded.
+        is_last: whether nothing behind it is wanted.
+    """
+
+    time: int
+    may_skip: bool
+    is_last: bool
+
+
 class _Cursor:
-    """A decoder on its way through a video."""
+    """A decoder on its way through a video.
+
+    It decodes no more than it must. Of the frames before the one that is looked for, those that no other one refers to are
+    passed over; in H.264, of which the pictures say so of themselves (in HEVC it holds for their own layer only). And where
+    nothing is wanted of what lies behind, or probably nothing, the decoder is made to give the frame out at once: by itself it
+    would take in some more first, as many as B-frames may have put out of order.
+    """
 
     def __init__(self, path: str, index: FrameIndex, threads: int) -> None:
         self._path = path
@@ -158,16 +205,36 @@ class _Cursor:
         self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
         self._next = len(index)  # the number of the frame that comes next, at least
         self._is_fresh = False
+        self._last = len(index)  # the number that was looked for last
+        self._leaps = 0  # how many of the last ones, without a break, did not lie a little ahead of the one before
+        self._target = _Target(0, False, False)
         self.seek(0)
 
-    def find(self, number: int) -> VideoFrame | None:
-        """The frame of that number; ``None`` where it does not decode."""
+    def find(self, number: int, following: int | None = None) -> VideoFrame | None:
+        """The frame of that number; ``None`` where it does not decode.
+
+        Args:
+            number: which.
+            following: the one that will be looked for after it; ``None``: that is not known.
+        """
         key = self._index.find_key(number)
-        if number < self._next or self._index.keys[key] > self._next:
+        first = int(self._index.keys[key])
+        self._leaps = 0 if first - 1 <= self._last < number else self._leaps + 1
+        self._last = number
+        if number < self._next or first > self._next:
             self.seek(key)
+        self._target = self._aim(number, key, following)
+        frame = self._look(number, key)
+        if frame is None and self._index.has_exact_times:
+            self._target = _Target(self._target.time, False, False)
+            self.seek(key)
+            frame = self._look(number, key)
+        return frame
+
+    def _look(self, number: int, key: int) -> VideoFrame | None:
         while True:
             for current, frame in self._frames:
-                self._next = current + 1
+                self._next = len(self._index) if self._target.is_last else current + 1
                 if current == number:
                     return frame
                 if current > number:
@@ -175,21 +242,24 @@ class _Cursor:
             else:
                 self._next = len(self._index)
             # It was passed by. A decoder may have begun behind the key frame that it was sent to: try the one before.
-            if not self._is_fresh or key == 0:
+            if not self._is_fresh or (key == 0 and self._is_from_start):
                 return None
-            key -= 1
-            self.seek(key)
+            key = max(0, key - 1)
+            self.seek(key, from_start=key == 0)
 
-    def seek(self, key: int) -> None:
-        """Go to a key frame."""
+    def seek(self, key: int, *, from_start: bool = False) -> None:
+        """Go to a key frame; to the first one by beginning anew, with ``from_start`` or where it cannot be found otherwise."""
         self._is_fresh = True
         index = self._index
-        if key == 0 or self._container is None:
+        self._is_from_start = from_start or self._container is None or (key == 0 and not self._finds_start)
+        if self._is_from_start:
             self.close()
             self._container = open_container(self._path)
             self._stream = pick_stream(self._container, self._path, index.stream)
             self._stream.thread_count = self._threads
-        if key:
+            self._finds_start = index.has_exact_times and index.how == "pts"
+            self._tells_unneeded = index.has_exact_times and self._stream.codec_context.name == "h264"
+        if key or not self._is_from_start:
             if index.how == "byte":
                 self._container.seek(int(index.seeks[key]), stream=self._stream, unsupported_byte_offset=True)
             else:
@@ -204,12 +274,35 @@ class _Cursor:
             self._container.close()
             self._container = None
 
+    def _aim(self, number: int, key: int, following: int | None) -> _Target:
+        """How a frame is looked for: the decoder may be left useless behind it, if a key frame is gone to for the next one."""
+        index = self._index
+        if following is not None:
+            is_last = index.find_key(following) > key
+        else:
+            is_last = self._leaps >= _LEAPS_OF_CHANCE and number - int(index.keys[key]) < _MOST_FRAMES_AGAIN
+        return _Target(int(index.times[number]), self._tells_unneeded, is_last and index.has_exact_times)
+
     def _by_time(self) -> Iterator[tuple[int, VideoFrame]]:
-        for frame in decode_packets(self._container.demux(self._stream)):
+        for frame in self._decode_to_target():
             number = None if frame.pts is None else self._index.find_frame(frame.pts)
             if number is not None:  # else it leads up to the first one
                 yield number, frame
                 self._is_fresh = False
+
+    def _decode_to_target(self) -> Iterator[VideoFrame]:
+        """What the decoder gives out; where nothing is wanted behind the target, it ends with what is in the decoder by then."""
+        context = self._stream.codec_context
+        is_skipping = None
+        for packet in self._container.demux(self._stream):
+            time, target = packet.pts, self._target
+            may_skip = target.may_skip and time is not None and time < target.time
+            if may_skip is not is_skipping:
+                is_skipping, context.skip_frame = may_skip, "NONREF" if may_skip else "DEFAULT"
+            yield from decode_packets([packet])
+            if time == target.time and target.is_last:
+                yield from context.decode(None)
+                return
 
     def _by_count(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
         number = None if key else 0

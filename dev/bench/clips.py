@@ -1,0 +1,79 @@
+"""The videos of the benchmarks: photographs that a camera pans and zooms over, encoded as most videos are."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from mosaic import ensure_mosaic, making
+
+_RATE = 25
+_MARGIN_PX = 1200
+_MOST_ZOOM = 1.25
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video of these parameters; the same ones give the same frames.
+
+    Attributes:
+        shape: ``(height, width)`` of a frame.
+        count: how many frames.
+        gop: a key frame comes after at most so many frames.
+    """
+
+    shape: tuple[int, int]
+    count: int
+    gop: int
+
+    @property
+    def name(self) -> str:
+        """Of its file, without the ending."""
+        return f"clip-{self.shape[0]}x{self.shape[1]}x{self.count}-gop{self.gop}"
+
+
+def ensure_clip(folder: Path, clip: Clip) -> Path:
+    """The clip in ``folder``, made unless it is there: H.264 in MP4, by x264 as it is by default, B-frames included."""
+    path = folder / f"{clip.name}.mp4"
+    with making(path) as part:
+        if part is not None:
+            print(f"making {path.name}", flush=True)
+            shape = (clip.shape[0] + 2 * _MARGIN_PX, clip.shape[1] + 2 * _MARGIN_PX)
+            write_clip(part, clip, np.load(ensure_mosaic(folder, shape), mmap_mode="r"))
+    return path
+
+
+def write_clip(path: Path, clip: Clip, photographs: np.ndarray) -> None:
+    """Encode what a camera sees of ``photographs``."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=_RATE, options={"crf": "20"})
+        stream.height, stream.width = clip.shape
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.gop_size = clip.gop
+        for pixels in film(clip, photographs):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    del container, stream
+    gc.collect()  # the encoder's threads end here, not in a process that is forked later
+
+
+def film(clip: Clip, photographs: np.ndarray) -> Iterator[np.ndarray]:
+    """The frames: a view that wanders some pixels a frame, turns back, comes nearer and goes away, never by leaps."""
+    import cv2
+
+    height, width = clip.shape
+    middle = np.array(photographs.shape[1::-1]) / 2
+    for number in range(clip.count):
+        phase = 2 * math.pi * number / 500
+        zoom = _MOST_ZOOM ** math.sin(3 * phase)
+        centre = middle + 0.55 * _MARGIN_PX * np.array([math.sin(2 * phase), math.sin(phase + 1)])
+        left, top = centre - np.array([width, height]) / (2 * zoom)
+        photographs_from_view = np.array([[1 / zoom, 0, left], [0, 1 / zoom, top]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        yield cv2.warpAffine(photographs, photographs_from_view, (width, height), flags=flags)
