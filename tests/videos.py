@@ -152,6 +152,23 @@ def turn(source: Callable[[Path], None], quarters: int) -> Callable[[Path], None
     return make
 
 
+def leave_order_out(source: Callable[[Path], None]) -> Callable[[Path], None]:
+    """As some encoders write H.264: its parameters do not say by how many frames the order of decoding is not that of showing."""
+
+    def make(path: Path) -> None:
+        source(path)
+        data = path.read_bytes()
+        start = data.index(b"avcC") + 12
+        end = start + int.from_bytes(data[start - 2 : start], "big")
+        bits = "".join(f"{byte:08b}" for byte in data[start:end])
+        # That there is a restriction, vectors beyond the picture, no limits of bytes and bits, vectors of 256 px at most.
+        place = bits.rindex("1111" + 2 * "0001001")
+        rest = "01".ljust(len(bits) - place, "0")
+        path.write_bytes(data[:start] + int(bits[:place] + rest, 2).to_bytes(end - start, "big") + data[end:])
+
+    return make
+
+
 def uneven(number: int) -> int:
     """Times of a video that was recorded as frames came, in thousandths of a second."""
     return number * 40 + (number * 7919) % 23
@@ -168,10 +185,11 @@ def list_clips() -> Iterator[Clip]:
     yield Clip("plain.mkv", h264)
     yield Clip("plain.mov", h264)
     yield Clip("long.mp4", Encoding("libx264", options=_x264(bf="3"), gop=250))
-    yield Clip(
-        "fragmented.mp4",
-        Encoding("libx264", options=_x264(bf="2"), container_options={"movflags": "frag_keyframe+empty_moov"}),
-    )
+    fragmented = Encoding("libx264", options=_x264(bf="2"), container_options={"movflags": "frag_keyframe+empty_moov"})
+    yield Clip("fragmented.mp4", fragmented)
+    yield Clip("unsaid.mp4", leave_order_out(Encoding("libx264", options=_x264(bf="3"))))
+    yield Clip("unsaid-fragmented.mp4", leave_order_out(fragmented))
+    yield Clip("interlaced.mp4", Encoding("libx264", options=_x264(bf="3", x264_params="tff=1"), gop=50))
     yield Clip("open.mp4", Encoding("libx264", options=_x264(bf="3", x264_params="open-gop=1:keyint=12:min-keyint=12")))
     yield Clip(
         "vp9.webm", Encoding("libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0"})

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["FrameIndex", "Seek", "build_index", "open_container", "pick_stream"]
+__all__ = ["FrameForm", "FrameIndex", "Seek", "build_index", "open_container", "pick_stream"]
 
 #: How a decoder is sent to a key frame: to its presentation time, its decoding time, or its first byte.
 Seek = Literal["pts", "dts", "byte"]
@@ -35,6 +35,22 @@ _PROFILES_WITH_CHROMA = frozenset([100, 110, 122, 244, 44, 83, 86, 118, 128, 138
 _BYTE_FORMATS = frozenset(["mpegts", "mpeg", "h264", "hevc", "m4v", "av1", "obu", "vc1"])
 # Containers that store no presentation times: those of packets with B-frames are guessed.
 _GUESSED_FORMATS = frozenset(["avi"])
+# Containers that describe their streams, and codecs that describe what they store, at the beginning of the file.
+_DESCRIBED_FORMATS = frozenset(["mov", "matroska"])
+_DESCRIBED_CODECS = frozenset(["h264", "hevc"])
+_NOT_PROBED = {"skip_frame": "all", "probesize": "32", "analyzeduration": "1", "fpsprobesize": "0"}
+
+
+class FrameForm(NamedTuple):
+    """What a frame is as pixels.
+
+    Attributes:
+        shape: ``(height, width, channels)``, as it is shown.
+        dtype: of the pixels.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +67,9 @@ class FrameIndex:
         stream: the number of the stream in its file.
         rate: frames a second, as the container says on average; ``None`` where it does not.
         is_gray: whether it holds brightness alone, in frames of which the decoder makes colour.
+        opens_unprobed: whether its decoder is all right without a trial at its first frames, which takes as long as to decode
+            some of them; see :func:`open_container`.
+        form: what a frame is; ``None``: not looked at yet.
     """
 
     times: _Numbers
@@ -62,6 +81,8 @@ class FrameIndex:
     stream: int
     rate: Fraction | None
     is_gray: bool = False
+    opens_unprobed: bool = False
+    form: FrameForm | None = None
 
     def __len__(self) -> int:
         return len(self.times)
@@ -106,14 +127,18 @@ def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
         names = set(container.format.name.split(","))
         is_guessed = bool(names & _GUESSED_FORMATS) and bool(chosen.codec_context.has_b_frames)
         time_base, rate, number = chosen.time_base or Fraction(1, 1000), chosen.average_rate, chosen.index
-        is_gray = chosen.codec_context.name == "h264" and is_monochrome(chosen.codec_context.extradata or b"")
+        codec = chosen.codec_context.name
+        is_gray = codec == "h264" and is_monochrome(chosen.codec_context.extradata or b"")
     keyed = [packet for packet in packets if packet.is_key]
     if not keyed:
         raise UnreadableImageError(f"{path}: its video has no key frame among {len(packets):,} packets")
     how: Seek = "byte" if names & _BYTE_FORMATS and all(packet.position >= 0 for packet in keyed) else "pts"
     times = [packet.pts for packet in packets if packet.is_shown]
     if not is_guessed and None not in times and len(set(times)) == len(times):
-        return replace(_index_by_times(packets, how, time_base, number, rate), is_gray=is_gray)
+        is_described = how == "pts" and bool(names & _DESCRIBED_FORMATS) and codec in _DESCRIBED_CODECS
+        opens_unprobed = is_described and _knows_order_unprobed(path, number, packets)
+        index = _index_by_times(packets, how, time_base, number, rate)
+        return replace(index, is_gray=is_gray, opens_unprobed=opens_unprobed)
     if how == "pts":
         how = "dts"
     return replace(_index_by_decoding(path, keyed, how, number, time_base, rate), is_gray=is_gray)
@@ -138,8 +163,12 @@ def is_monochrome(extradata: bytes) -> bool:
     return False
 
 
-def open_container(path: str) -> InputContainer:
+def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
     """A video file, opened.
+
+    Args:
+        path: the file.
+        is_probed: whether frames are decoded first, by which FFmpeg learns what the file does not say.
 
     Raises:
         UnreadableImageError: it does not open as a video.
@@ -148,7 +177,7 @@ def open_container(path: str) -> InputContainer:
         import av
 
     try:
-        return av.open(path, mode="r", metadata_errors="replace")
+        return av.open(path, mode="r", metadata_errors="replace", options={} if is_probed else _NOT_PROBED)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableImageError(f"{path} does not open as a video: {error}") from error
 
@@ -177,6 +206,19 @@ def _scan(container: InputContainer, stream: VideoStream) -> Iterator[_PacketInf
         if packet.size:
             position = -1 if packet.pos is None else packet.pos
             yield _PacketInfo(packet.pts, packet.dts, position, packet.is_keyframe, not packet.is_discard)
+
+
+def _knows_order_unprobed(path: str, stream: int, packets: list[_PacketInfo]) -> bool:
+    """Whether a decoder that was not tried knows that frames are shown in another order than they are stored, or none are.
+
+    It knows from the table of times or from the parameters of the stream. One that does not know puts out frames too early,
+    until it has seen that it was too early.
+    """
+    times = [_time_of(packet) for packet in packets]
+    if all(later > earlier for earlier, later in itertools.pairwise(times)):
+        return True
+    with open_container(path, is_probed=False) as container:
+        return bool(pick_stream(container, path, stream).codec_context.has_b_frames)
 
 
 def _index_by_times(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from ..errors import UnreadableImageError
 from ..lru import ByteLRU
-from .index import FrameIndex, decode_packets, open_container, pick_stream
+from .index import FrameForm, FrameIndex, decode_packets, open_container, pick_stream
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -52,7 +53,6 @@ class VideoReader:
         self._threads = threads
         self._token = object()
         self._frames: ByteLRU[int, Array] = ByteLRU(frame_bytes, _nbytes)
-        self._sampled: tuple[tuple[int, int, int], np.dtype[Any]] | None = None
         weakref.finalize(self, pool.discard, self._token)
 
     @property
@@ -105,7 +105,10 @@ class VideoReader:
             for number, following in itertools.zip_longest(wanted, wanted[1:]):
                 frame = cursor.find(number, following)
                 if frame is not None:
-                    yield number, frame
+                    try:
+                        yield number, frame
+                    except GeneratorExit:  # who wants no more has not harmed the decoder; an error would close it
+                        return
 
     def read(self, numbers: Sequence[int], *, errors: VideoErrors = "raise") -> tuple[list[int], Array]:
         """The pixels of frames, in the order asked for; one that is asked for twice is decoded once.
@@ -135,23 +138,27 @@ class VideoReader:
     @property
     def frame_shape(self) -> tuple[int, int, int]:
         """``(height, width, channels)`` of a frame, as it is shown."""
-        return self._sample()[0]
+        return self.form.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the pixels: uint8, or uint16 where a channel has more than 8 bits."""
-        return self._sample()[1]
+        return self.form.dtype
 
-    def _sample(self) -> tuple[tuple[int, int, int], np.dtype[Any]]:
-        """The shape and dtype of a frame that decodes: all others are like it."""
-        if self._sampled is None:
-            for _, frame in self.decode(self.index.keys[:8].tolist() or [0]):
+    @cached_property
+    def form(self) -> FrameForm:
+        """What a frame is: as the index knows, or as the first one that decodes shows.
+
+        Raises:
+            UnreadableImageError: none of the first key frames decodes.
+        """
+        if self.index.form is not None:
+            return self.index.form
+        for key in self.index.keys[:8].tolist() or [0]:
+            for _, frame in self.decode([key]):
                 pixels = to_pixels(frame, self.index)
-                self._sampled = (pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype
-                break
-            else:
-                raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
-        return self._sampled
+                return FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
+        raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
 
     def missing(self, number: int) -> UnreadableImageError:
         """What is raised for a frame that does not decode."""
@@ -204,7 +211,7 @@ class _Cursor:
         self._container: Any = None
         self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
         self._next = len(index)  # the number of the frame that comes next, at least
-        self._is_fresh = False
+        self._is_fresh = self._is_from_start = self._finds_start = self._tells_unneeded = False
         self._last = len(index)  # the number that was looked for last
         self._leaps = 0  # how many of the last ones, without a break, did not lie a little ahead of the one before
         self._target = _Target(0, False, False)
@@ -254,7 +261,7 @@ class _Cursor:
         self._is_from_start = from_start or self._container is None or (key == 0 and not self._finds_start)
         if self._is_from_start:
             self.close()
-            self._container = open_container(self._path)
+            self._container = open_container(self._path, is_probed=not index.opens_unprobed)
             self._stream = pick_stream(self._container, self._path, index.stream)
             self._stream.thread_count = self._threads
             self._finds_start = index.has_exact_times and index.how == "pts"

@@ -88,8 +88,7 @@ class VideoStack(Reader):
         places: dict[int, list[int]] = {}
         for place, time in enumerate(times):
             places.setdefault(time, []).append(place)
-        for number in sorted(places):
-            pixels = self.video.frame(number)
+        for number, pixels in self.video.frames(places):
             if pixels.shape != self.frame_shape:
                 raise UnreadableImageError(
                     f"{self.path}: frame {number:,} is {pixels.shape[:2]} (height, width), the first one "

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from ..errors import CacheEntryError, CacheEntryGoneError, CacheError, SourceCha
 from ..formats.arrays import ArrayReader
 from ..formats.npy import write_npy
 from ..stamp import SourceStamp, stat_source
-from .index import FrameIndex, build_index
+from .index import FrameForm, FrameIndex, build_index
+from .reader import VideoReader
 
 if TYPE_CHECKING:
     from ..cache.store import Cache
@@ -30,7 +32,7 @@ __all__ = ["find_index"]
 
 _log = logging.getLogger("ndframes")
 # Part of the key: another number where the same video would give another table.
-_TABLE_VERSION = 1
+_TABLE_VERSION = 2
 _FORM = {"type": "npy", "holds": f"frame index {_TABLE_VERSION}"}
 _NO_SEEK = -(1 << 62)
 
@@ -60,6 +62,7 @@ def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool:
     if found is not None:
         return found
     index = build_index(info.path, stream=info.series)
+    index = replace(index, form=VideoReader(info.path, index, pool).form)
     if stat_source(info.path) != stamp:
         raise SourceChangedError(f"{info.path} changed while its frames were being found; try again when it rests")
     _publish(cache, key, fields, stamp, index, info.path)
@@ -141,11 +144,14 @@ def _from_table(table: np.ndarray[Any, np.dtype[np.int64]], described: Mapping[s
         stream=described["stream"],
         rate=None if described["rate"] is None else Fraction(*described["rate"]),
         is_gray=described["is_gray"],
+        opens_unprobed=described["opens_unprobed"],
+        form=FrameForm(tuple(described["shape"]), np.dtype(described["dtype"])),
     )
 
 
 def _describe(index: FrameIndex) -> dict[str, Any]:
     """What is not said of single frames, as plain data."""
+    assert index.form is not None  # noqa: S101
     return {
         "has_exact_times": index.has_exact_times,
         "how": index.how,
@@ -153,4 +159,7 @@ def _describe(index: FrameIndex) -> dict[str, Any]:
         "stream": index.stream,
         "rate": None if index.rate is None else index.rate.as_integer_ratio(),
         "is_gray": index.is_gray,
+        "opens_unprobed": index.opens_unprobed,
+        "shape": list(index.form.shape),
+        "dtype": index.form.dtype.str,
     }
