@@ -7,7 +7,8 @@ import pytest
 from videos import Clip, list_clips, read_number
 
 from ndframes.formats.handles import HandlePool
-from ndframes.video.index import build_index, decode_all
+from ndframes.video import reader
+from ndframes.video.index import build_index, decode_all, decode_packets
 from ndframes.video.reader import VideoReader, to_pixels
 
 CLIPS = list(list_clips())
@@ -39,7 +40,7 @@ def test_200_random_accesses_give_no_wrong_frame(clip_of, clip):
     assert [read_number(frame) for frame in upright] == list(range(clip.first, clip.first + clip.count))
     assert frames.dtype == (np.uint16 if clip.is_deep else np.uint8)
     assert frames.shape[3] == (1 if clip.is_gray else 4 if clip.has_alpha else 3)
-    reader = VideoReader(path, index, HandlePool())
+    video = VideoReader(path, index, HandlePool())
     random = np.random.default_rng(0)
     patterns = [random.integers(0, len(frames), 1).tolist() for _ in range(120)]
     patterns += [random.integers(0, len(frames), 20).tolist() for _ in range(10)]
@@ -50,6 +51,53 @@ def test_200_random_accesses_give_no_wrong_frame(clip_of, clip):
         [0, len(frames) - 1],
     ]
     for numbers in patterns:
-        there, got = reader.read(numbers)
+        there, got = video.read(numbers)
         assert there == numbers
         np.testing.assert_array_equal(got, frames[numbers])
+
+
+def count_sent(monkeypatch) -> list[int]:
+    """The times of the packets that are given to decoders from now on."""
+    sent = []
+
+    def note(packets):
+        for packet in packets:
+            sent.append(packet.pts)
+            yield from decode_packets([packet])
+
+    monkeypatch.setattr(reader, "decode_packets", note)
+    return sent
+
+
+def test_a_decoder_takes_in_no_packet_twice_on_its_way_and_few_for_a_single_frame(clip_of, monkeypatch):
+    (clip,) = [clip for clip in CLIPS if clip.name == "plain.mp4"]
+    path, frames = clip_of(clip)
+    video = VideoReader(path, build_index(path), HandlePool(), frame_bytes=0)
+    sent = count_sent(monkeypatch)
+    video.read(range(20, 70))
+    assert len(sent) == len(set(sent)) <= 12 + 50 + 4
+    sent.clear()
+    for number in range(20, 70):
+        np.testing.assert_array_equal(video.frame(number), frames[number])
+    assert len(sent) == len(set(sent)) <= 12 + 50 + 4
+    sent.clear()
+    video.read([12 * gop for gop in range(8)])  # key frames: each is given out before the next packet
+    assert len(sent) == 8
+    sent.clear()
+    for number in (60, 12, 84, 24, 72, 36):
+        np.testing.assert_array_equal(video.frame(number), frames[number])
+    assert len(sent) <= 2 * 4 + 4  # after two of them it is plain that there is no order
+
+
+def test_who_stops_early_leaves_the_decoder_whole(clip_of, monkeypatch):
+    (clip,) = [clip for clip in CLIPS if clip.name == "plain.mp4"]
+    path, frames = clip_of(clip)
+    pool = HandlePool()
+    video = VideoReader(path, build_index(path), pool)
+    for number, _ in video.decode(range(30, 90)):
+        if number == 40:
+            break
+    monkeypatch.setattr(reader, "open_container", None)  # not needed once more
+    there, got = video.read([41, 42])
+    assert there == [41, 42]
+    np.testing.assert_array_equal(got, frames[41:43])

@@ -211,7 +211,7 @@ class _Cursor:
         self._container: Any = None
         self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
         self._next = len(index)  # the number of the frame that comes next, at least
-        self._is_fresh = self._is_from_start = self._finds_start = self._tells_unneeded = False
+        self._is_fresh = self._is_spent = self._is_from_start = self._finds_start = self._tells_unneeded = False
         self._last = len(index)  # the number that was looked for last
         self._leaps = 0  # how many of the last ones, without a break, did not lie a little ahead of the one before
         self._target = _Target(0, False, False)
@@ -228,7 +228,7 @@ class _Cursor:
         first = int(self._index.keys[key])
         self._leaps = 0 if first - 1 <= self._last < number else self._leaps + 1
         self._last = number
-        if number < self._next or first > self._next:
+        if self._is_spent or number < self._next or first > self._next:
             self.seek(key)
         self._target = self._aim(number, key, following)
         frame = self._look(number, key)
@@ -241,7 +241,7 @@ class _Cursor:
     def _look(self, number: int, key: int) -> VideoFrame | None:
         while True:
             for current, frame in self._frames:
-                self._next = len(self._index) if self._target.is_last else current + 1
+                self._next = current + 1
                 if current == number:
                     return frame
                 if current > number:
@@ -256,7 +256,7 @@ class _Cursor:
 
     def seek(self, key: int, *, from_start: bool = False) -> None:
         """Go to a key frame; to the first one by beginning anew, with ``from_start`` or where it cannot be found otherwise."""
-        self._is_fresh = True
+        self._is_fresh, self._is_spent = True, False
         index = self._index
         self._is_from_start = from_start or self._container is None or (key == 0 and not self._finds_start)
         if self._is_from_start:
@@ -285,7 +285,7 @@ class _Cursor:
         """How a frame is looked for: the decoder may be left useless behind it, if a key frame is gone to for the next one."""
         index = self._index
         if following is not None:
-            is_last = index.find_key(following) > key
+            is_last = bool(index.keys[index.find_key(following)] > number + 1)
         else:
             is_last = self._leaps >= _LEAPS_OF_CHANCE and number - int(index.keys[key]) < _MOST_FRAMES_AGAIN
         return _Target(int(index.times[number]), self._tells_unneeded, is_last and index.has_exact_times)
@@ -300,14 +300,16 @@ class _Cursor:
     def _decode_to_target(self) -> Iterator[VideoFrame]:
         """What the decoder gives out; where nothing is wanted behind the target, it ends with what is in the decoder by then."""
         context = self._stream.codec_context
-        is_skipping = None
+        is_skipping, sent = None, set()
         for packet in self._container.demux(self._stream):
             time, target = packet.pts, self._target
             may_skip = target.may_skip and time is not None and time < target.time
             if may_skip is not is_skipping:
                 is_skipping, context.skip_frame = may_skip, "NONREF" if may_skip else "DEFAULT"
             yield from decode_packets([packet])
-            if time == target.time and target.is_last:
+            sent.add(time)
+            if self._target.is_last and self._target.time in sent:
+                self._is_spent = True
                 yield from context.decode(None)
                 return
 
