@@ -35,6 +35,19 @@ class Clip:
         """Of its file, without the ending."""
         return f"clip-{self.shape[0]}x{self.shape[1]}x{self.count}-gop{self.gop}"
 
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.shape[0]}p, key frames every {self.gop}"
+
+
+#: By the name by which a benchmark is told of them.
+CLIPS = {
+    "gop12": Clip((1080, 1920), 500, 12),
+    "gop250": Clip((1080, 1920), 500, 250),
+    "4k": Clip((2160, 3840), 120, 250),
+}
+
 
 def ensure_clip(folder: Path, clip: Clip) -> Path:
     """The clip in ``folder``, made unless it is there: H.264 in MP4, by x264 as it is by default, B-frames included."""
