@@ -267,6 +267,12 @@ class LazyVideo(LazyFrame):
         found = numbers.clip(0, len(self) - 1)
         return self[int(found)] if times.ndim == 0 else self[found.tolist()]
 
+    def _read_rows(self, rows: Sequence[int] | Array, rest: tuple[Any, ...]) -> Array:
+        """Frames by number: all in one request, so that it is known of each which one comes next."""
+        count = len(self)
+        wanted = [_row_number(row, count) for row in rows]
+        return self._read((wanted or slice(0, 0), *rest))
+
     @property
     def _video(self) -> Any:
         return self._image

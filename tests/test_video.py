@@ -189,3 +189,24 @@ def test_prepare_leaves_videos_to_their_index(made, tmp_path):
     report = both.prepare()
     assert (report.prepared, report.failed) == (1, ())
     assert both.load_region("cam", np.s_[3:5]).shape == (2, 64, 96, 3)
+
+
+def test_frames_in_a_list_are_those_of_numpy_through_any_form_and_map(made, tmp_path):
+    path, frames = made["plain.mp4"]
+    for backend in (None, "intra", "npy"):
+        video = nf.open(path, workdir=tmp_path, backend=backend)
+        for index in ([], [31], [90, 2, 2, 45], np.s_[[5, 4], 3:9, 7], np.s_[[5, 4], ..., 1], np.s_[[60, 11], ::-1, 2:4, 1:]):
+            np.testing.assert_array_equal(video[index], frames[index])
+        with pytest.raises(nf.RegionIndexError, match="index 100 is out of bounds"):
+            video[[3, 100]]
+
+    class Shifted(nf.SimpleFrames):
+        def build_pathinfo(self, image_id):
+            shift = np.array([[1, 0, 5], [0, 1, 0], [0, 0, 1]])
+            return nf.PathInfo(image_id, (nf.ChannelInfo(path, img_from_src=shift, shape=(64, 96)),), shape=(64, 96))
+
+    shifted = Shifted({"a": path}, workdir=tmp_path).load_frame("a")
+    got = shifted[[70, 3]]
+    np.testing.assert_array_equal(got[:, :, 5:], frames[[70, 3], :, :91])
+    assert not got[:, :, :5].any()
+    assert shifted[[]].shape == (0, 64, 96, 3)

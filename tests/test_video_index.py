@@ -81,8 +81,8 @@ def test_a_decoder_takes_in_no_packet_twice_on_its_way_and_few_for_a_single_fram
         np.testing.assert_array_equal(video.frame(number), frames[number])
     assert len(sent) == len(set(sent)) <= 12 + 50 + 4
     sent.clear()
-    video.read([12 * gop for gop in range(8)])  # key frames: each is given out before the next packet
-    assert len(sent) == 8
+    video.read([12 * gop for gop in range(8)])  # key frames: each but the last is given out before the next packet
+    assert len(sent) <= 8 + 2
     sent.clear()
     for number in (60, 12, 84, 24, 72, 36):
         np.testing.assert_array_equal(video.frame(number), frames[number])

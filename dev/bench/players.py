@@ -51,9 +51,12 @@ class Player(Contender):
     def count(self) -> int:
         """How many frames it shows: all that opening is to tell."""
 
-    def open_anew(self) -> int:
-        """Open it once more, as :meth:`open` does, and count."""
+    def rest(self) -> None:
+        """Be closed, so that it can be opened once more. Nobody times that."""
         self.close()
+
+    def open_and_count(self) -> int:
+        """Open it, and learn how many frames there are."""
         self.open()
         return self.count()
 
@@ -86,17 +89,19 @@ class NdframesPlayer(Player):
         frames.prepare()
         frames.load_frame("a").shape  # noqa: B018 - finds the frames
 
+    def rest(self) -> None:
+        self.close()
+        if self.is_first:
+            self.forget_all()
+            self.workdir = Path(tempfile.mkdtemp(prefix="first-", dir=self.workdir.parent))
+
+    def forget_all(self) -> None:
+        """Remove the cache of the last opening, where there was one to be the first."""
+        if self.workdir.name.startswith("first-"):
+            shutil.rmtree(self.workdir)
+
     def open(self) -> None:
         self._video = nf.open(self.path, workdir=self.workdir, backend=self.backend)
-
-    def open_anew(self) -> int:
-        self.close()
-        if not self.is_first:
-            self.open()
-            return self.count()
-        with tempfile.TemporaryDirectory(dir=self.workdir.parent) as folder:
-            self._video = nf.open(self.path, workdir=folder, backend=self.backend)
-            return self.count()
 
     def count(self) -> int:
         return len(self._video)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..channels import default_codes
 from ..errors import PathInfoError, SourceMissingError
 from ..formats.reader import Array, Reader
@@ -19,8 +21,6 @@ from ..stamp import stat_source
 from .store import find_index
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..cache.store import Cache
     from ..item import LazyImage, OpenedChannel
     from ..opener import BoundOpener
@@ -141,15 +141,32 @@ class VideoData(ImageSequence):
         pad: str | None = None,
         asked: AsAsked = ask_nothing,
     ) -> Array:
-        """Read a region ``(t, y, x)``; see :meth:`ndframes.Frames.load_region`."""
+        """Read a region ``(t, y, x)``; see :meth:`ndframes.Frames.load_region`.
+
+        In front there may be a list of numbers of frames, from 0, in any order: what numpy has for it, each frame decoded once.
+        """
+        front, rest = (region[0], region[1:]) if isinstance(region, tuple) and region else (None, ())
+        times = front if isinstance(front, list) else None
+        if pad is None and asked.nodata == "keep" and self._is_plainly_read():
+            return self._load_plainly(times, region if times is None else (slice(0, 0), *rest), channels)
+        if times is None:
+            return super().load_region(region, channels, pad=pad, asked=asked)
+        alone = {time: self.load_region((time, *rest), channels, pad=pad, asked=asked) for time in times}
+        return np.stack([alone[time] for time in times])
+
+    def _is_plainly_read(self) -> bool:
         if self._is_plain is None:
             self._is_plain = self._image(0).is_plain(0)
-        if pad is not None or asked.nodata != "keep" or not self._is_plain:
-            return super().load_region(region, channels, pad=pad, asked=asked)
+        return self._is_plain
+
+    def _load_plainly(self, listed: list[int] | None, region: Region, channels: str | Sequence[str] | None) -> Array:
+        """Pixels as they are in the file; of the frames that are listed, instead of those in the region."""
         codes = self.select(channels)
         selection = resolve_region(region, (len(self), *self.image_shape, len(codes)))
-        times, rows, cols, bands = selection.ranges
-        out = allocate(selection.shape, self.reader.dtype, self._max_region_bytes)
+        sliced, rows, cols, bands = selection.ranges
+        times: Sequence[int] = sliced if listed is None else listed
+        shape = selection.shape if listed is None else (len(listed), *selection.shape[1:])
+        out = allocate(shape, self.reader.dtype, self._max_region_bytes)
         if out.size:
             numbers: Sequence[int] = [self.channels.index(codes[band]) for band in bands]
             if numbers == list(range(len(self.channels))):

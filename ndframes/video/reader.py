@@ -27,7 +27,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 VideoErrors = Literal["raise", "skip", "nearest"]
 
 
-# After so many frames here and there, the next one is taken to lie elsewhere, too.
+# After so many requests here and there, the next one is taken to lie elsewhere, too.
 _LEAPS_OF_CHANCE = 3
 # So many frames at most are decoded once more if it does not.
 _MOST_FRAMES_AGAIN = 16
@@ -102,6 +102,7 @@ class VideoReader:
         if not wanted:
             return
         with self._pool.borrow(self._token, self._open) as cursor:
+            cursor.begin(wanted[0])
             for number, following in itertools.zip_longest(wanted, wanted[1:]):
                 frame = cursor.find(number, following)
                 if frame is not None:
@@ -213,11 +214,18 @@ class _Cursor:
         self._next = len(index)  # the number of the frame that comes next, at least
         self._is_fresh = self._is_spent = self._is_from_start = self._finds_start = self._tells_unneeded = False
         self._last = len(index)  # the number that was looked for last
-        self._leaps = 0  # how many of the last ones, without a break, did not lie a little ahead of the one before
+        self._leaps = (
+            0  # how many of the last requests, without a break, did not begin a little ahead of the one before
+        )
         self._target = _Target(0, False, False)
         self.seek(0)
 
-    def find(self, number: int, following: int | None = None) -> VideoFrame | None:
+    def begin(self, number: int) -> None:
+        """Take notice of a request for frames from ``number`` on: those to come are taken to be like those before."""
+        first = int(self._index.keys[self._index.find_key(number)])
+        self._leaps = 0 if first - 1 <= self._last < number else self._leaps + 1
+
+    def find(self, number: int, following: int | None) -> VideoFrame | None:
         """The frame of that number; ``None`` where it does not decode.
 
         Args:
@@ -226,7 +234,6 @@ class _Cursor:
         """
         key = self._index.find_key(number)
         first = int(self._index.keys[key])
-        self._leaps = 0 if first - 1 <= self._last < number else self._leaps + 1
         self._last = number
         if self._is_spent or number < self._next or first > self._next:
             self.seek(key)
