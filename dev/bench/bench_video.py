@@ -16,7 +16,7 @@ was asked for takes no part.
 
 torchcodec is installed by hand, of a version that was built for the torch that there is, and finds FFmpeg in PyAV's wheel:
 
-    pip install ".[bench]" decord
+    pip install ".[bench]"
     pip install torch==2.13.0 torchcodec==0.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
     python dev/bench/bench_video.py --folder /var/tmp/bench --json dev/bench/results/video.json
     python dev/bench/bench_video.py --folder /var/tmp/bench --clips gop12 --jobs frame open --rounds 2       # a look
@@ -246,6 +246,11 @@ def check(lane: Lane, job: str, request: Request, stills: Stills) -> float:
     )
 
 
+def count_cpu_us(samples: Samples) -> float:
+    """What a request costs all threads together in the mean: the same on a machine that has other work as well."""
+    return 1e6 * sum(turn.cpu_seconds for turn in samples.turns) / sum(len(turn.times_us) for turn in samples.turns)
+
+
 def list_results(
     job: str,
     clip: Clip,
@@ -270,6 +275,7 @@ def list_results(
         elif player.name in samples:
             mine = samples[player.name]
             row |= {"status": "measured", "largest_difference": differences.get(player.name, 0), **mine.summarize()}
+            row["cpu_us"] = count_cpu_us(mine)
             row["ratio_to_ndframes"] = None if own is None else mine.ratio_to(own)
             rows.append(row)
     cells = [
@@ -278,14 +284,14 @@ def list_results(
             f"{row['median_us'] / 1000:.2f}",
             f"{row['first_quartile_us'] / 1000:.2f}-{row['third_quartile_us'] / 1000:.2f}",
             f"{row['ratio_to_ndframes'] or 0:.2f}",
-            f"{row['busy_cores']:.2f}",
+            f"{row['cpu_us'] / 1000:.2f}",
             f"{row['largest_difference']:.3g}",
         )
         for row in rows
         if row["status"] == "measured"
     ]
     print_table(
-        f"{job}, {clip.title}", ("", "median ms", "quartiles", "x ndframes", "cores", "largest difference"), cells
+        f"{job}, {clip.title}", ("", "median ms", "quartiles", "x ndframes", "cpu ms", "largest difference"), cells
     )
     print_absent(rows)
     return rows

@@ -21,10 +21,13 @@ import ndframes as nf
 
 _LIBRARIES = (
     "async-tiff",
+    "av",
+    "decord",
     "imagecodecs",
     "matplotlib",
     "ndsampler",
     "numpy",
+    "opencv-python-headless",
     "pyvips",
     "pyvips-binary",
     "rasterio",
@@ -32,6 +35,7 @@ _LIBRARIES = (
     "tensorstore",
     "tifffile",
     "torch",
+    "torchcodec",
     "zarr",
 )
 

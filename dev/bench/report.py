@@ -197,6 +197,31 @@ def render_aligned(rows: Sequence[Row]) -> Page:
     return Page(tables, panels)
 
 
+def render_video(rows: Sequence[Row]) -> Page:
+    """A table and a panel for each job, the clips side by side."""
+    tables, panels = [], []
+    titles = {
+        "open": "Opening a video",
+        "frame": "A frame anywhere",
+        "window": "16 neighbours",
+        "batch": "32 frames anywhere, in order",
+        "sequence": "100 frames one after the other",
+        "crop": "128 x 128 pixels of 16 frames",
+    }
+    for job in unique(row["job"] for row in rows):
+        mine = [row for row in rows if row["job"] == job]
+        clips, names = unique(row["clip"] for row in mine), unique(row["contender"] for row in mine)
+        by_place = {(row["contender"], row["clip"]): row for row in mine}
+        cells = [[name, *(_video_cell(by_place.get((name, clip))) for clip in clips)] for name in names]
+        tables.append(Table(f"{titles[job]}: milliseconds (times ndframes'); of computing", ["", *clips], cells))
+        series = {
+            clip: [by_place[name, clip]["median_us"] / 1000 if (name, clip) in by_place else None for name in names]
+            for clip in clips
+        }
+        panels.append(Dots(titles[job], "ms", names, series))
+    return Page(tables, panels)
+
+
 RENDERERS: dict[str, Callable[[Sequence[Row]], Page]] = {
     "crops": render_crops,
     "batch": render_batch,
@@ -205,6 +230,7 @@ RENDERERS: dict[str, Callable[[Sequence[Row]], Page]] = {
     "loader": render_loader,
     "thumbnail": render_thumbnail,
     "aligned": render_aligned,
+    "video": render_video,
 }
 
 
@@ -230,6 +256,14 @@ def _crop_table(rows: Sequence[Row], sizes: Sequence[int], where: str) -> Table:
     names = unique(row["contender"] for row in rows)
     cells = [[name, *(_crop_cell(by_place[name, size]) for size in sizes)] for name in names]
     return Table(f"Microseconds a crop (times a memmap's){where}", ["", *(f"{size} px" for size in sizes)], cells)
+
+
+def _video_cell(row: Row | None) -> str:
+    """The median, how many times ndframes' that is, and what the processor had to do, which other work hardly changes."""
+    if row is None:
+        return ""
+    ratio = _times(row["ratio_to_ndframes"])
+    return f"{number(row['median_us'] / 1000)} ({ratio}); {number(row['cpu_us'] / 1000)}"
 
 
 def _crop_dots(rows: Sequence[Row], sizes: Sequence[int], where: str) -> Dots:
