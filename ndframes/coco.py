@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from .errors import ImageIdError, PathInfoError, naming_image, shorten
+from .errors import ImageIdError, PathInfoError, check_choice, naming_image, shorten
 from .frames import Frames
-from .opener import check_choice
 from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
 
 if TYPE_CHECKING:

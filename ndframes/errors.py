@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import reprlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -69,6 +69,7 @@ __all__ = [
     "UnsupportedError",
     "VideoWriteError",
     "WorkerCrashError",
+    "check_choice",
     "name_image",
     "naming_image",
     "shorten",
@@ -257,3 +258,14 @@ def shorten(value: object) -> str:
         return (
             f"<a whole number of {value.bit_length()} bits>" if isinstance(value, int) else f"<{type(value).__name__}>"
         )
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Refuse a value that is none of a ``Literal``.
+
+    Raises:
+        ValueError: it is not.
+    """
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{name}={shorten(value)}; allowed: {', '.join(map(repr, allowed))}")

@@ -25,6 +25,7 @@ from .errors import (
     NdframesError,
     RegionError,
     SourceChangedError,
+    check_choice,
     name_image,
     naming_image,
     shorten,
@@ -34,7 +35,7 @@ from .formats.handles import HandlePool
 from .image import AlignableImageData
 from .lazyframe import LazyFrame, LazyVideo
 from .lru import ByteLRU
-from .opener import BoundOpener, ChannelOpener, Survey, WhenSourceMissing, check_choice
+from .opener import BoundOpener, ChannelOpener, Survey, WhenSourceMissing
 from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
 from .results import ask
 from .sequence import ImageSequence

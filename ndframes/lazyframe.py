@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .display import format_bytes, to_picture
+from .errors import naming_image
 from .regions import to_row
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .pathinfo import ChannelInfo, PathInfo
     from .regions import Region
     from .video.metadata import VideoMetadata
+    from .video.reader import VideoErrors
 
 __all__ = ["LazyFrame", "LazyVideo"]
 
@@ -264,6 +266,28 @@ class LazyVideo(LazyFrame):
     def metadata(self) -> VideoMetadata:
         """What the file says of the video, and what its frames are; the dict that was written with it is its ``metadata``."""
         found: VideoMetadata = self._image.metadata  # type: ignore[attr-defined]
+        return found
+
+    def read(self, indices: Iterable[int] | None = None, *, errors: VideoErrors = "raise") -> tuple[list[int], Array]:
+        """Read frames of which some may not decode.
+
+        Args:
+            indices: their numbers, in any order; one may come twice, and negative ones count from the end. ``None``: all.
+            errors: what becomes of a frame that does not decode: ``"raise"``, an error; ``"skip"``, it is left out;
+                ``"nearest"``, the nearest frame that does stands for it.
+
+        Returns:
+            The numbers of the frames that are there, and their pixels ``(frames, height, width, channels)``.
+
+        Raises:
+            RegionIndexError: there is no such frame.
+            UnreadableImageError: one does not decode, and ``errors="raise"``; or none that could stand for it does.
+            ValueError: ``errors`` is none of these.
+        """
+        count = len(self)
+        wanted = list(range(count)) if indices is None else [to_row(index, count) for index in indices]
+        with naming_image(self.image_id):
+            found: tuple[list[int], Array] = self._video.read(wanted, self._codes, errors)
         return found
 
     def at_time(self, seconds: float | Sequence[float]) -> Array:

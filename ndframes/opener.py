@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from ._process import IMPORTING, core_count
 from .cache.keys import EntryKey, Keyer, backend_id_of
@@ -27,7 +27,6 @@ from .errors import (
     SourceChangedError,
     SourceMissingError,
     UnreadableImageError,
-    shorten,
 )
 from .formats.stack import FrameReader
 from .item import OpenedChannel
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from .formats.tiles import TileCache
     from .pathinfo import ChannelInfo
 
-__all__ = ["BoundOpener", "ChannelOpener", "Survey", "WhenSourceMissing", "carry_out", "check_choice"]
+__all__ = ["BoundOpener", "ChannelOpener", "Survey", "WhenSourceMissing", "carry_out"]
 
 #: What becomes of an image whose source is gone: an error, or what the cache has of it.
 WhenSourceMissing = Literal["raise", "use"]
@@ -391,17 +390,6 @@ def carry_out(
         raise
     pool.shutdown()
     return done
-
-
-def check_choice(name: str, value: object, choices: object) -> None:
-    """Refuse a value that is none of a ``Literal``.
-
-    Raises:
-        ValueError: it is not.
-    """
-    allowed = get_args(choices)
-    if value not in allowed:
-        raise ValueError(f"{name}={shorten(value)}; allowed: {', '.join(map(repr, allowed))}")
 
 
 def _stamp(info: ChannelInfo) -> SourceStamp | None:

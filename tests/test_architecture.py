@@ -43,6 +43,7 @@ LEVELS = {
     "video.kinds": 1,
     "video.codecs": 1,
     "video.index": 3,
+    "video.pixels": 3,
     "video.reader": 4,
     "video.intra": 5,
     "video.sink": 3,

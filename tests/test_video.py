@@ -15,7 +15,7 @@ from videos import list_clips, read_number
 import ndframes as nf
 from ndframes.video import store
 from ndframes.video.index import build_index, decode_all
-from ndframes.video.reader import to_pixels
+from ndframes.video.pixels import to_pixels
 
 CLIPS = {clip.name: clip for clip in list_clips()}
 
@@ -32,7 +32,10 @@ def made(tmp_path_factory):
     for name in names:
         path = str(folder / name)
         index = build_index(path)
-        found[name] = path, np.stack([to_pixels(frame, index) for frame in decode_all(path, index.stream)])
+        found[name] = (
+            path,
+            np.stack([to_pixels(frame, is_gray=index.is_gray) for frame in decode_all(path, index.stream)]),
+        )
     return found
 
 
@@ -195,7 +198,14 @@ def test_frames_in_a_list_are_those_of_numpy_through_any_form_and_map(made, tmp_
     path, frames = made["plain.mp4"]
     for backend in (None, "intra", "npy"):
         video = nf.open(path, workdir=tmp_path, backend=backend)
-        for index in ([], [31], [90, 2, 2, 45], np.s_[[5, 4], 3:9, 7], np.s_[[5, 4], ..., 1], np.s_[[60, 11], ::-1, 2:4, 1:]):
+        for index in (
+            [],
+            [31],
+            [90, 2, 2, 45],
+            np.s_[[5, 4], 3:9, 7],
+            np.s_[[5, 4], ..., 1],
+            np.s_[[60, 11], ::-1, 2:4, 1:],
+        ):
             np.testing.assert_array_equal(video[index], frames[index])
         with pytest.raises(nf.RegionIndexError, match="index 100 is out of bounds"):
             video[[3, 100]]

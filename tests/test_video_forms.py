@@ -21,7 +21,7 @@ from videos import draw, list_clips
 import ndframes as nf
 from ndframes.formats.stack import frames_of_rows
 from ndframes.video.index import build_index, decode_all
-from ndframes.video.reader import to_pixels
+from ndframes.video.pixels import to_pixels
 
 CLIPS = {clip.name: clip for clip in list_clips()}
 TILES = {"type": "cog", "config": {"blocksize": 32, "blockframes": 6}}
@@ -39,7 +39,10 @@ def made(tmp_path_factory):
             path = str(folder / name)
             CLIPS[name].make(folder / name)
             index = build_index(path)
-            found[name] = path, np.stack([to_pixels(frame, index) for frame in decode_all(path, index.stream)])
+            found[name] = (
+                path,
+                np.stack([to_pixels(frame, is_gray=index.is_gray) for frame in decode_all(path, index.stream)]),
+            )
         return found[name]
 
     return make
@@ -156,7 +159,7 @@ def test_key_frames_are_read_by_ffmpeg(made, tmp_path, name):
         container.seek(0)
         index = build_index(path)
         for number, frame in enumerate(container.decode(video=0)):
-            np.testing.assert_array_equal(to_pixels(frame, index), frames[number])
+            np.testing.assert_array_equal(to_pixels(frame, is_gray=index.is_gray), frames[number])
 
 
 def test_an_array_of_a_video_is_read_by_numpy(made, tmp_path):

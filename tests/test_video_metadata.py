@@ -15,7 +15,7 @@ from videos import list_clips, read_number
 import ndframes as nf
 from ndframes.video import read, store
 from ndframes.video.index import build_index, decode_all
-from ndframes.video.reader import to_pixels
+from ndframes.video.pixels import to_pixels
 
 CLIPS = {clip.name: clip for clip in list_clips()}
 NAMES = (
@@ -39,7 +39,9 @@ def made(tmp_path_factory):
     for name in NAMES:
         CLIPS[name].make(folder / name)
         index = build_index(str(folder / name))
-        frames = np.stack([to_pixels(frame, index) for frame in decode_all(str(folder / name), index.stream)])
+        frames = np.stack(
+            [to_pixels(frame, is_gray=index.is_gray) for frame in decode_all(str(folder / name), index.stream)]
+        )
         found[name] = str(folder / name), frames[-len(index) :]
     return found
 

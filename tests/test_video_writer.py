@@ -701,5 +701,7 @@ for codec, preset in zip(sys.argv[2::2], sys.argv[3::2]):
 def test_encoders_are_silent(tmp_path):
     """In a process of its own: SVT-AV1 listens once, when it first speaks."""
     choices = [item for codec in CODECS for item in (codec, QUICK[codec] or "")]
-    done = subprocess.run([sys.executable, "-c", SILENT, tmp_path / "a.mkv", *map(str, choices)], capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SILENT, tmp_path / "a.mkv", *map(str, choices)], capture_output=True, check=True
+    )
     assert (done.stdout, done.stderr) == (b"", b"")

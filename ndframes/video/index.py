@@ -8,7 +8,7 @@ once, from end to end, and its key frames are counted.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -271,19 +271,18 @@ def decode_all(path: str, stream: int) -> Iterator[Any]:
     with open_container(path) as container:
         chosen = pick_stream(container, path, stream)
         chosen.thread_count = 1  # a forked child that frees a decoder waits for its threads, which it has not, for ever
-        yield from decode_packets(container.demux(chosen))
+        for packet in container.demux(chosen):
+            yield from decode_packet(packet) or ()
 
 
-def decode_packets(packets: Iterable[Packet[Any]]) -> Iterator[Any]:
-    """The frames of packets; those of a packet that does not decode are left out."""
+def decode_packet(packet: Packet[Any]) -> list[Any] | None:
+    """The frames that a packet brings out of its decoder; ``None``: it does not decode."""
     import av
 
-    for packet in packets:
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            continue
-        yield from frames
+    try:
+        return packet.decode()
+    except av.error.InvalidDataError:
+        return None
 
 
 def _fill_times(times: list[int | None], time_base: Fraction, rate: Fraction | None) -> _Numbers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -22,7 +22,7 @@ from ..formats.reader import Array, Reader
 from ..formats.stack import frames_of_rows
 from ..regions import to_slice
 from ..segments import SEGMENT, Payload, checksum
-from .reader import to_pixels
+from .pixels import to_pixels
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -109,7 +109,7 @@ def write_intra(
         import av
 
     wanted = range(source.frame_count or 0) if frames is None else frames
-    decoded, count = _frames_of(source, wanted), len(wanted)
+    decoded, count = (frame for _, frame in source.video.decode_each(wanted)), len(wanted)
     first = next(decoded)
     form = _choose_form(first, source, quality)
     packets: list[tuple[int, int, bytes]] = []
@@ -150,7 +150,7 @@ def _describe(first: VideoFrame, form: _Form, encoder: VideoCodecContext, source
         "color_range": 0 if form.is_shown else int(first.color_range),
         "color_space": 2 if form.is_shown else int(first.colorspace),
         "turns": 0 if form.is_shown else round(first.rotation / 90) % 4,
-        "is_gray": source.video.index.is_gray and not form.is_shown,
+        "is_gray": source.video.is_gray and not form.is_shown,
     }
 
 
@@ -225,7 +225,7 @@ class _Said:
 
     def __init__(self, said: Mapping[str, Any]) -> None:
         self._said = said
-        self.is_gray = bool(said["is_gray"])
+        self._is_gray = bool(said["is_gray"])
 
     def open_decoder(self) -> _Decoder:
         """One that decodes them."""
@@ -237,7 +237,7 @@ class _Said:
     def to_pixels(self, frame: VideoFrame) -> Array:
         """A decoded frame, as the video shows it."""
         frame.color_range, frame.colorspace = self._said["color_range"], self._said["color_space"]
-        pixels = to_pixels(frame, self)  # type: ignore[arg-type]
+        pixels = to_pixels(frame, is_gray=self._is_gray)
         turns = self._said["turns"]
         return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
@@ -328,22 +328,6 @@ def _set_up(encoder: Any, frame: VideoFrame, form: _Form) -> None:
     context.thread_count = 1  # a forked child that frees an encoder would wait for its threads for ever
 
 
-def _frames_of(source: VideoStack, wanted: range) -> Iterator[VideoFrame]:
-    """Frames, in order.
-
-    Raises:
-        UnreadableImageError: one does not decode.
-    """
-    number = wanted.start
-    for found, frame in source.video.decode(wanted):
-        if found != number:
-            break
-        yield frame
-        number += 1
-    if number != wanted.stop:
-        raise source.video.missing(number)
-
-
 def _check_alike(source: VideoStack, number: int, frame: VideoFrame, first: VideoFrame) -> None:
     told = [(item.format.name, item.width, item.height, item.color_range, item.colorspace) for item in (frame, first)]
     if told[0] != told[1]:
@@ -405,7 +389,7 @@ def _gives_back(form: _Form, frame: VideoFrame, source: VideoStack) -> bool:
     said = _Said(_describe(frame, form, encoder, source))
     again = said.open_decoder().decode(source.path, 0, bytes(packets[0]))
     is_same = _planes_equal(again, stored)
-    return is_same and np.array_equal(said.to_pixels(again), to_pixels(frame, source.video.index))
+    return is_same and np.array_equal(said.to_pixels(again), source.video.to_pixels(frame))
 
 
 def _formats_of(codec: str) -> set[str]:
@@ -419,7 +403,7 @@ def _to_form(frame: VideoFrame, form: _Form, source: VideoStack) -> VideoFrame:
     if form.is_shown:
         import av
 
-        pixels = to_pixels(frame, source.video.index)
+        pixels = source.video.to_pixels(frame)
         return av.VideoFrame.from_ndarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, format=form.pixel_format)
     if frame.format.name == form.pixel_format:
         return frame

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..channels import default_codes
-from ..errors import PathInfoError, SourceMissingError
+from ..errors import PathInfoError, SourceMissingError, check_choice
 from ..formats.reader import Array, Reader
 from ..formats.stack import FrameReader
 from ..image import AlignableImageData
@@ -18,7 +18,8 @@ from ..regions import Region, resolve_region, to_slice
 from ..results import AsAsked, allocate, ask_nothing
 from ..sequence import ImageSequence
 from ..stamp import stat_source
-from .reader import VideoReader
+from .reader import VideoErrors, VideoReader
+from .stack import VideoStack
 from .store import find_index
 
 if TYPE_CHECKING:
@@ -163,6 +164,23 @@ class VideoData(ImageSequence):
             return super().load_region(region, channels, pad=pad, asked=asked)
         alone = {time: self.load_region((time, *rest), channels, pad=pad, asked=asked) for time in times}
         return np.stack([alone[time] for time in times])
+
+    def read(self, numbers: Sequence[int], channels: Sequence[str], errors: VideoErrors) -> tuple[list[int], Array]:
+        """Read whole frames; see :meth:`ndframes.LazyVideo.read`."""
+        check_choice("errors", errors, VideoErrors)
+        reader = self.reader
+        places = list(numbers)
+        there = {number: number for number in places}
+        if errors != "raise" and isinstance(reader, VideoStack):  # an entry has all frames
+            found = reader.video.find_readable([self.frames[number] for number in places], self.frames, errors)
+            there = {
+                number: found[self.frames[number]] - self.frames.start
+                for number in places
+                if self.frames[number] in found
+            }
+        kept = [number for number in places if number in there]
+        listed: Any = [there[number] for number in kept] or slice(0, 0)
+        return kept, self.load_region((listed,), channels)
 
     def _is_plainly_read(self) -> bool:
         if self._is_plain is None:

@@ -14,10 +14,11 @@ from ..display import count_noun, format_bytes
 from ..errors import UnreadableImageError
 from .index import FrameIndex, open_container, pick_stream
 from .read import open_reader
-from .reader import VideoReader, to_pixels
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
+
+    from .reader import VideoReader
 
 __all__ = ["VideoMetadata", "describe_video", "video_metadata"]
 
@@ -158,7 +159,7 @@ def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
         tags = dict(container.metadata)
     ending = os.path.splitext(path)[1][1:].lower()
     frame = _first_frame(path, reader)
-    height, width, channels = to_pixels(frame, index).shape
+    height, width, channels = reader.to_pixels(frame).shape
     duration, is_constant = _measure_times(index)
     distances = np.diff([*index.keys.tolist(), len(index)])
     file_bytes = os.path.getsize(path)

@@ -10,14 +10,14 @@ from .._process import half_of_memory
 from ..cache.layout import default_workdir
 from ..cache.store import Cache
 from ..channels import default_codes, find_codes, parse_codes
-from ..errors import RegionError, UnreadableImageError, shorten
+from ..errors import RegionError, UnreadableImageError, check_choice, shorten
 from ..formats.handles import HandlePool
 from ..pathinfo import ChannelInfo
 from ..regions import to_row
 from ..results import allocate
 from ..stamp import stat_source
 from .index import open_container
-from .reader import VideoReader
+from .reader import VideoErrors, VideoReader
 from .store import find_index
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def read_video(
     *,
     channels: str | Sequence[str] | None = None,
     workdir: str | os.PathLike[str] | None = None,
+    pixel_format: str | None = None,
+    errors: VideoErrors = "raise",
 ) -> Array:
     """Read frames of a video into a new array.
 
@@ -48,6 +50,9 @@ def read_video(
         channels: codes such as ``"r|g|b"`` or ``"g"``; ``None``: all.
         workdir: where the cache is that keeps the index of the frames. ``None``: ``$NDFRAMES_WORKDIR``, else the user's cache
             folder.
+        pixel_format: ``"gray"``: the brightness alone, as it is stored; see :class:`ndframes.ChannelInfo`.
+        errors: what becomes of a frame that does not decode: ``"raise"``, an error; ``"skip"``, it is left out;
+            ``"nearest"``, the nearest frame that does stands for it. :meth:`ndframes.LazyVideo.read` says which are there.
 
     Returns:
         ``(t, height, width, channels)``, uint8, or uint16 for more than 8 bits; ``(0, height, width, channels)`` for no indices.
@@ -57,6 +62,7 @@ def read_video(
         RegionError: the indices are no whole numbers.
         RegionTooLargeError: the result takes more than half of the machine's memory.
         ChannelError: there is no such channel.
+        PathInfoError, ValueError: ``pixel_format`` or ``errors`` is none of its values.
         SourceError: it is no video that is read, or a frame does not decode.
 
     Example:
@@ -68,7 +74,9 @@ def read_video(
         >>> nf.read_video(path).shape, nf.read_video(path, [4, 0, -1])[:, 0, 0, 0].tolist()
         ((5, 4, 6, 1), [4, 0, 4])
     """
-    reader = open_reader(path, workdir)
+    check_choice("errors", errors, VideoErrors)
+    source = ChannelInfo(os.fsdecode(path), pixel_format=pixel_format)
+    reader = open_reader(source.path, workdir, is_gray=pixel_format == "gray", errors=errors)
     count = len(reader.index)
     if indices is None:
         indices = range(count)
@@ -76,17 +84,19 @@ def read_video(
         raise RegionError(
             f"{reader.path}: indices={shorten(indices)}; give the numbers of frames, such as [5] or range(0, 100, 5)"
         )
+    numbers = [to_row(item, count) for item in indices]
+    if errors == "skip":
+        there = reader.find_readable(numbers, range(count), errors)
+        numbers = [number for number in numbers if number in there]
     places: dict[int, list[int]] = {}
-    wanted = 0
-    for wanted, item in enumerate(indices, start=1):
-        places.setdefault(to_row(item, count), []).append(wanted - 1)
+    for place, number in enumerate(numbers):
+        places.setdefault(number, []).append(place)
     height, width, bands = reader.frame_shape
     codes = default_codes(bands)
     picked = find_codes(codes, codes if channels is None else parse_codes(channels))
     every: Any = slice(None) if picked == tuple(range(bands)) else list(picked)
-    out = allocate((wanted, height, width, len(picked)), reader.dtype, half_of_memory())
-    for number in sorted(places):
-        pixels = reader.frame(number)
+    out = allocate((len(numbers), height, width, len(picked)), reader.dtype, half_of_memory())
+    for number, pixels in reader.frames(places):
         if pixels.shape != reader.frame_shape:
             raise UnreadableImageError(
                 f"{reader.path}: frame {number:,} has the shape {pixels.shape}, others {reader.frame_shape}; "
@@ -96,7 +106,13 @@ def read_video(
     return out
 
 
-def open_reader(path: str | os.PathLike[str], workdir: str | os.PathLike[str] | None) -> VideoReader:
+def open_reader(
+    path: str | os.PathLike[str],
+    workdir: str | os.PathLike[str] | None,
+    *,
+    is_gray: bool = False,
+    errors: VideoErrors = "raise",
+) -> VideoReader:
     """A reader of a video file, its frames found before if need be; it remembers none that it decoded.
 
     Raises:
@@ -109,4 +125,6 @@ def open_reader(path: str | os.PathLike[str], workdir: str | os.PathLike[str] | 
         if names in _NO_VIDEOS or names.endswith("_pipe"):
             raise UnreadableImageError(f"{info.path} is no video ({names}); an image is opened by ndframes.open")
     cache = Cache(default_workdir() if workdir is None else workdir)
-    return VideoReader(info.path, find_index(info, stamp, cache, pool), pool, frame_bytes=0)
+    return VideoReader(
+        info.path, find_index(info, stamp, cache, pool), pool, frame_bytes=0, is_gray=is_gray, errors=errors
+    )

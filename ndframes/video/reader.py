@@ -12,14 +12,16 @@ import numpy as np
 
 from ..errors import UnreadableImageError
 from ..lru import ByteLRU
-from .index import FrameForm, FrameIndex, decode_packets, open_container, pick_stream
+from .index import FrameForm, FrameIndex, decode_packet, open_container, pick_stream
+from .pixels import to_pixels
 
 if TYPE_CHECKING:
+    from av.packet import Packet
     from av.video.frame import VideoFrame
 
     from ..formats.handles import HandlePool
 
-__all__ = ["VideoErrors", "VideoReader", "to_pixels"]
+__all__ = ["VideoErrors", "VideoReader"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,6 +30,7 @@ VideoErrors = Literal["raise", "skip", "nearest"]
 
 
 # After so many requests here and there, the next one is taken to lie elsewhere, too.
+_B_FRAME = 3  # as FFmpeg numbers them
 _LEAPS_OF_CHANCE = 3
 # So many frames at most are decoded once more if it does not.
 _MOST_FRAMES_AGAIN = 16
@@ -42,13 +45,26 @@ class VideoReader:
         pool: lends the handles.
         threads: how many threads a decoder uses; 1 is best for single frames, and the only number that is safe in workers.
         frame_bytes: how much of the frames decoded last is kept in memory.
+        is_gray: whether the brightness alone is wanted; see :func:`~ndframes.video.pixels.to_pixels`.
+        errors: what becomes of a frame that does not decode, where one asks for frames one by one: an error, or the nearest.
     """
 
     def __init__(
-        self, path: str, index: FrameIndex, pool: HandlePool, *, threads: int = 1, frame_bytes: int = 64 * 2**20
+        self,
+        path: str,
+        index: FrameIndex,
+        pool: HandlePool,
+        *,
+        threads: int = 1,
+        frame_bytes: int = 64 * 2**20,
+        is_gray: bool = False,
+        errors: VideoErrors = "raise",
     ) -> None:
         self.path = path
         self.index = index
+        self.errors = errors
+        self.is_gray = is_gray or index.is_gray
+        self._is_form_known = index.form is not None and self.is_gray == index.is_gray
         self._pool = pool
         self._threads = threads
         self._token = object()
@@ -77,20 +93,36 @@ class VideoReader:
             numbers: from 0 to one below the number of frames, in any order.
 
         Raises:
-            UnreadableImageError: one does not decode.
+            UnreadableImageError: one does not decode, nor, where the nearest may stand for it, any other.
         """
         wanted = sorted(set(numbers))
         remembered = {number: pixels for number in wanted if (pixels := self._frames.get(number)) is not None}
-        decoded = self.decode([number for number in wanted if number not in remembered])
+        decoded = self.decode_each([number for number in wanted if number not in remembered])
         for number in wanted:
             pixels = remembered.pop(number, None)
             if pixels is None:
-                found, frame = next(decoded, (None, None))
-                if frame is None or found != number:
-                    raise self.missing(number)
-                pixels = to_pixels(frame, self.index)
+                pixels = self.to_pixels(next(decoded)[1])
                 self._frames.put(number, pixels)
             yield number, pixels
+
+    def decode_each(self, numbers: Iterable[int]) -> Iterator[tuple[int, VideoFrame]]:
+        """As :meth:`decode`, with an error or the nearest frame for one that does not decode.
+
+        Raises:
+            UnreadableImageError: one does not decode, nor, where the nearest may stand for it, any other.
+        """
+        wanted = sorted(set(numbers))
+        decoded = self.decode(wanted)
+        ahead: tuple[int, VideoFrame] | None = None
+        for number in wanted:
+            ahead = ahead or next(decoded, None)
+            if ahead is not None and ahead[0] == number:
+                yield ahead
+                ahead = None
+            elif self.errors == "nearest":
+                yield number, self._find_nearest(number, range(len(self.index)))[1]
+            else:
+                raise self.missing(number)
 
     def decode(self, numbers: Iterable[int]) -> Iterator[tuple[int, VideoFrame]]:
         """The frames of these numbers, each once, in rising order; those that do not decode are left out.
@@ -111,30 +143,27 @@ class VideoReader:
                     except GeneratorExit:  # who wants no more has not harmed the decoder; an error would close it
                         return
 
-    def read(self, numbers: Sequence[int], *, errors: VideoErrors = "raise") -> tuple[list[int], Array]:
-        """The pixels of frames, in the order asked for; one that is asked for twice is decoded once.
+    def find_readable(self, numbers: Sequence[int], among: range, errors: VideoErrors) -> dict[int, int]:
+        """Which frames decode, and which stand for those that do not.
 
         Args:
-            numbers: from 0 to one below the number of frames.
-            errors: see :data:`VideoErrors`.
+            numbers: of the frames that are wanted.
+            among: those that may stand for one.
+            errors: whether one that does not decode is left out, or the nearest stands for it.
 
         Returns:
-            The numbers of the frames that are there, and their pixels ``(frames, height, width, channels)``.
+            For each that there is a frame for: its number and that of what is to be read.
 
         Raises:
-            UnreadableImageError: a frame does not decode, and ``errors="raise"``; or none does.
+            UnreadableImageError: one does not decode, and ``errors="raise"``; or none decodes that could stand for it.
         """
-        found = {number: to_pixels(frame, self.index) for number, frame in self.decode(numbers)}
-        missing = sorted(set(numbers) - set(found))
-        if missing and errors == "raise":
-            raise self.missing(missing[0])
-        if missing and errors == "nearest":
-            for number in missing:
-                found[number] = self._find_nearest(number)
-        there = [number for number in numbers if number in found]
-        if not there:
-            return [], np.empty((0, *self.frame_shape), np.uint8)
-        return there, np.stack([found[number] for number in there])
+        found = {number: number for number, _ in self.decode(numbers)}
+        for number in sorted(set(numbers) - set(found)):
+            if errors == "raise":
+                raise self.missing(number)
+            if errors == "nearest":
+                found[number] = self._find_nearest(number, among)[0]
+        return found
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
@@ -153,26 +182,30 @@ class VideoReader:
         Raises:
             UnreadableImageError: none of the first key frames decodes.
         """
-        if self.index.form is not None:
+        if self._is_form_known and self.index.form is not None:
             return self.index.form
         for key in self.index.keys[:8].tolist() or [0]:
             for _, frame in self.decode([key]):
-                pixels = to_pixels(frame, self.index)
+                pixels = self.to_pixels(frame)
                 return FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
         raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
+
+    def to_pixels(self, frame: VideoFrame) -> Array:
+        """The pixels of a frame of :meth:`decode`."""
+        return to_pixels(frame, is_gray=self.is_gray)
 
     def missing(self, number: int) -> UnreadableImageError:
         """What is raised for a frame that does not decode."""
         return UnreadableImageError(f"{self.path}: frame {number:,} of {len(self.index):,} does not decode")
 
-    def _find_nearest(self, number: int) -> Array:
+    def _find_nearest(self, number: int, among: range) -> tuple[int, VideoFrame]:
         """The nearest frame that decodes, the earlier one of two."""
         for distance in range(1, len(self.index)):
             for other in (number - distance, number + distance):
-                if 0 <= other < len(self.index):
-                    for _, frame in self.decode([other]):
-                        return to_pixels(frame, self.index)
-        raise UnreadableImageError(f"{self.path}: none of its frames decodes")
+                if other in among:
+                    for found in self.decode([other]):
+                        return found
+        raise self.missing(number)
 
     def _open(self) -> _Cursor:
         return _Cursor(self.path, self.index, self._threads)
@@ -298,13 +331,14 @@ class _Cursor:
         return _Target(int(index.times[number]), self._tells_unneeded, is_last and index.has_exact_times)
 
     def _by_time(self) -> Iterator[tuple[int, VideoFrame]]:
-        for frame in self._decode_to_target():
+        damage = _Damage(int(self._index.times[self._next]), is_from_start=self._is_from_start)
+        for frame in damage.leave_out(self._decode_to_target(damage)):
             number = None if frame.pts is None else self._index.find_frame(frame.pts)
             if number is not None:  # else it leads up to the first one
                 yield number, frame
                 self._is_fresh = False
 
-    def _decode_to_target(self) -> Iterator[VideoFrame]:
+    def _decode_to_target(self, damage: _Damage) -> Iterator[VideoFrame]:
         """What the decoder gives out; where nothing is wanted behind the target, it ends with what is in the decoder by then."""
         context = self._stream.codec_context
         is_skipping, sent = None, set()
@@ -313,7 +347,9 @@ class _Cursor:
             may_skip = target.may_skip and time is not None and time < target.time
             if may_skip is not is_skipping:
                 is_skipping, context.skip_frame = may_skip, "NONREF" if may_skip else "DEFAULT"
-            yield from decode_packets([packet])
+            frames = decode_packet(packet)
+            damage.note(packet, is_lost=frames is None)
+            yield from frames or ()
             sent.add(time)
             if self._target.is_last and self._target.time in sent:
                 self._is_spent = True
@@ -321,44 +357,76 @@ class _Cursor:
                 return
 
     def _by_count(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
+        damage = _Damage(None, is_from_start=self._is_from_start)
+        numbers: dict[int, int] = {}  # by the frames' identities, while damage may hold them back
+        for frame in damage.leave_out(self._count(key, numbers)):
+            yield numbers.pop(id(frame)), frame
+            self._is_fresh = False
+
+    def _count(self, key: int, numbers: dict[int, int]) -> Iterator[VideoFrame]:
         number = None if key else 0
-        for frame in decode_packets(self._container.demux(self._stream)):
-            if number is None and frame.key_frame:
-                number = int(self._index.keys[key])
-            if number is not None:
-                yield number, frame
-                number += 1
-                self._is_fresh = False
+        for packet in self._container.demux(self._stream):
+            for frame in decode_packet(packet) or ():
+                if number is None and frame.key_frame:
+                    number = int(self._index.keys[key])
+                if number is not None:
+                    numbers[id(frame)] = number
+                    yield frame
+                    number += 1
 
 
-def to_pixels(frame: VideoFrame, index: FrameIndex) -> Array:
-    """A decoded frame as ``(height, width, channels)``: gray, RGB or RGBA, uint8, or uint16 for more than 8 bits.
+class _Damage:
+    """Leaves out the frames that are not what was stored.
 
-    It is turned as the video says that it is to be shown.
+    A packet that does not decode costs its frame, and all that is decoded after it until the next key frame, since that may
+    refer to it; and what then is shown before that key frame. A decoder that fills gaps by guessing says so of a frame when
+    it gives it out. B-frames that are shown before it may refer to it: they wait until the frame behind them is known.
+
+    Args:
+        start: when the key frame is shown at which decoding began: what is shown before it cannot be decoded, without any damage.
+        is_from_start: whether that is the beginning of the file, of which there is no better than what the decoder guesses.
     """
-    parts = frame.format.components
-    if index.is_gray and frame.format.name.startswith("yuv") and parts[0].bits == 8:
-        return _turn(_first_plane(frame)[:, :, None], frame)
-    has_alpha = any(part.is_alpha for part in parts)
-    is_gray = not has_alpha and len(parts) == 1 and not frame.format.has_palette
-    is_deep = max(part.bits for part in parts) > 8
-    names = ("gray16le", "rgb48le", "rgba64le") if is_deep else ("gray", "rgb24", "rgba")
-    name = names[0] if is_gray else names[2] if has_alpha else names[1]
-    # One thread: a forked child that frees the converter would wait for its threads, which it has not, for ever.
-    pixels = frame.to_ndarray(format=name, threads=1)
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    return _turn(pixels, frame)
 
+    def __init__(self, start: int | None, *, is_from_start: bool) -> None:
+        self._start = start
+        self._is_from_start = is_from_start
+        self._lost: set[int | None] = set()
+        self._is_open = False
+        self._until: int | None = None
 
-def _first_plane(frame: VideoFrame) -> Array:
-    """The brightness, as it is stored; a conversion would take it for another range."""
-    plane = frame.planes[0]
-    rows: Array = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    brightness: Array = rows[: frame.height, : frame.width].copy()
-    return brightness
+    def note(self, packet: Packet[Any], *, is_lost: bool) -> None:
+        """Take notice of the next packet."""
+        time = packet.pts
+        if self._is_open and packet.is_keyframe and not is_lost:
+            self._is_open, self._until = False, time
+        if is_lost and (time is None or self._start is None or time >= self._start):
+            self._is_open = True
+        is_leading = self._until is not None and time is not None and time < self._until
+        if self._is_open or is_leading:
+            self._lost.add(time)
 
-
-def _turn(pixels: Array, frame: VideoFrame) -> Array:
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+    def leave_out(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        """Of frames in the order in which they are shown, those that are whole."""
+        waiting: list[VideoFrame] = []
+        is_damaged = are_damaged = False
+        for frame in frames:
+            is_guessed = frame.is_corrupt and not (self._is_from_start and not self._lost and frame.key_frame)
+            is_bad = is_guessed or (bool(self._lost) and frame.pts in self._lost)
+            if frame.pict_type == _B_FRAME:
+                are_damaged |= is_bad  # some B-frames refer to others
+                if are_damaged:
+                    waiting.clear()
+                elif not is_damaged:
+                    waiting.append(frame)
+                continue
+            are_damaged = False
+            if frame.key_frame and not is_bad:
+                is_damaged = False
+            elif is_bad:
+                is_damaged = True
+                waiting.clear()
+            yield from waiting
+            waiting.clear()
+            if not is_damaged:
+                yield frame
+        yield from waiting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UnreadableImageError
 from ..formats.reader import Array, Reader
@@ -42,7 +42,9 @@ def open_video(
         SourceError: it is no video that decodes.
     """
     index = find_index(info, stamp, cache, pool)
-    return VideoStack(VideoReader(info.path, index, pool, frame_bytes=frame_bytes))
+    is_gray = info.pixel_format == "gray"
+    errors: Any = info.frame_errors
+    return VideoStack(VideoReader(info.path, index, pool, frame_bytes=frame_bytes, is_gray=is_gray, errors=errors))
 
 
 class VideoStack(Reader):

@@ -52,6 +52,9 @@ def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool:
         SourceError: it is no video that decodes, or it changed meanwhile.
         CacheError: the cache cannot be written.
     """
+    info = replace(
+        info, pixel_format=None, frame_errors="raise"
+    )  # however its frames are read, they are where they are
     if stamp is None:
         return _find_lost(info, cache, pool)
     if not stamp.is_settled(time.time_ns()):

@@ -1,0 +1,163 @@
+"""Damaged videos: a frame that is not what was stored is told of, and never shifts another."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from videos import list_clips
+
+import ndframes as nf
+from ndframes.video.index import build_index, decode_all
+from ndframes.video.pixels import to_pixels
+
+CLIPS = {clip.name: clip for clip in list_clips()}
+# Of those of which the decoder notices what is done to them here.
+NOTICED = [
+    "plain.mp4",
+    "plain.mkv",
+    "long.mp4",
+    "open.mp4",
+    "fragmented.mp4",
+    "uneven.mkv",
+    "stream.ts",
+    "h264.avi",
+    "mpeg4.avi",
+    "gray.mp4",
+    "ten.mp4",
+]
+
+# Those that have one frame less where a whole packet is gone, since nothing says when its frame was to be shown.
+SHORTENED = ["stream.ts", "h264.avi", "mpeg4.avi"]
+
+
+def spoil(path: Path, number: int, how: str) -> None:
+    """Damage the packet that comes as the ``number``-th in the file."""
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][number]
+        content, position = bytes(packet), packet.pos
+    data = bytearray(path.read_bytes())
+    start = data.find(content[:48], position) if how == "zeros" or ".ts" not in path.suffix else position
+    start = position if start < 0 else start
+    if how == "zeros":
+        data[start : start + len(content)] = bytes(len(content))
+    else:
+        for place in range(start + len(content) // 2, start + len(content) // 2 + 6):
+            data[place] ^= 0xA5
+    path.write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """The path of a clip of its own, its frames while it was whole."""
+    folder = tmp_path_factory.mktemp("damaged")
+
+    def make(name: str, tag: str):
+        path = folder / f"{tag}-{name}"
+        CLIPS[name].make(path)
+        index = build_index(str(path))
+        frames = np.stack([to_pixels(frame, is_gray=index.is_gray) for frame in decode_all(str(path), index.stream)])
+        return path, frames
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [(name, how) for name in NOTICED for how in ("zeros", "flips") if how == "flips" or name not in SHORTENED],
+)
+def test_what_is_read_was_stored(clip, tmp_path, name, how):
+    """In every order, from every side: a frame is the one that was stored, or there is an error."""
+    path, frames = clip(name, how)
+    spoil(path, 40, how)
+    video = nf.open(path, workdir=tmp_path)
+    assert len(video) == len(frames)
+    rng = np.random.default_rng(0)
+    refused = {}
+    for numbers in (range(100), range(99, -1, -1), rng.integers(0, 100, 60).tolist()):
+        for number in numbers:
+            try:
+                pixels = video[number]
+            except nf.UnreadableImageError as error:
+                refused[number] = str(error)
+            else:
+                np.testing.assert_array_equal(pixels, frames[number], err_msg=str(number))
+    assert refused, "nobody noticed"
+    assert all(f"frame {number} of 100 does not decode" in told for number, told in refused.items())
+    keys = [*video.keyframes.tolist(), 100]
+    group = next(pair for pair in itertools.pairwise(keys) if pair[0] <= 40 < pair[1] + 4)
+    assert set(refused) <= set(
+        range(group[0] - 4, keys[keys.index(group[1]) + (name == "open.mp4")] if group[1] < 100 else 100)
+    )
+
+
+@pytest.mark.parametrize("name", ["plain.mp4", "mjpeg.avi"])
+def test_the_nearest_stands_for_it(clip, tmp_path, name):
+    path, frames = clip(name, "near")
+    spoil(path, 40, "zeros")
+    strict = nf.open(path, workdir=tmp_path)
+    refused = []
+    for number in range(100):
+        try:
+            strict[number]
+        except nf.UnreadableImageError:
+            refused.append(number)
+    video = nf.open(path, workdir=tmp_path, frame_errors="nearest")
+    got = np.asarray(video)
+    there = np.array([number for number in range(100) if number not in refused])
+    for number in range(100):
+        nearest = there[np.abs(there - number).argmin()]
+        np.testing.assert_array_equal(got[number], frames[nearest])
+    np.testing.assert_array_equal(video[[99, *refused, 0]], got[[99, *refused, 0]])
+    for backend in ("npy", "cog", "intra"):
+        np.testing.assert_array_equal(nf.open(path, workdir=tmp_path, backend=backend, frame_errors="nearest")[:], got)
+
+
+def test_frames_are_left_out(clip, tmp_path):
+    path, frames = clip("plain.mp4", "skip")
+    spoil(path, 40, "zeros")
+    wanted = [99, 0, 40, 41, 7, 0, -1]
+    numbers, pixels = nf.open(path, workdir=tmp_path).read(wanted, errors="skip")
+    assert 0 < len(numbers) < len(wanted)
+    assert {number % 100 for number in wanted} - set(numbers) <= set(range(36, 48))
+    np.testing.assert_array_equal(pixels, frames[numbers])
+    np.testing.assert_array_equal(nf.read_video(path, wanted, errors="skip", workdir=tmp_path), pixels)
+    numbers, pixels = nf.open(path, workdir=tmp_path, frame_range=(30, 60)).read([9, 10, 29], errors="skip")
+    assert 29 in numbers
+    np.testing.assert_array_equal(pixels[-1], frames[59])
+    with pytest.raises(nf.UnreadableImageError, match="does not decode"):
+        nf.read_video(path, wanted, workdir=tmp_path)
+    with pytest.raises(ValueError, match="errors='ignore'; allowed: 'raise', 'skip', 'nearest'"):
+        nf.read_video(path, wanted, errors="ignore", workdir=tmp_path)
+
+
+# -- brightness alone -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["plain.mp4", "hevc.mp4", "vp9.webm", "ten.mp4", "odd.mp4", "turned1.mp4", "gray.mp4", "sixteen.mkv"]
+)
+def test_brightness_is_what_is_stored(clip, tmp_path, name):
+    path, _ = clip(name, "gray")
+    planes = []
+    for frame in decode_all(str(path), 0):
+        plane = frame.planes[0]
+        dtype = np.uint16 if CLIPS[name].is_deep else np.uint8
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size).view(dtype)
+        planes.append(np.rot90(rows[: frame.height, : frame.width], round(frame.rotation / 90)))
+    wanted = np.stack(planes)[..., None]
+    for backend in (None, "npy", "cog", "intra"):
+        video = nf.open(path, workdir=tmp_path, pixel_format="gray", backend=backend)
+        assert (video.channels, video.dtype) == (("gray",), wanted.dtype)
+        np.testing.assert_array_equal(video[:], wanted)
+    np.testing.assert_array_equal(nf.read_video(path, [7, 3], pixel_format="gray", workdir=tmp_path), wanted[[7, 3]])
+
+
+def test_brightness_of_colours_is_made(clip, tmp_path):
+    path, frames = clip("ffv1.mkv", "gray")
+    video = nf.open(path, workdir=tmp_path, pixel_format="gray")
+    weighed = frames.astype(float) @ [0.299, 0.587, 0.114]
+    assert np.abs(video[:][..., 0] - weighed).max() < 2
