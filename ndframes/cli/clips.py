@@ -100,11 +100,10 @@ def _list_forms(path: str, frames: Frames) -> list[Backend]:
     found: dict[Backend, None] = {}
     for entry in frames.cache.ls_forms(Keyer("PATH").lost_source_id(info) or ""):
         try:
-            form: Mapping[str, Any] = open_trailer(str(entry.path), entry.key, frames.cache.files)[0].meta["key"][
-                "backend"
-            ]
+            trailer, _ = open_trailer(str(entry.path), entry.key, frames.cache.files)
         except CacheEntryError:  # it is none that could be read; 'ndframes cache verify' tells of it
             continue
+        form: Mapping[str, Any] = trailer.meta["key"]["backend"]
         if form.keys() == names:  # else it is the index of its frames
             found[Backend(**form)] = None
     return sorted(found, key=lambda form: form.type)

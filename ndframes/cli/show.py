@@ -100,8 +100,9 @@ def show(
     """Save a picture of an image: any channels, stretched, with its annotations, and a legend that says what is what.
 
     PATH is an image of any kind that is read; or a video, a folder of images, a glob or a pattern, of which --frame says
-    which one; or a COCO or kwcoco dataset, a .json or .zip file: boxes, polygons, masks and keypoints of its image are drawn. Large images are read from their overviews. Where there is no data, the picture has a
-    checkerboard. An image of few pixels is enlarged.
+    which one; or a COCO or kwcoco dataset, a .json or .zip file: boxes, polygons, masks and keypoints of its image are drawn.
+    Large images are read from their overviews. Where there is no data, the picture has a checkerboard. An image of few pixels
+    is enlarged.
 
     \b
     In use:

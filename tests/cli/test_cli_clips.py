@@ -1,4 +1,4 @@
-"""Videos and sequences in the general commands: ``info`` tells of them, ``crop`` and ``show`` take a frame, ``prepare`` caches."""
+"""Videos and sequences in the general commands: ``info`` tells of them, ``crop`` and ``show`` take a frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands on folders of images, globs and patterns: ``info`` tells of them, ``prepare`` fills the cache, others take an image."""
+"""Commands on folders of images, globs and patterns: ``info`` tells of them, ``prepare`` fills the cache."""
 
 from __future__ import annotations
 
