@@ -23,6 +23,7 @@ __all__ = [
     "find_limits",
     "format_bytes",
     "format_number",
+    "format_seconds",
     "list_first",
     "mix_bands",
     "range_of",
@@ -62,6 +63,23 @@ def format_number(value: float) -> str:
         ('12,776', '0.1235', '255', '3e+12')
     """
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A span of time for people, in two digits.
+
+    Example:
+        >>> [format_seconds(span) for span in (0, 0.00123, 0.0456, 1.26, 75, 5000, 400_000)]
+        ['0 s', '1.2 ms', '46 ms', '1.3 s', '75 s', '83 min', '4.6 days']
+    """
+    for unit, extent, most in (("ms", 1e-3, 1), ("s", 1, 100), ("min", 60, 6000), ("h", 3600, 172_800)):
+        if 0 < seconds < most:
+            return f"{_two_digits(seconds / extent)} {unit}"
+    return f"{_two_digits(seconds / 86_400)} days" if seconds else "0 s"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def count_noun(number: int, noun: str) -> str:

@@ -90,7 +90,7 @@ class ChannelOpener:
     tile_bytes: int = 0
     limits: Limits | None = None
     _tiles: TileCache | None = None
-    _videos: ByteLRU[tuple[ChannelInfo, Backend | None], OpenedChannel] = field(
+    _videos: ByteLRU[tuple[ChannelInfo, Backend | None, bool], OpenedChannel] = field(
         default_factory=lambda: ByteLRU(_VIDEO_BYTES, _cost_of)
     )
     _rebuilds: dict[EntryKey, int] = field(default_factory=dict)
@@ -130,7 +130,7 @@ class ChannelOpener:
             CacheError: the cache cannot be written.
         """
         if whole_of(info) is not info:
-            return self._open_frame(info, backend, self._open_file)
+            return self._open_frame(info, backend, converts=True)
         return self._open_file(info, backend)
 
     def _open_file(self, info: ChannelInfo, backend: Backend | None) -> OpenedChannel:
@@ -165,7 +165,7 @@ class ChannelOpener:
     def open_as_is(self, info: ChannelInfo, backend: Backend | None) -> OpenedChannel:
         """Open the entry of ``info`` if it is there, else the source; convert nothing."""
         if whole_of(info) is not info:
-            return self._open_frame(info, backend, self.open_as_is)
+            return self._open_frame(info, backend, converts=False)
         conversion = self.plan(info, backend)
         if conversion is None:
             return self.open_source(info)
@@ -182,7 +182,8 @@ class ChannelOpener:
         self, info: ChannelInfo, backend: Backend | None, opened: OpenedChannel, error: Exception, *, directly: bool
     ) -> OpenedChannel:
         """Open again what failed while it was read: the entry, put away first where it is damaged, or the source."""
-        self._videos.discard((whole_of(info), backend))
+        for converts in (True, False):
+            self._videos.discard((whole_of(info), backend, converts))
         reader = opened.reader.stack if isinstance(opened.reader, FrameReader) else opened.reader
         if isinstance(error, CacheEntryDamagedError) and isinstance(reader, EntryReader):
             self._put_away(reader.key, error, reader.stamp)
@@ -204,18 +205,13 @@ class ChannelOpener:
             raise
         return opened.is_settled and stamp == opened.stamp
 
-    def _open_frame(
-        self,
-        info: ChannelInfo,
-        backend: Backend | None,
-        open_video: Callable[[ChannelInfo, Backend | None], OpenedChannel],
-    ) -> OpenedChannel:
+    def _open_frame(self, info: ChannelInfo, backend: Backend | None, *, converts: bool) -> OpenedChannel:
         """One frame of a video, which is opened once for all that are read of it."""
         whole = whole_of(info)
-        opened = self._videos.get((whole, backend))
-        if opened is None or not self.is_current(whole, opened):
-            opened = open_video(whole, backend)
-            self._videos.put((whole, backend), opened)
+        opened = self._videos.get((whole, backend, converts))
+        if opened is None or not self.is_current(whole, opened) or _has_entry_now(opened):
+            opened = (self._open_file if converts else self.open_as_is)(whole, backend)
+            self._videos.put((whole, backend, converts), opened)
         return replace(opened, reader=FrameReader(opened.reader, info.page or 0, path=info.path))
 
     # -- entries --------------------------------------------------------------------------------------------------
@@ -397,6 +393,11 @@ def _stamp(info: ChannelInfo) -> SourceStamp | None:
     if info.driver is not None and not os.path.exists(info.path):
         return None
     return stat_source(info.path)
+
+
+def _has_entry_now(opened: OpenedChannel) -> bool:
+    """Whether the entry was made since the source was opened in its place."""
+    return not opened.is_cached and opened.entry_path is not None and opened.entry_path.exists()
 
 
 def _cost_of(opened: OpenedChannel) -> int:

@@ -388,6 +388,16 @@ def test_frames_of_several_videos_make_images(made, tmp_path, backend):
         OneFrame(beyond, workdir=tmp_path, backend=backend).load_region("x")
 
 
+@pytest.mark.parametrize("backend", ["npy", "intra"])
+def test_a_frame_that_was_explained_gets_the_entry_of_its_video_all_the_same(made, tmp_path, backend):
+    path, frames = made("plain.mp4")
+    one = OneFrame(nf.ChannelInfo(path, page=7), workdir=tmp_path, backend=backend)
+    assert not one.explain("x").files[0].is_cached
+    np.testing.assert_array_equal(one.load_region("x"), frames[7])
+    assert one.image("x").opened(0).is_cached
+    assert one.explain("x").files[0].is_cached
+
+
 class OneFrame(nf.Frames):
     """One image."""
 

@@ -163,6 +163,18 @@ class Cache(ForkAware):
         found = [entry for entry in self._ls_shard(str(shard)) if entry.key.source_id == source_id]
         return sorted(found, key=lambda entry: (-entry.mtime, str(entry.path)))
 
+    def ls_forms(self, source_id: str) -> list[CacheEntry]:
+        """The entries of one source in all forms; of each form those as :meth:`ls_source` lists them.
+
+        Raises:
+            CacheError: the folder may not be searched.
+        """
+        try:
+            forms = [os.path.basename(path) for path in self._ls_folders(str(self.root / f"v{FORMAT_VERSION}"))]
+            return [entry for form in sorted(forms) for entry in self.ls_source(form, source_id)]
+        except OSError as error:
+            raise self._unsearchable(error) from error
+
     def _ls_shard(self, folder: str) -> Iterator[CacheEntry]:
         for item in self.files.scan(folder):
             key = parse_entry(item.path)

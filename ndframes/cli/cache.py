@@ -41,7 +41,7 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Remove nothing; 
 def cache() -> None:
     """Look at the cache, check it, and keep it small.
 
-    Entries are ordinary TIFF and npy files that any other program can read. They are read-only and may be removed at
+    Entries are ordinary TIFF, npy and AVI files that other programs can read. They are read-only and may be removed at
     any time; what is missing is made again when it is needed.
 
     \b

@@ -56,10 +56,10 @@ def backend_option(choices: tuple[str, ...], *, default: str | None, text: str) 
 def reading_backend_option(command: _Command) -> _Command:
     """``--backend`` of commands that read one region."""
     return backend_option(
-        ("auto", "cog", "npy", "none"),
+        ("auto", "cog", "npy", "intra", "none"),
         default=None,
-        text="Read through a cache entry of this form, made first if it is missing; 'none' reads the source.  [default: "
-        "the 'auto' entry if it is there, else the source, and nothing is converted]",
+        text="Read through a cache entry of this form, made first if it is missing; 'none' reads the source, and so does 'auto' "
+        "of a video.  [default: the 'auto' entry if it is there, else the source, and nothing is converted]",
     )(command)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import CommandError, reading_backend_option, show_path, workdir_option
-from .sources import image_id_option, open_source
+from .sources import frame_option, image_id_option, open_source
 
 if TYPE_CHECKING:
     from ..coco import Space
@@ -165,6 +165,7 @@ class _View:
     help="Which channels, in which order, such as 'b|g|r' or 'gray'.  [default: all, or what the dataset says]",
 )
 @image_id_option
+@frame_option("the only one, where there is one")
 @click.option(
     "--space",
     type=click.Choice(("image", "video", "asset")),
@@ -219,6 +220,7 @@ def crop(
     pad: PadMode | None,
     channels: str | None,
     image_id: str | None,
+    frame: int | None,
     space: Space | None,
     scale: tuple[float, ...] | None,
     shape: tuple[int, int] | None,
@@ -231,8 +233,9 @@ def crop(
 ) -> None:
     """Cut a region out of an image, into a file of its own.
 
-    PATH is an image of any kind that is read, or a COCO or kwcoco dataset, a .json or .zip file. Pixels stay exactly what
-    they are, unless --scale, --shape or --rotate ask for new ones, or a channel of a dataset lies on a grid of its own.
+    PATH is an image of any kind that is read; or a video, a folder of images, a glob or a pattern, of which --frame says
+    which one; or a COCO or kwcoco dataset, a .json or .zip file. Pixels stay exactly what they are, unless --scale, --shape or
+    --rotate ask for new ones, or a channel of a dataset lies on a grid of its own.
 
     The file at -o appears whole or not at all. PNG holds 1 to 4 channels of uint8 or uint16; TIFF and npy hold everything.
 
@@ -243,6 +246,7 @@ def crop(
       ndframes crop scan.tif --region -64:192,-64:192 --pad reflect -o padded.tif
       ndframes crop scan.tif --scale 0.1 --channels g -o small.png
       ndframes crop scan.tif --region 0:512,0:512 --rotate 30 -o turned.png
+      ndframes crop walk.mp4 --frame 500 --region 0:256,0:256 -o still.png
       ndframes crop data.kwcoco.json --image-id 7 --channels 'nir|red' --shape 256x256 -o chip.tif
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     from ..formats.export import check_destination, check_export, export
@@ -250,20 +254,21 @@ def crop(
 
     view = _View(parse_region(region), pad, fill, scale, shape, rotate, around, interpolation)
     check_destination(output)
-    source = open_source(path, image_id, space=space)
+    source = open_source(path, image_id, space=space, frame=frame, workdir=workdir)
     started = time.perf_counter()
     frames, way = source.choose_frames(channels, workdir, backend)
     source.check_is_other_file(output, frames)
-    frame = frames.load_frame(source.image_id, channels)
-    axes = view.resolve(frame)
+    image = frames.load_frame(source.image_id, channels)
+    axes = view.resolve(image)
     samplings = view.sample(axes[0], axes[1])
     height, width = (len(axes[0]), len(axes[1])) if samplings is None else (axis.count for axis in samplings)
-    check_export(output, frame.dtype, (height, width, len(axes[2])))
-    pixels = view.load(frames, frame, axes)
+    check_export(output, image.dtype, (height, width, len(axes[2])))
+    pixels = view.load(frames, image, axes)
     read_seconds = time.perf_counter() - started
     export(output, pixels)
     extents = " x ".join(str(extent) for extent in pixels.shape)
-    click.echo(f"{show_path(output)}: {extents} {pixels.dtype}, read {way} in {1000 * read_seconds:.1f} ms")
+    told = f"{pixels.dtype} of {source.moment}" if source.moment else f"{pixels.dtype}"
+    click.echo(f"{show_path(output)}: {extents} {told}, read {way} in {1000 * read_seconds:.1f} ms")
 
 
 def _turn(degrees: float, around: Sequence[float], samplings: tuple[Sampling, Sampling]) -> list[list[float]]:

@@ -16,7 +16,7 @@ from .common import (
     show_path,
     workdir_option,
 )
-from .sources import is_dataset, open_source, read_dataset
+from .sources import find_clip, is_dataset, open_source, read_dataset
 
 if TYPE_CHECKING:
     from ..backends import Backend
@@ -28,7 +28,7 @@ __all__ = ["info"]
 _CROP_PX = 256
 
 
-@click.command(short_help="Say what an image is, and what a crop costs.")
+@click.command(short_help="Say what an image or a video is, and what a crop costs.")
 @click.argument("path")
 @click.option("--image-id", metavar="ID", help="Which image of a COCO dataset.  [default: tell of the dataset]")
 @workdir_option
@@ -37,11 +37,15 @@ _CROP_PX = 256
 )
 @json_option
 def info(*, path: str, image_id: str | None, workdir: str | None, backend: str, as_json: bool) -> None:
-    """Say what an image is, whether it is in the cache, and what a crop of it costs.
+    """Say what an image or a video is, whether it is in the cache, and what a crop of it costs.
 
-    Reads the file's header alone (all of it for the few formats that are only ever decoded whole), and converts
+    Of an image, it reads the file's header alone (all of it for the few formats that are only ever decoded whole), and converts
     nothing. The crop is one of 256 x 256 from the middle of the image: which tiles it touches, and how many bytes
     must be decoded for them, from the source and from a cache entry.
+
+    Of a video, it says how many frames of which size it has, in which forms the cache has it, and what each form would cost: on
+    disk, to read, and to make. For that it reads the file once, to find its frames, which the cache keeps in an index; then it
+    tries each form on at most 16 frames, which may take some seconds. --backend none leaves that out.
 
     Of a folder of images, a glob or a pattern such as 'walk/frame{:06d}.png', it says what they are as one sequence, in
     which order they come, and how many of them are in the cache.
@@ -54,6 +58,7 @@ def info(*, path: str, image_id: str | None, workdir: str | None, backend: str, 
       ndframes info scan.tif
       ndframes info scan.tif --backend npy
       ndframes info scan.tif --json | jq .crop
+      ndframes info walk.mp4
       ndframes info walk/
       ndframes info 'walk/left*.png'
       ndframes info data.kwcoco.json
@@ -70,17 +75,17 @@ def _look_at(
     path: str, image_id: str | None, workdir: str | None, backend: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """What there is to say, for programs and for people."""
-    from ..clip import to_clip
+    from .clips import collect_video, rows_of_video
     from .datasets import collect_dataset, collect_image, rows_of_dataset, rows_of_image
     from .sequences import collect_folder, rows_of_folder
 
     if image_id is None and is_dataset(path):
         facts = collect_dataset(path, read_dataset(path))
         return facts, rows_of_dataset(facts)
-    folder = to_clip(path)
-    if folder is not None and image_id is None:
-        facts = collect_folder(folder, workdir, backend)
-        return facts, rows_of_folder(facts)
+    clip = find_clip(path)
+    if clip is not None and image_id is None:
+        facts = collect_video(path, workdir, backend) if clip.is_video else collect_folder(clip, workdir, backend)
+        return facts, rows_of_video(facts) if clip.is_video else rows_of_folder(facts)
     source = open_source(path, image_id)
     if source.dataset is not None:
         facts = collect_image(source, workdir, backend)

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .common import CommandError, backend_of, show_path
+from .common import backend_of, show_path
 
 if TYPE_CHECKING:
     from ..clip import Clip
 
-__all__ = ["collect_folder", "refuse_folder", "rows_of_folder"]
+__all__ = ["collect_folder", "rows_of_folder"]
 
 _Facts = dict[str, Any]
 
@@ -63,24 +63,6 @@ def rows_of_folder(facts: _Facts) -> dict[str, str]:
     if facts["cache"] is not None:
         rows["cache"] = f"{facts['cache']['cached_images']:,} of {count_noun(count, 'image')} there"
     return rows
-
-
-def refuse_folder(path: str) -> None:
-    """See to it that ``path`` is one image, where a command takes one.
-
-    Raises:
-        CommandError: it is a folder of images, or a pattern.
-    """
-    from ..clip import to_clip
-    from ..display import count_noun
-
-    folder = to_clip(path)
-    if folder is not None:
-        files = list(folder.find_images().values())
-        raise CommandError(
-            f"{show_path(path)} is a sequence of {count_noun(len(files), 'image')}; give one of them, such as "
-            f"{show_path(files[0])}; ndframes info says what they are"
-        )
 
 
 def _tell_numbers(numbers: Sequence[int]) -> str:

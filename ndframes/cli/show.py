@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from .common import CommandError, reading_backend_option, show_path, workdir_option
-from .sources import Source, image_id_option, open_source
+from .sources import Source, frame_option, image_id_option, open_source
 
 if TYPE_CHECKING:
     from ..display import Array, Band
@@ -41,6 +41,7 @@ def _parse_percentiles(ctx: click.Context, param: click.Parameter, value: str) -
 @click.command(short_help="Save a picture of an image, with a legend.")
 @click.argument("path")
 @image_id_option
+@frame_option("the first one")
 @click.option(
     "--region",
     default=":,:",
@@ -86,6 +87,7 @@ def show(
     *,
     path: str,
     image_id: str | None,
+    frame: int | None,
     region: str,
     channels: str | None,
     output: str | None,
@@ -97,15 +99,17 @@ def show(
 ) -> None:
     """Save a picture of an image: any channels, stretched, with its annotations, and a legend that says what is what.
 
-    PATH is an image of any kind that is read, or a COCO or kwcoco dataset, a .json or .zip file; boxes, polygons, masks and
-    keypoints of its image are drawn. Large images are read from their overviews. Where there is no data, the picture has a
-    checkerboard. An image of few pixels is enlarged.
+    PATH is an image of any kind that is read; or a video, a folder of images, a glob or a pattern, of which --frame says
+    which one; or a COCO or kwcoco dataset, a .json or .zip file: boxes, polygons, masks and keypoints of its image are drawn.
+    Large images are read from their overviews. Where there is no data, the picture has a checkerboard. An image of few pixels
+    is enlarged.
 
     \b
     In use:
       ndframes show scan.tif
       ndframes show scan.tif --region 0:4096,0:4096 -o corner.png
       ndframes show scene.tif --channels 'nir|red|green' --stretch 1,99
+      ndframes show walk.mp4 --frame 500
       ndframes show data.kwcoco.json --image-id 7
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     from ..display import count_noun, mix_bands
@@ -115,14 +119,14 @@ def show(
     from .annotations import find_annotations, to_marks
 
     slices = _check_region(parse_region(region))
-    source = open_source(path, image_id)
+    source = open_source(path, image_id, frame=frame, takes_first=True, workdir=workdir)
     target = _default_output(source) if output is None else output
     if not target.lower().endswith(".png"):
         raise CommandError(f"{show_path(target)}: a picture is a PNG file; let its name end in .png")
     check_destination(target)
     annotations = [] if source.dataset is None else find_annotations(source.dataset, source.image_id)
     started = time.perf_counter()
-    codes, others = _choose_channels(source, channels)
+    codes, others = _choose_channels(source, channels, workdir)
     frames, way = source.choose_frames(codes, workdir, backend)
     source.check_is_other_file(target, frames)
     view = _View.of(frames.image(source.image_id).image_shape, slices, max_px)
@@ -144,6 +148,7 @@ def show(
     sheet = draw_legend(draw_marks(picture, marks), legend)
     write_atomically(target, lambda file: _write(file, encode_png(sheet)))
     told = f", {count_noun(len(marks), 'annotation')}" if source.dataset is not None else ""
+    told = f" of {source.moment}" if source.moment else told
     click.echo(
         f"{show_path(target)}: {'|'.join(codes)} of {view.region}{told}; {sheet.shape[0]:,} x {sheet.shape[1]:,} px, "
         f"read {way} in {1000 * read_seconds:.1f} ms"
@@ -223,15 +228,19 @@ def _check_region(slices: tuple[slice, ...]) -> tuple[slice, ...]:
 
 def _default_output(source: Source) -> str:
     stem = os.path.splitext(os.path.basename(source.path))[0]
+    if source.page is not None:
+        return f"{stem}.frame{source.page}.show.png"
     if source.dataset is None:
         return f"{stem}.show.png"
     name = re.sub(r"[^\w.-]+", "_", str(source.image_id))
     return f"{stem.removesuffix('.kwcoco')}.{name}.show.png"
 
 
-def _choose_channels(source: Source, channels: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _choose_channels(
+    source: Source, channels: str | None, workdir: str | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The codes that are shown, and those that are not."""
-    image = source.open_frames(None, None).image(source.image_id)
+    image = source.open_frames(workdir, None).image(source.image_id)
     if channels is None:
         codes = _default_channels(image.select(None), image.channels)
         return codes, tuple(code for code in image.channels if code not in codes)

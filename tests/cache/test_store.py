@@ -317,6 +317,12 @@ def test_the_states_of_a_source_are_listed_the_last_one_first(cache):
     found = cache.ls_source(key.backend_id, key.source_id)
     assert [entry.key for entry in found] == [states[0].key, states[2].key, states[1].key]
     assert cache.ls_source("0" * 12, key.source_id) == []
+    forms = cache.ls_forms(key.source_id)
+    assert sorted(entry.path for entry in forms) == sorted(
+        entry.path for entry in cache.ls() if entry.key.source_id == key.source_id
+    )
+    assert len(forms) == 4
+    assert cache.ls_forms("0" * 32) == []
 
 
 @pytest.mark.parametrize("act", ["quarantine", "discard"])

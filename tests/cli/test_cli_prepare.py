@@ -39,7 +39,7 @@ def test_a_folder_is_searched_with_its_subfolders(run, scans, tmp_path):
     result = run("prepare", "scans")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("3 prepared (")
-    assert "2 files skipped: not named like an image" in result.stdout
+    assert "2 files skipped: not named like an image or a video" in result.stdout
     for name in ("coffee.png", "MOON.PNG", "deep/er/rocket.jpg"):
         assert_prepared(f"scans/{name}", tmp_path / "work")
 
@@ -139,7 +139,7 @@ def test_a_folder_without_images_is_an_error(run, scans):
     os.remove(scans / "deep" / "er" / "rocket.jpg")
     result = run("prepare", "scans/deep")
     assert result.exit_code == 2
-    assert result.stderr.startswith("ndframes: error: scans/deep holds no image (1 other files)")
+    assert result.stderr.startswith("ndframes: error: scans/deep holds no image or video (1 other files)")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -1,0 +1,42 @@
+"""StillFrames: one frame of a video, as an image."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..frames import Frames
+from ..pathinfo import ChannelInfo, PathInfo
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..frames import FramesOptions
+
+__all__ = ["StillFrames"]
+
+
+class StillFrames(Frames):
+    """One frame of a video, as an image whose id is the path.
+
+    Args:
+        path: the video.
+        page: the number of the frame, from 0.
+        **options: as for :class:`~ndframes.Frames`.
+    """
+
+    def __init__(self, path: str, page: int, **options: Unpack[FramesOptions]) -> None:
+        super().__init__(**options)
+        self._path = path
+        self._page = page
+
+    @property
+    def image_ids(self) -> Sequence[Hashable]:
+        """The path alone."""
+        return [self._path]
+
+    def build_pathinfo(self, image_id: Any) -> PathInfo:
+        """The frame."""
+        if image_id != self._path:
+            raise KeyError(image_id)
+        return PathInfo(image_id, (ChannelInfo(self._path, page=self._page),))
