@@ -20,7 +20,7 @@ from ndframes.cache.store import Cache
 from ndframes.display import format_bytes
 from ndframes.video.advice import advise, estimate_forms
 from ndframes.video.index import build_index, decode_all
-from ndframes.video.reader import to_pixels
+from ndframes.video.pixels import to_pixels
 
 COUNT = 30
 H264 = Encoding("libx264", options={"preset": "veryfast", "crf": "18", "bf": "2"})
@@ -32,7 +32,7 @@ def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("made") / "walk.mp4"
     H264(path, COUNT)
     index = build_index(str(path))
-    return path, np.stack([to_pixels(frame, index) for frame in decode_all(str(path), index.stream)])
+    return path, np.stack([to_pixels(frame, is_gray=index.is_gray) for frame in decode_all(str(path), index.stream)])
 
 
 @pytest.fixture
