@@ -31,7 +31,7 @@ from .errors import (
 from .formats.stack import FrameReader
 from .item import OpenedChannel
 from .lru import ByteLRU
-from .source import SourceOpener, whole_of
+from .source import SourceOpener, is_whole_video, whole_of
 from .stamp import SourceStamp, stat_source
 from .workers import Limits, WorkerPool
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .formats.handles import HandlePool
     from .formats.tiles import TileCache
     from .pathinfo import ChannelInfo
+    from .video.store import Indexing
 
 __all__ = ["BoundOpener", "ChannelOpener", "Survey", "WhenSourceMissing", "carry_out"]
 
@@ -60,12 +61,12 @@ class Survey:
     """What a channel needs in order to have its entry.
 
     Attributes:
-        key: the entry; ``None`` where the source is read directly.
+        key: the entry, or the index of a video's frames; ``None`` where the source is read directly.
         conversion: what would make it; ``None`` where it is there.
     """
 
     key: EntryKey | None = None
-    conversion: Conversion | None = None
+    conversion: Conversion | Indexing | None = None
 
 
 @dataclass
@@ -118,9 +119,16 @@ class ChannelOpener:
                 raise
             return Survey(lost[1])
         if conversion is None:
-            return Survey()
+            return self._survey_index(whole_of(info)) if is_whole_video(whole_of(info)) else Survey()
         is_there = self._open_good_trailer(conversion) is not None
         return Survey(conversion.key, None if is_there else conversion)
+
+    def _survey_index(self, video: ChannelInfo) -> Survey:
+        with IMPORTING:
+            from .video.store import Indexing
+
+        indexing = Indexing.plan(video, stat_source(video.path), self.cache)
+        return Survey(indexing.key, None if indexing.find(self.pool) is not None else indexing)
 
     def open(self, info: ChannelInfo, backend: Backend | None) -> OpenedChannel:
         """Open the entry of ``info``, made before if need be; where that cannot be had whole, the source itself.
@@ -362,7 +370,7 @@ class BoundOpener:
 
 
 def carry_out(
-    conversion: Conversion, *, threads: int = 1, progress: Callable[[float], None] | None = None
+    conversion: Conversion | Indexing, *, threads: int = 1, progress: Callable[[float], None] | None = None
 ) -> Converted:
     """Do a conversion, here or, where it has limits, in a child process of its own.
 
@@ -370,6 +378,9 @@ def carry_out(
         WorkerCrashError: the child died, of a limit or of the file.
         UnreadableImageError: the file took more memory than the limit allows; or whatever :func:`convert` raises.
     """
+    if not isinstance(conversion, Conversion):
+        written = conversion.carry_out()
+        return Converted(conversion.cache.path(conversion.key), bool(written), written)
     if conversion.limits is None:
         return convert(conversion, threads=threads, progress=progress)
     pool = WorkerPool(1, limits=conversion.limits)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .cache.keys import EntryKey
     from .cache.store import Cache
     from .pathinfo import ChannelInfo, PathInfo
+    from .video.store import Indexing
 
 __all__ = ["ErrorPolicy", "PrepareFailure", "PrepareReport", "prepare"]
 
@@ -107,7 +108,7 @@ class Preparable(Protocol):
 class _Plan:
     """What is to be done, and what is known before anything is."""
 
-    jobs: dict[EntryKey, tuple[Hashable, Conversion]] = field(default_factory=dict)
+    jobs: dict[EntryKey, _Job] = field(default_factory=dict)
     present: list[EntryKey] = field(default_factory=list)
     failed: list[PrepareFailure] = field(default_factory=list)
 
@@ -176,7 +177,7 @@ def _plan_channel(plan: _Plan, image_id: Hashable, survey: Survey) -> None:
         plan.jobs[survey.key] = image_id, survey.conversion
 
 
-_Job = tuple[Hashable, Conversion]
+_Job = tuple[Hashable, "Conversion | Indexing"]
 _Outcome = tuple[_Job, Converted | Exception]
 
 

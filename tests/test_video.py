@@ -187,11 +187,26 @@ def test_frames_with_videos_pickle_small(made, tmp_path):
     np.testing.assert_array_equal(pickle.loads(data)[17], frames[17])
 
 
-def test_prepare_leaves_videos_to_their_index(made, tmp_path):
-    both = nf.SimpleFrames({"cam": made["plain.mp4"][0], "scene": nf.demo_paths()["moon"]}, workdir=tmp_path)
-    report = both.prepare()
-    assert (report.prepared, report.failed) == (1, ())
-    assert both.load_region("cam", np.s_[3:5]).shape == (2, 64, 96, 3)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_prepare_finds_the_frames_of_videos(tmp_path, monkeypatch, workers):
+    """Though they were written just now: it waits until their times tell."""
+    for name in ("plain.mp4", "h264.avi"):
+        CLIPS[name].make(tmp_path / name)
+    sources = {"cam": tmp_path / "plain.mp4", "avi": tmp_path / "h264.avi", "scene": nf.demo_paths()["moon"]}
+    frames = nf.SimpleFrames(sources, workdir=tmp_path / "w")
+    report = frames.prepare(workers=workers)
+    assert (report.prepared, report.present, report.failed) == (3, 0, ())
+    assert report.bytes_written == sum(entry.size_bytes for entry in frames.cache.ls())
+    assert frames.prepare().present == 3
+    calls = []
+    monkeypatch.setattr(store, "build_index", lambda *_, **__: calls.append(1))
+    fresh = nf.SimpleFrames(sources, workdir=tmp_path / "w")
+    assert [read_number(fresh.load_region(name, 70)) for name in ("cam", "avi")] == [70, 70]
+    assert not calls
+    monkeypatch.undo()
+    (tmp_path / "plain.mp4").write_bytes(b"nothing")
+    with pytest.raises(nf.PrepareError, match="image 'cam': .*does not open as a video"):
+        frames.prepare()
 
 
 def test_frames_in_a_list_are_those_of_numpy_through_any_form_and_map(made, tmp_path):

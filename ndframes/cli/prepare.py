@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +14,7 @@ from .common import CommandError, backend_option, describe_error, echo_json, jso
 
 if TYPE_CHECKING:
     from ..backends import BackendPicker
-    from ..prepare import PrepareFailure, PrepareReport
+    from ..prepare import PrepareReport
 
 __all__ = ["prepare"]
 
@@ -113,15 +113,14 @@ def prepare(
             f"{', '.join(map(show_path, paths))} holds no image or video ({found.skipped:,} other files); "
             "they are told by their ending in a folder, name others one by one"
         )
-    missing = _take_out_missing(found)
     frames = SimpleFrames({path: path for path in found.paths}, workdir=workdir, backend=pick)
     try:
         report = frames.prepare(workers=workers, errors="collect")
     except KeyboardInterrupt:
         click.echo("\nndframes: interrupted; what was finished is kept, run the same command again to go on", err=True)
         ctx.exit(130)
-    report = replace(report, failed=(*missing, *report.failed))
-    left = sum(1 for path in _list_videos(found) if frames.pick_backend(path, ChannelInfo(path)) is None)
+    found_videos = set(_list_videos(found)) - {item.image_id for item in report.failed}
+    left = sum(1 for path in found_videos if frames.pick_backend(path, ChannelInfo(path)) is None)
     if as_json:
         counts = {"skipped": found.skipped, "videos_left": left}
         echo_json({**report.to_dict(), **counts, "workdir": str(frames.cache.workdir)})
@@ -139,7 +138,7 @@ def _print_report(report: PrepareReport, skipped: int, left: int, root: str) -> 
         click.echo(f"{count_noun(skipped, 'file')} skipped: not named like an image or a video")
     if left:
         click.echo(
-            f"{count_noun(left, 'video')} left as {'it is' if left == 1 else 'they are'}; --backend intra, cog or npy makes "
+            f"{count_noun(left, 'video')} left as {'it is' if left == 1 else 'they are'}, with an index of the frames; --backend intra, cog or npy makes "
             "entries of videos, 'ndframes info VIDEO' says what each would cost"
         )
     click.echo(f"cache: {show_path(root)}")
@@ -165,22 +164,6 @@ def _list_videos(found: _Found) -> list[str]:
     from ..clip import Clip
 
     return [path for path in found.paths if Clip(path).is_video]
-
-
-def _take_out_missing(found: _Found) -> list[PrepareFailure]:
-    """The videos that are not there, of which nothing would be read where they are left as they are."""
-    from ..errors import SourceError
-    from ..prepare import PrepareFailure
-    from ..stamp import stat_source
-
-    failed = []
-    for path in _list_videos(found):
-        try:
-            stat_source(path)
-        except SourceError as error:
-            failed.append(PrepareFailure(path, path, error))
-            del found.paths[path]
-    return failed
 
 
 def _find_files(arguments: Sequence[str]) -> _Found:

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ..cache.trailer import append_trailer
 from ..entry import EntryReader
 from ..errors import CacheEntryError, CacheEntryGoneError, CacheError, SourceChangedError, SourceMissingError
 from ..formats.arrays import ArrayReader
+from ..formats.handles import HandlePool
 from ..formats.npy import write_npy
 from ..stamp import SourceStamp, stat_source
 from .index import FrameForm, FrameIndex, build_index
@@ -25,16 +26,79 @@ from .reader import VideoReader
 
 if TYPE_CHECKING:
     from ..cache.store import Cache
-    from ..formats.handles import HandlePool
     from ..pathinfo import ChannelInfo
 
-__all__ = ["find_index"]
+__all__ = ["Indexing", "find_index"]
 
 _log = logging.getLogger("ndframes")
 # Part of the key: another number where the same video would give another table.
 _TABLE_VERSION = 2
 _FORM = {"type": "npy", "holds": f"frame index {_TABLE_VERSION}"}
+_REST_SECONDS = 0.1
 _NO_SEEK = -(1 << 62)
+
+
+@dataclass(frozen=True, slots=True)
+class Indexing:
+    """The making of a video's index, for whoever prepares: everything that a worker in another process must know.
+
+    Attributes:
+        cache: where the index goes.
+        info: the video.
+        key: the index's name.
+        fields: what the name is a digest of.
+        stamp: the video's state for which it is made.
+    """
+
+    cache: Cache
+    info: ChannelInfo
+    key: EntryKey
+    fields: Mapping[str, Any]
+    stamp: SourceStamp
+
+    @classmethod
+    def plan(cls, info: ChannelInfo, stamp: SourceStamp, cache: Cache) -> Indexing:
+        """What is to be done for a video in this state."""
+        whole = replace(info, page=None, pixel_format=None, frame_errors="raise")  # its frames are where they are
+        fields = {**Keyer("PATH").fields(whole, Backend(type="npy"), stamp), "backend": _FORM}
+        return cls(cache, whole, EntryKey.from_fields(fields), fields, stamp)
+
+    def find(self, pool: HandlePool) -> FrameIndex | None:
+        """The index, if the cache has it."""
+        return _read(self.cache, self.key, self.stamp, pool)
+
+    def build(self, pool: HandlePool) -> FrameIndex:
+        """Find every frame, and keep what was found if the file rests.
+
+        Raises:
+            SourceError: it is no video that decodes, or it changed meanwhile.
+        """
+        index = build_index(self.info.path, stream=self.info.series)
+        if not self.stamp.is_settled(time.time_ns()):  # it may change without a sign of it
+            return index
+        index = replace(index, form=VideoReader(self.info.path, index, pool).form)
+        if stat_source(self.info.path) != self.stamp:
+            raise SourceChangedError(
+                f"{self.info.path} changed while its frames were being found; try again when it rests"
+            )
+        _publish(self.cache, self.key, self.fields, self.stamp, index, self.info.path)
+        return index
+
+    def carry_out(self) -> int:
+        """Build the index, once the file has rested for long enough that it can be kept; returns the bytes written.
+
+        Raises:
+            SourceError: as :meth:`build`.
+        """
+        pool = HandlePool(max_idle=2)
+        try:
+            while not self.stamp.is_settled(time.time_ns()):
+                time.sleep(_REST_SECONDS)
+            self.build(pool)
+        finally:
+            pool.close()
+        path = self.cache.path(self.key)
+        return path.stat().st_size if path.exists() else 0
 
 
 def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool: HandlePool) -> FrameIndex:
@@ -52,29 +116,17 @@ def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool:
         SourceError: it is no video that decodes, or it changed meanwhile.
         CacheError: the cache cannot be written.
     """
-    info = replace(
-        info, pixel_format=None, frame_errors="raise"
-    )  # however its frames are read, they are where they are
     if stamp is None:
         return _find_lost(info, cache, pool)
-    if not stamp.is_settled(time.time_ns()):
-        return build_index(info.path, stream=info.series)
-    fields = {**Keyer("PATH").fields(info, Backend(type="npy"), stamp), "backend": _FORM}
-    key = EntryKey.from_fields(fields)
-    found = _read(cache, key, stamp, pool)
-    if found is not None:
-        return found
-    index = build_index(info.path, stream=info.series)
-    index = replace(index, form=VideoReader(info.path, index, pool).form)
-    if stat_source(info.path) != stamp:
-        raise SourceChangedError(f"{info.path} changed while its frames were being found; try again when it rests")
-    _publish(cache, key, fields, stamp, index, info.path)
-    return index
+    indexing = Indexing.plan(info, stamp, cache)
+    found = indexing.find(pool) if stamp.is_settled(time.time_ns()) else None
+    return found or indexing.build(pool)
 
 
 def _find_lost(info: ChannelInfo, cache: Cache, pool: HandlePool) -> FrameIndex:
     """The newest index of a video that is gone."""
-    source_id = Keyer("PATH").lost_source_id(info)
+    whole = replace(info, page=None, pixel_format=None, frame_errors="raise")
+    source_id = Keyer("PATH").lost_source_id(whole)
     if source_id is not None:
         for entry in cache.ls_source(digest_form(_FORM), source_id):
             found = _read(cache, entry.key, None, pool)

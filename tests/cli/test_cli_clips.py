@@ -350,15 +350,15 @@ def is_cached(path, workdir, backend):
 def test_videos_are_left_as_they_are(run, mixed, tmp_path, options):
     result = run("prepare", "mixed", *options)
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("1 prepared (")
+    assert lines[0].startswith("2 prepared (")  # the image, and the index of the video
     assert lines[1:3] == [
         "1 file skipped: not named like an image or a video",
-        "1 video left as it is; --backend intra, cog or npy makes entries of videos, 'ndframes info VIDEO' says what each would "
-        "cost",
+        "1 video left as it is, with an index of the frames; --backend intra, cog or npy makes entries of videos, 'ndframes info "
+        "VIDEO' says what each would cost",
     ]
     assert not any(is_cached("mixed/walk.MP4", tmp_path / "work", form) for form in ("intra", "cog", "npy"))
     report = json.loads(run("prepare", "mixed", *options, "--json").stdout)
-    assert (report["present"], report["videos_left"], report["skipped"]) == (1, 1, 1)
+    assert (report["present"], report["videos_left"], report["skipped"]) == (2, 1, 1)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -397,7 +397,7 @@ def test_the_frames_of_a_tile_are_passed_on_to_videos_alone(run, mixed, tmp_path
 def test_a_video_that_is_not_there_fails(run, frames, options):
     result = run("prepare", "gone.mp4", "walk.mp4", "no*.mp4", *options)
     assert result.exit_code == 1
-    assert f"{1 if options else 0} prepared" in result.stdout
+    assert "1 prepared" in result.stdout
     assert ", 2 failed, " in result.stdout
     assert ("1 video left as it is" in result.stdout) == (not options)
     assert [line.split()[1] for line in result.stderr.splitlines()] == ["gone.mp4", "no*.mp4"]
