@@ -213,17 +213,21 @@ def test_frames_in_a_list_are_those_of_numpy_through_any_form_and_map(made, tmp_
     path, frames = made["plain.mp4"]
     for backend in (None, "intra", "npy"):
         video = nf.open(path, workdir=tmp_path, backend=backend)
-        for index in (
+        indices = [
             [],
             [31],
             [90, 2, 2, 45],
             np.s_[[5, 4], 3:9, 7],
             np.s_[[5, 4], ..., 1],
             np.s_[[60, 11], ::-1, 2:4, 1:],
-        ):
+        ]
+        for index in indices:
             np.testing.assert_array_equal(video[index], frames[index])
         with pytest.raises(nf.RegionIndexError, match="index 100 is out of bounds"):
             video[[3, 100]]
+
+    part = nf.SimpleFrames({"a": nf.Clip(path, frame_range=(40, 60))}, workdir=tmp_path).load_frame("a")
+    np.testing.assert_array_equal(part[[19, 0, -2]], frames[[59, 40, 58]])
 
     class Shifted(nf.SimpleFrames):
         def build_pathinfo(self, image_id):

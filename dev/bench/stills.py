@@ -10,7 +10,7 @@ import numpy as np
 from crops import digest
 
 from ndframes.video.index import build_index, decode_all
-from ndframes.video.reader import to_pixels
+from ndframes.video.pixels import to_pixels
 
 _STEP_PX = 8
 _MOST_LEVELS = 8
@@ -82,4 +82,4 @@ class Stills:
     def _decode(self):
         index = build_index(self._path)
         for frame in decode_all(self._path, index.stream):
-            yield to_pixels(frame, index)
+            yield to_pixels(frame, is_gray=index.is_gray)

@@ -184,10 +184,9 @@ class VideoReader:
         """
         if self._is_form_known and self.index.form is not None:
             return self.index.form
-        for key in self.index.keys[:8].tolist() or [0]:
-            for _, frame in self.decode([key]):
-                pixels = self.to_pixels(frame)
-                return FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
+        for _, frame in self.decode(self.index.keys[:8].tolist() or [0]):
+            pixels = self.to_pixels(frame)
+            return FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
         raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
 
     def to_pixels(self, frame: VideoFrame) -> Array:
