@@ -140,7 +140,7 @@ def test_a_batch_equals_single_reads(scene, batch, workers, read_ahead):
         return
     assert_same(results, wanted)
     for item, (image_id, region) in zip(wanted, requests, strict=True):  # and those equal numpy
-        is_lossless = single._backend is None or single._backend.compress != "JPEG" or IMAGES[image_id].dtype != "uint8"
+        is_lossless = "JPEG" not in str(single._backend) or IMAGES[image_id].dtype != "uint8"
         if is_lossless and channels in (None, "<all>"):
             np.testing.assert_array_equal(item, IMAGES[image_id][region])
 
