@@ -17,6 +17,7 @@ import numpy as np
 from .errors import ImageIdError, PathInfoError, check_choice, naming_image, shorten
 from .frames import Frames
 from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
+from .video.kinds import is_video_name
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -57,6 +58,9 @@ class CocoFrames(Frames):
     The ids are those of the images. Each image is all of its files: its own, its ``auxiliary`` and its ``assets``, each where
     its ``warp_aux_to_img`` puts it, dequantized where it has a ``quantization``. The images of a video, one after the other in
     the order of ``frame_index``, are one item with a time axis in front: ``("video", id)``, or the video's name.
+
+    A file may be a video. An image is then the frame of its ``frame_index``, or, if it has none, all frames, with a time axis in
+    front; and so is a video that names a file and has no images.
 
     The dataset stays the caller's: what is changed there is seen by the next read. Only that an image was moved to another
     video by its ``video_id``, past the methods of a ``kwcoco.CocoDataset``, is not seen before its index is built again.
@@ -157,8 +161,11 @@ class CocoFrames(Frames):
         if told.image is not None:
             return _build_image(image_id, told.image, told, self.space)
         assert told.video is not None  # noqa: S101
+        if not told.images and told.video.get("file_name") is not None:
+            channel = ChannelInfo(_path_of(told.video, told.folder, f"video {told.video['id']!r}"))
+            return PathInfo(image_id, (channel,), shape=_shape_of(told.video))
         if not told.images:
-            raise PathInfoError(f"video {told.video['id']!r} has no images")
+            raise PathInfoError(f"video {told.video['id']!r} has no images, and names no file")
         images = _in_order(told.images, told.video["id"])
         infos = [_build_image(image["id"], image, told, "video") for image in images]
         return SequenceInfo.of(image_id, infos, shape=_shape_of(told.video) or infos[0].shape)
@@ -283,9 +290,11 @@ def _build_image(image_id: Hashable, image: _Item, told: _Told, space: Space) ->
         is_moved_base = item is image and not np.array_equal(
             img_from_file, np.eye(3)
         )  # so the image's size is not its own
+        path = _path_of(item, told.folder, who)
         channels.append(
             ChannelInfo(
-                _path_of(item, told.folder, who),
+                path,
+                page=_frame_of(image, who) if is_video_name(path) else None,
                 channels=_codes_of(item),
                 img_from_src=None if space == "asset" else vid_from_img @ img_from_file,
                 shape=None if is_moved_base else _shape_of(item),
@@ -304,6 +313,16 @@ def _build_image(image_id: Hashable, image: _Item, told: _Told, space: Space) ->
         default_file=0 if has_file else None,
         is_native=space == "asset",
     )
+
+
+def _frame_of(image: _Item, who: str) -> int | None:
+    """Which frame of its video file an image is; ``None``: all of them."""
+    number = image.get("frame_index")
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
+        raise PathInfoError(
+            f"{who}: frame_index must be the number of a frame in its video file, got {shorten(number)}"
+        )
+    return number
 
 
 def _in_order(images: Sequence[_Item], video_id: object) -> list[_Item]:

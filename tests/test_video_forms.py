@@ -431,3 +431,47 @@ def test_a_range_of_frames_is_a_video(made, tmp_path):
 
 def test_the_pattern_of_these_tests_moves():
     assert not np.array_equal(draw(3)[40:], draw(4)[40:])
+
+
+# -- in datasets ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", [None, "intra", TILES])
+def test_files_of_a_dataset_may_be_videos(made, tmp_path, backend):
+    (path, frames), (heat, temperatures) = made("plain.mp4"), made("gray.mp4")
+    asset = {"file_name": heat, "channels": "heat", "width": 96, "height": 64}
+    size = {"width": 96, "height": 64}
+    dataset = {
+        "videos": [{"id": 1, "name": "walk", **size}, {"id": 2, "name": "whole", "file_name": path}],
+        "images": [
+            {
+                "id": n,
+                "video_id": 1,
+                "frame_index": n,
+                "file_name": path,
+                "channels": "r|g|b",
+                "auxiliary": [asset],
+                **size,
+            }
+            for n in (30, 7, 8, 60)
+        ]
+        + [{"id": 100, "file_name": path, **size}],
+    }
+    coco = nf.CocoFrames(dataset, workdir=tmp_path, backend=backend)
+    np.testing.assert_array_equal(coco.load_region(7, np.s_[3:40, 5:60], "r|g|b"), frames[7, 3:40, 5:60])
+    np.testing.assert_array_equal(coco.load_region(60, None, "heat|g")[..., 0], temperatures[60, ..., 0])
+    np.testing.assert_array_equal(
+        coco.load_region("walk", np.s_[:, 3:40, 5:60], "b"), frames[[7, 8, 30, 60], 3:40, 5:60, 2:]
+    )
+    np.testing.assert_array_equal(coco.load_region(("video", 1), np.s_[1:3], "heat"), temperatures[[8, 30]])
+    np.testing.assert_array_equal(coco.load_region("whole", np.s_[50:60:3, :9]), frames[50:60:3, :9])
+    np.testing.assert_array_equal(coco.load_region(100, np.s_[-1]), frames[-1])
+    assert coco.load_frame(100).times[25] == 1
+    report = coco.prepare()
+    assert report.failed == ()
+    assert len({entry.key.source_id for entry in coco.cache.ls()}) == 2
+    dataset["images"][0]["frame_index"] = -1
+    with pytest.raises(
+        nf.PathInfoError, match="image 30: frame_index must be the number of a frame in its video file, got -1"
+    ):
+        coco.load_region(30)
