@@ -229,3 +229,17 @@ def test_frames_carry_their_numbers(made, tmp_path):
     path, _ = made["plain.mp4"]
     numbers = np.random.default_rng(0).integers(0, 100, 40).tolist()
     assert [read_number(frame) for frame in nf.read_video(path, numbers, workdir=tmp_path)] == numbers
+
+
+def test_tags_that_are_no_text_are_printable(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["comment"] = "caf--e"
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "gray"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64), np.uint8), format="gray")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"caf--e", b"caf\xe9\xffe"))
+    tags = nf.video_metadata(path, workdir=tmp_path).tags
+    assert tags["COMMENT"] == "caf\ufffd\ufffde"
+    print(tags)

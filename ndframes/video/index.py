@@ -177,9 +177,14 @@ def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
         import av
 
     try:
-        return av.open(path, mode="r", metadata_errors="replace", options={} if is_probed else _NOT_PROBED)
+        return av.open(path, mode="r", options={} if is_probed else _NOT_PROBED, **_lenience(av.__version__))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableImageError(f"{path} does not open as a video: {error}") from error
+
+
+def _lenience(version: str) -> dict[str, Any]:
+    """What makes PyAV take tags for text that are none; from 19 on it does without being asked."""
+    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
 
 def pick_stream(container: InputContainer, path: str, number: int | None) -> VideoStream:

@@ -156,7 +156,7 @@ def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
         stream = pick_stream(container, path, index.stream)
         names = container.format.name.split(",")
         codec = stream.codec_context.codec.canonical_name
-        tags = dict(container.metadata)
+        tags = {name: _to_text(text) for name, text in container.metadata.items()}
     ending = os.path.splitext(path)[1][1:].lower()
     frame = _first_frame(path, reader)
     height, width, channels = reader.to_pixels(frame).shape
@@ -188,6 +188,11 @@ def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
         metadata=_take_metadata(tags),
         tags=tags,
     )
+
+
+def _to_text(tag: str) -> str:
+    """A tag that can be printed, whatever bytes were taken for text in it."""
+    return tag.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _first_frame(path: str, reader: VideoReader) -> VideoFrame:
