@@ -126,7 +126,8 @@ def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
         packets = list(_scan(container, chosen))
         names = set(container.format.name.split(","))
         is_guessed = bool(names & _GUESSED_FORMATS) and bool(chosen.codec_context.has_b_frames)
-        time_base, rate, number = chosen.time_base or Fraction(1, 1000), chosen.average_rate, chosen.index
+        time_base, rate = (_to_fraction(ratio) for ratio in (chosen.time_base, chosen.average_rate))
+        time_base, number = time_base or Fraction(1, 1000), chosen.index
         codec = chosen.codec_context.name
         is_gray = codec == "h264" and is_monochrome(chosen.codec_context.extradata or b"")
     keyed = [packet for packet in packets if packet.is_key]
@@ -177,9 +178,17 @@ def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
         import av
 
     try:
-        return av.open(path, mode="r", options={} if is_probed else _NOT_PROBED, **_lenience(av.__version__))
+        container: InputContainer = av.open(
+            path, mode="r", options={} if is_probed else _NOT_PROBED, **_lenience(av.__version__)
+        )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableImageError(f"{path} does not open as a video: {error}") from error
+    return container
+
+
+def _to_fraction(ratio: Any) -> Fraction | None:
+    """One of PyAV's ratios, which from its version 19 on are of a kind of their own."""
+    return Fraction(ratio.numerator, ratio.denominator) if ratio is not None and ratio.denominator else None
 
 
 def _lenience(version: str) -> dict[str, Any]:
