@@ -92,7 +92,7 @@ def test_a_page_prints_what_it_shows(page, session):
 
 
 @pytest.mark.parametrize(
-    "page", ["README", "quickstart", "regions", "channels", "backends", "sources", "prepare", "cli", "design"]
+    "page", ["README", "quickstart", "regions", "channels", "backends", "sources", "video", "prepare", "cli", "design"]
 )
 def test_a_page_has_examples(page):
     path = ROOT / "README.rst" if page == "README" else ROOT / "docs" / f"{page}.rst"
@@ -142,6 +142,17 @@ def test_every_public_name_stands_in_the_reference():
     documented = set(re.findall(r"^\.\. auto(?:class|function):: ndframes\.(\w+)$", text, re.M))
     assert ".. automodule:: ndframes.errors\n   :members:\n" in text
     assert documented == set(ndframes.__all__) - {"__version__", *ndframes.errors.__all__}
+
+
+def test_each_line_of_the_table_of_other_packages_is_an_example():
+    """And so it runs, with the page."""
+    text = (ROOT / "docs" / "video.rst").read_text()
+    cells = re.findall(r"^   \* - .*\n(?:       .*\n)*     - .*\n(?:       .*\n)*     - (.*)\n", text, re.M)
+    lines = [cell.strip("`") for cell in cells if cell != "Here"]
+    assert len(lines) == 11
+    sources = [example.source.strip() for example in examples_of(text)]
+    for line in lines:
+        assert any(line == source or repr(f"{line}\n") in source for source in sources), line
 
 
 def test_every_page_is_in_the_table_of_contents():

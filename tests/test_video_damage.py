@@ -11,8 +11,10 @@ import pytest
 from videos import list_clips
 
 import ndframes as nf
+from ndframes.formats.handles import HandlePool
 from ndframes.video.index import build_index, decode_all
 from ndframes.video.pixels import to_pixels
+from ndframes.video.reader import VideoReader
 
 CLIPS = {clip.name: clip for clip in list_clips()}
 # Of those of which the decoder notices what is done to them here.
@@ -92,6 +94,22 @@ def test_what_is_read_was_stored(clip, tmp_path, name, how):
     assert set(refused) <= set(
         range(group[0] - 4, keys[keys.index(group[1]) + (name == "open.mp4")] if group[1] < 100 else 100)
     )
+
+
+def test_damage_is_noticed_however_a_read_begins(tmp_path):
+    """In one go from the first frame on, of which alone a decoder's guess must do, and from elsewhere."""
+    path = tmp_path / "intra.mp4"
+    photo = nf.open(nf.demo_paths()["coffee"])[...]
+    nf.write_video(path, (photo[:240, 9 * number : 9 * number + 320] for number in range(20)), fps=10, intra=True)
+    frames = nf.read_video(path, workdir=tmp_path)
+    spoil(path, 12, "flips")
+    index = build_index(str(path))
+    assert index.keys.tolist() == list(range(20))
+    for first in (0, 5):
+        reader = VideoReader(str(path), index, HandlePool())
+        found = {number: reader.to_pixels(frame) for number, frame in reader.decode(range(first, 20))}
+        assert sorted(found) == [number for number in range(first, 20) if number != 12]
+        assert all(np.array_equal(pixels, frames[number]) for number, pixels in found.items())
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "mjpeg.avi"])
