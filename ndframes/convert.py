@@ -281,10 +281,14 @@ def _write(
 
     codec = (backend.video_codec_for if is_video else backend.codec_for)(source.dtype, source.shape[2])
     if backend.compress not in ("AUTO", codec.compress):
+        what = "tiles in space and time" if is_video else f"{source.shape[2]} bands of {source.dtype}"
         _log.warning(
-            "%s: %s holds no %d bands of %s; its entry is written as lossless %s",
-            source.path, backend.compress, source.shape[2], source.dtype, codec.compress,
-        )  # fmt: skip
+            "%s: %s holds no %s; its entry is written as lossless %s",
+            source.path,
+            backend.compress,
+            what,
+            codec.compress,
+        )
     write = write_volume if is_video else write_cog
     return write(file, witness, backend, threads=threads, progress=progress, scratch=conversion.cache.scratch)
 

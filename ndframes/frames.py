@@ -23,6 +23,7 @@ from .errors import (
     ImageIdError,
     MissingExtraError,
     NdframesError,
+    PathInfoError,
     RegionError,
     SourceChangedError,
     check_choice,
@@ -576,6 +577,11 @@ class Frames(ABC):
             from .video.item import VideoData
 
             return VideoData(info, opener, self._cache, max_region_bytes=self._max_region_bytes, on_open=on_open)
+        for channel in info.channels:
+            if is_whole_video(channel):
+                raise PathInfoError(
+                    f"{channel.path} is a video among the files of an image; say which of its frames by ChannelInfo(page=...)"
+                )
         if not isinstance(info, SequenceInfo):
             return make_image(info, on_open)
         return ImageSequence(info, make_image, max_region_bytes=self._max_region_bytes, on_open=on_open)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .display import format_bytes, to_picture
-from .errors import naming_image
+from .errors import RegionError, naming_image, shorten
 from .regions import to_row
 
 if TYPE_CHECKING:
@@ -200,12 +200,17 @@ class LazyFrame:
         *times, height, width, _ = self.shape
         opened = self._image.opened(self._image.bands_by_part(self._codes)[0][0])
         where = f"cached as {opened.reader.format}" if opened.is_cached else "read directly"
-        tile = " x ".join(str(extent) for extent in self.chunks[-3:-1])
+        *spans, tile_height, tile_width, _ = self.chunks
+        tile = " x ".join(str(extent) for extent in (*(span for span in spans if span > 1), tile_height, tile_width))
         count = f"{times[0]:,} frames of " if times else ""
         return (
-            f"<LazyFrame {self.image_id!r}: {count}{height:,} x {width:,} px, {'|'.join(self._codes)}, {self.dtype}, "
-            f"{format_bytes(self.nbytes)}; {where}, tiles {tile}>"
+            f"<{type(self).__name__} {self.image_id!r}: {count}{height:,} x {width:,} px, {'|'.join(self._codes)}, {self.dtype}, "
+            f"{format_bytes(self.nbytes)}{self._describe_time()}; {where}, tiles {tile}>"
         )
+
+    def _describe_time(self) -> str:
+        """What a video adds to what it is."""
+        return ""
 
     def _repr_html_(self) -> str:
         from .formats.export import encode_png
@@ -222,14 +227,19 @@ class LazyFrame:
 
     def _read_rows(self, rows: Sequence[int] | Array, rest: tuple[Any, ...]) -> Array:
         """Rows by number, in the order asked for: each read once, neighbours together."""
-        height = len(self)
-        wanted = [to_row(row, height) for row in rows]
+        wanted = self._to_rows(rows)
         if not wanted:
             return self._read((slice(0, 0), *rest))
         pieces: dict[int, Array] = {}
         for run in _runs(sorted(set(wanted))):
             pieces.update(zip(run, self._read((slice(run.start, run.stop), *rest)), strict=True))
         return np.stack([pieces[row] for row in wanted])
+
+    def _to_rows(self, rows: Iterable[int]) -> list[int]:
+        """Rows by number, counted from 0."""
+        height = len(self)
+        with naming_image(self.image_id):
+            return [to_row(row, height) for row in rows]
 
 
 class LazyVideo(LazyFrame):
@@ -284,24 +294,38 @@ class LazyVideo(LazyFrame):
             UnreadableImageError: one does not decode, and ``errors="raise"``; or none that could stand for it does.
             ValueError: ``errors`` is none of these.
         """
-        count = len(self)
-        wanted = list(range(count)) if indices is None else [to_row(index, count) for index in indices]
+        wanted = list(range(len(self))) if indices is None else self._to_rows(indices)
         with naming_image(self.image_id):
             found: tuple[list[int], Array] = self._video.read(wanted, self._codes, errors)
         return found
 
     def at_time(self, seconds: float | Sequence[float]) -> Array:
-        """The frames that are shown at these times: one, or as many as there are times."""
+        """The frames that are shown at these times: one, or as many as there are times.
+
+        Before the first frame that is the first one, behind the last one the last.
+
+        Args:
+            seconds: a time as in :attr:`times`, or several in any order.
+
+        Returns:
+            ``(height, width, channels)``, or ``(times, height, width, channels)``.
+
+        Raises:
+            RegionError: one is no number.
+        """
         times = np.asarray(seconds, np.float64)
+        if np.isnan(times).any():
+            raise RegionError(f"video {self.image_id!r}: at_time({shorten(seconds)}); nan is no time")
         numbers = np.searchsorted(self.times, times + 1e-9, side="right") - 1
         found = numbers.clip(0, len(self) - 1)
         return self[int(found)] if times.ndim == 0 else self[found.tolist()]
 
     def _read_rows(self, rows: Sequence[int] | Array, rest: tuple[Any, ...]) -> Array:
         """Frames by number: all in one request, so that it is known of each which one comes next."""
-        count = len(self)
-        wanted = [to_row(row, count) for row in rows]
-        return self._read((wanted or slice(0, 0), *rest))
+        return self._read((self._to_rows(rows) or slice(0, 0), *rest))
+
+    def _describe_time(self) -> str:
+        return "" if self.fps is None else f", {self.fps:.6g} frames a second"
 
     @property
     def _video(self) -> Any:

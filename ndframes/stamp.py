@@ -183,8 +183,12 @@ def _check_same(path: str, stamp: SourceStamp | None, *, may_be_gone: bool) -> N
 def source_error(path: str, error: Exception) -> SourceError:
     """The error of ours for a failed system call on ``path``."""
     code = getattr(error, "errno", None)
-    if code in (errno.ENOENT, errno.ENOTDIR):
-        told: SourceError = SourceMissingError(f"{path} does not exist; check the path (relative to {_here()})")
+    if code in (errno.ENOENT, errno.ENOTDIR) and "://" in path:
+        told: SourceError = SourceMissingError(
+            f"{path} is no file, and URLs are not read; give the path of a local copy"
+        )
+    elif code in (errno.ENOENT, errno.ENOTDIR):
+        told = SourceMissingError(f"{path} does not exist; check the path (relative to {_here()})")
     elif code in (errno.EACCES, errno.EPERM):
         told = SourceAccessError(f"{path} may not be read by this user (permission denied); check its mode and folders")
     else:

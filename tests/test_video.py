@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from videos import list_clips, read_number
+from videos import Encoding, list_clips, read_number
 
 import ndframes as nf
 from ndframes.video import store
@@ -64,7 +64,52 @@ def test_times_are_told_and_asked_for(made, tmp_path):
     assert video.keyframes.tolist() == list(range(0, 100, 12))
     np.testing.assert_array_equal(video.at_time([1.0, 0.0, 2.53]), frames[[25, 0, 63]])
     np.testing.assert_array_equal(video.at_time(99.0), frames[99])
-    assert repr(video).startswith(f"<LazyFrame {path!r}: 100 frames of 64 x 96 px, r|g|b, uint8, ")
+    with pytest.raises(nf.RegionError, match=r"at_time\(\[1\.0, nan\]\); nan is no time"):
+        video.at_time([1.0, float("nan")])
+
+
+def test_a_video_says_what_it_is(made, tmp_path):
+    path, _ = made["plain.mp4"]
+    told = f"<LazyVideo {path!r}: 100 frames of 64 x 96 px, r|g|b, uint8, 1.84 MB, 25 frames a second; "
+    assert repr(nf.open(path, workdir=tmp_path)) == f"{told}read directly, tiles 64 x 96>"
+    assert repr(nf.open(path, workdir=tmp_path, backend="cog")) == f"{told}cached as COG, tiles 8 x 64 x 64>"
+
+
+@pytest.mark.parametrize("read", [lambda video: video[[3, 100]], lambda video: video.read([3, 100])])
+def test_a_frame_that_is_not_there_is_told_of_which_video(made, tmp_path, read):
+    path, _ = made["plain.mp4"]
+    with pytest.raises(nf.RegionIndexError, match=rf"^image '{path}': index 100 is out of bounds"):
+        read(nf.open(path, workdir=tmp_path))
+
+
+def test_a_video_among_the_files_of_an_image_is_asked_for_its_frame(made, tmp_path):
+    path, frames = made["plain.mp4"]
+    np.save(tmp_path / "heat.npy", frames[7, :, :, 0])
+
+    class Fused(nf.Frames):
+        image_ids = ("all", 7)
+
+        def build_pathinfo(self, image_id):
+            video = nf.ChannelInfo(path, channels="r|g|b", page=None if image_id == "all" else image_id)
+            return nf.PathInfo(image_id, (video, nf.ChannelInfo(tmp_path / "heat.npy", channels="heat")))
+
+    fused = Fused(workdir=tmp_path)
+    np.testing.assert_array_equal(fused.load_region(7, None, "heat|g"), frames[7][:, :, :2])
+    with pytest.raises(nf.PathInfoError, match=rf"^image 'all': {path} is a video among .*ChannelInfo\(page=\.\.\.\)"):
+        fused.load_region("all")
+
+
+def test_frames_of_several_sizes_are_no_array(tmp_path):
+    for number, shape in enumerate([(64, 96), (48, 64)]):
+        Encoding("libx264", container_format="h264", shape=shape)(tmp_path / f"{number}.h264", 20)
+    path = tmp_path / "both.h264"
+    path.write_bytes(b"".join((tmp_path / f"{number}.h264").read_bytes() for number in range(2)))
+    video = nf.open(path, workdir=tmp_path)
+    assert [read_number(frame) for frame in video[[19, 3]]] == [19, 3]
+    told = r"frame 25 is \(48, 64\) \(height, width\), the first one \(64, 96\); frames of several sizes"
+    for read in (lambda: video[25], lambda: nf.read_video(path, [25], workdir=tmp_path)):
+        with pytest.raises(nf.UnreadableImageError, match=told):
+            read()
 
 
 def test_videos_and_images_side_by_side(made, tmp_path):

@@ -11,8 +11,10 @@ import pytest
 from videos import list_clips
 
 import ndframes as nf
+from ndframes.formats.handles import HandlePool
 from ndframes.video.index import build_index, decode_all
 from ndframes.video.pixels import to_pixels
+from ndframes.video.reader import VideoReader
 
 CLIPS = {clip.name: clip for clip in list_clips()}
 # Of those of which the decoder notices what is done to them here.
@@ -94,6 +96,22 @@ def test_what_is_read_was_stored(clip, tmp_path, name, how):
     )
 
 
+def test_damage_is_noticed_however_a_read_begins(tmp_path):
+    """In one go from the first frame on, of which alone a decoder's guess must do, and from elsewhere."""
+    path = tmp_path / "intra.mp4"
+    photo = nf.open(nf.demo_paths()["coffee"])[...]
+    nf.write_video(path, (photo[:240, 9 * number : 9 * number + 320] for number in range(20)), fps=10, intra=True)
+    frames = nf.read_video(path, workdir=tmp_path)
+    spoil(path, 12, "flips")
+    index = build_index(str(path))
+    assert index.keys.tolist() == list(range(20))
+    for first in (0, 5):
+        reader = VideoReader(str(path), index, HandlePool())
+        found = {number: reader.to_pixels(frame) for number, frame in reader.decode(range(first, 20))}
+        assert sorted(found) == [number for number in range(first, 20) if number != 12]
+        assert all(np.array_equal(pixels, frames[number]) for number, pixels in found.items())
+
+
 @pytest.mark.parametrize("name", ["plain.mp4", "mjpeg.avi"])
 def test_the_nearest_stands_for_it(clip, tmp_path, name):
     path, frames = clip(name, "near")
@@ -132,6 +150,37 @@ def test_frames_are_left_out(clip, tmp_path):
         nf.read_video(path, wanted, workdir=tmp_path)
     with pytest.raises(ValueError, match="errors='ignore'; allowed: 'raise', 'skip', 'nearest'"):
         nf.read_video(path, wanted, errors="ignore", workdir=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("codec", ["h264", "h264 intra", "hevc", "av1", "mjpeg", "ffv1"])
+def test_damage_that_nobody_notices_stays_where_it_is(tmp_path, codec):
+    """Six bytes of one packet, at 25 places: other groups of frames keep their pixels, and all frames their numbers."""
+    name, _, intra = codec.partition(" ")
+    path, spoilt = tmp_path / "whole.mkv", tmp_path / "spoilt.mkv"
+    photo = nf.open(nf.demo_paths()["coffee"])[...]
+    pan = (photo[40 + number // 2 : 280 + number // 2, 2 * number : 2 * number + 320] for number in range(100))
+    nf.write_video(path, pan, fps=10, codec=name, intra=bool(intra))
+    video = nf.open(path, workdir=tmp_path)
+    frames, keys, data = video[:], [*video.keyframes.tolist(), 100], path.read_bytes()
+    with av.open(str(path)) as container:
+        packets = [(packet.pts, bytes(packet)) for packet in container.demux(video=0) if packet.size]
+    order = sorted(time for time, _ in packets)
+    large = [packet for packet in packets if len(packet[1]) > 60]
+    rng, counts = np.random.default_rng(0), {"noticed": 0, "unnoticed": 0, "harmless": 0}
+    for _ in range(25):
+        time, content = large[rng.integers(len(large))]
+        place = data.index(content) + int(rng.integers(len(content) // 4, len(content) - 6))
+        spoilt.write_bytes(data[:place] + bytes(byte ^ 0xA5 for byte in data[place : place + 6]) + data[place + 6 :])
+        numbers, pixels = nf.open(spoilt, workdir=tmp_path).read(errors="skip")
+        wrong = [
+            number for number, found in zip(numbers, pixels, strict=True) if not np.array_equal(found, frames[number])
+        ]
+        counts["unnoticed" if wrong else "noticed" if len(numbers) < 100 else "harmless"] += 1
+        start, stop = next(pair for pair in itertools.pairwise(keys) if pair[0] <= order.index(time) < pair[1])
+        touched = set(range(100)) - set(numbers) | set(wrong)
+        assert touched <= set(range(start - 8, stop))  # HEVC has frames that are shown before their key frame
+    print(f"\n{codec}: {counts}")
 
 
 # -- brightness alone -------------------------------------------------------------------------------------------------

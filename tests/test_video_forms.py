@@ -100,6 +100,13 @@ def test_a_quality_for_what_h264_does_not_hold_is_refused(made, tmp_path, name):
     assert not [entry for entry in frames.cache.ls() if entry.path.suffix == ".avi"]
 
 
+def test_a_codec_of_pictures_gives_way_to_a_lossless_one(made, tmp_path, caplog):
+    path, frames = made("plain.mp4")
+    video = open_prepared(path, tmp_path, {"type": "cog", "config": {"compress": "JPEG"}})
+    np.testing.assert_array_equal(video[3:9], frames[3:9])
+    assert "plain.mp4: JPEG holds no tiles in space and time; its entry is written as lossless ZSTD" in caplog.text
+
+
 def test_auto_leaves_videos_as_they_are(made, tmp_path):
     path, frames = made("plain.mp4")
     both = nf.SimpleFrames({"cam": path, "scene": nf.demo_paths()["moon"]}, workdir=tmp_path)

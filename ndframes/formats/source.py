@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from .._process import IMPORTING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["open_source", "sniff"]
 
 _HEAD_BYTES = 64
+# The first bytes of MP4, Matroska, AVI and Flash video.
+_VIDEO = re.compile(rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |FLV", re.DOTALL)
 
 # (offset, magic bytes, how it is read): a GDAL driver, or one of the words below. Longest and rarest first.
 _MAGIC = (
@@ -200,6 +203,8 @@ def _read_head(path: str, stamp: SourceStamp) -> bytes:
 def _describe_unknown(path: str, head: bytes, size_bytes: int) -> str:
     if not size_bytes:
         return f"{path} is empty (0 bytes); it may be an unfinished download"
+    if _VIDEO.match(head):
+        return f"{path} looks like a video, and videos are told by their names' endings; give it one, such as .mp4, .mkv or .avi"
     return (
         f"{path} is no image of a known kind: it begins with {head[:16]!r}. Known: {_KNOWN}. "
         "Another GDAL format is read when ChannelInfo(driver=...) names it"

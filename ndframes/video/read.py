@@ -99,8 +99,8 @@ def read_video(
     for number, pixels in reader.frames(places):
         if pixels.shape != reader.frame_shape:
             raise UnreadableImageError(
-                f"{reader.path}: frame {number:,} has the shape {pixels.shape}, others {reader.frame_shape}; "
-                "read them by themselves"
+                f"{reader.path}: frame {number:,} is {pixels.shape[:2]} (height, width), the first one "
+                f"{reader.frame_shape[:2]}; frames of several sizes are not read as one array"
             )
         out[places[number]] = pixels[:, :, every]
     return out

@@ -383,7 +383,8 @@ class _Damage:
 
     Args:
         start: when the key frame is shown at which decoding began: what is shown before it cannot be decoded, without any damage.
-        is_from_start: whether that is the beginning of the file, of which there is no better than what the decoder guesses.
+        is_from_start: whether that is the beginning of the file, of whose first key frame there is no better than what the
+            decoder guesses.
     """
 
     def __init__(self, start: int | None, *, is_from_start: bool) -> None:
@@ -408,8 +409,10 @@ class _Damage:
         """Of frames in the order in which they are shown, those that are whole."""
         waiting: list[VideoFrame] = []
         is_damaged = are_damaged = False
+        is_first_key = self._is_from_start
         for frame in frames:
-            is_guessed = frame.is_corrupt and not (self._is_from_start and not self._lost and frame.key_frame)
+            is_guessed = frame.is_corrupt and not (is_first_key and not self._lost and frame.key_frame)
+            is_first_key = is_first_key and not frame.key_frame
             is_bad = is_guessed or (bool(self._lost) and frame.pts in self._lost)
             if frame.pict_type == _B_FRAME:
                 are_damaged |= is_bad  # some B-frames refer to others

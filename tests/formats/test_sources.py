@@ -258,8 +258,16 @@ def test_vrt_is_never_guessed(name, tmp_path, pool):
     "path", ["/vsicurl/http://localhost/a.tif", "/vsizip/a.zip/b.tif", "http://localhost/a.tif", "GTIFF_DIR:1:a.tif"]
 )
 def test_virtual_paths_are_files_that_are_missing(path, pool):
-    with pytest.raises(nf.errors.SourceMissingError):
+    with pytest.raises(nf.errors.SourceMissingError, match="URLs are not read" if "://" in path else "does not exist"):
         open_path(path, pool)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+def test_a_video_without_its_ending_is_told(ending, tmp_path, pool):
+    nf.write_video(tmp_path / f"a.{ending}", np.zeros((2, 64, 64, 3), np.uint8), fps=5)
+    os.rename(tmp_path / f"a.{ending}", tmp_path / "a.bin")
+    with pytest.raises(UnreadableImageError, match=r"a\.bin looks like a video, .* give it one, such as \.mp4"):
+        open_path(str(tmp_path / "a.bin"), pool)
 
 
 def test_driver_opts_in(tmp_path, pool):
