@@ -124,7 +124,9 @@ def cut(source: Callable[[Path], None], first: int, *, is_edited: bool = False) 
         with av.open(str(whole)) as read, av.open(str(path), "w", options=options) as write:
             stream = read.streams.video[0]
             target = write.add_stream_from_template(stream)
-            begin = (stream.start_time or 0) + int(Fraction(first, RATE) * stream.time_base.denominator / stream.time_base.numerator)
+            begin = (stream.start_time or 0) + int(
+                Fraction(first, RATE) * stream.time_base.denominator / stream.time_base.numerator
+            )
             read.seek(begin, stream=stream)
             for packet in read.demux(stream):
                 if packet.dts is None:
