@@ -85,6 +85,8 @@ class NdframesPlayer(Player):
     side = "ndframes"
 
     def build(self) -> None:
+        for folder in self.workdir.parent.glob("first-*") if self.is_first else ():  # the last one of a run stays
+            shutil.rmtree(folder)
         frames = nf.SimpleFrames({"a": self.path}, workdir=self.workdir, backend=self.backend)
         frames.prepare()
         frames.load_frame("a").shape  # noqa: B018 - finds the frames
