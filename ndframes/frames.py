@@ -580,7 +580,8 @@ class Frames(ABC):
         for channel in info.channels:
             if is_whole_video(channel):
                 raise PathInfoError(
-                    f"{channel.path} is a video among the files of an image; say which of its frames by ChannelInfo(page=...)"
+                    f"{channel.path} is a video among the files of an image; say which of its frames, by ChannelInfo(page=...) "
+                    "or the frame_index of a dataset's image"
                 )
         if not isinstance(info, SequenceInfo):
             return make_image(info, on_open)
