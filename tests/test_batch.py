@@ -573,8 +573,9 @@ def test_after_a_task_that_fails_no_other_is_begun(threads):
             done.append(number)
 
     with pytest.raises(nf.RegionError, match="eleventh"):
-        work_together([partial(work, number) for number in range(200)], threads=threads)
-    assert set(range(10 - threads)) <= set(done) <= set(range(11 + threads))
+        work_together([partial(work, number) for number in range(2000)], threads=threads)
+    assert set(range(10 - threads)) <= set(done)
+    assert len(done) < 1000, "all went on"  # a busy machine may leave the thread that fails asleep for a while
     settled = list(done)
     time.sleep(0.05)
     assert done == settled, "somebody worked on after the error was raised"
