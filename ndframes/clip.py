@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .display import count_noun
 from .errors import PathInfoError, SourceError, SourceKindError, SourceMissingError, shorten
-from .pathinfo import ChannelInfo, PathInfo, SequenceInfo, to_frame_range
+from .pathinfo import ChannelInfo, PathInfo, SequenceInfo, cut_frames, to_frame_range
 from .stamp import source_error
 from .video.kinds import is_video_name
 
@@ -139,7 +139,8 @@ class Clip:
             found = _find_numbers(self.path, _list_names(root, rest), self.frame_number)
         if not found:
             raise self._nothing(root, rest)
-        return {frame: os.path.join(root, name) for frame, name in self._cut(list(found.items()))}
+        kept = cut_frames(list(found.items()), self.frame_range, self.path, "images")
+        return {frame: os.path.join(root, name) for frame, name in kept}
 
     def to_pathinfo(self, image_id: Hashable) -> PathInfo:
         """The video, or the sequence of the files that are there now, for :meth:`ndframes.Frames.build_pathinfo`.
@@ -188,16 +189,6 @@ class Clip:
             f"{root} is a directory without images, it holds {there}; give the path of an image, or of a folder of images, "
             "which are told by endings such as .png"
         )
-
-    def _cut(self, found: list[tuple[Hashable, str]]) -> list[tuple[Hashable, str]]:
-        if self.frame_range is None:
-            return found
-        start, stop = self.frame_range
-        if max(start + 1, stop or 0) > len(found):
-            raise PathInfoError(
-                f"{self.path}: frame_range={self.frame_range} goes beyond the {len(found):,} images there"
-            )
-        return found[start:stop]
 
 
 def to_clip(path: object) -> Clip | None:

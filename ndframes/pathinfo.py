@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
 
 import numpy as np
 
@@ -18,11 +18,12 @@ from .errors import ChannelError, PathInfoError, shorten
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo", "to_frame_range"]
+__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo", "cut_frames", "to_frame_range"]
 
 _PIXEL_FORMATS = (None, "gray")
 _FRAME_ERRORS = ("raise", "nearest")
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+_Frames = TypeVar("_Frames", bound="Sequence[Any]")
 Matrix = tuple[tuple[float, float, float], ...]
 
 
@@ -264,6 +265,30 @@ def to_frame_range(given: Iterable[Any] | None) -> tuple[int, int | None] | None
     if start < 0 or (stop is not None and stop <= start):
         raise PathInfoError(f"frame_range must be (start, stop) with 0 <= start < stop, got {shorten(given)}")
     return start, stop
+
+
+def cut_frames(frames: _Frames, frame_range: tuple[int, int | None] | None, path: str, noun: str) -> _Frames:
+    """The frames at the places of a range; all of them for ``None``.
+
+    Args:
+        frames: what is there.
+        frame_range: as :func:`to_frame_range` gives it.
+        path: where it is, for messages.
+        noun: what it is, likewise.
+
+    Raises:
+        PathInfoError: the range goes beyond them.
+
+    Example:
+        >>> cut_frames(range(10), (7, None), "walk.mp4", "frames")
+        range(7, 10)
+    """
+    if frame_range is None:
+        return frames
+    start, stop = frame_range
+    if max(start + 1, stop or 0) > len(frames):
+        raise PathInfoError(f"{path}: frame_range={frame_range} goes beyond the {len(frames):,} {noun} there")
+    return frames[start:stop]  # type: ignore[return-value]
 
 
 def _check_allowed(name: str, value: object, allowed: Sequence[object]) -> None:

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
 from ..errors import UnreadableImageError
 from .reader import Array, Reader
 
-__all__ = ["FrameReader", "StackPart", "frames_of_rows"]
+__all__ = ["FrameReader", "StackPart", "StackReader", "frames_of_rows"]
+
+
+class StackReader(Reader):
+    """Frames that are read as such: rows of a video are rows of its frames. A subclass writes ``read_frames``."""
+
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`Reader.read_window`."""
+        self.read_strided(rows, cols, bands, out, level)
+
+    def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
+        """As :meth:`Reader.read_strided`."""
+        for number, inside, places in frames_of_rows(rows, self.frame_shape[0]):
+            self.read_frames([number], inside, cols, bands, out[places][None])
+
+    @abstractmethod
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """As :meth:`Reader.read_frames`."""
 
 
 class FrameReader(Reader):
@@ -54,7 +72,7 @@ class FrameReader(Reader):
         self.stack.read_frames([self._number], rows, cols, bands, out[None])
 
 
-class StackPart(Reader):
+class StackPart(StackReader):
     """Some of the frames of a video, as a video of their own.
 
     Args:
@@ -78,11 +96,6 @@ class StackPart(Reader):
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         """As :meth:`Reader.read_frames`."""
         self._stack.read_frames([self.frames[time] for time in times], rows, cols, bands, out)
-
-    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
-        """As :meth:`Reader.read_window`."""
-        for number, inside, places in frames_of_rows(rows, self.frame_shape[0]):
-            self.read_frames([number], inside, cols, bands, out[places][None])
 
 
 def frames_of_rows(rows: range, height: int) -> Iterator[tuple[int, range, slice]]:

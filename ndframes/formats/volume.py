@@ -10,16 +10,16 @@ import numpy as np
 from ..errors import UnreadableImageError
 from ..regions import bounding_range, count_touched, tile_ranges, to_slice
 from .codecs import DECODE_ERRORS, find_decoder
-from .reader import Array, Reader
-from .stack import frames_of_rows
+from .stack import StackReader, frames_of_rows
 
 if TYPE_CHECKING:
+    from .reader import Array
     from .tiles import TileCache, TileSource
 
 __all__ = ["VolumeReader"]
 
 
-class VolumeReader(Reader):
+class VolumeReader(StackReader):
     """Crops of a video from its tiles ``(frames, height, width)``.
 
     Args:
@@ -105,15 +105,6 @@ class VolumeReader(Reader):
                 for col, inside_cols, out_cols in col_spans:
                     part = self.load_tile(start + col)[frames, inside_rows, inside_cols]
                     out[at, out_rows, out_cols] = part if picks is None else part[..., picks]
-
-    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
-        """As :meth:`Reader.read_window`."""
-        self.read_strided(rows, cols, bands, out, level)
-
-    def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
-        """As :meth:`Reader.read_strided`."""
-        for number, inside, places in frames_of_rows(rows, self.frame_shape[0]):
-            self.read_frames([number], inside, cols, bands, out[places][None])
 
 
 def _spans(axis: range, extent: int) -> list[tuple[int, slice, slice]]:

@@ -12,8 +12,7 @@ import numpy as np
 
 from ..backends import Backend
 from ..formats.handles import HandlePool
-from ..formats.reader import Array, Reader
-from ..formats.stack import StackPart
+from ..formats.stack import StackPart, StackReader
 from ..formats.tiles import TileCache
 from ..formats.volumewrite import write_volume
 from ..payload import PayloadFile, open_frames
@@ -21,6 +20,7 @@ from ..regions import to_slice
 from .intra import write_intra
 
 if TYPE_CHECKING:
+    from ..formats.reader import Array, Reader
     from ..segments import Payload
     from .stack import VideoStack
 
@@ -148,7 +148,7 @@ def _seconds(reader: Reader, times: range, rows: range, cols: range) -> float:
     return time.perf_counter() - started
 
 
-class _Pixels(Reader):
+class _Pixels(StackReader):
     """The sample as an array: what a mapped file comes to."""
 
     def __init__(self, part: StackPart, pixels: Array) -> None:
@@ -158,9 +158,6 @@ class _Pixels(Reader):
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:  # noqa: ARG002
         out[...] = self._pixels[times[0] : times[-1] + 1, to_slice(rows), to_slice(cols)]
-
-    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
-        raise NotImplementedError
 
 
 class _Pool(HandlePool):

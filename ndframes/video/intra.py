@@ -18,8 +18,7 @@ import numpy as np
 
 from .._process import IMPORTING
 from ..errors import BackendError, CacheEntryError, UnreadableImageError
-from ..formats.reader import Array, Reader
-from ..formats.stack import frames_of_rows
+from ..formats.stack import StackReader
 from ..regions import to_slice
 from ..segments import SEGMENT, Payload, checksum
 from .pixels import to_pixels
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
     from ..formats.handles import HandlePool
+    from ..formats.reader import Array
     from ..formats.tiles import TileCache
     from .stack import VideoStack
 
@@ -154,7 +154,7 @@ def _describe(first: VideoFrame, form: _Form, encoder: VideoCodecContext, source
     }
 
 
-class IntraReader(Reader):
+class IntraReader(StackReader):
     """Crops of a video of key frames.
 
     Args:
@@ -209,15 +209,6 @@ class IntraReader(Reader):
         for place, time in enumerate(times):
             window = self.load_frame(time)[inside]
             out[place] = window if picks is None else window[:, :, picks]
-
-    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
-        """As :meth:`Reader.read_window`."""
-        self.read_strided(rows, cols, bands, out, level)
-
-    def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
-        """As :meth:`Reader.read_strided`."""
-        for number, inside, places in frames_of_rows(rows, self.frame_shape[0]):
-            self.read_frames([number], inside, cols, bands, out[places][None])
 
 
 class _Said:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..channels import default_codes
-from ..errors import PathInfoError, SourceMissingError, check_choice
-from ..formats.reader import Array, Reader
-from ..formats.stack import FrameReader
+from ..errors import SourceMissingError, check_choice
+from ..formats.stack import FrameReader, StackReader
 from ..image import AlignableImageData
-from ..pathinfo import PathInfo
+from ..pathinfo import PathInfo, cut_frames
 from ..regions import Region, resolve_region, to_slice
 from ..results import AsAsked, allocate, ask_nothing
 from ..sequence import ImageSequence
@@ -24,6 +23,7 @@ from .store import find_index
 
 if TYPE_CHECKING:
     from ..cache.store import Cache
+    from ..formats.reader import Array, Reader
     from ..item import LazyImage, OpenedChannel
     from ..opener import BoundOpener
     from ..pathinfo import ChannelInfo
@@ -82,7 +82,9 @@ class VideoData(ImageSequence):
             PathInfoError: its range goes beyond them.
         """
         if self._range is None:
-            self._range = _cut(range(self.reader.frame_count or 0), self.pathinfo)
+            self._range = cut_frames(
+                range(self.reader.frame_count or 0), self.pathinfo.frame_range, self.pathinfo.channels[0].path, "frames"
+            )
         return self._range
 
     @property
@@ -234,18 +236,7 @@ class VideoData(ImageSequence):
         return falling
 
 
-def _cut(frames: range, info: PathInfo) -> range:
-    if info.frame_range is None:
-        return frames
-    start, stop = info.frame_range
-    if max(start + 1, stop or 0) > len(frames):
-        raise PathInfoError(
-            f"{info.channels[0].path}: frame_range={info.frame_range} goes beyond the {len(frames):,} frames there"
-        )
-    return frames[start:stop]
-
-
-class _StackReader(Reader):
+class _OpenStack(StackReader):
     """A video's frames, by whatever reads them when they are asked for."""
 
     def __init__(self, stack: AlignableImageData) -> None:
@@ -262,9 +253,6 @@ class _StackReader(Reader):
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         self._stack.read_file(0, lambda reader: reader.read_frames(times, rows, cols, bands, out))
 
-    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
-        self._stack.read_file(0, lambda reader: reader.read(rows, cols, bands, out, level=level))
-
 
 class _FrameOpener:
     """Gives one frame of a video that is open."""
@@ -274,7 +262,7 @@ class _FrameOpener:
         self._time = time
 
     def open(self, info: ChannelInfo) -> OpenedChannel:  # noqa: ARG002
-        return replace(self._stack.opened(0), reader=FrameReader(_StackReader(self._stack), self._time))
+        return replace(self._stack.opened(0), reader=FrameReader(_OpenStack(self._stack), self._time))
 
     def reopen(self, info: ChannelInfo, opened: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:  # noqa: ARG002
         return opened  # the video was opened again, and again, before it gave up

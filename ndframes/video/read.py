@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._process import half_of_memory
 from ..cache.layout import default_workdir
@@ -18,6 +18,7 @@ from ..results import allocate
 from ..stamp import stat_source
 from .index import open_container
 from .reader import VideoErrors, VideoReader
+from .stack import VideoStack
 from .store import find_index
 
 if TYPE_CHECKING:
@@ -88,21 +89,13 @@ def read_video(
     if errors == "skip":
         there = reader.find_readable(numbers, range(count), errors)
         numbers = [number for number in numbers if number in there]
-    places: dict[int, list[int]] = {}
-    for place, number in enumerate(numbers):
-        places.setdefault(number, []).append(place)
     height, width, bands = reader.frame_shape
     codes = default_codes(bands)
     picked = find_codes(codes, codes if channels is None else parse_codes(channels))
-    every: Any = slice(None) if picked == tuple(range(bands)) else list(picked)
+    stack = VideoStack(reader)
+    bands_wanted = stack.all_bands if picked == tuple(stack.all_bands) else picked
     out = allocate((len(numbers), height, width, len(picked)), reader.dtype, half_of_memory())
-    for number, pixels in reader.frames(places):
-        if pixels.shape != reader.frame_shape:
-            raise UnreadableImageError(
-                f"{reader.path}: frame {number:,} is {pixels.shape[:2]} (height, width), the first one "
-                f"{reader.frame_shape[:2]}; frames of several sizes are not read as one array"
-            )
-        out[places[number]] = pixels[:, :, every]
+    stack.read_frames(numbers, range(height), range(width), bands_wanted, out)
     return out
 
 

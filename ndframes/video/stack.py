@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnreadableImageError
-from ..formats.reader import Array, Reader
-from ..formats.stack import frames_of_rows
+from ..formats.stack import StackReader, frames_of_rows
 from ..regions import bounding_range, to_slice
 from .reader import VideoReader
 from .store import find_index
@@ -15,6 +14,7 @@ from .store import find_index
 if TYPE_CHECKING:
     from ..cache.store import Cache
     from ..formats.handles import HandlePool
+    from ..formats.reader import Array
     from ..pathinfo import ChannelInfo
     from ..stamp import SourceStamp
 
@@ -47,7 +47,7 @@ def open_video(
     return VideoStack(VideoReader(info.path, index, pool, frame_bytes=frame_bytes, is_gray=is_gray, errors=errors))
 
 
-class VideoStack(Reader):
+class VideoStack(StackReader):
     """The frames of a video file. Frame ``i`` is the ``i``-th one that decoding from the beginning shows.
 
     Args:
@@ -99,12 +99,3 @@ class VideoStack(Reader):
             window = pixels[inside] if picks is None else pixels[inside][:, :, picks]
             for place in places[number]:
                 out[place] = window
-
-    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
-        """As :meth:`Reader.read_window`."""
-        self.read_strided(rows, cols, bands, out, level)
-
-    def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
-        """As :meth:`Reader.read_strided`."""
-        for number, inside, places in frames_of_rows(rows, self.frame_shape[0]):
-            self.read_frames([number], inside, cols, bands, out[places][None])

@@ -59,7 +59,7 @@ class Indexing:
     @classmethod
     def plan(cls, info: ChannelInfo, stamp: SourceStamp, cache: Cache) -> Indexing:
         """What is to be done for a video in this state."""
-        whole = replace(info, page=None, pixel_format=None, frame_errors="raise")  # its frames are where they are
+        whole = _file_of(info)
         fields = {**Keyer("PATH").fields(whole, Backend(type="npy"), stamp), "backend": _FORM}
         return cls(cache, whole, EntryKey.from_fields(fields), fields, stamp)
 
@@ -123,10 +123,14 @@ def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool:
     return found or indexing.build(pool)
 
 
+def _file_of(info: ChannelInfo) -> ChannelInfo:
+    """The video, however its frames are read: they are where they are."""
+    return replace(info, page=None, pixel_format=None, frame_errors="raise")
+
+
 def _find_lost(info: ChannelInfo, cache: Cache, pool: HandlePool) -> FrameIndex:
     """The newest index of a video that is gone."""
-    whole = replace(info, page=None, pixel_format=None, frame_errors="raise")
-    source_id = Keyer("PATH").lost_source_id(whole)
+    source_id = Keyer("PATH").lost_source_id(_file_of(info))
     if source_id is not None:
         for entry in cache.ls_source(digest_form(_FORM), source_id):
             found = _read(cache, entry.key, None, pool)
