@@ -1001,9 +1001,9 @@ def test_a_file_that_is_swapped_all_the_time(tmp_path, kind):
     swapper = threading.Thread(target=swap)
     swapper.start()
     counts = {"right": 0, "refused": 0}
-    deadline = time.monotonic() + 0.6
+    started = time.monotonic()
     try:
-        while time.monotonic() < deadline:
+        while (elapsed := time.monotonic() - started) < 0.6 or (min(counts.values()) == 0 and elapsed < 30):
             pool = HandlePool()
             try:
                 reader = open_source(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
