@@ -42,6 +42,7 @@ LEVELS = {
     "workers": 3,
     "video.kinds": 1,
     "video.codecs": 1,
+    "video.slices": 1,
     "video.index": 3,
     "video.pixels": 3,
     "video.reader": 4,

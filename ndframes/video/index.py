@@ -17,6 +17,7 @@ import numpy as np
 
 from .._process import IMPORTING
 from ..errors import UnreadableImageError
+from .slices import are_slices_damaged
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -290,13 +291,21 @@ def decode_all(path: str, stream: int) -> Iterator[Any]:
 
 
 def decode_packet(packet: Packet[Any]) -> list[Any] | None:
-    """The frames that a packet brings out of its decoder; ``None``: it does not decode."""
+    """The frames that a packet brings out of its decoder; ``None``: it does not decode, or is not what was written."""
     import av
 
+    if packet.size and _is_in_slices(packet.stream) and are_slices_damaged(bytes(packet)):
+        return None
     try:
         return packet.decode()
     except av.error.InvalidDataError:
         return None
+
+
+def _is_in_slices(stream: VideoStream) -> bool:
+    """Whether its packets are rows of slices that tell their sizes: FFV1 from version 3 on, the first with parameters of its own."""
+    context = stream.codec_context
+    return context.name == "ffv1" and bool(context.extradata)
 
 
 def _fill_times(times: list[int | None], time_base: Fraction, rate: Fraction | None) -> _Numbers:
