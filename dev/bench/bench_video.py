@@ -9,8 +9,8 @@ Photographs that a camera pans over: 500 frames of 1080p with a key frame at lea
   knows them from its cache after that.
 - *crop*: 128 x 128 pixels of 16 frames of the 4K video.
 
-ndframes keeps the frames decoded last, 64 MB of them, which is a fiftieth of a clip. "intra" and "cog" are forms of its cache: a
-video of which each frame is a key frame, and tiles in space and time. Each contender's frames are held against what decoding
+ndframes keeps the frames decoded last, 64 MB of them, which is a fiftieth of a clip. "intra", "npy" and "cog" are forms of its
+cache: a video of which each frame is a key frame, the pixels as they are (10 GB for these clips), and tiles in space and time. Each contender's frames are held against what decoding
 from the beginning gives: equal to the last pixel, or it is said by how much they differ. Who gives another frame than the one that
 was asked for takes no part.
 
@@ -55,6 +55,7 @@ def make_players(path: Path, folder: Path) -> list[Player]:
         NdframesPlayer("ndframes", "h264", path, workdir),
         NdframesPlayer("ndframes, first", "h264", path, workdir, is_first=True),
         NdframesPlayer("ndframes intra", "intra", path, workdir, backend="intra"),
+        NdframesPlayer("ndframes npy", "npy", path, workdir, backend="npy"),
         NdframesPlayer("ndframes cog", "cog", path, workdir, backend="cog"),
         Torchcodec("torchcodec exact", "h264", path),
         Torchcodec("torchcodec exact, its threads", "h264", path, threads=None),
