@@ -10,9 +10,9 @@ Photographs that a camera pans over: 500 frames of 1080p with a key frame at lea
 - *crop*: 128 x 128 pixels of 16 frames of the 4K video.
 
 ndframes keeps the frames decoded last, 64 MB of them, which is a fiftieth of a clip. "intra", "npy" and "cog" are forms of its
-cache: a video of which each frame is a key frame, the pixels as they are (10 GB for these clips), and tiles in space and time. Each contender's frames are held against what decoding
-from the beginning gives: equal to the last pixel, or it is said by how much they differ. Who gives another frame than the one that
-was asked for takes no part.
+cache: a video of which each frame is a key frame, the pixels as they are (10 GB for these clips), and tiles in space and time.
+Each contender's frames are held against what decoding from the beginning gives: equal to the last pixel, or it is said by how
+much they differ. Who gives another frame than the one that was asked for takes no part.
 
 torchcodec is installed by hand, of a version that was built for the torch that there is, and finds FFmpeg in PyAV's wheel:
 
