@@ -63,3 +63,9 @@ def frames_of(tmp_path, write_npy):
         return nf.SimpleFrames({"a": write_npy("a", array)}, workdir=tmp_path / "work", **options)
 
     return make
+
+
+@pytest.fixture
+def at_rest(monkeypatch):
+    """Sources count as settled at once, so that what was opened stays open."""
+    monkeypatch.setattr("ndframes.stamp._LONGEST_TICK_NS", 0)

@@ -54,12 +54,6 @@ def nothing_is_left_open():
     gc.collect()
 
 
-@pytest.fixture
-def at_rest(monkeypatch):
-    """Sources count as settled at once, so that what was opened stays open."""
-    monkeypatch.setattr("ndframes.stamp._LONGEST_TICK_NS", 0)
-
-
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     """In every form two of a kind: one for batches, one for single reads. The sources rest, so that they stay open."""

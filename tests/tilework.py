@@ -76,14 +76,15 @@ def watch_decodes(frames: nf.Frames, *image_ids: Any) -> list[tuple[Any, bytes]]
     for image_id in image_ids:
         inner = frames.image(image_id).opened(0).reader._inner
         inner._decode = _watched(inner._decode, image_id, seen)
+        if inner._decode_rows is not None:
+            inner._decode_rows = _watched(inner._decode_rows, image_id, seen)
     return seen
 
 
 def _watched(decode: Any, image_id: Any, seen: list[tuple[Any, bytes]]) -> Any:
-    def watched(data: Any) -> np.ndarray:
+    def watched(data: Any, *rows: int) -> Any:
         seen.append((image_id, bytes(data)))
-        pixels: np.ndarray = decode(data)
-        return pixels
+        return decode(data, *rows)
 
     return watched
 

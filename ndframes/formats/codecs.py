@@ -10,14 +10,28 @@ import imagecodecs as _imagecodecs
 import numpy as np
 import zstandard
 
+from .jpeg import JpegRows, decode_jpeg, encode_jpeg_tile
+
 if TYPE_CHECKING:
     from ..backends import Codec
     from .reader import Array
 
-__all__ = ["DECODE_ERRORS", "Decoder", "checksum", "encode_tile", "extra_tags", "find_decoder"]
+__all__ = [
+    "DECODE_ERRORS",
+    "Decoder",
+    "RowDecoder",
+    "checksum",
+    "encode_tile",
+    "extra_tags",
+    "find_decoder",
+    "find_row_decoder",
+]
 
 #: The bytes of a tile to its pixels ``(extent, extent, bands)``, which may be a view of the bytes.
 Decoder = Callable[[Any], "Array"]
+#: The bytes of a tile, and which rows of it are wanted, from the first to below the last: to rows among which these are, of all bands,
+#: and the number of the first of them.
+RowDecoder = Callable[[Any, int, int], "tuple[Array, int]"]
 
 _SHORT, _LONG = 3, 4
 
@@ -90,6 +104,22 @@ def find_decoder(compress: str, predictor: str, tile_shape: tuple[int, int, int]
     return lambda data: undo(np.frombuffer(unpack(data, raw_bytes), stored).reshape(tile_shape), axis=1)
 
 
+def find_row_decoder(compress: str, tile_shape: tuple[int, int, int]) -> RowDecoder | None:
+    """As :func:`find_decoder`, for some rows of tiles; ``None`` where a tile is only decoded whole.
+
+    What it decodes are the same pixels as those of the whole tile.
+    """
+    if compress != "JPEG":
+        return None
+    decode_rows = JpegRows()
+
+    def decode(data: Any, first: int, stop: int) -> tuple[Array, int]:
+        rows, top = decode_rows(data, first, stop)
+        return rows.reshape(-1, *tile_shape[1:]), top
+
+    return decode
+
+
 def extra_tags(codec: Codec, band_count: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
     """The TIFF tags that this codec needs beside its number."""
     if codec.compress == "JPEG" and band_count == 3:
@@ -97,15 +127,6 @@ def extra_tags(codec: Codec, band_count: int) -> tuple[tuple[int, int, tuple[int
     if codec.compress == "LERC":
         return ((50674, _LONG, (4, 0)),)
     return ()
-
-
-def _jpeg(tile: Array, codec: Codec) -> bytes:
-    """Colour at full resolution: libraries that have to spread a coarser one do it in ways that differ by up to 20."""
-    if tile.shape[2] == 1:
-        return bytes(imagecodecs.jpeg8_encode(tile[:, :, 0], level=codec.quality))
-    return bytes(
-        imagecodecs.jpeg8_encode(tile, level=codec.quality, colorspace="RGB", outcolorspace="YCBCR", subsampling="444")
-    )
 
 
 def _webp(tile: Array, codec: Codec) -> bytes:
@@ -143,7 +164,7 @@ _UNPACKERS: dict[str, Callable[[Any, int], Any]] = {
 }
 _IMAGE_DECODERS: dict[str, Callable[[Any, int], Any]] = {
     "LERC": lambda data, _: imagecodecs.lerc_decode(data),
-    "JPEG": lambda data, _: imagecodecs.jpeg8_decode(data),
+    "JPEG": lambda data, _: decode_jpeg(data),
     # its encoder leaves the alpha of a tile out where all of it is opaque
     "WEBP": lambda data, bands: imagecodecs.webp_decode(data, hasalpha=bands == 4),
 }
@@ -153,6 +174,6 @@ _ENCODERS: dict[str, Callable[[Array, Codec], Any]] = {
     "DEFLATE": lambda tile, codec: imagecodecs.deflate_encode(tile, level=codec.level, raw=False),
     "LZW": lambda tile, _: imagecodecs.lzw_encode(tile),
     "LERC": lambda tile, _: imagecodecs.lerc_encode(tile, level=0, planar=False),
-    "JPEG": _jpeg,
+    "JPEG": lambda tile, codec: encode_jpeg_tile(tile, codec.quality),
     "WEBP": _webp,
 }

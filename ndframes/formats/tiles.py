@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import UnreadableImageError
 from ..lru import ByteLRU
 from ..regions import count_tiles, tile_spans
-from .codecs import DECODE_ERRORS, Decoder, find_decoder
+from .codecs import DECODE_ERRORS, Decoder, find_decoder, find_row_decoder
 from .reader import WORTH_SHARING_SECONDS, Array, Crop, Reader
 
 __all__ = ["TileCache", "TileReader", "TileSource"]
@@ -50,13 +50,17 @@ class TileCache(ByteLRU[tuple[object, int], Array]):
 
     def offer(self, key: tuple[object, int], tile: Array) -> None:
         """Keep a tile that was decoded just now, if that is worth it."""
+        if self.expects(key):
+            self.put(key, tile)
+
+    def expects(self, key: tuple[object, int]) -> bool:
+        """Whether it is worth it to keep a tile that is to be decoded now."""
         is_again = self._lately.pop(key, key) is None
         self._lately[key] = None
         self._worth = min(_MOST_WORTH, self._worth + _GAIN) if is_again else max(0, self._worth - 1)
-        if self._worth >= _ENOUGH_WORTH:
-            self.put(key, tile)
         if len(self._lately) > _MOST_SEEN:
             self._lately.popitem(last=False)
+        return self._worth >= _ENOUGH_WORTH and self.max_bytes > 0
 
 
 _MOST_WORTH, _ENOUGH_WORTH, _GAIN = 64, 16, 4
@@ -163,6 +167,7 @@ class TileReader(Reader):
         self._tile_shape = base.extent, base.extent, band_count
         self._tile_bytes = math.prod(self._tile_shape) * dtype.itemsize
         self._decode: Decoder = find_decoder(layout["compress"], layout["predictor"], self._tile_shape, dtype)
+        self._decode_rows = find_row_decoder(layout["compress"], self._tile_shape)
         self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
         self.is_shareable = not self._is_plain
 
@@ -174,14 +179,19 @@ class TileReader(Reader):
         """As :meth:`Reader.level_factors`: each level halves the one above it, whatever is left over at its far edges."""
         return 2.0**level, 2.0**level
 
-    def load_tile(self, index: int) -> Array:
-        """One decoded tile ``(extent, extent, bands)``, by its number in the file; not to be written to."""
+    def load_rows(self, index: int, rows: slice) -> Array:
+        """Rows of a tile ``(rows, extent, bands)``, by its number in the file; not to be written to.
+
+        A tile that is not worth keeping is decoded no further than is wanted, where its codec can do that.
+        """
         key = (self._token, index)
         tile = self._cache.recall(key)
         if tile is None:
+            if not self._cache.expects(key):
+                return self._decode_tile(index, rows)
             tile = self._decode_tile(index)
-            self._cache.offer(key, tile)
-        return tile
+            self._cache.put(key, tile)
+        return tile[rows]
 
     def _find_overview_shapes(self) -> list[tuple[int, int]]:
         return [level.shape for level in self._levels[1:]]
@@ -203,8 +213,10 @@ class TileReader(Reader):
                 self._source.touch(start + col_spans[0][0], start + col_spans[-1][0] + 1)
             for tile_col, inside_cols, out_cols in col_spans:
                 index = start + tile_col
-                tile = self.load_tile(index) if views is None else self._view_tile(views, chosen, index)
-                part = tile[inside_rows, inside_cols]
+                if views is not None:
+                    part = self._view_tile(views, chosen, index)[inside_rows, inside_cols]
+                else:
+                    part = self.load_rows(index, inside_rows)[:, inside_cols]
                 out[out_rows, out_cols] = part if picks is None else part[:, :, picks]
 
     def _view_tile(self, views: dict[int, Array], level: _Level, index: int) -> Array:
@@ -270,21 +282,27 @@ class TileReader(Reader):
         return self._decode_seconds * sum((self._token, index) not in self._cache for index in indices)
 
     def _serve(self, index: int, shares: Sequence[_Share]) -> None:
-        """Decode one tile and hand out its parts."""
-        tile = self.load_tile(index)
-        for inside, picks, target in shares:
-            target[...] = tile[inside] if picks is None else tile[inside][:, :, picks]
+        """Decode one tile, as far as it is wanted, and hand out its parts."""
+        first = min(rows.start for (rows, _), _, _ in shares)
+        part = self.load_rows(index, slice(first, max(rows.stop for (rows, _), _, _ in shares)))
+        for (rows, cols), picks, target in shares:
+            inside = part[rows.start - first : rows.stop - first, cols]
+            target[...] = inside if picks is None else inside[:, :, picks]
 
-    def _decode_tile(self, index: int) -> Array:
+    def _decode_tile(self, index: int, rows: slice | None = None) -> Array:
+        """One tile, or only some rows of it, if its codec can do that."""
         data = self._source.read(index)
         started = time.perf_counter()
         try:
-            tile = self._decode(data)
+            if rows is None or self._decode_rows is None:
+                tile, top = self._decode(data), 0
+            else:
+                tile, top = self._decode_rows(data, rows.start, rows.stop)
         except DECODE_ERRORS as error:
             raise UnreadableImageError(f"{self.path}: tile {index:,} does not decode: {error}") from error
-        elapsed = time.perf_counter() - started
+        elapsed = (time.perf_counter() - started) * self._tile_shape[0] / len(tile)
         self._decode_seconds += (elapsed - self._decode_seconds) * (_NEWEST_SHARE if self._decode_seconds else 1)
-        return tile
+        return tile if rows is None else tile[rows.start - top : rows.stop - top]
 
 
 def _nbytes(tile: Array) -> int:

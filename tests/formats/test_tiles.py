@@ -281,12 +281,6 @@ CODECS = ("ZSTD", "DEFLATE", "LZW", "LERC", "JPEG", "WEBP")
 PHOTOGRAPH = nf.SimpleFrames.demo(backend=None).load_region("coffee", np.s_[100:200, 200:330])
 
 
-@pytest.fixture
-def at_rest(monkeypatch):
-    """Sources count as settled at once, so that what was opened stays open."""
-    monkeypatch.setattr("ndframes.stamp._LONGEST_TICK_NS", 0)
-
-
 def quarantined(frames) -> int:
     folder = frames.cache.root / "quarantine"
     return len(list(folder.iterdir())) if folder.exists() else 0
