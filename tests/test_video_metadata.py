@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import time
+from dataclasses import fields
 
 import av
 import numpy as np
@@ -66,8 +67,14 @@ def test_metadata_is_what_decoding_finds(made, tmp_path, name):
     assert found.duration == pytest.approx(CLIPS[name].count / 25, rel=0.02)
     assert found.bit_rate == pytest.approx(8 * found.file_bytes / found.duration)
     assert found.has_exact_times == (name != "h264.avi")
-    keys = build_index(path).keys
-    assert found.keyframes == len(keys)
+    index = build_index(path)
+    keys = index.keys
+    np.testing.assert_array_equal(found.keyframes, keys)
+    np.testing.assert_array_equal(found.times, index.seconds)
+    np.testing.assert_array_equal(nf.open(path, workdir=tmp_path).times, found.times)
+    plain = json.loads(json.dumps(found.to_dict()))
+    assert plain["keyframe_count"] == len(keys)
+    assert plain.keys() - {"keyframe_count"} == {item.name for item in fields(found)} - {"times", "keyframes"}
     assert found.max_gop == np.diff([*keys, len(frames)]).max()
     assert found.mean_gop == pytest.approx(len(frames) / len(keys))
     assert nf.open(path, workdir=tmp_path).metadata == found

@@ -60,8 +60,8 @@ def rows_of_video(facts: _Facts) -> dict[str, str]:
         f"{video['pixel_format']}",
         "frames": f"{count:,}, {rate}{'' if video['is_constant_rate'] else ' on average'}, shown for {video['duration']:.6g} s",
         "key frames": "each frame is one"
-        if video["keyframes"] == count
-        else f"{video['keyframes']:,}, every {video['mean_gop']:.4g} frames on average",
+        if video["keyframe_count"] == count
+        else f"{video['keyframe_count']:,}, every {video['mean_gop']:.4g} frames on average",
     }
     if turn := describe_turn(video["rotation"], video["is_mirrored"]):
         rows["turned"] = turn

@@ -19,7 +19,7 @@ from .read import open_reader
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
-    from .reader import VideoReader
+    from .reader import Array, VideoReader
 
 __all__ = ["VideoMetadata", "describe_video", "video_metadata"]
 
@@ -58,7 +58,8 @@ class VideoMetadata:
         pixel_format: in which it is stored, as FFmpeg calls it.
         color_range: ``"limited"`` or ``"full"``; ``None`` where it does not say.
         color_space: the matrix between RGB and brightness and colours, such as ``"bt709"``; ``None`` where it does not say.
-        keyframes: how many frames can be decoded alone.
+        times: when each frame is shown, in seconds: float64 ``(frames,)``, not to be written to.
+        keyframes: the numbers of the frames that can be decoded alone: int64, rising, not to be written to.
         mean_gop: how many frames there are for each of those, on average.
         max_gop: and at most.
         has_exact_times: whether frames are known by their times; else they are counted, and times are estimated.
@@ -84,7 +85,8 @@ class VideoMetadata:
     pixel_format: str
     color_range: str | None
     color_space: str | None
-    keyframes: int
+    times: Array = field(compare=False)
+    keyframes: Array = field(compare=False)
     mean_gop: float
     max_gop: int
     has_exact_times: bool
@@ -105,15 +107,17 @@ class VideoMetadata:
         return self.frames * self.height * self.width * self.channels * np.dtype(self.dtype).itemsize
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
+        """As plain data: all but ``times`` and ``keyframes``, for which ``keyframe_count`` stands."""
+        facts = asdict(self)
+        del facts["times"], facts["keyframes"]
+        return {**facts, "keyframe_count": len(self.keyframes)}
 
     def __repr__(self) -> str:
         rate = "no rate" if self.fps is None else f"{self.fps:.6g} fps"
         return (
             f"<VideoMetadata {self.path!r}: {count_noun(self.frames, 'frame')} of {self.height:,} x {self.width:,} px, "
             f"{count_noun(self.channels, 'channel')}, {self.dtype}, {rate}, {self.duration:.6g} s; {self.codec} in {self.format}, "
-            f"{count_noun(self.keyframes, 'key frame')}, {format_bytes(self.file_bytes)}>"
+            f"{count_noun(len(self.keyframes), 'key frame')}, {format_bytes(self.file_bytes)}>"
         )
 
 
@@ -183,7 +187,8 @@ def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
         pixel_format="gray" if index.is_gray else frame.format.name,
         color_range=_RANGES.get(int(frame.color_range)),
         color_space=_MATRICES.get(int(frame.colorspace)),
-        keyframes=len(index.keys),
+        times=_freeze(index.seconds),
+        keyframes=_freeze(index.keys.copy()),
         mean_gop=float(np.mean(distances)),
         max_gop=int(np.max(distances)),
         has_exact_times=index.has_exact_times,
@@ -193,6 +198,11 @@ def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
         metadata=_take_metadata(tags),
         tags=tags,
     )
+
+
+def _freeze(numbers: Array) -> Array:
+    numbers.flags.writeable = False
+    return numbers
 
 
 def _to_text(tag: str) -> str:

@@ -249,7 +249,7 @@ def test_info_tells_what_a_video_is(run, frames, made, tmp_path):
         "codec": "h264",
         "fps": 25.0,
         "duration": 1.2,
-        "keyframes": 3,
+        "keyframe_count": 3,
         "mean_gop": 10.0,
         "pixel_format": "yuv420p",
     }

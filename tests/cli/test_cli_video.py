@@ -64,7 +64,7 @@ def test_options_go_to_the_encoder(run, photos):
         assert run("video", "encode", "frames", "-o", "a.mp4", "--fps", "30000/1001", *arguments).exit_code == 0
         sizes.append(os.path.getsize("a.mp4"))
         found = nf.video_metadata("a.mp4")
-        assert (found.codec, found.keyframes, found.fps) == ("h264", 12, pytest.approx(29.97003))
+        assert (found.codec, len(found.keyframes), found.fps) == ("h264", 12, pytest.approx(29.97003))
     assert sizes[1] > 2 * sizes[0]
 
 
@@ -72,7 +72,7 @@ def test_a_video_keeps_its_rate_and_metadata(run, walk):
     result = run("video", "encode", "walk.mkv", "-o", "quick.mp4", "--intra", "--quality", "0")
     assert result.exit_code == 0
     found = nf.video_metadata("quick.mp4")
-    assert (found.fps, found.keyframes, found.metadata) == (12.5, 12, {"rig": 3})
+    assert (found.fps, len(found.keyframes), found.metadata) == (12.5, 12, {"rig": 3})
     np.testing.assert_array_equal(nf.read_video("quick.mp4"), walk)
     run("video", "encode", "walk.mkv", "-o", "fast.mkv", "--fps", "50", "--codec", "ffv1")
     assert nf.video_metadata("fast.mkv").fps == 50
