@@ -273,7 +273,7 @@ def _rows(found: VideoMetadata) -> dict[str, str]:
         "pixels": f"{found.dtype}, {count_noun(found.channels, 'channel')}; stored as {', '.join(colors)}",
         "frames": f"{found.frames:,}, shown for {found.duration:.6g} s",
         "rate": f"{rate}, {'constant' if found.is_constant_rate else 'varying'}",
-        "key frames": f"{len(found.keyframes):,}, every {found.mean_gop:.4g} frames on average, {found.max_gop:,} at most",
+        "key frames": f"{found.keyframe_count:,}, every {found.mean_gop:.4g} frames on average, {found.max_gop:,} at most",
         **({"turned": turn} if (turn := describe_turn(found.rotation, found.is_mirrored)) else {}),
         **({} if found.has_exact_times else {"times": "estimated; the container stores none that can be trusted"}),
         **(

@@ -106,18 +106,23 @@ class VideoMetadata:
         """What all frames take as an array."""
         return self.frames * self.height * self.width * self.channels * np.dtype(self.dtype).itemsize
 
+    @property
+    def keyframe_count(self) -> int:
+        """How many frames can be decoded alone."""
+        return len(self.keyframes)
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data: all but ``times`` and ``keyframes``, for which ``keyframe_count`` stands."""
         facts = asdict(self)
         del facts["times"], facts["keyframes"]
-        return {**facts, "keyframe_count": len(self.keyframes)}
+        return {**facts, "keyframe_count": self.keyframe_count}
 
     def __repr__(self) -> str:
         rate = "no rate" if self.fps is None else f"{self.fps:.6g} fps"
         return (
             f"<VideoMetadata {self.path!r}: {count_noun(self.frames, 'frame')} of {self.height:,} x {self.width:,} px, "
             f"{count_noun(self.channels, 'channel')}, {self.dtype}, {rate}, {self.duration:.6g} s; {self.codec} in {self.format}, "
-            f"{count_noun(len(self.keyframes), 'key frame')}, {format_bytes(self.file_bytes)}>"
+            f"{count_noun(self.keyframe_count, 'key frame')}, {format_bytes(self.file_bytes)}>"
         )
 
 
