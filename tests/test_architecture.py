@@ -97,7 +97,7 @@ HOMES = {
     "kwcoco": set(),
     "delayed_image": {"compat"},
     "ndsampler": set(),
-    "cv2": {"warp"},
+    "cv2": {"formats", "warp"},
     "av": {"video"},
     "torch": set(),
     "starlette": set(),

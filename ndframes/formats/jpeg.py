@@ -39,7 +39,8 @@ def encode_jpeg_tile(tile: Array, quality: int) -> bytes:
         *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
         *(cv2.IMWRITE_JPEG_RST_INTERVAL, tile.shape[1] // _BLOCK_PX),
     ]
-    is_written, data = cv2.imencode(".jpg", tile[:, :, ::-1], options)  # it takes blue first
+    ordered = cv2.cvtColor(tile, cv2.COLOR_RGB2BGR) if tile.shape[2] == 3 else tile
+    is_written, data = cv2.imencode(".jpg", ordered, options)
     if not is_written:
         raise ValueError(f"opencv encodes no JPEG of a tile {tile.shape} {tile.dtype}")
     encoded: bytes = data.tobytes()
