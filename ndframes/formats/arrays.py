@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ArrayReader", "NpyReader"]
 
 # More than the longest header that numpy parses.
+_MOST_PARSES = 100
 _HEAD_BYTES = 1 << 14
 # Pixels lie twice in memory while they are read: once as the file has them, once as they were asked for.
 _PIECE_BYTES = 1 << 22
@@ -291,6 +292,20 @@ def _read_layout(path: str, file: FileHandle, *, has_frames: bool) -> _Layout:
 
 
 def _parse_header(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype of an array, by numpy.
+
+    It has Python's parser read the header, which in Python 3.11 counts its steps for all threads together, and raises a
+    SystemError where another one is in the middle of such a count.
+    """
+    for _ in range(_MOST_PARSES - 1):
+        try:
+            return _parse_header_once(head)
+        except SystemError:
+            head.seek(0)
+    return _parse_header_once(head)
+
+
+def _parse_header_once(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(head)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(head)

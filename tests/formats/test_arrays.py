@@ -402,3 +402,36 @@ def test_a_file_that_shrinks_is_an_error_where_it_is_not_mapped(tmp_path, order)
     result = run("pread")
     assert (result.returncode, result.stdout) == (0, "3\n"), result.stderr
     assert run("mapped").returncode == -signal.SIGBUS, "a map would have ended the process; else this shows nothing"
+
+
+class _Loop:
+    """Garbage that only a collection finds; what it then does lets another thread go on."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        pass
+
+
+def test_headers_are_parsed_by_many_threads_at_once(tmp_path):
+    """Python 3.11 raises a SystemError from time to time where several threads parse what is Python source."""
+    np.save(tmp_path / "a.npy", np.zeros((5, 6, 3), np.uint8))
+    head = (tmp_path / "a.npy").read_bytes()
+
+    def parse(_: int) -> set[tuple[int, ...]]:
+        found = set()
+        for _ in range(800):
+            _Loop()
+            found.add(arrays._parse_header(io.BytesIO(head))[0])
+        return found
+
+    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(1e-6)
+    gc.set_threshold(5)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(parse, range(4))) == [{(5, 6, 3)}] * 4
+    finally:
+        sys.setswitchinterval(interval)
+        gc.set_threshold(*thresholds)
