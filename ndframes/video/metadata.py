@@ -229,9 +229,8 @@ def _measure_times(index: FrameIndex) -> tuple[float, bool]:
         return (0.0 if index.rate is None else float(1 / index.rate)), True
     step = times[-1] / steps
     is_constant = bool(np.abs(times - np.arange(len(times)) * step).max() <= 1)
-    if is_constant and index.rate is not None:
-        by_rate = float(1 / index.rate / index.time_base)
-        step = by_rate if abs(by_rate - step) <= 1 else step  # it is exact where the container rounds
+    if is_constant and index.rate is not None and abs(float(1 / index.rate / index.time_base) - step) <= 1:
+        return float(len(times) / index.rate), True  # exact, where the container rounds times
     return float((step * len(times)) * index.time_base), is_constant
 
 
