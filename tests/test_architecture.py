@@ -210,3 +210,9 @@ def test_every_public_name_is_there_and_documented():
 def test_an_unknown_name_says_so():
     with pytest.raises(AttributeError, match="frobnicate"):
         ndframes.frobnicate  # noqa: B018
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_nothing_is_cached_under_a_lock_that_a_fork_would_keep(path):
+    """Before Python 3.12 that of a functools.cached_property is one for all instances, and held while a value is found."""
+    assert "cached_property" not in path.read_text(encoding="utf-8")

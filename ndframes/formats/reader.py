@@ -6,7 +6,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +59,7 @@ class Reader(ABC):
     nodata: float | None = None
     frame_count: int | None = None
     tile_frames = 1
+    _overview_shapes: tuple[tuple[int, int], ...] | None = None
 
     def __init__(
         self,
@@ -78,10 +79,12 @@ class Reader(ABC):
         self.memory_bytes = memory_bytes
         self.all_bands = range(shape[2])
 
-    @cached_property
+    @property
     def overview_shapes(self) -> tuple[tuple[int, int], ...]:
         """``(height, width)`` of the smaller copies that the file carries, largest first."""
-        return tuple(self._find_overview_shapes())
+        if self._overview_shapes is None:
+            self._overview_shapes = tuple(self._find_overview_shapes())
+        return self._overview_shapes
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -64,7 +63,7 @@ class VideoReader:
         self.index = index
         self.errors = errors
         self.is_gray = is_gray or index.is_gray
-        self._is_form_known = index.form is not None and self.is_gray == index.is_gray
+        self._form = index.form if self.is_gray == index.is_gray else None
         self._pool = pool
         self._threads = threads
         self._token = object()
@@ -175,19 +174,16 @@ class VideoReader:
         """Of the pixels: uint8, or uint16 where a channel has more than 8 bits."""
         return self.form.dtype
 
-    @cached_property
+    @property
     def form(self) -> FrameForm:
         """What a frame is: as the index knows, or as the first one that decodes shows.
 
         Raises:
             UnreadableImageError: none of the first key frames decodes.
         """
-        if self._is_form_known and self.index.form is not None:
-            return self.index.form
-        for _, frame in self.decode(self.index.keys[:8].tolist() or [0]):
-            pixels = self.to_pixels(frame)
-            return FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
-        raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
+        if self._form is None:
+            self._form = self._find_form()
+        return self._form
 
     def to_pixels(self, frame: VideoFrame) -> Array:
         """The pixels of a frame of :meth:`decode`."""
@@ -196,6 +192,12 @@ class VideoReader:
     def missing(self, number: int) -> UnreadableImageError:
         """What is raised for a frame that does not decode."""
         return UnreadableImageError(f"{self.path}: frame {number:,} of {len(self.index):,} does not decode")
+
+    def _find_form(self) -> FrameForm:
+        for _, frame in self.decode(self.index.keys[:8].tolist() or [0]):
+            pixels = self.to_pixels(frame)
+            return FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
+        raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
 
     def _find_nearest(self, number: int, among: range) -> tuple[int, VideoFrame]:
         """The nearest frame that decodes, the earlier one of two."""
