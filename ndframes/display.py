@@ -20,7 +20,6 @@ __all__ = [
     "checkerboard",
     "count_noun",
     "describe_affine",
-    "describe_turn",
     "find_limits",
     "format_bytes",
     "format_number",
@@ -174,17 +173,6 @@ class Band:
     colour: tuple[int, int, int]
     low: float
     high: float
-
-
-def describe_turn(degrees: int, is_mirrored: bool) -> str:
-    """How a picture is laid down to be shown, in words; empty where it stays as it is.
-
-    Example:
-        >>> describe_turn(90, False), describe_turn(0, True)
-        ('by 90 degrees clockwise, to be shown', 'mirrored from left to right, to be shown')
-    """
-    steps = ["mirrored from left to right"] * is_mirrored + [f"by {degrees} degrees clockwise"] * bool(degrees)
-    return f"{', then '.join(steps)}, to be shown" if steps else ""
 
 
 def find_limits(

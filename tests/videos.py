@@ -55,7 +55,6 @@ class Clip:
         first: the number that frame 0 carries.
         count: how many frames it shows.
         turns: quarter turns that are to be undone before the number can be read.
-        is_mirrored: whether it is to be mirrored then.
         is_gray, is_deep, has_alpha: what its pixels are.
     """
 
@@ -64,7 +63,6 @@ class Clip:
     first: int = 0
     count: int = COUNT
     turns: int = 0
-    is_mirrored: bool = False
     is_gray: bool = False
     is_deep: bool = False
     has_alpha: bool = False
@@ -142,18 +140,14 @@ def cut(source: Callable[[Path], None], first: int, *, is_edited: bool = False) 
     return make
 
 
-def turn(source: Callable[[Path], None], quarters: int, *, is_mirrored: bool = False) -> Callable[[Path], None]:
-    """As phones do it: frames stay as they are, and the track says by how many quarters they are shown turned clockwise.
-
-    And as their front cameras do it: mirrored from left to right before that.
-    """
+def turn(source: Callable[[Path], None], quarters: int) -> Callable[[Path], None]:
+    """As phones do it: frames stay as they are, and the track says by how many quarters they are shown turned clockwise."""
 
     def make(path: Path) -> None:
         source(path)
         data = bytearray(path.read_bytes())
         start = data.index(b"tkhd") + 44
         a, b, c, d = [(1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)][quarters]
-        a, b = (-a, -b) if is_mirrored else (a, b)
         data[start : start + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
         path.write_bytes(data)
 
@@ -223,9 +217,6 @@ def list_clips() -> Iterator[Clip]:
     yield Clip("cut.ts", cut(open_gop, 50), first=60, count=40)
     for quarters in (1, 2, 3):
         yield Clip(f"turned{quarters}.mp4", turn(h264, quarters), turns=quarters)
-    for quarters in range(4):
-        mirrored = turn(h264, quarters, is_mirrored=True)
-        yield Clip(f"mirrored{quarters}.mp4", mirrored, turns=quarters, is_mirrored=True)
     yield Clip("odd.mp4", Encoding("libx264", pixel_format="yuv444p", options=_x264(), shape=(65, 97)))
     yield Clip(
         "gray.mp4", Encoding("libx264", pixel_format="gray", options=_x264(), source_format="gray"), is_gray=True

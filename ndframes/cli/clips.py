@@ -47,7 +47,7 @@ def collect_video(path: str, workdir: str | None, backend: str) -> _Facts:
 
 def rows_of_video(facts: _Facts) -> dict[str, str]:
     """They in words."""
-    from ..display import count_noun, describe_turn, format_bytes
+    from ..display import count_noun, format_bytes
 
     video = facts["video"]
     count, height, width, bands = facts["shape"]
@@ -63,8 +63,8 @@ def rows_of_video(facts: _Facts) -> dict[str, str]:
         if video["keyframe_count"] == count
         else f"{video['keyframe_count']:,}, every {video['mean_gop']:.4g} frames on average",
     }
-    if turn := describe_turn(video["rotation"], video["is_mirrored"]):
-        rows["turned"] = turn
+    if video["rotation"]:
+        rows["rotation"] = f"{video['rotation']} degrees clockwise, to be shown"
     if facts["cache"] is not None:
         rows["cache"] = "\n".join(map(_tell_entry, facts["cache"]["entries"])) or "in no form yet"
         rows["costs about"] = "\n".join(_tell_costs(facts["costs"]))

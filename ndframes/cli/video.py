@@ -257,7 +257,7 @@ def extract(
 
 
 def _rows(found: VideoMetadata) -> dict[str, str]:
-    from ..display import count_noun, describe_turn, format_bytes
+    from ..display import count_noun, format_bytes
 
     rate = "no rate is told" if found.fps is None else f"{found.fps:.6g} frames a second"
     colors = [
@@ -274,7 +274,7 @@ def _rows(found: VideoMetadata) -> dict[str, str]:
         "frames": f"{found.frames:,}, shown for {found.duration:.6g} s",
         "rate": f"{rate}, {'constant' if found.is_constant_rate else 'varying'}",
         "key frames": f"{found.keyframe_count:,}, every {found.mean_gop:.4g} frames on average, {found.max_gop:,} at most",
-        **({"turned": turn} if (turn := describe_turn(found.rotation, found.is_mirrored)) else {}),
+        **({"rotation": f"{found.rotation} degrees clockwise, to be shown"} if found.rotation else {}),
         **({} if found.has_exact_times else {"times": "estimated; the container stores none that can be trusted"}),
         **(
             {"metadata": "\n".join(f"{name}: {value}" for name, value in found.metadata.items())}

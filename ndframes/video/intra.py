@@ -21,7 +21,7 @@ from ..errors import BackendError, CacheEntryError, UnreadableImageError
 from ..formats.stack import StackReader
 from ..regions import to_slice
 from ..segments import SEGMENT, Payload, checksum
-from .pixels import Orientation, to_pixels
+from .pixels import to_pixels
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -149,7 +149,7 @@ def _describe(first: VideoFrame, form: _Form, encoder: VideoCodecContext, source
         "size": [encoder.height, encoder.width],
         "color_range": 0 if form.is_shown else int(first.color_range),
         "color_space": 2 if form.is_shown else int(first.colorspace),
-        "orientation": Orientation() if form.is_shown else Orientation.of(first),
+        "turns": 0 if form.is_shown else round(first.rotation / 90) % 4,
         "is_gray": source.video.is_gray and not form.is_shown,
     }
 
@@ -217,7 +217,6 @@ class _Said:
     def __init__(self, said: Mapping[str, Any]) -> None:
         self._said = said
         self._is_gray = bool(said["is_gray"])
-        self._orientation = Orientation(*said["orientation"])
 
     def open_decoder(self) -> _Decoder:
         """One that decodes them."""
@@ -230,7 +229,8 @@ class _Said:
         """A decoded frame, as the video shows it."""
         frame.color_range, frame.colorspace = self._said["color_range"], self._said["color_space"]
         pixels = to_pixels(frame, is_gray=self._is_gray)
-        return self._orientation.apply(pixels)
+        turns = self._said["turns"]
+        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
 class _Decoder:
@@ -320,10 +320,7 @@ def _set_up(encoder: Any, frame: VideoFrame, form: _Form) -> None:
 
 
 def _check_alike(source: VideoStack, number: int, frame: VideoFrame, first: VideoFrame) -> None:
-    told = [
-        (item.format.name, item.width, item.height, item.color_range, item.colorspace, Orientation.of(item))
-        for item in (frame, first)
-    ]
+    told = [(item.format.name, item.width, item.height, item.color_range, item.colorspace) for item in (frame, first)]
     if told[0] != told[1]:
         raise UnreadableImageError(
             f"{source.path}: frame {number:,} is {told[0][1]} x {told[0][2]} {told[0][0]}, the first one {told[1][1]} x {told[1][2]} "

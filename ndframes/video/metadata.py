@@ -13,7 +13,6 @@ import numpy as np
 from ..display import count_noun, format_bytes
 from ..errors import UnreadableImageError
 from .index import FrameIndex, open_container, pick_stream
-from .pixels import Orientation
 from .read import open_reader
 
 if TYPE_CHECKING:
@@ -54,7 +53,6 @@ class VideoMetadata:
         dtype: of the pixels: ``"uint8"``, or ``"uint16"`` for more than 8 bits.
         duration: how long it is shown, in seconds.
         rotation: by how many degrees clockwise its pictures are turned to be shown: 0, 90, 180 or 270.
-        is_mirrored: whether they are mirrored, from left to right, before they are turned.
         pixel_format: in which it is stored, as FFmpeg calls it.
         color_range: ``"limited"`` or ``"full"``; ``None`` where it does not say.
         color_space: the matrix between RGB and brightness and colours, such as ``"bt709"``; ``None`` where it does not say.
@@ -81,7 +79,6 @@ class VideoMetadata:
     dtype: str
     duration: float
     rotation: int
-    is_mirrored: bool
     pixel_format: str
     color_range: str | None
     color_space: str | None
@@ -171,7 +168,6 @@ def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
         tags = {name: _to_text(text) for name, text in container.metadata.items()}
     ending = os.path.splitext(path)[1][1:].lower()
     frame = _first_frame(path, reader)
-    orientation = Orientation.of(frame)
     height, width, channels = reader.to_pixels(frame).shape
     duration, is_constant = _measure_times(index)
     distances = np.diff([*index.keys.tolist(), len(index)])
@@ -187,8 +183,7 @@ def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
         channels=channels,
         dtype=reader.dtype.name,
         duration=duration,
-        rotation=orientation.degrees,
-        is_mirrored=orientation.is_mirrored,
+        rotation=round(-frame.rotation / 90) % 4 * 90,
         pixel_format="gray" if index.is_gray else frame.format.name,
         color_range=_RANGES.get(int(frame.color_range)),
         color_space=_MATRICES.get(int(frame.colorspace)),
