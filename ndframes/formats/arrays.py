@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["ArrayReader", "NpyReader"]
 
 # More than the longest header that numpy parses.
-_MOST_PARSES = 100
 _HEAD_BYTES = 1 << 14
+_MOST_PARSES = 100
 # Pixels lie twice in memory while they are read: once as the file has them, once as they were asked for.
 _PIECE_BYTES = 1 << 22
 

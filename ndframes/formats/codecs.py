@@ -104,20 +104,12 @@ def find_decoder(compress: str, predictor: str, tile_shape: tuple[int, int, int]
     return lambda data: undo(np.frombuffer(unpack(data, raw_bytes), stored).reshape(tile_shape), axis=1)
 
 
-def find_row_decoder(compress: str, tile_shape: tuple[int, int, int]) -> RowDecoder | None:
+def find_row_decoder(compress: str) -> RowDecoder | None:
     """As :func:`find_decoder`, for some rows of tiles; ``None`` where a tile is only decoded whole.
 
     What it decodes are the same pixels as those of the whole tile.
     """
-    if compress != "JPEG":
-        return None
-    decode_rows = JpegRows()
-
-    def decode(data: Any, first: int, stop: int) -> tuple[Array, int]:
-        rows, top = decode_rows(data, first, stop)
-        return rows.reshape(-1, *tile_shape[1:]), top
-
-    return decode
+    return JpegRows() if compress == "JPEG" else None
 
 
 def extra_tags(codec: Codec, band_count: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:

@@ -48,9 +48,9 @@ def encode_jpeg_tile(tile: Array, quality: int) -> bytes:
 
 
 def decode_jpeg(data: Any) -> Array:
-    """Decode a whole tile ``(h, w)`` or ``(h, w, 3)``."""
+    """Decode a whole tile ``(h, w, bands)``."""
     pixels: Array = imagecodecs.jpeg8_decode(data)
-    return pixels
+    return pixels.reshape(*pixels.shape[:2], -1)  # of one band it comes without that axis
 
 
 class JpegRows:
@@ -63,7 +63,7 @@ class JpegRows:
         """Decode the rows from ``first`` to below ``stop``, and what cannot be left out.
 
         Returns:
-            Rows ``(h, w)`` or ``(h, w, 3)``, and the number of the first: all of them, where the tile has no restarts.
+            Rows ``(h, w, bands)``, and the number of the first: all of them, where the tile has no restarts.
         """
         data = bytes(data)
         head = self._head

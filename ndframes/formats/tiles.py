@@ -54,7 +54,7 @@ class TileCache(ByteLRU[tuple[object, int], Array]):
             self.put(key, tile)
 
     def expects(self, key: tuple[object, int]) -> bool:
-        """Whether it is worth it to keep a tile that is to be decoded now."""
+        """Take notice of a tile that is to be decoded now; returns whether it is worth keeping."""
         is_again = self._lately.pop(key, key) is None
         self._lately[key] = None
         self._worth = min(_MOST_WORTH, self._worth + _GAIN) if is_again else max(0, self._worth - 1)
@@ -167,7 +167,7 @@ class TileReader(Reader):
         self._tile_shape = base.extent, base.extent, band_count
         self._tile_bytes = math.prod(self._tile_shape) * dtype.itemsize
         self._decode: Decoder = find_decoder(layout["compress"], layout["predictor"], self._tile_shape, dtype)
-        self._decode_rows = find_row_decoder(layout["compress"], self._tile_shape)
+        self._decode_rows = find_row_decoder(layout["compress"])
         self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
         self.is_shareable = not self._is_plain
 

@@ -11,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..display import count_noun, format_bytes
-from ..errors import UnreadableImageError
 from .index import FrameIndex, open_container, pick_stream
 from .read import open_reader
 
 if TYPE_CHECKING:
-    from av.video.frame import VideoFrame
-
     from .reader import Array, VideoReader
 
 __all__ = ["VideoMetadata", "describe_video", "video_metadata"]
@@ -167,8 +164,8 @@ def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
         codec = stream.codec_context.codec.canonical_name
         tags = {name: _to_text(text) for name, text in container.metadata.items()}
     ending = os.path.splitext(path)[1][1:].lower()
-    frame = _first_frame(path, reader)
-    height, width, channels = reader.to_pixels(frame).shape
+    frame = reader.decode_first()
+    height, width, channels = reader.frame_shape
     duration, is_constant = _measure_times(index)
     distances = np.diff([*index.keys.tolist(), len(index)])
     file_bytes = os.path.getsize(path)
@@ -208,12 +205,6 @@ def _freeze(numbers: Array) -> Array:
 def _to_text(tag: str) -> str:
     """A tag that can be printed, whatever bytes were taken for text in it."""
     return tag.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _first_frame(path: str, reader: VideoReader) -> VideoFrame:
-    for _, frame in reader.decode(reader.index.keys[:8].tolist()):
-        return frame
-    raise UnreadableImageError(f"{path}: none of its first key frames decodes")
 
 
 def _measure_times(index: FrameIndex) -> tuple[float, bool]:

@@ -182,7 +182,8 @@ class VideoReader:
             UnreadableImageError: none of the first key frames decodes.
         """
         if self._form is None:
-            self._form = self._find_form()
+            pixels = self.to_pixels(self.decode_first())
+            self._form = FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
         return self._form
 
     def to_pixels(self, frame: VideoFrame) -> Array:
@@ -193,10 +194,14 @@ class VideoReader:
         """What is raised for a frame that does not decode."""
         return UnreadableImageError(f"{self.path}: frame {number:,} of {len(self.index):,} does not decode")
 
-    def _find_form(self) -> FrameForm:
+    def decode_first(self) -> VideoFrame:
+        """The first of the key frames that decodes.
+
+        Raises:
+            UnreadableImageError: none of the first ones does.
+        """
         for _, frame in self.decode(self.index.keys[:8].tolist() or [0]):
-            pixels = self.to_pixels(frame)
-            return FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
+            return frame
         raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
 
     def _find_nearest(self, number: int, among: range) -> tuple[int, VideoFrame]:
