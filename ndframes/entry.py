@@ -307,19 +307,30 @@ class _EntryBytes:
         """Whether nothing is due for these segments."""
         return self._is_checked.find(0, first, stop) < 0
 
-    def touch(self, first: int, stop: int) -> None:
-        """Check these segments, as far as that is due, where they lie."""
-        index = self._is_checked.find(0, first, stop)
-        while index >= 0:
+    def touch(self, runs: Sequence[tuple[int, int]]) -> None:
+        """Check the segments of these runs, as far as that is due, where they lie."""
+        find = self._is_checked.find
+        for first, stop in runs:
+            if find(0, first, stop) >= 0:
+                break
+        else:
+            return
+        if len(runs) > 1 or runs[0][1] - runs[0][0] > 1:
+            self.expect(runs)
+        for index in self._list_due(runs):
             self.read(index)
-            index = self._is_checked.find(0, index + 1, stop)
 
-    def expect(self, first: int, stop: int) -> None:
-        """As :meth:`read_ahead`, for those of these segments that are due to be checked: the others were read before."""
-        index = self._is_checked.find(0, first, stop)
-        while index >= 0:
+    def expect(self, runs: Sequence[tuple[int, int]]) -> None:
+        """As :meth:`read_ahead`, for those segments of these runs that are due to be checked: the others were read before."""
+        for index in self._list_due(runs):
             self.read_ahead(index)
-            index = self._is_checked.find(0, index + 1, stop)
+
+    def _list_due(self, runs: Sequence[tuple[int, int]]) -> Iterator[int]:
+        for first, stop in runs:
+            index = self._is_checked.find(0, first, stop)
+            while index >= 0:
+                yield index
+                index = self._is_checked.find(0, index + 1, stop)
 
     def read_ahead(self, index: int) -> None:
         """Have the bytes of one segment fetched from the disk without waiting for them."""
@@ -395,8 +406,7 @@ class _Chunks:
     def _touch_bytes(self, first: int, last: int) -> None:
         start, stop = first // self._chunk_bytes + 1, last // self._chunk_bytes + 2
         if not self._segments.is_checked(start, stop):
-            self._segments.touch(0, 1)
-            self._segments.touch(start, stop)
+            self._segments.touch([(0, 1), (start, stop)])
 
 
 def open_trailer(path: str, key: EntryKey, files: FileSystem) -> tuple[Trailer, SourceStamp]:

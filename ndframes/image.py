@@ -703,16 +703,18 @@ class AlignableImageData(LazyImage, ForkAware):
             if result.missing is not None and strip.missing is not None:
                 result.missing[place, :, bands] = strip.missing[at][:, :, bands]
 
-    def read_file(self, part: int, read: Callable[[Reader], None], *, level: int = 0) -> None:
-        """Have ``read`` read from one file; where its cache entry fails meanwhile, from a new one, in the end from the source."""
+    def read_file(self, part: int, read: Callable[..., None], *arguments: Any, level: int = 0) -> None:
+        """Have ``read(reader, *arguments)`` read from one file; where its cache entry fails meanwhile, from a new one, in the
+        end from the source.
+        """
         opened = self._opened[part] or self.opened(part)
         try:
-            read(opened.reader)
+            read(opened.reader, *arguments)
         except (CacheEntryDamagedError, CacheEntryGoneError) as error:
-            self._read_again(opened, error, part, read, level)
+            self._read_again(opened, error, part, lambda reader: read(reader, *arguments), level)
 
     def _read_part(self, pick: _Pick, rows: range, cols: range, out: Array, level: int) -> None:
-        self.read_file(pick.part, lambda reader: self._read_into(reader, rows, cols, pick, out, level), level=level)
+        self.read_file(pick.part, self._read_into, rows, cols, pick, out, level, level=level)
 
     def _read_again(
         self, opened: OpenedChannel, error: Exception, part: int, read: Callable[[Reader], None], level: int

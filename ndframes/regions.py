@@ -209,19 +209,16 @@ def tile_spans(axis: range, tile_extent: int) -> list[tuple[int, slice, slice]]:
         >>> tile_spans(range(3, 9), 4)
         [(0, slice(3, 4, None), slice(0, 1, None)), (1, slice(0, 4, None), slice(1, 5, None)), (2, slice(0, 1, None), slice(5, 6, None))]
     """
-    start, stop = axis.start, axis.stop
-    first = start // tile_extent
-    origin = first * tile_extent
-    if stop <= origin + tile_extent:
-        return [(first, slice(start - origin, stop - origin), slice(0, stop - start))]
+    count = axis.stop - axis.start
+    index, inside = divmod(axis.start, tile_extent)
+    done, room = 0, tile_extent - inside
     spans = []
-    position = start
-    while position < stop:
-        index = position // tile_extent
-        origin = index * tile_extent
-        end = min(origin + tile_extent, stop)
-        spans.append((index, slice(position - origin, end - origin), slice(position - start, end - start)))
-        position = end
+    while room < count - done:
+        spans.append((index, slice(inside, tile_extent), slice(done, done + room)))
+        index += 1
+        done += room
+        inside, room = 0, tile_extent
+    spans.append((index, slice(inside, inside + count - done), slice(done, count)))
     return spans
 
 

@@ -93,11 +93,11 @@ class TileSource(Protocol):
     def read_ahead(self, index: int) -> None:
         """Have the bytes of one tile fetched from the disk without waiting for them."""
 
-    def expect(self, first: int, stop: int) -> None:
-        """The same, for those of these tiles that may not be in memory."""
+    def expect(self, runs: Sequence[tuple[int, int]]) -> None:
+        """The same, for those tiles of these runs, each from a first to below a last, that may not be in memory."""
 
-    def touch(self, first: int, stop: int) -> None:
-        """See to it that what lies mapped there is fit to be used."""
+    def touch(self, runs: Sequence[tuple[int, int]]) -> None:
+        """See to it that these runs of tiles, which lie mapped there, are fit to be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,36 +199,40 @@ class TileReader(Reader):
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`Reader.read_window`."""
         chosen = self._levels[level]
-        col_spans = tile_spans(cols, chosen.extent)
         picks = None if bands == self.all_bands else list(bands)
-        views = self._source.views() if self._is_plain else None
-        row_spans = tile_spans(rows, chosen.extent)
-        if len(row_spans) + len(col_spans) > 2:  # else the first one read is the only one
-            for span in row_spans:
-                start = chosen.first + span[0] * chosen.across
-                self._source.expect(start + col_spans[0][0], start + col_spans[-1][0] + 1)
-        for tile_row, inside_rows, out_rows in row_spans:
-            start = chosen.first + tile_row * chosen.across
-            if views is not None:
-                self._source.touch(start + col_spans[0][0], start + col_spans[-1][0] + 1)
-            for tile_col, inside_cols, out_cols in col_spans:
-                index = start + tile_col
-                if views is not None:
-                    part = self._view_tile(views, chosen, index)[inside_rows, inside_cols]
+        row_spans, col_spans = tile_spans(rows, chosen.extent), tile_spans(cols, chosen.extent)
+        first, width = chosen.first + col_spans[0][0], len(col_spans)
+        runs = []
+        for tile_row, _, _ in row_spans:
+            start = first + tile_row * chosen.across
+            runs.append((start, start + width))
+        tiles = self._map_level(chosen) if self._is_plain else None
+        if tiles is not None:
+            self._source.touch(runs)
+        elif width > 1 or len(runs) > 1:  # else the first one read is the only one
+            self._source.expect(runs)
+        for (start, _), (_, inside_rows, out_rows) in zip(runs, row_spans):
+            index = start
+            for _, inside_cols, out_cols in col_spans:
+                if tiles is not None:
+                    part = tiles[index - chosen.first, inside_rows, inside_cols]
                 else:
                     part = self.load_rows(index, inside_rows)[:, inside_cols]
                 out[out_rows, out_cols] = part if picks is None else part[:, :, picks]
+                index += 1
 
-    def _view_tile(self, views: dict[int, Array], level: _Level, index: int) -> Array:
-        """A tile as it lies in the mapped file."""
+    def _map_level(self, level: _Level) -> Array | None:
+        """All tiles of a level ``(count, extent, extent, bands)`` as they lie in the mapped file; ``None`` where it is not mapped."""
+        views = self._source.views()
+        if views is None:
+            return None
         tiles = views.get(level.first)
         if tiles is None:
             data = self._source.map(level.first, level.count, self._tile_bytes)
             tiles = views[level.first] = np.ndarray(
                 (level.count, *self._tile_shape), self.dtype.newbyteorder("<"), data
             )
-        view: Array = tiles[index - level.first]
-        return view
+        return tiles
 
     def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
         """As :meth:`Reader.split`: a piece of work a tile, in the order of the file."""
