@@ -707,12 +707,12 @@ INTERRUPTED = textwrap.dedent("""
     import ndframes as nf
     from ndframes.formats import tiles
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    decode_tile = tiles.TileReader._decode_tile
-    def slowly(self, index):
+    decode = tiles.TileReader._decode_with
+    def slowly(self, *arguments):
         os.write(1, b"decoding\\n")
         time.sleep(0.05)
-        return decode_tile(self, index)
-    tiles.TileReader._decode_tile = slowly
+        return decode(self, *arguments)
+    tiles.TileReader._decode_with = slowly
     folder, workers = sys.argv[1], int(sys.argv[2])
     frames = nf.SimpleFrames({"a": folder + "/0.npy"}, workdir=folder + "/work", backend={"type": "cog", "config": {"blocksize": 16}})
     frames.prepare()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import imagecodecs as _imagecodecs
 import numpy as np
 import zstandard
 
-from .jpeg import JpegRows, decode_jpeg, encode_jpeg_tile
+from .jpeg import JpegRuns, decode_jpeg, encode_jpeg_tile
 
 if TYPE_CHECKING:
     from ..backends import Codec
@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 __all__ = [
     "DECODE_ERRORS",
     "Decoder",
-    "RowDecoder",
+    "RunDecoder",
     "checksum",
     "encode_tile",
     "extra_tags",
     "find_decoder",
-    "find_row_decoder",
+    "find_run_decoder",
 ]
 
 #: The bytes of a tile to its pixels ``(extent, extent, bands)``, which may be a view of the bytes.
 Decoder = Callable[[Any], "Array"]
-#: The bytes of a tile, and which rows of it are wanted, from the first to below the last: to rows among which these are, of all bands,
-#: and the number of the first of them.
-RowDecoder = Callable[[Any, int, int], "tuple[Array, int]"]
+#: The bytes of tiles that lie side by side, and a window of them all: to the pixels ``(h, w, bands)`` of the window.
+RunDecoder = Callable[[Sequence[bytes], slice, slice], "Array"]
 
 _SHORT, _LONG = 3, 4
 
@@ -104,12 +103,12 @@ def find_decoder(compress: str, predictor: str, tile_shape: tuple[int, int, int]
     return lambda data: undo(np.frombuffer(unpack(data, raw_bytes), stored).reshape(tile_shape), axis=1)
 
 
-def find_row_decoder(compress: str) -> RowDecoder | None:
-    """As :func:`find_decoder`, for some rows of tiles; ``None`` where a tile is only decoded whole.
+def find_run_decoder(compress: str) -> RunDecoder | None:
+    """As :func:`find_decoder`, for a window of tiles side by side; ``None`` where tiles are only decoded one by one, and whole.
 
-    What it decodes are the same pixels as those of the whole tile.
+    What it decodes are the same pixels as those of the whole tiles.
     """
-    return JpegRows() if compress == "JPEG" else None
+    return JpegRuns() if compress == "JPEG" else None
 
 
 def extra_tags(codec: Codec, band_count: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:

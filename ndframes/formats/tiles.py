@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from operator import itemgetter
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ..errors import UnreadableImageError
 from ..lru import ByteLRU
 from ..regions import count_tiles, tile_spans
-from .codecs import DECODE_ERRORS, Decoder, find_decoder, find_row_decoder
+from .codecs import DECODE_ERRORS, Decoder, find_decoder, find_run_decoder
 from .reader import WORTH_SHARING_SECONDS, Array, Crop, Reader
 
 __all__ = ["TileCache", "TileReader", "TileSource"]
@@ -60,6 +61,11 @@ class TileCache(ByteLRU[tuple[object, int], Array]):
         self._worth = min(_MOST_WORTH, self._worth + _GAIN) if is_again else max(0, self._worth - 1)
         if len(self._lately) > _MOST_SEEN:
             self._lately.popitem(last=False)
+        return self.is_keeping
+
+    @property
+    def is_keeping(self) -> bool:
+        """Whether tiles are worth keeping, as things stand."""
         return self._worth >= _ENOUGH_WORTH and self.max_bytes > 0
 
 
@@ -70,8 +76,23 @@ _MOST_SEEN = 1024
 _NEWEST_SHARE = 0.1
 _LEAST_SHARED_SECONDS = 40e-6
 
+# Tiles that lie side by side are decoded at once up to so many bytes of pixels, which the processor's caches hold.
+_MOST_RUN_BYTES = 1 << 20
+
 #: A part of a tile, which of its bands (``None``: all), and where it goes.
 _Share = tuple[tuple[slice, slice], "list[int] | None", Array]
+#: Where columns of a crop meet a tile; see :func:`~ndframes.regions.tile_spans`.
+_Span = tuple[int, slice, slice]
+
+
+class _Run(NamedTuple):
+    """Tiles side by side that a crop touches, by their numbers; which rows and columns of them; which bands; and where they go."""
+
+    tiles: range
+    rows: slice
+    col_spans: list[_Span]
+    picks: list[int] | None
+    out: Array
 
 
 class TileSource(Protocol):
@@ -83,6 +104,9 @@ class TileSource(Protocol):
 
     def read(self, index: int) -> Any:
         """The bytes of one tile, fit to be decoded."""
+
+    def read_run(self, first: int, stop: int) -> list[Any]:
+        """The same of several that follow each other, in one request where the file allows it."""
 
     def views(self) -> dict[int, Array] | None:
         """Arrays over the mapped file, kept as long as it stays mapped; ``None`` where it is not."""
@@ -167,7 +191,8 @@ class TileReader(Reader):
         self._tile_shape = base.extent, base.extent, band_count
         self._tile_bytes = math.prod(self._tile_shape) * dtype.itemsize
         self._decode: Decoder = find_decoder(layout["compress"], layout["predictor"], self._tile_shape, dtype)
-        self._decode_rows = find_row_decoder(layout["compress"])
+        self._decode_run = find_run_decoder(layout["compress"])
+        self._most_in_run = max(1, _MOST_RUN_BYTES // self._tile_bytes)
         self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
         self.is_shareable = not self._is_plain
 
@@ -179,19 +204,22 @@ class TileReader(Reader):
         """As :meth:`Reader.level_factors`: each level halves the one above it, whatever is left over at its far edges."""
         return 2.0**level, 2.0**level
 
-    def load_rows(self, index: int, rows: slice) -> Array:
-        """Rows of a tile ``(rows, extent, bands)``, by its number in the file; not to be written to.
+    def load_part(self, index: int, rows: slice, cols: slice) -> Array:
+        """A part of a tile ``(h, w, bands)``, by its number in the file; not to be written to.
 
         A tile that is not worth keeping is decoded no further than is wanted, where its codec can do that.
         """
         key = (self._token, index)
         tile = self._cache.recall(key)
         if tile is None:
-            if not self._cache.expects(key):
-                return self._decode_tile(index, rows)
-            tile = self._decode_tile(index)
-            self._cache.put(key, tile)
-        return tile[rows]
+            is_kept = self._cache.expects(key)
+            data = self._source.read(index)
+            if self._decode_run is not None and not is_kept:
+                return self._decode_with(self._decode_run, index, 1, [data], rows, cols)
+            tile = self._decode_with(self._decode, index, 1, data)
+            if is_kept:
+                self._cache.put(key, tile)
+        return tile[rows, cols]
 
     def _find_overview_shapes(self) -> list[tuple[int, int]]:
         return [level.shape for level in self._levels[1:]]
@@ -211,15 +239,39 @@ class TileReader(Reader):
             self._source.touch(runs)
         elif width > 1 or len(runs) > 1:  # else the first one read is the only one
             self._source.expect(runs)
-        for (start, _), (_, inside_rows, out_rows) in zip(runs, row_spans):
-            index = start
+        for (start, _), (_, inside_rows, out_rows) in zip(runs, row_spans, strict=True):
+            if tiles is None:
+                self._read_run(start, inside_rows, col_spans, picks, out[out_rows])
+                continue
+            index = start - chosen.first
             for _, inside_cols, out_cols in col_spans:
-                if tiles is not None:
-                    part = tiles[index - chosen.first, inside_rows, inside_cols]
-                else:
-                    part = self.load_rows(index, inside_rows)[:, inside_cols]
+                part = tiles[index, inside_rows, inside_cols]
                 out[out_rows, out_cols] = part if picks is None else part[:, :, picks]
                 index += 1
+
+    def _read_run(
+        self, first: int, rows: slice, col_spans: Sequence[_Span], picks: list[int] | None, out: Array
+    ) -> None:
+        """Fill ``out`` from tiles side by side, by the number of the first; at once where none of them is kept, nor worth it."""
+        count = len(col_spans)
+        keys = [(self._token, index) for index in range(first, first + count)]
+        cache = self._cache
+        if count > self._most_in_run or cache.is_keeping or any(key in cache for key in keys):
+            for index, (_, inside_cols, out_cols) in enumerate(col_spans, first):
+                part = self.load_part(index, rows, inside_cols)
+                out[:, out_cols] = part if picks is None else part[:, :, picks]
+            return
+        for key in keys:
+            cache.expects(key)
+        data = self._source.read_run(first, first + count)
+        if self._decode_run is not None:
+            inside = slice(col_spans[0][1].start, (count - 1) * self._tile_shape[1] + col_spans[-1][1].stop)
+            part = self._decode_with(self._decode_run, first, count, data, rows, inside)
+            out[...] = part if picks is None else part[:, :, picks]
+            return
+        for number, (_, inside_cols, out_cols) in enumerate(col_spans):
+            part = self._decode_with(self._decode, first + number, 1, data[number])[rows, inside_cols]
+            out[:, out_cols] = part if picks is None else part[:, :, picks]
 
     def _map_level(self, level: _Level) -> Array | None:
         """All tiles of a level ``(count, extent, extent, bands)`` as they lie in the mapped file; ``None`` where it is not mapped."""
@@ -239,20 +291,31 @@ class TileReader(Reader):
         if self._is_plain and self._source.is_mapped:
             yield from super().split(crops)
             return
-        shares, others = self._share_tiles(crops)
+        runs, others = self._find_runs(crops)
         yield from super().split(others)
-        for index in sorted(shares):
-            yield partial(self._serve, index, shares[index])
+        touches = Counter(index for run in runs for index in run.tiles)
+        shares: dict[int, list[_Share]] = {}
+        tasks: list[tuple[int, Callable[[], None]]] = []
+        for run in runs:
+            if all(touches[index] == 1 for index in run.tiles):
+                task = partial(self._read_run, run.tiles.start, run.rows, run.col_spans, run.picks, run.out)
+                tasks.append((run.tiles.start, task))
+                continue
+            for index, (_, inside_cols, out_cols) in zip(run.tiles, run.col_spans, strict=True):
+                shares.setdefault(index, []).append(((run.rows, inside_cols), run.picks, run.out[:, out_cols]))
+        tasks += [(index, partial(self._serve, index, found)) for index, found in shares.items()]
+        for _, task in sorted(tasks, key=itemgetter(0)):
+            yield task
 
     def read_ahead(self, crops: Sequence[Crop]) -> None:
         """As :meth:`Reader.read_ahead`: exactly the tiles that are touched and not in memory yet."""
-        for index in sorted(self._share_tiles(crops)[0]):
+        for index in sorted({index for run in self._find_runs(crops)[0] for index in run.tiles}):
             if (self._token, index) not in self._cache:
                 self._source.read_ahead(index)
 
-    def _share_tiles(self, crops: Sequence[Crop]) -> tuple[dict[int, list[_Share]], list[Crop]]:
-        """By tile, which part of it goes where; and the crops with steps, which are no runs of pixels."""
-        shares: dict[int, list[_Share]] = {}
+    def _find_runs(self, crops: Sequence[Crop]) -> tuple[list[_Run], list[Crop]]:
+        """The tiles side by side that crops touch; and the crops with steps, which are no runs of pixels."""
+        runs = []
         others = []
         for crop in crops:
             if crop.rows.step != 1 or crop.cols.step != 1:
@@ -261,12 +324,10 @@ class TileReader(Reader):
             level = self._levels[crop.level]
             picks = None if crop.bands == self.all_bands else list(crop.bands)
             col_spans = tile_spans(crop.cols, level.extent)
-            for tile_row, inside_rows, out_rows in tile_spans(crop.rows, level.extent):
-                start = level.first + tile_row * level.across
-                for tile_col, inside_cols, out_cols in col_spans:
-                    share = (inside_rows, inside_cols), picks, crop.out[out_rows, out_cols]
-                    shares.setdefault(start + tile_col, []).append(share)
-        return shares, others
+            for tile_row, rows, out_rows in tile_spans(crop.rows, level.extent):
+                start = level.first + tile_row * level.across + col_spans[0][0]
+                runs.append(_Run(range(start, start + len(col_spans)), rows, col_spans, picks, crop.out[out_rows]))
+        return runs, others
 
     @property
     def is_worth_sharing(self) -> bool:
@@ -287,26 +348,31 @@ class TileReader(Reader):
 
     def _serve(self, index: int, shares: Sequence[_Share]) -> None:
         """Decode one tile, as far as it is wanted, and hand out its parts."""
-        first = min(rows.start for (rows, _), _, _ in shares)
-        part = self.load_rows(index, slice(first, max(rows.stop for (rows, _), _, _ in shares)))
-        for (rows, cols), picks, target in shares:
-            inside = part[rows.start - first : rows.stop - first, cols]
+        rows, cols = (_bounding([inside[axis] for inside, _, _ in shares]) for axis in (0, 1))
+        part = self.load_part(index, rows, cols)
+        for (inside_rows, inside_cols), picks, target in shares:
+            inside = part[_within(inside_rows, rows), _within(inside_cols, cols)]
             target[...] = inside if picks is None else inside[:, :, picks]
 
-    def _decode_tile(self, index: int, rows: slice | None = None) -> Array:
-        """One tile, or only some rows of it, if its codec can do that."""
-        data = self._source.read(index)
+    def _decode_with(self, decode: Callable[..., Array], index: int, count: int, *arguments: Any) -> Array:
+        """What ``decode`` gives for so many tiles side by side, by the number of the first; the time it takes is remembered."""
         started = time.perf_counter()
         try:
-            if rows is None or self._decode_rows is None:
-                tile, top = self._decode(data), 0
-            else:
-                tile, top = self._decode_rows(data, rows.start, rows.stop)
+            pixels = decode(*arguments)
         except DECODE_ERRORS as error:
-            raise UnreadableImageError(f"{self.path}: tile {index:,} does not decode: {error}") from error
-        elapsed = (time.perf_counter() - started) * self._tile_shape[0] / len(tile)
+            names = f"tile {index:,}" if count == 1 else f"one of the tiles {index:,} to {index + count - 1:,}"
+            raise UnreadableImageError(f"{self.path}: {names} does not decode: {error}") from error
+        elapsed = (time.perf_counter() - started) / count
         self._decode_seconds += (elapsed - self._decode_seconds) * (_NEWEST_SHARE if self._decode_seconds else 1)
-        return tile if rows is None else tile[rows.start - top : rows.stop - top]
+        return pixels
+
+
+def _bounding(parts: Sequence[slice]) -> slice:
+    return slice(min(part.start for part in parts), max(part.stop for part in parts))
+
+
+def _within(part: slice, window: slice) -> slice:
+    return slice(part.start - window.start, part.stop - window.start)
 
 
 def _nbytes(tile: Array) -> int:

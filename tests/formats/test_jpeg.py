@@ -1,4 +1,4 @@
-"""Tiles of JPEG: rows that decode without the rest of their tile."""
+"""Tiles of JPEG: windows that decode without the rest of their tiles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from PIL import Image
 from tilework import cog, frames_over, watch_decodes
 
 import ndframes as nf
-from ndframes.formats.jpeg import JpegRows, decode_jpeg, encode_jpeg_tile
+from ndframes.formats import jpeg
+from ndframes.formats.jpeg import JpegRuns, decode_jpeg, encode_jpeg_tile
 
 PHOTO = np.ascontiguousarray(nf.open(nf.demo_paths()["astronaut"])[...])
 
@@ -24,16 +25,23 @@ def tile_of(extent: int, bands: int) -> np.ndarray:
 @pytest.mark.parametrize("quality", [10, 75, 90, 100])
 @pytest.mark.parametrize("bands", [1, 3])
 @pytest.mark.parametrize("extent", [16, 48, 128, 256])
-def test_some_rows_are_those_of_the_whole(extent, bands, quality):
-    """Each pair of ends that matters: at, before and behind the borders of blocks. What is spared is spared."""
-    data = encode_jpeg_tile(tile_of(extent, bands), quality)
-    whole, decode_rows = decode_jpeg(data), JpegRows()
-    borders = sorted({min(extent, max(0, 8 * block + by)) for block in range(extent // 8 + 1) for by in (-1, 0, 1)})
-    for first, stop in itertools.combinations(borders, 2):
-        rows, top = decode_rows(data, first, stop)
-        np.testing.assert_array_equal(rows[first - top : stop - top], whole[first:stop])
-        touched = -(-stop // 8) - first // 8
-        assert len(rows) == (8 * touched if touched <= extent // 8 - 2 else extent)
+def test_a_window_is_that_of_the_whole_tiles(extent, bands, quality):
+    """Each pair of ends that matters, at, before and behind the borders of what can be taken out; some of the other axis."""
+    tiles = [np.ascontiguousarray(PHOTO[100 : 100 + extent, x : x + extent, :bands]) for x in (3, 90, 250)]
+    data, decode_run = [encode_jpeg_tile(tile, quality) for tile in tiles], JpegRuns()
+    whole = np.concatenate([decode_jpeg(each) for each in data], axis=1)
+    rng = np.random.default_rng(0)
+    down, across = borders(extent, 8), borders(3 * extent, 32)
+    for pairs, others in ((itertools.combinations(down, 2), across), (itertools.combinations(across, 2), down)):
+        for pair in pairs:
+            other = sorted(rng.choice(others, 2, replace=False).tolist())
+            rows, cols = (slice(*ends) for ends in ((pair, other) if others is across else (other, pair)))
+            np.testing.assert_array_equal(decode_run(data, rows, cols), whole[rows, cols])
+
+
+def borders(extent: int, step: int) -> list[int]:
+    places = {step * number + by for number in range(extent // step + 1) for by in (-1, 0, 1)}
+    return sorted(place for place in places if 0 <= place <= extent)
 
 
 def test_other_decoders_read_the_whole():
@@ -44,33 +52,36 @@ def test_other_decoders_read_the_whole():
     np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1], whole)
     without = imagecodecs.jpeg8_encode(tile, level=90, colorspace="RGB", outcolorspace="YCBCR", subsampling="444")
     np.testing.assert_array_equal(imagecodecs.jpeg8_decode(without), whole)
-    assert len(data) < 1.02 * len(without)
+    assert len(data) < 1.06 * len(without)
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 5}, {"subsampling": 2}])
-def test_tiles_of_other_encoders_are_decoded_whole(tmp_path, options):
-    """In one reader with those that need not be."""
+def test_tiles_of_other_encoders_are_decoded_whole(tmp_path, monkeypatch, options):
+    """In one reader with those that need not be, and in one run with them."""
     Image.fromarray(tile_of(128, 3)).save(tmp_path / "a.jpg", **{"quality": 90, "subsampling": 0, **options})
     foreign, own = (tmp_path / "a.jpg").read_bytes(), encode_jpeg_tile(tile_of(128, 3), 90)
-    decode_rows = JpegRows()
-    for data in (own, foreign, own):
-        rows, top = decode_rows(data, 40, 50)
-        assert (len(rows), top) == ((16, 40) if data is own else (128, 0))
-        np.testing.assert_array_equal(rows[40 - top : 50 - top], decode_jpeg(data)[40:50])
+    decoded = []
+    monkeypatch.setattr(jpeg, "decode_jpeg", lambda data: (decoded.append(bytes(data)), decode_jpeg(data))[1])
+    decode_run = JpegRuns()
+    for tiles in ([own], [foreign], [own, own], [own, foreign], [foreign, own], [own]):
+        decoded.clear()
+        whole = np.concatenate([decode_jpeg(data) for data in tiles], axis=1)
+        np.testing.assert_array_equal(decode_run(tiles, np.s_[40:50], np.s_[100:120]), whole[40:50, 100:120])
+        assert (decoded == tiles) == (foreign in tiles)
 
 
 def test_a_tile_without_its_restarts_is_no_other_one():
     """It decodes as the whole does, or does not decode."""
-    data, decode_rows = encode_jpeg_tile(tile_of(128, 3), 90), JpegRows()
+    data, decode_run = encode_jpeg_tile(tile_of(128, 3), 90), JpegRuns()
+    window = np.s_[90:100], np.s_[30:60]
     for damaged in (data[: len(data) // 2], data.replace(b"\xff\xd2", b"\xff\x00"), data[:50], b"", b"\xff\xd8"):
         try:
             whole = decode_jpeg(damaged)
         except RuntimeError:
             with pytest.raises(RuntimeError):
-                decode_rows(damaged, 90, 100)
+                decode_run([damaged], *window)
         else:
-            rows, top = decode_rows(damaged, 90, 100)
-            np.testing.assert_array_equal(rows[90 - top : 100 - top], whole[90:100])
+            np.testing.assert_array_equal(decode_run([damaged], *window), whole[window])
 
 
 @pytest.mark.parametrize("bands", [1, 3])
