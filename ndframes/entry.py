@@ -300,20 +300,20 @@ class _EntryBytes:
         self._check(index, data, offset, length, crc32)
         return data
 
-    def read_run(self, first: int, stop: int) -> list[bytes]:
+    def read_run(self, run: range) -> list[bytes]:
         """The bytes of segments that follow each other, in one request; for what is not mapped.
 
         Raises:
             CacheEntryDamagedError, CacheEntryGoneError: as :meth:`read`.
         """
         file = self._open()
-        rows = [self._table.row(file.descriptor, index) for index in range(first, stop)]
-        start, stop_byte = rows[0][0], rows[-1][0] + rows[-1][1]
-        if stop_byte - start != sum(length for _, length, _ in rows):
-            return [self.read(index) for index in range(first, stop)]
-        data = self._files.read_at(file.descriptor, start, stop_byte - start)
+        rows = [self._table.row(file.descriptor, index) for index in run]
+        start, stop = rows[0][0], rows[-1][0] + rows[-1][1]
+        if stop - start != sum(length for _, length, _ in rows):
+            return [self.read(index) for index in run]
+        data = self._files.read_at(file.descriptor, start, stop - start)
         pieces = []
-        for index, (offset, length, crc32) in enumerate(rows, first):
+        for index, (offset, length, crc32) in zip(run, rows, strict=True):
             piece = data[offset - start : offset - start + length]
             self._check(index, piece, offset, length, crc32)
             pieces.append(piece)
@@ -330,30 +330,31 @@ class _EntryBytes:
         """Whether nothing is due for these segments."""
         return self._is_checked.find(0, first, stop) < 0
 
-    def touch(self, runs: Sequence[tuple[int, int]]) -> None:
+    def touch(self, runs: Sequence[range]) -> None:
         """Check the segments of these runs, as far as that is due, where they lie."""
         find = self._is_checked.find
-        for first, stop in runs:
-            if find(0, first, stop) >= 0:
+        for run in runs:
+            if find(0, run.start, run.stop) >= 0:
                 break
         else:
             return
-        if len(runs) > 1 or runs[0][1] - runs[0][0] > 1:
-            self.expect(runs)
+        self.expect(runs)
         for index in self._list_due(runs):
             self.read(index)
 
-    def expect(self, runs: Sequence[tuple[int, int]]) -> None:
+    def expect(self, runs: Sequence[range]) -> None:
         """As :meth:`read_ahead`, for those segments of these runs that are due to be checked: the others were read before."""
+        if len(runs) == len(runs[0]) == 1:
+            return  # it is read at once
         for index in self._list_due(runs):
             self.read_ahead(index)
 
-    def _list_due(self, runs: Sequence[tuple[int, int]]) -> Iterator[int]:
-        for first, stop in runs:
-            index = self._is_checked.find(0, first, stop)
+    def _list_due(self, runs: Sequence[range]) -> Iterator[int]:
+        for run in runs:
+            index = self._is_checked.find(0, run.start, run.stop)
             while index >= 0:
                 yield index
-                index = self._is_checked.find(0, index + 1, stop)
+                index = self._is_checked.find(0, index + 1, run.stop)
 
     def read_ahead(self, index: int) -> None:
         """Have the bytes of one segment fetched from the disk without waiting for them."""
@@ -429,7 +430,7 @@ class _Chunks:
     def _touch_bytes(self, first: int, last: int) -> None:
         start, stop = first // self._chunk_bytes + 1, last // self._chunk_bytes + 2
         if not self._segments.is_checked(start, stop):
-            self._segments.touch([(0, 1), (start, stop)])
+            self._segments.touch([range(1), range(start, stop)])
 
 
 def open_trailer(path: str, key: EntryKey, files: FileSystem) -> tuple[Trailer, SourceStamp]:

@@ -704,9 +704,7 @@ class AlignableImageData(LazyImage, ForkAware):
                 result.missing[place, :, bands] = strip.missing[at][:, :, bands]
 
     def read_file(self, part: int, read: Callable[..., None], *arguments: Any, level: int = 0) -> None:
-        """Have ``read(reader, *arguments)`` read from one file; where its cache entry fails meanwhile, from a new one, in the
-        end from the source.
-        """
+        """Have ``read(reader, *arguments)`` read from one file; where its entry fails meanwhile, from a new one, or the source."""
         opened = self._opened[part] or self.opened(part)
         try:
             read(opened.reader, *arguments)

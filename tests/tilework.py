@@ -76,14 +76,14 @@ def watch_decodes(frames: nf.Frames, *image_ids: Any) -> list[tuple[Any, bytes]]
     for image_id in image_ids:
         inner = frames.image(image_id).opened(0).reader._inner
         inner._decode = _watched(inner._decode, image_id, seen)
-        if inner._decode_run is not None:
-            inner._decode_run = _watched(inner._decode_run, image_id, seen)
+        if inner._decode_grid is not None:
+            inner._decode_grid = _watched(inner._decode_grid, image_id, seen)
     return seen
 
 
 def _watched(decode: Any, image_id: Any, seen: list[tuple[Any, bytes]]) -> Any:
     def watched(data: Any, *window: slice) -> Any:
-        seen.extend((image_id, bytes(tile)) for tile in (data if window else [data]))
+        seen.extend((image_id, bytes(tile)) for tiles in (data if window else [[data]]) for tile in tiles)
         return decode(data, *window)
 
     return watched

@@ -10,7 +10,7 @@ import imagecodecs as _imagecodecs
 import numpy as np
 import zstandard
 
-from .jpeg import JpegRuns, decode_jpeg, encode_jpeg_tile
+from .jpeg import JpegGrids, decode_jpeg, encode_jpeg_tile
 
 if TYPE_CHECKING:
     from ..backends import Codec
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 __all__ = [
     "DECODE_ERRORS",
     "Decoder",
-    "RunDecoder",
+    "GridDecoder",
     "checksum",
     "encode_tile",
     "extra_tags",
     "find_decoder",
-    "find_run_decoder",
+    "find_grid_decoder",
 ]
 
 #: The bytes of a tile to its pixels ``(extent, extent, bands)``, which may be a view of the bytes.
 Decoder = Callable[[Any], "Array"]
-#: The bytes of tiles that lie side by side, and a window of them all: to the pixels ``(h, w, bands)`` of the window.
-RunDecoder = Callable[[Sequence[bytes], slice, slice], "Array"]
+#: The bytes of tiles, row by row, and a window of them all: to the pixels ``(h, w, bands)`` of the window.
+GridDecoder = Callable[[Sequence[Sequence[bytes]], slice, slice], "Array"]
 
 _SHORT, _LONG = 3, 4
 
@@ -103,12 +103,12 @@ def find_decoder(compress: str, predictor: str, tile_shape: tuple[int, int, int]
     return lambda data: undo(np.frombuffer(unpack(data, raw_bytes), stored).reshape(tile_shape), axis=1)
 
 
-def find_run_decoder(compress: str) -> RunDecoder | None:
-    """As :func:`find_decoder`, for a window of tiles side by side; ``None`` where tiles are only decoded one by one, and whole.
+def find_grid_decoder(compress: str) -> GridDecoder | None:
+    """As :func:`find_decoder`, for a window of several tiles; ``None`` where they are only decoded one by one, and whole.
 
     What it decodes are the same pixels as those of the whole tiles.
     """
-    return JpegRuns() if compress == "JPEG" else None
+    return JpegGrids() if compress == "JPEG" else None
 
 
 def extra_tags(codec: Codec, band_count: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:

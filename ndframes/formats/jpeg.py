@@ -2,7 +2,7 @@
 
 A JPEG is decoded from its beginning on, since each block builds upon the one before. A restart marker ends that: what lies
 between two of them can be taken out, and put together with others behind a head that says another size. So the part of
-tiles side by side that a crop touches is made one JPEG, and decoded at once. Every decoder reads the tiles as they are.
+all tiles that a crop touches is made one JPEG, and decoded at once. Every decoder reads the tiles as they are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .._process import IMPORTING
 if TYPE_CHECKING:
     from .reader import Array
 
-__all__ = ["JpegRuns", "decode_jpeg", "encode_jpeg_tile"]
+__all__ = ["JpegGrids", "decode_jpeg", "encode_jpeg_tile"]
 
 imagecodecs: Any = _imagecodecs  # its stubs say less than it takes
 
@@ -60,32 +60,33 @@ def decode_jpeg(data: Any) -> Array:
     return pixels.reshape(*pixels.shape[:2], -1)  # of one band it comes without that axis
 
 
-class JpegRuns:
-    """Decodes windows of tiles that lie side by side, for any number of threads."""
+class JpegGrids:
+    """Decodes windows of neighbouring tiles, for any number of threads."""
 
     def __init__(self) -> None:
         self._head = _NO_HEAD
 
-    def __call__(self, tiles: Sequence[bytes], rows: slice, cols: slice) -> Array:
-        """Decode the pixels at ``rows`` x ``cols`` of tiles of one size, from left to right.
+    def __call__(self, grid: Sequence[Sequence[bytes]], rows: slice, cols: slice) -> Array:
+        """Decode the pixels at ``rows`` x ``cols`` of tiles of one size, which are given row by row.
 
         Returns:
             Those pixels ``(h, w, bands)``. Where tiles have no restarts, they were decoded whole for it.
         """
         head = self._head
-        if not head.leads(tiles):
-            head = self._head = _Head.parse(tiles[0])  # it is the same in all tiles of a file
-            if not head.leads(tiles):
-                return _decode_whole(tiles, rows, cols)
+        if not head.leads(grid):
+            head = self._head = _Head.parse(grid[0][0])  # it is the same in all tiles of a file
+            if not head.leads(grid):
+                return _decode_whole(grid, rows, cols)
         unit_px = head.interval * _BLOCK_PX
         down = range(rows.start // _BLOCK_PX, -(-rows.stop // _BLOCK_PX))
         across = range(cols.start // unit_px, -(-cols.stop // unit_px))
         units = len(down) * len(across)
-        if len(tiles) == 1 and units > (1 - _WORTH_SPARING) * head.height * head.width / (_BLOCK_PX * unit_px):
-            return _decode_whole(tiles, rows, cols)
-        pieces = _take(head, tiles, down, across)
+        is_alone = len(grid) == len(grid[0]) == 1
+        if is_alone and units > (1 - _WORTH_SPARING) * head.height * head.width / (_BLOCK_PX * unit_px):
+            return _decode_whole(grid, rows, cols)
+        pieces = _take(head, grid, down, across)
         if len(pieces) != units:
-            return _decode_whole(tiles, rows, cols)
+            return _decode_whole(grid, rows, cols)
         stream: list[bytes] = [b""] * (2 * units)
         stream[::2] = pieces
         stream[1::2] = (_RESTARTS * (units // 8 + 1))[:units]
@@ -130,9 +131,9 @@ class _Head(NamedTuple):
         is_regular = interval and height and not height % _BLOCK_PX and not width % (interval * _BLOCK_PX)
         return cls(data[:place], height, width, size_at, interval if is_regular else 0)
 
-    def leads(self, tiles: Sequence[bytes]) -> bool:
-        """Whether it is the head of them all, and their restarts are where they can be used."""
-        return self.interval > 0 and all(data.startswith(self.data) for data in tiles)
+    def leads(self, grid: Sequence[Sequence[bytes]]) -> bool:
+        """Whether it is the head of all tiles, and their restarts are where they can be used."""
+        return self.interval > 0 and all(data.startswith(self.data) for tiles in grid for data in tiles)
 
     def resize(self, height: int, width: int) -> bytes:
         """The head of a picture of another size."""
@@ -143,22 +144,30 @@ class _Head(NamedTuple):
 _NO_HEAD = _Head(b"", 0, 0, 0, 0)
 
 
-def _decode_whole(tiles: Sequence[bytes], rows: slice, cols: slice) -> Array:
-    return np.concatenate([decode_jpeg(data) for data in tiles], axis=1)[rows, cols]
+def _decode_whole(grid: Sequence[Sequence[bytes]], rows: slice, cols: slice) -> Array:
+    if len(grid) == len(grid[0]) == 1:
+        return decode_jpeg(grid[0][0])[rows, cols]
+    lines = [np.concatenate([decode_jpeg(data) for data in tiles], axis=1) for tiles in grid]
+    return np.concatenate(lines)[rows, cols]
 
 
-def _take(head: _Head, tiles: Sequence[bytes], down: range, across: range) -> list[bytes]:
+def _take(head: _Head, grid: Sequence[Sequence[bytes]], down: range, across: range) -> list[bytes]:
     """What lies between two restarts each, row after row; too few, where the tiles do not have all of their restarts."""
-    per_row = head.width // (head.interval * _BLOCK_PX)
-    parts = []
-    for number, data in enumerate(tiles):
-        cuts = _ANY_RESTART.split(data[len(head.data) : -len(_END)])
-        if len(cuts) * _BLOCK_PX != per_row * head.height:
-            return []
-        parts.append((cuts, max(0, across.start - number * per_row), min(per_row, across.stop - number * per_row)))
-    return [
-        piece
-        for row in range(down.start * per_row, down.stop * per_row, per_row)
-        for cuts, first, stop in parts
-        for piece in cuts[row + first : row + stop]
-    ]
+    rows_per_tile, units_per_row = head.height // _BLOCK_PX, head.width // (head.interval * _BLOCK_PX)
+    pieces = []
+    for number, tiles in enumerate(grid):
+        parts = []
+        for column, data in enumerate(tiles):
+            cuts = _ANY_RESTART.split(data[len(head.data) : -len(_END)])
+            if len(cuts) != units_per_row * rows_per_tile:
+                return []
+            first, stop = (
+                min(max(0, end - column * units_per_row), units_per_row) for end in (across.start, across.stop)
+            )
+            parts.append((cuts, first, stop))
+        top = number * rows_per_tile
+        for row in range(max(0, down.start - top), min(rows_per_tile, down.stop - top)):
+            place = row * units_per_row
+            for cuts, first, stop in parts:
+                pieces += cuts[place + first : place + stop]
+    return pieces

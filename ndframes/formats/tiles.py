@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import UnreadableImageError
 from ..lru import ByteLRU
 from ..regions import count_tiles, tile_spans
-from .codecs import DECODE_ERRORS, Decoder, find_decoder, find_run_decoder
+from .codecs import DECODE_ERRORS, Decoder, find_decoder, find_grid_decoder
 from .reader import WORTH_SHARING_SECONDS, Array, Crop, Reader
 
 __all__ = ["TileCache", "TileReader", "TileSource"]
@@ -76,23 +76,30 @@ _MOST_SEEN = 1024
 _NEWEST_SHARE = 0.1
 _LEAST_SHARED_SECONDS = 40e-6
 
-# Tiles that lie side by side are decoded at once up to so many bytes of pixels, which the processor's caches hold.
-_MOST_RUN_BYTES = 1 << 20
+# Tiles are read and decoded together up to so many bytes of pixels.
+_MOST_TOGETHER_BYTES = 1 << 20
 
-#: A part of a tile, which of its bands (``None``: all), and where it goes.
-_Share = tuple[tuple[slice, slice], "list[int] | None", Array]
+_ALL = slice(None)
+
 #: Where columns of a crop meet a tile; see :func:`~ndframes.regions.tile_spans`.
 _Span = tuple[int, slice, slice]
 
 
-class _Run(NamedTuple):
-    """Tiles side by side that a crop touches, by their numbers; which rows and columns of them; which bands; and where they go."""
+class _Block(NamedTuple):
+    """Tiles that a crop touches, row by row; which part of them, which bands (``None``: all), and where they go.
 
-    tiles: range
-    rows: slice
-    col_spans: list[_Span]
+    ``runs`` are their numbers in the file.
+    """
+
+    runs: list[range]
+    row_spans: Sequence[_Span]
+    col_spans: Sequence[_Span]
     picks: list[int] | None
     out: Array
+
+    def put(self, part: Array, out_rows: slice, out_cols: slice) -> None:
+        """Bring a part of a tile to its place."""
+        self.out[out_rows, out_cols] = part if self.picks is None else part[:, :, self.picks]
 
 
 class TileSource(Protocol):
@@ -105,7 +112,7 @@ class TileSource(Protocol):
     def read(self, index: int) -> Any:
         """The bytes of one tile, fit to be decoded."""
 
-    def read_run(self, first: int, stop: int) -> list[Any]:
+    def read_run(self, run: range) -> list[Any]:
         """The same of several that follow each other, in one request where the file allows it."""
 
     def views(self) -> dict[int, Array] | None:
@@ -117,10 +124,10 @@ class TileSource(Protocol):
     def read_ahead(self, index: int) -> None:
         """Have the bytes of one tile fetched from the disk without waiting for them."""
 
-    def expect(self, runs: Sequence[tuple[int, int]]) -> None:
-        """The same, for those tiles of these runs, each from a first to below a last, that may not be in memory."""
+    def expect(self, runs: Sequence[range]) -> None:
+        """The same, for those tiles of these runs that may not be in memory; of one run alone, those behind the first."""
 
-    def touch(self, runs: Sequence[tuple[int, int]]) -> None:
+    def touch(self, runs: Sequence[range]) -> None:
         """See to it that these runs of tiles, which lie mapped there, are fit to be used."""
 
 
@@ -191,8 +198,8 @@ class TileReader(Reader):
         self._tile_shape = base.extent, base.extent, band_count
         self._tile_bytes = math.prod(self._tile_shape) * dtype.itemsize
         self._decode: Decoder = find_decoder(layout["compress"], layout["predictor"], self._tile_shape, dtype)
-        self._decode_run = find_run_decoder(layout["compress"])
-        self._most_in_run = max(1, _MOST_RUN_BYTES // self._tile_bytes)
+        self._decode_grid = find_grid_decoder(layout["compress"])
+        self._most_together = max(1, _MOST_TOGETHER_BYTES // self._tile_bytes)
         self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
         self.is_shareable = not self._is_plain
 
@@ -214,8 +221,8 @@ class TileReader(Reader):
         if tile is None:
             is_kept = self._cache.expects(key)
             data = self._source.read(index)
-            if self._decode_run is not None and not is_kept:
-                return self._decode_with(self._decode_run, index, 1, [data], rows, cols)
+            if self._decode_grid is not None and not is_kept:
+                return self._decode_with(self._decode_grid, index, 1, [[data]], rows, cols)
             tile = self._decode_with(self._decode, index, 1, data)
             if is_kept:
                 self._cache.put(key, tile)
@@ -227,51 +234,42 @@ class TileReader(Reader):
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`Reader.read_window`."""
         chosen = self._levels[level]
-        picks = None if bands == self.all_bands else list(bands)
-        row_spans, col_spans = tile_spans(rows, chosen.extent), tile_spans(cols, chosen.extent)
-        first, width = chosen.first + col_spans[0][0], len(col_spans)
-        runs = []
-        for tile_row, _, _ in row_spans:
-            start = first + tile_row * chosen.across
-            runs.append((start, start + width))
         tiles = self._map_level(chosen) if self._is_plain else None
-        if tiles is not None:
-            self._source.touch(runs)
-        elif width > 1 or len(runs) > 1:  # else the first one read is the only one
-            self._source.expect(runs)
-        for (start, _), (_, inside_rows, out_rows) in zip(runs, row_spans, strict=True):
+        for block in self._find_blocks(Crop(rows, cols, bands, out, level), is_whole=tiles is not None):
             if tiles is None:
-                self._read_run(start, inside_rows, col_spans, picks, out[out_rows])
+                self._read_block(block)
                 continue
-            index = start - chosen.first
-            for _, inside_cols, out_cols in col_spans:
-                part = tiles[index, inside_rows, inside_cols]
-                out[out_rows, out_cols] = part if picks is None else part[:, :, picks]
-                index += 1
+            self._source.touch(block.runs)
+            for run, (_, inside_rows, out_rows) in zip(block.runs, block.row_spans, strict=True):
+                index = run.start - chosen.first
+                for _, inside_cols, out_cols in block.col_spans:
+                    block.put(tiles[index, inside_rows, inside_cols], out_rows, out_cols)
+                    index += 1
 
-    def _read_run(
-        self, first: int, rows: slice, col_spans: Sequence[_Span], picks: list[int] | None, out: Array
-    ) -> None:
-        """Fill ``out`` from tiles side by side, by the number of the first; at once where none of them is kept, nor worth it."""
-        count = len(col_spans)
-        keys = [(self._token, index) for index in range(first, first + count)]
+    def _read_block(self, block: _Block) -> None:
+        """Read some tiles, all at once if none of them is kept, nor worth it."""
+        keys = [(self._token, index) for run in block.runs for index in run]
         cache = self._cache
-        if count > self._most_in_run or cache.is_keeping or any(key in cache for key in keys):
-            for index, (_, inside_cols, out_cols) in enumerate(col_spans, first):
-                part = self.load_part(index, rows, inside_cols)
-                out[:, out_cols] = part if picks is None else part[:, :, picks]
+        self._source.expect(block.runs)
+        if len(keys) > self._most_together or cache.is_keeping or any(key in cache for key in keys):
+            for run, (_, rows, out_rows) in zip(block.runs, block.row_spans, strict=True):
+                for index, (_, cols, out_cols) in zip(run, block.col_spans, strict=True):
+                    block.put(self.load_part(index, rows, cols), out_rows, out_cols)
             return
         for key in keys:
             cache.expects(key)
-        data = self._source.read_run(first, first + count)
-        if self._decode_run is not None:
-            inside = slice(col_spans[0][1].start, (count - 1) * self._tile_shape[1] + col_spans[-1][1].stop)
-            part = self._decode_with(self._decode_run, first, count, data, rows, inside)
-            out[...] = part if picks is None else part[:, :, picks]
+        if self._decode_grid is not None:
+            grid = [self._source.read_run(run) for run in block.runs]
+            rows, cols = (
+                _window_of(block.row_spans, self._tile_shape[0]),
+                _window_of(block.col_spans, self._tile_shape[1]),
+            )
+            part = self._decode_with(self._decode_grid, block.runs[0].start, len(keys), grid, rows, cols)
+            block.put(part, _ALL, _ALL)
             return
-        for number, (_, inside_cols, out_cols) in enumerate(col_spans):
-            part = self._decode_with(self._decode, first + number, 1, data[number])[rows, inside_cols]
-            out[:, out_cols] = part if picks is None else part[:, :, picks]
+        for run, (_, rows, out_rows) in zip(block.runs, block.row_spans, strict=True):
+            for index, data, (_, cols, out_cols) in zip(run, self._source.read_run(run), block.col_spans, strict=True):
+                block.put(self._decode_with(self._decode, index, 1, data)[rows, cols], out_rows, out_cols)
 
     def _map_level(self, level: _Level) -> Array | None:
         """All tiles of a level ``(count, extent, extent, bands)`` as they lie in the mapped file; ``None`` where it is not mapped."""
@@ -291,43 +289,54 @@ class TileReader(Reader):
         if self._is_plain and self._source.is_mapped:
             yield from super().split(crops)
             return
-        runs, others = self._find_runs(crops)
+        blocks, others = self._find_all_blocks(crops)
         yield from super().split(others)
-        touches = Counter(index for run in runs for index in run.tiles)
-        shares: dict[int, list[_Share]] = {}
-        tasks: list[tuple[int, Callable[[], None]]] = []
-        for run in runs:
-            if all(touches[index] == 1 for index in run.tiles):
-                task = partial(self._read_run, run.tiles.start, run.rows, run.col_spans, run.picks, run.out)
-                tasks.append((run.tiles.start, task))
+        touches = Counter(index for block in blocks for run in block.runs for index in run)
+        shares: dict[int, list[tuple[_Block, _Span, _Span]]] = {}
+        tasks: list[tuple[int, partial[None]]] = []
+        for block in blocks:
+            if all(touches[index] == 1 for run in block.runs for index in run):
+                tasks.append((block.runs[0].start, partial(self._read_block, block)))
                 continue
-            for index, (_, inside_cols, out_cols) in zip(run.tiles, run.col_spans, strict=True):
-                shares.setdefault(index, []).append(((run.rows, inside_cols), run.picks, run.out[:, out_cols]))
+            for run, row_span in zip(block.runs, block.row_spans, strict=True):
+                for index, col_span in zip(run, block.col_spans, strict=True):
+                    shares.setdefault(index, []).append((block, row_span, col_span))
         tasks += [(index, partial(self._serve, index, found)) for index, found in shares.items()]
         for _, task in sorted(tasks, key=itemgetter(0)):
             yield task
 
     def read_ahead(self, crops: Sequence[Crop]) -> None:
         """As :meth:`Reader.read_ahead`: exactly the tiles that are touched and not in memory yet."""
-        for index in sorted({index for run in self._find_runs(crops)[0] for index in run.tiles}):
+        for index in sorted(
+            {index for block in self._find_all_blocks(crops)[0] for run in block.runs for index in run}
+        ):
             if (self._token, index) not in self._cache:
                 self._source.read_ahead(index)
 
-    def _find_runs(self, crops: Sequence[Crop]) -> tuple[list[_Run], list[Crop]]:
-        """The tiles side by side that crops touch; and the crops with steps, which are no runs of pixels."""
+    def _find_all_blocks(self, crops: Sequence[Crop]) -> tuple[list[_Block], list[Crop]]:
+        """The tiles that crops touch; and the crops with steps, which are no runs of pixels.
+
+        Those of a crop that is alone are in several blocks, for several threads.
+        """
+        plain = [crop for crop in crops if crop.rows.step == crop.cols.step == 1]
+        others = [crop for crop in crops if crop.rows.step != 1 or crop.cols.step != 1]
+        return [block for crop in plain for block in self._find_blocks(crop, is_whole=False)], others
+
+    def _find_blocks(self, crop: Crop, *, is_whole: bool) -> Iterator[_Block]:
+        """The tiles that a crop touches, all together or, where they are many, row by row."""
+        level = self._levels[crop.level]
+        picks = None if crop.bands == self.all_bands else list(crop.bands)
+        row_spans, col_spans = tile_spans(crop.rows, level.extent), tile_spans(crop.cols, level.extent)
+        first, count = level.first + col_spans[0][0], len(col_spans)
         runs = []
-        others = []
-        for crop in crops:
-            if crop.rows.step != 1 or crop.cols.step != 1:
-                others.append(crop)
-                continue
-            level = self._levels[crop.level]
-            picks = None if crop.bands == self.all_bands else list(crop.bands)
-            col_spans = tile_spans(crop.cols, level.extent)
-            for tile_row, rows, out_rows in tile_spans(crop.rows, level.extent):
-                start = level.first + tile_row * level.across + col_spans[0][0]
-                runs.append(_Run(range(start, start + len(col_spans)), rows, col_spans, picks, crop.out[out_rows]))
-        return runs, others
+        for tile_row, _, _ in row_spans:
+            start = first + tile_row * level.across
+            runs.append(range(start, start + count))
+        if is_whole or len(runs) * count <= self._most_together:
+            yield _Block(runs, row_spans, col_spans, picks, crop.out)
+            return
+        for run, row_span in zip(runs, row_spans, strict=True):
+            yield _Block([run], [row_span], col_spans, picks, crop.out)
 
     @property
     def is_worth_sharing(self) -> bool:
@@ -346,13 +355,15 @@ class TileReader(Reader):
         indices = (level.first + row * level.across + col for row in rows for col in cols)
         return self._decode_seconds * sum((self._token, index) not in self._cache for index in indices)
 
-    def _serve(self, index: int, shares: Sequence[_Share]) -> None:
+    def _serve(self, index: int, shares: Sequence[tuple[_Block, _Span, _Span]]) -> None:
         """Decode one tile, as far as it is wanted, and hand out its parts."""
-        rows, cols = (_bounding([inside[axis] for inside, _, _ in shares]) for axis in (0, 1))
+        rows, cols = (
+            _bounding([rows for _, (_, rows, _), _ in shares]),
+            _bounding([cols for _, _, (_, cols, _) in shares]),
+        )
         part = self.load_part(index, rows, cols)
-        for (inside_rows, inside_cols), picks, target in shares:
-            inside = part[_within(inside_rows, rows), _within(inside_cols, cols)]
-            target[...] = inside if picks is None else inside[:, :, picks]
+        for block, (_, inside_rows, out_rows), (_, inside_cols, out_cols) in shares:
+            block.put(part[_within(inside_rows, rows), _within(inside_cols, cols)], out_rows, out_cols)
 
     def _decode_with(self, decode: Callable[..., Array], index: int, count: int, *arguments: Any) -> Array:
         """What ``decode`` gives for so many tiles side by side, by the number of the first; the time it takes is remembered."""
@@ -365,6 +376,11 @@ class TileReader(Reader):
         elapsed = (time.perf_counter() - started) / count
         self._decode_seconds += (elapsed - self._decode_seconds) * (_NEWEST_SHARE if self._decode_seconds else 1)
         return pixels
+
+
+def _window_of(spans: Sequence[_Span], extent: int) -> slice:
+    """The part of several tiles, one behind the other, that these spans are."""
+    return slice(spans[0][1].start, (len(spans) - 1) * extent + spans[-1][1].stop)
 
 
 def _bounding(parts: Sequence[slice]) -> slice:
