@@ -235,16 +235,19 @@ class TileReader(Reader):
         """As :meth:`Reader.read_window`."""
         chosen = self._levels[level]
         tiles = self._map_level(chosen) if self._is_plain else None
-        for block in self._find_blocks(Crop(rows, cols, bands, out, level), is_whole=tiles is not None):
-            if tiles is None:
+        if tiles is None:
+            for block in self._find_blocks(Crop(rows, cols, bands, out, level)):
                 self._read_block(block)
-                continue
-            self._source.touch(block.runs)
-            for run, (_, inside_rows, out_rows) in zip(block.runs, block.row_spans, strict=True):
-                index = run.start - chosen.first
-                for _, inside_cols, out_cols in block.col_spans:
-                    block.put(tiles[index, inside_rows, inside_cols], out_rows, out_cols)
-                    index += 1
+            return
+        row_spans, col_spans, runs = _find_tiles(chosen, rows, cols)
+        self._source.touch(runs)
+        picks = None if bands == self.all_bands else list(bands)
+        for run, (_, inside_rows, out_rows) in zip(runs, row_spans, strict=True):
+            index = run.start - chosen.first
+            for _, inside_cols, out_cols in col_spans:
+                part = tiles[index, inside_rows, inside_cols]
+                out[out_rows, out_cols] = part if picks is None else part[:, :, picks]
+                index += 1
 
     def _read_block(self, block: _Block) -> None:
         """Read some tiles, all at once if none of them is kept, nor worth it."""
@@ -289,7 +292,7 @@ class TileReader(Reader):
         if self._is_plain and self._source.is_mapped:
             yield from super().split(crops)
             return
-        blocks, others = self._find_all_blocks(crops)
+        blocks, others = self._list_blocks(crops)
         yield from super().split(others)
         touches = Counter(index for block in blocks for run in block.runs for index in run)
         shares: dict[int, list[tuple[_Block, _Span, _Span]]] = {}
@@ -307,36 +310,25 @@ class TileReader(Reader):
 
     def read_ahead(self, crops: Sequence[Crop]) -> None:
         """As :meth:`Reader.read_ahead`: exactly the tiles that are touched and not in memory yet."""
-        for index in sorted(
-            {index for block in self._find_all_blocks(crops)[0] for run in block.runs for index in run}
-        ):
+        for index in sorted({index for block in self._list_blocks(crops)[0] for run in block.runs for index in run}):
             if (self._token, index) not in self._cache:
                 self._source.read_ahead(index)
 
-    def _find_all_blocks(self, crops: Sequence[Crop]) -> tuple[list[_Block], list[Crop]]:
-        """The tiles that crops touch; and the crops with steps, which are no runs of pixels.
-
-        Those of a crop that is alone are in several blocks, for several threads.
-        """
+    def _list_blocks(self, crops: Sequence[Crop]) -> tuple[list[_Block], list[Crop]]:
+        """The tiles that crops touch; and the crops with steps, which are no runs of pixels."""
         plain = [crop for crop in crops if crop.rows.step == crop.cols.step == 1]
         others = [crop for crop in crops if crop.rows.step != 1 or crop.cols.step != 1]
-        return [block for crop in plain for block in self._find_blocks(crop, is_whole=False)], others
+        return [block for crop in plain for block in self._find_blocks(crop)], others
 
-    def _find_blocks(self, crop: Crop, *, is_whole: bool) -> Iterator[_Block]:
+    def _find_blocks(self, crop: Crop) -> list[_Block]:
         """The tiles that a crop touches, all together or, where they are many, row by row."""
-        level = self._levels[crop.level]
         picks = None if crop.bands == self.all_bands else list(crop.bands)
-        row_spans, col_spans = tile_spans(crop.rows, level.extent), tile_spans(crop.cols, level.extent)
-        first, count = level.first + col_spans[0][0], len(col_spans)
-        runs = []
-        for tile_row, _, _ in row_spans:
-            start = first + tile_row * level.across
-            runs.append(range(start, start + count))
-        if is_whole or len(runs) * count <= self._most_together:
-            yield _Block(runs, row_spans, col_spans, picks, crop.out)
-            return
-        for run, row_span in zip(runs, row_spans, strict=True):
-            yield _Block([run], [row_span], col_spans, picks, crop.out)
+        row_spans, col_spans, runs = _find_tiles(self._levels[crop.level], crop.rows, crop.cols)
+        if len(runs) * len(col_spans) <= self._most_together:
+            return [_Block(runs, row_spans, col_spans, picks, crop.out)]
+        return [
+            _Block([run], [row_span], col_spans, picks, crop.out) for run, row_span in zip(runs, row_spans, strict=True)
+        ]
 
     @property
     def is_worth_sharing(self) -> bool:
@@ -376,6 +368,17 @@ class TileReader(Reader):
         elapsed = (time.perf_counter() - started) / count
         self._decode_seconds += (elapsed - self._decode_seconds) * (_NEWEST_SHARE if self._decode_seconds else 1)
         return pixels
+
+
+def _find_tiles(level: _Level, rows: range, cols: range) -> tuple[list[_Span], list[_Span], list[range]]:
+    """Where ``rows`` and ``cols`` meet tiles, and the numbers of these tiles in the file, row by row."""
+    row_spans, col_spans = tile_spans(rows, level.extent), tile_spans(cols, level.extent)
+    first, count = level.first + col_spans[0][0], len(col_spans)
+    runs = []
+    for tile_row, _, _ in row_spans:
+        start = first + tile_row * level.across
+        runs.append(range(start, start + count))
+    return row_spans, col_spans, runs
 
 
 def _window_of(spans: Sequence[_Span], extent: int) -> slice:
