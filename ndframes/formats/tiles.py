@@ -268,7 +268,7 @@ class TileReader(Reader):
                 _window_of(block.col_spans, self._tile_shape[1]),
             )
             part = self._decode_with(self._decode_grid, block.runs[0].start, len(keys), grid, rows, cols)
-            block.put(part, _ALL, _ALL)
+            block.put(part, _bounding([place for _, _, place in block.row_spans]), _ALL)
             return
         for run, (_, rows, out_rows) in zip(block.runs, block.row_spans, strict=True):
             for index, data, (_, cols, out_cols) in zip(run, self._source.read_run(run), block.col_spans, strict=True):

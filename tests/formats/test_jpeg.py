@@ -12,7 +12,7 @@ from PIL import Image
 from tilework import cog, frames_over, watch_decodes
 
 import ndframes as nf
-from ndframes.formats import jpeg
+from ndframes.formats import jpeg, tiles
 from ndframes.formats.jpeg import JpegGrids, decode_jpeg, encode_jpeg_tile
 
 PHOTO = np.ascontiguousarray(nf.open(nf.demo_paths()["astronaut"])[...])
@@ -81,11 +81,11 @@ def test_tiles_of_other_encoders_are_decoded_whole(tmp_path, monkeypatch, option
     decoded = []
     monkeypatch.setattr(jpeg, "decode_jpeg", lambda data: (decoded.append(bytes(data)), decode_jpeg(data))[1])
     decode_grid = JpegGrids()
-    for tiles in ([own], [foreign], [own, own], [own, foreign], [foreign, own], [own]):
+    for line in ([own], [foreign], [own, own], [own, foreign], [foreign, own], [own]):
         decoded.clear()
-        whole = np.concatenate([decode_jpeg(data) for data in tiles], axis=1)
-        np.testing.assert_array_equal(decode_grid([tiles], np.s_[40:50], np.s_[100:120]), whole[40:50, 100:120])
-        assert (decoded == tiles) == (foreign in tiles)
+        whole = np.concatenate([decode_jpeg(data) for data in line], axis=1)
+        np.testing.assert_array_equal(decode_grid([line], np.s_[40:50], np.s_[100:120]), whole[40:50, 100:120])
+        assert (decoded == line) == (foreign in line)
 
 
 def test_a_tile_without_its_restarts_is_no_other_one():
@@ -103,9 +103,10 @@ def test_a_tile_without_its_restarts_is_no_other_one():
 
 
 @pytest.mark.parametrize("bands", [1, 3])
-@pytest.mark.parametrize("tile_bytes", [0, 2**26])
-def test_crops_are_those_of_the_image(tmp_path, at_rest, bands, tile_bytes):
-    """Of tiles that are kept, and of those of which only some rows are decoded: one by one, and many at once."""
+@pytest.mark.parametrize(("tile_bytes", "together"), [(0, 16), (0, 3), (0, 1), (2**26, 16)])
+def test_crops_are_those_of_the_image(tmp_path, monkeypatch, at_rest, bands, tile_bytes, together):
+    """Of tiles that are kept, and of those of which only a part is decoded, so many together: one by one, and many at once."""
+    monkeypatch.setattr(tiles, "_MOST_TOGETHER_BYTES", together * 128 * 128 * bands)
     frames = frames_over(tmp_path, {"a": PHOTO[:401, :389, :bands]}, cog("JPEG", 128), tile_bytes=tile_bytes)
     frames.prepare()
     seen = watch_decodes(frames, "a")
