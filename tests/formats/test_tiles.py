@@ -255,6 +255,7 @@ def test_any_crop_is_what_numpy_cuts(opened, name, rows, cols, codes, data):
 def test_any_crop_of_any_level_goes_to_any_place(opened, name, data):
     """By the reader itself: any order of bands, into arrays of any strides, and nothing is written beside them."""
     reader = opened[name].image("a").opened(0).reader
+    reader._inner._most_together = data.draw(st.sampled_from([1, 5, 1000]))  # tiles
     level = data.draw(st.integers(0, len(reader.overview_shapes)))
     whole = reader.read_all(level=level)
     rows, cols = (range(extent)[data.draw(axis_slices)] for extent in whole.shape[:2])
