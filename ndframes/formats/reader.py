@@ -20,7 +20,7 @@ _log = logging.getLogger("ndframes")
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Less than this of decoding is done about as soon as a second thread has begun.
-WORTH_SHARING_SECONDS = 0.8e-3
+WORTH_SHARING_SECONDS = 1.5e-3
 
 _STRIP_ROWS = 256
 _EPSILON = 1e-9

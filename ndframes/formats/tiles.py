@@ -26,12 +26,17 @@ from .reader import WORTH_SHARING_SECONDS, Array, Crop, Reader
 __all__ = ["TileCache", "TileReader", "TileSource"]
 
 
+#: How loud a tile that is asked for again speaks for keeping tiles: one that is only decoded whole, and one that need not be.
+WHOLE_VOICE, PART_VOICE = 4, 1
+
+
 class TileCache(ByteLRU[tuple[object, int], Array]):
     """Decoded tiles, by the reader's token and the tile's number.
 
     To keep a tile costs fresh memory, which may take longer to have than a tile to decode. So tiles are kept while enough of
     them are asked for again: each that is, or would have been had it been kept, speaks for it, and each that is decoded
-    and was not seen lately speaks against it, a quarter as loud.
+    and was not seen lately speaks against it, with a voice of one. That is a fifth of them where those that speak for it have
+    a voice of four, and half of them with a voice of one, as is right where a tile could be decoded in part.
 
     Args:
         max_bytes: how much of them is kept.
@@ -42,11 +47,11 @@ class TileCache(ByteLRU[tuple[object, int], Array]):
         self._worth = _MOST_WORTH
         self._lately: OrderedDict[tuple[object, int], None] = OrderedDict()
 
-    def recall(self, key: tuple[object, int]) -> Array | None:
+    def recall(self, key: tuple[object, int], voice: int = WHOLE_VOICE) -> Array | None:
         """As :meth:`get`, for one that is wanted."""
         tile = self.get(key)
         if tile is not None:
-            self._worth = min(_MOST_WORTH, self._worth + _GAIN)
+            self._worth = min(_MOST_WORTH, self._worth + voice)
         return tile
 
     def offer(self, key: tuple[object, int], tile: Array) -> None:
@@ -54,11 +59,11 @@ class TileCache(ByteLRU[tuple[object, int], Array]):
         if self.expects(key):
             self.put(key, tile)
 
-    def expects(self, key: tuple[object, int]) -> bool:
+    def expects(self, key: tuple[object, int], voice: int = WHOLE_VOICE) -> bool:
         """Take notice of a tile that is to be decoded now; returns whether it is worth keeping."""
         is_again = self._lately.pop(key, key) is None
         self._lately[key] = None
-        self._worth = min(_MOST_WORTH, self._worth + _GAIN) if is_again else max(0, self._worth - 1)
+        self._worth = min(_MOST_WORTH, self._worth + voice) if is_again else max(0, self._worth - 1)
         if len(self._lately) > _MOST_SEEN:
             self._lately.popitem(last=False)
         return self.is_keeping
@@ -69,7 +74,7 @@ class TileCache(ByteLRU[tuple[object, int], Array]):
         return self._worth >= _ENOUGH_WORTH and self.max_bytes > 0
 
 
-_MOST_WORTH, _ENOUGH_WORTH, _GAIN = 64, 16, 4
+_MOST_WORTH, _ENOUGH_WORTH = 64, 16
 _MOST_SEEN = 1024
 
 # How much the tile decoded last counts in the mean of how long one takes.
@@ -199,6 +204,7 @@ class TileReader(Reader):
         self._tile_bytes = math.prod(self._tile_shape) * dtype.itemsize
         self._decode: Decoder = find_decoder(layout["compress"], layout["predictor"], self._tile_shape, dtype)
         self._decode_grid = find_grid_decoder(layout["compress"])
+        self._voice = WHOLE_VOICE if self._decode_grid is None else PART_VOICE
         self._most_together = max(1, _MOST_TOGETHER_BYTES // self._tile_bytes)
         self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
         self.is_shareable = not self._is_plain
@@ -217,9 +223,9 @@ class TileReader(Reader):
         A tile that is not worth keeping is decoded no further than is wanted, where its codec can do that.
         """
         key = (self._token, index)
-        tile = self._cache.recall(key)
+        tile = self._cache.recall(key, self._voice)
         if tile is None:
-            is_kept = self._cache.expects(key)
+            is_kept = self._cache.expects(key, self._voice)
             data = self._source.read(index)
             if self._decode_grid is not None and not is_kept:
                 return self._decode_with(self._decode_grid, index, 1, [[data]], rows, cols)
@@ -236,7 +242,7 @@ class TileReader(Reader):
         chosen = self._levels[level]
         tiles = self._map_level(chosen) if self._is_plain else None
         if tiles is None:
-            for block in self._find_blocks(Crop(rows, cols, bands, out, level)):
+            for block in self._find_blocks(Crop(rows, cols, bands, out, level), self._most_together):
                 self._read_block(block)
             return
         row_spans, col_spans, runs = _find_tiles(chosen, rows, cols)
@@ -260,7 +266,7 @@ class TileReader(Reader):
                     block.put(self.load_part(index, rows, cols), out_rows, out_cols)
             return
         for key in keys:
-            cache.expects(key)
+            cache.expects(key, self._voice)
         if self._decode_grid is not None:
             grid = [self._source.read_run(run) for run in block.runs]
             rows, cols = (
@@ -315,16 +321,18 @@ class TileReader(Reader):
                 self._source.read_ahead(index)
 
     def _list_blocks(self, crops: Sequence[Crop]) -> tuple[list[_Block], list[Crop]]:
-        """The tiles that crops touch; and the crops with steps, which are no runs of pixels."""
+        """The tiles that crops touch, those of one that is alone row by row; and the crops with steps, which are no runs of pixels."""
         plain = [crop for crop in crops if crop.rows.step == crop.cols.step == 1]
         others = [crop for crop in crops if crop.rows.step != 1 or crop.cols.step != 1]
-        return [block for crop in plain for block in self._find_blocks(crop)], others
+        return [
+            block for crop in plain for block in self._find_blocks(crop, self._most_together if len(plain) > 1 else 1)
+        ], others
 
-    def _find_blocks(self, crop: Crop) -> list[_Block]:
-        """The tiles that a crop touches, all together or, where they are many, row by row."""
+    def _find_blocks(self, crop: Crop, most: int) -> list[_Block]:
+        """The tiles that a crop touches, all together or, where they are more than ``most``, row by row."""
         picks = None if crop.bands == self.all_bands else list(crop.bands)
         row_spans, col_spans, runs = _find_tiles(self._levels[crop.level], crop.rows, crop.cols)
-        if len(runs) * len(col_spans) <= self._most_together:
+        if len(runs) * len(col_spans) <= most:
             return [_Block(runs, row_spans, col_spans, picks, crop.out)]
         return [
             _Block([run], [row_span], col_spans, picks, crop.out) for run, row_span in zip(runs, row_spans, strict=True)
