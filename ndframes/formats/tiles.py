@@ -27,7 +27,7 @@ __all__ = ["TileCache", "TileReader", "TileSource"]
 
 
 #: How loud a tile that is asked for again speaks for keeping tiles: one that is only decoded whole, and one that need not be.
-WHOLE_VOICE, PART_VOICE = 4, 1
+WHOLE_VOICE, PART_VOICE = 2, 1
 
 
 class TileCache(ByteLRU[tuple[object, int], Array]):
@@ -35,8 +35,8 @@ class TileCache(ByteLRU[tuple[object, int], Array]):
 
     To keep a tile costs fresh memory, which may take longer to have than a tile to decode. So tiles are kept while enough of
     them are asked for again: each that is, or would have been had it been kept, speaks for it, and each that is decoded
-    and was not seen lately speaks against it, with a voice of one. That is a fifth of them where those that speak for it have
-    a voice of four, and half of them with a voice of one, as is right where a tile could be decoded in part.
+    and was not seen lately speaks against it, with a voice of one. That is a third of them where those that speak for it have
+    a voice of two, and half of them with a voice of one, as is right where a tile could be decoded in part.
 
     Args:
         max_bytes: how much of them is kept.
@@ -256,29 +256,33 @@ class TileReader(Reader):
                 index += 1
 
     def _read_block(self, block: _Block) -> None:
-        """Read some tiles, all at once if none of them is kept, nor worth it."""
-        keys = [(self._token, index) for run in block.runs for index in run]
-        cache = self._cache
+        """Read some tiles; all at once, or those side by side, unless they are worth keeping, and so looked up one by one."""
+        cache, token = self._cache, self._token
+        keys = [[(token, index) for index in run] for run in block.runs]
+        is_apart = cache.is_keeping or len(keys) * len(keys[0]) > self._most_together
         self._source.expect(block.runs)
-        if len(keys) > self._most_together or cache.is_keeping or any(key in cache for key in keys):
-            for run, (_, rows, out_rows) in zip(block.runs, block.row_spans, strict=True):
-                for index, (_, cols, out_cols) in zip(run, block.col_spans, strict=True):
-                    block.put(self.load_part(index, rows, cols), out_rows, out_cols)
-            return
-        for key in keys:
-            cache.expects(key, self._voice)
-        if self._decode_grid is not None:
+        if self._decode_grid is not None and not is_apart and not all(key in cache for line in keys for key in line):
+            self._notice(keys)
             grid = [self._source.read_run(run) for run in block.runs]
-            rows, cols = (
-                _window_of(block.row_spans, self._tile_shape[0]),
-                _window_of(block.col_spans, self._tile_shape[1]),
-            )
-            part = self._decode_with(self._decode_grid, block.runs[0].start, len(keys), grid, rows, cols)
+            extents = self._tile_shape
+            rows, cols = _window_of(block.row_spans, extents[0]), _window_of(block.col_spans, extents[1])
+            count = len(keys) * len(keys[0])
+            part = self._decode_with(self._decode_grid, block.runs[0].start, count, grid, rows, cols)
             block.put(part, _bounding([place for _, _, place in block.row_spans]), _ALL)
             return
-        for run, (_, rows, out_rows) in zip(block.runs, block.row_spans, strict=True):
+        for line, run, (_, rows, out_rows) in zip(keys, block.runs, block.row_spans, strict=True):
+            if is_apart or any(key in cache for key in line):
+                for index, (_, cols, out_cols) in zip(run, block.col_spans, strict=True):
+                    block.put(self.load_part(index, rows, cols), out_rows, out_cols)
+                continue
+            self._notice([line])
             for index, data, (_, cols, out_cols) in zip(run, self._source.read_run(run), block.col_spans, strict=True):
                 block.put(self._decode_with(self._decode, index, 1, data)[rows, cols], out_rows, out_cols)
+
+    def _notice(self, keys: Sequence[Sequence[tuple[object, int]]]) -> None:
+        for line in keys:
+            for key in line:
+                self._cache.expects(key, self._voice)
 
     def _map_level(self, level: _Level) -> Array | None:
         """All tiles of a level ``(count, extent, extent, bands)`` as they lie in the mapped file; ``None`` where it is not mapped."""
