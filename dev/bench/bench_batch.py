@@ -4,6 +4,7 @@ Three jobs, each with all its contenders in turn on the same crops, pixels compa
 
 - *batch*: ``Frames.load_regions`` on one thread and on two, against as many calls of ``load_region``, for every form of
   entry; tensorstore with all reads under way at once, on one thread and on two; and slices of a memmap, copied: the limit.
+  Fresh memory for 12 MB of results has its price, so forms that are decoded are there with the same ``out`` each time, too.
 - *sweep*: windows that overlap by half, row after row over a part of the image, one ``load_region`` each, with the memory
   of decoded tiles and without it (``tile_bytes=0``). Neighbours share tiles, so it should help.
 - *apart*: random crops of which no two share a tile, again with and without. Nothing is found again, so that memory must
@@ -35,18 +36,28 @@ if TYPE_CHECKING:
     from crops import Crop
 
 _FORMS = ("npy", "none", "zstd", "auto", "jpeg")
-_DECODED_FORMS = ("none", "zstd", "auto", "jpeg")
+_COMPRESSED_FORMS = ("zstd", "auto", "jpeg")
+_DECODED_FORMS = ("none", *_COMPRESSED_FORMS)
 _CHUNK_PX = 256
 
 
 @dataclass
 class NdframesBatch(Ndframes):
-    """``Frames.load_regions`` on so many threads."""
+    """``Frames.load_regions`` on so many threads, into fresh memory or always the same."""
 
     workers: int = 1
+    is_out_kept: bool = False
+
+    def open(self) -> None:
+        super().open()
+        self._out = None
 
     def read_batch(self, crops: Sequence[Crop]) -> Sequence[np.ndarray]:
-        return self._frames.load_regions([(IMAGE_ID, crop.region) for crop in crops], workers=self.workers)
+        requests = [(IMAGE_ID, crop.region) for crop in crops]
+        result = self._frames.load_regions(requests, workers=self.workers, out=self._out)
+        if self.is_out_kept:
+            self._out = result
+        return result
 
 
 def make_batch_contenders(source: Path, folder: Path) -> list[Contender]:
@@ -58,6 +69,17 @@ def make_batch_contenders(source: Path, folder: Path) -> list[Contender]:
             NdframesBatch(f"ndframes {form}, workers={workers}", entry.codec, entry, workers=workers)
             for workers in (1, 2)
         ]
+        if form in _COMPRESSED_FORMS:
+            contenders += [
+                NdframesBatch(
+                    f"ndframes {form}, out kept, workers={workers}",
+                    entry.codec,
+                    entry,
+                    workers=workers,
+                    is_out_kept=True,
+                )
+                for workers in (1, 2)
+            ]
     for level in (None, 3):
         form = ZarrForm(source, _CHUNK_PX, level)
         contenders += [
@@ -120,8 +142,13 @@ def list_result(contender: Contender, contest: Contest, samples: dict[str, Sampl
 
 
 def find_compared(name: str) -> str:
-    """With what a contender is compared: batches with single calls, two threads with one, a memory with none."""
-    for ending, other in ((", workers=1", ", one by one"), (", workers=2", ", one by one"), ("threads=2", "threads=1")):
+    """With what a contender is compared: a batch with single calls, two threads with one, a memory with none."""
+    for ending, other in (
+        (", out kept, workers=1", ", one by one"),
+        (", workers=1", ", one by one"),
+        (", workers=2", ", workers=1"),
+        ("threads=2", "threads=1"),
+    ):
         if name.endswith(ending):
             return name.removesuffix(ending) + other
     return f"{name}, tile_bytes=0"
