@@ -298,7 +298,7 @@ class TileReader(Reader):
         return tiles
 
     def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
-        """As :meth:`Reader.split`: a piece of work a tile, in the order of the file."""
+        """As :meth:`Reader.split`, in the order of the file: a piece of work a crop, and one a tile that several crops touch."""
         if self._is_plain and self._source.is_mapped:
             yield from super().split(crops)
             return
@@ -361,22 +361,20 @@ class TileReader(Reader):
 
     def _serve(self, index: int, shares: Sequence[tuple[_Block, _Span, _Span]]) -> None:
         """Decode one tile, as far as it is wanted, and hand out its parts."""
-        rows, cols = (
-            _bounding([rows for _, (_, rows, _), _ in shares]),
-            _bounding([cols for _, _, (_, cols, _) in shares]),
-        )
+        rows = _bounding([inside_rows for _, (_, inside_rows, _), _ in shares])
+        cols = _bounding([inside_cols for _, _, (_, inside_cols, _) in shares])
         part = self.load_part(index, rows, cols)
         for block, (_, inside_rows, out_rows), (_, inside_cols, out_cols) in shares:
             block.put(part[_within(inside_rows, rows), _within(inside_cols, cols)], out_rows, out_cols)
 
     def _decode_with(self, decode: Callable[..., Array], index: int, count: int, *arguments: Any) -> Array:
-        """What ``decode`` gives for so many tiles side by side, by the number of the first; the time it takes is remembered."""
+        """What ``decode`` gives for so many tiles, by the number of the first; the time it takes is remembered."""
         started = time.perf_counter()
         try:
             pixels = decode(*arguments)
         except DECODE_ERRORS as error:
-            names = f"tile {index:,}" if count == 1 else f"one of the tiles {index:,} to {index + count - 1:,}"
-            raise UnreadableImageError(f"{self.path}: {names} does not decode: {error}") from error
+            which = f"tile {index:,}" if count == 1 else f"tile {index:,} or one of {count - 1} beside it"
+            raise UnreadableImageError(f"{self.path}: {which} does not decode: {error}") from error
         elapsed = (time.perf_counter() - started) / count
         self._decode_seconds += (elapsed - self._decode_seconds) * (_NEWEST_SHARE if self._decode_seconds else 1)
         return pixels
