@@ -307,16 +307,15 @@ class _EntryBytes:
             CacheEntryDamagedError, CacheEntryGoneError: as :meth:`read`.
         """
         file = self._open()
-        rows = [self._table.row(file.descriptor, index) for index in run]
+        rows = self._table.rows(file.descriptor, run)
         start, stop = rows[0][0], rows[-1][0] + rows[-1][1]
-        if stop - start != sum(length for _, length, _ in rows):
+        if stop - start != sum([length for _, length, _ in rows]):
             return [self.read(index) for index in run]
         data = self._files.read_at(file.descriptor, start, stop - start)
-        pieces = []
-        for index, (offset, length, crc32) in zip(run, rows, strict=True):
-            piece = data[offset - start : offset - start + length]
-            self._check(index, piece, offset, length, crc32)
-            pieces.append(piece)
+        pieces = [data[offset - start : offset - start + length] for offset, length, _ in rows]
+        if len(data) != stop - start or self._is_checked.find(0, run.start, run.stop) >= 0:
+            for index, piece, row in zip(run, pieces, rows, strict=True):
+                self._check(index, piece, *row)
         return pieces
 
     def _check(self, index: int, data: Any, offset: int, length: int, crc32: int) -> None:

@@ -187,6 +187,14 @@ class SegmentTable:
             block = self._blocks[number] = self._load(descriptor, number)
         return _ROW.unpack_from(block, place * _ROW.size)
 
+    def rows(self, descriptor: int, run: range) -> list[tuple[int, int, int]]:
+        """As :meth:`row`, for segments that follow each other."""
+        number, place = divmod(run.start, _ROWS_PER_BLOCK)
+        block = self._blocks.get(number)
+        if block is None or place + len(run) > _ROWS_PER_BLOCK:
+            return [self.row(descriptor, index) for index in run]
+        return list(_ROW.iter_unpack(block[place * _ROW.size : (place + len(run)) * _ROW.size]))
+
     def _load(self, descriptor: int, number: int) -> bytes:
         if self._checksums is None:
             self._checksums = self._trailer.load_block_checksums(self._files, descriptor)

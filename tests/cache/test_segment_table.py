@@ -61,6 +61,10 @@ def test_its_rows_are_those_of_the_whole_table(entry):
     table = entry.table()
     for index in order:
         assert table.row(entry.descriptor, index) == tuple(whole[index].tolist())
+    for other in (table, entry.table()):  # one that has read all of it, and one that has not
+        for first in order[::7]:
+            run = range(first, min(first + 40, len(whole)))
+            assert other.rows(entry.descriptor, run) == list(map(tuple, whole[run.start : run.stop].tolist()))
 
 
 def test_each_part_is_read_once_and_only_when_it_is_asked_for(entry):
