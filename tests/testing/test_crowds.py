@@ -50,9 +50,9 @@ def test_a_stopped_writer_at_length(nursery, scene, tmp_path, report):
 
 
 def test_readers_under_eviction(nursery, scene, tmp_path, report):
-    done = report(evict_under_readers(nursery, scene, str(tmp_path), crops=1500, seconds=120))
+    done = report(evict_under_readers(nursery, scene, str(tmp_path), crops=6000, seconds=120))
     assert done["readers"] == 8
-    assert done["crops"] >= 8 * 1500
+    assert done["crops"] >= 8 * 6000
     assert done["evictions"] > 5
     assert done["collections"] > 0
 
