@@ -14,6 +14,7 @@ import pytest
 
 import ndframes as nf
 from ndframes import convert as convert_module
+from ndframes.cache.keys import EntryKey
 
 BACKENDS = ["cog", "npy"]
 
@@ -377,6 +378,9 @@ def test_a_read_only_mount_serves_what_it_has(frames_of_one, read_only_mount, ca
     np.save(other.with_name("c.npy"), picture(2))
     with pytest.raises(nf.CacheError, match="cannot be written.*backend=None"):
         nf.SimpleFrames({"c": "c.npy"}, workdir=frames.cache.workdir, backend=frames._backend).load_region("c")
+    key = EntryKey(bad.parent.parent.name, bad.parent.name + "5" * 30, "7" * 32, ".tif")
+    with pytest.raises(nf.CacheError, match="cannot be written.*backend=None"):  # though its folder is there
+        frames.cache.publish(key, lambda file: None, estimated_bytes=1)
 
 
 def only_entry_of(frames, image_id):

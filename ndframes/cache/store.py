@@ -35,6 +35,7 @@ _LOCK_POLL_SECONDS = 1.0
 _LOCK_AGE_SECONDS = 60.0
 _TRIES = 3
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +297,19 @@ class Cache(ForkAware):
             raise self._explain(error) from error
 
     def _explain(self, error: OSError) -> CacheError:
+        if error.errno in _REFUSED:
+            return self._refusal(error)
         kind = CacheFullError if error.errno in _FULL else CacheError
         told = kind(
             f"cache {self.root} {'ran out of space' if kind is CacheFullError else 'failed'} while writing an entry: {error}"
+        )
+        told.errno = error.errno
+        return told
+
+    def _refusal(self, error: OSError) -> CacheError:
+        """The error for a folder in which nothing can be written."""
+        told = (CacheFullError if error.errno in _FULL else CacheError)(
+            f"cache folder {self.root} cannot be written: {error}; choose another workdir, or backend=None to read sources directly"
         )
         told.errno = error.errno
         return told
@@ -382,11 +393,7 @@ class Cache(ForkAware):
                 self._is_marked = True
             self.files.make_folders(str(folder))
         except OSError as error:
-            told = (CacheFullError if error.errno in _FULL else CacheError)(
-                f"cache folder {self.root} cannot be written: {error}; choose another workdir, or backend=None to read sources directly"
-            )
-            told.errno = error.errno
-            raise told from error
+            raise self._refusal(error) from error
 
     # -- upkeep ---------------------------------------------------------------------------------------------------
 
