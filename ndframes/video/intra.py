@@ -21,7 +21,7 @@ from ..errors import BackendError, CacheEntryError, UnreadableImageError
 from ..formats.stack import StackReader
 from ..regions import to_slice
 from ..segments import SEGMENT, Payload, checksum
-from .pixels import to_pixels
+from .pixels import count_turns, to_pixels, turn
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -149,7 +149,7 @@ def _describe(first: VideoFrame, form: _Form, encoder: VideoCodecContext, source
         "size": [encoder.height, encoder.width],
         "color_range": 0 if form.is_shown else int(first.color_range),
         "color_space": 2 if form.is_shown else int(first.colorspace),
-        "turns": 0 if form.is_shown else round(first.rotation / 90) % 4,
+        "turns": 0 if form.is_shown else count_turns(first),
         "is_gray": source.video.is_gray and not form.is_shown,
     }
 
@@ -228,9 +228,7 @@ class _Said:
     def to_pixels(self, frame: VideoFrame) -> Array:
         """A decoded frame, as the video shows it."""
         frame.color_range, frame.colorspace = self._said["color_range"], self._said["color_space"]
-        pixels = to_pixels(frame, is_gray=self._is_gray)
-        turns = self._said["turns"]
-        return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
+        return turn(to_pixels(frame, is_gray=self._is_gray), self._said["turns"])
 
 
 class _Decoder:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..display import count_noun, format_bytes
 from .index import FrameIndex, open_container, pick_stream
+from .pixels import count_turns
 from .read import open_reader
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
         channels=channels,
         dtype=reader.dtype.name,
         duration=duration,
-        rotation=round(-frame.rotation / 90) % 4 * 90,
+        rotation=-count_turns(frame) % 4 * 90,
         pixel_format="gray" if index.is_gray else frame.format.name,
         color_range=_RANGES.get(int(frame.color_range)),
         color_space=_MATRICES.get(int(frame.colorspace)),

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ..formats.reader import Array
 
-__all__ = ["to_pixels"]
+__all__ = ["count_turns", "to_pixels", "turn"]
 
 
 def to_pixels(frame: VideoFrame, *, is_gray: bool = False) -> Array:
@@ -28,7 +28,7 @@ def to_pixels(frame: VideoFrame, *, is_gray: bool = False) -> Array:
     has_alpha = any(part.is_alpha for part in parts) and not is_gray
     is_deep = max(part.bits for part in parts) > 8
     if is_gray and frame.format.name.startswith(("yuv", "nv12", "nv16", "nv21", "nv24", "gray")):
-        return _turn(_first_plane(frame, np.uint16 if is_deep else np.uint8)[:, :, None], frame)
+        return turn(_first_plane(frame, np.uint16 if is_deep else np.uint8)[:, :, None], count_turns(frame))
     is_one = is_gray or (not has_alpha and len(parts) == 1 and not frame.format.has_palette)
     names = ("gray16le", "rgb48le", "rgba64le") if is_deep else ("gray", "rgb24", "rgba")
     name = names[0] if is_one else names[2] if has_alpha else names[1]
@@ -36,7 +36,17 @@ def to_pixels(frame: VideoFrame, *, is_gray: bool = False) -> Array:
     pixels = frame.to_ndarray(format=name, threads=1)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
-    return _turn(pixels, frame)
+    return turn(pixels, count_turns(frame))
+
+
+def count_turns(frame: VideoFrame) -> int:
+    """By how many quarters a decoded frame is to be turned, counterclockwise, to be shown: 0 to 3."""
+    return round(frame.rotation / 90) % 4
+
+
+def turn(pixels: Array, turns: int) -> Array:
+    """``(height, width, ...)`` turned by so many quarters, counterclockwise."""
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
 def _first_plane(frame: VideoFrame, dtype: type[Any]) -> Array:
@@ -45,8 +55,3 @@ def _first_plane(frame: VideoFrame, dtype: type[Any]) -> Array:
     rows: Array = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     brightness: Array = rows.view(dtype)[: frame.height, : frame.width].copy()
     return brightness
-
-
-def _turn(pixels: Array, frame: VideoFrame) -> Array:
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
