@@ -308,12 +308,13 @@ class _EntryBytes:
         """
         file = self._open()
         rows = self._table.rows(file.descriptor, run)
-        start, stop = rows[0][0], rows[-1][0] + rows[-1][1]
-        if stop - start != sum([length for _, length, _ in rows]):
+        starts, stops = [row[0] for row in rows], [row[0] + row[1] for row in rows]
+        if starts[1:] != stops[:-1]:
             return [self.read(index) for index in run]
-        data = self._files.read_at(file.descriptor, start, stop - start)
-        pieces = [data[offset - start : offset - start + length] for offset, length, _ in rows]
-        if len(data) != stop - start or self._is_checked.find(0, run.start, run.stop) >= 0:
+        origin, size = starts[0], stops[-1] - starts[0]
+        data = self._files.read_at(file.descriptor, origin, size)
+        pieces = [data[start - origin : stop - origin] for start, stop in zip(starts, stops, strict=True)]
+        if len(data) != size or self._is_checked.find(0, run.start, run.stop) >= 0:
             for index, piece, row in zip(run, pieces, rows, strict=True):
                 self._check(index, piece, *row)
         return pieces

@@ -299,20 +299,15 @@ class Cache(ForkAware):
     def _explain(self, error: OSError) -> CacheError:
         if error.errno in _REFUSED:
             return self._refusal(error)
-        kind = CacheFullError if error.errno in _FULL else CacheError
-        told = kind(
-            f"cache {self.root} {'ran out of space' if kind is CacheFullError else 'failed'} while writing an entry: {error}"
-        )
-        told.errno = error.errno
-        return told
+        outcome = "ran out of space" if error.errno in _FULL else "failed"
+        return _to_cache_error(f"cache {self.root} {outcome} while writing an entry: {error}", error)
 
     def _refusal(self, error: OSError) -> CacheError:
         """The error for a folder in which nothing can be written."""
-        told = (CacheFullError if error.errno in _FULL else CacheError)(
-            f"cache folder {self.root} cannot be written: {error}; choose another workdir, or backend=None to read sources directly"
+        return _to_cache_error(
+            f"cache folder {self.root} cannot be written: {error}; choose another workdir, or backend=None to read sources directly",
+            error,
         )
-        told.errno = error.errno
-        return told
 
     def _hold(self, file: IO[bytes]) -> None:
         """Show others that the writer of this file lives."""
@@ -469,6 +464,12 @@ def _rebuild(kind: type[Cache], workdir: str, limits: dict[str, Any], leases: fr
     cache = kind(workdir, **limits)
     cache._job_leases = leases  # noqa: SLF001 - what of it travels beside its arguments
     return cache
+
+
+def _to_cache_error(message: str, error: OSError) -> CacheError:
+    told = (CacheFullError if error.errno in _FULL else CacheError)(message)
+    told.errno = error.errno
+    return told
 
 
 def _stripe_of(state_id: str) -> str:

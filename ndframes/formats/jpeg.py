@@ -82,7 +82,7 @@ class JpegGrids:
         across = range(cols.start // unit_px, -(-cols.stop // unit_px))
         units = len(down) * len(across)
         is_alone = len(grid) == len(grid[0]) == 1
-        if is_alone and units > (1 - _WORTH_SPARING) * head.height * head.width / (_BLOCK_PX * unit_px):
+        if is_alone and units > (1 - _WORTH_SPARING) * math.prod(head.units):
             return _decode_whole(grid, rows, cols)
         pieces = _take(head, grid, down, across)
         if len(pieces) != units:
@@ -131,6 +131,11 @@ class _Head(NamedTuple):
         is_regular = interval and height and not height % _BLOCK_PX and not width % (interval * _BLOCK_PX)
         return cls(data[:place], height, width, size_at, interval if is_regular else 0)
 
+    @property
+    def units(self) -> tuple[int, int]:
+        """How many rows of blocks there are, and in each of them pieces from a restart to the next."""
+        return self.height // _BLOCK_PX, self.width // (self.interval * _BLOCK_PX)
+
     def leads(self, grid: Sequence[Sequence[bytes]]) -> bool:
         """Whether it is the head of all tiles, and their restarts are where they can be used."""
         return self.interval > 0 and all(data.startswith(self.data) for tiles in grid for data in tiles)
@@ -153,7 +158,7 @@ def _decode_whole(grid: Sequence[Sequence[bytes]], rows: slice, cols: slice) -> 
 
 def _take(head: _Head, grid: Sequence[Sequence[bytes]], down: range, across: range) -> list[bytes]:
     """What lies between two restarts each, row after row; too few, where the tiles do not have all of their restarts."""
-    rows_per_tile, units_per_row = head.height // _BLOCK_PX, head.width // (head.interval * _BLOCK_PX)
+    rows_per_tile, units_per_row = head.units
     pieces = []
     for number, tiles in enumerate(grid):
         parts = []

@@ -26,8 +26,8 @@ from .reader import WORTH_SHARING_SECONDS, Array, Crop, Reader
 __all__ = ["TileCache", "TileReader", "TileSource"]
 
 
-#: How loud a tile that is asked for again speaks for keeping tiles: one that is only decoded whole, and one that need not be.
-WHOLE_VOICE, PART_VOICE = 2, 1
+# How loud a tile that is asked for again speaks for keeping tiles: one that is only decoded whole, and one that need not be.
+_WHOLE_VOICE, _PART_VOICE = 2, 1
 
 
 class TileCache(ByteLRU[tuple[object, int], Array]):
@@ -47,7 +47,7 @@ class TileCache(ByteLRU[tuple[object, int], Array]):
         self._worth = _MOST_WORTH
         self._lately: OrderedDict[tuple[object, int], None] = OrderedDict()
 
-    def recall(self, key: tuple[object, int], voice: int = WHOLE_VOICE) -> Array | None:
+    def recall(self, key: tuple[object, int], voice: int = _WHOLE_VOICE) -> Array | None:
         """As :meth:`get`, for one that is wanted."""
         tile = self.get(key)
         if tile is not None:
@@ -59,7 +59,7 @@ class TileCache(ByteLRU[tuple[object, int], Array]):
         if self.expects(key):
             self.put(key, tile)
 
-    def expects(self, key: tuple[object, int], voice: int = WHOLE_VOICE) -> bool:
+    def expects(self, key: tuple[object, int], voice: int = _WHOLE_VOICE) -> bool:
         """Take notice of a tile that is to be decoded now; returns whether it is worth keeping."""
         is_again = self._lately.pop(key, key) is None
         self._lately[key] = None
@@ -83,8 +83,6 @@ _LEAST_SHARED_SECONDS = 40e-6
 
 # Tiles are read and decoded together up to so many bytes of pixels.
 _MOST_TOGETHER_BYTES = 1 << 20
-
-_ALL = slice(None)
 
 #: Where columns of a crop meet a tile; see :func:`~ndframes.regions.tile_spans`.
 _Span = tuple[int, slice, slice]
@@ -130,7 +128,7 @@ class TileSource(Protocol):
         """Have the bytes of one tile fetched from the disk without waiting for them."""
 
     def expect(self, runs: Sequence[range]) -> None:
-        """The same, for those tiles of these runs that may not be in memory; of one run alone, those behind the first."""
+        """The same, for those tiles of these runs that may not be in memory; not where there is but one, which is read at once."""
 
     def touch(self, runs: Sequence[range]) -> None:
         """See to it that these runs of tiles, which lie mapped there, are fit to be used."""
@@ -204,7 +202,7 @@ class TileReader(Reader):
         self._tile_bytes = math.prod(self._tile_shape) * dtype.itemsize
         self._decode: Decoder = find_decoder(layout["compress"], layout["predictor"], self._tile_shape, dtype)
         self._decode_grid = find_grid_decoder(layout["compress"])
-        self._voice = WHOLE_VOICE if self._decode_grid is None else PART_VOICE
+        self._voice = _WHOLE_VOICE if self._decode_grid is None else _PART_VOICE
         self._most_together = max(1, _MOST_TOGETHER_BYTES // self._tile_bytes)
         self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
         self.is_shareable = not self._is_plain
@@ -242,7 +240,7 @@ class TileReader(Reader):
         chosen = self._levels[level]
         tiles = self._map_level(chosen) if self._is_plain else None
         if tiles is None:
-            for block in self._find_blocks(Crop(rows, cols, bands, out, level), self._most_together):
+            for block in self._find_blocks(Crop(rows, cols, bands, out, level)):
                 self._read_block(block)
             return
         row_spans, col_spans, runs = _find_tiles(chosen, rows, cols)
@@ -259,7 +257,7 @@ class TileReader(Reader):
         """Read some tiles; all at once, or those side by side, unless they are worth keeping, and so looked up one by one."""
         cache, token = self._cache, self._token
         keys = [[(token, index) for index in run] for run in block.runs]
-        is_apart = cache.is_keeping or len(keys) * len(keys[0]) > self._most_together
+        is_apart = cache.is_keeping
         self._source.expect(block.runs)
         if self._decode_grid is not None and not is_apart and not all(key in cache for line in keys for key in line):
             self._notice(keys)
@@ -268,7 +266,8 @@ class TileReader(Reader):
             rows, cols = _window_of(block.row_spans, extents[0]), _window_of(block.col_spans, extents[1])
             count = len(keys) * len(keys[0])
             part = self._decode_with(self._decode_grid, block.runs[0].start, count, grid, rows, cols)
-            block.put(part, _bounding([place for _, _, place in block.row_spans]), _ALL)
+            places = (_bounding([place for _, _, place in spans]) for spans in (block.row_spans, block.col_spans))
+            block.put(part, *places)
             return
         for line, run, (_, rows, out_rows) in zip(keys, block.runs, block.row_spans, strict=True):
             if is_apart or any(key in cache for key in line):
@@ -326,20 +325,24 @@ class TileReader(Reader):
 
     def _list_blocks(self, crops: Sequence[Crop]) -> tuple[list[_Block], list[Crop]]:
         """The tiles that crops touch, those of one that is alone row by row; and the crops with steps, which are no runs of pixels."""
-        plain = [crop for crop in crops if crop.rows.step == crop.cols.step == 1]
-        others = [crop for crop in crops if crop.rows.step != 1 or crop.cols.step != 1]
-        return [
-            block for crop in plain for block in self._find_blocks(crop, self._most_together if len(plain) > 1 else 1)
-        ], others
+        plain: list[Crop] = []
+        others: list[Crop] = []
+        for crop in crops:
+            (plain if crop.rows.step == crop.cols.step == 1 else others).append(crop)
+        is_alone = len(plain) == 1
+        return [block for crop in plain for block in self._find_blocks(crop, is_by_row=is_alone)], others
 
-    def _find_blocks(self, crop: Crop, most: int) -> list[_Block]:
-        """The tiles that a crop touches, all together or, where they are more than ``most``, row by row."""
+    def _find_blocks(self, crop: Crop, *, is_by_row: bool = False) -> list[_Block]:
+        """The tiles that a crop touches, all together or, if wished or where they are too many, by pieces of a row."""
         picks = None if crop.bands == self.all_bands else list(crop.bands)
         row_spans, col_spans, runs = _find_tiles(self._levels[crop.level], crop.rows, crop.cols)
-        if len(runs) * len(col_spans) <= most:
+        most = self._most_together
+        if not is_by_row and len(runs) * len(col_spans) <= most:
             return [_Block(runs, row_spans, col_spans, picks, crop.out)]
         return [
-            _Block([run], [row_span], col_spans, picks, crop.out) for run, row_span in zip(runs, row_spans, strict=True)
+            _Block([run[first : first + most]], [row_span], col_spans[first : first + most], picks, crop.out)
+            for run, row_span in zip(runs, row_spans, strict=True)
+            for first in range(0, len(run), most)
         ]
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import cv2
 import imagecodecs
@@ -29,12 +30,15 @@ def tile_of(extent: int, bands: int) -> np.ndarray:
 @pytest.mark.parametrize("quality", [10, 75, 90, 100])
 @pytest.mark.parametrize("bands", [1, 3])
 @pytest.mark.parametrize("extent", [16, 48, 128, 256])
-def test_a_window_is_that_of_the_whole_tiles(extent, bands, quality):
-    """Pairs of ends at, before and behind the borders of what can be taken out."""
+def test_a_window_is_that_of_the_whole_tiles(monkeypatch, extent, bands, quality):
+    """Pairs of ends at, before and behind the borders of what can be taken out. What is spared is spared."""
     corners = [[(100, 3), (60, 90), (200, 250)], [(0, 0), (20, 40), (90, 70)]]
     grid = [[encode_jpeg_tile(tile_at(*corner, extent, bands), quality) for corner in line] for line in corners]
     whole = np.block([[[decode_jpeg(data)] for data in line] for line in grid])
     decode_grid, rng = JpegGrids(), np.random.default_rng(0)
+    decoded: list[np.ndarray] = []
+    monkeypatch.setattr(jpeg, "decode_jpeg", lambda data: (decoded.append(decode_jpeg(data)), decoded[-1])[1])
+    unit = 8 * math.gcd(extent // 8, 4)
     down, across = borders(2 * extent, 8), borders(3 * extent, 32)
     for axis, others in ((down, across), (across, down)):
         pairs = list(itertools.combinations(axis, 2))
@@ -42,7 +46,13 @@ def test_a_window_is_that_of_the_whole_tiles(extent, bands, quality):
             pair, other = pairs[number], sorted(rng.choice(others, 2, replace=False).tolist())
             rows, cols = (slice(*ends) for ends in ((pair, other) if others is across else (other, pair)))
             some = whole[rows, cols]
+            decoded.clear()
             np.testing.assert_array_equal(decode_touched(decode_grid, grid, rows, cols, extent), some)
+            (pixels,) = decoded
+            touched = [-(-axis.stop // px) * px - axis.start // px * px for axis, px in ((rows, 8), (cols, unit))]
+            is_in_one = all((axis.stop - 1) // extent == axis.start // extent for axis in (rows, cols))
+            is_whole = is_in_one and math.prod(touched) > 7 / 8 * extent**2
+            assert pixels.shape[:2] == ((extent, extent) if is_whole else tuple(touched))
 
 
 def decode_touched(
