@@ -300,7 +300,7 @@ class _EntryBytes:
         self._check(index, data, offset, length, crc32)
         return data
 
-    def read_run(self, run: range) -> list[bytes]:
+    def read_run(self, run: range) -> list[Any]:
         """The bytes of segments that follow each other, in one request; for what is not mapped.
 
         Raises:
@@ -312,7 +312,7 @@ class _EntryBytes:
         if starts[1:] != stops[:-1]:
             return [self.read(index) for index in run]
         origin, size = starts[0], stops[-1] - starts[0]
-        data = self._files.read_at(file.descriptor, origin, size)
+        data = memoryview(self._files.read_at(file.descriptor, origin, size))
         pieces = [data[start - origin : stop - origin] for start, stop in zip(starts, stops, strict=True)]
         if len(data) != size or self._is_checked.find(0, run.start, run.stop) >= 0:
             for index, piece, row in zip(run, pieces, rows, strict=True):

@@ -129,7 +129,7 @@ class _Head(NamedTuple):
             if marker == _START_OF_SCAN:
                 break
         is_regular = interval and height and not height % _BLOCK_PX and not width % (interval * _BLOCK_PX)
-        return cls(data[:place], height, width, size_at, interval if is_regular else 0)
+        return cls(bytes(data[:place]), height, width, size_at, interval if is_regular else 0)
 
     @property
     def units(self) -> tuple[int, int]:
@@ -138,7 +138,7 @@ class _Head(NamedTuple):
 
     def leads(self, grid: Sequence[Sequence[bytes]]) -> bool:
         """Whether it is the head of all tiles, and their restarts are where they can be used."""
-        return self.interval > 0 and all(data.startswith(self.data) for tiles in grid for data in tiles)
+        return self.interval > 0 and all(bytes(data[: len(self.data)]) == self.data for tiles in grid for data in tiles)
 
     def resize(self, height: int, width: int) -> bytes:
         """The head of a picture of another size."""

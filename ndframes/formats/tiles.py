@@ -9,21 +9,23 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from ..errors import UnreadableImageError
 from ..lru import ByteLRU
 from ..regions import count_tiles, tile_spans
-from .codecs import DECODE_ERRORS, Decoder, find_decoder, find_grid_decoder
+from .codecs import DECODE_ERRORS, find_decoder, find_grid_decoder, find_several_decoder
 from .reader import WORTH_SHARING_SECONDS, Array, Crop, Reader
 
 __all__ = ["TileCache", "TileReader", "TileSource"]
+
+T = TypeVar("T")
 
 
 # How loud a tile that is asked for again speaks for keeping tiles: one that is only decoded whole, and one that need not be.
@@ -61,12 +63,19 @@ class TileCache(ByteLRU[tuple[object, int], Array]):
 
     def expects(self, key: tuple[object, int], voice: int = _WHOLE_VOICE) -> bool:
         """Take notice of a tile that is to be decoded now; returns whether it is worth keeping."""
-        is_again = self._lately.pop(key, key) is None
-        self._lately[key] = None
-        self._worth = min(_MOST_WORTH, self._worth + voice) if is_again else max(0, self._worth - 1)
-        if len(self._lately) > _MOST_SEEN:
-            self._lately.popitem(last=False)
+        self.notice((key,), voice)
         return self.is_keeping
+
+    def notice(self, keys: Sequence[tuple[object, int]], voice: int) -> None:
+        """The same of several tiles."""
+        lately, worth = self._lately, self._worth
+        for key in keys:
+            is_again = lately.pop(key, key) is None
+            lately[key] = None
+            worth = min(_MOST_WORTH, worth + voice) if is_again else max(0, worth - 1)
+        self._worth = worth
+        while len(lately) > _MOST_SEEN:
+            lately.popitem(last=False)
 
     @property
     def is_keeping(self) -> bool:
@@ -84,7 +93,7 @@ _LEAST_SHARED_SECONDS = 40e-6
 # Tiles are read and decoded together up to so many bytes of pixels.
 _MOST_TOGETHER_BYTES = 1 << 20
 
-#: Where columns of a crop meet a tile; see :func:`~ndframes.regions.tile_spans`.
+#: Where rows or columns of a crop meet a tile; see :func:`~ndframes.regions.tile_spans`.
 _Span = tuple[int, slice, slice]
 
 
@@ -103,6 +112,10 @@ class _Block(NamedTuple):
     def put(self, part: Array, out_rows: slice, out_cols: slice) -> None:
         """Bring a part of a tile to its place."""
         self.out[out_rows, out_cols] = part if self.picks is None else part[:, :, self.picks]
+
+
+#: A tile's part in a block: which rows and columns of it.
+_Share = tuple[_Block, _Span, _Span]
 
 
 class TileSource(Protocol):
@@ -200,7 +213,8 @@ class TileReader(Reader):
         self._decode_seconds = 0.0
         self._tile_shape = base.extent, base.extent, band_count
         self._tile_bytes = math.prod(self._tile_shape) * dtype.itemsize
-        self._decode: Decoder = find_decoder(layout["compress"], layout["predictor"], self._tile_shape, dtype)
+        coding = layout["compress"], layout["predictor"], self._tile_shape, dtype
+        self._decode, self._decode_several = find_decoder(*coding), find_several_decoder(*coding)
         self._decode_grid = find_grid_decoder(layout["compress"])
         self._voice = _WHOLE_VOICE if self._decode_grid is None else _PART_VOICE
         self._most_together = max(1, _MOST_TOGETHER_BYTES // self._tile_bytes)
@@ -254,34 +268,40 @@ class TileReader(Reader):
                 index += 1
 
     def _read_block(self, block: _Block) -> None:
-        """Read some tiles; all at once, or those side by side, unless they are worth keeping, and so looked up one by one."""
-        cache, token = self._cache, self._token
-        keys = [[(token, index) for index in run] for run in block.runs]
-        is_apart = cache.is_keeping
+        """Read some tiles: all at once, or one by one where they are worth keeping, and so looked up."""
+        keys = [(self._token, index) for run in block.runs for index in run]
+        spans = [(row_span, col_span) for row_span in block.row_spans for col_span in block.col_spans]
         self._source.expect(block.runs)
-        if self._decode_grid is not None and not is_apart and not all(key in cache for line in keys for key in line):
-            self._notice(keys)
+        if self._is_known(keys):
+            for (_, index), ((_, rows, out_rows), (_, cols, out_cols)) in zip(keys, spans, strict=True):
+                block.put(self.load_part(index, rows, cols), out_rows, out_cols)
+        elif self._decode_grid is not None:
+            self._cache.notice(keys, self._voice)
             grid = [self._source.read_run(run) for run in block.runs]
-            extents = self._tile_shape
-            rows, cols = _window_of(block.row_spans, extents[0]), _window_of(block.col_spans, extents[1])
-            count = len(keys) * len(keys[0])
-            part = self._decode_with(self._decode_grid, block.runs[0].start, count, grid, rows, cols)
-            places = (_bounding([place for _, _, place in spans]) for spans in (block.row_spans, block.col_spans))
-            block.put(part, *places)
-            return
-        for line, run, (_, rows, out_rows) in zip(keys, block.runs, block.row_spans, strict=True):
-            if is_apart or any(key in cache for key in line):
-                for index, (_, cols, out_cols) in zip(run, block.col_spans, strict=True):
-                    block.put(self.load_part(index, rows, cols), out_rows, out_cols)
-                continue
-            self._notice([line])
-            for index, data, (_, cols, out_cols) in zip(run, self._source.read_run(run), block.col_spans, strict=True):
-                block.put(self._decode_with(self._decode, index, 1, data)[rows, cols], out_rows, out_cols)
+            extent = self._tile_shape[0]
+            window = _window_of(block.row_spans, extent), _window_of(block.col_spans, extent)
+            part = self._decode_with(self._decode_grid, block.runs[0].start, len(keys), grid, *window)
+            block.put(
+                part, *(_bounding([place for _, _, place in axis]) for axis in (block.row_spans, block.col_spans))
+            )
+        else:
+            for tile, ((_, rows, out_rows), (_, cols, out_cols)) in zip(
+                self._load_several(keys, block.runs), spans, strict=True
+            ):
+                block.put(tile[rows, cols], out_rows, out_cols)
 
-    def _notice(self, keys: Sequence[Sequence[tuple[object, int]]]) -> None:
-        for line in keys:
-            for key in line:
-                self._cache.expects(key, self._voice)
+    def _is_known(self, keys: Sequence[tuple[object, int]]) -> bool:
+        """Whether tiles are looked up one by one: they are kept, or enough of these are there."""
+        if self._cache.is_keeping:
+            return True
+        are_enough = any if self._decode_grid is None else all
+        return are_enough(map(self._cache.__contains__, keys))
+
+    def _load_several(self, keys: Sequence[tuple[object, int]], runs: Sequence[range]) -> list[Array]:
+        """Tiles that are decoded together, and not kept."""
+        self._cache.notice(keys, self._voice)
+        pieces = [data for run in runs for data in self._source.read_run(run)]
+        return self._decode_with(self._decode_several, runs[0].start, len(keys), pieces)
 
     def _map_level(self, level: _Level) -> Array | None:
         """All tiles of a level ``(count, extent, extent, bands)`` as they lie in the mapped file; ``None`` where it is not mapped."""
@@ -304,7 +324,7 @@ class TileReader(Reader):
         blocks, others = self._list_blocks(crops)
         yield from super().split(others)
         touches = Counter(index for block in blocks for run in block.runs for index in run)
-        shares: dict[int, list[tuple[_Block, _Span, _Span]]] = {}
+        shares: dict[int, list[_Share]] = {}
         tasks: list[tuple[int, partial[None]]] = []
         for block in blocks:
             if all(touches[index] == 1 for run in block.runs for index in run):
@@ -313,7 +333,10 @@ class TileReader(Reader):
             for run, row_span in zip(block.runs, block.row_spans, strict=True):
                 for index, col_span in zip(run, block.col_spans, strict=True):
                     shares.setdefault(index, []).append((block, row_span, col_span))
-        tasks += [(index, partial(self._serve, index, found)) for index, found in shares.items()]
+        most = self._most_together if self._decode_grid is None else 1
+        tasks += [
+            (run.start, partial(self._serve, run, [shares[index] for index in run])) for run in _runs_of(shares, most)
+        ]
         for _, task in sorted(tasks, key=itemgetter(0)):
             yield task
 
@@ -362,15 +385,19 @@ class TileReader(Reader):
         indices = (level.first + row * level.across + col for row in rows for col in cols)
         return self._decode_seconds * sum((self._token, index) not in self._cache for index in indices)
 
-    def _serve(self, index: int, shares: Sequence[tuple[_Block, _Span, _Span]]) -> None:
-        """Decode one tile, as far as it is wanted, and hand out its parts."""
-        rows = _bounding([inside_rows for _, (_, inside_rows, _), _ in shares])
-        cols = _bounding([inside_cols for _, _, (_, inside_cols, _) in shares])
-        part = self.load_part(index, rows, cols)
-        for block, (_, inside_rows, out_rows), (_, inside_cols, out_cols) in shares:
-            block.put(part[_within(inside_rows, rows), _within(inside_cols, cols)], out_rows, out_cols)
+    def _serve(self, run: range, shares: Sequence[Sequence[_Share]]) -> None:
+        """Read tiles that follow each other, each once and as far as it is wanted, and hand out its parts."""
+        keys = [(self._token, index) for index in run]
+        if self._is_known(keys) or self._decode_grid is not None:
+            for index, found in zip(run, shares, strict=True):
+                rows = _bounding([inside_rows for _, (_, inside_rows, _), _ in found])
+                cols = _bounding([inside_cols for _, _, (_, inside_cols, _) in found])
+                _hand_out(self.load_part(index, rows, cols), found, rows.start, cols.start)
+            return
+        for tile, found in zip(self._load_several(keys, [run]), shares, strict=True):
+            _hand_out(tile, found)
 
-    def _decode_with(self, decode: Callable[..., Array], index: int, count: int, *arguments: Any) -> Array:
+    def _decode_with(self, decode: Callable[..., T], index: int, count: int, *arguments: Any) -> T:
         """What ``decode`` gives for so many tiles, by the number of the first; the time it takes is remembered."""
         started = time.perf_counter()
         try:
@@ -399,12 +426,26 @@ def _window_of(spans: Sequence[_Span], extent: int) -> slice:
     return slice(spans[0][1].start, (len(spans) - 1) * extent + spans[-1][1].stop)
 
 
+def _runs_of(indices: Iterable[int], most: int) -> list[range]:
+    """Numbers, each once, as runs of no more than so many that follow each other."""
+    runs: list[range] = []
+    for index in sorted(indices):
+        if runs and runs[-1].stop == index and len(runs[-1]) < most:
+            runs[-1] = range(runs[-1].start, index + 1)
+        else:
+            runs.append(range(index, index + 1))
+    return runs
+
+
+def _hand_out(part: Array, shares: Sequence[_Share], top: int = 0, left: int = 0) -> None:
+    """Bring to its places what several blocks want of a part of a tile that begins at (``top``, ``left``)."""
+    for block, (_, rows, out_rows), (_, cols, out_cols) in shares:
+        inside = slice(rows.start - top, rows.stop - top), slice(cols.start - left, cols.stop - left)
+        block.put(part[inside], out_rows, out_cols)
+
+
 def _bounding(parts: Sequence[slice]) -> slice:
     return slice(min(part.start for part in parts), max(part.stop for part in parts))
-
-
-def _within(part: slice, window: slice) -> slice:
-    return slice(part.start - window.start, part.stop - window.start)
 
 
 def _nbytes(tile: Array) -> int:
