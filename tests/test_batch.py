@@ -707,6 +707,7 @@ INTERRUPTED = textwrap.dedent("""
     import ndframes as nf
     from ndframes.formats import tiles
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    tiles._MOST_TOGETHER_BYTES = 1
     decode = tiles.TileReader._decode_with
     def slowly(self, *arguments):
         os.write(1, b"decoding\\n")

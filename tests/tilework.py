@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,16 @@ def watch_decodes(frames: nf.Frames, *image_ids: Any) -> list[tuple[Any, bytes]]
     seen: list[tuple[Any, bytes]] = []
     for image_id in image_ids:
         inner = frames.image(image_id).opened(0).reader._inner
-        inner._decode = _watched(inner._decode, image_id, seen)
+        inner._decode = _watched(inner._decode, image_id, seen, lambda data: [data])
+        inner._decode_several = _watched(inner._decode_several, image_id, seen, list)
         if inner._decode_grid is not None:
-            inner._decode_grid = _watched(inner._decode_grid, image_id, seen)
+            inner._decode_grid = _watched(inner._decode_grid, image_id, seen, lambda grid: chain(*grid))
     return seen
 
 
-def _watched(decode: Any, image_id: Any, seen: list[tuple[Any, bytes]]) -> Any:
+def _watched(decode: Any, image_id: Any, seen: list[tuple[Any, bytes]], tiles_of: Any) -> Any:
     def watched(data: Any, *window: slice) -> Any:
-        seen.extend((image_id, bytes(tile)) for tiles in (data if window else [[data]]) for tile in tiles)
+        seen.extend((image_id, bytes(tile)) for tile in tiles_of(data))
         return decode(data, *window)
 
     return watched

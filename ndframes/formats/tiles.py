@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -88,10 +89,10 @@ _MOST_SEEN = 1024
 
 # How much the tile decoded last counts in the mean of how long one takes.
 _NEWEST_SHARE = 0.1
-_LEAST_SHARED_SECONDS = 40e-6
+_LEAST_SHARED_SECONDS = 15e-6
 
 # Tiles are read and decoded together up to so many bytes of pixels.
-_MOST_TOGETHER_BYTES = 1 << 20
+_MOST_TOGETHER_BYTES = 1 << 19
 
 #: Where rows or columns of a crop meet a tile; see :func:`~ndframes.regions.tile_spans`.
 _Span = tuple[int, slice, slice]
@@ -240,8 +241,8 @@ class TileReader(Reader):
             is_kept = self._cache.expects(key, self._voice)
             data = self._source.read(index)
             if self._decode_grid is not None and not is_kept:
-                return self._decode_with(self._decode_grid, index, 1, [[data]], rows, cols)
-            tile = self._decode_with(self._decode, index, 1, data)
+                return self._decode_with(self._decode_grid, [index], [[data]], rows, cols)
+            tile = self._decode_with(self._decode, [index], data)
             if is_kept:
                 self._cache.put(key, tile)
         return tile[rows, cols]
@@ -269,18 +270,19 @@ class TileReader(Reader):
 
     def _read_block(self, block: _Block) -> None:
         """Read some tiles: all at once, or one by one where they are worth keeping, and so looked up."""
-        keys = [(self._token, index) for run in block.runs for index in run]
+        indices = [index for run in block.runs for index in run]
+        keys = [(self._token, index) for index in indices]
         spans = [(row_span, col_span) for row_span in block.row_spans for col_span in block.col_spans]
         self._source.expect(block.runs)
         if self._is_known(keys):
-            for (_, index), ((_, rows, out_rows), (_, cols, out_cols)) in zip(keys, spans, strict=True):
+            for index, ((_, rows, out_rows), (_, cols, out_cols)) in zip(indices, spans, strict=True):
                 block.put(self.load_part(index, rows, cols), out_rows, out_cols)
         elif self._decode_grid is not None:
             self._cache.notice(keys, self._voice)
             grid = [self._source.read_run(run) for run in block.runs]
             extent = self._tile_shape[0]
             window = _window_of(block.row_spans, extent), _window_of(block.col_spans, extent)
-            part = self._decode_with(self._decode_grid, block.runs[0].start, len(keys), grid, *window)
+            part = self._decode_with(self._decode_grid, indices, grid, *window)
             block.put(
                 part, *(_bounding([place for _, _, place in axis]) for axis in (block.row_spans, block.col_spans))
             )
@@ -301,7 +303,7 @@ class TileReader(Reader):
         """Tiles that are decoded together, and not kept."""
         self._cache.notice(keys, self._voice)
         pieces = [data for run in runs for data in self._source.read_run(run)]
-        return self._decode_with(self._decode_several, runs[0].start, len(keys), pieces)
+        return self._decode_with(self._decode_several, [index for _, index in keys], pieces)
 
     def _map_level(self, level: _Level) -> Array | None:
         """All tiles of a level ``(count, extent, extent, bands)`` as they lie in the mapped file; ``None`` where it is not mapped."""
@@ -323,20 +325,21 @@ class TileReader(Reader):
             return
         blocks, others = self._list_blocks(crops)
         yield from super().split(others)
-        touches = Counter(index for block in blocks for run in block.runs for index in run)
+        touched = [[index for run in block.runs for index in run] for block in blocks]
+        touches = Counter(chain.from_iterable(touched))
         shares: dict[int, list[_Share]] = {}
         tasks: list[tuple[int, partial[None]]] = []
-        for block in blocks:
-            if all(touches[index] == 1 for run in block.runs for index in run):
-                tasks.append((block.runs[0].start, partial(self._read_block, block)))
+        for block, indices in zip(blocks, touched, strict=True):
+            if max(map(touches.__getitem__, indices)) == 1:
+                tasks.append((indices[0], partial(self._read_block, block)))
                 continue
             for run, row_span in zip(block.runs, block.row_spans, strict=True):
                 for index, col_span in zip(run, block.col_spans, strict=True):
                     shares.setdefault(index, []).append((block, row_span, col_span))
         most = self._most_together if self._decode_grid is None else 1
-        tasks += [
-            (run.start, partial(self._serve, run, [shares[index] for index in run])) for run in _runs_of(shares, most)
-        ]
+        for runs in _groups_of(shares, most):
+            found = [shares[index] for run in runs for index in run]
+            tasks.append((runs[0].start, partial(self._serve, runs, found)))
         for _, task in sorted(tasks, key=itemgetter(0)):
             yield task
 
@@ -385,27 +388,33 @@ class TileReader(Reader):
         indices = (level.first + row * level.across + col for row in rows for col in cols)
         return self._decode_seconds * sum((self._token, index) not in self._cache for index in indices)
 
-    def _serve(self, run: range, shares: Sequence[Sequence[_Share]]) -> None:
-        """Read tiles that follow each other, each once and as far as it is wanted, and hand out its parts."""
-        keys = [(self._token, index) for index in run]
+    def _serve(self, runs: Sequence[range], shares: Sequence[Sequence[_Share]]) -> None:
+        """Read tiles, each once and as far as it is wanted, and hand out its parts."""
+        keys = [(self._token, index) for run in runs for index in run]
         if self._is_known(keys) or self._decode_grid is not None:
-            for index, found in zip(run, shares, strict=True):
+            for (_, index), found in zip(keys, shares, strict=True):
                 rows = _bounding([inside_rows for _, (_, inside_rows, _), _ in found])
                 cols = _bounding([inside_cols for _, _, (_, inside_cols, _) in found])
                 _hand_out(self.load_part(index, rows, cols), found, rows.start, cols.start)
             return
-        for tile, found in zip(self._load_several(keys, [run]), shares, strict=True):
+        for tile, found in zip(self._load_several(keys, runs), shares, strict=True):
             _hand_out(tile, found)
 
-    def _decode_with(self, decode: Callable[..., T], index: int, count: int, *arguments: Any) -> T:
-        """What ``decode`` gives for so many tiles, by the number of the first; the time it takes is remembered."""
+    def _decode_with(self, decode: Callable[..., T], indices: Sequence[int], *arguments: Any) -> T:
+        """What ``decode`` gives for these tiles; the time it takes is remembered.
+
+        Raises:
+            UnreadableImageError: one of them does not decode; which one is found out.
+        """
         started = time.perf_counter()
         try:
             pixels = decode(*arguments)
         except DECODE_ERRORS as error:
-            which = f"tile {index:,}" if count == 1 else f"tile {index:,} or one of {count - 1} beside it"
-            raise UnreadableImageError(f"{self.path}: {which} does not decode: {error}") from error
-        elapsed = (time.perf_counter() - started) / count
+            if len(indices) > 1:
+                for index in indices:
+                    self._decode_with(self._decode, [index], self._source.read(index))
+            raise UnreadableImageError(f"{self.path}: tile {indices[0]:,} does not decode: {error}") from error
+        elapsed = (time.perf_counter() - started) / len(indices)
         self._decode_seconds += (elapsed - self._decode_seconds) * (_NEWEST_SHARE if self._decode_seconds else 1)
         return pixels
 
@@ -426,15 +435,18 @@ def _window_of(spans: Sequence[_Span], extent: int) -> slice:
     return slice(spans[0][1].start, (len(spans) - 1) * extent + spans[-1][1].stop)
 
 
-def _runs_of(indices: Iterable[int], most: int) -> list[range]:
-    """Numbers, each once, as runs of no more than so many that follow each other."""
-    runs: list[range] = []
-    for index in sorted(indices):
-        if runs and runs[-1].stop == index and len(runs[-1]) < most:
+def _groups_of(indices: Iterable[int], most: int) -> list[list[range]]:
+    """Numbers, each once, in groups of no more than so many; those of a group as runs that follow each other."""
+    groups: list[list[range]] = []
+    for count, index in enumerate(sorted(indices)):
+        if count % most == 0:
+            groups.append([])
+        runs = groups[-1]
+        if runs and runs[-1].stop == index:
             runs[-1] = range(runs[-1].start, index + 1)
         else:
             runs.append(range(index, index + 1))
-    return runs
+    return groups
 
 
 def _hand_out(part: Array, shares: Sequence[_Share], top: int = 0, left: int = 0) -> None:

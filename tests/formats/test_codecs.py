@@ -15,7 +15,7 @@ from synthetic import COMPLEX, DTYPES, FLOATS, INTEGERS, picture
 import ndframes as nf
 from ndframes import segments
 from ndframes.backends import Codec, coerce_backend
-from ndframes.formats.codecs import DECODE_ERRORS, checksum, encode_tile, find_decoder
+from ndframes.formats.codecs import DECODE_ERRORS, checksum, encode_tile, find_decoder, find_several_decoder
 
 FLAT = ("NONE", "ZSTD", "DEFLATE", "LZW")
 LERC_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32")
@@ -33,6 +33,10 @@ def there_and_back(tile: np.ndarray, codec: Codec) -> np.ndarray:
     assert type(data) is bytes
     pixels = find_decoder(codec.compress, codec.predictor, tile.shape, tile.dtype)(data)
     assert (pixels.shape, pixels.dtype) == (tile.shape, tile.dtype)
+    several = find_several_decoder(codec.compress, codec.predictor, tile.shape, tile.dtype)
+    for again in several([data, memoryview(b"-" + data)[1:], data]) + several([data]):
+        assert (again.shape, again.dtype) == (pixels.shape, pixels.dtype)
+        assert_equal_bits(again, pixels)
     return pixels
 
 
@@ -187,7 +191,8 @@ def test_damaged_bytes_give_an_error_or_a_tile(compress, dtype, differences, exa
     tile = picture((20, 24, 3), dtype)
     codec = codec_of(compress, dtype, 3, differences=differences)
     good, rng, refused = encode_tile(tile, codec), np.random.default_rng(0), 0
-    decode = find_decoder(compress, codec.predictor, tile.shape, tile.dtype)
+    coding = compress, codec.predictor, tile.shape, tile.dtype
+    decode, decode_several = find_decoder(*coding), find_several_decoder(*coding)
     for number in range(examples):
         data = bytearray(good)
         if number % 4 == 0:
@@ -203,8 +208,13 @@ def test_damaged_bytes_give_an_error_or_a_tile(compress, dtype, differences, exa
             pixels = decode(bytes(data))
         except DECODE_ERRORS:
             refused += 1
+            with pytest.raises(DECODE_ERRORS):
+                decode_several([good, memoryview(data), good])
         else:
             assert (pixels.shape, pixels.dtype) == (tile.shape, tile.dtype)
+            some = decode_several([good, memoryview(data), good])
+            assert_equal_bits(some[0], some[2])
+            assert_equal_bits(some[1], pixels)
     assert refused > examples / 8
     assert_equal_bits(decode(good), there_and_back(tile, codec))
 
