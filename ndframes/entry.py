@@ -301,11 +301,13 @@ class _EntryBytes:
         return data
 
     def read_run(self, run: range) -> list[Any]:
-        """The bytes of segments that follow each other, in one request; for what is not mapped.
+        """The bytes of several segments, in one request where they follow each other; for what is not mapped.
 
         Raises:
             CacheEntryDamagedError, CacheEntryGoneError: as :meth:`read`.
         """
+        if run.step != 1:
+            return [self.read(index) for index in run]
         file = self._open()
         rows = self._table.rows(file.descriptor, run)
         starts, stops = [row[0] for row in rows], [row[0] + row[1] for row in rows]
@@ -349,12 +351,9 @@ class _EntryBytes:
         for index in self._list_due(runs):
             self.read_ahead(index)
 
-    def _list_due(self, runs: Sequence[range]) -> Iterator[int]:
-        for run in runs:
-            index = self._is_checked.find(0, run.start, run.stop)
-            while index >= 0:
-                yield index
-                index = self._is_checked.find(0, index + 1, run.stop)
+    def _list_due(self, runs: Sequence[range]) -> list[int]:
+        is_checked = self._is_checked
+        return [index for run in runs for index in run if not is_checked[index]]
 
     def read_ahead(self, index: int) -> None:
         """Have the bytes of one segment fetched from the disk without waiting for them."""

@@ -26,7 +26,7 @@ class Payload:
             cover every byte once.
         layout: plain data that says which pixels a segment holds. For tiles: ``{"levels": [{"shape": [h, w],
             "tile_extent": edge, "first_segment": index}, ...], "compress": codec, "predictor": differencing}``, row after
-            row of tiles, one behind the other in the file. For an array:
+            row of tiles, one behind the other in the file; with ``"tile_order": "columns"`` column after column. For an array:
             ``{"data_offset": bytes, "chunk_bytes": bytes}``.
     """
 

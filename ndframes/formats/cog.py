@@ -18,7 +18,7 @@ from .codecs import checksum, encode_tile, extra_tags
 from .halve import halve
 from .reader import row_bands
 from .spool import ScratchMaker, TileSpool, assemble, scratch_beside
-from .tiffwrite import Directory, needs_bigtiff
+from .tiffwrite import Directory, by_column, needs_bigtiff
 
 if TYPE_CHECKING:
     from ..backends import Backend, Codec
@@ -88,13 +88,18 @@ def check_tile_tables(path: str, payload: Payload) -> None:
     Raises:
         CacheEntryDamagedError: they differ.
     """
+    places = []
     with tifffile.TiffFile(path) as tiff:
-        pages = list(tiff.pages)
-        places = [(page.dataoffsets, page.databytecounts) for page in pages]
-    meant = payload.segments[1:]
-    found = [np.concatenate([np.asarray(place[part], np.uint64) for place in places]) for part in (0, 1)]
+        page_count = len(tiff.pages)
+        for page in tiff.pages:
+            table = np.asarray([page.dataoffsets, page.databytecounts], np.uint64)
+            if payload.layout.get("tile_order") == "columns":
+                rows, cols = count_tiles(page.shape, (page.tilelength, page.tilewidth))
+                table = table[:, by_column(rows, cols)]
+            places.append(table)
+    found, meant = np.concatenate(places, axis=1), payload.segments[1:]
     is_equal = np.array_equal(found[0], meant["offset"]) and np.array_equal(found[1], meant["length"])
-    if not is_equal or len(pages) != len(payload.layout.get("levels", (0,))):
+    if not is_equal or page_count != len(payload.layout.get("levels", (0,))):
         raise CacheEntryDamagedError(f"{path}: its tile tables do not say where its tiles are; not published")
 
 
@@ -341,16 +346,17 @@ def _directory(shape: tuple[int, int], extent: int, source: Reader, codec: Codec
         predictor=codec.predictor,
         is_overview=is_overview,
         tags=extra_tags(codec, source.shape[2]),
+        is_by_column=codec.compress == "NONE",
     )
 
 
 def _describe(directories: list[Directory], spools: list[_LevelSpool]) -> dict[str, Any]:
-    """Level after level and row after row, behind the head."""
+    """Level after level, behind the head; where tiles lie as they are read, column after column, so that each is one array."""
     levels, first = [], 1
     for spool, item in zip(spools, directories, strict=True):
         levels.append({"shape": list(spool.shape), "tile_extent": item.tile_shape[0], "first_segment": first})
         first += item.tile_count
-    return {"levels": levels}
+    return {"levels": levels, **({"tile_order": "columns"} if directories[0].is_by_column else {})}
 
 
 def _part_of(progress: ProgressCallback | None, number: int, count: int) -> ProgressCallback | None:

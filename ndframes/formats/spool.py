@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -43,14 +43,14 @@ class TileSpool:
             self.file.write(data)
             self._position += len(data)
 
-    def runs(self) -> Iterator[tuple[int, int]]:
-        """The tiles in tile order as (offset, length) pieces of the file, neighbours joined."""
+    def runs(self, order: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """The tiles in this order as (offset, length) pieces of the file, neighbours joined."""
         start = length = 0
-        for offset, byte_count in zip(self.offsets, self.byte_counts, strict=True):
-            if offset != start + length:
+        for index in order:
+            if self.offsets[index] != start + length:
                 yield start, length
-                start, length = offset, 0
-            length += byte_count
+                start, length = self.offsets[index], 0
+            length += self.byte_counts[index]
         yield start, length
 
 
@@ -73,12 +73,13 @@ def assemble(
     """
     head, starts = layout_directories(directories, [spool.byte_counts for spool in spools], big=big)
     file.write(head)
-    for spool in reversed(spools):
+    orders = [directory.file_order for directory in directories]
+    for spool, order in zip(reversed(spools), reversed(orders), strict=True):
         spool.file.flush()
-        for start, length in spool.runs():
+        for start, length in spool.runs(order):
             _copy_bytes(spool.file, file, start, length)
     codec = {"compress": directories[0].compress, "predictor": directories[0].predictor}
-    return Payload(_segments(head, starts, spools), {**layout, **codec})
+    return Payload(_segments(head, starts, spools, orders), {**layout, **codec})
 
 
 def scratch_beside(file: IO[bytes]) -> ScratchMaker:
@@ -93,15 +94,17 @@ def scratch_beside(file: IO[bytes]) -> ScratchMaker:
     return make
 
 
-def _segments(head: bytes, starts: Sequence[int], spools: Sequence[TileSpool]) -> np.ndarray[Any, np.dtype[Any]]:
-    """The head, then every tile, directory after directory."""
+def _segments(
+    head: bytes, starts: Sequence[int], spools: Sequence[TileSpool], orders: Sequence[Sequence[int]]
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """The head, then every tile, directory after directory, in each as they lie in the file."""
     segments = np.empty(1 + sum(len(spool.offsets) for spool in spools), SEGMENT)
     segments[0] = 0, len(head), checksum(head)
     first = 1
-    for spool, start in zip(spools, starts, strict=True):
-        part = segments[first : first + len(spool.offsets)]
-        part["length"], part["crc32"] = spool.byte_counts, spool.checksums
-        part["offset"] = start + np.cumsum([0, *spool.byte_counts[:-1]])
+    for spool, start, order in zip(spools, starts, orders, strict=True):
+        part = segments[first : first + len(order)]
+        part["length"], part["crc32"] = np.take(spool.byte_counts, order), np.take(spool.checksums, order)
+        part["offset"] = start + np.cumsum(part["length"], dtype=np.uint64) - part["length"]
         first += len(part)
     return segments
 

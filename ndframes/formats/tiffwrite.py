@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ..regions import count_tiles
 
-__all__ = ["Directory", "layout_directories", "needs_bigtiff"]
+__all__ = ["Directory", "by_column", "layout_directories", "needs_bigtiff"]
 
 _SHORT, _LONG, _LONG8 = 3, 4, 16
 _FORMATS = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
@@ -39,6 +39,7 @@ class Directory:
         tags: further tags of the codec: ``(number, type, values)``.
         depth: how many planes it has, one behind the other; ``None`` for an image.
         tile_depth: how many of them a tile spans.
+        is_by_column: whether its tiles lie in the file column after column; else row after row.
     """
 
     shape: tuple[int, int]
@@ -52,12 +53,20 @@ class Directory:
     tags: tuple[tuple[int, int, tuple[int, ...]], ...] = field(default=())
     depth: int | None = None
     tile_depth: int = 1
+    is_by_column: bool = False
 
     @property
     def tile_count(self) -> int:
         """How many tiles it has."""
         rows, cols = count_tiles(self.shape, self.tile_shape)
         return -(-(self.depth or 1) // self.tile_depth) * rows * cols
+
+    @property
+    def file_order(self) -> Sequence[int]:
+        """The numbers of its tiles, which count row after row, in the order in which they lie in the file."""
+        if not self.is_by_column:
+            return range(self.tile_count)
+        return by_column(*count_tiles(self.shape, self.tile_shape))
 
     def entries(
         self, offsets: Sequence[int], byte_counts: Sequence[int], *, big: bool
@@ -90,6 +99,16 @@ class Directory:
         return sorted(tags)
 
 
+def by_column(rows: int, cols: int) -> list[int]:
+    """The numbers of tiles, which count row after row, column after column.
+
+    Example:
+        >>> by_column(2, 3)
+        [0, 3, 1, 4, 2, 5]
+    """
+    return [row * cols + col for col in range(cols) for row in range(rows)]
+
+
 def needs_bigtiff(raw_bytes: int, tile_count: int) -> bool:
     """Whether offsets may outgrow 32 bits: by the size before compression, since compression may not help."""
     return raw_bytes + 64 * tile_count > _CLASSIC_LIMIT_BYTES
@@ -106,7 +125,7 @@ def layout_directories(
         big: whether to write BigTIFF.
 
     Returns:
-        The header with every directory, and per directory the offset at which its tiles follow each other.
+        The header with every directory, and per directory the offset at which its tiles follow each other, in its order.
     """
     sizes = [len(_pack(item, [0] * item.tile_count, [0] * item.tile_count, 0, 0, big=big)) for item in directories]
     first = 16 if big else 8
@@ -119,16 +138,16 @@ def layout_directories(
     head = [struct.pack("<2sHHHQ", b"II", 43, 8, 0, first) if big else struct.pack("<2sHI", b"II", 42, first)]
     for index, item in enumerate(directories):
         next_position = positions[index + 1] if index + 1 < len(positions) else 0
-        offsets = _running_offsets(starts[index], byte_counts[index])
+        offsets = _running_offsets(starts[index], byte_counts[index], item.file_order)
         head.append(_pack(item, offsets, byte_counts[index], positions[index], next_position, big=big))
     return b"".join(head), starts
 
 
-def _running_offsets(start: int, byte_counts: Sequence[int]) -> list[int]:
-    offsets = []
-    for byte_count in byte_counts:
-        offsets.append(start)
-        start += byte_count
+def _running_offsets(start: int, byte_counts: Sequence[int], file_order: Sequence[int]) -> list[int]:
+    offsets = [0] * len(byte_counts)
+    for index in file_order:
+        offsets[index] = start
+        start += byte_counts[index]
     return offsets
 
 

@@ -155,24 +155,29 @@ class _Level:
     Attributes:
         shape: ``(height, width)``.
         extent: a tile's edge in pixels.
-        first: the number of its first tile.
-        across: how many tiles lie side by side.
-        count: how many there are.
+        first: the number of its first tile; tiles are numbered as they lie in the file.
+        down: how many tiles lie one below the other.
+        across: how many lie side by side.
+        row_step: from a tile's number to that of the one below it.
+        col_step: from a tile's number to that of the one beside it.
     """
 
     shape: tuple[int, int]
     extent: int
     first: int
+    down: int
     across: int
-    count: int
+    row_step: int
+    col_step: int
 
     @classmethod
-    def from_layout(cls, item: Mapping[str, Any]) -> _Level:
+    def from_layout(cls, item: Mapping[str, Any], *, is_by_column: bool) -> _Level:
         """The level that an entry's layout describes; see :class:`~ndframes.segments.Payload`."""
         height, width = item["shape"]
         extent = int(item["tile_extent"])
         down, across = count_tiles((height, width), (extent, extent))
-        return cls((int(height), int(width)), extent, int(item["first_segment"]), across, down * across)
+        steps = (1, down) if is_by_column else (across, 1)
+        return cls((int(height), int(width)), extent, int(item["first_segment"]), down, across, *steps)
 
 
 class TileReader(Reader):
@@ -199,7 +204,8 @@ class TileReader(Reader):
         source: TileSource,
         cache: TileCache,
     ) -> None:
-        self._levels = [_Level.from_layout(item) for item in layout["levels"]]
+        is_by_column = layout.get("tile_order") == "columns"
+        self._levels = [_Level.from_layout(item, is_by_column=is_by_column) for item in layout["levels"]]
         base = self._levels[0]
         super().__init__(
             path,
@@ -253,20 +259,20 @@ class TileReader(Reader):
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`Reader.read_window`."""
         chosen = self._levels[level]
-        tiles = self._map_level(chosen) if self._is_plain else None
-        if tiles is None:
+        columns = self._map_level(chosen) if self._is_plain else None
+        if columns is None:
             for block in self._find_blocks(Crop(rows, cols, bands, out, level)):
                 self._read_block(block)
             return
-        row_spans, col_spans, runs = _find_tiles(chosen, rows, cols)
-        self._source.touch(runs)
+        spans = tile_spans(cols, chosen.extent)
+        top = chosen.first + rows.start // chosen.extent
+        stop = chosen.first + (rows.stop - 1) // chosen.extent + 1
+        self._source.touch([range(top + col * chosen.down, stop + col * chosen.down) for col, _, _ in spans])
         picks = None if bands == self.all_bands else list(bands)
-        for run, (_, inside_rows, out_rows) in zip(runs, row_spans, strict=True):
-            index = run.start - chosen.first
-            for _, inside_cols, out_cols in col_spans:
-                part = tiles[index, inside_rows, inside_cols]
-                out[out_rows, out_cols] = part if picks is None else part[:, :, picks]
-                index += 1
+        inside_rows = slice(rows.start, rows.stop)
+        for col, inside_cols, out_cols in spans:
+            part = columns[col, inside_rows, inside_cols]
+            out[:, out_cols] = part if picks is None else part[:, :, picks]
 
     def _read_block(self, block: _Block) -> None:
         """Read some tiles: all at once, or one by one where they are worth keeping, and so looked up."""
@@ -306,17 +312,19 @@ class TileReader(Reader):
         return self._decode_with(self._decode_several, [index for _, index in keys], pieces)
 
     def _map_level(self, level: _Level) -> Array | None:
-        """All tiles of a level ``(count, extent, extent, bands)`` as they lie in the mapped file; ``None`` where it is not mapped."""
+        """All columns of tiles of a level, ``(across, down * extent, extent, bands)``, as they lie in the mapped file.
+
+        ``None`` where it is not mapped, or they do not lie there so.
+        """
         views = self._source.views()
-        if views is None:
+        if views is None or level.row_step != 1:
             return None
-        tiles = views.get(level.first)
-        if tiles is None:
-            data = self._source.map(level.first, level.count, self._tile_bytes)
-            tiles = views[level.first] = np.ndarray(
-                (level.count, *self._tile_shape), self.dtype.newbyteorder("<"), data
-            )
-        return tiles
+        columns = views.get(level.first)
+        if columns is None:
+            data = self._source.map(level.first, level.down * level.across, self._tile_bytes)
+            shape = level.across, level.down * level.extent, *self._tile_shape[1:]
+            columns = views[level.first] = np.ndarray(shape, self.dtype.newbyteorder("<"), data)
+        return columns
 
     def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
         """As :meth:`Reader.split`, in the order of the file: a piece of work a crop, and one a tile that several crops touch."""
@@ -385,7 +393,7 @@ class TileReader(Reader):
         cols = range(crop.cols.start // level.extent, (crop.cols.stop - 1) // level.extent + 1)
         if len(rows) * len(cols) * self._decode_seconds < WORTH_SHARING_SECONDS:
             return 0.0
-        indices = (level.first + row * level.across + col for row in rows for col in cols)
+        indices = (level.first + row * level.row_step + col * level.col_step for row in rows for col in cols)
         return self._decode_seconds * sum((self._token, index) not in self._cache for index in indices)
 
     def _serve(self, runs: Sequence[range], shares: Sequence[Sequence[_Share]]) -> None:
@@ -422,11 +430,11 @@ class TileReader(Reader):
 def _find_tiles(level: _Level, rows: range, cols: range) -> tuple[list[_Span], list[_Span], list[range]]:
     """Where ``rows`` and ``cols`` meet tiles, and the numbers of these tiles in the file, row by row."""
     row_spans, col_spans = tile_spans(rows, level.extent), tile_spans(cols, level.extent)
-    first, count = level.first + col_spans[0][0], len(col_spans)
+    first, count = level.first + col_spans[0][0] * level.col_step, len(col_spans)
     runs = []
     for tile_row, _, _ in row_spans:
-        start = first + tile_row * level.across
-        runs.append(range(start, start + count))
+        start = first + tile_row * level.row_step
+        runs.append(range(start, start + count * level.col_step, level.col_step))
     return row_spans, col_spans, runs
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -27,6 +27,7 @@ from tilework import cog, entry_path, flip_bit_of_tile, forge_tile, frames_over,
 
 import ndframes as nf
 from ndframes.entry import EntryReader
+from ndframes.formats import cog as cog_module
 from ndframes.formats import tiffwrite
 from ndframes.formats.handles import HandlePool
 from ndframes.formats.tiles import TileReader
@@ -227,6 +228,24 @@ def test_only_what_is_not_compressed_and_not_remote_is_mapped(opened, name):
     assert reader.count_decoded(range(90), range(110)) == (0 if name == "mapped" else len(segments_of_level(reader)))
 
 
+def test_tiles_that_lie_row_after_row_without_compression(tmp_path, monkeypatch):
+    """As entries had it once."""
+    by_column = frames_over(tmp_path / "columns", {"a": PHOTOGRAPH}, cog("NONE"))
+    by_column.prepare()
+    directory = cog_module._directory
+    monkeypatch.setattr(
+        cog_module, "_directory", lambda *given, **named: replace(directory(*given, **named), is_by_column=False)
+    )
+    by_row = frames_over(tmp_path / "rows", {"a": PHOTOGRAPH}, cog("NONE"))
+    by_row.prepare()
+    readers = [frames.image("a").opened(0).reader for frames in (by_column, by_row)]
+    assert ["tile_order" in reader.trailer.meta["layout"] for reader in readers] == [True, False]
+    for pixels, again in zip(*map(levels_of, readers), strict=True):
+        assert_equal_bits(again, pixels)
+    np.testing.assert_array_equal(by_row.load_region("a", np.s_[30:70, 20:110]), PHOTOGRAPH[30:70, 20:110])
+    assert_as_others_read_it(entry_path(by_column), levels_of(readers[0]), "NONE")
+
+
 def segments_of_level(reader, level: int = 0) -> range:
     """The numbers of a level's tiles."""
     item = reader.trailer.meta["layout"]["levels"][level]
@@ -280,6 +299,11 @@ def test_any_crop_of_any_level_goes_to_any_place(opened, name, data):
 
 CODECS = ("ZSTD", "DEFLATE", "LZW", "LERC", "JPEG", "WEBP")
 PHOTOGRAPH = nf.SimpleFrames.demo(backend=None).load_region("coffee", np.s_[100:200, 200:330])
+
+
+def number_of(compress: str, row: int, col: int) -> int:
+    """The number in its file of a tile of the photograph, which has four rows of five tiles."""
+    return 1 + (col * 4 + row if compress == "NONE" else row * 5 + col)
 
 
 def quarantined(frames) -> int:
@@ -351,17 +375,18 @@ def test_a_flipped_bit_is_found_where_it_lies_mapped(tmp_path, at_rest, monkeypa
 
     read(0, 0)
     assert is_mapped(path) != is_remote
-    flip_bit_of_tile(path, 2)
+    number = number_of("NONE", 0, 1)
+    flip_bit_of_tile(path, number)
     read(0, 0)
-    with pytest.raises(nf.CacheEntryDamagedError, match="segment 2 "):
+    with pytest.raises(nf.CacheEntryDamagedError, match=f"segment {number} "):
         read(0, 40)
-    with pytest.raises(nf.CacheEntryDamagedError, match="segment 2 "):  # not once only
+    with pytest.raises(nf.CacheEntryDamagedError, match=f"segment {number} "):  # not once only
         read(5, 25)
-    flip_bit_of_tile(path, 2)
+    flip_bit_of_tile(path, number)
     read(0, 40)
-    flip_bit_of_tile(path, 2)
+    flip_bit_of_tile(path, number)
     if verify == "always":
-        with pytest.raises(nf.CacheEntryDamagedError, match="segment 2 "):
+        with pytest.raises(nf.CacheEntryDamagedError, match=f"segment {number} "):
             read(0, 40)
     np.testing.assert_array_equal(frames.load_regions([("a", np.s_[64:90, :30])])[0], PHOTOGRAPH[64:90, :30])
     assert quarantined(frames) == 0
@@ -511,7 +536,7 @@ def test_the_system_is_told_of_exactly_the_tiles_that_are_read(tmp_path, at_rest
     twin = pickle.loads(pickle.dumps(frames))
     for _ in range(2):
         twin.load_regions(requests, read_ahead=True)
-        wanted = [1, *(1 + row * 5 + col for row in (1, 2) for col in (0, 1))]
+        wanted = sorted(number_of(compress, *place) for place in ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1)))
         assert told == [(int(rows[number]["offset"]), int(rows[number]["length"])) for number in wanted]
         if not is_plain:
             twin.load_regions([*requests, ("a", np.s_[96:, 128:])], read_ahead=True)
@@ -714,4 +739,5 @@ def test_a_first_crop_has_all_its_tiles_fetched_side_by_side(tmp_path, at_rest, 
     rows = segments_of(entry_path(frames))
     for _ in range(2):
         frames.load_region("a", np.s_[40:90, 10:50])
-        assert told == [int(rows[1 + row * 5 + col]["offset"]) for row in (1, 2) for col in (0, 1)]
+        touched = sorted(number_of(compress, row, col) for row in (1, 2) for col in (0, 1))
+        assert told == [int(rows[number]["offset"]) for number in touched]
