@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
 
 from ._process import half_of_memory
 from .backends import BackendPicker, BackendSpec, backend_for, coerce_backend
@@ -80,6 +83,7 @@ class FramesOptions(TypedDict, total=False):
     max_region_bytes: int | None
     verify: VerifyMode
     when_source_missing: WhenSourceMissing
+    recheck_seconds: float
 
 
 class ClipOptions(TypedDict, total=False):
@@ -118,12 +122,15 @@ class Frames(ABC):
         verify: how much of an entry is checked while it is read. ``"open"``: its description, when it is opened;
             ``"first-touch"``: also every tile, before it is decoded for the first time; ``"always"``: every time.
         when_source_missing: what becomes of an image whose file is gone: ``"raise"``, or ``"use"`` what the cache has.
+        recheck_seconds: how long a source that was looked at is taken to be unchanged. 0 looks at it before every read, which
+            takes some microseconds, and on a network file system many more; a change is never missed. Otherwise, what
+            changes is served as it was for no longer than that.
 
     Raises:
         BackendError: ``backend`` names something unknown.
         HashidError: so does ``hashid_mode``.
         CacheError: a budget is no number of bytes.
-        ValueError: ``verify``, ``when_source_missing`` or ``threads`` is none of its values.
+        ValueError: ``verify``, ``when_source_missing``, ``threads`` or ``recheck_seconds`` is none of its values.
 
     Example:
         >>> import ndframes as nf
@@ -147,6 +154,7 @@ class Frames(ABC):
         max_region_bytes: int | None = None,
         verify: VerifyMode = "first-touch",
         when_source_missing: WhenSourceMissing = "raise",
+        recheck_seconds: float = 0,
     ) -> None:
         check_choice("verify", verify, VerifyMode)
         check_choice("when_source_missing", when_source_missing, WhenSourceMissing)
@@ -155,6 +163,7 @@ class Frames(ABC):
         self._limits = Limits() if isolate is True else isolate or None
         self._verify = verify
         self._when_source_missing = when_source_missing
+        self._recheck_seconds = _to_seconds(recheck_seconds)
         if not callable(backend):
             coerce_backend(backend)  # raises where it is none
         self._backend = backend
@@ -549,7 +558,7 @@ class Frames(ABC):
             image = self._images.get(image_id)
         except TypeError:  # no id at all: it has no hash
             image = None
-        if image is not None and image.is_current():
+        if image is not None and self._is_current(image):
             return image
         fresh = self._make_item(
             self.pathinfo(image_id),
@@ -559,6 +568,17 @@ class Frames(ABC):
         )
         self._images.put(image_id, fresh)
         return fresh
+
+    def _is_current(self, image: LazyImage) -> bool:
+        """Whether an image's sources are the files that were opened, or were so a short while ago."""
+        if not self._recheck_seconds:
+            return image.is_current()
+        now = time.monotonic()
+        if now >= image.trusted_until:
+            if not image.is_current():
+                return False
+            image.trusted_until = now + self._recheck_seconds
+        return True
 
     def _make_item(
         self,
@@ -726,6 +746,12 @@ def demo_paths() -> dict[str, Path]:
         "moon.png",
     )
     return {name.partition(".")[0]: folder / name for name in names}
+
+
+def _to_seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not value >= 0:
+        raise ValueError(f"recheck_seconds={shorten(value)}; give a number of seconds, 0 to look before every read")
+    return float(value)
 
 
 def _cost(image: LazyImage) -> int:

@@ -337,7 +337,7 @@ class AlignableImageData(LazyImage, ForkAware):
             result = self._new_result(selection.shape, plan, asked)
             self._fill(result.reshaped(selection.full_shape), rows, cols, plan, asked)
             return finish(result, asked.nodata)
-        out = self._allocate(selection.shape, plan.dtype)
+        out = allocate(selection.shape, plan.dtype, self._max_region_bytes)
         full = out.reshape(selection.full_shape) if True in selection.dropped else out
         for pick in plan.picks:
             self._read_part(pick, rows, cols, full, 0)
@@ -667,12 +667,8 @@ class AlignableImageData(LazyImage, ForkAware):
 
     def _new_result(self, shape: tuple[int, ...], plan: _Plan, asked: AsAsked) -> Result:
         """A new array for a result, in the dtype that it needs; and one for what is missing, where that is asked for."""
-        pixels = self._allocate(shape, result_dtype(plan.dtype, asked))
+        pixels = allocate(shape, result_dtype(plan.dtype, asked), self._max_region_bytes)
         return Result(pixels, None if asked.nodata == "keep" else np.zeros(shape, bool))
-
-    def _allocate(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-        """A new array for a result of ``shape``, if the limit allows it."""
-        return allocate(shape, dtype, self._max_region_bytes)
 
     def _fill(self, result: Result, rows: range, cols: range, plan: _Plan, asked: AsAsked) -> None:
         """Each file fills its own channels of a result, of pixels of the image."""
@@ -703,16 +699,21 @@ class AlignableImageData(LazyImage, ForkAware):
             if result.missing is not None and strip.missing is not None:
                 result.missing[place, :, bands] = strip.missing[at][:, :, bands]
 
-    def read_file(self, part: int, read: Callable[..., None], *arguments: Any, level: int = 0) -> None:
-        """Have ``read(reader, *arguments)`` read from one file; where its entry fails meanwhile, from a new one, or the source."""
+    def read_file(self, part: int, read: Callable[[Reader], None]) -> None:
+        """Have ``read`` read from one file; where its entry fails meanwhile, from a new one, or the source."""
         opened = self._opened[part] or self.opened(part)
         try:
-            read(opened.reader, *arguments)
+            read(opened.reader)
         except (CacheEntryDamagedError, CacheEntryGoneError) as error:
-            self._read_again(opened, error, part, lambda reader: read(reader, *arguments), level)
+            self._read_again(opened, error, part, read, 0)
 
     def _read_part(self, pick: _Pick, rows: range, cols: range, out: Array, level: int) -> None:
-        self.read_file(pick.part, self._read_into, rows, cols, pick, out, level, level=level)
+        opened = self._opened[pick.part] or self.opened(pick.part)
+        try:  # as read_file, without a call more on the way of every crop
+            self._read_into(opened.reader, rows, cols, pick, out, level)
+        except (CacheEntryDamagedError, CacheEntryGoneError) as error:
+            read = partial(self._read_into, rows=rows, cols=cols, pick=pick, out=out, level=level)
+            self._read_again(opened, error, pick.part, read, level)
 
     def _read_again(
         self, opened: OpenedChannel, error: Exception, part: int, read: Callable[[Reader], None], level: int

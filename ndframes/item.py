@@ -68,10 +68,12 @@ class LazyImage(ABC):
     Attributes:
         pathinfo: what it was made from.
         is_video: whether it is a video file, of which each frame has its time.
+        trusted_until: by the monotonic clock, when its sources are to be looked at again; kept by its owner.
     """
 
     pathinfo: PathInfo
     is_video = False
+    trusted_until = 0.0
 
     @property
     @abstractmethod

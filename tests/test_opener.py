@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from tilework import frames_over
 
 import ndframes as nf
 from ndframes import convert as convert_module
@@ -118,6 +120,31 @@ def test_no_change_is_served_stale(tmp_path, backend, mode, rounds):
         stale += not np.array_equal(frames.load_region("a"), array)
     print(f"{backend} {mode}: {rounds:,} rounds of {len(WAYS)} kinds of change, {stale} stale reads")
     assert stale == 0
+
+
+@pytest.mark.parametrize("backend", [None, "npy", "cog"])
+def test_a_source_that_is_not_looked_at_again_for_a_while(tmp_path, at_rest, backend):
+    frames = frames_over(tmp_path, {"a": picture(0)}, backend, recheck_seconds=3600)
+    shortly = pickle.loads(pickle.dumps(frames))
+    shortly._recheck_seconds = 0.2
+    path = tmp_path / "0.npy"
+    for each in (frames, shortly):
+        for _ in range(2):  # opened, and looked at
+            np.testing.assert_array_equal(each.load_region("a"), picture(0))
+    np.save(tmp_path / "new.npy", picture(1))
+    os.replace(tmp_path / "new.npy", path)
+    np.testing.assert_array_equal(frames.load_region("a"), picture(0))
+    np.testing.assert_array_equal(frames.load_regions([("a", None)])[0], picture(0))
+    time.sleep(0.25)
+    np.testing.assert_array_equal(shortly.load_region("a"), picture(1))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(frames)).load_region("a"), picture(1))
+    np.testing.assert_array_equal(frames.load_region("a"), picture(0))
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), "5", None, True])
+def test_what_is_no_time(tmp_path, seconds):
+    with pytest.raises(ValueError, match="recheck_seconds=.*give a number of seconds"):
+        nf.SimpleFrames({}, workdir=tmp_path, recheck_seconds=seconds)
 
 
 class Writer(threading.Thread):
