@@ -12,6 +12,10 @@ another for crops that take longer to decode. So it stands there once more with 
 Decoded tiles are kept by whoever keeps them by default, and a single image is not much to keep. So ndframes stands there
 twice, also with no memory of decoded tiles (``tile_bytes=0``), and so does rasterio: with GDAL's own cache (5 % of the
 machine's memory), which is emptied before each round, and with one of 16 MB. That is how it is with many images.
+
+Before each read ndframes looks whether the source is still the file that it was, which none of the others does. With
+``recheck_seconds=60`` it does that once a minute.
+
 ``--blocksizes`` repeats it all with tiles of other sizes.
 
     pip install ".[bench]"
@@ -53,6 +57,10 @@ def make_contenders(source: Path, folder: Path, blocksize: int | None) -> list[C
     contenders += [
         Ndframes(f"ndframes {form}, threads=2", entries[form].codec, entries[form], {"threads": 2})
         for form in ("zstd", "jpeg")
+    ]
+    contenders += [
+        Ndframes(f"ndframes {form}, recheck_seconds=60", entries[form].codec, entries[form], {"recheck_seconds": 60})
+        for form in ("npy", "none")
     ]
     for form in ("none", "zstd", "jpeg"):
         entry = entries[form]
