@@ -91,8 +91,8 @@ _MOST_SEEN = 1024
 _NEWEST_SHARE = 0.1
 _LEAST_SHARED_SECONDS = 15e-6
 
-# Tiles are read and decoded together up to so many bytes of pixels.
-_MOST_TOGETHER_BYTES = 1 << 19
+# Tiles are read and decoded together up to so many bytes of pixels: 16 tiles of 128 x 128, RGB.
+_MOST_TOGETHER_BYTES = 3 << 18
 
 #: Where rows or columns of a crop meet a tile; see :func:`~ndframes.regions.tile_spans`.
 _Span = tuple[int, slice, slice]
@@ -327,7 +327,7 @@ class TileReader(Reader):
         return columns
 
     def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
-        """As :meth:`Reader.split`, in the order of the file: a piece of work a crop, and one a tile that several crops touch."""
+        """As :meth:`Reader.split`, in the order of the file: a piece of work a crop; of crops that share tiles, one a few tiles."""
         if self._is_plain and self._source.is_mapped:
             yield from super().split(crops)
             return
@@ -444,7 +444,12 @@ def _window_of(spans: Sequence[_Span], extent: int) -> slice:
 
 
 def _groups_of(indices: Iterable[int], most: int) -> list[list[range]]:
-    """Numbers, each once, in groups of no more than so many; those of a group as runs that follow each other."""
+    """Numbers, each once, in groups of no more than so many; those of a group as runs that follow each other.
+
+    Example:
+        >>> _groups_of([7, 1, 2, 3, 9], 4)
+        [[range(1, 4), range(7, 8)], [range(9, 10)]]
+    """
     groups: list[list[range]] = []
     for count, index in enumerate(sorted(indices)):
         if count % most == 0:
