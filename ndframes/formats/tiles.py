@@ -289,13 +289,11 @@ class TileReader(Reader):
             extent = self._tile_shape[0]
             window = _window_of(block.row_spans, extent), _window_of(block.col_spans, extent)
             part = self._decode_with(self._decode_grid, indices, grid, *window)
-            block.put(
-                part, *(_bounding([place for _, _, place in axis]) for axis in (block.row_spans, block.col_spans))
-            )
+            places = (_bounding([place for _, _, place in axis]) for axis in (block.row_spans, block.col_spans))
+            block.put(part, *places)
         else:
-            for tile, ((_, rows, out_rows), (_, cols, out_cols)) in zip(
-                self._load_several(keys, block.runs), spans, strict=True
-            ):
+            tiles = self._load_several(keys, block.runs)
+            for tile, ((_, rows, out_rows), (_, cols, out_cols)) in zip(tiles, spans, strict=True):
                 block.put(tile[rows, cols], out_rows, out_cols)
 
     def _is_known(self, keys: Sequence[tuple[object, int]]) -> bool:
