@@ -1,13 +1,14 @@
-"""What this process is: how many cores it may use, when it may fork, and what a forked child of it must forget."""
+"""What this process is: how many cores it may use, whether it has threads, when it may fork, and what a forked child of it must forget."""
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
 
-__all__ = ["IMPORTING", "ForkAware", "ForkGate", "core_count", "half_of_memory"]
+__all__ = ["IMPORTING", "ForkAware", "ForkGate", "core_count", "half_of_memory", "has_other_threads"]
 
 _FORK_WAIT_SECONDS = 30.0
 
@@ -23,6 +24,19 @@ def half_of_memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, ValueError, OSError):
         return 8 * 2**30
+
+
+def has_other_threads() -> bool:
+    """Whether there are Python threads beside the main one, those of :mod:`_thread` included.
+
+    Example:
+        >>> timer = threading.Timer(60, print)
+        >>> timer.start()
+        >>> has_other_threads()
+        True
+        >>> timer.cancel()
+    """
+    return _thread._count() > 0  # noqa: SLF001 - threading knows its own only
 
 
 class ForkAware(ABC):

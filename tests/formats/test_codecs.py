@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 
 import imagecodecs
 import numpy as np
@@ -28,15 +29,24 @@ def codec_of(compress: str, dtype: str, bands: int, *, differences: bool = False
     return codec
 
 
+@contextmanager
+def among_threads(*, are_others: bool):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ndframes.formats.codecs.has_other_threads", lambda: are_others)
+        yield
+
+
 def there_and_back(tile: np.ndarray, codec: Codec) -> np.ndarray:
     data = encode_tile(tile, codec)
     assert type(data) is bytes
     pixels = find_decoder(codec.compress, codec.predictor, tile.shape, tile.dtype)(data)
     assert (pixels.shape, pixels.dtype) == (tile.shape, tile.dtype)
     several = find_several_decoder(codec.compress, codec.predictor, tile.shape, tile.dtype)
-    for again in several([data, memoryview(b"-" + data)[1:], data]) + several([data]):
-        assert (again.shape, again.dtype) == (pixels.shape, pixels.dtype)
-        assert_equal_bits(again, pixels)
+    for are_others in (False, True):
+        with among_threads(are_others=are_others):
+            for again in several([data, memoryview(b"-" + data)[1:], data]) + several([data]):
+                assert (again.shape, again.dtype) == (pixels.shape, pixels.dtype)
+                assert_equal_bits(again, pixels)
     return pixels
 
 
@@ -204,17 +214,18 @@ def test_damaged_bytes_give_an_error_or_a_tile(compress, dtype, differences, exa
             data[start : start + 8] = rng.bytes(8)
         else:
             data = bytearray(rng.bytes(int(rng.integers(2 * len(data)))))
-        try:
-            pixels = decode(bytes(data))
-        except DECODE_ERRORS:
-            refused += 1
-            with pytest.raises(DECODE_ERRORS):
-                decode_several([good, memoryview(data), good])
-        else:
-            assert (pixels.shape, pixels.dtype) == (tile.shape, tile.dtype)
-            some = decode_several([good, memoryview(data), good])
-            assert_equal_bits(some[0], some[2])
-            assert_equal_bits(some[1], pixels)
+        with among_threads(are_others=number % 2 == 1):
+            try:
+                pixels = decode(bytes(data))
+            except DECODE_ERRORS:
+                refused += 1
+                with pytest.raises(DECODE_ERRORS):
+                    decode_several([good, memoryview(data), good])
+            else:
+                assert (pixels.shape, pixels.dtype) == (tile.shape, tile.dtype)
+                some = decode_several([good, memoryview(data), good])
+                assert_equal_bits(some[0], some[2])
+                assert_equal_bits(some[1], pixels)
     assert refused > examples / 8
     assert_equal_bits(decode(good), there_and_back(tile, codec))
 
