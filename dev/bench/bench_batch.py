@@ -4,7 +4,8 @@ Three jobs, each with all its contenders in turn on the same crops, pixels compa
 
 - *batch*: ``Frames.load_regions`` on one thread and on two, against as many calls of ``load_region``, for every form of
   entry; tensorstore with all reads under way at once, on one thread and on two; and slices of a memmap, copied: the limit.
-  Fresh memory for 12 MB of results has its price, so forms that are decoded are there with the same ``out`` each time, too.
+  Each takes turns of five batches, one after the other, as a training loop asks for them: a core that sleeps takes long to
+  wake. Fresh memory for 12 MB of results has its price, so forms that are decoded are there with the same ``out`` each time, too.
 - *sweep*: windows that overlap by half, row after row over a part of the image, one ``load_region`` each, with the memory
   of decoded tiles and without it (``tile_bytes=0``). Neighbours share tiles, so it should help.
 - *apart*: random crops of which no two share a tile, again with and without. Nothing is found again, so that memory must
@@ -170,6 +171,7 @@ def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--crop", type=int, default=256, help="edge of the crops in pixels")
     parser.add_argument("--batch", type=int, default=64, help="crops in a batch")
+    parser.add_argument("--batches", type=int, default=5, help="batches in a turn, one after the other")
     parser.add_argument("--part", type=int, default=2048, help="edge of the part that is swept")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--warmup", type=int, default=2, help="rounds before those that count")
@@ -183,7 +185,7 @@ def main() -> None:
         if count_apart(shape, options.crop, tile_px=_CHUNK_PX) < apart * (options.warmup + options.rounds):
             print("apart: the image is too small for so many rounds, tiles will come again")
         draws = {
-            "batch": draw_anywhere(shape, options.crop, options.batch),
+            "batch": draw_anywhere(shape, options.crop, options.batch * options.batches),
             "sweep": draw_sweep(shape, options.part, options.crop),
             "apart": draw_apart(shape, options.crop, apart, tile_px=_CHUNK_PX),
         }
