@@ -344,12 +344,18 @@ class _EntryBytes:
         for index in self._list_due(runs):
             self.read(index)
 
-    def expect(self, runs: Sequence[range]) -> None:
-        """As :meth:`read_ahead`, for those segments of these runs that are due to be checked: the others were read before."""
+    def expect(self, runs: Sequence[range]) -> bool:
+        """As :meth:`read_ahead`, for those segments of these runs that are due to be checked: the others were read before.
+
+        Returns:
+            Whether there are any. Of a single one nothing is said: it is read at once.
+        """
         if len(runs) == len(runs[0]) == 1:
-            return  # it is read at once
-        for index in self._list_due(runs):
+            return False
+        due = self._list_due(runs)
+        for index in due:
             self.read_ahead(index)
+        return bool(due)
 
     def _list_due(self, runs: Sequence[range]) -> list[int]:
         is_checked = self._is_checked

@@ -141,8 +141,11 @@ class TileSource(Protocol):
     def read_ahead(self, index: int) -> None:
         """Have the bytes of one tile fetched from the disk without waiting for them."""
 
-    def expect(self, runs: Sequence[range]) -> None:
-        """The same, for those tiles of these runs that may not be in memory; not where there is but one, which is read at once."""
+    def expect(self, runs: Sequence[range]) -> bool:
+        """The same, for those tiles of these runs that may not be in memory; whether there are any.
+
+        Not where there is but one, which is read at once.
+        """
 
     def touch(self, runs: Sequence[range]) -> None:
         """See to it that these runs of tiles, which lie mapped there, are fit to be used."""
@@ -279,7 +282,7 @@ class TileReader(Reader):
         indices = [index for run in block.runs for index in run]
         keys = [(self._token, index) for index in indices]
         spans = [(row_span, col_span) for row_span in block.row_spans for col_span in block.col_spans]
-        self._source.expect(block.runs)
+        is_new = self._source.expect(block.runs)
         if self._is_known(keys):
             for index, ((_, rows, out_rows), (_, cols, out_cols)) in zip(indices, spans, strict=True):
                 block.put(self.load_part(index, rows, cols), out_rows, out_cols)
@@ -292,7 +295,9 @@ class TileReader(Reader):
             places = (_bounding([place for _, _, place in axis]) for axis in (block.row_spans, block.col_spans))
             block.put(part, *places)
         else:
-            tiles = self._load_several(keys, block.runs)
+            # Of what comes from a disk, some is decoded while the rest is on its way.
+            groups = [[run] for run in block.runs] if is_new else [block.runs]
+            tiles = chain.from_iterable(map(self._load_several, groups))
             for tile, ((_, rows, out_rows), (_, cols, out_cols)) in zip(tiles, spans, strict=True):
                 block.put(tile[rows, cols], out_rows, out_cols)
 
@@ -303,11 +308,12 @@ class TileReader(Reader):
         are_enough = any if self._decode_grid is None else all
         return are_enough(map(self._cache.__contains__, keys))
 
-    def _load_several(self, keys: Sequence[tuple[object, int]], runs: Sequence[range]) -> list[Array]:
+    def _load_several(self, runs: Sequence[range]) -> list[Array]:
         """Tiles that are decoded together, and not kept."""
-        self._cache.notice(keys, self._voice)
+        indices = [index for run in runs for index in run]
+        self._cache.notice([(self._token, index) for index in indices], self._voice)
         pieces = [data for run in runs for data in self._source.read_run(run)]
-        return self._decode_with(self._decode_several, [index for _, index in keys], pieces)
+        return self._decode_with(self._decode_several, indices, pieces)
 
     def _map_level(self, level: _Level) -> Array | None:
         """All columns of tiles of a level, ``(across, down * extent, extent, bands)``, as they lie in the mapped file.
@@ -403,7 +409,7 @@ class TileReader(Reader):
                 cols = _bounding([inside_cols for _, _, (_, inside_cols, _) in found])
                 _hand_out(self.load_part(index, rows, cols), found, rows.start, cols.start)
             return
-        for tile, found in zip(self._load_several(keys, runs), shares, strict=True):
+        for tile, found in zip(self._load_several(runs), shares, strict=True):
             _hand_out(tile, found)
 
     def _decode_with(self, decode: Callable[..., T], indices: Sequence[int], *arguments: Any) -> T:
