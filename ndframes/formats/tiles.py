@@ -422,10 +422,12 @@ class TileReader(Reader):
         try:
             pixels = decode(*arguments)
         except DECODE_ERRORS as error:
+            which = f"tile {indices[0]:,} does not decode"
             if len(indices) > 1:
                 for index in indices:
                     self._decode_with(self._decode, [index], self._source.read(index))
-            raise UnreadableImageError(f"{self.path}: tile {indices[0]:,} does not decode: {error}") from error
+                which = f"tiles {indices[0]:,} to {indices[-1]:,} do not decode together"
+            raise UnreadableImageError(f"{self.path}: {which}: {error}") from error
         elapsed = (time.perf_counter() - started) / len(indices)
         self._decode_seconds += (elapsed - self._decode_seconds) * (_NEWEST_SHARE if self._decode_seconds else 1)
         return pixels
