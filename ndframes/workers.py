@@ -82,9 +82,10 @@ class WorkerPool(Executor):
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._is_closing = False
-        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(workers)]
-        for thread in self._threads:
-            thread.start()
+        # Not joined: a join that is interrupted takes its thread to have ended, and so does every later one (Python 3.12 and before).
+        self._ends = [threading.Event() for _ in range(workers)]
+        for number in range(workers):
+            threading.Thread(target=self._run, args=(number,), daemon=True).start()
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Schedule ``function(*args, **kwargs)``; everything must pickle, and ``function`` be importable."""
@@ -99,11 +100,11 @@ class WorkerPool(Executor):
         self._is_closing = True
         if cancel_futures:
             self._cancel_waiting()
-        for _ in self._threads:
+        for _ in self._ends:
             self._tasks.put(None)
         if wait:
-            for thread in self._threads:
-                thread.join()
+            for end in self._ends:
+                end.wait()
 
     def terminate(self) -> None:
         """Stop at once: cancel what waits, and end the children, which clean up if they can."""
@@ -127,6 +128,13 @@ class WorkerPool(Executor):
                 task[0].cancel()
 
     def _run(self, number: int) -> None:
+        """A thread's whole life; what it worked on is let go of before its end is told."""
+        try:
+            self._feed(number)
+        finally:
+            self._ends[number].set()
+
+    def _feed(self, number: int) -> None:
         """One thread a worker: feed it, and give its answers back."""
         if hasattr(signal, "pthread_sigmask"):  # not on Windows; a child inherits it, and is deaf before it can say so
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
