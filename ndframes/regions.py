@@ -88,7 +88,7 @@ class Selection(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         """The shape that numpy would give."""
         if True not in self.dropped:
-            return tuple(map(len, self.ranges))
+            return self.full_shape
         return tuple(len(axis) for axis, gone in zip(self.ranges, self.dropped, strict=True) if not gone)
 
 

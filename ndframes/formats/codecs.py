@@ -34,7 +34,7 @@ __all__ = [
 #: The bytes of a tile to its pixels ``(extent, extent, bands)``, which may be a view of the bytes.
 Decoder = Callable[[Any], "Array"]
 #: The bytes of several tiles to the pixels of each.
-SeveralDecoder = Callable[[Sequence[Any]], "list[Array]"]
+SeveralDecoder = Callable[["list[Any]"], "list[Array]"]
 #: The bytes of tiles, row by row, and a window of them all: to the pixels ``(h, w, bands)`` of the window.
 GridDecoder = Callable[[Sequence[Sequence[bytes]], slice, slice], "Array"]
 
@@ -178,12 +178,12 @@ def _inflate(data: Any, raw_bytes: int) -> Any:
     return imagecodecs.deflate_decode(data, out=np.empty(raw_bytes, np.uint8))
 
 
-def _unpack_zstd_tiles(pieces: Sequence[Any], raw_bytes: int) -> Any:
+def _unpack_zstd_tiles(pieces: list[Any], raw_bytes: int) -> Any:
     """At once where other threads might wait for the interpreter: for each such call the library makes itself a new context."""
     if len(pieces) == 1 or not _HAS_SEVERAL or not has_other_threads():
         return [_UNPACKERS["ZSTD"](data, raw_bytes) for data in pieces]
     sizes = raw_bytes.to_bytes(8, sys.byteorder) * len(pieces)
-    return _CONTEXTS.decompressor.multi_decompress_to_buffer([*pieces], decompressed_sizes=sizes)
+    return _CONTEXTS.decompressor.multi_decompress_to_buffer(pieces, decompressed_sizes=sizes)
 
 
 _HAS_SEVERAL = "multi_decompress_to_buffer" in zstandard.backend_features  # not where it goes by way of cffi
@@ -193,7 +193,7 @@ _UNPACKERS: dict[str, Callable[[Any, int], Any]] = {
     "DEFLATE": _inflate,
     "LZW": lambda data, raw_bytes: imagecodecs.lzw_decode(data, out=np.empty(raw_bytes, np.uint8)),
 }
-_SEVERAL_UNPACKERS: dict[str, Callable[[Sequence[Any], int], Any]] = {"ZSTD": _unpack_zstd_tiles}
+_SEVERAL_UNPACKERS: dict[str, Callable[[list[Any], int], Any]] = {"ZSTD": _unpack_zstd_tiles}
 _IMAGE_DECODERS: dict[str, Callable[[Any, int], Any]] = {
     "LERC": lambda data, _: imagecodecs.lerc_decode(data),
     "JPEG": lambda data, _: decode_jpeg(data),

@@ -110,6 +110,11 @@ class _Block(NamedTuple):
     picks: list[int] | None
     out: Array
 
+    @property
+    def indices(self) -> list[int]:
+        """The numbers of all its tiles, row by row."""
+        return [index for run in self.runs for index in run]
+
     def put(self, part: Array, out_rows: slice, out_cols: slice) -> None:
         """Bring a part of a tile to its place."""
         self.out[out_rows, out_cols] = part if self.picks is None else part[:, :, self.picks]
@@ -130,7 +135,7 @@ class TileSource(Protocol):
         """The bytes of one tile, fit to be decoded."""
 
     def read_run(self, run: range) -> list[Any]:
-        """The same of several that follow each other, in one request where the file allows it."""
+        """The same of several, in one request where they follow each other and the file allows it."""
 
     def views(self) -> dict[int, Array] | None:
         """Arrays over the mapped file, kept as long as it stays mapped; ``None`` where it is not."""
@@ -279,15 +284,16 @@ class TileReader(Reader):
 
     def _read_block(self, block: _Block) -> None:
         """Read some tiles: all at once, or one by one where they are worth keeping, and so looked up."""
-        indices = [index for run in block.runs for index in run]
+        indices = block.indices
         keys = [(self._token, index) for index in indices]
         spans = [(row_span, col_span) for row_span in block.row_spans for col_span in block.col_spans]
         is_new = self._source.expect(block.runs)
         if self._is_known(keys):
             for index, ((_, rows, out_rows), (_, cols, out_cols)) in zip(indices, spans, strict=True):
                 block.put(self.load_part(index, rows, cols), out_rows, out_cols)
-        elif self._decode_grid is not None:
-            self._cache.notice(keys, self._voice)
+            return
+        self._cache.notice(keys, self._voice)
+        if self._decode_grid is not None:
             grid = [self._source.read_run(run) for run in block.runs]
             extent = self._tile_shape[0]
             window = _window_of(block.row_spans, extent), _window_of(block.col_spans, extent)
@@ -309,11 +315,9 @@ class TileReader(Reader):
         return are_enough(map(self._cache.__contains__, keys))
 
     def _load_several(self, runs: Sequence[range]) -> list[Array]:
-        """Tiles that are decoded together, and not kept."""
-        indices = [index for run in runs for index in run]
-        self._cache.notice([(self._token, index) for index in indices], self._voice)
+        """Tiles that are decoded together, and not kept; notice was taken of them."""
         pieces = [data for run in runs for data in self._source.read_run(run)]
-        return self._decode_with(self._decode_several, indices, pieces)
+        return self._decode_with(self._decode_several, [index for run in runs for index in run], pieces)
 
     def _map_level(self, level: _Level) -> Array | None:
         """All columns of tiles of a level, ``(across, down * extent, extent, bands)``, as they lie in the mapped file.
@@ -337,7 +341,7 @@ class TileReader(Reader):
             return
         blocks, others = self._list_blocks(crops)
         yield from super().split(others)
-        touched = [[index for run in block.runs for index in run] for block in blocks]
+        touched = [block.indices for block in blocks]
         touches = Counter(chain.from_iterable(touched))
         shares: dict[int, list[_Share]] = {}
         tasks: list[tuple[int, partial[None]]] = []
@@ -357,7 +361,7 @@ class TileReader(Reader):
 
     def read_ahead(self, crops: Sequence[Crop]) -> None:
         """As :meth:`Reader.read_ahead`: exactly the tiles that are touched and not in memory yet."""
-        for index in sorted({index for block in self._list_blocks(crops)[0] for run in block.runs for index in run}):
+        for index in sorted({index for block in self._list_blocks(crops)[0] for index in block.indices}):
             if (self._token, index) not in self._cache:
                 self._source.read_ahead(index)
 
@@ -409,6 +413,7 @@ class TileReader(Reader):
                 cols = _bounding([inside_cols for _, _, (_, inside_cols, _) in found])
                 _hand_out(self.load_part(index, rows, cols), found, rows.start, cols.start)
             return
+        self._cache.notice(keys, self._voice)
         for tile, found in zip(self._load_several(runs), shares, strict=True):
             _hand_out(tile, found)
 
