@@ -7,10 +7,22 @@ import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
+from functools import cache
 
-__all__ = ["IMPORTING", "ForkAware", "ForkGate", "core_count", "half_of_memory", "has_other_threads"]
+import numpy as np
+
+__all__ = [
+    "IMPORTING",
+    "ForkAware",
+    "ForkGate",
+    "core_count",
+    "half_of_memory",
+    "has_other_threads",
+    "keep_freed_memory",
+]
 
 _FORK_WAIT_SECONDS = 30.0
+_LARGEST_KEPT_BYTES = 31 << 20
 
 
 def core_count() -> int:
@@ -37,6 +49,17 @@ def has_other_threads() -> bool:
         >>> timer.cancel()
     """
     return _thread._count() > 0  # noqa: SLF001 - threading knows its own only
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Have memory that is let go of kept for what needs as much next, and not given back to the system at once.
+
+    Each page that is fetched from there again costs a fault, for which all threads wait: two that decode groups of tiles took 5,000
+    in a batch of 30 ms, and as long as one alone. glibc keeps blocks up to the size of the largest that it saw freed, which may be
+    32 MiB (``mallopt(3)``, M_MMAP_THRESHOLD); so it is shown such a one, which nobody touches. Other C libraries learn nothing from it.
+    """
+    np.empty(_LARGEST_KEPT_BYTES, np.uint8)
 
 
 class ForkAware(ABC):

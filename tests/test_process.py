@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import platform
+import subprocess
+import sys
 import threading
 import time
 
@@ -177,3 +180,31 @@ def test_a_fork_does_not_wait_for_ever(monkeypatch):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     leave.set()
     thread.join()
+
+
+_FAULTS = """
+import resource, sys
+import numpy as np
+from ndframes import _process
+
+def count_faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        blocks = [np.ones(300_000, np.uint8) for _ in range(5)]
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+count_faults()
+given_back = count_faults()
+_process.keep_freed_memory()
+count_faults()
+print(given_back, count_faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc's allocator")
+def test_memory_that_is_let_go_of_is_kept_for_the_next():
+    shown = subprocess.run([sys.executable, "-c", _FAULTS], check=True, capture_output=True, text=True).stdout
+    given_back, kept = map(int, shown.split())
+    assert given_back > 5_000
+    assert kept < given_back / 100

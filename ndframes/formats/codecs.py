@@ -11,7 +11,7 @@ import imagecodecs as _imagecodecs
 import numpy as np
 import zstandard
 
-from .._process import has_other_threads
+from .._process import has_other_threads, keep_freed_memory
 from .jpeg import JpegGrids, decode_jpeg, encode_jpeg_tile
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ def _unpack_zstd_tiles(pieces: list[Any], raw_bytes: int) -> Any:
     """At once where other threads might wait for the interpreter: for each such call the library makes itself a new context."""
     if len(pieces) == 1 or not _HAS_SEVERAL or not has_other_threads():
         return [_UNPACKERS["ZSTD"](data, raw_bytes) for data in pieces]
+    keep_freed_memory()
     sizes = raw_bytes.to_bytes(8, sys.byteorder) * len(pieces)
     return _CONTEXTS.decompressor.multi_decompress_to_buffer(pieces, decompressed_sizes=sizes)
 

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from .._process import core_count, has_other_threads
 from ..errors import UnreadableImageError
 from ..lru import ByteLRU
 from ..regions import count_tiles, tile_spans
-from .codecs import DECODE_ERRORS, find_decoder, find_grid_decoder, find_several_decoder
+from .codecs import DECODE_ERRORS, GridDecoder, find_decoder, find_grid_decoder, find_several_decoder
 from .reader import WORTH_SHARING_SECONDS, Array, Crop, Reader
 
 __all__ = ["TileCache", "TileReader", "TileSource"]
@@ -93,6 +94,10 @@ _LEAST_SHARED_SECONDS = 15e-6
 
 # Tiles are read and decoded together up to so many bytes of pixels: 16 tiles of 128 x 128, RGB.
 _MOST_TOGETHER_BYTES = 3 << 18
+# Where many cores would leave each other nothing to do, groups are smaller.
+_LEAST_TASKS_PER_CORE = 2
+
+_ALL = slice(None)
 
 #: Where rows or columns of a crop meet a tile; see :func:`~ndframes.regions.tile_spans`.
 _Span = tuple[int, slice, slice]
@@ -113,7 +118,12 @@ class _Block(NamedTuple):
     @property
     def indices(self) -> list[int]:
         """The numbers of all its tiles, row by row."""
-        return [index for run in self.runs for index in run]
+        return list(chain.from_iterable(self.runs))
+
+    @property
+    def spans(self) -> list[tuple[_Span, _Span]]:
+        """Where each of them is, row by row."""
+        return [(row_span, col_span) for row_span in self.row_spans for col_span in self.col_spans]
 
     def put(self, part: Array, out_rows: slice, out_cols: slice) -> None:
         """Bring a part of a tile to its place."""
@@ -283,41 +293,57 @@ class TileReader(Reader):
             out[:, out_cols] = part if picks is None else part[:, :, picks]
 
     def _read_block(self, block: _Block) -> None:
-        """Read some tiles: all at once, or one by one where they are worth keeping, and so looked up."""
-        indices = block.indices
-        keys = [(self._token, index) for index in indices]
-        spans = [(row_span, col_span) for row_span in block.row_spans for col_span in block.col_spans]
-        is_new = self._source.expect(block.runs)
-        if self._is_known(keys):
-            for index, ((_, rows, out_rows), (_, cols, out_cols)) in zip(indices, spans, strict=True):
+        """Read some tiles: as one picture, where the codec can do that, or each whole."""
+        if self._decode_grid is not None:
+            self._read_picture(block, self._decode_grid)
+            return
+        for tile, ((_, rows, out_rows), (_, cols, out_cols)) in zip(
+            self._load_tiles(block.runs, is_alone=True), block.spans, strict=True
+        ):
+            block.put(tile[rows, cols], out_rows, out_cols)
+
+    def _read_picture(self, block: _Block, decode: GridDecoder) -> None:
+        """Read some tiles as one picture; one by one where they are worth keeping, or all kept."""
+        keys = [(self._token, index) for index in block.indices]
+        self._source.expect(block.runs)
+        if self._cache.is_keeping or all(map(self._cache.__contains__, keys)):
+            for (_, index), ((_, rows, out_rows), (_, cols, out_cols)) in zip(keys, block.spans, strict=True):
                 block.put(self.load_part(index, rows, cols), out_rows, out_cols)
             return
         self._cache.notice(keys, self._voice)
-        if self._decode_grid is not None:
-            grid = [self._source.read_run(run) for run in block.runs]
-            extent = self._tile_shape[0]
-            window = _window_of(block.row_spans, extent), _window_of(block.col_spans, extent)
-            part = self._decode_with(self._decode_grid, indices, grid, *window)
-            places = (_bounding([place for _, _, place in axis]) for axis in (block.row_spans, block.col_spans))
-            block.put(part, *places)
-        else:
-            # Of what comes from a disk, some is decoded while the rest is on its way.
-            groups = [[run] for run in block.runs] if is_new else [block.runs]
-            tiles = chain.from_iterable(map(self._load_several, groups))
-            for tile, ((_, rows, out_rows), (_, cols, out_cols)) in zip(tiles, spans, strict=True):
-                block.put(tile[rows, cols], out_rows, out_cols)
+        grid = [self._source.read_run(run) for run in block.runs]
+        extent = self._tile_shape[0]
+        window = _window_of(block.row_spans, extent), _window_of(block.col_spans, extent)
+        part = self._decode_with(decode, block.indices, grid, *window)
+        places = (_bounding([place for _, _, place in axis]) for axis in (block.row_spans, block.col_spans))
+        block.put(part, *places)
 
-    def _is_known(self, keys: Sequence[tuple[object, int]]) -> bool:
-        """Whether tiles are looked up one by one: they are kept, or enough of these are there."""
-        if self._cache.is_keeping:
-            return True
-        are_enough = any if self._decode_grid is None else all
-        return are_enough(map(self._cache.__contains__, keys))
+    def _load_tiles(self, runs: Sequence[range], *, is_alone: bool) -> Iterator[Array]:
+        """Tiles, whole: one by one where they are worth keeping, else those that are kept, and all others decoded together.
 
-    def _load_several(self, runs: Sequence[range]) -> list[Array]:
-        """Tiles that are decoded together, and not kept; notice was taken of them."""
-        pieces = [data for run in runs for data in self._source.read_run(run)]
-        return self._decode_with(self._decode_several, [index for run in runs for index in run], pieces)
+        Args:
+            runs: their numbers.
+            is_alone: nobody else decodes while the disk is waited for: so what came first is decoded while the rest is on its way.
+        """
+        cache, voice = self._cache, self._voice
+        keys = [(self._token, index) for run in runs for index in run]
+        is_by_run = self._source.expect(runs) and is_alone
+        if cache.is_keeping:
+            return (self.load_part(index, _ALL, _ALL) for _, index in keys)
+        if not any(map(cache.__contains__, keys)):
+            return self._decode_together(runs, is_by_run=is_by_run)
+        kept = [cache.recall(key, voice) for key in keys]
+        others = _runs_of(index for (_, index), tile in zip(keys, kept, strict=True) if tile is None)
+        decoded = self._decode_together(others, is_by_run=is_by_run)
+        return (next(decoded) if tile is None else tile for tile in kept)
+
+    def _decode_together(self, runs: Sequence[range], *, is_by_run: bool) -> Iterator[Array]:
+        """Tiles that are not kept, all at once or run by run."""
+        for group in [[run] for run in runs] if is_by_run else [runs]:
+            indices = list(chain.from_iterable(group))
+            self._cache.notice([(self._token, index) for index in indices], self._voice)
+            pieces = list(chain.from_iterable(map(self._source.read_run, group)))
+            yield from self._decode_with(self._decode_several, indices, pieces)
 
     def _map_level(self, level: _Level) -> Array | None:
         """All columns of tiles of a level, ``(across, down * extent, extent, bands)``, as they lie in the mapped file.
@@ -341,23 +367,31 @@ class TileReader(Reader):
             return
         blocks, others = self._list_blocks(crops)
         yield from super().split(others)
-        touched = [block.indices for block in blocks]
-        touches = Counter(chain.from_iterable(touched))
+        pictures, shares = self._sort_out(blocks)
+        tasks = [(block.runs[0].start, partial(self._read_block, block)) for block in pictures]
+        share = max(1, len(shares) // (_LEAST_TASKS_PER_CORE * core_count()))
+        most = min(share, self._most_together) if self._decode_grid is None else 1
+        for runs in _groups_of(shares, most):
+            wanted = [shares[index] for index in chain.from_iterable(runs)]
+            tasks.append((runs[0].start, partial(self._serve, runs, wanted)))
+        for _, task in sorted(tasks, key=itemgetter(0)):
+            yield task
+
+    def _sort_out(self, blocks: Sequence[_Block]) -> tuple[list[_Block], dict[int, list[_Share]]]:
+        """The blocks that are decoded as a picture each, since they share no tile; of all others, who wants what of each tile."""
+        pictures: list[_Block] = []
         shares: dict[int, list[_Share]] = {}
-        tasks: list[tuple[int, partial[None]]] = []
-        for block, indices in zip(blocks, touched, strict=True):
-            if max(map(touches.__getitem__, indices)) == 1:
-                tasks.append((indices[0], partial(self._read_block, block)))
+        touches = (
+            Counter(chain.from_iterable(block.indices for block in blocks)) if self._decode_grid is not None else {}
+        )
+        for block in blocks:
+            if touches and max(map(touches.__getitem__, block.indices)) == 1:
+                pictures.append(block)
                 continue
             for run, row_span in zip(block.runs, block.row_spans, strict=True):
                 for index, col_span in zip(run, block.col_spans, strict=True):
                     shares.setdefault(index, []).append((block, row_span, col_span))
-        most = self._most_together if self._decode_grid is None else 1
-        for runs in _groups_of(shares, most):
-            found = [shares[index] for run in runs for index in run]
-            tasks.append((runs[0].start, partial(self._serve, runs, found)))
-        for _, task in sorted(tasks, key=itemgetter(0)):
-            yield task
+        return pictures, shares
 
     def read_ahead(self, crops: Sequence[Crop]) -> None:
         """As :meth:`Reader.read_ahead`: exactly the tiles that are touched and not in memory yet."""
@@ -406,16 +440,14 @@ class TileReader(Reader):
 
     def _serve(self, runs: Sequence[range], shares: Sequence[Sequence[_Share]]) -> None:
         """Read tiles, each once and as far as it is wanted, and hand out its parts."""
-        keys = [(self._token, index) for run in runs for index in run]
-        if self._is_known(keys) or self._decode_grid is not None:
-            for (_, index), found in zip(keys, shares, strict=True):
-                rows = _bounding([inside_rows for _, (_, inside_rows, _), _ in found])
-                cols = _bounding([inside_cols for _, _, (_, inside_cols, _) in found])
-                _hand_out(self.load_part(index, rows, cols), found, rows.start, cols.start)
+        if self._decode_grid is None:
+            for tile, found in zip(self._load_tiles(runs, is_alone=not has_other_threads()), shares, strict=True):
+                _hand_out(tile, found)
             return
-        self._cache.notice(keys, self._voice)
-        for tile, found in zip(self._load_several(runs), shares, strict=True):
-            _hand_out(tile, found)
+        for index, found in zip(chain.from_iterable(runs), shares, strict=True):
+            rows = _bounding([inside_rows for _, (_, inside_rows, _), _ in found])
+            cols = _bounding([inside_cols for _, _, (_, inside_cols, _) in found])
+            _hand_out(self.load_part(index, rows, cols), found, rows.start, cols.start)
 
     def _decode_with(self, decode: Callable[..., T], indices: Sequence[int], *arguments: Any) -> T:
         """What ``decode`` gives for these tiles; the time it takes is remembered.
@@ -461,16 +493,21 @@ def _groups_of(indices: Iterable[int], most: int) -> list[list[range]]:
         >>> _groups_of([7, 1, 2, 3, 9], 4)
         [[range(1, 4), range(7, 8)], [range(9, 10)]]
     """
-    groups: list[list[range]] = []
-    for count, index in enumerate(sorted(indices)):
-        if count % most == 0:
-            groups.append([])
-        runs = groups[-1]
-        if runs and runs[-1].stop == index:
-            runs[-1] = range(runs[-1].start, index + 1)
-        else:
-            runs.append(range(index, index + 1))
-    return groups
+    ordered = sorted(indices)
+    return [_runs_of(ordered[first : first + most]) for first in range(0, len(ordered), most)]
+
+
+def _runs_of(indices: Iterable[int]) -> list[range]:
+    """Numbers, in their order, as runs of such as follow each other."""
+    runs: list[range] = []
+    first = stop = -1
+    for index in indices:
+        if index != stop:
+            if stop >= 0:
+                runs.append(range(first, stop))
+            first = index
+        stop = index + 1
+    return [*runs, range(first, stop)] if stop >= 0 else []
 
 
 def _hand_out(part: Array, shares: Sequence[_Share], top: int = 0, left: int = 0) -> None:

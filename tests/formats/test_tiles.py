@@ -30,7 +30,7 @@ from ndframes.entry import EntryReader
 from ndframes.formats import cog as cog_module
 from ndframes.formats import tiffwrite
 from ndframes.formats.handles import HandlePool
-from ndframes.formats.tiles import TileReader
+from ndframes.formats.tiles import TileCache, TileReader
 
 BANDS = (1, 2, 3, 4, 7)
 BLOCKSIZES = (16, 48, 128)
@@ -440,6 +440,31 @@ def test_where_nothing_is_kept_each_crop_decodes_anew(tmp_path, at_rest):
     for number in range(1, 4):
         frames.load_region("a", np.s_[:40, :40])
         assert len(seen) == 4 * number
+
+
+@pytest.mark.parametrize("read", ["one", "two, in a batch"])
+def test_what_is_kept_is_used_and_the_rest_decoded_together(tmp_path, at_rest, monkeypatch, read):
+    frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog("ZSTD"), verify="open")
+    frames.prepare()
+    inner = frames.image("a").opened(0).reader._inner
+    frames.load_region("a", np.s_[:40, :40])
+    assert len(memory_of(frames)) == 4
+    monkeypatch.setattr(TileCache, "is_keeping", False)
+    decode, counts = inner._decode_several, []
+    monkeypatch.setattr(inner, "_decode_several", lambda pieces: [counts.append(len(pieces)), decode(pieces)][1])
+    if read == "one":
+        np.testing.assert_array_equal(frames.load_region("a", np.s_[5:70, 3:90]), PHOTOGRAPH[5:70, 3:90])
+        assert counts == [5]
+        np.testing.assert_array_equal(frames.load_region("a", np.s_[5:60, 3:9]), PHOTOGRAPH[5:60, 3:9])
+        assert counts == [5]
+    else:
+        regions = np.s_[5:70, 3:90], np.s_[30:40, 60:100]
+        for workers in (1, 2):
+            results = frames.load_regions([("a", region) for region in regions], workers=workers)
+            for result, region in zip(results, regions, strict=True):
+                np.testing.assert_array_equal(result, PHOTOGRAPH[region])
+        assert sum(counts) == 2 * 7
+    assert len(memory_of(frames)) == 4
 
 
 @pytest.mark.parametrize("name", ["mapped", "not mapped", "zstd", "deflate", "lerc", "one tile"])
