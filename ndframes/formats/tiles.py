@@ -361,7 +361,7 @@ class TileReader(Reader):
         return columns
 
     def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
-        """As :meth:`Reader.split`, in the order of the file: a piece of work a crop; of crops that share tiles, one a few tiles."""
+        """As :meth:`Reader.split`, in the order of the file: a piece of work is a few tiles, or a crop that is decoded as a picture."""
         if self._is_plain and self._source.is_mapped:
             yield from super().split(crops)
             return
