@@ -57,7 +57,8 @@ def keep_freed_memory() -> None:
 
     Each page that is fetched from there again costs a fault, for which all threads wait: two that decode groups of tiles took 5,000
     in a batch of 30 ms, and as long as one alone. glibc keeps blocks up to the size of the largest that it saw freed, which may be
-    32 MiB (``mallopt(3)``, M_MMAP_THRESHOLD); so it is shown such a one, which nobody touches. Other C libraries learn nothing from it.
+    32 MiB (``mallopt(3)``, M_MMAP_THRESHOLD); so it is shown such a one, which nobody touches. Other C libraries learn nothing
+    from it, nor does a glibc that is told otherwise (``MALLOC_TRIM_THRESHOLD_``).
     """
     np.empty(_LARGEST_KEPT_BYTES, np.uint8)
 
