@@ -304,7 +304,8 @@ class TileReader(Reader):
 
     def _read_picture(self, block: _Block, decode: GridDecoder) -> None:
         """Read some tiles as one picture; one by one where they are worth keeping, or all kept."""
-        keys = [(self._token, index) for index in block.indices]
+        indices = block.indices
+        keys = [(self._token, index) for index in indices]
         self._source.expect(block.runs)
         if self._cache.is_keeping or all(map(self._cache.__contains__, keys)):
             for (_, index), ((_, rows, out_rows), (_, cols, out_cols)) in zip(keys, block.spans, strict=True):
@@ -314,7 +315,7 @@ class TileReader(Reader):
         grid = [self._source.read_run(run) for run in block.runs]
         extent = self._tile_shape[0]
         window = _window_of(block.row_spans, extent), _window_of(block.col_spans, extent)
-        part = self._decode_with(decode, block.indices, grid, *window)
+        part = self._decode_with(decode, indices, grid, *window)
         places = (_bounding([place for _, _, place in axis]) for axis in (block.row_spans, block.col_spans))
         block.put(part, *places)
 
@@ -331,17 +332,18 @@ class TileReader(Reader):
         if cache.is_keeping:
             return (self.load_part(index, _ALL, _ALL) for _, index in keys)
         if not any(map(cache.__contains__, keys)):
+            cache.notice(keys, voice)
             return self._decode_together(runs, is_by_run=is_by_run)
         kept = [cache.recall(key, voice) for key in keys]
-        others = _runs_of(index for (_, index), tile in zip(keys, kept, strict=True) if tile is None)
-        decoded = self._decode_together(others, is_by_run=is_by_run)
+        missing = [key for key, tile in zip(keys, kept, strict=True) if tile is None]
+        cache.notice(missing, voice)
+        decoded = self._decode_together(_runs_of(index for _, index in missing), is_by_run=is_by_run)
         return (next(decoded) if tile is None else tile for tile in kept)
 
     def _decode_together(self, runs: Sequence[range], *, is_by_run: bool) -> Iterator[Array]:
-        """Tiles that are not kept, all at once or run by run."""
+        """Tiles that are not kept, all at once or run by run; notice was taken of them."""
         for group in [[run] for run in runs] if is_by_run else [runs]:
             indices = list(chain.from_iterable(group))
-            self._cache.notice([(self._token, index) for index in indices], self._voice)
             pieces = list(chain.from_iterable(map(self._source.read_run, group)))
             yield from self._decode_with(self._decode_several, indices, pieces)
 
