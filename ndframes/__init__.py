@@ -15,14 +15,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__
+
 if TYPE_CHECKING:
-    from .backends import Backend
-    from .cache.broom import GcReport
+    from .cache.remover import GcReport
     from .cache.store import Cache, CacheEntry
     from .cache.upkeep import CacheStat
     from .cache.verify import BadEntry, VerifyReport
-    from .clip import Clip
-    from .coco import CocoFrames
     from .errors import (
         BackendError,
         CacheEntryDamagedError,
@@ -51,19 +50,23 @@ if TYPE_CHECKING:
         VideoWriteError,
         WorkerCrashError,
     )
-    from .explain import Explanation
-    from .frames import Frames, SimpleFrames, demo_paths
-    from .frames import open_frame as open  # noqa: A004 - nf.open is the name that people expect
-    from .image import AlignableImageData, NativePart
-    from .lazyframe import LazyFrame, LazyVideo
-    from .pathinfo import ChannelInfo, PathInfo, SequenceInfo
-    from .prepare import PrepareFailure, PrepareReport
-    from .video.metadata import VideoMetadata, video_metadata
-    from .video.read import read_video
-    from .video.writer import VideoWriter, WriteReport, write_video
-    from .workers import Limits
-
-__version__ = "0.1.0.dev0"
+    from .frames.clip import Clip
+    from .frames.coco import CocoFrames
+    from .frames.explain import Explanation
+    from .frames.frames import Frames
+    from .frames.lazyframe import LazyFrame, LazyVideo
+    from .frames.photographs import demo_paths
+    from .frames.prepare import PrepareFailure, PrepareReport
+    from .frames.simple import SimpleFrames
+    from .frames.simple import open_frame as open  # noqa: A004 - nf.open is the name that people expect
+    from .items.image import AlignableImageData, NativePart
+    from .movie.read import read_video, video_metadata
+    from .movie.write import write_video
+    from .spec.backends import Backend
+    from .spec.pathinfo import ChannelInfo, PathInfo, SequenceInfo
+    from .system.workers import Limits
+    from .video.metadata import VideoMetadata
+    from .video.writer import VideoWriter, WriteReport
 
 __all__ = [
     "AlignableImageData",
@@ -127,36 +130,36 @@ __all__ = [
 
 # Where each name lives; the ones that are not listed are errors.
 _HOME = {
-    "AlignableImageData": "image",
-    "Backend": "backends",
+    "AlignableImageData": "items.image",
+    "Backend": "spec.backends",
     "BadEntry": "cache.verify",
     "Cache": "cache.store",
     "CacheEntry": "cache.store",
     "CacheStat": "cache.upkeep",
-    "ChannelInfo": "pathinfo",
-    "CocoFrames": "coco",
-    "Explanation": "explain",
-    "Frames": "frames",
-    "GcReport": "cache.broom",
-    "Clip": "clip",
-    "LazyFrame": "lazyframe",
-    "LazyVideo": "lazyframe",
-    "Limits": "workers",
-    "NativePart": "image",
-    "PathInfo": "pathinfo",
-    "PrepareFailure": "prepare",
-    "PrepareReport": "prepare",
-    "SequenceInfo": "pathinfo",
-    "SimpleFrames": "frames",
+    "ChannelInfo": "spec.pathinfo",
+    "CocoFrames": "frames.coco",
+    "Explanation": "frames.explain",
+    "Frames": "frames.frames",
+    "GcReport": "cache.remover",
+    "Clip": "frames.clip",
+    "LazyFrame": "frames.lazyframe",
+    "LazyVideo": "frames.lazyframe",
+    "Limits": "system.workers",
+    "NativePart": "items.image",
+    "PathInfo": "spec.pathinfo",
+    "PrepareFailure": "frames.prepare",
+    "PrepareReport": "frames.prepare",
+    "SequenceInfo": "spec.pathinfo",
+    "SimpleFrames": "frames.simple",
     "VerifyReport": "cache.verify",
     "VideoMetadata": "video.metadata",
     "VideoWriter": "video.writer",
     "WriteReport": "video.writer",
-    "demo_paths": "frames",
-    "open": "frames:open_frame",
-    "read_video": "video.read",
-    "video_metadata": "video.metadata",
-    "write_video": "video.writer",
+    "demo_paths": "frames.photographs",
+    "open": "frames.simple:open_frame",
+    "read_video": "movie.read",
+    "video_metadata": "movie.read",
+    "write_video": "movie.write",
 }
 
 

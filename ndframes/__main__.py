@@ -1,5 +1,7 @@
 """``python -m ndframes``: the command line."""
 
+from __future__ import annotations
+
 from .cli import main
 
 if __name__ == "__main__":

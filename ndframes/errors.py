@@ -73,7 +73,6 @@ __all__ = [
     "naming_image",
     "shorten",
 ]
-
 _SYSTEM_ATTRIBUTES = ("errno", "strerror", "filename", "filename2", "name", "path")  # of OSError and ImportError
 
 

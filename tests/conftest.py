@@ -68,4 +68,4 @@ def frames_of(tmp_path, write_npy):
 @pytest.fixture
 def at_rest(monkeypatch):
     """Sources count as settled at once, so that what was opened stays open."""
-    monkeypatch.setattr("ndframes.stamp._LONGEST_TICK_NS", 0)
+    monkeypatch.setattr("ndframes.system.stamp._LONGEST_TICK_NS", 0)

@@ -38,7 +38,7 @@ from outcome import is_chosen, make_parser, open_folder, print_absent, print_tab
 from references import References
 from zarrs import Tensorstore, ZarrForm, ZarrPython
 
-from ndframes.backends import Backend
+from ndframes.spec.backends import Backend
 
 _SMALL_PX = 256
 _ZARR_CHUNK_PX = 256

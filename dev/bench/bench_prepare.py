@@ -40,7 +40,7 @@ from mosaic import ensure_flat, ensure_mosaic, ensure_tiff
 from outcome import is_chosen, is_installed, make_parser, open_folder, print_absent, print_table, write_json
 from pagecache import fill
 
-from ndframes.backends import Backend
+from ndframes.spec.backends import Backend
 
 _SCRIPT = Path(__file__).with_name("conversions.py")
 _COG_TOOLS = ("ndframes", "rio cogeo", "gdal cog")

@@ -10,7 +10,7 @@ import numpy as np
 from crops import digest
 
 from ndframes.video.index import build_index, decode_all
-from ndframes.video.pixels import to_pixels
+from ndframes.video.planes import to_pixels
 
 _STEP_PX = 8
 _MOST_LEVELS = 8

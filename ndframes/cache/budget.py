@@ -5,22 +5,28 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..display import count_noun
-from .broom import Broom, GcReport, alone, by_use, bytes_of, telling
+from ..text import count_noun
 from .layout import check_marks
 from .leases import leases_elsewhere
+from .remover import (
+    Remover,
+    alone,
+    by_use,
+    bytes_of,
+    telling,
+)
 
 if TYPE_CHECKING:
-    from .fs import FileSystem
+    from pathlib import Path
+
+    from ..system.files import FileSystem
+    from .remover import GcReport
     from .store import Cache
 
 __all__ = ["Usage", "free_space", "keep_budget"]
-
 _log = logging.getLogger("ndframes")
-
 _LOW_WATER = 0.85
 _WRITERS = 16
 # In units of what one count took: so that counting takes a twentieth of the time at most.
@@ -102,17 +108,17 @@ def free_space(cache: Cache, wanted_free_bytes: int) -> int:
         free = cache.files.free_bytes(str(cache.root))
         if free >= wanted_free_bytes:
             return free
-        broom = Broom(cache, is_dry_run=False)
-        if free + broom.removable_bytes < wanted_free_bytes:
+        remover = Remover(cache, is_dry_run=False)
+        if free + remover.removable_bytes < wanted_free_bytes:
             return free
         most = 2 * (wanted_free_bytes - free)
-        for entry in sorted(broom.entries, key=by_use):
-            if free >= wanted_free_bytes or broom.freed_bytes >= most:
+        for entry in sorted(remover.entries, key=by_use):
+            if free >= wanted_free_bytes or remover.freed_bytes >= most:
                 break
-            broom.evict(entry)
+            remover.evict(entry)
             free = cache.files.free_bytes(str(cache.root))
         deadline = time.monotonic() + _SETTLE_SECONDS
-        while broom.freed_bytes and free < wanted_free_bytes and time.monotonic() < deadline:
+        while remover.freed_bytes and free < wanted_free_bytes and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
             free = cache.files.free_bytes(str(cache.root))
         return free
@@ -145,10 +151,10 @@ def _shrink(cache: Cache, newest: Path) -> None:
     assert cache.max_bytes is not None  # noqa: S101
     with alone(cache):
         check_marks(cache.root)
-        broom = Broom(cache, is_dry_run=False)
-        if broom.remaining_bytes > cache.max_bytes:
-            broom.evict_until(_LOW_WATER * cache.max_bytes, spared=newest)
-        report = broom.report()
+        remover = Remover(cache, is_dry_run=False)
+        if remover.remaining_bytes > cache.max_bytes:
+            remover.evict_until(_LOW_WATER * cache.max_bytes, spared=newest)
+        report = remover.report()
         is_over = report.remaining_bytes > cache.max_bytes
         _count_again(cache, is_stuck=is_over and bool(report.leased or report.failed))
     if is_over:

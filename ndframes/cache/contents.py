@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections import OrderedDict
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ..stamp import SourceStamp, source_error, stat_source
+from ..system.stamp import source_error, stat_source
+
+if TYPE_CHECKING:
+    import threading
+
+    from ..system.stamp import SourceStamp
 
 __all__ = ["Algorithm", "ContentHashes", "hash_file"]
-
 Algorithm = Literal["sha256", "blake2b", "md5"]
-
 _READ_BYTES = 2**20
 _MAX_KNOWN = 65536
 

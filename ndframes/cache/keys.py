@@ -11,26 +11,25 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ..backends import SUFFIXES
 from ..errors import HashidError, shorten
-from ..stamp import SourceStamp, source_error, stat_source
+from ..spec.backends import SUFFIXES
+from ..system.stamp import source_error, stat_source
 from .contents import ContentHashes
 
 if TYPE_CHECKING:
-    from ..backends import Backend
-    from ..pathinfo import ChannelInfo
+    from collections.abc import Mapping
 
-__all__ = ["EntryKey", "HashidMode", "Keyer", "backend_id_of", "digest_form"]
+    from ..spec.backends import Backend
+    from ..spec.pathinfo import ChannelInfo
+    from ..system.stamp import SourceStamp
 
+__all__ = ["FORMAT_VERSION", "EntryKey", "HashidMode", "Keyer", "backend_id_of", "digest_form"]
 HashidMode = Literal["PATH", "PIXELS", "GIVEN", "DVC"]
-
 #: Raised by hand whenever the same request would be written differently.
 FORMAT_VERSION = 1
-
 _MOST_SIDECAR_BYTES = 2**20
 # Only what is listed under "outs:" speaks of the file itself; imports have other md5s above it.
 _DVC_OUTS = re.compile(r"^outs:[ \t]*\n(?P<items>(?:[ \t-].*\n?|[ \t]*\n)*)", re.MULTILINE)

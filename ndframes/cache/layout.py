@@ -31,7 +31,7 @@ from ..errors import CacheError
 from .keys import FORMAT_VERSION, EntryKey
 
 if TYPE_CHECKING:
-    from .fs import FileSystem
+    from ..system.files import FileSystem
 
 __all__ = [
     "FOLDER",
@@ -42,6 +42,7 @@ __all__ = [
     "hold_lock",
     "is_abandoned",
     "is_quarantined",
+    "is_regular",
     "new_lease_name",
     "new_part_name",
     "parse_entry",
@@ -49,7 +50,6 @@ __all__ = [
     "parse_part",
     "write_marks",
 ]
-
 FOLDER = "ndframes-cache"
 #: Stands for a state in the temporary names of what is no entry.
 NO_STATE_ID = "0" * 32

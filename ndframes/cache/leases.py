@@ -6,19 +6,27 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .._process import ForkAware
-from .layout import OwnedName, hold_lock, is_abandoned, new_lease_name, parse_entry, parse_lease, write_marks
+from ..system.process import ForkAware
+from .layout import (
+    hold_lock,
+    is_abandoned,
+    new_lease_name,
+    parse_entry,
+    parse_lease,
+    write_marks,
+)
 
 if TYPE_CHECKING:
-    from .fs import FileSystem
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from ..system.files import FileSystem
     from .keys import EntryKey
+    from .layout import OwnedName
 
 __all__ = ["HeldLease", "Lease", "leased_elsewhere", "leases_elsewhere"]
-
 _log = logging.getLogger("ndframes")
 
 
@@ -35,7 +43,8 @@ class Lease(ForkAware):
 
     Example:
         >>> import tempfile
-        >>> from ndframes.cache.fs import FileSystem
+        >>> from pathlib import Path
+        >>> from ndframes.system.files import FileSystem
         >>> from ndframes.cache.keys import EntryKey
         >>> root = Path(tempfile.mkdtemp())
         >>> lease = Lease(FileSystem(), root)
@@ -157,7 +166,8 @@ def leased_elsewhere(files: FileSystem, root: Path, own_names: Collection[str] =
 
     Example:
         >>> import tempfile
-        >>> from ndframes.cache.fs import FileSystem
+        >>> from pathlib import Path
+        >>> from ndframes.system.files import FileSystem
         >>> leased_elsewhere(FileSystem(), Path(tempfile.mkdtemp()))
         set()
     """

@@ -8,28 +8,39 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from .._process import ForkAware
 from ..errors import CacheEntryGoneError, CacheError, CacheFullError, NdframesError
-from ..stamp import SourceStamp, stamp_of
-from .fs import FileSystem
-from .keys import FORMAT_VERSION, EntryKey
-from .layout import FOLDER, hold_lock, is_abandoned, is_regular, new_part_name, parse_entry, parse_part, write_marks
+from ..system.files import FileSystem
+from ..system.process import ForkAware
+from ..system.stamp import stamp_of
+from .keys import FORMAT_VERSION
+from .layout import (
+    FOLDER,
+    hold_lock,
+    is_abandoned,
+    is_regular,
+    new_part_name,
+    parse_entry,
+    parse_part,
+    write_marks,
+)
 
 if TYPE_CHECKING:
-    from .broom import GcReport
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ..system.stamp import SourceStamp
     from .budget import Usage
+    from .keys import EntryKey
     from .leases import Lease
+    from .remover import GcReport
     from .upkeep import CacheStat
     from .verify import VerifyReport
 
 __all__ = ["Cache", "CacheEntry"]
-
 _STRIPES = 4096
 _LOCK_POLL_SECONDS = 1.0
 _LOCK_AGE_SECONDS = 60.0

@@ -17,22 +17,35 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..errors import CacheEntryDamagedError, CacheEntryError
-from ..segments import SEGMENT, checksum
+from ..system.segments import SEGMENT, checksum
+from ..system.stamp import stamp_of
+from .failures import AsCacheErrors
 from .keys import EntryKey
 from .layout import is_regular
 
 if TYPE_CHECKING:
-    from .fs import FileSystem
+    from collections.abc import Mapping
 
-__all__ = ["TAIL_BYTES", "SegmentTable", "Trailer", "append_trailer", "check_cover", "read_trailer", "read_trailer_of"]
+    from .._typing import Array
+    from ..system.files import FileSystem
+    from ..system.stamp import SourceStamp
 
+__all__ = [
+    "TAIL_BYTES",
+    "SegmentTable",
+    "Trailer",
+    "append_trailer",
+    "check_cover",
+    "open_trailer",
+    "read_trailer",
+    "read_trailer_of",
+]
 TAIL_BYTES = 64
 _TAIL = struct.Struct("<8sIIQQQQIIII")
 _MAGIC = b"ndframes"
@@ -41,8 +54,6 @@ _FIRST_READ_BYTES = 8192
 _BLOCK_BYTES = 4096
 _ROW = struct.Struct("<QII")
 _ROWS_PER_BLOCK = _BLOCK_BYTES // _ROW.size
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class _Tail(NamedTuple):
@@ -82,7 +93,7 @@ class Trailer:
     _blocks_crc: int
 
     def load_segments(self, files: FileSystem, descriptor: int) -> Array:
-        """The table of segments, an array of :data:`~ndframes.segments.SEGMENT`.
+        """The table of segments, an array of :data:`~ndframes.system.segments.SEGMENT`.
 
         Raises:
             CacheEntryDamagedError: it is not what was written.
@@ -299,3 +310,21 @@ def _check_tail(path: str, data: bytes, file_bytes: int) -> _Tail:
     if tail.total_bytes != file_bytes:
         raise CacheEntryDamagedError(f"{path} has {file_bytes:,} bytes, but was written with {tail.total_bytes:,}")
     return tail
+
+
+def open_trailer(path: str, key: EntryKey, files: FileSystem) -> tuple[Trailer, SourceStamp]:
+    """The checked trailer of the entry at ``path``, and which file that is: an ``open``, an ``fstat``, a small read.
+
+    Raises:
+        CacheEntryGoneError: nothing is there.
+        CacheEntryDamagedError: it is no whole entry, or not the one of ``key``.
+        CacheEntryError: a newer version wrote it.
+        CacheError: it may not be read.
+    """
+    with AsCacheErrors(path):
+        descriptor = files.open_to_read(path)
+        try:
+            status = os.fstat(descriptor)
+            return read_trailer_of(key, path, files, descriptor, status), stamp_of(status)
+        finally:
+            os.close(descriptor)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..display import count_noun, format_bytes
-from .broom import GcReport, bytes_of, owned_files, quarantined_files, sweeping, telling
+from ..text import count_noun, format_bytes
 from .layout import parse_part
 from .leases import leased_elsewhere
+from .remover import (
+    GcReport,
+    bytes_of,
+    owned_files,
+    quarantined_files,
+    sweeping,
+    telling,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
     from .store import Cache, CacheEntry
 
 __all__ = ["BackendStat", "CacheStat", "clear_cache", "collect_garbage", "stat_cache"]
@@ -121,26 +129,26 @@ def stat_cache(cache: Cache) -> CacheStat:
 def collect_garbage(cache: Cache, *, max_bytes: int | None, dry_run: bool) -> GcReport:
     """Remove what is of no use any more; see :meth:`Cache.gc`."""
     limit = cache.max_bytes if max_bytes is None else max_bytes
-    with sweeping(cache, dry_run=dry_run) as broom:
-        if broom is None:
+    with sweeping(cache, dry_run=dry_run) as remover:
+        if remover is None:
             return GcReport(0, 0, 0, is_dry_run=dry_run)
-        broom.sweep_leftovers()
-        for entry in _find_superseded(broom.entries):
-            broom.evict(entry)
+        remover.sweep_leftovers()
+        for entry in _find_superseded(remover.entries):
+            remover.evict(entry)
         if limit is not None:
-            broom.evict_until(limit)
-        return broom.report()
+            remover.evict_until(limit)
+        return remover.report()
 
 
 def clear_cache(cache: Cache, *, dry_run: bool) -> GcReport:
     """Remove every entry; see :meth:`Cache.clear`."""
-    with sweeping(cache, dry_run=dry_run) as broom:
-        if broom is None:
+    with sweeping(cache, dry_run=dry_run) as remover:
+        if remover is None:
             return GcReport(0, 0, 0, is_dry_run=dry_run)
-        broom.sweep_leftovers()
-        for entry in list(broom.entries):
-            broom.evict(entry)
-        return broom.report()
+        remover.sweep_leftovers()
+        for entry in list(remover.entries):
+            remover.evict(entry)
+        return remover.report()
 
 
 def _find_superseded(entries: Iterable[CacheEntry]) -> list[CacheEntry]:

@@ -6,26 +6,26 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from .._process import core_count
-from ..display import format_bytes, list_first
 from ..errors import CacheEntryDamagedError, CacheEntryError
-from ..stamp import stamp_of
+from ..system.process import core_count
+from ..system.stamp import stamp_of
+from ..text import format_bytes, list_first
 from .layout import check_marks
 from .trailer import check_cover, read_trailer_of
 
 if TYPE_CHECKING:
-    from ..stamp import SourceStamp
-    from .fs import FileSystem
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ..system.files import FileSystem
+    from ..system.stamp import SourceStamp
     from .store import Cache, CacheEntry
 
 __all__ = ["BadEntry", "VerifyReport", "verify_cache"]
-
 try:
     import fcntl
 except ImportError:  # not on Windows

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-import ndframes
-
+from .._version import __version__
 from ..errors import NdframesError
 from .common import CommandError, describe_error
 
-__all__ = ["main"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
+__all__ = ["main"]
 # In the order in which they are met.
 _COMMANDS = ("demo", "prepare", "crop", "show", "info", "video", "cache", "doctor")
 
@@ -42,7 +42,7 @@ class _Program(click.Group):
 
 
 @click.command(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(ndframes.__version__, "--version", prog_name="ndframes", message="%(prog)s %(version)s")
+@click.version_option(__version__, "--version", prog_name="ndframes", message="%(prog)s %(version)s")
 def main() -> None:
     """Any crop of any frame, of a huge image, at memory speed and exactly right.
 

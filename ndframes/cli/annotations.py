@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .common import CommandError
 
 if TYPE_CHECKING:
-    from ..drawing import Colour, Mark
+    from ..pixels.drawing import Colour, Mark
 
 __all__ = ["Annotation", "find_annotations", "to_marks"]
-
 _Point = tuple[float, float]
 _Ring = tuple[_Point, ...]
-
 _MOST_MASK_PIXELS = 2**28
 
 
@@ -46,7 +50,7 @@ def find_annotations(dataset: Mapping[str, Any], image_id: Hashable) -> list[Ann
     Raises:
         CommandError: one of them is not formed as COCO or kwcoco say.
     """
-    from ..drawing import colour_of
+    from ..pixels.drawing import colour_of
 
     names = {item.get("id"): str(item.get("name", item.get("id"))) for item in dataset.get("categories") or []}
     numbers = {category_id: number for number, category_id in enumerate(names)}
@@ -80,7 +84,7 @@ def to_marks(annotations: Iterable[Annotation], region: tuple[range, range], sca
         region: its rows and columns.
         scale: the picture's size over the region's.
     """
-    from ..drawing import Mark
+    from ..pixels.drawing import Mark
 
     top, left = region[0].start, region[1].start
 

@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import echo_json, echo_table, json_option, show_path, workdir_option
+from .common import (
+    echo_json,
+    echo_table,
+    json_option,
+    show_path,
+    workdir_option,
+)
 
 if TYPE_CHECKING:
-    from ..cache.broom import GcReport
+    from ..cache.remover import GcReport
     from ..cache.store import Cache
     from ..cache.upkeep import CacheStat
 
-__all__ = ["cache"]
-
+__all__ = ["cache", "verify"]
 _SIZE = re.compile(r"(?P<number>[0-9]{1,18}(?:\.[0-9]{1,18})?) ?(?:(?P<unit>[kmgtp])(?P<binary>i)?)?b?", re.IGNORECASE)
 _POWERS = ("", "k", "m", "g", "t", "p")
 
@@ -67,7 +72,7 @@ def list_entries(*, workdir: str | None, as_json: bool) -> None:
       ndframes cache ls
       ndframes cache ls --json | jq '[.entries[].size_bytes] | add'
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    from ..display import count_noun, format_bytes
+    from ..text import count_noun, format_bytes
 
     store = _open_store(workdir)
     entries = sorted(store.ls(), key=lambda entry: (-entry.mtime, str(entry.path)))
@@ -213,7 +218,7 @@ def _tell_removed(ctx: click.Context, store: Cache, report: GcReport, *, as_json
 
 
 def _rows(store: Cache, stat: CacheStat) -> dict[str, str]:
-    from ..display import count_noun, format_bytes
+    from ..text import count_noun, format_bytes
 
     def amount(count: int, total_bytes: int, noun: str = "entry") -> str:
         return f"{count_noun(count, noun)}, {format_bytes(total_bytes)}" if count else "none"

@@ -18,10 +18,10 @@ __all__ = [
     "echo_json",
     "echo_table",
     "json_option",
+    "reading_backend_option",
     "show_path",
     "workdir_option",
 ]
-
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,15 @@ from .common import CommandError, reading_backend_option, show_path, workdir_opt
 from .sources import frame_option, image_id_option, open_source
 
 if TYPE_CHECKING:
-    from ..coco import Space
-    from ..formats.reader import Array
-    from ..frames import Frames
-    from ..lazyframe import LazyFrame
-    from ..regions import PadMode
-    from ..warp import Interpolation, Sampling
+    from collections.abc import Sequence
+
+    from .._typing import Array
+    from ..frames.coco import Space
+    from ..frames.frames import Frames
+    from ..frames.lazyframe import LazyFrame
+    from ..geometry.grid import Sampling
+    from ..geometry.kernels import Interpolation
+    from ..geometry.regions import PadMode
 
 __all__ = ["crop"]
 
@@ -96,7 +98,7 @@ class _View:
 
     def resolve(self, frame: LazyFrame) -> tuple[range, ...]:
         """The rows, columns and bands of the region."""
-        from ..regions import resolve_outside, resolve_region
+        from ..geometry.regions import resolve_outside, resolve_region
 
         if self.pad is not None:
             return resolve_outside(self.slices, frame.shape)
@@ -104,7 +106,7 @@ class _View:
 
     def sample(self, rows: range, cols: range) -> tuple[Sampling, Sampling] | None:
         """Where the result's pixels lie before they are turned; ``None`` where they are the region's own."""
-        from ..warp import resolve_scale
+        from ..geometry.grid import resolve_scale
 
         if self.scale is None and self.shape is None and self.degrees is None:
             return None
@@ -250,7 +252,7 @@ def crop(
       ndframes crop data.kwcoco.json --image-id 7 --channels 'nir|red' --shape 256x256 -o chip.tif
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     from ..formats.export import check_destination, check_export, export
-    from ..regions import parse_region
+    from ..geometry.regions import parse_region
 
     view = _View(parse_region(region), pad, fill, scale, shape, rotate, around, interpolation)
     check_destination(output)

@@ -50,7 +50,7 @@ def demo(ctx: click.Context, *, size: int, workdir: str | None, out: str) -> Non
 
     Exit status: 0 if every crop was equal to the source, 1 if not.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    from ..demo import run_demo
+    from .mosaic import run_demo
 
     started = time.perf_counter()
     report = run_demo(size=size, out=out, workdir=workdir, say=lambda line: click.echo(show_path(line)))

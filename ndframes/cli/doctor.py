@@ -16,13 +16,17 @@ from typing import Any
 
 import click
 
-import ndframes
-
-from ..mounts import file_system_of, is_remote_kind
-from .common import echo_json, echo_table, json_option, show_path, workdir_option
+from .._version import __version__
+from ..system.mounts import file_system_of, is_remote_kind
+from .common import (
+    echo_json,
+    echo_table,
+    json_option,
+    show_path,
+    workdir_option,
+)
 
 __all__ = ["doctor"]
-
 # module, distribution, and the extra that brings it; no extra: it is needed.
 _PARTS = (
     ("numpy", "numpy", None),
@@ -87,7 +91,7 @@ def doctor(ctx: click.Context, *, workdir: str | None, as_json: bool) -> None:
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     parts = [_examine(*part) for part in _PARTS]
     facts: dict[str, Any] = {
-        "ndframes": ndframes.__version__,
+        "ndframes": __version__,
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),
@@ -166,7 +170,7 @@ def _is_writable(folder: Path, *, probe: bool) -> bool:
 
 
 def _look_at_machine() -> dict[str, Any]:
-    from .._process import core_count
+    from ..system.process import core_count
 
     soft, hard = _open_file_limits()
     return {
@@ -223,7 +227,7 @@ def _find_problems(facts: dict[str, Any], parts: list[_Part]) -> list[str]:
 
 def _advise(facts: dict[str, Any]) -> list[str]:
     """What will work, but may bite."""
-    from ..display import format_bytes
+    from ..text import format_bytes
 
     workdir, machine, processes = facts["workdir"], facts["machine"], facts["processes"]
     advice = []
@@ -257,7 +261,7 @@ def _advise(facts: dict[str, Any]) -> list[str]:
 
 
 def _print_facts(facts: dict[str, Any], parts: list[_Part]) -> None:
-    from ..display import format_bytes
+    from ..text import format_bytes
 
     workdir, machine, processes = facts["workdir"], facts["machine"], facts["processes"]
     state = "is there" if workdir["exists"] else "not there yet"

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from .common import (
-    backend_of,
     backend_option,
     echo_json,
     echo_table,
     json_option,
-    show_path,
     workdir_option,
 )
+from .facts.image import collect, rows
 from .sources import find_clip, is_dataset, open_source, read_dataset
 
-if TYPE_CHECKING:
-    from ..backends import Backend
-    from ..explain import ChannelExplanation
-    from ..formats.reader import Reader
-
 __all__ = ["info"]
-
-_CROP_PX = 256
 
 
 @click.command(short_help="Say what an image or a video is, and what a crop costs.")
@@ -75,9 +66,9 @@ def _look_at(
     path: str, image_id: str | None, workdir: str | None, backend: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """What there is to say, for programs and for people."""
-    from .clips import collect_video, rows_of_video
-    from .datasets import collect_dataset, collect_image, rows_of_dataset, rows_of_image
-    from .sequences import collect_folder, rows_of_folder
+    from .facts.dataset import collect_dataset, collect_image, rows_of_dataset, rows_of_image
+    from .facts.sequence import collect_folder, rows_of_folder
+    from .facts.video import collect_video, rows_of_video
 
     if image_id is None and is_dataset(path):
         facts = collect_dataset(path, read_dataset(path))
@@ -90,131 +81,5 @@ def _look_at(
     if source.dataset is not None:
         facts = collect_image(source, workdir, backend)
         return facts, rows_of_image(facts)
-    facts = _collect(path, workdir, backend)
-    return facts, _rows(facts)
-
-
-def _collect(path: str, workdir: str | None, backend: str) -> dict[str, Any]:
-    from ..backends import coerce_backend
-    from ..frames import SimpleFrames
-
-    direct = SimpleFrames({path: path}, backend=None)
-    image = direct.image(path)
-    reader = image.opened(0).reader
-    region = _middle(reader.shape)
-    slices = tuple(slice(axis.start, axis.stop) for axis in region)
-    facts: dict[str, Any] = {
-        "path": path,
-        "file_bytes": os.path.getsize(path),
-        "format": reader.format,
-        "shape": reader.shape,
-        "dtype": reader.dtype.name,
-        "channels": image.channels,
-        "nodata": reader.nodata,
-        "tile_shape": reader.tile_shape,
-        "overview_shapes": reader.overview_shapes,
-        "decoded_bytes": reader.nbytes,
-        "cache": None,
-        "crop": {
-            "region": [[axis.start, axis.stop] for axis in region],
-            "result_bytes": len(region[0]) * len(region[1]) * reader.shape[2] * reader.dtype.itemsize,
-            "from_source": _cost_of(direct.explain(path, slices).files[0]),
-            "from_cache": None,
-        },
-    }
-    form = coerce_backend(backend_of(backend))
-    if form is not None:
-        frames = SimpleFrames({path: path}, workdir=workdir, backend=backend)
-        explained = frames.explain(path, slices).files[0]
-        facts["cache"] = {
-            "workdir": str(frames.cache.workdir),
-            "entry_path": explained.entry_path,
-            "is_cached": explained.is_cached,
-            "entry_bytes": os.path.getsize(str(explained.entry_path)) if explained.is_cached else None,
-        }
-        facts["crop"]["from_cache"] = (
-            _cost_of(explained) if explained.is_cached else _expected_cost(form, reader, region)
-        )
-    return facts
-
-
-def _middle(shape: tuple[int, int, int]) -> tuple[range, range]:
-    """Where a crop from the middle lies; smaller than asked for in a small image."""
-    starts = [max(0, (extent - _CROP_PX) // 2) for extent in shape[:2]]
-    rows, cols = (range(start, min(extent, start + _CROP_PX)) for start, extent in zip(starts, shape[:2], strict=True))
-    return rows, cols
-
-
-def _cost_of(explained: ChannelExplanation) -> dict[str, Any]:
-    """What a read touches, as explained; nothing is decoded where pixels are mapped."""
-    if not explained.tiles:
-        return {"tile_shape": None, "tiles": 0, "decoded_bytes": 0}
-    return {
-        "tile_shape": explained.tile_shape,
-        "tiles": explained.tiles,
-        "decoded_bytes": explained.decoded_bytes,
-    }
-
-
-def _expected_cost(form: Backend, reader: Reader, region: tuple[range, range]) -> dict[str, Any]:
-    """What a read would touch in an entry of that form, once it is there."""
-    from ..formats.cog import choose_grid
-    from ..regions import count_touched
-
-    if form.type == "npy":
-        return {"tile_shape": None, "tiles": 0, "decoded_bytes": 0}
-    extent, _ = choose_grid(reader, form)
-    tile_shape = min(extent, reader.shape[0]), min(extent, reader.shape[1])
-    tiles = count_touched(*region, tile_shape)
-    pixel_bytes = reader.shape[2] * reader.dtype.itemsize
-    return {
-        "tile_shape": tile_shape,
-        "tiles": tiles,
-        "decoded_bytes": tiles * tile_shape[0] * tile_shape[1] * pixel_bytes,
-    }
-
-
-def _rows(facts: dict[str, Any]) -> dict[str, str]:
-    from ..display import format_bytes
-
-    height, width, bands = facts["shape"]
-    has_strips = facts["tile_shape"][1] == width
-    overviews = ", ".join(_by(shape) for shape in facts["overview_shapes"])
-    crop, cached = facts["crop"], facts["cache"]
-    rows = {
-        "path": show_path(facts["path"]),
-        "format": f"{facts['format']}, {format_bytes(facts['file_bytes'])}",
-        "size": f"{height:,} x {width:,} px (height x width), {format_bytes(facts['decoded_bytes'])} decoded",
-        "pixels": f"{facts['dtype']}, {bands} {'channel' if bands == 1 else 'channels'}: {_codes(facts['channels'])}",
-        **({} if facts["nodata"] is None else {"nodata": f"{facts['nodata']:g}"}),
-        "tiling": f"{'strips' if has_strips else 'tiles'} of {_by(facts['tile_shape'])}",
-        "overviews": overviews or "none",
-    }
-    if cached is not None:
-        state = f"there, {format_bytes(cached['entry_bytes'])}" if cached["is_cached"] else "not there yet"
-        rows["cache entry"] = f"{state}\n{show_path(cached['entry_path'])}"
-    lines = [f"from the source: {_describe_cost(crop['from_source'], 'strip' if has_strips else 'tile')}"]
-    if cached is not None:
-        lines.append(f"from the cache:  {_describe_cost(crop['from_cache'], 'tile')}")
-    (top, bottom), (left, right) = crop["region"]
-    rows["a crop"] = "\n".join(
-        [f"{top}:{bottom},{left}:{right} from the middle, {format_bytes(crop['result_bytes'])}", *lines]
-    )
-    return rows
-
-
-def _describe_cost(cost: dict[str, Any], noun: str) -> str:
-    from ..display import format_bytes
-
-    if cost["tile_shape"] is None:
-        return "mapped, nothing is decoded"
-    count = f"{cost['tiles']:,} {noun if cost['tiles'] == 1 else noun + 's'} of {_by(cost['tile_shape'])}"
-    return f"{count}, {format_bytes(cost['decoded_bytes'])} decoded"
-
-
-def _codes(codes: tuple[str, ...]) -> str:
-    return "|".join(codes) if len(codes) <= 8 else f"{'|'.join(codes[:3])}|...|{codes[-1]}"
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(f"{extent:,}" for extent in shape)
+    facts = collect(path, workdir, backend)
+    return facts, rows(facts)

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import CommandError, backend_option, describe_error, echo_json, json_option, show_path, workdir_option
+from .common import (
+    CommandError,
+    backend_option,
+    describe_error,
+    echo_json,
+    json_option,
+    show_path,
+    workdir_option,
+)
 
 if TYPE_CHECKING:
-    from ..backends import BackendPicker
-    from ..prepare import PrepareReport
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ..frames.prepare import PrepareReport
+    from ..spec.backends import BackendPicker
 
 __all__ = ["prepare"]
-
 _CACHE_TAG = "CACHEDIR.TAG"
 
 
@@ -102,8 +110,8 @@ def prepare(
 
     Exit status: 0 all are prepared, 1 some failed (they are listed on stderr), 2 a bad request, 130 interrupted.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    from ..frames import SimpleFrames
-    from ..pathinfo import ChannelInfo
+    from ..frames.simple import SimpleFrames
+    from ..spec.pathinfo import ChannelInfo
 
     options = {"compress": compress, "blocksize": blocksize, "blockframes": blockframes, "quality": quality}
     pick = _pick_backend(backend, {name: value for name, value in options.items() if value is not None})
@@ -131,7 +139,7 @@ def prepare(
 
 
 def _print_report(report: PrepareReport, skipped: int, left: int, root: str) -> None:
-    from ..display import count_noun
+    from ..text import count_noun
 
     click.echo(str(report).split("\n", 1)[0])
     if skipped:
@@ -148,8 +156,8 @@ def _print_report(report: PrepareReport, skipped: int, left: int, root: str) -> 
 
 def _pick_backend(backend: str | None, config: Mapping[str, Any]) -> BackendPicker:
     """The form of images, and that of videos, which are left as they are unless one is meant for them."""
-    from ..backends import coerce_backend
-    from ..video.kinds import is_video_name
+    from ..spec.backends import coerce_backend
+    from ..spec.kinds import is_video_name
 
     image_config = {name: value for name, value in config.items() if name != "blockframes"}
     image_form = {"type": backend or ("cog" if image_config else "auto"), "config": image_config}
@@ -161,7 +169,7 @@ def _pick_backend(backend: str | None, config: Mapping[str, Any]) -> BackendPick
 
 
 def _list_videos(found: _Found) -> list[str]:
-    from ..clip import Clip
+    from ..frames.clip import Clip
 
     return [path for path in found.paths if Clip(path).is_video]
 
@@ -185,8 +193,7 @@ def _expand(argument: str) -> list[str]:
 
 
 def _search(folder: str, found: _Found) -> None:
-    from ..clip import IMAGE_ENDINGS
-    from ..video.kinds import is_video_name
+    from ..spec.kinds import IMAGE_ENDINGS, is_video_name
 
     for name in _walk(folder):
         if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS or is_video_name(name):

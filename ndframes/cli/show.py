@@ -6,22 +6,24 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from .common import CommandError, reading_backend_option, show_path, workdir_option
-from .sources import Source, frame_option, image_id_option, open_source
+from .sources import frame_option, image_id_option, open_source
 
 if TYPE_CHECKING:
-    from ..display import Array, Band
-    from ..drawing import Entry, Mark
-    from ..frames import Frames
+    from collections.abc import Hashable, Sequence
+
+    from .._typing import Array
+    from ..frames.frames import Frames
+    from ..pixels.drawing import Entry, Mark
+    from ..pixels.pictures import Band
+    from .sources import Source
 
 __all__ = ["show"]
-
 _NATURAL = (("r", "g", "b"), ("red", "green", "blue"))
 _SMALL_PX = 256
 _ENLARGED_PX = 512
@@ -112,10 +114,12 @@ def show(
       ndframes show walk.mp4 --frame 500
       ndframes show data.kwcoco.json --image-id 7
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    from ..display import count_noun, mix_bands
-    from ..drawing import Legend, draw_legend, draw_marks
-    from ..formats.export import check_destination, encode_png, write_atomically
-    from ..regions import parse_region
+    from ..formats.export import check_destination, encode_png
+    from ..geometry.regions import parse_region
+    from ..pixels.drawing import Legend, draw_legend, draw_marks
+    from ..pixels.pictures import mix_bands
+    from ..system.output import write_atomically
+    from ..text import count_noun
     from .annotations import find_annotations, to_marks
 
     slices = _check_region(parse_region(region))
@@ -178,7 +182,7 @@ class _View:
         Raises:
             CommandError: there is nothing in it.
         """
-        from ..regions import resolve_region
+        from ..geometry.regions import resolve_region
 
         rows, cols = resolve_region(slices, shape).ranges
         if not rows or not cols:
@@ -196,7 +200,7 @@ class _View:
 
     def measure(self) -> tuple[float, str]:
         """A scale bar: its length in the picture, and what that is in the image."""
-        from ..drawing import NARROWEST_PX, round_length
+        from ..pixels.drawing import NARROWEST_PX, round_length
 
         width_px = max(NARROWEST_PX, len(self.cols) * self.scale)
         length = max(1.0, round_length(width_px / 4 / self.scale))
@@ -263,7 +267,16 @@ def _find_bands(
     pixels: Array, missing: Array, codes: tuple[str, ...], percentiles: tuple[float, float] | None
 ) -> list[Band]:
     """How each channel is shown. Natural colours are stretched together, so that they stay natural."""
-    from ..display import BLUE, GREEN, MAGENTA, RED, WHITE, Band, find_limits, range_of
+    from ..pixels.pictures import (
+        BLUE,
+        GREEN,
+        MAGENTA,
+        RED,
+        WHITE,
+        Band,
+        find_limits,
+        range_of,
+    )
 
     colours = {1: (WHITE,), 2: (MAGENTA, GREEN)}.get(len(codes), (RED, GREEN, BLUE))
     if percentiles is None:
@@ -276,8 +289,8 @@ def _find_bands(
 
 
 def _list_channels(bands: Sequence[Band], *, has_gaps: bool) -> list[Entry]:
-    from ..display import format_number
-    from ..drawing import Entry
+    from ..pixels.drawing import Entry
+    from ..text import format_number
 
     entries = [
         Entry(f"{band.code}: {format_number(band.low)} to {format_number(band.high)}", band.colour, is_ramp=True)
@@ -288,7 +301,7 @@ def _list_channels(bands: Sequence[Band], *, has_gaps: bool) -> list[Entry]:
 
 def _list_categories(marks: Sequence[Mark]) -> list[Entry]:
     """The categories that are seen, and how many annotations are of each; those with most first."""
-    from ..drawing import Entry
+    from ..pixels.drawing import Entry
 
     counts = Counter((mark.label or "no category", mark.colour) for mark in marks).most_common()
     entries = [Entry(f"{name} ({count:,})", colour) for (name, colour), count in counts[:_LISTED]]

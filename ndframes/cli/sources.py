@@ -15,14 +15,12 @@ import click
 from .common import CommandError, backend_of, show_path
 
 if TYPE_CHECKING:
-    from ..clip import Clip
-    from ..coco import Space
-    from ..frames import Frames
+    from ..frames.clip import Clip
+    from ..frames.coco import Space
+    from ..frames.frames import Frames
 
 __all__ = ["Source", "find_clip", "frame_option", "image_id_option", "is_dataset", "open_source", "read_dataset"]
-
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
 _DATASET_SUFFIXES = (".json", ".zip")
 _ZIP_MAGIC = b"PK"
 _LISTED_IDS = 8
@@ -78,8 +76,8 @@ class Source:
 
     def open_frames(self, workdir: str | None, backend: str | None) -> Frames:
         """Frames that hold the image, by that backend."""
-        from ..coco import CocoFrames
-        from ..frames import SimpleFrames
+        from ..frames.coco import CocoFrames
+        from ..frames.simple import SimpleFrames
 
         if self.page is not None:
             from .stills import StillFrames
@@ -122,7 +120,7 @@ def is_dataset(path: str) -> bool:
 
 def find_clip(path: str) -> Clip | None:
     """The video, folder, glob or pattern that a path names; ``None`` for an image."""
-    from ..clip import Clip, to_clip
+    from ..frames.clip import Clip, to_clip
 
     return to_clip(path) or (Clip(path) if Clip(path).is_video else None)
 
@@ -194,8 +192,8 @@ def read_dataset(path: str) -> Mapping[str, Any]:
 
 def _open_frame(clip: Clip, wanted: int | None, workdir: str | None, *, takes_first: bool) -> Source:
     """One frame of a video or a sequence."""
-    from ..display import count_noun
-    from ..frames import open_frame
+    from ..frames.simple import open_frame
+    from ..text import count_noun
 
     path = clip.path
     files = () if clip.is_video else tuple(clip.find_images().values())

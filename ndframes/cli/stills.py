@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..frames import Frames
-from ..pathinfo import ChannelInfo, PathInfo
+from ..frames.frames import Frames
+from ..spec.pathinfo import ChannelInfo, PathInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
     from typing_extensions import Unpack
 
-    from ..frames import FramesOptions
+    from ..frames.options import FramesOptions
 
 __all__ = ["StillFrames"]
 

@@ -5,20 +5,28 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import CommandError, echo_json, echo_table, json_option, show_path, workdir_option
+from .common import (
+    CommandError,
+    echo_json,
+    echo_table,
+    json_option,
+    show_path,
+    workdir_option,
+)
 
 if TYPE_CHECKING:
-    from ..formats.reader import Array
-    from ..lazyframe import LazyVideo
+    from collections.abc import Iterable, Sequence
+
+    from .._typing import Array
+    from ..frames.lazyframe import LazyVideo
     from ..video.metadata import VideoMetadata
 
-__all__ = ["video"]
+__all__ = ["info", "video"]
 
 
 def _parse_rate(ctx: click.Context, param: click.Parameter, value: str | None) -> float | Fraction | None:
@@ -73,7 +81,7 @@ def info(*, path: str, workdir: str | None, as_json: bool) -> None:
       ndframes video info walk.mp4
       ndframes video info walk.mp4 --json | jq .frames
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    from ..video.metadata import video_metadata
+    from ..movie.read import video_metadata
 
     found = video_metadata(path, workdir=workdir)
     if as_json:
@@ -145,8 +153,8 @@ def encode(
       ndframes video encode --from-file list.txt -o walk.mp4 --fps 29.97 --quality 15 --preset slow
       ndframes video encode walk.mp4 -o quick.mp4 --intra
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    from ..video.kinds import is_video_name
-    from ..video.writer import write_video
+    from ..movie.write import write_video
+    from ..spec.kinds import is_video_name
 
     metadata = None
     if len(paths) == 1 and from_file is None and is_video_name(paths[0]):
@@ -223,7 +231,7 @@ def extract(
       ndframes video extract walk.mp4 -o frames/ --frames 0:100:5 --format jpg
       ndframes video extract walk.mp4 -o frames/ --frames 3,7,9 --name 'walk-{:04d}'
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    from ..display import count_noun, format_bytes
+    from ..text import count_noun, format_bytes
 
     source = _open_video(path, workdir)
     targets = {
@@ -257,7 +265,7 @@ def extract(
 
 
 def _rows(found: VideoMetadata) -> dict[str, str]:
-    from ..display import count_noun, format_bytes
+    from ..text import count_noun, format_bytes
 
     rate = "no rate is told" if found.fps is None else f"{found.fps:.6g} frames a second"
     colors = [
@@ -285,8 +293,8 @@ def _rows(found: VideoMetadata) -> dict[str, str]:
 
 
 def _open_video(path: str, workdir: str | None) -> LazyVideo:
-    from ..frames import open_frame
-    from ..lazyframe import LazyVideo
+    from ..frames.lazyframe import LazyVideo
+    from ..frames.simple import open_frame
 
     frame = open_frame(path, workdir=workdir)
     if not isinstance(frame, LazyVideo):
@@ -296,7 +304,7 @@ def _open_video(path: str, workdir: str | None) -> LazyVideo:
 
 def _find_images(paths: Sequence[str], from_file: Iterable[str] | None) -> list[str]:
     """The paths of all images, in order."""
-    from ..clip import natural_key
+    from ..frames.clip import natural_key
 
     if from_file is not None:
         if paths:
@@ -316,7 +324,7 @@ def _find_images(paths: Sequence[str], from_file: Iterable[str] | None) -> list[
 
 def _expand(path: str) -> list[str]:
     """The images that a path stands for; a pattern without a match stays, and fails as a missing file."""
-    from ..clip import IMAGE_ENDINGS
+    from ..spec.kinds import IMAGE_ENDINGS
 
     if os.path.isdir(path):
         names = (os.path.join(path, name) for name in os.listdir(path) if not name.startswith("."))
@@ -327,7 +335,7 @@ def _expand(path: str) -> list[str]:
 
 
 def _list_numbers(source: LazyVideo, frames: slice | list[int] | None) -> list[int]:
-    from ..regions import to_row
+    from ..geometry.regions import to_row
 
     count = len(source)
     if isinstance(frames, list):
@@ -358,7 +366,8 @@ def _make_folder(path: str) -> None:
 
 
 def _save(path: str, pixels: Array) -> None:
-    from ..formats.export import encode_jpeg, export, write_atomically
+    from ..formats.export import encode_jpeg, export
+    from ..system.output import write_atomically
 
     if not path.endswith(".jpg"):
         export(path, pixels)

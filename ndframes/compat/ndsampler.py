@@ -21,20 +21,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ubelt as ub
 
-from ..backends import coerce_backend
 from ..cache.layout import FOLDER
-from ..channels import parse_codes
-from ..coco import CocoFrames as _CocoFrames
 from ..errors import SourceError
-from ..frames import Frames as _Frames
-from ..frames import demo_paths
-from ..pathinfo import ChannelInfo, PathInfo
+from ..frames.coco import CocoFrames as _CocoFrames
+from ..frames.frames import Frames as _Frames
+from ..frames.photographs import demo_paths
+from ..spec.backends import coerce_backend
+from ..spec.channels import parse_codes
+from ..spec.pathinfo import ChannelInfo, PathInfo
 
 if TYPE_CHECKING:
-    from ..backends import Backend
-    from ..formats.reader import Array
-    from ..lazyframe import LazyFrame
-    from ..prepare import PrepareReport
+    from .._typing import Array
+    from ..frames.lazyframe import LazyFrame
+    from ..frames.prepare import PrepareReport
+    from ..spec.backends import Backend
 
 __all__ = ["AlignableImageData", "CocoFrames", "Frames", "SimpleFrames"]
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._process import core_count
 from ..errors import OutputError
+from ..system.output import check_place, write_atomically
+from ..system.process import core_count
 
 if TYPE_CHECKING:
-    from .reader import Array
+    from collections.abc import Callable, Iterable, Iterator
+
+    from .._typing import Array
 
 __all__ = [
     "check_destination",
@@ -28,7 +29,6 @@ __all__ = [
     "write_atomically",
     "write_striped_tiff",
 ]
-
 _SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 
 
@@ -81,26 +81,6 @@ def export(path: str, pixels: Array) -> None:
     check_export(path, pixels.dtype, pixels.shape)
     write = {".png": _write_png, ".npy": _write_npy}.get(_suffix(path), _write_tiff)
     write_atomically(path, lambda file: write(file, pixels))
-
-
-def write_atomically(path: str, write: Callable[[IO[bytes]], object]) -> None:
-    """Have ``write`` fill a file beside ``path``, then give it that name, replacing what had it.
-
-    Raises:
-        OutputError: the system refuses; nothing is left behind.
-    """
-    check_place(path)
-    final = os.path.realpath(path)  # a link stays, and what it points to is replaced
-    temporary = os.path.join(os.path.dirname(final), f".{uuid.uuid4().hex}.part")
-    try:
-        with open(temporary, "x+b") as file:
-            write(file)
-        os.replace(temporary, final)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
 
 
 def write_striped_tiff(
@@ -173,9 +153,9 @@ def _write_npy(file: IO[bytes], pixels: Array) -> None:
 
 
 def _write_tiff(file: IO[bytes], pixels: Array) -> None:
-    from ..backends import Backend
-    from .arrays import ArrayReader
-    from .cog import write_cog
+    from ..spec.backends import Backend
+    from .images.arrays import ArrayReader
+    from .tiled.cog_writer import write_cog
 
     backend = Backend(type="cog", compress="DEFLATE", overviews=False)
     write_cog(file, ArrayReader(file.name, pixels, format="array"), backend, threads=core_count())
@@ -186,19 +166,6 @@ def _suffix(path: str) -> str:
     if suffix not in _SUFFIXES:
         raise OutputError(f"{path}: no format is known by the ending {suffix!r}; allowed: {', '.join(_SUFFIXES)}")
     return suffix
-
-
-def check_place(path: str) -> None:
-    """See to it that ``path`` is in a folder that is there, and no file but a regular one has that name.
-
-    Raises:
-        OutputError: it is not, or one has.
-    """
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise OutputError(f"{path} cannot be written: there is no folder {folder}; create it first")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise OutputError(f"{path} cannot be written: it is there already, and no regular file")
 
 
 def _by(shape: tuple[int, ...]) -> str:

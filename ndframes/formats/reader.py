@@ -5,23 +5,21 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..regions import bounding_range, count_touched, tile_ranges
+from .._typing import Array
+from ..geometry.tiling import bounding_range, count_touched, tile_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["WORTH_SHARING_SECONDS", "Array", "Crop", "Reader", "log_orientation", "row_bands"]
-
 _log = logging.getLogger("ndframes")
-
-Array = np.ndarray[Any, np.dtype[Any]]
-
 #: Less than this of decoding is done about as soon as a second thread has begun.
 WORTH_SHARING_SECONDS = 1.5e-3
-
 _STRIP_ROWS = 256
 _EPSILON = 1e-9
 

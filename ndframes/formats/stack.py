@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import UnreadableImageError
-from .reader import Array, Reader
+from .reader import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .._typing import Array
 
 __all__ = ["FrameReader", "StackPart", "StackReader", "frames_of_rows"]
 

@@ -5,6 +5,6 @@ what the cache survives; ``python -m ndframes.testing.verify_filesystem DIR`` sa
 cache relies on.
 """
 
-from .faults import FaultyFileSystem, WatchedFileSystem, cut, flip_bit, zero
+from __future__ import annotations
 
 __all__ = ["FaultyFileSystem", "WatchedFileSystem", "cut", "flip_bit", "zero"]

@@ -17,14 +17,15 @@ import itertools
 import os
 import signal
 import stat
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from ..cache.fs import FileSystem
+from ..system.files import FileSystem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["FaultyFileSystem", "WatchedFileSystem", "cut", "flip_bit", "zero"]
-
 _ON_WRITES = ("short", "lost")
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
@@ -137,7 +138,7 @@ class FaultyFileSystem(WatchedFileSystem):
     where its parent was.
 
     Args:
-        operation: a method of :class:`~ndframes.cache.fs.FileSystem`; ``"write"``, a write that reaches the system, to
+        operation: a method of :class:`~ndframes.system.files.FileSystem`; ``"write"``, a write that reaches the system, to
             a file that was made here; or ``"any"``: all of these.
         nth: which call, from 1.
         kind: the name of an error number, such as ``"EIO"``, ``"ENOSPC"`` or ``"EDQUOT"``: the call fails with it.

@@ -18,18 +18,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ..mounts import file_system_of
-from .harness import FULL, QUICK, Counts, plan_experiments
-from .nursery import Nursery
-from .probes import PROBES, probe_locks, run_probe
+from ..system.mounts import file_system_of
+from .experiments.fork_server import ForkServer
+from .experiments.harness import FULL, QUICK, plan_experiments
+from .experiments.probes import PROBES, probe_locks, run_probe
 
 if TYPE_CHECKING:
-    from .scene import Findings
+    from .experiments.harness import Counts
+    from .experiments.scene import Findings
 
 __all__ = ["main", "verify"]
-
 _LINE_CHARS = 100
-
 Say = Callable[[str], None]
 
 
@@ -89,23 +88,20 @@ def verify(folder: str, counts: Counts = QUICK, *, say: Say = lambda _: None) ->
     """
     place = tempfile.mkdtemp(prefix="ndframes-verify-", dir=folder)
     try:
-        with Nursery() as nursery:
+        with ForkServer() as fork_server:
             for name in PROBES:
                 say(name)
-                yield run_probe(name, nursery, place)
+                yield run_probe(name, fork_server, place)
             say("locks")
-            locks, excludes = probe_locks(nursery, place)
+            locks, excludes = probe_locks(fork_server, place)
             yield locks
             for name, experiment in plan_experiments(
-                nursery, place, counts, locks="work" if excludes else "lie", say=lambda line: say(f"  {line}")
+                fork_server, place, counts, locks="work" if excludes else "lie", say=lambda line: say(f"  {line}")
             ):
                 say(name)
                 yield experiment()
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-# -- what is printed ------------------------------------------------------------------------------------------------
 
 
 def _tabulate(findings: Sequence[Findings]) -> str:

@@ -14,11 +14,17 @@ from ..errors import OutputError, VideoWriteError, shorten
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["CODECS", "CodecName", "Encoding", "choose_encoding", "container_of", "to_rate"]
-
+__all__ = [
+    "CODECS",
+    "Codec",
+    "CodecName",
+    "Encoding",
+    "choose_encoding",
+    "container_of",
+    "to_rate",
+]
 #: The codecs that are written.
 CodecName = Literal["h264", "hevc", "av1", "ffv1", "mjpeg"]
-
 _SPEEDS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
 )  # fmt: skip

@@ -8,28 +8,36 @@ once, from end to end, and its key frames are counted.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from .._process import IMPORTING
 from ..errors import UnreadableImageError
+from ..system.process import IMPORTING
 from .slices import are_slices_damaged
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["FrameForm", "FrameIndex", "Seek", "build_index", "open_container", "pick_stream"]
-
+__all__ = [
+    "FrameForm",
+    "FrameIndex",
+    "Seek",
+    "build_index",
+    "decode_all",
+    "decode_packet",
+    "open_container",
+    "pick_stream",
+]
 #: How a decoder is sent to a key frame: to its presentation time, its decoding time, or its first byte.
 Seek = Literal["pts", "dts", "byte"]
 _Numbers = np.ndarray[Any, np.dtype[np.int64]]
-
 # Of H.264: those that say what colour there is.
 _PROFILES_WITH_CHROMA = frozenset([100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135])
 # Containers without an index, in which a search by time ends anywhere.

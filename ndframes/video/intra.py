@@ -9,32 +9,32 @@ from __future__ import annotations
 import base64
 import itertools
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from .._process import IMPORTING
 from ..errors import BackendError, CacheEntryError, UnreadableImageError
 from ..formats.stack import StackReader
-from ..regions import to_slice
-from ..segments import SEGMENT, Payload, checksum
-from .pixels import count_turns, to_pixels, turn
+from ..geometry.regions import to_slice
+from ..system.process import IMPORTING
+from ..system.segments import SEGMENT, Payload, checksum
+from .planes import count_turns, to_pixels, turn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from av.packet import Packet
     from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
 
-    from ..formats.handles import HandlePool
-    from ..formats.reader import Array
-    from ..formats.tiles import TileCache
+    from .._typing import Array
+    from ..formats.tiled.tile_cache import TileCache
+    from ..system.handles import HandlePool
     from .stack import VideoStack
 
 __all__ = ["IntraReader", "write_intra"]
-
 _RATE = 25  # what a player takes for the speed, where the video says none
 _DECODERS = {"libx264": "h264", "libx264rgb": "h264"}
 # Of the same pixels under two names, the one that says how bright black is, and the one that does not.

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..display import count_noun, format_bytes
-from .index import FrameIndex, open_container, pick_stream
-from .pixels import count_turns
-from .read import open_reader
+from ..text import count_noun, format_bytes
+from .index import open_container, pick_stream
+from .planes import count_turns
 
 if TYPE_CHECKING:
-    from .reader import Array, VideoReader
+    from collections.abc import Mapping
 
-__all__ = ["VideoMetadata", "describe_video", "video_metadata"]
+    from .._typing import Array
+    from .index import FrameIndex
+    from .reader import VideoReader
 
+__all__ = ["VideoMetadata", "describe_video"]
 # FFmpeg's numbers; those of ranges are of AVColorRange, those of matrices of AVColorSpace.
 _RANGES = {1: "limited", 2: "full"}
 _MATRICES = {
@@ -119,33 +120,6 @@ class VideoMetadata:
             f"{count_noun(self.channels, 'channel')}, {self.dtype}, {rate}, {self.duration:.6g} s; {self.codec} in {self.format}, "
             f"{count_noun(self.keyframe_count, 'key frame')}, {format_bytes(self.file_bytes)}>"
         )
-
-
-def video_metadata(path: str | os.PathLike[str], *, workdir: str | os.PathLike[str] | None = None) -> VideoMetadata:
-    """Say what a video is.
-
-    The first time, its frames are counted, by a scan of the file; the cache keeps what is found. One frame is decoded.
-
-    Args:
-        path: a video of any kind that is read.
-        workdir: where the cache is that keeps the index of the frames. ``None``: ``$NDFRAMES_WORKDIR``, else the user's cache
-            folder.
-
-    Raises:
-        SourceMissingError: there is no such file.
-        UnreadableImageError: it is no video, or nothing of it decodes.
-
-    Example:
-        >>> import numpy as np
-        >>> import ndframes as nf
-        >>> path = getfixture("tmp_path") / "ramp.mkv"
-        >>> report = nf.write_video(path, np.zeros((50, 48, 64), np.uint16), fps=25, metadata={"rig": 3})
-        >>> found = nf.video_metadata(path)
-        >>> found.frames, found.fps, found.duration, found.codec, found.metadata
-        (50, 25.0, 2.0, 'ffv1', {'rig': 3})
-    """
-    reader = open_reader(path, workdir)
-    return describe_video(reader.path, reader)
 
 
 def describe_video(path: str, reader: VideoReader) -> VideoMetadata:

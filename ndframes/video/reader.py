@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import numpy as np
-
 from ..errors import UnreadableImageError
-from ..lru import ByteLRU
-from .index import FrameForm, FrameIndex, decode_packet, open_container, pick_stream
-from .pixels import to_pixels
+from ..system.memory import ClockCache
+from .index import FrameForm, decode_packet, open_container, pick_stream
+from .planes import to_pixels
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import numpy as np
     from av.packet import Packet
     from av.video.frame import VideoFrame
 
-    from ..formats.handles import HandlePool
+    from .._typing import Array
+    from ..system.handles import HandlePool
+    from .index import FrameIndex
 
 __all__ = ["VideoErrors", "VideoReader"]
-
-Array = np.ndarray[Any, np.dtype[Any]]
-
 #: What becomes of a frame that does not decode: an error, nothing in its place, or the nearest one that does.
 VideoErrors = Literal["raise", "skip", "nearest"]
-
-
 # After so many requests here and there, the next one is taken to lie elsewhere, too.
 _B_FRAME = 3  # as FFmpeg numbers them
 _LEAPS_OF_CHANCE = 3
@@ -44,7 +41,7 @@ class VideoReader:
         pool: lends the handles.
         threads: how many threads a decoder uses; 1 is best for single frames, and the only number that is safe in workers.
         frame_bytes: how much of the frames decoded last is kept in memory.
-        is_gray: whether the brightness alone is wanted; see :func:`~ndframes.video.pixels.to_pixels`.
+        is_gray: whether the brightness alone is wanted; see :func:`~ndframes.video.planes.to_pixels`.
         errors: what becomes of a frame that does not decode, where one asks for frames one by one: an error, or the nearest.
     """
 
@@ -67,7 +64,7 @@ class VideoReader:
         self._pool = pool
         self._threads = threads
         self._token = object()
-        self._frames: ByteLRU[int, Array] = ByteLRU(frame_bytes, _nbytes)
+        self._frames: ClockCache[int, Array] = ClockCache(frame_bytes, _nbytes)
         weakref.finalize(self, pool.discard, self._token)
 
     @property

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from .._process import IMPORTING
-from ..cache.fs import FileSystem
-from ..crew import count_threads
 from ..errors import VideoWriteError
+from ..system.files import FileSystem
+from ..system.process import IMPORTING
+from ..system.threads import count_threads
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from .._typing import Array
     from .codecs import Encoding
-    from .reader import Array
 
 __all__ = ["VideoSink"]
-
 _SOURCE_FORMATS = {
     (1, 1): "gray",
     (3, 1): "rgb24",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 
 __all__ = ["are_slices_damaged"]
-
 # Behind each slice: its size in 3 bytes; in streams with checksums an error status in one byte and a checksum in 4, too.
 _FOOTER_BYTES = 8
 _SHORT_FOOTER_BYTES = 3

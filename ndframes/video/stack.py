@@ -2,49 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import UnreadableImageError
 from ..formats.stack import StackReader, frames_of_rows
-from ..regions import bounding_range, to_slice
-from .reader import VideoReader
-from .store import find_index
+from ..geometry.regions import to_slice
+from ..geometry.tiling import bounding_range
 
 if TYPE_CHECKING:
-    from ..cache.store import Cache
-    from ..formats.handles import HandlePool
-    from ..formats.reader import Array
-    from ..pathinfo import ChannelInfo
-    from ..stamp import SourceStamp
+    from collections.abc import Sequence
 
-__all__ = ["VideoStack", "open_video"]
+    from .._typing import Array
+    from .reader import VideoReader
 
-
-def open_video(
-    info: ChannelInfo,
-    stamp: SourceStamp | None,
-    cache: Cache,
-    pool: HandlePool,
-    *,
-    frame_bytes: int = 64 * 2**20,
-) -> VideoStack:
-    """Open a video, its frames found before if need be.
-
-    Args:
-        info: the file.
-        stamp: its state.
-        cache: keeps the index of its frames.
-        pool: lends the handles.
-        frame_bytes: how much of the frames decoded last is kept in memory.
-
-    Raises:
-        SourceError: it is no video that decodes.
-    """
-    index = find_index(info, stamp, cache, pool)
-    is_gray = info.pixel_format == "gray"
-    errors: Any = info.frame_errors
-    return VideoStack(VideoReader(info.path, index, pool, frame_bytes=frame_bytes, is_gray=is_gray, errors=errors))
+__all__ = ["VideoStack"]
 
 
 class VideoStack(StackReader):

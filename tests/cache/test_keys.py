@@ -15,11 +15,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import ndframes as nf
-from ndframes.backends import Backend, coerce_backend
 from ndframes.cache.keys import EntryKey, Keyer
 from ndframes.errors import HashidError, SourceError
-from ndframes.pathinfo import ChannelInfo
-from ndframes.stamp import SourceStamp, stat_source
+from ndframes.spec.backends import Backend, coerce_backend
+from ndframes.spec.pathinfo import ChannelInfo
+from ndframes.system.stamp import SourceStamp, stat_source
 
 NPY = Backend(type="npy")
 NAME = re.compile(r"v1/[0-9a-f]{12}/[0-9a-f]{2}/[0-9a-f]{32}\.[0-9a-f]{32}\.(tif|npy)")
@@ -300,7 +300,7 @@ def test_a_rewrite_of_equal_size_and_restored_time_is_noticed(source):
 @pytest.fixture
 def settled(monkeypatch):
     """Every change is taken to show in a stamp at once, so that no test has to wait until it would."""
-    monkeypatch.setattr("ndframes.stamp._LONGEST_TICK_NS", 0)
+    monkeypatch.setattr("ndframes.system.stamp._LONGEST_TICK_NS", 0)
 
 
 def test_a_file_that_changed_just_now_is_read_each_time(source):

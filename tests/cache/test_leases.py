@@ -11,12 +11,12 @@ import time
 import uuid
 
 import pytest
-from entries import key_of, publish, start_python
-from forking import in_fork
+from kit.entries import key_of, publish, start_python
+from kit.forking import in_fork
 
-from ndframes.cache.fs import FileSystem
 from ndframes.cache.leases import Lease, leased_elsewhere, leases_elsewhere
 from ndframes.cache.store import Cache
+from ndframes.system.files import FileSystem
 
 HOLD = """
 cache = Cache({workdir!r})

@@ -8,11 +8,11 @@ import threading
 
 import numpy as np
 import pytest
-from entries import CountingFiles
+from kit.entries import CountingFiles
 
 import ndframes as nf
 from ndframes.cache.trailer import SegmentTable, append_trailer, read_trailer
-from ndframes.segments import SEGMENT, checksum
+from ndframes.system.segments import SEGMENT, checksum
 from ndframes.testing.faults import flip_bit
 
 COUNTS = (1, 255, 256, 257, 5000)

@@ -18,12 +18,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from entries import key_of, publish
+from kit.entries import key_of, publish
 
 import ndframes as nf
-from ndframes.cache.fs import FileSystem
 from ndframes.cache.store import Cache
-from ndframes.stamp import stat_source
+from ndframes.system.files import FileSystem
+from ndframes.system.stamp import stat_source
 
 STATE = "a" * 32
 

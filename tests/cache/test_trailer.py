@@ -13,10 +13,10 @@ import rasterio
 import tifffile
 
 import ndframes as nf
-from ndframes.cache.fs import FileSystem
 from ndframes.cache.keys import EntryKey
 from ndframes.cache.trailer import TAIL_BYTES, append_trailer, read_trailer
-from ndframes.segments import CHUNK_BYTES, SEGMENT, SegmentBuilder
+from ndframes.system.files import FileSystem
+from ndframes.system.segments import CHUNK_BYTES, SEGMENT, SegmentBuilder
 
 FILES = FileSystem()
 
@@ -85,7 +85,7 @@ def test_every_prefix_and_every_suffix_is_refused(tmp_path):
 def test_a_newer_version_is_no_damage(tmp_path):
     import struct
 
-    from ndframes.segments import checksum
+    from ndframes.system.segments import checksum
 
     path = write(tmp_path / "a")
     data = bytearray(path.read_bytes())

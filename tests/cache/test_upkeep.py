@@ -15,14 +15,15 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from entries import key_of, publish, start_python, tree_of
 from filelock import FileLock
+from kit.entries import key_of, publish, start_python, tree_of
 
 import ndframes as nf
-from ndframes.cache.broom import GcReport
 from ndframes.cache.budget import Usage
-from ndframes.cache.fs import FileSystem
+from ndframes.cache.remover import GcReport
 from ndframes.cache.store import Cache
+from ndframes.system.files import FileSystem
+from ndframes.text import format_bytes
 
 LONG_AGO = 1_000_000_000.0
 
@@ -215,7 +216,7 @@ def test_a_dry_run_changes_nothing_and_foretells_everything(cache, act):
     done = act(cache)
     assert {**told.to_dict(), "is_dry_run": False} == done.to_dict()
     assert str(told) == "4 entries and 3 leftovers would be removed (4.95 kB), 0 kept (0 B)".replace(
-        "4.95 kB", nf.display.format_bytes(told.freed_bytes)
+        "4.95 kB", format_bytes(told.freed_bytes)
     )
 
 
@@ -397,7 +398,7 @@ def test_what_another_job_holds_is_kept_until_it_ends(cache):
         report = cache.gc(max_bytes=0)
         assert names_of(cache) == {entries[0].key, superseded.key}
         assert (report.removed, report.kept, report.leased) == (3, 2, 2)
-        assert str(report).endswith(f"2 kept (2 for other jobs) ({nf.display.format_bytes(report.remaining_bytes)})")
+        assert str(report).endswith(f"2 kept (2 for other jobs) ({format_bytes(report.remaining_bytes)})")
         assert cache.clear().kept == 2
         process.send_signal(signal.SIGKILL)
         process.wait(30)
@@ -523,7 +524,7 @@ class Slow(FileSystem):
         return super().remove(path)
 Cache({str(cache.workdir)!r}, files=Slow()).clear()
 """
-    with start_python("from ndframes.cache.fs import FileSystem\n" + code) as process:
+    with start_python("from ndframes.system.files import FileSystem\n" + code) as process:
         for _ in range(20):
             assert process.stdout.readline() == "removing\n"
         process.kill()

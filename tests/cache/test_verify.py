@@ -11,13 +11,13 @@ import threading
 import time
 
 import pytest
-from entries import entry_bytes, key_of, publish, start_python, tree_of
+from kit.entries import entry_bytes, key_of, publish, start_python, tree_of
 
 import ndframes as nf
-from ndframes.cache.fs import FileSystem
 from ndframes.cache.store import Cache
 from ndframes.cache.trailer import TAIL_BYTES
-from ndframes.segments import checksum
+from ndframes.system.files import FileSystem
+from ndframes.system.segments import checksum
 
 SMALL = 2600  # bytes of pixels, in an entry of three kilobytes
 
@@ -328,7 +328,7 @@ def test_an_error_of_the_progress_ends_it(cache):
 def test_ctrl_c_ends_it_soon(cache):
     publish(cache, payload_bytes=1000)
     code = f"""
-from ndframes.cache.fs import FileSystem
+from ndframes.system.files import FileSystem
 class Slow(FileSystem):
     def read_at(self, descriptor, offset, length):
         say("reading")

@@ -13,12 +13,12 @@ import sys
 import time
 
 import pytest
-from entries import key_of, publish, start_python, tree_of
+from kit.entries import key_of, publish, start_python, tree_of
 
 import ndframes as nf
 from ndframes.cache.store import Cache
 from ndframes.cli.cache import _parse_size
-from ndframes.display import format_bytes
+from ndframes.text import format_bytes
 
 YEAR = 365 * 24 * 3600.0
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from kit.videos import Encoding
 from PIL import Image
-from videos import Encoding
 
 import ndframes as nf
-from ndframes.backends import coerce_backend
 from ndframes.cache.store import Cache
-from ndframes.display import format_bytes
-from ndframes.video.advice import advise, estimate_forms
+from ndframes.entries.estimates import advise, estimate_forms
+from ndframes.spec.backends import coerce_backend
+from ndframes.text import format_bytes
 from ndframes.video.index import build_index, decode_all
-from ndframes.video.pixels import to_pixels
+from ndframes.video.planes import to_pixels
 
 COUNT = 30
 H264 = Encoding("libx264", options={"preset": "veryfast", "crf": "18", "bf": "2"})

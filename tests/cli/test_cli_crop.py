@@ -327,7 +327,7 @@ def test_numbers_that_are_none_are_refused(run, coffee, tmp_path, options, messa
 
 def test_the_choices_of_interpolation_are_the_librarys():
     from ndframes.cli.crop import crop
-    from ndframes.warp import INTERPOLATIONS
+    from ndframes.geometry.kernels import INTERPOLATIONS
 
     option = next(option for option in crop.params if option.name == "interpolation")
     assert tuple(option.type.choices) == INTERPOLATIONS

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import ndframes as nf
-from ndframes import OutputError, demo
-from ndframes.cache.fs import FileSystem
+from ndframes import OutputError
 from ndframes.cache.trailer import append_trailer, read_trailer
+from ndframes.cli import mosaic as demo
+from ndframes.system.files import FileSystem
 
 
 def test_the_demo_runs_and_runs_again(run, tmp_path):

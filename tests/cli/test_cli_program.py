@@ -78,7 +78,7 @@ def test_ctrl_c_ends_any_command_with_130(run, monkeypatch, coffee):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ndframes.frames.SimpleFrames.explain", interrupt)
+    monkeypatch.setattr("ndframes.frames.simple.SimpleFrames.explain", interrupt)
     result = run("info", coffee[0])
     assert result.exit_code == 128 + signal.SIGINT
     assert result.stderr == "\nndframes: interrupted\n"

@@ -13,8 +13,17 @@ from PIL import Image
 
 import ndframes as nf
 from ndframes.cli.annotations import _unpack_runs
-from ndframes.display import BLUE, GREEN, MAGENTA, RED, WHITE, Band, find_limits, mix_bands
-from ndframes.drawing import colour_of
+from ndframes.pixels.drawing import colour_of
+from ndframes.pixels.pictures import (
+    BLUE,
+    GREEN,
+    MAGENTA,
+    RED,
+    WHITE,
+    Band,
+    find_limits,
+    mix_bands,
+)
 
 
 def shown(run, tmp_path, *arguments):

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import SAMPLES, picture
+from kit.synthetic import SAMPLES, picture
 
 import ndframes as nf
 from ndframes.errors import UnreadableImageError
 from ndframes.formats import reader as reader_module
-from ndframes.formats.arrays import ArrayReader
-from ndframes.formats.handles import HandlePool
+from ndframes.formats.images.arrays import ArrayReader
+from ndframes.formats.images.sniff import open_source
 from ndframes.formats.reader import Reader, row_bands
-from ndframes.formats.source import open_source
+from ndframes.system.handles import HandlePool
 
 KINDS = (
     "tif deflate tiles contig", "tif none strips separate", "tif palette 8", "tif bool tiles", "tif half float by gdal",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ndframes.testing.harness import Nursery, Scene
+from ndframes.testing.experiments.fork_server import ForkServer
+from ndframes.testing.experiments.scene import Scene
 
 
 @pytest.fixture(scope="session")
-def nursery():
-    with Nursery() as nursery:
-        yield nursery
+def fork_server():
+    with ForkServer() as fork_server:
+        yield fork_server
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,14 @@ import numpy as np
 import pytest
 
 import ndframes as nf
-from ndframes.cache.fs import FileSystem
-from ndframes.testing import FaultyFileSystem, WatchedFileSystem, cut, flip_bit, zero
+from ndframes.system.files import FileSystem
+from ndframes.testing.faults import (
+    FaultyFileSystem,
+    WatchedFileSystem,
+    cut,
+    flip_bit,
+    zero,
+)
 
 OPERATIONS = [name for name in vars(FileSystem) if not name.startswith("_")]
 
@@ -145,15 +151,15 @@ def test_a_scratch_file_is_watched_too(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_write_has_written_half(tmp_path, nursery):
+def test_a_killed_write_has_written_half(tmp_path, fork_server):
     files = FaultyFileSystem("write", 2, "kill")
-    end = nursery.run(partial(write_three, files, tmp_path / "a"))[0]
+    end = fork_server.run(partial(write_three, files, tmp_path / "a"))[0]
     assert end.status == -signal.SIGKILL
     assert (tmp_path / "a").stat().st_size == 100_000 + 25_000
 
 
-def test_a_kill_comes_before_the_operation(tmp_path, nursery):
-    end = nursery.run(partial(do_everything, FaultyFileSystem("move", 1, "kill"), str(tmp_path)))[0]
+def test_a_kill_comes_before_the_operation(tmp_path, fork_server):
+    end = fork_server.run(partial(do_everything, FaultyFileSystem("move", 1, "kill"), str(tmp_path)))[0]
     assert end.status == -signal.SIGKILL
     assert (tmp_path / "c").exists()
     assert not (tmp_path / "c2").exists()

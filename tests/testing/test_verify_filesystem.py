@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 import ndframes
-from ndframes.cache.fs import FileSystem
-from ndframes.testing import probes, verify_filesystem
-from ndframes.testing.harness import Counts
-from ndframes.testing.probes import PROBES, probe_locks, run_probe
-from ndframes.testing.scene import Findings
+from ndframes.system.files import FileSystem
+from ndframes.testing import verify_filesystem
+from ndframes.testing.experiments import probes
+from ndframes.testing.experiments.harness import Counts
+from ndframes.testing.experiments.probes import PROBES, probe_locks, run_probe
+from ndframes.testing.experiments.scene import Findings
 
 FEW = Counts(kills=2, stride=40, sizes=2, race_images=3, eviction_crops=50, stopped_patience_seconds=3.0)
 
@@ -43,8 +44,8 @@ def test_every_check_is_made_and_nothing_is_left(tmp_path):
 
 
 @pytest.mark.parametrize("name", PROBES)
-def test_each_probe_holds_here(nursery, tmp_path, name):
-    found = run_probe(name, nursery, str(tmp_path))
+def test_each_probe_holds_here(fork_server, tmp_path, name):
+    found = run_probe(name, fork_server, str(tmp_path))
     assert found.ok, str(found)
     assert sum(found.done.values()) > 0
     assert list(tmp_path.iterdir()) == []
@@ -67,13 +68,13 @@ class BadFileSystem(FileSystem):
 
 
 @pytest.mark.parametrize("name", ["link does not clobber", "sync", "free space"])
-def test_a_probe_finds_a_bad_file_system(nursery, tmp_path, monkeypatch, name):
+def test_a_probe_finds_a_bad_file_system(fork_server, tmp_path, monkeypatch, name):
     monkeypatch.setattr(probes, "FileSystem", BadFileSystem)
-    assert run_probe(name, nursery, str(tmp_path)).broken == {"failures": 1}
+    assert run_probe(name, fork_server, str(tmp_path)).broken == {"failures": 1}
 
 
-def test_working_locks_are_told(nursery, tmp_path):
-    found, excludes = probe_locks(nursery, str(tmp_path))
+def test_working_locks_are_told(fork_server, tmp_path):
+    found, excludes = probe_locks(fork_server, str(tmp_path))
     assert (found.ok, excludes, found.notes) == (True, True, ())
 
 

@@ -1,0 +1,1 @@
+"""What ``ndframes info`` prints about images, sequences, videos and datasets."""

@@ -1,0 +1,139 @@
+"""What a video is and what each form of it would cost, for ``ndframes info``: facts, and how they are told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..common import backend_of, show_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ...frames.frames import Frames
+    from ...spec.backends import Backend
+
+__all__ = ["collect_video", "rows_of_video"]
+_Facts = dict[str, Any]
+
+
+def collect_video(path: str, workdir: str | None, backend: str) -> _Facts:
+    """What a video is, in which forms the cache has it, and what each would cost. Converts nothing but the frames it tries."""
+    from ...entries.estimates import advise, estimate_forms
+    from ...frames.simple import SimpleFrames
+
+    frames = SimpleFrames({path: path}, workdir=workdir, backend=None)
+    video: Any = frames.image(path)
+    metadata = video.metadata
+    facts: _Facts = {
+        "path": path,
+        "file_bytes": metadata.file_bytes,
+        "format": metadata.format,
+        "shape": metadata.shape,
+        "dtype": metadata.dtype,
+        "channels": video.channels,
+        "decoded_bytes": metadata.raw_bytes,
+        "video": metadata.to_dict(),
+        "cache": None,
+        "costs": None,
+        "advice": None,
+    }
+    if backend_of(backend) is not None:
+        facts["cache"] = {"workdir": str(frames.cache.workdir), "entries": list(_find_entries(path, frames))}
+        estimates = estimate_forms(video.reader)
+        facts["costs"] = [estimate.to_dict() for estimate in estimates]
+        facts["advice"] = advise(estimates)
+    return facts
+
+
+def rows_of_video(facts: _Facts) -> dict[str, str]:
+    """They in words."""
+    from ...text import count_noun, format_bytes
+
+    video = facts["video"]
+    count, height, width, bands = facts["shape"]
+    rate = "no rate is told" if video["fps"] is None else f"{video['fps']:.6g} a second"
+    rows = {
+        "path": show_path(facts["path"]),
+        "format": f"{video['codec']} in {facts['format']}, {format_bytes(facts['file_bytes'])}",
+        "size": f"{count:,} x {height:,} x {width:,} px (time x height x width), {format_bytes(facts['decoded_bytes'])} decoded",
+        "pixels": f"{facts['dtype']}, {count_noun(bands, 'channel')}: {'|'.join(facts['channels'])}; stored as "
+        f"{video['pixel_format']}",
+        "frames": f"{count:,}, {rate}{'' if video['is_constant_rate'] else ' on average'}, shown for {video['duration']:.6g} s",
+        "key frames": "each frame is one"
+        if video["keyframe_count"] == count
+        else f"{video['keyframe_count']:,}, every {video['mean_gop']:.4g} frames on average",
+    }
+    if video["rotation"]:
+        rows["rotation"] = f"{video['rotation']} degrees clockwise, to be shown"
+    if facts["cache"] is not None:
+        rows["cache"] = "\n".join(map(_tell_entry, facts["cache"]["entries"])) or "in no form yet"
+        rows["costs about"] = "\n".join(_tell_costs(facts["costs"]))
+        rows["advice"] = facts["advice"]
+    return rows
+
+
+def _find_entries(path: str, frames: Frames) -> Iterator[_Facts]:
+    """The entries that the cache has of the video as it is now, whatever their options."""
+    from ...frames.simple import SimpleFrames
+    from ...spec.backends import Backend
+
+    (info,) = frames.pathinfo(path).channels
+    for form in _list_forms(path, frames):
+        asked = SimpleFrames({path: path}, workdir=frames.cache.workdir, backend=form)
+        survey = asked.survey_channel(path, info)
+        if survey.key is not None and survey.conversion is None:
+            entry = frames.cache.path(survey.key)
+            usual = Backend(type=form.type).to_dict()
+            options = {name: value for name, value in form.to_dict().items() if value != usual[name]}
+            yield {"form": form.type, "options": options, "entry_path": str(entry), "entry_bytes": entry.stat().st_size}
+
+
+def _list_forms(path: str, frames: Frames) -> list[Backend]:
+    """The forms of which there is an entry of the video, of any of its states."""
+    from ...cache.keys import Keyer
+    from ...cache.trailer import open_trailer
+    from ...errors import CacheEntryError
+    from ...spec.backends import Backend
+
+    (info,) = frames.pathinfo(path).channels
+    names = Backend(type="npy").to_dict().keys()
+    found: dict[Backend, None] = {}
+    for entry in frames.cache.ls_forms(Keyer("PATH").lost_source_id(info) or ""):
+        try:
+            trailer, _ = open_trailer(str(entry.path), entry.key, frames.cache.files)
+        except CacheEntryError:  # it is none that could be read; 'ndframes cache verify' tells of it
+            continue
+        form: Mapping[str, Any] = trailer.meta["key"]["backend"]
+        if form.keys() == names:  # else it is the index of its frames
+            found[Backend(**form)] = None
+    return sorted(found, key=lambda form: form.type)
+
+
+def _tell_entry(entry: _Facts) -> str:
+    from ...text import format_bytes
+
+    options = ", ".join(f"{name} {value}" for name, value in entry["options"].items())
+    return f"{entry['form']}{f' ({options})' if options else ''}, {format_bytes(entry['entry_bytes'])}"
+
+
+def _tell_costs(costs: list[_Facts]) -> list[str]:
+    """A line a form, in columns, and how that is known."""
+    from ...text import format_bytes, format_seconds
+
+    lines = [("form", "on disk", "a frame", "a crop", "to prepare")]
+    for cost in costs:
+        is_source = cost["form"] == "none"
+        lines.append(
+            (
+                cost["form"],
+                "nothing" if is_source else format_bytes(cost["entry_bytes"]),
+                format_seconds(cost["frame_seconds"]),
+                format_seconds(cost["crop_seconds"]),
+                "nothing" if is_source else format_seconds(cost["prepare_seconds"]),
+            )
+        )
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return [
+        *("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines),
+        "estimated by trying 16 of its frames at most, on this machine, now; a crop is one of 128 x 128 px over 16 frames",
+    ]

@@ -1,0 +1,1 @@
+"""Cache entries: conversion of sources, checks, and opening."""

@@ -1,0 +1,230 @@
+"""Indexes of frames in the cache: found once, shared by processes, an entry like any other."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..cache.keys import EntryKey, Keyer, digest_form
+from ..cache.trailer import append_trailer
+from ..errors import (
+    CacheEntryError,
+    CacheEntryGoneError,
+    CacheError,
+    SourceChangedError,
+    SourceMissingError,
+)
+from ..formats.images.arrays import ArrayReader
+from ..formats.tiled.npy_writer import write_npy
+from ..spec.backends import Backend
+from ..system.handles import HandlePool
+from ..system.stamp import SourceStamp, stat_source
+from ..video.index import FrameForm, FrameIndex, build_index
+from ..video.reader import VideoReader
+from .reader import EntryReader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..cache.store import Cache
+    from ..spec.pathinfo import ChannelInfo
+
+__all__ = ["Indexing", "find_index"]
+_log = logging.getLogger("ndframes")
+# Part of the key: another number where the same video would give another table.
+_TABLE_VERSION = 2
+_FORM = {"type": "npy", "holds": f"frame index {_TABLE_VERSION}"}
+_REST_SECONDS = 0.1
+_NO_SEEK = -(1 << 62)
+
+
+@dataclass(frozen=True, slots=True)
+class Indexing:
+    """The making of a video's index, for whoever prepares: everything that a worker in another process must know.
+
+    Attributes:
+        cache: where the index goes.
+        info: the video.
+        key: the index's name.
+        fields: what the name is a digest of.
+        stamp: the video's state for which it is made.
+    """
+
+    cache: Cache
+    info: ChannelInfo
+    key: EntryKey
+    fields: Mapping[str, Any]
+    stamp: SourceStamp
+
+    @classmethod
+    def plan(cls, info: ChannelInfo, stamp: SourceStamp, cache: Cache) -> Indexing:
+        """What is to be done for a video in this state."""
+        whole = _file_of(info)
+        fields = {**Keyer("PATH").fields(whole, Backend(type="npy"), stamp), "backend": _FORM}
+        return cls(cache, whole, EntryKey.from_fields(fields), fields, stamp)
+
+    def find(self, pool: HandlePool) -> FrameIndex | None:
+        """The index, if the cache has it."""
+        return _read(self.cache, self.key, self.stamp, pool)
+
+    def build(self, pool: HandlePool) -> FrameIndex:
+        """Find every frame, and keep what was found if the file rests.
+
+        Raises:
+            SourceError: it is no video that decodes, or it changed meanwhile.
+        """
+        index = build_index(self.info.path, stream=self.info.series)
+        if not self.stamp.is_settled(time.time_ns()):  # it may change without a sign of it
+            return index
+        index = replace(index, form=VideoReader(self.info.path, index, pool).form)
+        if stat_source(self.info.path) != self.stamp:
+            raise SourceChangedError(
+                f"{self.info.path} changed while its frames were being found; try again when it rests"
+            )
+        _publish(self.cache, self.key, self.fields, self.stamp, index, self.info.path)
+        return index
+
+    def carry_out(self) -> int:
+        """Build the index, once the file has rested for long enough that it can be kept; returns the bytes written.
+
+        Raises:
+            SourceError: as :meth:`build`.
+        """
+        pool = HandlePool(max_idle=2)
+        try:
+            while not self.stamp.is_settled(time.time_ns()):
+                time.sleep(_REST_SECONDS)
+            self.build(pool)
+        finally:
+            pool.close()
+        path = self.cache.path(self.key)
+        return path.stat().st_size if path.exists() else 0
+
+
+def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool: HandlePool) -> FrameIndex:
+    """The index of a video: from the cache, or made and put there.
+
+    A video that was changed within the last two seconds is indexed each time: its stamp would not show another change.
+
+    Args:
+        info: the video.
+        stamp: its state; ``None`` where it is gone, so that only the cache can tell.
+        cache: where indexes are.
+        pool: lends handles.
+
+    Raises:
+        SourceError: it is no video that decodes, or it changed meanwhile.
+        CacheError: the cache cannot be written.
+    """
+    if stamp is None:
+        return _find_lost(info, cache, pool)
+    indexing = Indexing.plan(info, stamp, cache)
+    found = indexing.find(pool) if stamp.is_settled(time.time_ns()) else None
+    return found or indexing.build(pool)
+
+
+def _file_of(info: ChannelInfo) -> ChannelInfo:
+    """The video, however its frames are read: they are where they are."""
+    return replace(info, page=None, pixel_format=None, frame_errors="raise")
+
+
+def _find_lost(info: ChannelInfo, cache: Cache, pool: HandlePool) -> FrameIndex:
+    """The newest index of a video that is gone."""
+    source_id = Keyer("PATH").lost_source_id(_file_of(info))
+    if source_id is not None:
+        for entry in cache.ls_source(digest_form(_FORM), source_id):
+            found = _read(cache, entry.key, None, pool)
+            if found is not None:
+                return found
+    raise SourceMissingError(f"{info.path} does not exist, and the cache has no index of its frames; check the path")
+
+
+def _read(cache: Cache, key: EntryKey, stamp: SourceStamp | None, pool: HandlePool) -> FrameIndex | None:
+    """The index that the cache has, if it is whole and of this state of the video; else it is put away."""
+    path = cache.path(key)
+    try:
+        reader = EntryReader(path, key, cache.files, pool, verify="first-touch")
+        meta = reader.trailer.meta
+        if stamp is None or SourceStamp(*meta["source"]["stamp"])[1:] == stamp[1:]:
+            index = _from_table(reader.read_all()[:, :, 0], meta["video"])
+            cache.note_use(path, reader.stamp.mtime_ns)
+            return index
+        cache.discard(path, reader.stamp)
+    except CacheEntryGoneError:
+        pass
+    except CacheEntryError as error:
+        _log.warning("%s", error)
+        cache.quarantine(path, None)
+    return None
+
+
+def _publish(
+    cache: Cache, key: EntryKey, fields: Mapping[str, Any], stamp: SourceStamp, index: FrameIndex, path: str
+) -> None:
+    table = _to_table(index)
+
+    def write(file: IO[bytes]) -> None:
+        payload = write_npy(file, ArrayReader(path, table, format="frame index"))
+        meta = {
+            "key": dict(fields),
+            "source": {"path": os.path.realpath(path), "stamp": list(stamp), "sha256": None, "is_settled": True},
+            "shape": [*table.shape, 1],
+            "dtype": table.dtype.str,
+            "nodata": None,
+            "layout": dict(payload.layout),
+            "video": _describe(index),
+            "created_ns": time.time_ns(),
+        }
+        append_trailer(file, payload.segments, meta)
+
+    try:
+        cache.publish(key, write, estimated_bytes=table.nbytes + 4096)
+    except CacheError as error:  # it is known now, and can be found again
+        _log.warning("the index of %s is not kept: %s", path, error)
+
+
+def _to_table(index: FrameIndex) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A row a frame: its time, and what to seek to if it is a key frame."""
+    table = np.full((len(index), 2), _NO_SEEK, np.int64)
+    table[:, 0] = index.times
+    table[index.keys, 1] = index.seeks
+    return table
+
+
+def _from_table(table: np.ndarray[Any, np.dtype[np.int64]], described: Mapping[str, Any]) -> FrameIndex:
+    keys = np.flatnonzero(table[:, 1] != _NO_SEEK)
+    return FrameIndex(
+        times=np.ascontiguousarray(table[:, 0]),
+        has_exact_times=described["has_exact_times"],
+        keys=keys.astype(np.int64),
+        seeks=table[keys, 1],
+        how=described["how"],
+        time_base=Fraction(*described["time_base"]),
+        stream=described["stream"],
+        rate=None if described["rate"] is None else Fraction(*described["rate"]),
+        is_gray=described["is_gray"],
+        opens_unprobed=described["opens_unprobed"],
+        form=FrameForm(tuple(described["shape"]), np.dtype(described["dtype"])),
+    )
+
+
+def _describe(index: FrameIndex) -> dict[str, Any]:
+    """What is not said of single frames, as plain data."""
+    assert index.form is not None  # noqa: S101
+    return {
+        "has_exact_times": index.has_exact_times,
+        "how": index.how,
+        "time_base": index.time_base.as_integer_ratio(),
+        "stream": index.stream,
+        "rate": None if index.rate is None else index.rate.as_integer_ratio(),
+        "is_gray": index.is_gray,
+        "opens_unprobed": index.opens_unprobed,
+        "shape": list(index.form.shape),
+        "dtype": index.form.dtype.str,
+    }

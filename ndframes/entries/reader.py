@@ -1,0 +1,232 @@
+"""Entry: a cache entry opened for crops, its bytes held against their checksums before they are decoded."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..cache.failures import AsCacheErrors, raise_as_cache_error
+from ..cache.trailer import open_trailer
+from ..errors import CacheEntryDamagedError, UnreadableImageError
+from ..formats.reader import Reader
+from ..geometry.tiling import bounding_range
+from ..system.process import IMPORTING
+from .bytes import EntryBytes, VerifyMode
+from .payload import open_frames, open_payload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from .._typing import Array
+    from ..cache.keys import EntryKey
+    from ..formats.reader import Crop
+    from ..formats.tiled.tile_cache import TileCache
+    from ..system.files import FileSystem
+    from ..system.handles import HandlePool
+
+__all__ = ["EntryReader", "VerifyMode", "open_trailer"]
+
+
+class EntryReader(Reader):
+    """Crops of one cache entry.
+
+    Opening checks the trailer: that the file is whole, and that it is the entry of ``key``. With ``"first-touch"`` every
+    tile (every MiB of an npy) is held against its checksum before this reader decodes it for the first time, with
+    ``"always"`` every time.
+
+    Args:
+        path: where it lies.
+        key: its name.
+        files: the file operations.
+        pool: lends the open file.
+        verify: how much is checked, and when.
+        tiles: keeps decoded tiles; ``None`` keeps none.
+
+    Attributes:
+        key: its name.
+        trailer: what the entry says of itself.
+        stamp: which file it is.
+
+    Raises:
+        CacheEntryGoneError: it is not there any more.
+        CacheEntryDamagedError: it is not what was written.
+        CacheEntryError: a newer version wrote it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        key: EntryKey,
+        files: FileSystem,
+        pool: HandlePool,
+        *,
+        verify: VerifyMode,
+        tiles: TileCache | None = None,
+    ) -> None:
+        name = str(path)
+        self.key = key
+        self.path = name
+        self.trailer, self.stamp = open_trailer(name, key, files)
+        self._chunks: _Chunks | None = None
+        self._inner: Reader
+        with AsCacheErrors(name):
+            self._bytes = EntryBytes(name, self.stamp, self.trailer, files, pool, verify)
+            if key.suffix == ".npy":
+                self._inner, self._chunks = self._open_array(pool)
+            elif self.trailer.meta.get("frames") is not None:
+                self._inner = self._open_frames(tiles, pool)
+            else:
+                self._inner = self._open_tiles(tiles)
+        super().__init__(
+            name,
+            format=self._inner.format,
+            shape=self._inner.shape,
+            dtype=self._inner.dtype,
+            tile_shape=self._inner.tile_shape,
+            memory_bytes=self._inner.memory_bytes + self._bytes.memory_bytes,
+        )
+        self.is_shareable = self._inner.is_shareable
+        self.frame_count, self.tile_frames = self._inner.frame_count, self._inner.tile_frames
+        self.nodata = self.trailer.meta.get("nodata")
+
+    @property
+    def is_worth_sharing(self) -> bool:
+        """As for the form that the entry has."""
+        return self._inner.is_worth_sharing
+
+    def estimate_seconds(self, crop: Crop) -> float:
+        """As for the form that the entry has."""
+        return self._inner.estimate_seconds(crop)
+
+    def count_decoded(self, rows: range, cols: range) -> int:
+        """As for the form that the entry has."""
+        return self._inner.count_decoded(rows, cols)
+
+    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
+        """As for the form that the entry has."""
+        return self._inner.count_decoded_of(times, rows, cols)
+
+    def level_factors(self, level: int) -> tuple[float, float]:
+        """As for the form that the entry has."""
+        return self._inner.level_factors(level)
+
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`Reader.read_window`; what is touched is checked first.
+
+        Raises:
+            CacheEntryGoneError, CacheEntryDamagedError: as when it was opened; ``out`` may be half filled.
+        """
+        try:
+            if self._chunks is not None:
+                self._chunks.touch(rows, cols)
+            self._inner.read_window(rows, cols, bands, out, level)
+        except OSError as error:  # an UnreadableImageError too
+            self._explain(error)
+            raise
+
+    def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`read_window`, for any positive steps."""
+        try:
+            if self._chunks is not None:
+                self._chunks.touch(bounding_range(rows), bounding_range(cols))
+            self._inner.read_strided(rows, cols, bands, out, level)
+        except OSError as error:
+            self._explain(error)
+            raise
+
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """As :meth:`Reader.read_frames`; what is touched is checked first."""
+        if self._chunks is not None:
+            super().read_frames(times, rows, cols, bands, out)
+            return
+        self._do(partial(self._inner.read_frames, times, rows, cols, bands, out))
+
+    def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
+        """As :meth:`Reader.split`."""
+        if self._chunks is not None:
+            yield from super().split(crops)
+            return
+        for task in self._inner.split(crops):
+            yield partial(self._do, task)
+
+    def read_ahead(self, crops: Sequence[Crop]) -> None:
+        """As :meth:`Reader.read_ahead`."""
+        self._do(partial(self._inner.read_ahead, crops))
+
+    def _do(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except OSError as error:
+            self._explain(error)
+            raise
+
+    def _explain(self, error: OSError) -> None:
+        """Raise what ``error`` means for an entry."""
+        if isinstance(error, UnreadableImageError):
+            self._bytes.check_everything()  # for the bytes, or for want of memory or handles?
+        raise_as_cache_error(self.path, error)
+
+    def _open_array(self, pool: HandlePool) -> tuple[Reader, _Chunks]:
+        """The pixels of an npy; where it does not open, find out whether that is for its bytes."""
+        try:
+            has_frames = self.trailer.meta.get("frames") is not None
+            reader = open_payload(self.path, self.key.suffix, pool, stamp=self.stamp, has_frames=has_frames)
+        except UnreadableImageError:
+            self._bytes.check_everything()
+            raise
+        meta = self.trailer.meta
+        if (list(reader.shape), reader.dtype) != (meta["shape"], np.dtype(meta["dtype"])):
+            raise CacheEntryDamagedError(
+                f"{self.path} opens as {reader.shape} {reader.dtype}, but was written otherwise"
+            )
+        return reader, _Chunks(self._bytes, meta["layout"]["chunk_bytes"], reader)
+
+    def _open_frames(self, tiles: TileCache | None, pool: HandlePool) -> Reader:
+        with IMPORTING:
+            from ..formats.tiled import codecs
+
+        meta = self.trailer.meta
+        self._bytes.checksum = codecs.checksum
+        shape, dtype = tuple(meta["shape"]), np.dtype(meta["dtype"])
+        return open_frames(self.path, meta["layout"], shape, dtype, meta["frames"], self._bytes, tiles, pool)
+
+    def _open_tiles(self, tiles: TileCache | None) -> Reader:
+        with IMPORTING:
+            from ..formats.tiled import codecs
+            from ..formats.tiled.tile_cache import TileCache
+            from ..formats.tiled.tile_reader import TileReader
+
+        meta = self.trailer.meta
+        self._bytes.checksum = codecs.checksum
+        cache = TileCache(0) if tiles is None else tiles
+        return TileReader(self.path, meta["layout"], np.dtype(meta["dtype"]), meta["shape"][2], self._bytes, cache)
+
+    def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
+        return self._inner.overview_shapes
+
+
+class _Chunks:
+    """Which segments of an array a window touches: behind the head, each run of so many bytes is one."""
+
+    def __init__(self, segments: EntryBytes, chunk_bytes: int, reader: Reader) -> None:
+        self._segments = segments
+        self._chunk_bytes = chunk_bytes
+        self._pixel_bytes = reader.shape[2] * reader.dtype.itemsize
+        self._row_bytes = reader.shape[1] * self._pixel_bytes
+
+    def touch(self, rows: range, cols: range) -> None:
+        """Check what lies under ``rows`` x ``cols``, of step 1, as far as that is due; the head too, which says how to read it."""
+        first, last = cols.start * self._pixel_bytes, cols.stop * self._pixel_bytes - 1
+        if self._row_bytes <= self._chunk_bytes:
+            self._touch_bytes(rows.start * self._row_bytes + first, (rows.stop - 1) * self._row_bytes + last)
+            return
+        for row in rows:
+            self._touch_bytes(row * self._row_bytes + first, row * self._row_bytes + last)
+
+    def _touch_bytes(self, first: int, last: int) -> None:
+        start, stop = first // self._chunk_bytes + 1, last // self._chunk_bytes + 2
+        if not self._segments.is_checked(start, stop):
+            self._segments.touch([range(1), range(start, stop)])

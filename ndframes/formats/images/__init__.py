@@ -1,0 +1,1 @@
+"""Readers of source images: GDAL, tifffile and arrays."""

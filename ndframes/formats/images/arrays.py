@@ -1,0 +1,332 @@
+"""Readers over an array: a ``.npy`` file, mapped or read piece by piece, or pixels that had to be decoded whole."""
+
+from __future__ import annotations
+
+import io
+import math
+import mmap
+import os
+import weakref
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import UnreadableImageError
+from ...geometry.tiling import bounding_range
+from ...system.handles import FileHandle, Shareable, closed_on_error
+from ...system.mounts import is_remote
+from ...system.stamp import changed_error, source_error
+from ..reader import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ..._typing import Array
+    from ...system.handles import HandlePool
+    from ...system.stamp import SourceStamp
+
+__all__ = ["ArrayReader", "NpyReader"]
+# More than the longest header that numpy parses.
+_HEAD_BYTES = 1 << 14
+_MOST_PARSES = 100
+# Pixels lie twice in memory while they are read: once as the file has them, once as they were asked for.
+_PIECE_BYTES = 1 << 22
+
+
+class ArrayReader(Reader):
+    """Crops of an array ``(h, w)`` or ``(h, w, c)`` that lies in memory.
+
+    Raises:
+        UnreadableImageError: the array is not of that shape, is empty, or holds no numbers.
+
+    Example:
+        >>> ArrayReader("noise", np.zeros((3, 4), ">u2"), format="array").shape
+        (3, 4, 1)
+    """
+
+    def __init__(self, path: str, array: Array, *, format: str, memory_bytes: int = 4096) -> None:  # noqa: A002
+        _check_pixels(path, array.shape, array.dtype)
+        self._array = array if array.ndim == 3 else array[:, :, np.newaxis]
+        height, width, bands = self._array.shape
+        super().__init__(
+            path,
+            format=format,
+            shape=(height, width, bands),
+            dtype=array.dtype.newbyteorder("="),
+            tile_shape=(height, width),
+            memory_bytes=memory_bytes,
+        )
+
+    def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
+        """None: the pixels lie there."""
+        return 0
+
+    @property
+    def is_worth_sharing(self) -> bool:
+        """No: copying is bound by the memory."""
+        return False
+
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`Reader.read_window`."""
+        self.read_strided(rows, cols, bands, out, level)
+
+    def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
+        """As :meth:`Reader.read_strided`."""
+        _copy_crop(self._array, rows, cols, bands, out)
+
+
+class NpyReader(Reader):
+    """Crops of a ``.npy`` file, whose pixels are copied from where they lie. Never unpickles.
+
+    Python keeps a file descriptor open with every map, so maps come from ``pool`` as other handles do.
+
+    Args:
+        path: the file.
+        pool: lends the handles.
+        stamp: the file that ``path`` must be whenever it is opened; ``None`` takes any whose header is the same.
+        is_mapped: whether the file is mapped into memory, or its bytes are asked for read by read. A map is quicker,
+            but a file that somebody makes shorter is then a bus error, which ends the process; a read raises. ``None``
+            maps where only this machine writes.
+        has_frames: whether it is a video, ``(frames, h, w, c)``.
+
+    Attributes:
+        data_offset: where in the file the first pixel lies, in bytes.
+        is_fortran_order: whether the first axis is the one that varies fastest.
+        is_mapped: as above, decided.
+
+    Raises:
+        UnreadableImageError: the header is damaged, the file is shorter than it says, or it is no image.
+        SourceChangedError: another file than that of ``stamp`` is there, or none; when reading, too.
+        SourceError: the system does not open the file.
+
+    Example:
+        >>> import tempfile
+        >>> from ndframes.system.handles import HandlePool
+        >>> pool = HandlePool()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(folder + "/a.npy", np.arange(12).reshape(3, 4))
+        ...     reader = NpyReader(folder + "/a.npy", pool)
+        ...     reader.data_offset, reader.read_all()[1, :, 0].tolist()
+        (128, [4, 5, 6, 7])
+        >>> pool.close()
+    """
+
+    def __init__(
+        self,
+        path: str,
+        pool: HandlePool,
+        *,
+        stamp: SourceStamp | None = None,
+        is_mapped: bool | None = None,
+        has_frames: bool = False,
+    ) -> None:
+        file = pool.open(lambda: FileHandle(path, stamp))
+        with closed_on_error(file):
+            self._layout = layout = _read_layout(path, file, has_frames=has_frames)
+        self._pool = pool
+        self._stamp = stamp
+        self._token = object()
+        self.data_offset = layout.data_offset
+        self.is_fortran_order = layout.is_fortran_order
+        self.is_mapped = not is_remote(path) if is_mapped is None else is_mapped
+        super().__init__(
+            path,
+            format="npy",
+            shape=layout.shape,
+            dtype=layout.dtype.newbyteorder("="),
+            tile_shape=(layout.shape[0] // (layout.frame_count or 1), layout.shape[1]),
+        )
+        self.frame_count = layout.frame_count
+        weakref.finalize(self, pool.discard, self._token)
+        self._pixels: Callable[[], _Pixels | None] = weakref.ref(pool.share(self._token, lambda: self._wrap(file)))
+
+    def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
+        """None: the pixels lie there."""
+        return 0
+
+    @property
+    def is_worth_sharing(self) -> bool:
+        """No: copying is bound by the memory."""
+        return False
+
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
+        """As :meth:`Reader.read_window`."""
+        pixels = self._pixels()
+        if pixels is None:
+            pixels = self._pool.share(self._token, self._open)
+            self._pixels = weakref.ref(pixels)
+        pixels.is_used = True
+        pixels.read(rows, cols, bands, out)
+
+    read_strided = read_window
+
+    def _open(self) -> _Pixels:
+        file = FileHandle(self.path, self._stamp)
+        with closed_on_error(file):
+            has_frames = self.frame_count is not None
+            if self._stamp is None and _read_layout(self.path, file, has_frames=has_frames) != self._layout:
+                raise changed_error(self.path)
+        return self._wrap(file)
+
+    def _wrap(self, file: FileHandle) -> _Pixels:
+        return (_MappedPixels if self.is_mapped else _StoredPixels)(self.path, file, self._layout)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the pixels of a ``.npy`` file lie, and as what."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    is_fortran_order: bool
+    data_offset: int
+    frame_count: int | None = None
+
+    @property
+    def end_offset(self) -> int:
+        return self.data_offset + math.prod(self.shape) * self.dtype.itemsize
+
+
+class _Pixels(Shareable):
+    """A handle: an open file's pixels."""
+
+    @abstractmethod
+    def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """Fill ``out`` with the pixels at ``rows`` x ``cols`` of ``bands``, whose steps are positive."""
+
+
+class _MappedPixels(_Pixels):
+    """The file as a piece of memory."""
+
+    def __init__(self, path: str, file: FileHandle, layout: _Layout) -> None:
+        try:
+            data = mmap.mmap(file.descriptor, layout.end_offset, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise source_error(path, error) from error
+        file.close()
+        order: Any = "F" if layout.is_fortran_order else "C"
+        self._array = np.ndarray(layout.shape, layout.dtype, data, layout.data_offset, order=order)
+
+    def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        _copy_crop(self._array, rows, cols, bands, out)
+
+
+class _StoredPixels(_Pixels):
+    """The open file, of which each read asks for the bytes that it needs."""
+
+    def __init__(self, path: str, file: FileHandle, layout: _Layout) -> None:
+        self._path, self._file, self._layout = path, file, layout
+
+    def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        try:
+            if self._layout.is_fortran_order:
+                self._read_columns(rows, cols, bands, out)
+            else:
+                self._read_rows(rows, cols, bands, out)
+        except EOFError as error:
+            raise UnreadableImageError(f"{self._path} was truncated since it was opened: {error}") from error
+        except OSError as error:
+            raise source_error(self._path, error) from error
+
+    def _read_rows(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        _, width, band_count = self._layout.shape
+        window = bounding_range(cols)
+        items = range(window.start * band_count, window.stop * band_count)
+        for place, lines in self._read_lines(0, rows, items, width * band_count):
+            pixels = lines.reshape(len(lines), -1, band_count)
+            _copy_crop(pixels, range(len(lines)), range(0, len(window), cols.step), bands, out[place])
+
+    def _read_columns(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        height, width, _ = self._layout.shape
+        for index, band in enumerate(bands):
+            for place, lines in self._read_lines(band * width, cols, bounding_range(rows), height):
+                out[:, place, index] = lines[:, :: rows.step].T
+
+    def _read_lines(self, first: int, lines: range, items: range, line_items: int) -> Iterator[tuple[slice, Array]]:
+        """Some samples of some lines, a few lines at a time.
+
+        Args:
+            first: what is added to the numbers of the lines.
+            lines: their numbers.
+            items: which samples of each line; step 1.
+            line_items: how many samples a line has.
+
+        Yields:
+            Which of ``lines`` these are, and their samples ``(lines, items)``.
+        """
+        dtype = self._layout.dtype
+        lines_per_piece = max(1, _PIECE_BYTES // (len(items) * dtype.itemsize))
+        is_run = lines.step == 1 and len(items) == line_items
+        for start in range(0, len(lines), lines_per_piece):
+            piece = lines[start : start + lines_per_piece]
+            samples = np.empty((len(piece), len(items)), dtype)
+            raw = samples.reshape(-1).view(np.uint8).data
+            target_bytes = len(raw) if is_run else len(raw) // len(piece)
+            offset = self._layout.data_offset + ((first + piece.start) * line_items + items.start) * dtype.itemsize
+            for target in range(0, len(raw), target_bytes):
+                self._file.read_into(raw[target : target + target_bytes], offset)
+                offset += piece.step * line_items * dtype.itemsize
+            yield slice(start, start + len(piece)), samples
+
+
+def _read_layout(path: str, file: FileHandle, *, has_frames: bool) -> _Layout:
+    try:
+        head = io.BytesIO(os.pread(file.descriptor, _HEAD_BYTES, 0))
+    except OSError as error:
+        raise source_error(path, error) from error
+    try:
+        shape, is_fortran_order, dtype = _parse_header(head)
+    except Exception as error:  # the header is Python source, and what a damaged one raises has no end
+        raise UnreadableImageError(f"{path} is no .npy file: {error}") from error
+    frame_count = None
+    if has_frames and len(shape) == 4 and not is_fortran_order:  # one below the other
+        frame_count, shape = shape[0], (shape[0] * shape[1], *shape[2:])
+    _check_pixels(path, shape, dtype)
+    layout = _Layout((*shape, 1)[:3], dtype, is_fortran_order, head.tell(), frame_count)  # type: ignore[arg-type]
+    if file.stamp.size_bytes < layout.end_offset:
+        raise UnreadableImageError(
+            f"{path} has {file.stamp.size_bytes:,} bytes, but its header promises {layout.end_offset:,}; it is truncated or damaged"
+        )
+    return layout
+
+
+def _parse_header(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype of an array, by numpy.
+
+    It has Python's parser read the header, which in Python 3.11 counts its steps for all threads together, and raises a
+    SystemError where another one is in the middle of such a count.
+    """
+    for _ in range(_MOST_PARSES - 1):
+        try:
+            return _parse_header_once(head)
+        except SystemError:
+            head.seek(0)
+    return _parse_header_once(head)
+
+
+def _parse_header_once(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(head)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(head)
+    if version in ((2, 0), (3, 0)):  # which differ in how they write the names of fields, and no image has those
+        return np.lib.format.read_array_header_2_0(head)
+    raise ValueError(f"version {version} of the format is not known")
+
+
+def _check_pixels(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        raise UnreadableImageError(f"{path} holds an array of shape {shape}; an image is (h, w) or (h, w, c)")
+    if dtype.kind not in "biufc":
+        raise UnreadableImageError(f"{path} holds {dtype}; an image's pixels are numbers or booleans")
+
+
+def _copy_crop(array: Array, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+    """Copy the pixels at ``rows`` x ``cols`` of ``bands``, whose steps are positive, into ``out``."""
+    window = array[rows.start : rows.stop : rows.step, cols.start : cols.stop : cols.step]
+    if bands == range(array.shape[2]):
+        out[...] = window
+        return
+    for index, band in enumerate(bands):
+        out[:, :, index] = window[:, :, band]

@@ -1,0 +1,328 @@
+"""Reading by GDAL, by way of rasterio: the one module that knows either."""
+
+from __future__ import annotations
+
+import errno
+import os
+import weakref
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.io import DatasetReader
+
+from ...errors import UnreadableImageError
+from ...system.handles import FileHandle, closed_on_error, is_out_of_files
+from ...system.process import ForkGate
+from ...system.stamp import same_file, source_error
+from ..reader import Reader, log_orientation
+from .limits import check_block, check_expansion
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..._typing import Array
+    from ...system.handles import HandlePool
+    from ...system.stamp import SourceStamp
+
+__all__ = ["RasterReader", "gdal_version"]
+# No sidecar may change pixels or be written, and libjpeg's "premature end of file" is an error, not grey pixels.
+_OPTIONS: dict[str, Any] = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": False,
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
+    "GDAL_GEOREF_SOURCES": "NONE",
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",  # that way of reading takes a truncated file for zeros, without an error
+}
+# GDAL would keep decoded blocks up to 5 % of the machine's memory, in every process. Whoever set a size keeps it.
+_BLOCK_CACHE_BYTES = 64 * 2**20
+if "GDAL_CACHEMAX" not in os.environ:
+    _OPTIONS["GDAL_CACHEMAX"] = _BLOCK_CACHE_BYTES
+_WITHOUT_OVERVIEWS = ("BMP", "GIF", "NITF", "PNG", "PNM", "WEBP")
+_SEQUENTIAL = ("GIF", "JPEG", "PNG", "WEBP")
+# GDAL may open a file of any other format again, by its name, at any time: for threads that decode, for overviews.
+_OPENED_ONCE = ("BMP", "GIF", "GTiff", "PNG", "PNM", "WEBP")
+# A JPEG is opened once more for each of its three halvings, as soon as one of them is asked for.
+_JPEG_DESCRIPTORS = 4
+_DESCRIPTORS = "/proc/self/fd"
+_HAS_DESCRIPTOR_NAMES = os.path.isdir(_DESCRIPTORS)
+_BLACK, _WHITE = (0, 0, 0, 255), (255, 255, 255, 255)
+# GDAL has locks of its own, about its block cache among others.
+_GATE = ForkGate()
+_READ_ERRORS = (RasterioError, RasterioIOError, ValueError, MemoryError, OverflowError, LookupError)
+
+
+class _PixelDataset(DatasetReader):  # type: ignore[misc]
+    """A dataset as a grid of pixels.
+
+    GDAL is not asked where on Earth it lies: rasterio warns about every file that does not say, and a filter against
+    that warning could not be set without a race between threads.
+    """
+
+    alias: FileHandle | None = None
+    has_halvings = False
+
+    @property
+    def descriptor_count(self) -> int:
+        """How many file descriptors it holds."""
+        return (_JPEG_DESCRIPTORS if self.has_halvings else 1) + (self.alias is not None)
+
+    def read_transform(self) -> list[float]:
+        return [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+
+    def close(self) -> None:
+        with _GATE:
+            super().close()
+        if self.alias is not None:
+            self.alias.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How the pixels that GDAL gives become the pixels that the file means."""
+
+    stored_dtype: np.dtype[Any]
+    dtype: np.dtype[Any]
+    palette: Array | None
+
+
+class RasterReader(Reader):
+    """Crops of any file that one named GDAL driver opens.
+
+    Palettes are read as their colours (RGB, or RGBA where an entry is not opaque), one-bit samples as booleans, half
+    floats as float16, and a JPEG of four inks as RGB. GDAL's handles serve one thread each; they come from ``pool``.
+
+    Args:
+        path: the file, or whatever else GDAL takes.
+        driver: GDAL's name of the format.
+        pool: lends the handles.
+        file_bytes: the file's length, against which the header's promises are held.
+        stamp: the file that ``path`` must be whenever it is opened; ``None`` takes what is there.
+
+    Raises:
+        UnreadableImageError: the driver does not open the file, or its header promises more than its bytes can hold.
+        SourceChangedError: another file than that of ``stamp`` is there, or none; when reading, too.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        driver: str,
+        pool: HandlePool,
+        *,
+        file_bytes: int | None = None,
+        stamp: SourceStamp | None = None,
+    ) -> None:
+        self._name = path
+        self._driver = driver
+        self._pool = pool
+        self._stamp = stamp
+        self._token = object()
+        with self._borrow(0) as dataset:
+            if not dataset.count:
+                raise UnreadableImageError(f"{path} ({driver}) holds no image of its own; name one of its parts")
+            self._layout = _find_layout(dataset)
+            palette = self._layout.palette
+            bands = dataset.count if palette is None else palette.shape[1]
+            tile_height, tile_width = dataset.block_shapes[0]
+            super().__init__(
+                path,
+                format=driver,
+                shape=(dataset.height, dataset.width, bands),
+                dtype=self._layout.dtype,
+                tile_shape=(min(tile_height, dataset.height), min(tile_width, dataset.width)),
+                memory_bytes=1 << 16,
+            )
+            check_block(
+                path, tile_height * tile_width * dataset.count * self._layout.stored_dtype.itemsize, self.nbytes
+            )
+            self.nodata = dataset.nodata if palette is None else None
+            self._overview_count = _count_overviews(dataset)
+            orientation = dataset.tags().get("EXIF_Orientation", "1")
+        if file_bytes is not None:
+            check_expansion(path, self.nbytes, file_bytes, band_count=self.shape[2])
+        if str(orientation).strip() not in ("1", "0", ""):
+            log_orientation(path, orientation)
+        weakref.finalize(self, _discard_handles, pool, self._token, self._overview_count + 1)
+
+    def count_decoded(self, rows: range, cols: range) -> int:
+        """Formats that only decode from the top decode every row above the last one wanted."""
+        if self._driver in _SEQUENTIAL and rows and cols:
+            rows, cols = range(max(rows[0], rows[-1]) + 1), range(self.shape[1])
+        return super().count_decoded(rows, cols)
+
+    def _find_overview_shapes(self) -> list[tuple[int, int]]:
+        shapes = []
+        for level in range(1, self._overview_count + 1):
+            with self._borrow(level) as dataset:
+                shapes.append((dataset.height, dataset.width))
+        return shapes
+
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`Reader.read_window`."""
+        window = ((rows.start, rows.stop), (cols.start, cols.stop))
+        palette = self._layout.palette
+        if palette is not None:
+            indices = np.empty((1, len(rows), len(cols)), self._layout.stored_dtype)
+            self._read_bands([1], window, indices, level)
+            out[...] = palette[indices[0]][..., list(bands)]
+            return
+        band_numbers = [band + 1 for band in bands]
+        planes = out.transpose(2, 0, 1)  # GDAL wants the band axis first, and takes any strides
+        if out.dtype == self._layout.stored_dtype:
+            self._read_bands(band_numbers, window, planes, level)
+            return
+        stored = np.empty(planes.shape, self._layout.stored_dtype)
+        self._read_bands(band_numbers, window, stored, level)
+        planes[...] = stored
+
+    def _read_bands(self, band_numbers: list[int], window: Any, planes: Array, level: int) -> None:
+        with self._borrow(level) as dataset:
+            is_sure = self._driver in _OPENED_ONCE or dataset.alias is not None
+            with same_file(self._name, None if is_sure else self._stamp, may_be_gone=True):
+                dataset.read(band_numbers, window=window, out=planes)
+
+    def _borrow(self, level: int) -> Any:
+        return _Borrowed(self._pool, (self._token, level), self._name, self._driver, level, self._stamp)
+
+
+class _Borrowed:
+    """A pooled dataset inside our GDAL options, its errors told as ours."""
+
+    def __init__(
+        self,
+        pool: HandlePool,
+        key: tuple[object, int],
+        path: str,
+        driver: str,
+        level: int,
+        stamp: SourceStamp | None,
+    ) -> None:
+        self._path, self._driver, self._level, self._stamp = path, driver, level, stamp
+        self._lending = pool.borrow(key, self._open)
+
+    def __enter__(self) -> Any:
+        with ExitStack() as stack:
+            stack.enter_context(_GATE)
+            stack.enter_context(rasterio.Env(**_OPTIONS))
+            dataset = stack.enter_context(self._lending)
+            self._gdal_name = dataset.name
+            self._stack = stack.pop_all()
+        return dataset
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._stack.__exit__(kind, error, trace)
+        if isinstance(error, _READ_ERRORS):
+            cause = error.__cause__ or error
+            error.__cause__ = error.__context__ = None  # GDAL's own exceptions do not unpickle; their words stay
+            words = str(cause).replace(self._gdal_name, self._path)
+            raise UnreadableImageError(
+                f"{self._path} ({self._driver}) does not decode, it may be truncated or damaged: {words}"
+            ) from error
+
+    def _open(self) -> _PixelDataset:
+        options = {"OVERVIEW_LEVEL": self._level - 1} if self._level else {}
+        alias = _open_alias(self._path, self._stamp)
+        name = self._path if alias is None else f"{_DESCRIPTORS}/{alias.descriptor}"
+        with closed_on_error(alias), same_file(self._path, self._stamp if alias is None else None):
+            try:
+                dataset = _PixelDataset(name, driver=[self._driver], sharing=False, **options)
+            except _READ_ERRORS as error:
+                if is_out_of_files(error):
+                    raise source_error(self._path, OSError(errno.EMFILE, os.strerror(errno.EMFILE))) from error
+                words = str(error).replace(name, self._path)
+                raise UnreadableImageError(
+                    f"{self._path} begins like {self._driver} but does not open as such, it may be truncated or damaged: {words}"
+                ) from error
+        if alias is not None and self._driver in _OPENED_ONCE:
+            alias.close()
+        else:
+            dataset.alias = alias
+        dataset.has_halvings = self._driver == "JPEG" and self._level > 0
+        return dataset
+
+
+def gdal_version() -> str:
+    """The version of the GDAL that rasterio carries."""
+    return str(rasterio.__gdal_version__)
+
+
+def _open_alias(path: str, stamp: SourceStamp | None) -> FileHandle | None:
+    """An open file under whose number GDAL opens the same file once more; ``None`` where its own name must do.
+
+    For two ends. Between a look at what lies under a name and the opening of it, another file may take its place and
+    leave it again; a number stays with its file until it is closed. And GDAL takes names of UTF-8 only, Linux of any bytes.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return FileHandle(path, stamp)
+    return None if stamp is None or not _HAS_DESCRIPTOR_NAMES else FileHandle(path, stamp)
+
+
+def _discard_handles(pool: HandlePool, token: object, level_count: int) -> None:
+    for level in range(level_count):
+        pool.discard((token, level))
+
+
+def _count_overviews(dataset: Any) -> int:
+    """How many of GDAL's overviews show the image itself.
+
+    GDAL halves a JPEG up to three times while decoding, and counts the camera's thumbnail as one more overview; that
+    may show the picture as it was before somebody edited it. What it finds for a format that has none is another file.
+    """
+    if dataset.driver in _WITHOUT_OVERVIEWS:
+        return 0
+    count: int = len(dataset.overviews(1))
+    if dataset.driver != "JPEG":
+        return count
+    dataset.has_halvings = True
+    longest: int = max(dataset.shape)
+    return min(count, sum(longest >= 256 << halving for halving in range(3)))
+
+
+def _find_layout(dataset: Any) -> _Layout:
+    stored = np.result_type(*(np.dtype(_numpy_name(name)) for name in dataset.dtypes))
+    bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    palette = _find_palette(dataset, stored, is_bilevel=bits == "1")
+    if palette is not None:
+        return _Layout(stored, palette.dtype, palette)
+    if bits == "1" and stored == np.uint8:
+        return _Layout(stored, np.dtype(bool), None)
+    if bits == "16" and stored == np.float32:
+        return _Layout(stored, np.dtype(np.float16), None)
+    return _Layout(stored, stored, None)
+
+
+def _numpy_name(name: str) -> str:
+    """GDAL's complex integers have no numpy dtype; rasterio reads them as complex64."""
+    return "complex64" if name == "complex_int16" else "complex128" if name == "complex_int32" else name
+
+
+def _find_palette(dataset: Any, stored: np.dtype[Any], *, is_bilevel: bool) -> Array | None:
+    """What each index of a one-band image stands for, ``(entries, bands)``; ``None`` where pixels are no indices."""
+    if dataset.count != 1 or stored.name not in ("uint8", "uint16"):
+        return None
+    try:
+        colours = dataset.colormap(1)
+    except ValueError:
+        return None
+    entries = np.zeros((1 << 8 * stored.itemsize, 4), np.uint8)
+    entries[:, 3] = 255
+    for index, colour in colours.items():
+        entries[index] = colour
+    if (is_bilevel and dataset.driver == "GTiff") or dataset.driver == "BMP":
+        # GDAL makes up a palette for each of these, BMP has no gray but a palette of it.
+        if _is_gray_ramp(entries):
+            return None
+        if [*map(tuple, colours.values())] in ([_BLACK, _WHITE], [_WHITE, _BLACK]):
+            is_stored = dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+            return None if is_stored else entries[:, :1] > 0
+    return entries if any(colour[3] != 255 for colour in colours.values()) else np.ascontiguousarray(entries[:, :3])
+
+
+def _is_gray_ramp(entries: Array) -> bool:
+    return all(np.array_equal(entries[:, band], np.arange(len(entries))) for band in range(3))

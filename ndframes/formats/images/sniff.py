@@ -1,0 +1,210 @@
+"""Opening a source: any image file, told by its bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from ...errors import UnreadableImageError
+from ...system.handles import FileHandle
+from ...system.process import IMPORTING
+from ...system.stamp import same_file, stat_source
+from ..reader import log_orientation
+from .limits import check_expansion
+
+if TYPE_CHECKING:
+    from ..._typing import Array
+    from ...spec.pathinfo import ChannelInfo
+    from ...system.handles import HandlePool
+    from ...system.stamp import SourceStamp
+    from ..reader import Reader
+
+__all__ = ["open_source", "sniff"]
+_HEAD_BYTES = 64
+# The first bytes of MP4, Matroska, AVI and Flash video.
+_VIDEO = re.compile(rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |FLV", re.DOTALL)
+# (offset, magic bytes, how it is read): a GDAL driver, or one of the words below. Longest and rarest first.
+_MAGIC = (
+    (0, b"\x93NUMPY", "npy"),
+    (0, b"II*\0", "tiff"),
+    (0, b"MM\0*", "tiff"),
+    (0, b"II+\0", "tiff"),
+    (0, b"MM\0+", "tiff"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (4, b"jP  \r\n\x87\n", "JP2OpenJPEG"),
+    (0, b"\xff\x4f\xff\x51", "JP2OpenJPEG"),
+    (8, b"WEBP", "WEBP"),
+    (0, b"GIF87a", "GIF"),
+    (0, b"GIF89a", "GIF"),
+    (0, b"BM", "BMP"),
+    (0, b"NITF", "NITF"),
+    (0, b"NSIF", "NITF"),
+    (0, b"\x01\xda", "pillow"),
+    (0, b"P5", "PNM"),
+    (0, b"P6", "PNM"),
+    (0, b"#?RADIANCE", "kwimage"),
+    (0, b"#?RGBE", "kwimage"),
+    (0, b"\x59\xa6\x6a\x95", "kwimage"),
+    (0, b"P1", "kwimage"),
+    (0, b"P2", "kwimage"),
+    (0, b"P3", "kwimage"),
+    (0, b"P4", "kwimage"),
+    (0, b"qoif", "pillow"),
+    (0, b"8BPS", "pillow"),
+    (0, b"\0\0\1\0", "pillow"),
+    (0, b"DDS ", "pillow"),
+    (4, b"ftypavif", "pillow"),
+    (4, b"ftypavis", "pillow"),
+)
+_KNOWN = (
+    "TIFF, PNG, JPEG, JPEG 2000, WebP, GIF, BMP, NITF, PNM, SGI, npy, Radiance, Sun raster, AVIF, QOI, PSD, ICO, DDS"
+)
+
+
+def sniff(head: bytes) -> str | None:
+    r"""How a file that begins with ``head`` is read: a GDAL driver, or one of our own words; or ``None``.
+
+    Example:
+        >>> sniff(b"\x89PNG\r\n\x1a\n"), sniff(b"<VRTDataset>")
+        ('PNG', None)
+    """
+    for offset, magic, kind in _MAGIC:
+        if head[offset : offset + len(magic)] == magic:
+            return kind
+    return None
+
+
+def open_source(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = None) -> Reader:
+    """Open the file of one channel for crops.
+
+    The format is told by the file's first bytes, never by its name. ``info.driver`` overrides that: it names a GDAL
+    driver, and is the only way to a VRT, a ``/vsi`` path or a URL. Heavy readers are imported when they are needed.
+
+    However often the reader opens the file again, it is this one: see :class:`~ndframes.SourceChangedError`. That does
+    not hold for what ``info.driver`` opens, which need not be a file.
+
+    Args:
+        info: the file, and which of its images.
+        pool: lends the handles.
+        is_mapped: whether a ``.npy`` is mapped; see :class:`~ndframes.formats.images.arrays.NpyReader`.
+
+    Raises:
+        SourceError: see :mod:`ndframes.errors` for what can be wrong with a file.
+    """
+    with IMPORTING:
+        from .raster import RasterReader
+
+    if info.driver is not None:
+        return RasterReader(info.path, info.driver, pool)
+    stamp = stat_source(info.path)
+    with same_file(info.path, stamp):
+        return pool.open(lambda: _open_file(info, pool, stamp, is_mapped))
+
+
+def _open_file(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, is_mapped: bool | None) -> Reader:
+    with IMPORTING:
+        from .raster import RasterReader
+
+    head = _read_head(info.path, stamp)
+    kind = sniff(head)
+    if kind is None:
+        raise UnreadableImageError(_describe_unknown(info.path, head, stamp.size_bytes))
+    if kind == "tiff":
+        return _open_tiff(info, pool, stamp)
+    if info.page is not None or info.series is not None:
+        raise UnreadableImageError(f"{info.path} is {kind}, which has no pages or series; leave page and series out")
+    if kind == "npy":
+        with IMPORTING:
+            from .arrays import NpyReader
+
+        return NpyReader(info.path, pool, stamp=stamp, is_mapped=is_mapped)
+    if kind in ("pillow", "kwimage"):
+        return _open_whole(info.path, kind, is_bilevel=head[:2] in (b"P1", b"P4"))
+    return RasterReader(info.path, kind, pool, file_bytes=stamp.size_bytes, stamp=stamp)
+
+
+def _open_tiff(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> Reader:
+    """GDAL where the file is one plain image that it knows; tifffile for pages, series, stacks and rarer codecs."""
+    with IMPORTING:
+        from .raster import RasterReader
+        from .tiff import TiffReader, inspect_tiff
+
+    if info.page is not None or info.series is not None:
+        return TiffReader(info.path, page=info.page, series=info.series, stamp=stamp, pool=pool)
+    try:
+        has_own_layout, orientation = inspect_tiff(info.path)
+    except UnreadableImageError:
+        raise
+    except Exception as error:
+        raise UnreadableImageError(f"{info.path} begins like TIFF but its tags are damaged: {error}") from error
+    if has_own_layout:
+        return TiffReader(info.path, stamp=stamp, pool=pool)
+    try:
+        reader = RasterReader(info.path, "GTiff", pool, file_bytes=stamp.size_bytes, stamp=stamp)
+    except UnreadableImageError as error:
+        try:
+            return TiffReader(info.path, page=0, stamp=stamp, pool=pool)
+        except UnreadableImageError:
+            raise error from None
+    if orientation != 1:
+        log_orientation(info.path, orientation)
+    return reader
+
+
+def _open_whole(path: str, library: str, *, is_bilevel: bool) -> Reader:
+    """The last resort: formats that are only ever decoded whole."""
+    with IMPORTING:
+        from .arrays import ArrayReader
+
+    try:
+        array = _decode_by_pillow(path) if library == "pillow" else _decode_by_kwimage(path)
+    except UnreadableImageError:
+        raise
+    except Exception as error:
+        raise UnreadableImageError(
+            f"{path} does not decode ({library}), it may be truncated or damaged: {error}"
+        ) from error
+    if is_bilevel:
+        array = array > 0
+    return ArrayReader(path, array, format=library, memory_bytes=array.nbytes)
+
+
+def _decode_by_pillow(path: str) -> Array:
+    with IMPORTING:
+        import numpy as np
+        from PIL import Image
+
+    with Image.open(path) as image:
+        check_expansion(path, image.width * image.height * len(image.getbands()), os.path.getsize(path))
+        return np.asarray(
+            image.convert("RGBA" if image.info.get("transparency") else "RGB") if image.mode == "P" else image
+        )
+
+
+def _decode_by_kwimage(path: str) -> Array:
+    with IMPORTING:
+        import kwimage
+
+    array: Array = kwimage.imread(path, backend="cv2")  # the one of its backends that has these formats
+    return array
+
+
+def _read_head(path: str, stamp: SourceStamp) -> bytes:
+    file = FileHandle(path, stamp)
+    try:
+        return os.pread(file.descriptor, _HEAD_BYTES, 0)
+    finally:
+        file.close()
+
+
+def _describe_unknown(path: str, head: bytes, size_bytes: int) -> str:
+    if not size_bytes:
+        return f"{path} is empty (0 bytes); it may be an unfinished download"
+    if _VIDEO.match(head):
+        return f"{path} looks like a video, and videos are told by their names' endings; give it one, such as .mp4, .mkv or .avi"
+    return (
+        f"{path} is no image of a known kind: it begins with {head[:16]!r}. Known: {_KNOWN}. "
+        "Another GDAL format is read when ChannelInfo(driver=...) names it"
+    )

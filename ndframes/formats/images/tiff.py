@@ -1,0 +1,416 @@
+"""Reading by tifffile: pages, series and pyramids of TIFF files that GDAL sees as one plain image or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import weakref
+from itertools import product
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+
+from ...errors import SourceError, UnreadableImageError
+from ...geometry.tiling import bounding_range, tile_ranges
+from ...system.handles import FileHandle, HandlePool, closed_on_error
+from ...system.stamp import same_file
+from ..reader import Reader, log_orientation
+from .limits import check_block, check_expansion
+from .tiffcheck import check_directories
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..._typing import Array
+    from ...system.stamp import SourceStamp
+
+__all__ = ["TiffReader", "inspect_tiff"]
+_BAND_AXES = "SCI"
+# Formats whose levels, channels or planes are spread over pages in a way of their own.
+_OWN_LAYOUTS = ("is_ome", "is_svs", "is_ndpi", "is_scn", "is_bif", "is_philips", "is_qpi", "is_lsm")
+# How tifffile names a series that it could not arrange as the file describes.
+_PLAIN_KINDS = ("generic", "uniform", "shaped")
+# What tifffile names the axes of an image whose channels are the last, if it names them at all.
+_IMAGE_AXES = (None, "YXS", "YXC")
+_MOST_CHANNELS_IN_ROWS = 4
+
+
+class TiffReader(Reader):
+    """Crops of one page or one series of a TIFF, with the pyramid that belongs to it. Palettes are read as colours.
+
+    A series whose axes are y, x and at most one of samples or channels is read with those as bands; one with more
+    axes (time, depth) needs ``page`` to choose a plane. An image of which each row became a page is put together again;
+    see :func:`inspect_tiff`.
+
+    Args:
+        path: the file.
+        page: page of the file, or plane of ``series`` where that is given; from 0.
+        series: tifffile's series, from 0.
+        stamp: the file that ``path`` must be whenever it is opened; ``None`` is the one that is there now.
+        pool: lends the open file; ``None`` opens it for every read.
+
+    Raises:
+        UnreadableImageError: no TIFF, no such page or series, or a layout that needs a choice.
+        SourceChangedError: another file than that of ``stamp`` is there, or none; when reading, too.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        page: int | None = None,
+        series: int | None = None,
+        stamp: SourceStamp | None = None,
+        pool: HandlePool | None = None,
+    ) -> None:
+        self._pool = HandlePool(max_idle=0) if pool is None else pool
+        self._token = object()
+        file = self._pool.open(lambda: FileHandle(path, stamp))
+        self._stamp = file.stamp
+        try:
+            with (
+                closed_on_error(file),
+                same_file(path, stamp),
+                _open_stream(path, file) as stream,
+                tifffile.TiffFile(stream) as tiff,
+            ):
+                check_directories(path, every=not (tiff.is_ndpi or tiff.is_lsm))  # whose 32-bit offsets wrap at 4 GiB
+                if page is None and not series and _is_in_rows(tiff.pages.first):
+                    keyframe = tiff.pages.first
+                    levels: list[_Level | _Rows] = [_Rows(path, tiff.series[0])]
+                else:
+                    choice = _choose_pages(path, tiff, page, series)
+                    keyframe = choice[0][0].keyframe
+                    levels = [_Level(path, pages) for pages in choice]
+                palette = _find_palette(keyframe)
+                orientation = _orientation_of(keyframe)
+        except SourceError:
+            raise
+        except Exception as error:
+            raise UnreadableImageError(f"{path} does not open as TIFF, it may be damaged: {error}") from error
+        base = levels[0]
+        self._levels: list[_Level | _Rows] = [
+            level for level in levels if (level.shape[2], level.dtype) == (base.shape[2], base.dtype)
+        ]
+        self._palette = palette if base.shape[2] == 1 else None
+        super().__init__(
+            path,
+            format="TIFF",
+            shape=base.shape if self._palette is None else (*base.shape[:2], 3),
+            dtype=base.dtype if self._palette is None else np.dtype(np.uint8),
+            tile_shape=base.tile_shape,
+            memory_bytes=1 << 16,
+        )
+        check_expansion(path, self.nbytes, self._stamp.size_bytes, band_count=self.shape[2])
+        for level in self._levels:
+            check_block(path, level.block_bytes, self.nbytes)
+        if orientation != 1:
+            log_orientation(path, orientation)
+        weakref.finalize(self, self._pool.discard, self._token)
+        with self._pool.borrow(self._token, lambda: file):
+            pass  # what is open already is the first handle
+
+    def _find_overview_shapes(self) -> list[tuple[int, int]]:
+        return [level.shape[:2] for level in self._levels[1:]]
+
+    def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
+        """As :meth:`Reader.read_window`."""
+        try:
+            with self._pool.borrow(self._token, self._open) as file:
+                if self._palette is None:
+                    self._levels[level].read(file, rows, cols, bands, out)
+                    return
+                indices = np.empty((len(rows), len(cols), 1), self._levels[level].dtype)
+                self._levels[level].read(file, rows, cols, [0], indices)
+            out[...] = self._palette[indices[:, :, 0]][..., list(bands)]
+        except SourceError:
+            raise
+        except Exception as error:
+            raise UnreadableImageError(
+                f"{self.path} does not decode, it may be truncated or damaged: {error}"
+            ) from error
+
+    def _open(self) -> FileHandle:
+        return FileHandle(self.path, self._stamp)
+
+
+def _open_stream(path: str, file: FileHandle) -> IO[bytes]:
+    """``file`` as tifffile takes it, under its own name: other files of a series are looked for beside it."""
+    return open(os.path.realpath(path), "rb", opener=lambda *_: os.dup(file.descriptor))
+
+
+class _Level:
+    """One resolution of an image: one page that holds all its bands, or one page a band."""
+
+    def __init__(self, path: str, pages: list[Any]) -> None:
+        keyframe = pages[0].keyframe
+        self._pages = [_Page(page) for page in pages]
+        self._samples = 1 if len(pages) > 1 else keyframe.samplesperpixel
+        self.shape = (int(keyframe.imagelength), int(keyframe.imagewidth), len(pages) * self._samples)
+        if min(self.shape) < 1 or max(self.shape) >= 1 << 31:
+            raise UnreadableImageError(f"{path} claims a size of {self.shape}; it is damaged")
+        if keyframe.dtype is None:
+            raise UnreadableImageError(f"{path} stores samples of {keyframe.bitspersample} bits that are not read")
+        if len(pages) > 1 and keyframe.samplesperpixel > 1:
+            raise UnreadableImageError(f"{path} spreads samples and channels over several axes; choose one with page=")
+        if keyframe.imagedepth > 1:
+            raise UnreadableImageError(
+                f"{path} stores volumes of depth {keyframe.imagedepth} in a page; those are not read"
+            )
+        self.dtype = np.dtype(keyframe.dtype).newbyteorder("=")
+        self.tile_shape = (
+            min(int(keyframe.tilelength or keyframe.rowsperstrip), self.shape[0]),
+            min(int(keyframe.tilewidth or self.shape[1]), self.shape[1]),
+        )
+        self._block_shape = (
+            int(keyframe.tilelength or keyframe.rowsperstrip),
+            int(keyframe.tilewidth or self.shape[1]),
+        )
+        block_rows = self._block_shape[0] if keyframe.is_tiled else self.tile_shape[0]
+        self.block_bytes = block_rows * self._block_shape[1] * self._samples * self.dtype.itemsize
+
+    def read(self, file: FileHandle, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """Fill ``out`` from the blocks that ``rows`` x ``cols`` touch."""
+        for page_index, picks in self._group_bands(bands):
+            page = self._pages[page_index]
+            for block, row_part, col_part in self._touched_blocks(rows, cols):
+                target = out[_shifted(row_part, rows.start), _shifted(col_part, cols.start)]
+                inside = (
+                    _shifted(row_part, block[0] * self._block_shape[0]),
+                    _shifted(col_part, block[1] * self._block_shape[1]),
+                )
+                self._copy_block(page, file, block, inside, picks, target)
+
+    def _copy_block(
+        self,
+        page: _Page,
+        file: FileHandle,
+        block: tuple[int, int],
+        inside: Any,
+        picks: list[tuple[int, int]],
+        target: Array,
+    ) -> None:
+        grid = -(-self.shape[0] // self._block_shape[0]), -(-self.shape[1] // self._block_shape[1])
+        if page.is_planar:
+            for position, sample in picks:
+                index = (sample * grid[0] + block[0]) * grid[1] + block[1]
+                target[..., position] = page.crop_block(file, index, inside, self.dtype)[..., 0]
+            return
+        pixels = page.crop_block(file, block[0] * grid[1] + block[1], inside, self.dtype)
+        for position, sample in picks:
+            target[..., position] = pixels[..., sample]
+
+    def _group_bands(self, bands: Sequence[int]) -> list[tuple[int, list[tuple[int, int]]]]:
+        """Per page: which result positions come from which of its samples."""
+        groups: dict[int, list[tuple[int, int]]] = {}
+        for position, band in enumerate(bands):
+            groups.setdefault(band // self._samples, []).append((position, band % self._samples))
+        return list(groups.items())
+
+    def _touched_blocks(self, rows: range, cols: range) -> Iterator[tuple[tuple[int, int], range, range]]:
+        row_pieces = tile_ranges(bounding_range(rows), self._block_shape[0])
+        col_pieces = tile_ranges(bounding_range(cols), self._block_shape[1])
+        for (row_index, row_part), (col_index, col_part) in product(row_pieces, col_pieces):
+            yield (row_index, col_index), row_part, col_part
+
+
+class _Rows:
+    """An image of which each row is a page, whose own rows are the pixels, and whose columns are the bands."""
+
+    def __init__(self, path: str, series: Any) -> None:
+        keyframe = series.keyframe
+        if len(series.shape) != 3 or series.kind != "shaped":
+            raise UnreadableImageError(f"{path}: its pages are not what its own description says, it may be damaged")
+        height, width, bands = map(int, series.shape)
+        self.shape = (height, width, bands)
+        self.dtype = np.dtype(keyframe.dtype).newbyteorder("=")
+        self.tile_shape = (1, width)
+        self._raw_dtype = _find_raw_dtype(keyframe)
+        self._offset = None if self._raw_dtype is None else series.dataoffset
+        self._pages: list[_Level] = []
+        if self._offset is None:
+            pages = [page for page in series.pages if page is not None]
+            if len(pages) != height:
+                raise UnreadableImageError(
+                    f"{path} says that it has {height:,} rows, but it has pages for {len(pages):,}; it is truncated or damaged"
+                )
+            self._pages = [_Level(path, [page]) for page in pages]
+        self.block_bytes = width * bands * self.dtype.itemsize
+
+    def read(self, file: FileHandle, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """Fill ``out`` with the pixels at ``rows`` x ``cols``, whose steps are 1."""
+        if self._offset is not None and self._raw_dtype is not None:  # one after the other, as in memory
+            data = _read_exactly(file, self._offset + rows.start * self.block_bytes, len(rows) * self.block_bytes)
+            pixels = np.frombuffer(data, self._raw_dtype).reshape(len(rows), *self.shape[1:])
+            out[...] = pixels[:, cols.start : cols.stop, list(bands)]
+            return
+        line = np.empty((len(cols), self.shape[2], 1), self.dtype)
+        for place, row in enumerate(rows):
+            self._pages[row].read(file, cols, range(self.shape[2]), [0], line)
+            out[place] = line[:, list(bands), 0]
+
+
+class _Page:
+    """Where one page's blocks lie, and how they decode; outlives the file object it was parsed from."""
+
+    def __init__(self, page: Any) -> None:
+        keyframe = page.keyframe
+        self._decode = keyframe.decode
+        self._offsets = page.dataoffsets
+        self._byte_counts = page.databytecounts
+        self._jpeg_tables = keyframe.jpegtables
+        self._fill = keyframe.nodata
+        self.is_planar = keyframe.planarconfig == 2 and keyframe.samplesperpixel > 1
+        self._raw_dtype = _find_raw_dtype(keyframe)
+        self._row_shape = (
+            int(keyframe.tilewidth or keyframe.imagewidth),
+            1 if self.is_planar else int(keyframe.samplesperpixel),
+        )
+
+    def crop_block(self, file: FileHandle, index: int, inside: tuple[slice, slice], dtype: np.dtype[Any]) -> Array:
+        """The pixels ``inside`` block ``index`` as ``(h, w, samples)``.
+
+        A block that the writer left out is the file's nodata, or 0. Of a raw block only the rows wanted are read: the
+        whole image may lie in one.
+        """
+        offset, byte_count = int(self._offsets[index]), int(self._byte_counts[index])
+        if not byte_count:
+            shape = self._decode(None, index)[2]
+            return np.full(shape[1:], self._fill, dtype)[inside]
+        rows, cols = inside
+        if self._raw_dtype is None:
+            pixels, _, _ = self._decode(_read_exactly(file, offset, byte_count), index, jpegtables=self._jpeg_tables)
+            return np.asarray(pixels[0], dtype)[inside]
+        row_bytes = self._row_shape[0] * self._row_shape[1] * self._raw_dtype.itemsize
+        if rows.stop * row_bytes > byte_count:
+            raise EOFError(f"block {index} has {byte_count:,} bytes, too few for {rows.stop:,} rows")
+        data = _read_exactly(file, offset + rows.start * row_bytes, (rows.stop - rows.start) * row_bytes)
+        return np.frombuffer(data, self._raw_dtype).reshape(-1, *self._row_shape)[:, cols]
+
+
+def _read_exactly(file: FileHandle, offset: int, byte_count: int) -> bytearray:
+    if offset + byte_count > os.fstat(file.descriptor).st_size:  # known before memory is taken for it
+        raise EOFError(f"{byte_count:,} bytes should lie at {offset:,}, but the file ends before")
+    data = bytearray(byte_count)
+    file.read_into(memoryview(data), offset)
+    return data
+
+
+def _find_raw_dtype(keyframe: Any) -> np.dtype[Any] | None:
+    """How samples lie in the file, where a block is nothing but its samples; else ``None``."""
+    if keyframe.compression != 1 or keyframe.predictor != 1 or keyframe.fillorder != 1 or keyframe.photometric == 6:
+        return None
+    if keyframe.dtype is None or keyframe.bitspersample != keyframe.dtype.itemsize * 8 or keyframe.dtype.kind == "b":
+        return None
+    raw_dtype: np.dtype[Any] = np.dtype(keyframe.dtype).newbyteorder(keyframe.parent.byteorder)
+    return raw_dtype
+
+
+def _find_palette(keyframe: Any) -> Array | None:
+    """The colours of an indexed page, ``(entries, 3)`` uint8; ``None`` where its pixels are no indices."""
+    if keyframe.photometric != 3 or keyframe.samplesperpixel != 1 or keyframe.dtype.name not in ("uint8", "uint16"):
+        return None
+    palette = np.zeros((1 << 8 * keyframe.dtype.itemsize, 3), np.uint8)
+    colours = np.asarray(keyframe.colormap, np.uint16).reshape(3, -1).T
+    palette[: len(colours)] = colours >> 8
+    return palette
+
+
+def inspect_tiff(path: str) -> tuple[bool, int]:
+    """Whether a TIFF's image is spread over pages (OME, a slide, a microscope's stack), and how its first page lies.
+
+    One more such layout is what tifffile makes of an array ``(h, w, c)`` of few channels that nobody called colours: ``h``
+    pages of ``w`` rows and ``c`` columns, and a description that tells the array's shape.
+
+    The second is the orientation tag; 1 is upright.
+
+    Example:
+        >>> from skimage import data_dir
+        >>> inspect_tiff(data_dir + "/multipage.tif")
+        (False, 1)
+    """
+    check_directories(path, every=False)
+    with tifffile.TiffFile(path) as tiff:
+        first = tiff.pages.first
+        is_in_rows = _is_in_rows(first)
+        if is_in_rows:
+            check_directories(path, every=True)  # a file cut after its first page has but one
+            is_in_rows = _is_truncated(first) or len(tiff.pages) > 1
+        return is_in_rows or any(getattr(tiff, flag) for flag in _OWN_LAYOUTS), _orientation_of(first)
+
+
+def _is_in_rows(page: Any) -> bool:
+    """Whether the first page says that the array is an image of which the page is a row."""
+    told = _describe_shape(page)
+    shape = told.get("shape")
+    return (
+        isinstance(shape, list)
+        and len(shape) == 3
+        and shape[1:] == [*page.shape]
+        and 2 <= shape[2] <= _MOST_CHANNELS_IN_ROWS
+        and page.samplesperpixel == 1
+        and told.get("axes") in _IMAGE_AXES
+    )
+
+
+def _is_truncated(page: Any) -> bool:
+    """Whether the pages after the first were left out, their pixels not."""
+    return bool(_describe_shape(page).get("truncated"))
+
+
+def _describe_shape(page: Any) -> dict[str, Any]:
+    """What tifffile told of an array when it wrote it."""
+    if not page.description.startswith('{"shape":'):
+        return {}
+    try:
+        told = json.loads(page.description)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _orientation_of(page: Any) -> int:
+    tag = page.tags.get(274)
+    return 1 if tag is None else int(tag.value)
+
+
+def _choose_pages(path: str, tiff: Any, page: int | None, series: int | None) -> list[list[Any]]:
+    """Per resolution, largest first, the pages that hold the bands."""
+    if series is None and page is not None:
+        _check_count(path, "page", page, len(tiff.pages))
+        return [[tiff.pages[page]]]
+    number = series or 0
+    _check_count(path, "series", number, len(tiff.series))
+    chosen = tiff.series[number]
+    if any(getattr(tiff, flag) for flag in _OWN_LAYOUTS) and chosen.kind in _PLAIN_KINDS:
+        raise UnreadableImageError(
+            f"{path}: its pages are not what its own description says, it may be damaged; choose one with page="
+        )
+    return [_plane_pages(path, tiff, level, page) for level in chosen.levels]
+
+
+def _plane_pages(path: str, tiff: Any, level: Any, page: int | None) -> list[Any]:
+    pages = list(level.pages)
+    if any(item is None or item.parent is not tiff for item in pages):
+        raise UnreadableImageError(
+            f"{path} lacks some of its planes, or keeps them in other files; choose one with page="
+        )
+    if page is not None:
+        _check_count(path, "page", page, len(pages))
+        return [pages[page]]
+    long_axes = [axis for axis, extent in zip(level.axes, level.shape, strict=True) if extent > 1 and axis not in "YX"]
+    if len(pages) > 1 and (len(long_axes) > 1 or any(axis not in _BAND_AXES for axis in long_axes)):
+        raise UnreadableImageError(
+            f"{path} is a stack of axes {level.axes} {tuple(level.shape)}; choose a plane with page=0 ... page={len(pages) - 1}"
+        )
+    return pages
+
+
+def _check_count(path: str, name: str, index: int, count: int) -> None:
+    if index >= count:
+        raise UnreadableImageError(f"{path} has no {name} {index}; it has {count}, counted from 0")
+
+
+def _shifted(part: range, origin: int) -> slice:
+    return slice(part.start - origin, part.stop - origin)

@@ -1,0 +1,143 @@
+"""A look at a TIFF's directories before a library reads them.
+
+Libraries pass over a tag whose value lies past the end of the file, and over the pages behind a broken link: what is
+left of a truncated file then decodes to other pixels than the whole one, or to fewer bands. Written against the TIFF
+6.0 specification and the BigTIFF extension.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...errors import UnreadableImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["check_directories"]
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_SUB_DIRECTORIES = 330
+# What the pixels are made of and what they mean; a damaged tag of another number is nobody's loss.
+_TELLING = frozenset(
+    (*range(256, 260), 262, 266, 270, 273, *range(277, 280), 284, 317, *range(320, 326), 330, 338, 339, 347)
+)
+
+
+class _Form(NamedTuple):
+    """How one kind of TIFF writes its directories."""
+
+    order: str
+    count_letter: str
+    offset_letter: str
+    inline_bytes: int
+
+    @property
+    def count_bytes(self) -> int:
+        return struct.calcsize(self.order + self.count_letter)
+
+    @property
+    def entry_bytes(self) -> int:
+        return 4 + 2 * self.inline_bytes
+
+    def unpack(self, letters: str, data: bytes) -> tuple[int, ...]:
+        return struct.unpack(self.order + letters, data)
+
+
+class _Tag(NamedTuple):
+    number: int
+    type: int
+    value_count: int
+    value: bytes
+
+
+def check_directories(path: str, *, every: bool) -> None:
+    """Refuse a TIFF in which a directory, or the value of a tag that bears on the pixels, lies past the file's end.
+
+    Args:
+        path: the file.
+        every: whether to follow the chain of pages and their sub-directories, or to look at the first alone.
+
+    Raises:
+        UnreadableImageError: something lies past the end.
+    """
+    with open(path, "rb", buffering=0) as file:
+        descriptor, file_bytes = file.fileno(), os.fstat(file.fileno()).st_size
+        form, first = _read_header(path, descriptor)
+        waiting, seen = [first], set[int]()
+        while waiting:
+            position = waiting.pop()
+            if position in seen:  # sub-directories may be linked to each other as well
+                continue
+            seen.add(position)
+            tags, following = _read_directory(path, descriptor, form, position)
+            for tag in tags:
+                _check_extent(path, form, tag, file_bytes)
+            if not every:
+                return
+            waiting += [following] if following else []
+            for tag in tags:
+                if tag.number == _SUB_DIRECTORIES:
+                    waiting += [item for item in _read_offsets(path, descriptor, form, tag) if item]
+
+
+def _read_header(path: str, descriptor: int) -> tuple[_Form, int]:
+    head = _read_exactly(path, descriptor, 0, 8)
+    order = "<" if head[:2] == b"II" else ">"
+    if struct.unpack(order + "H", head[2:4]) == (43,):
+        form = _Form(order, "Q", "Q", 8)
+        return form, int(form.unpack("Q", _read_exactly(path, descriptor, 8, 8))[0])
+    form = _Form(order, "H", "I", 4)
+    return form, form.unpack("I", head[4:])[0]
+
+
+def _read_directory(path: str, descriptor: int, form: _Form, position: int) -> tuple[list[_Tag], int]:
+    """The telling tags of the directory at ``position``, and where the next one is."""
+    (count,) = form.unpack(form.count_letter, _read_exactly(path, descriptor, position, form.count_bytes))
+    if count > 65_535:
+        raise UnreadableImageError(f"{path}: the directory at {position:,} claims {count:,} tags; it is damaged")
+    table_bytes = form.entry_bytes * count
+    start = position + form.count_bytes
+    table = _read_exactly(path, descriptor, start, table_bytes + form.inline_bytes)
+    (following,) = form.unpack(form.offset_letter, table[table_bytes:])
+    return [tag for tag in _parse_tags(form, table[:table_bytes]) if tag.number in _TELLING], following
+
+
+def _parse_tags(form: _Form, table: bytes) -> Iterator[_Tag]:
+    for start in range(0, len(table), form.entry_bytes):
+        entry = table[start : start + form.entry_bytes]
+        number, kind, count = form.unpack("HH" + form.offset_letter, entry[: -form.inline_bytes])
+        yield _Tag(number, kind, count, entry[-form.inline_bytes :])
+
+
+def _check_extent(path: str, form: _Form, tag: _Tag, file_bytes: int) -> None:
+    value_bytes = _TYPE_BYTES.get(tag.type, 0) * tag.value_count
+    if value_bytes <= form.inline_bytes:
+        return
+    (offset,) = form.unpack(form.offset_letter, tag.value)
+    if offset + value_bytes > file_bytes:
+        raise UnreadableImageError(
+            f"{path} is truncated or damaged: tag {tag.number} lies at {offset:,} with {value_bytes:,} bytes, "
+            f"the file ends at {file_bytes:,}"
+        )
+
+
+def _read_offsets(path: str, descriptor: int, form: _Form, tag: _Tag) -> tuple[int, ...]:
+    letter = {4: "I", 13: "I", 16: "Q", 18: "Q"}.get(tag.type)
+    if letter is None:
+        return ()
+    value_bytes = _TYPE_BYTES[tag.type] * tag.value_count
+    data = tag.value[:value_bytes]
+    if value_bytes > form.inline_bytes:
+        data = _read_exactly(path, descriptor, form.unpack(form.offset_letter, tag.value)[0], value_bytes)
+    return form.unpack(f"{tag.value_count}{letter}", data)
+
+
+def _read_exactly(path: str, descriptor: int, offset: int, byte_count: int) -> bytes:
+    data = os.pread(descriptor, byte_count, offset) if offset < 1 << 62 else b""
+    if len(data) != byte_count:
+        raise UnreadableImageError(
+            f"{path} is truncated or damaged: a directory should lie at {offset:,}, past its end"
+        )
+    return data

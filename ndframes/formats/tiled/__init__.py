@@ -1,0 +1,1 @@
+"""Our own tiled formats: readers and writers of cache entries."""

@@ -1,0 +1,209 @@
+"""One tile's pixels to bytes and back, by the codec of a COG."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import imagecodecs as _imagecodecs
+import numpy as np
+import zstandard
+
+from ...system.process import has_other_threads, keep_freed_memory
+from .jpeg import JpegGrids, decode_jpeg, encode_jpeg_tile
+
+if TYPE_CHECKING:
+    from ..._typing import Array
+    from ...spec.backends import Codec
+
+__all__ = [
+    "DECODE_ERRORS",
+    "Decoder",
+    "GridDecoder",
+    "SeveralDecoder",
+    "checksum",
+    "encode_tile",
+    "extra_tags",
+    "find_decoder",
+    "find_grid_decoder",
+    "find_several_decoder",
+]
+#: The bytes of a tile to its pixels ``(extent, extent, bands)``, which may be a view of the bytes.
+Decoder = Callable[[Any], "Array"]
+#: The bytes of several tiles to the pixels of each.
+SeveralDecoder = Callable[["list[Any]"], "list[Array]"]
+#: The bytes of tiles, row by row, and a window of them all: to the pixels ``(h, w, bands)`` of the window.
+GridDecoder = Callable[[Sequence[Sequence[bytes]], slice, slice], "Array"]
+_SHORT, _LONG = 3, 4
+imagecodecs: Any = _imagecodecs  # its stubs say less than it takes
+#: What the libraries raise when bytes do not decode: imagecodecs' errors are RuntimeErrors.
+DECODE_ERRORS = (zstandard.ZstdError, RuntimeError, ValueError, TypeError, MemoryError)
+
+
+def checksum(data: Any, start: int = 0) -> int:
+    """As :func:`ndframes.system.segments.checksum`, five times as fast: where its library is loaded anyway.
+
+    Example:
+        >>> from ndframes.system import segments
+        >>> checksum(b"pixels") == segments.checksum(b"pixels")
+        True
+    """
+    crc32: int = imagecodecs.deflate_crc32(data, start)
+    return crc32
+
+
+def encode_tile(tile: Array, codec: Codec) -> bytes:
+    """Encode a tile ``(h, w, bands)``, padded to its full extent, as TIFF stores it.
+
+    Booleans are packed eight to a byte, each row on its own, as one-bit samples.
+    """
+    tile = np.ascontiguousarray(tile, tile.dtype.newbyteorder("<"))
+    if tile.dtype == bool:
+        tile = np.packbits(tile.reshape(tile.shape[0], -1), axis=1)
+    elif codec.predictor == "STANDARD":
+        tile = imagecodecs.delta_encode(tile, axis=1)
+    elif codec.predictor == "FLOATING_POINT":
+        tile = imagecodecs.floatpred_encode(tile, axis=1)
+    return bytes(_ENCODERS[codec.compress](tile, codec))
+
+
+def find_decoder(compress: str, predictor: str, tile_shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Decoder:
+    """What turns the bytes of a tile, as :func:`encode_tile` wrote them, into pixels.
+
+    Args:
+        compress: the codec's name.
+        predictor: the differencing's name.
+        tile_shape: ``(extent, extent, bands)``.
+        dtype: of the pixels.
+
+    Returns:
+        A function for any number of threads. It raises one of :data:`DECODE_ERRORS` where the bytes are damaged.
+
+    Example:
+        >>> decode = find_decoder("NONE", "NO", (1, 2, 3), np.dtype("uint8"))
+        >>> decode(b"abcdef").tolist()
+        [[[97, 98, 99], [100, 101, 102]]]
+    """
+    if compress in _IMAGE_DECODERS:
+        decode_image = _IMAGE_DECODERS[compress]
+        return lambda data: decode_image(data, tile_shape[2]).reshape(tile_shape)
+    unpack = _UNPACKERS[compress]
+    raw_bytes, arrange = _find_arrangement(predictor, tile_shape, dtype)
+    return lambda data: arrange(unpack(data, raw_bytes))
+
+
+def find_several_decoder(
+    compress: str, predictor: str, tile_shape: tuple[int, int, int], dtype: np.dtype[Any]
+) -> SeveralDecoder:
+    """As :func:`find_decoder`, for several tiles: at once, without the interpreter in between, where the codec's library can do that.
+
+    Example:
+        >>> decode = find_several_decoder("NONE", "NO", (1, 2, 1), np.dtype("uint8"))
+        >>> [pixels.ravel().tolist() for pixels in decode([b"ab", b"cd"])]
+        [[97, 98], [99, 100]]
+    """
+    if compress not in _SEVERAL_UNPACKERS:
+        decode = find_decoder(compress, predictor, tile_shape, dtype)
+        return lambda pieces: [decode(data) for data in pieces]
+    unpack = _SEVERAL_UNPACKERS[compress]
+    raw_bytes, arrange = _find_arrangement(predictor, tile_shape, dtype)
+    return lambda pieces: [arrange(data) for data in unpack(pieces, raw_bytes)]
+
+
+def find_grid_decoder(compress: str) -> GridDecoder | None:
+    """As :func:`find_decoder`, for a window of several tiles; ``None`` where they are only decoded one by one, and whole.
+
+    What it decodes are the same pixels as those of the whole tiles.
+    """
+    return JpegGrids() if compress == "JPEG" else None
+
+
+def _find_arrangement(
+    predictor: str, tile_shape: tuple[int, int, int], dtype: np.dtype[Any]
+) -> tuple[int, Callable[[Any], Array]]:
+    """How many bytes a tile has once it is unpacked, and what makes pixels of them."""
+    if dtype.kind == "b":
+        height, width, bands = tile_shape
+        row_bytes = -(-width * bands // 8)
+        return height * row_bytes, lambda data: (
+            np.unpackbits(np.frombuffer(data, np.uint8).reshape(height, row_bytes), axis=1)
+            [:, : width * bands].reshape(tile_shape).view(bool)
+        )  # fmt: skip
+    stored = dtype.newbyteorder("<")
+    raw_bytes = int(np.prod(tile_shape)) * dtype.itemsize
+    if predictor == "NO":
+        return raw_bytes, lambda data: np.frombuffer(data, stored).reshape(tile_shape)
+    undo = imagecodecs.delta_decode if predictor == "STANDARD" else imagecodecs.floatpred_decode
+    return raw_bytes, lambda data: undo(np.frombuffer(data, stored).reshape(tile_shape), axis=1)
+
+
+def extra_tags(codec: Codec, band_count: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+    """The TIFF tags that this codec needs beside its number."""
+    if codec.compress == "JPEG" and band_count == 3:
+        return ((530, _SHORT, (1, 1)),)
+    if codec.compress == "LERC":
+        return ((50674, _LONG, (4, 0)),)
+    return ()
+
+
+def _webp(tile: Array, codec: Codec) -> bytes:
+    if codec.is_lossless:
+        return bytes(imagecodecs.webp_encode(tile, lossless=True))
+    return bytes(imagecodecs.webp_encode(tile, level=codec.quality, lossless=False))
+
+
+class _Contexts(threading.local):
+    """Each thread's zstd contexts: to make one takes as long as to decode a small tile."""
+
+    def __init__(self) -> None:
+        self.decompressor = zstandard.ZstdDecompressor()
+        self.compressors: dict[int, zstandard.ZstdCompressor] = {}
+
+    def compressor(self, level: int) -> zstandard.ZstdCompressor:
+        """The one of that level."""
+        if level not in self.compressors:
+            self.compressors[level] = zstandard.ZstdCompressor(level=level)
+        return self.compressors[level]
+
+
+_CONTEXTS = _Contexts()
+
+
+def _inflate(data: Any, raw_bytes: int) -> Any:
+    return imagecodecs.deflate_decode(data, out=np.empty(raw_bytes, np.uint8))
+
+
+def _unpack_zstd_tiles(pieces: list[Any], raw_bytes: int) -> Any:
+    """At once where other threads might wait for the interpreter: for each such call the library makes itself a new context."""
+    if len(pieces) == 1 or not _HAS_SEVERAL or not has_other_threads():
+        return [_UNPACKERS["ZSTD"](data, raw_bytes) for data in pieces]
+    keep_freed_memory()
+    sizes = raw_bytes.to_bytes(8, sys.byteorder) * len(pieces)
+    return _CONTEXTS.decompressor.multi_decompress_to_buffer(pieces, decompressed_sizes=sizes)
+
+
+_HAS_SEVERAL = "multi_decompress_to_buffer" in zstandard.backend_features  # not where it goes by way of cffi
+_UNPACKERS: dict[str, Callable[[Any, int], Any]] = {
+    "NONE": lambda data, _: data,
+    "ZSTD": lambda data, raw_bytes: _CONTEXTS.decompressor.decompress(data, max_output_size=raw_bytes),
+    "DEFLATE": _inflate,
+    "LZW": lambda data, raw_bytes: imagecodecs.lzw_decode(data, out=np.empty(raw_bytes, np.uint8)),
+}
+_SEVERAL_UNPACKERS: dict[str, Callable[[list[Any], int], Any]] = {"ZSTD": _unpack_zstd_tiles}
+_IMAGE_DECODERS: dict[str, Callable[[Any, int], Any]] = {
+    "LERC": lambda data, _: imagecodecs.lerc_decode(data),
+    "JPEG": lambda data, _: decode_jpeg(data),
+    # its encoder leaves the alpha of a tile out where all of it is opaque
+    "WEBP": lambda data, bands: imagecodecs.webp_decode(data, hasalpha=bands == 4),
+}
+_ENCODERS: dict[str, Callable[[Array, Codec], Any]] = {
+    "NONE": lambda tile, _: tile.tobytes(),
+    "ZSTD": lambda tile, codec: _CONTEXTS.compressor(codec.level).compress(tile.data),
+    "DEFLATE": lambda tile, codec: imagecodecs.deflate_encode(tile, level=codec.level, raw=False),
+    "LZW": lambda tile, _: imagecodecs.lzw_encode(tile),
+    "LERC": lambda tile, _: imagecodecs.lerc_encode(tile, level=0, planar=False),
+    "JPEG": lambda tile, codec: encode_jpeg_tile(tile, codec.quality),
+    "WEBP": _webp,
+}

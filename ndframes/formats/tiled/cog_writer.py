@@ -1,0 +1,370 @@
+"""Writing a cloud optimized GeoTIFF from any reader, in one pass and bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import tifffile
+
+from ...errors import CacheEntryDamagedError
+from ...geometry.tiling import count_tiles, overview_shapes, tile_ranges
+from ..reader import row_bands
+from .codecs import checksum, encode_tile, extra_tags
+from .directories import Directory, by_column, needs_bigtiff
+from .halve import halve
+from .spool import TileSpool, assemble, scratch_beside
+
+if TYPE_CHECKING:
+    from ..._typing import Array
+    from ...spec.backends import Backend, Codec
+    from ...system.segments import Payload
+    from ..reader import Reader
+    from .spool import ScratchMaker
+
+__all__ = ["check_tile_tables", "choose_grid", "write_cog"]
+# Of a column of the image: a row of tiles at each of its levels, together.
+_BAND_BYTES = 32 * 2**20
+_READ_BYTES = 16 * 2**20
+# Pixels that threads are to work on while more are being read; each takes a part at a time.
+_WAITING_BYTES = 16 * 2**20
+_PART_BYTES = 2**18
+_MAX_UNTILED_PX = 512
+#: Called with the fraction done, 0 to 1.
+ProgressCallback = Callable[[float], None]
+
+
+def write_cog(
+    file: IO[bytes],
+    source: Reader,
+    backend: Backend,
+    *,
+    threads: int = 1,
+    progress: ProgressCallback | None = None,
+    scratch: ScratchMaker | None = None,
+) -> Payload:
+    """Write ``source`` as a COG to ``file``, which must be empty, seekable and lie on disk.
+
+    The image passes through once, from top to bottom, a few rows of tiles at a time; every overview is averaged from the
+    level above it on the way. While some rows are being encoded and halved, the next are read. Encoded tiles wait in
+    unnamed files beside ``file``, because a COG's directories and coarse levels stand before its pixels. Images too wide
+    for that are taken in columns.
+
+    Args:
+        file: where to write.
+        source: what to write; read in its own dtype.
+        backend: a ``cog`` backend.
+        threads: how many parts of rows to encode and halve at once, while others are read and written.
+        progress: called after each row of tiles.
+        scratch: makes the unnamed files in which tiles wait, given the room to reserve; ``None``: beside ``file``.
+
+    Returns:
+        The head and every tile, with checksums taken before anything was written.
+    """
+    codec = backend.codec_for(source.dtype, source.shape[2])
+    extent, shapes = choose_grid(source, backend)
+    make_file = scratch or scratch_beside(file)
+    with ExitStack() as stack:
+        pool = ThreadPoolExecutor(threads)
+        stack.callback(pool.shutdown, cancel_futures=True)
+        spools = [_LevelSpool(stack.enter_context(make_file(0)), shape, extent) for shape in shapes]
+        _Pyramid(spools, extent, codec, pool, make_file).fill(source, progress)
+        directories = [
+            _directory(spool.shape, extent, source, codec, is_overview=level > 0) for level, spool in enumerate(spools)
+        ]
+        is_big = needs_bigtiff(source.nbytes * 4 // 3, sum(d.tile_count for d in directories))
+        return assemble(file, directories, spools, _describe(directories, spools), big=is_big)
+
+
+def check_tile_tables(path: str, payload: Payload) -> None:
+    """Hold the tile tables of a written COG, as another library reads them, against the segments that were meant.
+
+    A tile whose place is zero is read as zeros by every TIFF library, without an error.
+
+    Raises:
+        CacheEntryDamagedError: they differ.
+    """
+    places = []
+    with tifffile.TiffFile(path) as tiff:
+        page_count = len(tiff.pages)
+        for page in tiff.pages:
+            table = np.asarray([page.dataoffsets, page.databytecounts], np.uint64)
+            if payload.layout.get("tile_order") == "columns":
+                rows, cols = count_tiles(page.shape, (page.tilelength, page.tilewidth))
+                table = table[:, by_column(rows, cols)]
+            places.append(table)
+    found, meant = np.concatenate(places, axis=1), payload.segments[1:]
+    is_equal = np.array_equal(found[0], meant["offset"]) and np.array_equal(found[1], meant["length"])
+    if not is_equal or page_count != len(payload.layout.get("levels", (0,))):
+        raise CacheEntryDamagedError(f"{path}: its tile tables do not say where its tiles are; not published")
+
+
+def choose_grid(source: Reader, backend: Backend) -> tuple[int, list[tuple[int, int]]]:
+    """The edge of a tile, and the shape of every level.
+
+    ``rio cogeo validate`` takes a tall level that is exactly one tile wide for one that is not tiled; where no block size
+    was named, it is a little larger then. It also wants every overview narrower than the image, so that an image of
+    one column gets none.
+    """
+    extent = backend.tile_extent_for(source.dtype, source.shape[2])
+    while True:
+        shapes = [source.shape[:2]]
+        if backend.overviews and source.shape[1] > 1:
+            shapes += overview_shapes(source.shape, extent)
+        looks_untiled = any(width == extent and height > _MAX_UNTILED_PX for height, width in shapes)
+        if backend.blocksize is not None or not looks_untiled:
+            return extent, shapes
+        extent += 16
+
+
+class _LevelSpool(TileSpool):
+    """The encoded tiles of one level, row after row."""
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, int], extent: int) -> None:
+        self.shape = shape
+        rows, self.cols = count_tiles(shape, (extent, extent))
+        super().__init__(file, rows * self.cols)
+
+
+class _Part(NamedTuple):
+    """What became of some neighbouring tiles of a row."""
+
+    tiles: list[bytes]
+    checksums: list[int]
+    half: Array | None
+
+
+class _StartedRow(NamedTuple):
+    """A row of tiles that threads are at work on."""
+
+    stream: _LevelStream
+    first_tile: int
+    height: int
+    pixel_bytes: int
+    parts: list[Future[_Part]]
+
+
+class _Pyramid:
+    """Has rows of tiles encoded and halved by threads, while the next rows are being read.
+
+    So many rows are waiting that no thread need wait. What became of them is written in the order in which they came, and
+    only then is each row's half passed on to the level below.
+    """
+
+    def __init__(
+        self, spools: list[_LevelSpool], extent: int, codec: Codec, pool: Executor, scratch: ScratchMaker
+    ) -> None:
+        self._spools = spools
+        self._extent = extent
+        self._codec = codec
+        self._pool = pool
+        self._scratch = scratch
+        self._started: deque[_StartedRow] = deque()
+
+    def fill(self, source: Reader, progress: ProgressCallback | None) -> None:
+        """Read the source once and write every level."""
+        row_bytes = self._extent * self._extent * source.shape[2] * source.dtype.itemsize
+        depth = 0  # levels that a column of the image can build on its own
+        while depth < len(self._spools) - 1 and row_bytes << (depth + 1) <= _BAND_BYTES:
+            depth += 1
+        column_extent = self._extent << depth
+        apex = self._make_apex(depth + 1, source)
+        columns = range(0, source.shape[1], column_extent)
+        for number, left in enumerate(columns):
+            cols = range(left, min(left + column_extent, source.shape[1]))
+            below = None if apex is None else _ApexColumn(apex, left >> (depth + 1))
+            streams = self._make_streams(range(depth + 1), cols, below)
+            self._fill_column(source, cols, streams[0], _part_of(progress, number, len(columns)))
+            self._finish(streams)
+        if apex is not None:
+            self._fill_apex(apex, depth + 1)
+
+    def _make_apex(self, level: int, source: Reader) -> Array | None:
+        """The whole first level that spans columns; on disk where it is large."""
+        if level >= len(self._spools):
+            return None
+        shape = (*self._spools[level].shape, source.shape[2])
+        apex_bytes = math.prod(shape) * source.dtype.itemsize
+        if apex_bytes <= _BAND_BYTES:
+            return np.empty(shape, source.dtype)
+        with self._scratch(apex_bytes) as file:
+            return np.memmap(file, source.dtype, "r+", shape=shape)
+
+    def _make_streams(self, levels: range, cols: range, below: _RowTaker | None) -> list[_LevelStream]:
+        """One for each of these levels; ``cols`` are those of the first, and what is under the last is ``below``."""
+        streams: list[_LevelStream] = []
+        for level in reversed(levels):
+            shift = level - levels.start
+            level_cols = range(cols.start >> shift, -(-cols.stop >> shift))
+            below = _LevelStream(self, self._spools[level], self._extent, level_cols, below)
+            streams.insert(0, below)
+        return streams
+
+    def _fill_column(
+        self, source: Reader, cols: range, stream: _LevelStream, progress: ProgressCallback | None
+    ) -> None:
+        height, _, band_count = source.shape
+        for rows in row_bands(source, len(cols), _READ_BYTES, multiple=self._extent):
+            pixels = _new_tiles(len(rows), len(cols), band_count, self._extent, source.dtype)
+            source.read(rows, cols, range(band_count), pixels[: len(rows), : len(cols)])
+            for _, tile_rows in tile_ranges(rows, self._extent):
+                top = tile_rows.start - rows.start
+                stream.encode(pixels[top : top + self._extent], len(tile_rows))
+                self._wait(_WAITING_BYTES)
+                if progress is not None:
+                    progress(tile_rows.stop / height)
+
+    def _fill_apex(self, apex: Array, level: int) -> None:
+        streams = self._make_streams(range(level, len(self._spools)), range(apex.shape[1]), None)
+        for top in range(0, apex.shape[0], self._extent):
+            streams[0].add(apex[top : top + self._extent])
+            self._wait(_WAITING_BYTES)
+        self._finish(streams)
+
+    def _finish(self, streams: list[_LevelStream]) -> None:
+        """Write what is left, level by level."""
+        for stream in streams:
+            stream.flush()
+            self._wait(0)
+
+    def start(self, stream: _LevelStream, first_tile: int, pixels: Array, height: int) -> None:
+        """Set threads to work on a row of whole tiles, of which so many rows of pixels are the image's."""
+        tile_bytes = self._extent * self._extent * pixels.shape[2] * pixels.itemsize
+        step = max(1, _PART_BYTES // tile_bytes) * self._extent
+        parts = [
+            self._pool.submit(_make_part, pixels[:, left : left + step], self._extent, self._codec, stream.has_below)
+            for left in range(0, pixels.shape[1], step)
+        ]
+        self._started.append(_StartedRow(stream, first_tile, height, pixels.nbytes, parts))
+
+    def _wait(self, most_bytes: int) -> None:
+        """Write the oldest rows, until no more than so many bytes of pixels are being worked on."""
+        while sum(row.pixel_bytes for row in self._started) > most_bytes:
+            row = self._started.popleft()
+            row.stream.take(row.first_tile, row.height, [part.result() for part in row.parts])
+
+
+class _RowTaker(Protocol):
+    """What stands below a level."""
+
+    def add(self, rows: Array) -> None:
+        """Take the next rows."""
+
+
+class _LevelStream:
+    """One level of one column of the image: gathers rows until they fill a row of tiles, and has that encoded."""
+
+    def __init__(
+        self, pyramid: _Pyramid, spool: _LevelSpool, extent: int, cols: range, below: _RowTaker | None
+    ) -> None:
+        self._pyramid = pyramid
+        self._spool = spool
+        self._extent = extent
+        self._width = len(cols)
+        self._next_tile = cols.start // extent
+        self._below = below
+        self._pixels: Array | None = None
+        self._filled = 0
+
+    @property
+    def has_below(self) -> bool:
+        """Whether halves are wanted."""
+        return self._below is not None
+
+    def add(self, rows: Array) -> None:
+        """Take the next rows: no more than the row of tiles that is being filled has room for."""
+        if self._pixels is None:
+            self._pixels = _new_tiles(self._extent, self._width, rows.shape[2], self._extent, rows.dtype)
+        self._pixels[self._filled : self._filled + len(rows), : self._width] = rows
+        self._filled += len(rows)
+        if self._filled == self._extent:
+            self.flush()
+
+    def flush(self) -> None:
+        """Have encoded what was gathered."""
+        if self._pixels is not None:
+            pixels, height = self._pixels, self._filled
+            self._pixels, self._filled = None, 0
+            self.encode(pixels, height)
+
+    def encode(self, pixels: Array, height: int) -> None:
+        """Have a row of whole tiles encoded, of which so many rows of pixels are the image's.
+
+        At the image's far edges its last pixels are repeated, which costs codecs least.
+        """
+        pixels[:height, self._width :] = pixels[:height, self._width - 1 : self._width]
+        pixels[height:] = pixels[height - 1]
+        self._pyramid.start(self, self._next_tile, pixels, height)
+        self._next_tile += self._spool.cols
+
+    def take(self, first_tile: int, height: int, parts: list[_Part]) -> None:
+        """Write what became of a row of tiles, and pass its half on."""
+        for part in parts:
+            self._spool.append(first_tile, part.tiles, part.checksums)
+            first_tile += len(part.tiles)
+        if self._below is not None:
+            half = np.concatenate([part.half for part in parts if part.half is not None], axis=1)
+            self._below.add(half[: -(-height // 2), : -(-self._width // 2)])
+
+
+class _ApexColumn:
+    """One column's place in the first level that spans columns."""
+
+    def __init__(self, apex: Array, left: int) -> None:
+        self._apex = apex
+        self._left = left
+        self._top = 0
+
+    def add(self, rows: Array) -> None:
+        """Take the next rows."""
+        self._apex[self._top : self._top + len(rows), self._left : self._left + rows.shape[1]] = rows
+        self._top += len(rows)
+
+
+def _new_tiles(height: int, width: int, band_count: int, extent: int, dtype: np.dtype[Any]) -> Array:
+    """Room for so many pixels, rounded up to whole tiles."""
+    return np.empty((-(-height // extent) * extent, -(-width // extent) * extent, band_count), dtype)
+
+
+def _make_part(pixels: Array, extent: int, codec: Codec, is_halved: bool) -> _Part:
+    tiles = [encode_tile(pixels[:, left : left + extent], codec) for left in range(0, pixels.shape[1], extent)]
+    return _Part(tiles, [checksum(tile) for tile in tiles], halve(pixels) if is_halved else None)
+
+
+def _directory(shape: tuple[int, int], extent: int, source: Reader, codec: Codec, *, is_overview: bool) -> Directory:
+    return Directory(
+        shape=shape,
+        tile_shape=(extent, extent),
+        band_count=source.shape[2],
+        dtype_kind=source.dtype.kind,
+        bits=1 if source.dtype == bool else source.dtype.itemsize * 8,
+        compress=codec.compress,
+        predictor=codec.predictor,
+        is_overview=is_overview,
+        tags=extra_tags(codec, source.shape[2]),
+        is_by_column=codec.compress == "NONE",
+    )
+
+
+def _describe(directories: list[Directory], spools: list[_LevelSpool]) -> dict[str, Any]:
+    """Level after level, behind the head; where tiles lie as they are read, column after column, so that each is one array."""
+    levels, first = [], 1
+    for spool, item in zip(spools, directories, strict=True):
+        levels.append({"shape": list(spool.shape), "tile_extent": item.tile_shape[0], "first_segment": first})
+        first += item.tile_count
+    return {"levels": levels, **({"tile_order": "columns"} if directories[0].is_by_column else {})}
+
+
+def _part_of(progress: ProgressCallback | None, number: int, count: int) -> ProgressCallback | None:
+    if progress is None:
+        return None
+
+    def report(fraction: float) -> Any:
+        progress((number + fraction) / count)
+
+    return report

@@ -1,0 +1,183 @@
+"""The bytes of a cloud optimized TIFF: header, directories, then pixels, coarsest overview first.
+
+Written against the TIFF 6.0 specification, the BigTIFF extension and the layout rules that GDAL publishes for cloud
+optimized GeoTIFF. Pure arithmetic and struct packing: no pixels are looked at here.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ...geometry.tiling import count_tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Directory", "by_column", "layout_directories", "needs_bigtiff"]
+_SHORT, _LONG, _LONG8 = 3, 4, 16
+_FORMATS = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
+_CLASSIC_LIMIT_BYTES = 4_000_000_000
+_COMPRESSION_TAGS = {"NONE": 1, "LZW": 5, "JPEG": 7, "DEFLATE": 8, "LERC": 34887, "ZSTD": 50000, "WEBP": 50001}
+_PREDICTOR_TAGS = {"NO": 1, "STANDARD": 2, "FLOATING_POINT": 3}
+_SAMPLE_FORMATS = {"b": 1, "u": 1, "i": 2, "f": 3, "c": 6}
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What one image file directory says: one resolution of the image.
+
+    Attributes:
+        shape: ``(height, width)``.
+        tile_shape: ``(height, width)`` of a tile in pixels.
+        band_count: samples a pixel, stored pixel by pixel.
+        dtype_kind: numpy's letter for the dtype; ``b`` is stored as one bit.
+        bits: per sample.
+        compress: the codec's name.
+        predictor: the differencing's name.
+        is_overview: whether this is a smaller copy.
+        tags: further tags of the codec: ``(number, type, values)``.
+        depth: how many planes it has, one behind the other; ``None`` for an image.
+        tile_depth: how many of them a tile spans.
+        is_by_column: whether its tiles lie in the file column after column; else row after row.
+    """
+
+    shape: tuple[int, int]
+    tile_shape: tuple[int, int]
+    band_count: int
+    dtype_kind: str
+    bits: int
+    compress: str
+    predictor: str
+    is_overview: bool
+    tags: tuple[tuple[int, int, tuple[int, ...]], ...] = field(default=())
+    depth: int | None = None
+    tile_depth: int = 1
+    is_by_column: bool = False
+
+    @property
+    def tile_count(self) -> int:
+        """How many tiles it has."""
+        rows, cols = count_tiles(self.shape, self.tile_shape)
+        return -(-(self.depth or 1) // self.tile_depth) * rows * cols
+
+    @property
+    def file_order(self) -> Sequence[int]:
+        """The numbers of its tiles, which count row after row, in the order in which they lie in the file."""
+        if not self.is_by_column:
+            return range(self.tile_count)
+        return by_column(*count_tiles(self.shape, self.tile_shape))
+
+    def entries(
+        self, offsets: Sequence[int], byte_counts: Sequence[int], *, big: bool
+    ) -> list[tuple[int, int, Sequence[int]]]:
+        """Its tags in order, as ``(number, type, values)``."""
+        offset_type = _LONG8 if big else _LONG
+        photometric, extra = _colours(self)
+        tags: list[tuple[int, int, Sequence[int]]] = [
+            (254, _LONG, (1 if self.is_overview else 0,)),
+            (256, _LONG, (self.shape[1],)),
+            (257, _LONG, (self.shape[0],)),
+            (258, _SHORT, (self.bits,) * self.band_count),
+            (259, _SHORT, (_COMPRESSION_TAGS[self.compress],)),
+            (262, _SHORT, (photometric,)),
+            (277, _SHORT, (self.band_count,)),
+            (284, _SHORT, (1,)),
+            (322, _LONG, (self.tile_shape[1],)),
+            (323, _LONG, (self.tile_shape[0],)),
+            (324, offset_type, offsets),
+            (325, _LONG, byte_counts),
+            (339, _SHORT, (_SAMPLE_FORMATS[self.dtype_kind],) * self.band_count),
+            *self.tags,
+        ]
+        if self.depth is not None:
+            tags += [(32997, _LONG, (self.depth,)), (32998, _LONG, (self.tile_depth,))]
+        if self.predictor != "NO":
+            tags.append((317, _SHORT, (_PREDICTOR_TAGS[self.predictor],)))
+        if extra:
+            tags.append((338, _SHORT, extra))
+        return sorted(tags)
+
+
+def by_column(rows: int, cols: int) -> list[int]:
+    """The numbers of tiles, which count row after row, column after column.
+
+    Example:
+        >>> by_column(2, 3)
+        [0, 3, 1, 4, 2, 5]
+    """
+    return [row * cols + col for col in range(cols) for row in range(rows)]
+
+
+def needs_bigtiff(raw_bytes: int, tile_count: int) -> bool:
+    """Whether offsets may outgrow 32 bits: by the size before compression, since compression may not help."""
+    return raw_bytes + 64 * tile_count > _CLASSIC_LIMIT_BYTES
+
+
+def layout_directories(
+    directories: Sequence[Directory], byte_counts: Sequence[Sequence[int]], *, big: bool
+) -> tuple[bytes, list[int]]:
+    """The file's head, and where each directory's pixels begin.
+
+    Args:
+        directories: the image first, then its overviews, largest first.
+        byte_counts: per directory the encoded length of each tile, in tile order.
+        big: whether to write BigTIFF.
+
+    Returns:
+        The header with every directory, and per directory the offset at which its tiles follow each other, in its order.
+    """
+    sizes = [len(_pack(item, [0] * item.tile_count, [0] * item.tile_count, 0, 0, big=big)) for item in directories]
+    first = 16 if big else 8
+    positions = [first + sum(sizes[:index]) for index in range(len(sizes))]
+    position = first + sum(sizes)
+    starts = [0] * len(directories)
+    for index in reversed(range(len(directories))):
+        starts[index] = position
+        position += sum(byte_counts[index])
+    head = [struct.pack("<2sHHHQ", b"II", 43, 8, 0, first) if big else struct.pack("<2sHI", b"II", 42, first)]
+    for index, item in enumerate(directories):
+        next_position = positions[index + 1] if index + 1 < len(positions) else 0
+        offsets = _running_offsets(starts[index], byte_counts[index], item.file_order)
+        head.append(_pack(item, offsets, byte_counts[index], positions[index], next_position, big=big))
+    return b"".join(head), starts
+
+
+def _running_offsets(start: int, byte_counts: Sequence[int], file_order: Sequence[int]) -> list[int]:
+    offsets = [0] * len(byte_counts)
+    for index in file_order:
+        offsets[index] = start
+        start += byte_counts[index]
+    return offsets
+
+
+def _pack(
+    item: Directory, offsets: Sequence[int], byte_counts: Sequence[int], position: int, next_position: int, *, big: bool
+) -> bytes:
+    """One directory at ``position``, its long values behind it."""
+    entries = item.entries(offsets, byte_counts, big=big)
+    count_format, count_bytes, entry_bytes, inline_bytes = ("<Q", 8, 20, 8) if big else ("<H", 2, 12, 4)
+    table_bytes = count_bytes + entry_bytes * len(entries) + (8 if big else 4)
+    table = [struct.pack(count_format, len(entries))]
+    values = bytearray()
+    for tag, kind, numbers in entries:
+        data = struct.pack(f"<{len(numbers)}{_FORMATS[kind]}", *numbers)
+        if len(data) > inline_bytes:
+            pointer = position + table_bytes + len(values)
+            values += data + b"\0" * (-len(data) % 8)
+            data = struct.pack("<Q" if big else "<I", pointer)
+        table.append(struct.pack("<HHQ" if big else "<HHI", tag, kind, len(numbers)) + data.ljust(inline_bytes, b"\0"))
+    table.append(struct.pack("<Q" if big else "<I", next_position))
+    padding = b"\0" * (-(table_bytes + len(values)) % 8)
+    return b"".join(table) + bytes(values) + padding
+
+
+def _colours(item: Directory) -> tuple[int, tuple[int, ...]]:
+    """The photometric tag, and what each sample beyond the colours is (2: alpha, 0: unspecified)."""
+    if item.compress == "JPEG":
+        return (6, ()) if item.band_count == 3 else (1, ())
+    is_colour = item.band_count in (3, 4) and item.dtype_kind == "u" and item.bits <= 16
+    if is_colour:
+        return 2, (2,) * (item.band_count - 3)
+    return 1, (0,) * (item.band_count - 1)

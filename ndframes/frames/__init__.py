@@ -1,0 +1,1 @@
+"""Frames: image ids to pixels, with batches, preparation and explanations."""

@@ -1,0 +1,44 @@
+"""The keyword arguments of ``Frames`` and ``Clip``, typed for functions that pass them on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    import os
+
+    from ..cache.keys import HashidMode
+    from ..entries.bytes import VerifyMode
+    from ..entries.opener import WhenSourceMissing
+    from ..spec.backends import BackendPicker, BackendSpec
+    from ..system.workers import Limits
+
+__all__ = ["ClipOptions", "FramesOptions"]
+
+
+class FramesOptions(TypedDict, total=False):
+    """The keywords of :class:`Frames`, for subclasses that hand them on."""
+
+    workdir: str | os.PathLike[str] | None
+    backend: BackendSpec | BackendPicker
+    hashid_mode: HashidMode
+    isolate: bool | Limits
+    max_bytes: int | None
+    min_free_bytes: int | None
+    memory_bytes: int
+    tile_bytes: int | None
+    threads: int | None
+    max_region_bytes: int | None
+    verify: VerifyMode
+    when_source_missing: WhenSourceMissing
+    recheck_seconds: float
+
+
+class ClipOptions(TypedDict, total=False):
+    """The keywords of :class:`Clip`, for functions that hand them on."""
+
+    frame_number: str | None
+    frame_range: tuple[int, int | None] | None
+    stream: int | None
+    pixel_format: str | None
+    frame_errors: str

@@ -1,0 +1,132 @@
+"""Affine maps of points, as six numbers: where windows go, and how to come back."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import RegionError, shorten
+
+if TYPE_CHECKING:
+    from .._typing import Array
+
+__all__ = [
+    "IDENTITY",
+    "Affine",
+    "box_of",
+    "describe_affine",
+    "invert",
+    "reach_of",
+    "split_affine",
+    "to_affine",
+    "window_between",
+]
+_EPSILON = 1e-9
+#: An affine map of points, ``(a, b, c, d, e, f)``: ``(x, y)`` goes to ``(a x + b y + c, d x + e y + f)``.
+Affine = tuple[float, float, float, float, float, float]
+IDENTITY: Affine = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+def to_affine(matrix: Any, what: str) -> Affine:
+    """An affine matrix, 3x3 or 2x3, or an object that has one, as six numbers.
+
+    Raises:
+        RegionError: it is none, or it cannot be inverted.
+    """
+    try:
+        array = np.asarray(getattr(matrix, "matrix", matrix), np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
+    if array.shape == (3, 3) and abs(array[2] - (0, 0, 1)).max() < _EPSILON:
+        array = array[:2]
+    if array.shape == (2, 3):
+        a, b, c, d, e, f = array.ravel().tolist()
+        if all(map(math.isfinite, (a, b, c, d, e, f))) and a * e - b * d:
+            return a, b, c, d, e, f
+    raise RegionError(f"{what} must be an affine 3x3 matrix that can be inverted, got {shorten(matrix)}")
+
+
+def invert(affine: Affine) -> Affine:
+    """The way back.
+
+    Example:
+        >>> invert((2.0, 0.0, 3.0, 0.0, 4.0, 5.0))
+        (0.5, -0.0, -1.5, -0.0, 0.25, -1.25)
+    """
+    a, b, c, d, e, f = affine
+    det = a * e - b * d
+    return e / det, -b / det, (b * f - c * e) / det, -d / det, a / det, (c * d - a * f) / det
+
+
+def box_of(affine: Affine, rows: range, cols: range) -> tuple[tuple[float, float], tuple[float, float]]:
+    """From where to where the corners of a window go, in y and in x."""
+    a, b, c, d, e, f = affine
+    corners = [(x, y) for x in (cols.start, cols.stop) for y in (rows.start, rows.stop)]
+    x_ends, y_ends = [a * x + b * y + c for x, y in corners], [d * x + e * y + f for x, y in corners]
+    return (min(y_ends), max(y_ends)), (min(x_ends), max(x_ends))
+
+
+def window_between(low: float, high: float, extent: int) -> range:
+    """The pixels of an axis of ``extent`` that lie between two points, if only in part."""
+    first = min(max(math.floor(low + _EPSILON), 0), extent)
+    return range(first, min(max(math.ceil(high - _EPSILON), first), extent))
+
+
+def reach_of(matrix: Array, height: int, width: int) -> tuple[int, int]:
+    """The size of an image that a file of this size reaches to the end of."""
+    (_, bottom), (_, right) = box_of(to_affine(matrix, "img_from_src"), range(height), range(width))
+    return max(1, math.ceil(bottom - _EPSILON)), max(1, math.ceil(right - _EPSILON))
+
+
+def split_affine(matrix: Array) -> dict[str, Any]:
+    """What an affine map does, in parts: first scale, then shear in x, then rotation, then offset.
+
+    Args:
+        matrix: 3x3, of points ``(x, y)`` with y pointing down.
+
+    Returns:
+        ``scale``: ``(y, x)``, that of y negative where the map mirrors; ``shear``: how far x moves for each y, before it is
+        turned; ``rotate_degrees``: counter-clockwise as seen on a screen; ``offset``: ``(y, x)``.
+
+    Example:
+        >>> split_affine(np.array([[0, 3.0, 5], [-2, 0, 7], [0, 0, 1]]))
+        {'scale': (3.0, 2.0), 'shear': 0.0, 'rotate_degrees': 90.0, 'offset': (7.0, 5.0)}
+    """
+    (a, b, x), (d, e, y) = np.asarray(matrix, np.float64)[:2].tolist()
+    scale_x = math.hypot(a, d)
+    scale_y = (a * e - b * d) / scale_x
+    return {
+        "scale": (scale_y, scale_x),
+        "shear": (a * b + d * e) / (scale_x * scale_y) + 0.0,
+        "rotate_degrees": -math.degrees(math.atan2(d, a)) + 0.0,
+        "offset": (y, x),
+    }
+
+
+def describe_affine(matrix: Array) -> str:
+    """What an affine map does, in words.
+
+    Example:
+        >>> describe_affine(np.eye(3)), describe_affine(np.array([[6, 0, 0], [0, 6, -2.5], [0, 0, 1]]))
+        ('as it is', 'times 6, moved by -2.5, 0')
+        >>> describe_affine(np.array([[0, 3.0, 5], [-2, 0, 7], [0, 0, 1]]))
+        'times 3, 2, turned by 90 degrees, moved by 7, 5'
+    """
+    parts = split_affine(matrix)
+    (scale_y, scale_x), (y, x) = parts["scale"], parts["offset"]
+    words = []
+    if not math.isclose(abs(scale_y), scale_x, rel_tol=1e-6):
+        words.append(f"times {abs(scale_y):.4g}, {scale_x:.4g}")
+    elif not math.isclose(scale_x, 1, rel_tol=1e-6):
+        words.append(f"times {scale_x:.4g}")
+    if scale_y < 0:
+        words.append("mirrored")
+    if abs(parts["shear"]) > 1e-6:
+        words.append(f"sheared by {parts['shear']:.4g}")
+    if abs(parts["rotate_degrees"]) > 1e-4:
+        words.append(f"turned by {parts['rotate_degrees']:.4g} degrees")
+    if y or x:
+        words.append(f"moved by {y:.6g}, {x:.6g}")
+    return ", ".join(words) or "as it is"

@@ -1,0 +1,287 @@
+"""Sampling grids: where the pixels of a resampled region lie in the image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import RegionError, shorten
+from .kernels import EPSILON, KERNELS
+from .regions import to_index
+
+if TYPE_CHECKING:
+    from .._typing import Array
+    from .kernels import Interpolation
+
+__all__ = ["Grid", "Sampling", "footprint", "resolve_scale", "to_shape"]
+
+
+# Less than a millionth of a pixel in images of a million: by rounding, and not meant as a rotation.
+_STRAIGHT = 1e-12
+
+
+@dataclass(slots=True)  # not frozen: each would take a microsecond longer to make
+class Sampling:
+    """Where along one axis the pixels of a result lie in the array that they are taken from.
+
+    Attributes:
+        start: the corner at which the first one begins.
+        step: how long each is: over 1 shrinks.
+        count: how many there are.
+    """
+
+    start: float
+    step: float
+    count: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the result's pixels are pixels of the array."""
+        return abs(self.step - 1) < EPSILON and abs(self.start - round(self.start)) < EPSILON
+
+    def in_plane(self, factor: float, origin: float = 0) -> Sampling:
+        """The same in an array that is ``factor`` times as coarse, counted from its pixel ``origin``."""
+        return Sampling(self.start / factor - origin, self.step / factor, self.count)
+
+    def footprint(self, extent: int | None, interpolation: Interpolation, *, antialias: bool) -> range:
+        """The pixels of an axis of ``extent`` that the result is made of; of an endless axis for ``None``.
+
+        Example:
+            >>> Sampling(4.0, 2.0, 3).footprint(100, "linear", antialias=True)
+            range(3, 11)
+            >>> Sampling(4.0, 2.0, 3).footprint(100, "nearest", antialias=True)
+            range(5, 10)
+        """
+        if not self.count:
+            return range(0)
+        centre = self.start + 0.5 * self.step
+        return _reach(
+            centre, centre + (self.count - 1) * self.step, self.step if antialias else 1.0, extent, interpolation
+        )
+
+
+@dataclass(slots=True)  # likewise
+class Grid:
+    """Where the pixels of a result lie in the array that they are taken from, in both axes.
+
+    Attributes:
+        matrix: ``(a, b, c, d, e, f)``: the result's point ``(x, y)`` is the array's ``(a x + b y + c, d x + e y + f)``.
+        shape: ``(height, width)`` of the result.
+
+    Example:
+        >>> grid = Grid((0.5, 0, 10, 0, 0.5, 20), (4, 4))
+        >>> grid.axes
+        (Sampling(start=20, step=0.5, count=4), Sampling(start=10, step=0.5, count=4))
+        >>> Grid((0, 1, 0, -1, 0, 9), (4, 4)).axes is None
+        True
+    """
+
+    matrix: tuple[float, float, float, float, float, float]
+    shape: tuple[int, int]
+
+    @classmethod
+    def of_axes(cls, rows: Sampling, cols: Sampling) -> Grid:
+        """The grid of two axes."""
+        return cls((cols.step, 0.0, cols.start, 0.0, rows.step, rows.start), (rows.count, cols.count))
+
+    @classmethod
+    def of_pixels(cls, rows: range, cols: range) -> Grid:
+        """The grid of the array's own pixels at ``rows`` x ``cols``, of step 1."""
+        return cls((1.0, 0.0, cols.start, 0.0, 1.0, rows.start), (len(rows), len(cols)))
+
+    @property
+    def axes(self) -> tuple[Sampling, Sampling] | None:
+        """The sampling in y and in x; ``None`` where the grid is rotated, sheared or mirrored."""
+        a, b, c, d, e, f = self.matrix
+        if (b or d) and abs(b) + abs(d) > _STRAIGHT * (abs(a) + abs(e)):  # the same for every crop
+            return None
+        return (Sampling(f, e, self.shape[0]), Sampling(c, a, self.shape[1])) if a > 0 and e > 0 else None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every pixel of the result is one of the array's, in whatever order: shifted, mirrored, turned."""
+        a, b, c, d, e, f = self.matrix
+        if abs(abs(a) + abs(b) - 1) > EPSILON or abs(abs(d) + abs(e) - 1) > EPSILON:
+            return False
+        if abs(a - round(a)) > EPSILON or abs(e - round(e)) > EPSILON or round(a) * round(e) == round(b) * round(d):
+            return False
+        return _is_integer(c + (a + b - 1) / 2) and _is_integer(f + (d + e - 1) / 2)
+
+    @property
+    def steps(self) -> tuple[float, float]:
+        """How far one pixel of the result goes in the array's y and x: over 1 shrinks."""
+        a, b, _, d, e, _ = self.matrix
+        return (abs(e), abs(a)) if not b and not d else (math.hypot(d, e), math.hypot(a, b))
+
+    def cut(self, rows: range, cols: range) -> Grid:
+        """The part at ``rows`` x ``cols``, of step 1."""
+        a, b, c, d, e, f = self.matrix
+        x, y = cols.start, rows.start
+        return Grid((a, b, a * x + b * y + c, d, e, d * x + e * y + f), (len(rows), len(cols)))
+
+    def in_plane(self, factor_y: float, factor_x: float, top: float = 0, left: float = 0) -> Grid:
+        """The same in an array so many times as coarse, counted from its pixel (``top``, ``left``)."""
+        a, b, c, d, e, f = self.matrix
+        return Grid(
+            (a / factor_x, b / factor_x, c / factor_x - left, d / factor_y, e / factor_y, f / factor_y - top),
+            self.shape,
+        )
+
+    def through(self, affine: tuple[float, float, float, float, float, float]) -> Grid:
+        """The same in another array, to whose points ``affine`` brings those of this one."""
+        a, b, c, d, e, f = self.matrix
+        p, q, r, s, t, u = affine
+        return Grid(
+            (
+                p * a + q * d,
+                p * b + q * e,
+                p * c + q * f + r,
+                s * a + t * d,
+                s * b + t * e,
+                s * c + t * f + u,
+            ),
+            self.shape,
+        )
+
+    def footprint(
+        self, shape: tuple[int, int], interpolation: Interpolation, *, antialias: bool
+    ) -> tuple[range, range]:
+        """The rows and columns of an array of ``shape`` that the result is made of."""
+        return footprint(self, shape, interpolation, self.steps if antialias else (1.0, 1.0))
+
+    def footprint_inside(
+        self, shape: tuple[int, int], interpolation: Interpolation, *, antialias: bool
+    ) -> tuple[range, range] | None:
+        """As :meth:`footprint`; ``None`` where a pixel of the result has its centre outside, or there is none."""
+        if not self.shape[0] or not self.shape[1]:
+            return None
+        (top, bottom), (left, right) = self.spans()
+        height, width = shape
+        if min(top, left) < -EPSILON or bottom > height + EPSILON or right > width + EPSILON:
+            return None
+        return self.footprint(shape, interpolation, antialias=antialias)
+
+    def spans(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The smallest and largest y, and x, of the centres of its pixels."""
+        a, b, c, d, e, f = self.matrix
+        height, width = self.shape
+        return _span(d, e, f, width, height), _span(a, b, c, width, height)
+
+    def centres(self) -> tuple[Array, Array]:
+        """The y and x of each pixel's centre in the array, float64, which broadcast to the grid's shape."""
+        a, b, c, d, e, f = self.matrix
+        y, x = np.arange(self.shape[0])[:, None] + 0.5, np.arange(self.shape[1]) + 0.5
+        return (d * x + (e * y + f)) if d else (e * y + f), (a * x + (b * y + c)) if b else (a * x + c)
+
+    def inside(self, height: float, width: float) -> Array | bool:
+        """Which pixels have their centre in an array of ``height`` x ``width``: ``True`` or ``False`` for all, or each."""
+        spans, extents = self.spans(), (height, width)
+        ends = [(low >= -EPSILON, high <= extent + EPSILON) for (low, high), extent in zip(spans, extents, strict=True)]
+        if all(map(all, ends)):
+            return True
+        if any(high < -EPSILON or low > extent + EPSILON for (low, high), extent in zip(spans, extents, strict=True)):
+            return False
+        y, x = self.centres()
+        return (((y >= -EPSILON) & (y <= height + EPSILON)) & ((x >= -EPSILON) & (x <= width + EPSILON))) & np.ones(
+            self.shape, bool
+        )
+
+
+def resolve_scale(
+    rows: range, cols: range, scale: float | tuple[float, float] | None, shape: tuple[int, int] | None
+) -> tuple[Sampling, Sampling]:
+    """Where the pixels of a scaled region lie in the image, in y and in x.
+
+    Args:
+        rows: the region's rows, of step 1.
+        cols: the region's columns, likewise.
+        scale: the result's size over the region's, one number or ``(y, x)``. The result has as many pixels as come
+            nearest to that, halves up and one at least, and each covers exactly ``1 / scale`` of the image's.
+        shape: the result's ``(height, width)``, which then covers exactly the region.
+
+    Raises:
+        RegionError: both are given, or neither is positive, or the region has steps or no pixels.
+    """
+    if rows.step != 1 or cols.step != 1:
+        raise RegionError("a region that is scaled is made of slices without steps in y and x")
+    if scale is not None and shape is not None:
+        raise RegionError(f"scale={shorten(scale)} and shape={shorten(shape)} are given; one of them says it all")
+    if shape is not None:
+        height, width = to_shape(shape)
+        return _fit(rows, height), _fit(cols, width)
+    scale_y, scale_x = _to_scales(scale)
+    return _stretch(rows, scale_y), _stretch(cols, scale_x)
+
+
+def to_shape(shape: object) -> tuple[int, int]:
+    """A result's ``(height, width)`` as two ints.
+
+    Raises:
+        RegionError: it is no pair of whole numbers, 1 or more each.
+    """
+    if isinstance(shape, (tuple, list)) and len(shape) == 2:
+        extents = [to_index(extent, axis) for axis, extent in enumerate(shape)]
+        if min(extents) > 0:
+            return extents[0], extents[1]
+    raise RegionError(f"shape={shorten(shape)}; give the result's (height, width) in whole pixels, 1 or more each")
+
+
+def footprint(
+    grid: Grid, shape: tuple[int, int], interpolation: Interpolation, factors: tuple[float, float]
+) -> tuple[range, range]:
+    """The window of an array of ``shape`` that a grid's pixels are made of."""
+    (top, bottom), (left, right) = grid.spans()
+    rows = _reach(top, bottom, factors[0], shape[0], interpolation)
+    return rows, _reach(left, right, factors[1], shape[1], interpolation)
+
+
+def _reach(low: float, high: float, step: float, extent: int | None, interpolation: Interpolation) -> range:
+    """The pixels of an axis of ``extent`` that points from ``low`` to ``high`` are made of; one at least."""
+    if interpolation == "nearest":
+        first, last = math.floor(low + EPSILON), math.floor(high + EPSILON)
+    else:
+        radius = KERNELS[interpolation][1] * max(1.0, step)
+        first = math.floor(low - 0.5 - radius + EPSILON) + 1
+        last = math.floor(high - 0.5 - radius + EPSILON) + math.ceil(2 * radius - EPSILON)
+    if extent is not None:
+        first, last = min(max(first, 0), extent - 1), min(max(last, 0), extent - 1)
+    return range(first, last + 1)
+
+
+def _is_integer(number: float) -> bool:
+    return abs(number - round(number)) < EPSILON
+
+
+def _span(per_x: float, per_y: float, offset: float, width: int, height: int) -> tuple[float, float]:
+    """The least and the greatest of ``per_x * x + per_y * y + offset`` over the centres of so many pixels."""
+    low = high = offset + (per_x + per_y) / 2
+    for along in (per_x * (width - 1), per_y * (height - 1)):
+        if along < 0:
+            low += along
+        else:
+            high += along
+    return low, high
+
+
+def _to_scales(scale: Any) -> tuple[float, float]:
+    pair = tuple(scale) if isinstance(scale, (tuple, list)) else (scale, scale)
+    if len(pair) == 2 and all(isinstance(item, Real) and not isinstance(item, bool) for item in pair):
+        factors = float(pair[0]), float(pair[1])
+        if all(0 < factor < math.inf for factor in factors):
+            return factors
+    raise RegionError(f"scale={shorten(scale)}; give a positive number, or two of them: (y, x)")
+
+
+def _fit(axis: range, count: int) -> Sampling:
+    if not axis:
+        raise RegionError("the region holds no pixels that could be scaled to a shape")
+    return Sampling(axis.start, len(axis) / count, count)
+
+
+def _stretch(axis: range, factor: float) -> Sampling:
+    count = max(1, math.floor(len(axis) * factor + 0.5)) if axis else 0
+    return Sampling(axis.start, 1 / factor, count)

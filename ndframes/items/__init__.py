@@ -1,0 +1,1 @@
+"""One item of ``Frames``: an image, a sequence of images, or a video."""

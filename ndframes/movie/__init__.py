@@ -1,0 +1,1 @@
+"""Whole videos: read and write them."""

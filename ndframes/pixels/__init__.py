@@ -1,0 +1,1 @@
+"""Operations on pixel arrays: resampling, nodata and quantization, pictures."""

@@ -1,0 +1,145 @@
+"""Results: what a read is asked for, the arrays that it fills, and how they are given back."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..errors import RegionError, RegionTooLargeError
+from .options import AsAsked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .._typing import Array
+    from ..geometry.regions import Selection
+    from .values import NodataMode
+    from .warp import Block
+
+__all__ = [
+    "AsAsked",
+    "Result",
+    "allocate",
+    "as_slice",
+    "check_fill",
+    "fill_of",
+    "fill_value",
+    "finish",
+    "put_block",
+    "refuse_integers",
+    "result_dtype",
+    "too_large_error",
+]
+
+
+class Result(NamedTuple):
+    """What a read fills: the pixels, and which are missing, where that is asked for."""
+
+    pixels: Array
+    missing: Array | None
+
+    def reshaped(self, shape: tuple[int, ...]) -> Result:
+        """The same pixels along other axes."""
+        return Result(self.pixels.reshape(shape), None if self.missing is None else self.missing.reshape(shape))
+
+    def at(self, rows: slice, cols: slice) -> Result:
+        """The part at ``rows`` x ``cols``."""
+        return Result(self.pixels[rows, cols], None if self.missing is None else self.missing[rows, cols])
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], max_bytes: int) -> Array:
+    """A new array for a result.
+
+    Raises:
+        RegionTooLargeError: it has more bytes than allowed.
+    """
+    needed = math.prod(shape, start=dtype.itemsize)
+    if needed > max_bytes:
+        extents = " x ".join(f"{extent:,}" for extent in shape)
+        raise too_large_error(f"the region is {extents} of {dtype}", needed, max_bytes)
+    return np.empty(shape, dtype)
+
+
+def result_dtype(dtype: np.dtype[Any], asked: AsAsked) -> np.dtype[Any]:
+    """The dtype of a result over files of ``dtype``: floats, where nodata becomes not-a-numbers."""
+    if asked.nodata == "nan" and dtype.kind not in "fc":
+        return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+    return dtype
+
+
+def fill_value(dtype: np.dtype[Any], asked: AsAsked) -> Array:
+    """What stands in a result where there is no pixel.
+
+    Raises:
+        RegionError: the fill is no value of ``dtype``.
+    """
+    return np.asarray(np.nan) if asked.nodata == "nan" else check_fill(asked.fill, dtype)
+
+
+def fill_of(result: Result, asked: AsAsked) -> Array:
+    """What stands in a result where no file reaches."""
+    return fill_value(result.pixels.dtype, asked)
+
+
+def check_fill(fill: complex, dtype: np.dtype[Any]) -> Array:
+    """The fill value in the image's dtype, if it can be said there."""
+    value = np.asarray(fill)
+    if value.ndim == 0 and value.dtype.kind in ("biufc" if dtype.kind == "c" else "biuf"):
+        with np.errstate(all="ignore"):
+            cast = value.astype(dtype)
+        if dtype.kind in "fc" or cast == value:
+            return cast
+    raise RegionError(f"fill={fill!r} is no value of {dtype}")
+
+
+def put_block(block: Block, positions: Sequence[int], result: Result, asked: AsAsked) -> None:
+    """Bring a block of one file's bands to its place in a result."""
+    bands, target = as_slice(positions), result.at(block.rows, block.cols)
+    if block.pixels is None:
+        target.pixels[:, :, bands] = fill_of(result, asked)
+        if target.missing is not None:
+            target.missing[:, :, bands] = True
+        return
+    pixels, outside = block.pixels, None if block.inside is True else ~np.asarray(block.inside)
+    if outside is not None:
+        pixels = pixels.astype(target.pixels.dtype)
+        pixels[outside] = fill_of(result, asked)
+    target.pixels[:, :, bands] = pixels
+    if target.missing is not None:
+        missing = np.zeros(pixels.shape, bool) if block.missing is None else block.missing
+        target.missing[:, :, bands] = missing if outside is None else missing | outside[..., None]
+
+
+def finish(result: Result, mode: NodataMode) -> Array:
+    """A result as it is given back."""
+    pixels, missing = result
+    if missing is None:
+        return pixels
+    if mode == "nan":
+        pixels[missing] = np.nan
+        return pixels
+    return np.ma.MaskedArray(pixels, missing)
+
+
+def as_slice(positions: Sequence[int]) -> slice | Sequence[int]:
+    """Positions as an index that copies nothing, where they follow each other."""
+    return slice(positions.start, positions.stop) if isinstance(positions, range) else positions
+
+
+def too_large_error(what: str, needed_bytes: int, max_bytes: int) -> RegionTooLargeError:
+    """The error for a result of more bytes than are allowed."""
+    return RegionTooLargeError(
+        f"{what}: {needed_bytes:,} bytes, over the limit of {max_bytes:,}; read it in parts, or raise max_region_bytes"
+    )
+
+
+def refuse_integers(selection: Selection) -> None:
+    """See to it that a region to be resampled has an extent in y and x.
+
+    Raises:
+        RegionError: it has an integer there.
+    """
+    if selection.dropped[0] or selection.dropped[1]:
+        raise RegionError("a region that is scaled is made of slices without steps in y and x")

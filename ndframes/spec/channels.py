@@ -1,0 +1,95 @@
+"""Channel codes: parse, name and find them. Strings and tuples only.
+
+A code names one band of one file: ``"r"``, ``"nir"``, ``"hidden.3"``. A spec joins codes with ``|``, in the order
+in which the result shall have them: ``"r|g|b"``. Short forms are understood, as in kwcoco: ``"rgb"``, ``"bgr"`` and
+``"rgba"`` stand for their letters, and ``"hidden.0:3"``, ``"hidden:0:3"`` and ``"hidden:3"`` for
+``"hidden.0|hidden.1|hidden.2"``; a third number is the step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import ChannelError, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    #: what a caller may pass to choose channels: a spec, a list of codes, or None for the default
+    ChannelSpec = str | Sequence[str] | None
+__all__ = ["default_codes", "find_codes", "parse_codes"]
+_SHORT_FORMS = {"rgb": ("r", "g", "b"), "rgba": ("r", "g", "b", "a"), "bgr": ("b", "g", "r")}
+_RANGE = re.compile(
+    r"(?:(?P<stem>[^:]*?)[.:](?P<start>[0-9]+)|(?P<whole>[^:.]*)):(?P<stop>[0-9]+)(?::(?P<step>[0-9]+))?"
+)
+_MOST_CODES = 65535  # as many as a TIFF has bands; "a.0:999999999999" is a slip, not a request
+_CODES_BY_BAND_COUNT = {1: ("gray",), 2: ("gray", "a"), 3: ("r", "g", "b"), 4: ("r", "g", "b", "a")}
+
+
+def parse_codes(spec: str | Sequence[str]) -> tuple[str, ...]:
+    """The codes that ``spec`` names, in order.
+
+    Raises:
+        ChannelError: the spec is no string or list of strings, is empty, or holds an empty code.
+
+    Example:
+        >>> parse_codes("nir|rgb|hidden.0:2")
+        ('nir', 'r', 'g', 'b', 'hidden.0', 'hidden.1')
+        >>> parse_codes(["b", "g"])
+        ('b', 'g')
+    """
+    parts = spec.split("|") if isinstance(spec, str) else list(spec) if _is_listing(spec) else None
+    if parts is None or not all(isinstance(part, str) for part in parts):
+        raise ChannelError(f"channels must be a string like 'r|g|b' or a list of codes, got {shorten(spec)}")
+    codes = tuple(code for part in parts for piece in part.split("|") for code in _expand(piece.strip()))
+    if not codes or not all(codes):
+        raise ChannelError(f"channels {shorten(spec)} hold an empty code; write them like 'r|g|b'")
+    return codes
+
+
+def default_codes(band_count: int) -> tuple[str, ...]:
+    """The codes of a file whose channels nobody named: by the number of its bands.
+
+    Example:
+        >>> default_codes(1), default_codes(3), default_codes(5)[-1]
+        (('gray',), ('r', 'g', 'b'), 'band.4')
+    """
+    return _CODES_BY_BAND_COUNT.get(band_count) or tuple(f"band.{index}" for index in range(band_count))
+
+
+def find_codes(available: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...]:
+    """The position of each wanted code among the available ones.
+
+    Raises:
+        ChannelError: a wanted code is not available.
+
+    Example:
+        >>> find_codes(("r", "g", "b", "nir"), ("nir", "r"))
+        (3, 0)
+    """
+    positions = {code: index for index, code in reversed(list(enumerate(available)))}
+    missing = [code for code in wanted if code not in positions]
+    if missing:
+        raise ChannelError(f"no channel {'|'.join(missing)!r}; there are {'|'.join(available)!r}")
+    return tuple(positions[code] for code in wanted)
+
+
+def _is_listing(spec: object) -> bool:
+    return isinstance(spec, (list, tuple))
+
+
+def _expand(code: str) -> tuple[str, ...]:
+    if code in _SHORT_FORMS:
+        return _SHORT_FORMS[code]
+    if match := _RANGE.fullmatch(code):
+        told = match["start"] or "0", match["stop"], match["step"] or "1"
+        start, stop, step = (int(number) if len(number) < 10 else -1 for number in told)
+        if not 0 <= start < stop <= start + _MOST_CODES or step < 1:
+            raise ChannelError(
+                f"channel range {shorten(code)} must hold 1 to {_MOST_CODES:,} codes; the stop is exclusive, as in a slice"
+            )
+        stem = match["stem"] if match["whole"] is None else match["whole"]
+        return tuple(f"{stem}.{index}" for index in range(start, stop, step))
+    return (code,)

@@ -1,0 +1,1 @@
+"""The operating system: processes, threads, memory, handles and files."""

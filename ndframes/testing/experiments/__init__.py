@@ -1,0 +1,1 @@
+"""Experiments that stress the cache: kills, races, full disks, damage."""

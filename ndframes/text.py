@@ -1,0 +1,79 @@
+"""Numbers, sizes, durations and lists as text."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["count_noun", "format_bytes", "format_number", "format_seconds", "list_first"]
+
+
+_LISTED = 20
+
+
+def format_bytes(count: float) -> str:
+    """A byte count for people, in powers of 1000.
+
+    Example:
+        >>> format_bytes(201_326_592)
+        '201 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def format_number(value: float) -> str:
+    """A value for people: whole from 1,000 on, else of four digits.
+
+    Example:
+        >>> format_number(12776.4), format_number(0.123456), format_number(255.0), format_number(3e12)
+        ('12,776', '0.1235', '255', '3e+12')
+    """
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A span of time for people, in two digits.
+
+    Example:
+        >>> [format_seconds(span) for span in (0, 0.00123, 0.0456, 1.26, 75, 5000, 400_000)]
+        ['0 s', '1.2 ms', '46 ms', '1.3 s', '75 s', '83 min', '4.6 days']
+    """
+    for unit, extent, most in (("ms", 1e-3, 1), ("s", 1, 100), ("min", 60, 6000), ("h", 3600, 172_800)):
+        if 0 < seconds < most:
+            return f"{_two_digits(seconds / extent)} {unit}"
+    return f"{_two_digits(seconds / 86_400)} days" if seconds else "0 s"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def count_noun(number: int, noun: str) -> str:
+    """So many of something, in words.
+
+    Example:
+        >>> count_noun(1, "entry"), count_noun(2000, "entry")
+        ('1 entry', '2,000 entries')
+    """
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def list_first(lines: Iterable[str]) -> list[str]:
+    """The first 20 of many lines, indented, and how many more there are.
+
+    Example:
+        >>> list_first(["a", "b"]), list_first(map(str, range(1021)))[-1]
+        (['  a', '  b'], '  ... and 1,001 more')
+    """
+    remaining = iter(lines)
+    listed = [f"  {line}" for line in islice(remaining, _LISTED)]
+    more = sum(1 for _ in remaining)
+    return [*listed, f"  ... and {more:,} more"] if more else listed

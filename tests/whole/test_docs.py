@@ -1,0 +1,221 @@
+"""Every example of the README and of the documentation runs, and prints what its page shows.
+
+A page is one session: its ``>>>`` examples and its console blocks run in the order in which they stand, in one empty
+folder and one namespace. Runs of blanks compare as one, and ``...`` stands for what differs from run to run.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ndframes
+import ndframes.errors
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+CODE_BLOCK = re.compile(
+    r"^(?P<indent> *)\.\. code-block:: (?P<language>\S+)\n(?P<body>(?:(?P=indent) +.*\n|\s*\n)*)", re.M
+)
+COMMAND = re.compile(r"^\$ (?P<command>(?:.*\\\n)*.*\n)(?P<want>(?:(?!\$ ).*\n)*)", re.M)
+
+
+def dedent(body: str) -> str:
+    lines = body.split("\n")
+    indent = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
+    return "\n".join(line[indent:] for line in lines)
+
+
+def examples_of(text: str) -> list[doctest.Example]:
+    """The page's examples in order; a console command becomes a call of ``run_command``."""
+    examples = doctest.DocTestParser().get_examples(text)
+    for block in CODE_BLOCK.finditer(text):
+        if block["language"] != "console":
+            continue
+        first_line = text.count("\n", 0, block.start("body"))
+        body = dedent(block["body"])
+        for found in COMMAND.finditer(body):
+            source = f"print(run_command({found['command']!r}), end='')\n"
+            lineno = first_line + body.count("\n", 0, found.start())
+            examples.append(doctest.Example(source, found["want"], lineno=lineno))
+    return sorted(examples, key=lambda example: example.lineno)
+
+
+def run_command(command: str) -> str:
+    """What a terminal shows for ``command``; an exit status other than 0 is an error unless the page asks for it."""
+    prelude = f'ndframes() {{ "{sys.executable}" -m ndframes "$@"; }}\n'
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-c", prelude + command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        check=False,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+    )
+    if done.returncode:
+        raise AssertionError(f"exit status {done.returncode}\n{done.stdout}")
+    return done.stdout
+
+
+def run_page(text: str, name: str) -> list[str]:
+    """Run a page; returns what went wrong, an example a piece."""
+    session = doctest.DocTest(examples_of(text), {"run_command": run_command}, name, name, 0, text)
+    complaints: list[str] = []
+    doctest.DocTestRunner(optionflags=FLAGS, verbose=False).run(session, out=complaints.append)
+    return complaints
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch):
+    """An empty folder to be in, and a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NDFRAMES_WORKDIR", str(tmp_path / "workdir"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_prints_what_it_shows(page, session):
+    complaints = run_page(page.read_text(), page.name)
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.mark.parametrize(
+    "page", ["README", "quickstart", "regions", "channels", "backends", "sources", "video", "prepare", "cli", "design"]
+)
+def test_a_page_has_examples(page):
+    path = ROOT / "README.rst" if page == "README" else ROOT / "docs" / f"{page}.rst"
+    assert len(examples_of(path.read_text())) >= 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_code_escapes_the_run(page):
+    """Python is shown as a session, commands in a console block; bash blocks hold only what sets up a machine."""
+    for block in CODE_BLOCK.finditer(page.read_text()):
+        assert block["language"] in {"pycon", "console", "bash", "text"}
+        if block["language"] == "pycon":
+            assert block["body"].strip().startswith(">>>")
+        if block["language"] == "bash":
+            for line in dedent(block["body"]).split("\n"):
+                assert re.match(r"(bash dev/|pip install |git clone |cd |#|$)", line), line
+
+
+def test_the_pictures_of_a_page_are_those_that_its_code_makes(session, tmp_path):
+    """``python docs/channels/make.py`` makes them anew, after a change that is meant."""
+    assert run_page((ROOT / "docs" / "channels.rst").read_text(), "channels") == []
+    shown = set(re.findall(r"image:: channels/(\S+)", (ROOT / "docs" / "channels.rst").read_text()))
+    folder = ROOT / "docs" / "channels"
+    assert (
+        shown == {path.name for path in folder.glob("*.png")} == {path.name for path in tmp_path.glob("channels/*.png")}
+    )
+    for name in shown:
+        kept, made = (np.asarray(Image.open(place / name), int) for place in (folder, tmp_path / "channels"))
+        assert kept.shape == made.shape, name
+        assert np.abs(kept - made).max() <= 1, name  # OpenCV and numpy round halves in different ways
+
+
+def test_scripts_and_extras_that_pages_name_are_there():
+    listing = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = \[", listing, re.M))
+    text = "".join(page.read_text() for page in PAGES)
+    scripts = set(re.findall(r"dev/\w+\.sh", text))
+    assert {"dev/demo.sh", "dev/test.sh"} <= scripts
+    assert all((ROOT / script).is_file() for script in scripts)
+    named = {extra for group in re.findall(r"(?:ndframes|\.)\[(\w[\w,]*)\]", text) for extra in group.split(",")}
+    assert "demo" in named
+    assert named <= extras
+
+
+def test_every_public_name_stands_in_the_reference():
+    text = (ROOT / "docs" / "api.rst").read_text()
+    documented = set(re.findall(r"^\.\. auto(?:class|function):: ndframes\.(\w+)$", text, re.M))
+    assert ".. automodule:: ndframes.errors\n   :members:\n" in text
+    assert documented == set(ndframes.__all__) - {"__version__", *ndframes.errors.__all__}
+
+
+def test_each_line_of_the_table_of_other_packages_is_an_example():
+    """And so it runs, with the page."""
+    text = (ROOT / "docs" / "video.rst").read_text()
+    cells = re.findall(r"^   \* - .*\n(?:       .*\n)*     - .*\n(?:       .*\n)*     - (.*)\n", text, re.M)
+    lines = [cell.strip("`") for cell in cells if cell != "Here"]
+    assert len(lines) == 11
+    sources = [example.source.strip() for example in examples_of(text)]
+    for line in lines:
+        assert any(line == source or repr(f"{line}\n") in source for source in sources), line
+
+
+def test_every_page_is_in_the_table_of_contents():
+    index = (ROOT / "docs" / "index.rst").read_text()
+    for page in (ROOT / "docs").glob("*.rst"):
+        assert page.stem == "index" or re.search(rf"^   {page.stem}$", index, re.M), page.name
+
+
+def test_the_design_page_lists_every_package_on_its_floor():
+    source = (ROOT / "tests" / "whole" / "test_architecture.py").read_text()
+    text = (ROOT / "docs" / "design.rst").read_text()
+    rows = re.findall(r"^(\d+) +(``\w+``(?:, ``\w+``)*) ", text, re.M)
+    listed = {name.strip("`"): int(floor) for floor, names in rows for name in names.split(", ")}
+    floors = run_floors(source)
+    assert listed == {name: floor for name, floor in floors.items() if not name.startswith("__")}
+    assert len(rows) <= 20
+
+
+def run_floors(source: str) -> dict[str, int]:
+    """The floors that the test of the layout states."""
+    names: dict[str, object] = {}
+    for node in ast.parse(source).body:
+        targets = [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
+        if {"GROUND", "FLOORS", "_BASE", "_UP_TO_ENTRIES", "_UP_TO_FRAMES"} & {*targets}:
+            exec(ast.unparse(node), names)
+    return {package: floor for package, (floor, _) in names["FLOORS"].items()}
+
+
+PAGE = """
+A page with a session, a command and a second one.
+
+.. code-block:: pycon
+
+   >>> value = {value}
+   >>> print(f"value   is {{value}} at 12:34")
+   value is 1 at ...
+
+.. code-block:: console
+
+   $ echo made > file.txt
+   $ cat \\
+       file.txt
+   {word}
+
+And after it:
+
+   >>> from pathlib import Path; Path("file.txt").read_text()
+   'made\\n'
+"""
+
+
+def test_the_runner_takes_a_page_in_order(session):
+    assert len(examples_of(PAGE)) == 5
+    assert run_page(PAGE.format(value=1, word="made"), "page") == []
+
+
+@pytest.mark.parametrize(("change", "told"), [({"value": 2}, "value   is 2"), ({"word": "lost"}, "made")])
+def test_the_runner_sees_a_difference(session, change, told):
+    complaints = run_page(PAGE.format(**{"value": 1, "word": "made", **change}), "page")
+    assert len(complaints) == 1
+    assert told in complaints[0]
+
+
+def test_the_runner_sees_a_command_that_fails(session):
+    complaints = run_page(".. code-block:: console\n\n   $ exit 3\n", "page")
+    assert "exit status 3" in complaints[0]
