@@ -131,17 +131,17 @@ def _deflate(strip: Array) -> bytes:
 
 def encode_png(pixels: Array) -> bytes:
     """``(h, w)`` or ``(h, w, 1 to 4)`` of uint8 or uint16 as the bytes of a PNG file."""
-    import imagecodecs
+    from .extensions import load_extensions
 
-    return bytes(imagecodecs.png_encode(pixels, level=6))
+    return bytes(load_extensions("_png").png_encode(pixels, level=6))
 
 
 def encode_jpeg(pixels: Array, quality: int = 95) -> bytes:
     """``(h, w)`` or ``(h, w, 1 or 3)`` of uint8 as the bytes of a JPEG file, with colours in full resolution."""
-    import imagecodecs
+    from .extensions import load_extensions
 
     flat = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    return bytes(imagecodecs.jpeg8_encode(flat, level=quality, subsampling="444"))
+    return bytes(load_extensions("_jpeg8").jpeg8_encode(flat, level=quality, subsampling="444"))
 
 
 def _write_png(file: IO[bytes], pixels: Array) -> None:

@@ -106,7 +106,7 @@ def write_intra(
         CacheEntryError: a frame does not come back as it was.
     """
     with IMPORTING:
-        import av
+        from .libav import av
 
     wanted = range(source.frame_count or 0) if frames is None else frames
     decoded, count = (frame for _, frame in source.video.decode_each(wanted)), len(wanted)
@@ -236,7 +236,7 @@ class _Decoder:
 
     def __init__(self, codec: str, extradata: bytes, pixel_format: str, width: int, height: int) -> None:
         with IMPORTING:
-            import av
+            from .libav import av
 
         context: Any = av.CodecContext.create(codec, "r")
         context.thread_count = 1
@@ -251,7 +251,7 @@ class _Decoder:
         Raises:
             UnreadableImageError: it does not decode.
         """
-        import av
+        from .libav import av
 
         try:
             frames = self._context.decode(av.Packet(bytes(data)))
@@ -365,7 +365,7 @@ def _lossy_form(first: VideoFrame, name: str, source: VideoStack, quality: int) 
 
 def _gives_back(form: _Form, frame: VideoFrame, source: VideoStack) -> bool:
     """Whether a frame that was stored so has the same planes, and is shown as the same pixels."""
-    import av
+    from .libav import av
 
     encoder: Any = av.CodecContext.create(form.codec, "w")
     _set_up(encoder, frame, form)
@@ -382,7 +382,7 @@ def _gives_back(form: _Form, frame: VideoFrame, source: VideoStack) -> bool:
 
 
 def _formats_of(codec: str) -> set[str]:
-    import av
+    from .libav import av
 
     return {item.name for item in av.codec.Codec(codec, "w").video_formats or ()}
 
@@ -390,7 +390,7 @@ def _formats_of(codec: str) -> set[str]:
 def _to_form(frame: VideoFrame, form: _Form, source: VideoStack) -> VideoFrame:
     """A frame as it is given to the encoder."""
     if form.is_shown:
-        import av
+        from .libav import av
 
         pixels = source.video.to_pixels(frame)
         return av.VideoFrame.from_ndarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, format=form.pixel_format)
@@ -428,7 +428,7 @@ def _find_segments(file: IO[bytes], packets: Sequence[tuple[int, int, bytes]]) -
 
     Where they lie is told by the container's own index, as another reader of it sees them.
     """
-    import av
+    from .libav import av
 
     rows: list[tuple[int, int, int]] = []
     end = 0

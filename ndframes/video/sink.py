@@ -59,8 +59,7 @@ class VideoSink:
         comment: str | None,
     ) -> None:
         with IMPORTING:
-            import av
-            from av.video.reformatter import VideoReformatter
+            from .libav import VideoReformatter, av
 
         if encoding.codec.name == "av1":
             os.environ.setdefault("SVT_LOG", "1")  # it speaks to stderr by itself, unless told to tell errors alone

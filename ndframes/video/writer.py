@@ -314,7 +314,7 @@ def _refuse_source(path: str, source: str) -> None:
 @contextmanager
 def _telling(path: str) -> Iterator[None]:
     """Errors of FFmpeg and the system become ours, with the name of the video."""
-    import av
+    from .libav import av
 
     try:
         yield

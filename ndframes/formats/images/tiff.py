@@ -15,6 +15,7 @@ from ...errors import SourceError, UnreadableImageError
 from ...geometry.tiling import bounding_range, tile_ranges
 from ...system.handles import FileHandle, HandlePool, closed_on_error
 from ...system.stamp import same_file
+from ..extensions import extensions_of_tiff, load_extensions
 from ..reader import Reader, log_orientation
 from .limits import check_block, check_expansion
 from .tiffcheck import check_directories
@@ -256,6 +257,9 @@ class _Page:
 
     def __init__(self, page: Any) -> None:
         keyframe = page.keyframe
+        load_extensions(
+            *extensions_of_tiff(keyframe.compression)
+        )  # tifffile keeps the decoder that it finds, or a stub
         self._decode = keyframe.decode
         self._offsets = page.dataoffsets
         self._byte_counts = page.databytecounts
