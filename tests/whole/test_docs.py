@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ast
 import doctest
+import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +125,25 @@ def test_the_pictures_of_a_page_are_those_that_its_code_makes(session, tmp_path)
         kept, made = (np.asarray(Image.open(place / name), int) for place in (folder, tmp_path / "channels"))
         assert kept.shape == made.shape, name
         assert np.abs(kept - made).max() <= 1, name  # OpenCV and numpy round halves in different ways
+
+
+def test_the_picture_of_the_first_screen_is_what_its_script_draws():
+    """``python docs/pictures/make.py`` draws it again, after an intended change."""
+    path = ROOT / "docs" / "pictures" / "patches.png"
+    assert path.stat().st_size < 50_000
+    kept = np.asarray(Image.open(path).convert("RGB"), int)
+    drawn = runpy.run_path(str(path.with_name("make.py")))["draw"]()
+    assert kept.shape == drawn.shape
+    assert np.abs(kept - drawn).max() < 100  # its 64 colours come as close as 79; an outline elsewhere differs by 200
+
+
+def test_the_figures_of_the_first_screen_are_measured():
+    results = json.loads((ROOT / "dev" / "bench" / "results" / "crops.json").read_text())["results"]
+    measured = {row["contender"]: row.get("median_us") for row in results if row["crop_px"] == 256}
+    text = (ROOT / "README.rst").read_text().partition("What it offers")[0]
+    figures = [float(number) for number in re.findall(r"([\d.]+) µs", text.replace("*", ""))]
+    expected = [measured[name] for name in ("ndframes none", "rasterio none", "ndframes auto")]
+    assert figures == pytest.approx(expected, rel=0.005)
 
 
 def test_scripts_and_extras_that_pages_name_are_there():
