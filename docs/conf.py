@@ -11,12 +11,10 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "performance/*.rst"]
 highlight_language = "none"
 
-html_theme = "alabaster"
-html_theme_options = {
-    "description": "Any crop of any frame, exactly right.",
-    "page_width": "1080px",
-    "fixed_sidebar": True,
-}
+html_theme = "furo"
+html_title = "ndframes"
+html_static_path = ["_static"]
+html_css_files = ["ndframes.css"]
 html_show_copyright = False
 html_copy_source = False
 
