@@ -1,4 +1,4 @@
-"""Sphinx: the pages beside this file, and the docstrings of the package."""
+"""Settings of Sphinx, which builds these pages and the reference from the docstrings."""
 
 import ndframes
 
