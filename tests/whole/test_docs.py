@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import doctest
+import inspect
 import json
 import os
 import re
@@ -26,6 +27,7 @@ import ndframes.errors
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *sorted((ROOT / "docs").glob("*.rst"))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+COLUMN = 100  # characters of code in a line of the HTML pages; docs/_static/ndframes.css makes room for them
 
 CODE_BLOCK = re.compile(
     r"^(?P<indent> *)\.\. code-block:: (?P<language>\S+)\n(?P<body>(?:(?P=indent) +.*\n|\s*\n)*)", re.M
@@ -111,6 +113,23 @@ def test_no_code_escapes_the_run(page):
         if block["language"] == "bash":
             for line in dedent(block["body"]).split("\n"):
                 assert re.match(r"(bash dev/|pip install |git clone |cd |#|$)", line), line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_fits_the_column(page):
+    """A longer line would scroll sideways in a browser window of 1280 pixels."""
+    for block in CODE_BLOCK.finditer(page.read_text()):
+        for line in dedent(block["body"]).split("\n"):
+            assert len(line) <= COLUMN, line
+
+
+def test_examples_of_the_reference_fit_the_column():
+    public = [getattr(ndframes, name) for name in ndframes.__all__]
+    members = [getattr(value, name) for value in public if isinstance(value, type) for name in vars(value)]
+    for documented in [*public, *members]:
+        for example in doctest.DocTestParser().get_examples(inspect.getdoc(documented) or ""):
+            for line in f">>> {example.source}{example.want}".split("\n"):
+                assert len(line) <= COLUMN, line
 
 
 def test_the_pictures_of_a_page_are_those_that_its_code_makes(session, tmp_path):
