@@ -107,7 +107,7 @@ class Frames(_Frames):
             return
         if survey.key is not None:
             chan["cache"] = str(self.cache.path(survey.key))
-            if survey.conversion is None and survey.key.suffix == ".tif":
+            if survey.job is None and survey.key.suffix == ".tif":
                 chan["cache_type"] = "cog"
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -200,14 +200,8 @@ class Frames(_Frames):
         """The folder under which the cache lies."""
         return str(self.cache.workdir)
 
-    @property
-    def hashid_mode(self) -> str:
-        """What tells one source from another."""
-        return self._keyer.mode
-
     def _update_backend(self, backend: Any) -> None:
-        self._backend = _to_backend(backend)
-        self._start_empty()
+        self.backend = _to_backend(backend)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 

@@ -18,10 +18,12 @@ from ..system.stamp import stat_source
 from .source import follow_links
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .._typing import Array
-    from .conversion import Conversion
+    from ..spec.backends import Backend
+    from ..spec.pathinfo import ChannelInfo
+    from ..system.stamp import SourceStamp
 
 __all__ = ["SourceWatch"]
 
@@ -38,10 +40,12 @@ class SourceWatch:
     case: a file that was only touched or copied is told by it from one that was rewritten.
     """
 
-    def __init__(self, conversion: Conversion) -> None:
-        self._conversion = conversion
-        self.path = conversion.info.path if conversion.stamp is None else follow_links(conversion.info.path)
-        self._is_by_path = conversion.fields["mode"] == "PATH"
+    def __init__(
+        self, info: ChannelInfo, backend: Backend, fields: Mapping[str, Any], stamp: SourceStamp | None
+    ) -> None:
+        self._info, self._backend, self._fields, self._stamp = info, backend, fields, stamp
+        self.path = info.path if stamp is None else follow_links(info.path)
+        self._is_by_path = fields["mode"] == "PATH"
         self._stop = threading.Event()
         self._hashing: Future[str] | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -56,10 +60,10 @@ class SourceWatch:
         return self
 
     def _start(self) -> None:
-        if self._conversion.stamp is None:
+        if self._stamp is None:
             return
         self._check_stamp()
-        self._was_settled = self._conversion.stamp.is_settled(time.time_ns())
+        self._was_settled = self._stamp.is_settled(time.time_ns())
         if self._is_by_path:
             self._pool = ThreadPoolExecutor(1)
             self._hashing = self._pool.submit(hash_file, self.path, "sha256", self._stop)
@@ -77,7 +81,7 @@ class SourceWatch:
         Raises:
             SourceChangedError: it changed.
         """
-        stamp = self._conversion.stamp
+        stamp = self._stamp
         if stamp is None:
             return None
         digest = None if self._hashing is None else self._hashing.result()
@@ -96,21 +100,17 @@ class SourceWatch:
         if self._is_by_path:
             is_same = hash_file(self.path, "sha256", self._stop) == digest
         else:
-            fields = Keyer(self._conversion.fields["mode"]).fields(
-                self._conversion.info, self._conversion.backend, self._conversion.stamp
-            )
-            is_same = fields == self._conversion.fields
+            fields = Keyer(self._fields["mode"]).fields(self._info, self._backend, self._stamp)
+            is_same = fields == self._fields
         if not is_same:
             raise self._changed()
 
     def _check_stamp(self) -> None:
-        if stat_source(self.path) != self._conversion.stamp:
+        if stat_source(self.path) != self._stamp:
             raise self._changed()
 
     def _changed(self) -> SourceChangedError:
-        return SourceChangedError(
-            f"{self._conversion.info.path} changed while it was being converted; try again when it rests"
-        )
+        return SourceChangedError(f"{self._info.path} changed while it was being converted; try again when it rests")
 
 
 class Witness(Reader):

@@ -1,36 +1,51 @@
-"""Conversion: the description of one conversion from a source to a cache entry."""
+"""Conversion: one channel's file into its cache entry, once."""
 
 from __future__ import annotations
 
+import logging
+import sys
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from ..cache.trailer import append_trailer
+from ..system.handles import HandlePool
+from ..system.process import IMPORTING
+from .checks import SourceWatch, Witness
+from .jobs import JobResult
+from .payload import PayloadFile, open_frames, open_payload
+from .source import SourceOpener
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
 
     from ..cache.keys import EntryKey
     from ..cache.store import Cache
+    from ..formats.reader import Reader
     from ..spec.backends import Backend
     from ..spec.pathinfo import ChannelInfo
+    from ..system.segments import Payload
     from ..system.stamp import SourceStamp
     from ..system.workers import Limits
 
-__all__ = ["Conversion", "Converted"]
+__all__ = ["Conversion"]
+_log = logging.getLogger("ndframes")
+_HEARTBEAT_SECONDS = 1.0
+_VERSIONED = ("ndframes", "numpy", "imagecodecs", "rasterio")
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What is to be converted: everything a worker in another process must know.
+    """A job that converts one source into one cache entry. Pickles with everything that another process needs.
 
     Attributes:
         cache: where the entry goes.
         info: the source.
-        backend: the entry's form.
-        key: the entry's name.
-        fields: what the name is a digest of.
-        stamp: the source's state for which the key was made; ``None`` for a source that is no local file.
-        limits: what a child process that does it may use; ``None`` does it in the process that asks.
+        backend: the form of the entry.
+        key: the name of the entry.
+        fields: the values of which the key is a digest.
+        stamp: the source's state at the time of the key; ``None`` for a source that is not a local file.
+        limits: what a child process that converts may use; ``None`` converts in the calling process.
     """
 
     cache: Cache
@@ -41,17 +56,139 @@ class Conversion:
     stamp: SourceStamp | None
     limits: Limits | None = None
 
+    def run(self, *, threads: int = 1, progress: Callable[[float], None] | None = None) -> JobResult:
+        """Write the entry, compare it with the source, and publish it; unless it exists.
 
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """What came of a conversion.
+        Args:
+            threads: the number of threads that encode tiles.
+            progress: called with the fraction that is done.
 
-    Attributes:
-        path: the entry.
-        is_new: whether this conversion wrote it; else another had done so first.
-        bytes_written: its length, if it is new.
+        Raises:
+            SourceError: the source cannot be read, or it changed meanwhile.
+            CacheEntryError: the written file does not reproduce the source's pixels.
+            CacheFullError: the disk is full.
+        """
+        pool = HandlePool(max_idle=2)
+        watch = SourceWatch(self.info, self.backend, self.fields, self.stamp)
+        written = []
+        try:
+            # Not mapped: another program may truncate the source meanwhile. Reading then raises; a map would crash.
+            source = SourceOpener(self.cache, pool).open(self.info, self.stamp, path=watch.path, is_mapped=False)
+
+            def write(file: IO[bytes]) -> None:
+                with watch:
+                    is_lossless = self.backend.is_lossless_for(source.dtype, source.shape[2])
+                    witness = Witness(source, is_lossless=is_lossless)
+                    report = _with_heartbeat(self.cache, file.name, progress)
+                    payload = _write(file, witness, self, threads, report)
+                    file.flush()
+                    _check_written(file, payload, threads)
+                    witness.check(_open_written(file.name, self, payload, source, pool))
+                    append_trailer(file, payload.segments, _describe(self, source, payload, watch.finish()))
+                written.append(file.tell())
+
+            estimated_bytes = _estimate_bytes(source, self.backend)
+            path, is_new = self.cache.publish(self.key, write, estimated_bytes=estimated_bytes)
+        finally:
+            pool.close()
+        return JobResult(path, is_new, written[0] if is_new else 0)
+
+
+def _write(
+    file: IO[bytes], witness: Witness, conversion: Conversion, threads: int, progress: Callable[[float], None]
+) -> Payload:
+    backend, source = conversion.backend, witness.source
+    is_video = source.frame_count is not None
+    if backend.type == "intra":
+        with IMPORTING:
+            from ..video.intra import write_intra
+            from ..video.stack import VideoStack
+
+        assert isinstance(source, VideoStack)  # noqa: S101 - no image is asked for in this form
+        return write_intra(file, source, quality=backend.quality, progress=progress)
+    if backend.type == "npy":
+        with IMPORTING:
+            from ..formats.tiled.npy_writer import write_npy
+
+        return write_npy(file, witness, progress=progress)
+    with IMPORTING:
+        from ..formats.tiled.cog_writer import write_cog
+        from ..formats.tiled.volume_writer import write_volume
+
+    codec = (backend.video_codec_for if is_video else backend.codec_for)(source.dtype, source.shape[2])
+    if backend.compress not in ("AUTO", codec.compress):
+        what = "tiles in space and time" if is_video else f"{source.shape[2]} bands of {source.dtype}"
+        _log.warning(
+            "%s: %s holds no %s; its entry is written as lossless %s",
+            source.path,
+            backend.compress,
+            what,
+            codec.compress,
+        )
+    write = write_volume if is_video else write_cog
+    return write(file, witness, backend, threads=threads, progress=progress, scratch=conversion.cache.scratch)
+
+
+def _open_written(path: str, conversion: Conversion, payload: Payload, source: Reader, pool: HandlePool) -> Reader:
+    """A reader of what was written; images by GDAL, as an independent check of our writer."""
+    suffix = conversion.key.suffix
+    if source.frame_count is None or suffix == ".npy":
+        return open_payload(path, suffix, pool, has_frames=source.frame_count is not None)
+    file = PayloadFile(path, payload.segments)
+    return open_frames(path, payload.layout, source.shape, source.dtype, source.frame_count, file, None, pool)
+
+
+def _check_written(file: IO[bytes], payload: Payload, threads: int) -> None:
+    """Compare every segment with its checksum, and the TIFF's own tables with the segments."""
+    with IMPORTING:
+        from ..formats.tiled.checksums import check_segments
+
+    check_segments(file, payload.segments, threads)
+    if "levels" in payload.layout or "volume" in payload.layout:
+        with IMPORTING:
+            from ..formats.tiled.cog_writer import check_tile_tables
+
+        check_tile_tables(file.name, payload)
+
+
+def _describe(conversion: Conversion, source: Reader, payload: Payload, seen: dict[str, Any] | None) -> dict[str, Any]:
+    """The description that the entry's trailer stores."""
+    return {
+        "key": dict(conversion.fields),
+        "source": seen,
+        "shape": list(source.shape),
+        "dtype": source.dtype.str,
+        "nodata": source.nodata,
+        "frames": source.frame_count,
+        "layout": dict(payload.layout),
+        "versions": {name: getattr(sys.modules.get(name), "__version__", None) for name in _VERSIONED},
+        "created_ns": time.time_ns(),
+    }
+
+
+def _with_heartbeat(cache: Cache, path: str, progress: Callable[[float], None] | None) -> Callable[[float], None]:
+    """``progress`` that also touches the file, so that processes that wait for this entry see that its writer lives."""
+    last = time.monotonic()
+
+    def report(fraction: float) -> None:
+        nonlocal last
+        if time.monotonic() - last > _HEARTBEAT_SECONDS:
+            last = time.monotonic()
+            cache.files.touch(path, time.time_ns(), time.time_ns())
+        if progress is not None:
+            progress(fraction)
+
+    return report
+
+
+def _estimate_bytes(source: Reader, backend: Backend) -> int:
+    """An upper estimate of the disk space that a conversion needs.
+
+    Pixels may not compress, and tiles that wait for their file's head take space beside it. Frames of a video have been
+    compressed before, so they compress again to about half.
     """
-
-    path: Path
-    is_new: bool
-    bytes_written: int
+    if backend.type == "npy":
+        return source.nbytes + 4096
+    if backend.type == "intra":
+        return source.nbytes // (2 if backend.quality is None else 8) + 2**16
+    return source.nbytes if source.frame_count is not None else source.nbytes // 2 * 3

@@ -27,10 +27,11 @@ from ..system.handles import HandlePool
 from ..system.stamp import SourceStamp, stat_source
 from ..video.index import FrameForm, FrameIndex, build_index
 from ..video.reader import VideoReader
+from .jobs import JobResult
 from .reader import EntryReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..cache.store import Cache
     from ..spec.pathinfo import ChannelInfo
@@ -46,14 +47,15 @@ _NO_SEEK = -(1 << 62)
 
 @dataclass(frozen=True, slots=True)
 class Indexing:
-    """The making of a video's index, for whoever prepares: everything that a worker in another process must know.
+    """A job that indexes the frames of a video. Pickles with everything that another process needs.
 
     Attributes:
         cache: where the index goes.
         info: the video.
         key: the index's name.
         fields: what the name is a digest of.
-        stamp: the video's state for which it is made.
+        stamp: the video's state at the time of the key.
+        limits: always ``None``: the index is made in the calling process.
     """
 
     cache: Cache
@@ -61,6 +63,7 @@ class Indexing:
     key: EntryKey
     fields: Mapping[str, Any]
     stamp: SourceStamp
+    limits: None = None
 
     @classmethod
     def plan(cls, info: ChannelInfo, stamp: SourceStamp, cache: Cache) -> Indexing:
@@ -90,8 +93,12 @@ class Indexing:
         _publish(self.cache, self.key, self.fields, self.stamp, index, self.info.path)
         return index
 
-    def carry_out(self) -> int:
-        """Build the index, once the file has rested for long enough that it can be kept; returns the bytes written.
+    def run(self, *, threads: int = 1, progress: Callable[[float], None] | None = None) -> JobResult:  # noqa: ARG002
+        """Build and publish the index, once the file has been unchanged for long enough to be keyed.
+
+        Args:
+            threads: not used: a container is scanned by one thread.
+            progress: not called: the number of packets is known only at the end.
 
         Raises:
             SourceError: as :meth:`build`.
@@ -104,7 +111,8 @@ class Indexing:
         finally:
             pool.close()
         path = self.cache.path(self.key)
-        return path.stat().st_size if path.exists() else 0
+        bytes_written = path.stat().st_size if path.exists() else 0
+        return JobResult(path, bool(bytes_written), bytes_written)
 
 
 def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool: HandlePool) -> FrameIndex:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from ..formats.reader import Reader
     from ..system.stamp import SourceStamp
+    from .reader import EntryReader
 
 __all__ = ["OpenedChannel"]
 
@@ -19,17 +20,22 @@ class OpenedChannel:
     """A channel's file, ready to read.
 
     Attributes:
-        reader: of the cache entry, or of the source itself.
-        stamp: the source's state when it was opened; ``None`` for a source that is no local file.
-        entry_path: where its cache entry is, or would be; ``None`` where none is asked for.
-        is_cached: whether it is that entry that is read.
-        is_settled: whether a change of the source is sure to show in its stamp.
-        is_lost: whether the source was gone, and the entry stands for it.
+        reader: reads the cache entry, or the source itself.
+        stamp: the source's state when it was opened; ``None`` for a source that is not a local file.
+        entry: the cache entry that is read; ``None`` where the source is read directly.
+        entry_path: the path of the cache entry, whether it exists or not; ``None`` without a backend.
+        is_settled: whether every later change of the source is sure to show in its stamp.
+        is_lost: whether the source is gone, so that only the entry is left.
     """
 
     reader: Reader
     stamp: SourceStamp | None
+    entry: EntryReader | None = None
     entry_path: Path | None = None
-    is_cached: bool = False
     is_settled: bool = True
     is_lost: bool = False
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether a cache entry is read."""
+        return self.entry is not None

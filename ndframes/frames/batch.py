@@ -1,4 +1,4 @@
-"""Many regions at once: each tile that any of them touches is decoded once, by several threads."""
+"""Batches: many regions read at once, each tile under them decoded once, by several threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ..errors import (
     naming_image,
     shorten,
 )
-from ..items.image import AlignableImageData
 from ..pixels.results import too_large_error
 from ..system.threads import work_together
 
@@ -26,36 +25,36 @@ if TYPE_CHECKING:
     from .._typing import Array
     from ..formats.reader import Crop, Reader
     from ..geometry.regions import Region
-    from ..items.image import PlannedCrop
     from ..items.item import LazyImage
+    from ..items.plan import PlannedCrop
+    from ..pixels.options import ReadOptions
 
-__all__ = ["Request", "Source", "check_batch_bytes", "check_requests", "load_batch", "load_each"]
-#: An image's id and a region of it.
+__all__ = ["RegionLoader", "Request", "check_batch_bytes", "check_requests", "load_batch", "load_each"]
+#: An image id and a region of that image.
 Request = tuple[Hashable, "Region"]
-# What a single read mends on its own: the entry is made anew, or the source read.
-_MENDED_ALONE = (CacheEntryDamagedError, CacheEntryGoneError, SourceChangedError)
+# A single read recovers from these: it makes the entry again, or reads the source.
+_RECOVERED_ALONE = (CacheEntryDamagedError, CacheEntryGoneError, SourceChangedError)
 
 
-class Source(Protocol):
+class RegionLoader(Protocol):
     """What a batch needs of :class:`~ndframes.Frames`."""
 
     @property
     def max_region_bytes(self) -> int:
-        """A result of more bytes is refused."""
+        """The largest result that is allowed, in bytes."""
 
     def image(self, image_id: Hashable) -> LazyImage:
-        """An image, opened."""
+        """An image, opened lazily."""
 
     def load_region(self, image_id: Hashable, region: Region, channels: str | Sequence[str] | None) -> Array:
-        """Read a region by itself, and mend what can be mended on the way."""
+        """Read one region, and recover from failing entries and changed sources."""
 
 
-class _Job(NamedTuple):
-    """One request on its way: what it asks for, resolved, and where it goes."""
+class _PlannedRequest(NamedTuple):
+    """One request, resolved, and the array that it fills."""
 
     image_id: Hashable
     region: Region
-    image: AlignableImageData
     crop: PlannedCrop
     target: Array
 
@@ -63,7 +62,7 @@ class _Job(NamedTuple):
 def load_batch(
     requests: Sequence[Request],
     channels: str | Sequence[str] | None,
-    source: Source,
+    loader: RegionLoader,
     *,
     threads: int,
     out: Any,
@@ -72,57 +71,56 @@ def load_batch(
     """Read many regions, each tile once; see :meth:`ndframes.Frames.load_regions`.
 
     Args:
-        requests: what to read.
-        channels: which channels of each.
-        source: opens images, and reads what cannot be read in common.
-        threads: how many work at once.
-        out: where to; ``None`` makes a new array.
-        is_read_ahead: whether the system is told first what will be read.
+        requests: the regions.
+        channels: the channels of each.
+        loader: opens images, and reads what cannot be read in common.
+        threads: how many threads work at once.
+        out: the results' arrays; ``None`` makes new ones.
+        is_read_ahead: whether the operating system is asked first to fetch the tiles from the disk.
     """
-    images: dict[Hashable, AlignableImageData] = {}
-    for image_id, image in _open_images(requests, source).items():
-        if not isinstance(image, AlignableImageData):
-            load = partial(source.load_region, channels=channels)
-            return load_each(requests, load, threads=threads, out=out)
-        images[image_id] = image
-    crops = []
+    images = _open_images(requests, loader)
+    crops: list[PlannedCrop] = []
     for image_id, region in requests:
         with naming_image(image_id):
-            crops.append(images[image_id].plan_crop(region, channels))
-    result = _allocate(crops, source.max_region_bytes) if out is None else out
+            crop = images[image_id].plan_crop(region, channels)
+        if crop is None:  # a sequence or a video
+            load = partial(loader.load_region, channels=channels)
+            return load_each(requests, load, threads=threads, out=out)
+        crops.append(crop)
+    result = _allocate(crops, loader.max_region_bytes) if out is None else out
     targets = targets_in(result, [(crop.shape, crop.dtype) for crop in crops])
-    jobs = [
-        _Job(*request, images[request[0]], crop, target)
-        for request, crop, target in zip(requests, crops, targets, strict=True)
+    planned = [
+        _PlannedRequest(*request, crop, target) for request, crop, target in zip(requests, crops, targets, strict=True)
     ]
-    spoiled = _read_in_common([job for job in jobs if job.crop.is_plain], threads=threads, is_read_ahead=is_read_ahead)
-    for job in jobs:
-        if job.image_id in spoiled:
-            _read_alone(job, channels, source)
-    warped = [partial(_read_alone, job, channels, source) for job in jobs if not job.crop.is_plain]
+    plain = [item for item in planned if item.crop.is_plain]
+    failed = _read_in_common(plain, threads=threads, is_read_ahead=is_read_ahead)
+    for item in planned:
+        if item.image_id in failed:
+            _read_alone(item, channels, loader)
+    warped = [partial(_read_alone, item, channels, loader) for item in planned if not item.crop.is_plain]
     if warped:
         work_together(warped, threads=threads)
     return result
 
 
 def check_batch_bytes(
-    requests: Sequence[Request], channels: str | Sequence[str] | None, source: Source, **options: Any
+    requests: Sequence[Request], channels: str | Sequence[str] | None, loader: RegionLoader, options: ReadOptions
 ) -> None:
-    """See to it that the results of a batch, padded or scaled as ``options`` say, may be allocated.
+    """Check that the results of a batch may be allocated.
 
     Raises:
-        RegionTooLargeError: they are too many bytes.
+        RegionTooLargeError: together they have too many bytes.
     """
-    images = _open_images(requests, source)
+    images = _open_images(requests, loader)
     needed = 0
     for image_id, region in requests:
         with naming_image(image_id):
-            needed += images[image_id].count_result_bytes(region, channels, **options)
-    _check_bytes(len(requests), needed, source.max_region_bytes)
+            needed += images[image_id].count_result_bytes(region, channels, options)
+    _check_bytes(len(requests), needed, loader.max_region_bytes)
 
 
 def load_each(requests: Sequence[Request], load: Callable[[Hashable, Region], Array], *, threads: int, out: Any) -> Any:
-    """Read many regions, each by itself, several at a time."""
+    """Read many regions independently of each other, several at a time."""
     results: list[Array] = [np.empty(0)] * len(requests)
 
     def read(number: int) -> None:
@@ -141,7 +139,7 @@ def check_requests(requests: Iterable[Any]) -> list[Request]:
     """The requests as a list of pairs.
 
     Raises:
-        RegionError: one of them is no pair of an image id and a region.
+        RegionError: one of them is not a pair of an image id and a region.
     """
     checked = []
     for number, item in enumerate(requests):
@@ -151,21 +149,21 @@ def check_requests(requests: Iterable[Any]) -> list[Request]:
     return checked
 
 
-def targets_in(out: Any, wanted: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> list[Array]:
-    """The place of each result in ``out``: an array ``(n, ...)``, a list of arrays, or what shares its memory with numpy.
+def targets_in(out: Any, expected: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]) -> list[Array]:
+    """The array of each result in ``out``: an array ``(n, ...)``, a list of arrays, or anything that shares memory with numpy.
 
     Raises:
-        RegionError: ``out`` is not of the results' number, shapes and dtypes, or cannot be written to.
+        RegionError: ``out`` differs from the results in number, shape or dtype, or is read-only.
     """
     if isinstance(out, (list, tuple)):
         targets = [_share_memory(item, number) for number, item in enumerate(out)]
     else:
         whole = _share_memory(out, None)
-        # not its items: those of an array of numbers are copies
+        # whole[number, ...], not whole[number]: the items of an array of numbers are copies.
         targets = [whole[number, ...] for number in range(len(whole) if whole.ndim else 0)]
-    if len(targets) != len(wanted):
-        raise RegionError(f"out holds {len(targets):,} results, but {len(wanted):,} are asked for")
-    for number, (target, (shape, dtype)) in enumerate(zip(targets, wanted, strict=True)):
+    if len(targets) != len(expected):
+        raise RegionError(f"out holds {len(targets):,} results, but {len(expected):,} are requested")
+    for number, (target, (shape, dtype)) in enumerate(zip(targets, expected, strict=True)):
         if (target.shape, target.dtype) != (shape, dtype) or not target.flags.writeable:
             state = "" if target.flags.writeable else " that cannot be written to"
             raise RegionError(f"out[{number}] is {target.shape} {target.dtype}{state}; the region is {shape} {dtype}")
@@ -173,9 +171,10 @@ def targets_in(out: Any, wanted: Sequence[tuple[tuple[int, ...], np.dtype[Any]]]
 
 
 def _share_memory(item: Any, number: int | None) -> Array:
-    """``item`` as an array: what is written there is written to it."""
+    """``item`` as an array over the same memory."""
     array = np.asarray(item)
-    if array is not item and array.size and not np.may_share_memory(array, np.asarray(item)):  # made anew, both times
+    # An object that converts by copying gives other memory each time.
+    if array is not item and array.size and not np.may_share_memory(array, np.asarray(item)):
         name = "out" if number is None else f"out[{number}]"
         raise RegionError(f"{name} is {shorten(item)}; give an array, or what shares its memory with numpy")
     return array
@@ -193,68 +192,69 @@ def _check_bytes(count: int, needed_bytes: int, max_bytes: int) -> None:
         raise too_large_error(f"a batch of {count:,} regions", needed_bytes, max_bytes)
 
 
-def _open_images(requests: Sequence[Request], source: Source) -> dict[Hashable, LazyImage]:
+def _open_images(requests: Sequence[Request], loader: RegionLoader) -> dict[Hashable, LazyImage]:
     images: dict[Hashable, LazyImage] = {}
     for image_id, _ in requests:
         try:
             is_open = image_id in images
-        except TypeError:  # no id at all: it has no hash
+        except TypeError:  # not hashable, so not an id; loader.image raises the error that explains it
             is_open = False
         if not is_open:
-            images[image_id] = source.image(image_id)
+            images[image_id] = loader.image(image_id)
     return images
 
 
-def _read_alone(job: _Job, channels: str | Sequence[str] | None, source: Source) -> None:
-    """Read a region by itself, and put it to its place; its source may be another one by now.
+def _read_alone(item: _PlannedRequest, channels: str | Sequence[str] | None, loader: RegionLoader) -> None:
+    """Read one request on its own into its array.
 
     Raises:
-        SourceChangedError: it does not fit there any more.
+        SourceChangedError: the source has another shape or dtype than when the batch was planned.
     """
-    pixels = source.load_region(job.image_id, job.region, channels)
-    if (pixels.shape, pixels.dtype) != (job.target.shape, job.target.dtype):
+    pixels = loader.load_region(item.image_id, item.region, channels)
+    if (pixels.shape, pixels.dtype) != (item.target.shape, item.target.dtype):
         error = SourceChangedError("its source changed its shape or dtype while it was being read")
-        name_image(error, job.image_id)
+        name_image(error, item.image_id)
         raise error
-    job.target[...] = pixels
+    item.target[...] = pixels
 
 
-def _read_in_common(jobs: Sequence[_Job], *, threads: int, is_read_ahead: bool) -> set[Hashable]:
-    """Fill the targets file by file and tile by tile; returns the images of which an entry failed meanwhile."""
-    spoiled: set[Hashable] = set()
+def _read_in_common(planned: Sequence[_PlannedRequest], *, threads: int, is_read_ahead: bool) -> set[Hashable]:
+    """Fill the arrays file by file and tile by tile; return the images with an entry that failed."""
+    failed: set[Hashable] = set()
     finishes: list[Callable[[], None]] = []
-    shares: dict[tuple[Hashable, int], tuple[Reader, list[Crop]]] = {}
-    for job in jobs:
-        with naming_image(job.image_id):
-            for file_read in job.image.route(job.crop, job.target):
+    by_file: dict[tuple[Hashable, int], tuple[Reader, list[Crop]]] = {}
+    for item in planned:
+        with naming_image(item.image_id):
+            for file_read in item.crop.file_reads(item.target):
                 if file_read.crop.out.size:
-                    shares.setdefault((job.image_id, file_read.part), (file_read.reader, []))[1].append(file_read.crop)
+                    key = (item.image_id, file_read.part)
+                    by_file.setdefault(key, (file_read.reader, []))[1].append(file_read.crop)
                 if file_read.finish is not None:
                     finishes.append(file_read.finish)
     if is_read_ahead:
-        for (image_id, _), (reader, crops) in shares.items():
-            _guard(image_id, spoiled, partial(reader.read_ahead, crops))
-    if not any(reader.is_worth_sharing for reader, _ in shares.values()):
+        for (image_id, _), (reader, crops) in by_file.items():
+            _run_guarded(image_id, failed, partial(reader.read_ahead, crops))
+    if not any(reader.is_worth_sharing for reader, _ in by_file.values()):
         threads = 1
     tasks = [
-        partial(_guard, image_id, spoiled, task)
-        for (image_id, _), (reader, crops) in shares.items()
+        partial(_run_guarded, image_id, failed, task)
+        for (image_id, _), (reader, crops) in by_file.items()
         for task in reader.split(crops)
     ]
     work_together(tasks, threads=threads)
     for finish in finishes:
         finish()
-    return spoiled
+    return failed
 
 
-def _guard(image_id: Hashable, spoiled: set[Hashable], task: Callable[[], None]) -> None:
-    """Do a task of an image; where its entry fails, remember that, and do no more of them."""
-    if image_id in spoiled:
+def _run_guarded(image_id: Hashable, failed: set[Hashable], task: Callable[[], None]) -> None:
+    """Run a task of an image, unless an entry of that image has failed; record it if this one does."""
+    if image_id in failed:
         return
     try:
         task()
-    except _MENDED_ALONE:
-        spoiled.add(image_id)
+    except _RECOVERED_ALONE:
+        failed.add(image_id)
     except NdframesError as error:
         name_image(error, image_id)
         raise

@@ -17,8 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from ..entries.conversion import Converted
-from ..entries.opener import carry_out
+from ..entries.jobs import JobResult, run_job
 from ..errors import NdframesError, PrepareError, WorkerCrashError, naming_image
 from ..system.process import core_count
 from ..system.workers import WorkerPool
@@ -27,8 +26,7 @@ from ..text import format_bytes, list_first
 if TYPE_CHECKING:
     from ..cache.keys import EntryKey
     from ..cache.store import Cache
-    from ..entries.conversion import Conversion
-    from ..entries.frame_index import Indexing
+    from ..entries.jobs import Job
     from ..entries.opener import Survey
     from ..spec.pathinfo import ChannelInfo, PathInfo
 
@@ -115,7 +113,7 @@ class Preparable(Protocol):
 class _Plan:
     """What is to be done, and what is known before anything is."""
 
-    jobs: dict[EntryKey, _Job] = field(default_factory=dict)
+    jobs: dict[EntryKey, _ImageJob] = field(default_factory=dict)
     present: list[EntryKey] = field(default_factory=list)
     failed: list[PrepareFailure] = field(default_factory=list)
 
@@ -144,7 +142,7 @@ def prepare(
     with bar:
         for job, outcome in _run(list(plan.jobs.values()), workers, executor, bar.fraction):
             bar.step(Path(job[1].info.path).name)
-            if isinstance(outcome, Converted):
+            if isinstance(outcome, JobResult):
                 frames.cache.hold([job[1].key])
                 prepared += outcome.is_new
                 present += not outcome.is_new
@@ -178,18 +176,18 @@ def _make_plan(frames: Preparable, image_ids: Sequence[Hashable]) -> _Plan:
 def _plan_channel(plan: _Plan, image_id: Hashable, survey: Survey) -> None:
     if survey.key is None:
         return
-    if survey.conversion is None or survey.key in plan.jobs:
+    if survey.job is None or survey.key in plan.jobs:
         plan.present.append(survey.key)
     else:
-        plan.jobs[survey.key] = image_id, survey.conversion
+        plan.jobs[survey.key] = image_id, survey.job
 
 
-_Job = tuple[Hashable, "Conversion | Indexing"]
-_Outcome = tuple[_Job, Converted | Exception]
+_ImageJob = tuple[Hashable, "Job"]
+_Outcome = tuple[_ImageJob, JobResult | Exception]
 
 
 def _run(
-    jobs: Sequence[_Job], workers: int, executor: Executor | None, on_fraction: Callable[[float], None]
+    jobs: Sequence[_ImageJob], workers: int, executor: Executor | None, on_fraction: Callable[[float], None]
 ) -> Iterator[_Outcome]:
     """Do the jobs, in any order; yield each with what came of it."""
     if executor is not None:
@@ -204,12 +202,14 @@ def _run(
             raise
     else:
         for job in jobs:
-            yield job, _attempt(partial(carry_out, job[1], threads=core_count(), progress=on_fraction))
+            yield job, _attempt(partial(run_job, job[1], threads=core_count(), progress=on_fraction))
 
 
-def _run_on(executor: Executor, jobs: Sequence[_Job], *, threads: int) -> Iterator[_Outcome]:
-    futures: dict[Future[Converted], _Job] = {executor.submit(carry_out, job[1], threads=threads): job for job in jobs}
-    orphans: list[_Job] = []
+def _run_on(executor: Executor, jobs: Sequence[_ImageJob], *, threads: int) -> Iterator[_Outcome]:
+    futures: dict[Future[JobResult], _ImageJob] = {
+        executor.submit(run_job, job[1], threads=threads): job for job in jobs
+    }
+    orphans: list[_ImageJob] = []
     try:
         for future in as_completed(futures):
             outcome = _attempt(future.result)
@@ -226,7 +226,7 @@ def _run_on(executor: Executor, jobs: Sequence[_Job], *, threads: int) -> Iterat
             yield from _run_on(pool, orphans, threads=threads)
 
 
-def _attempt(call: Callable[[], Converted]) -> Converted | Exception:
+def _attempt(call: Callable[[], JobResult]) -> JobResult | Exception:
     try:
         return call()
     except Exception as error:  # noqa: BLE001 - a batch goes on; the error is reported with its image

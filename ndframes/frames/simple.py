@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..spec.pathinfo import ChannelInfo, PathInfo
 from .clip import Clip, to_clip
-from .frames import Frames, _knows
+from .frames import Frames, is_member
 from .photographs import demo_paths
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class SimpleFrames(Frames):
         return PathInfo(image_id, (ChannelInfo(source),))
 
     def __contains__(self, image_id: object) -> bool:
-        return _knows(self._id_to_path, image_id)
+        return is_member(self._id_to_path, image_id)
 
     @classmethod
     def demo(cls, **options: Any) -> SimpleFrames:

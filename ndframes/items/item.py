@@ -1,12 +1,11 @@
-"""LazyImage: what every item of Frames is, and what it needs in order to open its files."""
+"""LazyImage: the interface of every item of Frames."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from ..entries.opened import OpenedChannel
-from ..pixels.options import ask_nothing
+from ..pixels.options import ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,39 +13,25 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .._typing import Array
+    from ..entries.opened import OpenedChannel
     from ..geometry.regions import Region
-    from ..pixels.options import AsAsked
-    from ..spec.pathinfo import ChannelInfo, PathInfo
+    from ..spec.pathinfo import PathInfo
+    from .explain import FileExplanation, SampledRegion
+    from .plan import PlannedCrop
 
-__all__ = [
-    "THUMBNAIL_PX",
-    "LazyImage",
-    "OpenedChannel",
-    "Opener",
-]
+__all__ = ["DEFAULT_OPTIONS", "THUMBNAIL_PX", "LazyImage"]
 THUMBNAIL_PX = 192
-
-
-class Opener(Protocol):
-    """What an image needs in order to open its files."""
-
-    def open(self, info: ChannelInfo) -> OpenedChannel:
-        """Open a file, from the cache or from the source."""
-
-    def reopen(self, info: ChannelInfo, opened: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:
-        """Open anew what failed with ``error``: by way of the cache again, or the source itself."""
-
-    def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:
-        """Whether what was opened is still what would be opened now."""
+#: Pixels as they are stored, without padding.
+DEFAULT_OPTIONS = ReadOptions()
 
 
 class LazyImage(ABC):
-    """One item of :class:`~ndframes.Frames`: opened lazily, read by regions. The last three axes are y, x and the channel.
+    """One item of :class:`~ndframes.Frames`: opened lazily, read by regions. The last three axes are y, x and channel.
 
     Attributes:
-        pathinfo: what it was made from.
-        is_video: whether it is a video file, of which each frame has its time.
-        trusted_until: by the monotonic clock, when its sources are to be looked at again; kept by its owner.
+        pathinfo: the description that it was made from.
+        is_video: whether it is a video file, whose frames have times.
+        trusted_until: the monotonic time up to which its sources are not checked again; its owner keeps it.
     """
 
     pathinfo: PathInfo
@@ -56,7 +41,7 @@ class LazyImage(ABC):
     @property
     @abstractmethod
     def memory_bytes(self) -> int:
-        """What keeping it open costs."""
+        """The memory that it uses while it is open."""
 
     @property
     @abstractmethod
@@ -68,17 +53,22 @@ class LazyImage(ABC):
     def image_shape(self) -> tuple[int, int]:
         """``(height, width)`` of image space."""
 
+    @property
+    def frame_ids(self) -> Sequence[object]:
+        """The ids of its frames along the time axis; empty for an image."""
+        return range(0)
+
     @abstractmethod
     def shape(self, channels: str | Sequence[str] | None = None) -> tuple[int, ...]:
         """The shape of a read of everything."""
 
     @abstractmethod
     def dtype(self, channels: str | Sequence[str] | None = None) -> np.dtype[Any]:
-        """The dtype of a read: those of the files touched, promoted by ``np.result_type``."""
+        """The dtype of a read: the dtypes of the files that it reads, promoted by ``np.result_type``."""
 
     @abstractmethod
     def select(self, channels: str | Sequence[str] | None) -> tuple[str, ...]:
-        """The codes that ``channels`` asks for, checked.
+        """The codes that ``channels`` stands for, checked.
 
         Raises:
             ChannelError: there is no such channel.
@@ -86,39 +76,24 @@ class LazyImage(ABC):
 
     @abstractmethod
     def opened(self, part: int) -> OpenedChannel:
-        """One of its files, opened if need be."""
+        """One of its files, opened if it is not yet."""
 
     @abstractmethod
     def bands_by_part(self, codes: Sequence[str]) -> list[tuple[int, int]]:
-        """Which of its files a read of ``codes`` touches, and how many bands of each."""
+        """The numbers of the files that a read of ``codes`` reads, each with the number of its bands."""
 
     @abstractmethod
     def is_current(self) -> bool:
-        """Whether every source that was opened is still the file that it was then."""
+        """Whether every opened source is still the file that was opened."""
 
     @abstractmethod
     def load_region(
         self,
         region: Region = None,
         channels: str | Sequence[str] | None = None,
-        *,
-        pad: str | None = None,
-        asked: AsAsked = ask_nothing,
+        options: ReadOptions = DEFAULT_OPTIONS,
     ) -> Array:
         """Read a region into a new array; see :meth:`ndframes.Frames.load_region`."""
-
-    @abstractmethod
-    def load_scaled(
-        self,
-        region: Region = None,
-        channels: str | Sequence[str] | None = None,
-        *,
-        scale: float | tuple[float, float] | None = None,
-        shape: tuple[int, int] | None = None,
-        pad: str | None = None,
-        asked: AsAsked = ask_nothing,
-    ) -> Array:
-        """Read a region resampled; see :meth:`ndframes.Frames.load_region`."""
 
     @abstractmethod
     def load_warped(
@@ -126,23 +101,27 @@ class LazyImage(ABC):
         transform: Any,
         shape: tuple[int, int],
         channels: str | Sequence[str] | None = None,
-        *,
-        asked: AsAsked = ask_nothing,
+        options: ReadOptions = DEFAULT_OPTIONS,
     ) -> Array:
         """Read through any affine map; see :meth:`ndframes.Frames.load_warped`."""
 
     @abstractmethod
     def load_thumbnail(self, max_px: int = THUMBNAIL_PX) -> Array:
-        """A small copy of the default channels, of at most about ``max_px`` in height and width."""
+        """A small copy of the default channels, at most about ``max_px`` high and wide."""
 
     @abstractmethod
     def count_result_bytes(
         self,
         region: Region,
         channels: str | Sequence[str] | None = None,
-        *,
-        is_padded: bool = False,
-        scale: float | tuple[float, float] | None = None,
-        shape: tuple[int, int] | None = None,
+        options: ReadOptions = DEFAULT_OPTIONS,
     ) -> int:
-        """The size of what a read gives, in bytes; no pixel is read."""
+        """The bytes of the result of a read; no pixel is read."""
+
+    @abstractmethod
+    def explain(self, sampled: SampledRegion) -> list[FileExplanation]:
+        """What a read does with each file."""
+
+    def plan_crop(self, region: Region, channels: str | Sequence[str] | None = None) -> PlannedCrop | None:  # noqa: ARG002
+        """A region resolved for a batch; ``None`` for items that are read one region at a time."""
+        return None

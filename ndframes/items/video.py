@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..entries.frame_index import find_index
-from ..errors import SourceMissingError, check_choice
-from ..formats.stack import FrameReader, StackReader
+from ..errors import check_choice
+from ..formats.stack import FrameReader
 from ..geometry.regions import resolve_region, to_slice
-from ..pixels.options import ask_nothing
 from ..pixels.results import allocate
 from ..spec.channels import default_codes
 from ..spec.pathinfo import PathInfo, cut_frames
-from ..system.stamp import stat_source
 from ..video.reader import VideoErrors, VideoReader
 from ..video.stack import VideoStack
+from .explain import explain_parts
 from .image import AlignableImageData
+from .item import DEFAULT_OPTIONS
+from .parts import Parts
+from .plan import Planner
 from .sequence import ImageSequence
 
 if TYPE_CHECKING:
@@ -27,14 +30,16 @@ if TYPE_CHECKING:
     from .._typing import Array
     from ..cache.store import Cache
     from ..entries.opened import OpenedChannel
-    from ..entries.opener import BoundOpener
     from ..formats.reader import Reader
     from ..geometry.regions import Region
-    from ..pixels.options import AsAsked
+    from ..pixels.options import ReadOptions
     from ..spec.pathinfo import ChannelInfo
+    from ..system.handles import HandlePool
     from ..video.index import FrameIndex
     from ..video.metadata import VideoMetadata
-    from .item import LazyImage
+    from .explain import FileExplanation, SampledRegion
+    from .parts import Opener
+    from .sequence import StackRegion
 
 __all__ = ["VideoData"]
 
@@ -43,11 +48,12 @@ class VideoData(ImageSequence):
     """A video: ``(t, y, x, channel)``. Frame ``i`` is the ``i``-th one that decoding from the beginning shows.
 
     Args:
-        info: the file, alone in its image.
-        opener: opens it, or what the cache has of it.
-        cache: has the index of its frames.
-        max_region_bytes: a result of more bytes than this is refused.
-        on_open: called whenever the file was opened, since the video then costs more memory.
+        info: describes the image whose only file is the video.
+        opener: opens it, or its cache entry.
+        cache: holds the index of its frames.
+        pool: lends decoders.
+        max_region_bytes: the largest result that is allowed, in bytes.
+        on_open: called after the file was opened, since the video then uses more memory.
     """
 
     is_video = True
@@ -55,27 +61,23 @@ class VideoData(ImageSequence):
     def __init__(
         self,
         info: PathInfo,
-        opener: BoundOpener,
+        opener: Opener,
         cache: Cache,
+        pool: HandlePool,
         *,
         max_region_bytes: int,
-        on_open: Callable[[LazyImage], None] | None = None,
+        on_open: Callable[[], None] | None = None,
     ) -> None:
         self.pathinfo = info
         self._max_region_bytes = max_region_bytes
-        self._pool = opener.opener.pool
+        self._pool = pool
         self._cache = cache
         self._index: FrameIndex | None = None
         self._is_plain: bool | None = None
         self._range: range | None = None
-        # The frames as one tall image, which knows how to open a file, and what to do when an entry fails.
-        stacked = replace(info.channels[0], img_from_src=None, shape=None)
-        self._stack = AlignableImageData(
-            PathInfo(info.image_id, (stacked,)),
-            opener,
-            max_region_bytes=max_region_bytes,
-            on_open=None if on_open is None else lambda _: on_open(self),
-        )
+        # A frame's shape and place in the image are checked where a frame is read as an image.
+        file = replace(info.channels[0], img_from_src=None, shape=None)
+        self._parts = Parts(PathInfo(info.image_id, (file,)), opener, on_open=on_open)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -85,7 +87,7 @@ class VideoData(ImageSequence):
         """The numbers of its frames in the file.
 
         Raises:
-            PathInfoError: its range goes beyond them.
+            PathInfoError: the frame range goes beyond the file's frames.
         """
         if self._range is None:
             self._range = cut_frames(
@@ -94,37 +96,38 @@ class VideoData(ImageSequence):
         return self._range
 
     @property
+    def frame_ids(self) -> Sequence[object]:
+        """The numbers of its frames in the file."""
+        return self.frames
+
+    @property
     def reader(self) -> Reader:
-        """What reads its frames now: of the file, or of its cache entry."""
-        return self._stack.opened(0).reader
+        """The current reader of its frames: of the file, or of its cache entry."""
+        return self._parts.reader(0)
 
     @property
     def seconds(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """When each of its frames is shown."""
+        """The time at which each frame is shown, in seconds."""
         return self.index.seconds[to_slice(self.frames)]
 
     @property
     def keyframes(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Which of its frames are key frames."""
+        """The numbers of its key frames."""
         keys = self.index.keys
         return keys[(keys >= self.frames.start) & (keys < self.frames.stop)] - self.frames.start
 
     @property
     def index(self) -> FrameIndex:
-        """Where every frame of the file is, and when it is shown."""
+        """The index of the file's frames: how to reach each one, and when it is shown."""
         if self._index is None:
             (channel,) = self.pathinfo.channels
-            try:
-                stamp = stat_source(channel.path)
-            except SourceMissingError:
-                stamp = None
-            self._index = find_index(channel, stamp, self._cache, self._pool)
+            self._index = find_index(channel, self._parts.opened(0).stamp, self._cache, self._pool)
         return self._index
 
     @property
     def memory_bytes(self) -> int:
-        """What keeping it open costs."""
-        return self._stack.memory_bytes
+        """The memory that it uses while it is open."""
+        return self._parts.memory_bytes
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -133,16 +136,16 @@ class VideoData(ImageSequence):
 
     @property
     def image_shape(self) -> tuple[int, int]:
-        """``(height, width)`` of a frame, as it is shown."""
+        """``(height, width)`` of a frame as it is shown."""
         return self._image(0).image_shape
 
     def opened(self, part: int) -> OpenedChannel:
-        """Its file."""
-        return self._stack.opened(part)
+        """The video's file."""
+        return self._parts.opened(part)
 
     @property
     def metadata(self) -> VideoMetadata:
-        """What the file says of itself."""
+        """The file's metadata."""
         from ..video.metadata import describe_video
 
         path = self.pathinfo.channels[0].path
@@ -150,53 +153,62 @@ class VideoData(ImageSequence):
 
     def is_current(self) -> bool:
         """Whether the file is still the one that was opened."""
-        return self._stack.is_current()
+        return self._parts.is_current()
 
     def load_region(
         self,
         region: Region = None,
         channels: str | Sequence[str] | None = None,
-        *,
-        pad: str | None = None,
-        asked: AsAsked = ask_nothing,
+        options: ReadOptions = DEFAULT_OPTIONS,
     ) -> Array:
         """Read a region ``(t, y, x)``; see :meth:`ndframes.Frames.load_region`.
 
-        In front there may be a list of numbers of frames, from 0, in any order: what numpy has for it, each frame decoded once.
+        The first item may be a list of frame numbers from 0 in any order, as in numpy; each frame is decoded once.
         """
         front, rest = (region[0], region[1:]) if isinstance(region, tuple) and region else (None, ())
         times = front if isinstance(front, list) else None
-        if pad is None and asked.nodata == "keep" and self._is_plainly_read():
+        if options.pad is None and not options.is_resampled and options.nodata == "keep" and self._is_read_plainly():
             return self._load_plainly(times, region if times is None else (slice(0, 0), *rest), channels)
         if times is None:
-            return super().load_region(region, channels, pad=pad, asked=asked)
-        alone = {time: self.load_region((time, *rest), channels, pad=pad, asked=asked) for time in times}
-        return np.stack([alone[time] for time in times])
+            return super().load_region(region, channels, options)
+        by_time = {time: self.load_region((time, *rest), channels, options) for time in times}
+        return np.stack([by_time[time] for time in times])
 
     def read(self, numbers: Sequence[int], channels: Sequence[str], errors: VideoErrors) -> tuple[list[int], Array]:
         """Read whole frames; see :meth:`ndframes.LazyVideo.read`."""
         check_choice("errors", errors, VideoErrors)
         reader = self.reader
-        places = list(numbers)
-        there = {number: number for number in places}
+        source_of = {number: number for number in numbers}
         if errors != "raise" and isinstance(reader, VideoStack):  # an entry has all frames
-            found = reader.video.find_readable([self.frames[number] for number in places], self.frames, errors)
-            there = {
+            found = reader.video.find_readable([self.frames[number] for number in numbers], self.frames, errors)
+            source_of = {
                 number: found[self.frames[number]] - self.frames.start
-                for number in places
+                for number in numbers
                 if self.frames[number] in found
             }
-        kept = [number for number in places if number in there]
-        listed: Any = [there[number] for number in kept] or slice(0, 0)
+        kept = [number for number in numbers if number in source_of]
+        listed: Any = [source_of[number] for number in kept] or slice(0, 0)
         return kept, self.load_region((listed,), channels)
 
-    def _is_plainly_read(self) -> bool:
+    def explain(self, sampled: SampledRegion) -> list[FileExplanation]:
+        """What a read does with the file, for all frames at once."""
+        numbers = [self.frames[time] for time in sampled.times]
+        parts = self._frame_parts(0)
+
+        def count(_: Reader, rows: range, cols: range) -> int:
+            return self.reader.count_decoded_of(numbers, rows, cols)
+
+        files = explain_parts(parts, Planner(parts), sampled, count)
+        return [_of_all_frames(file, self.reader) for file in files]
+
+    def _is_read_plainly(self) -> bool:
+        """Whether the file's pixels are the result's pixels."""
         if self._is_plain is None:
             self._is_plain = self._image(0).is_plain(0)
         return self._is_plain
 
     def _load_plainly(self, listed: list[int] | None, region: Region, channels: str | Sequence[str] | None) -> Array:
-        """Pixels as they are in the file; of the frames that are listed, instead of those in the region."""
+        """Read pixels as they are stored; the frames of ``listed`` replace the frames of the region."""
         codes = self.select(channels)
         selection = resolve_region(region, (len(self), *self.image_shape, len(codes)))
         sliced, rows, cols, bands = selection.ranges
@@ -208,70 +220,65 @@ class VideoData(ImageSequence):
                 numbers = range(len(numbers))
             full = out.reshape(len(sliced if listed is None else listed), len(rows), len(cols), len(bands))
             in_file = self.frames[to_slice(sliced)] if listed is None else [self.frames[time] for time in listed]
-            self._stack.read_file(0, lambda reader: reader.read_frames(in_file, rows, cols, numbers, full))
+            self._parts.read(0, lambda reader: reader.read_frames(in_file, rows, cols, numbers, full))
         return out
 
-    def _channels_of(self, time: int) -> tuple[str, ...]:  # noqa: ARG002 - all are alike
+    def _channels_of(self, time: int) -> tuple[str, ...]:  # noqa: ARG002 - the same for every frame
         return self.channels
 
     def _dtype_of(self, images: Sequence[AlignableImageData], codes: tuple[str, ...]) -> np.dtype[Any]:  # noqa: ARG002
         return self._image(0).dtype()
 
-    def _glance(self, time: int) -> AlignableImageData:
+    def _describe(self, time: int) -> AlignableImageData:
         return self._image(time)
 
     def _image(self, time: int) -> AlignableImageData:
-        """One frame as an image of its own, decoded when its pixels are read."""
+        """One frame as an image, decoded when its pixels are read."""
+        return AlignableImageData(self._frame_parts(time), max_region_bytes=self._max_region_bytes)
+
+    def _frame_parts(self, time: int) -> Parts:
         info = PathInfo(time, self.pathinfo.channels, shape=self.pathinfo.shape, default=self.pathinfo.default)
-        return AlignableImageData(
-            info, _FrameOpener(self._stack, self.frames[time]), max_region_bytes=self._max_region_bytes
-        )
+        return Parts(info, _FrameOpener(self._parts, self.frames[time]))
 
     def _load(
         self,
-        wanted: Any,
+        wanted: StackRegion,
         extents: tuple[int, int],
-        asked: AsAsked,
+        options: ReadOptions,
         load: Callable[[AlignableImageData, tuple[str, ...]], Array],
     ) -> Array:
-        """Frames in rising order, however they are asked for: a decoder goes one way."""
+        """Read frames in rising order, whatever the region's order: decoders only go forward."""
         if wanted.times.step > 0 or len(wanted.times) < 2 or any(wanted.dropped):
-            return super()._load(wanted, extents, asked, load)
-        rising = super()._load(wanted._replace(times=wanted.times[::-1]), extents, asked, load)
+            return super()._load(wanted, extents, options, load)
+        rising = super()._load(wanted._replace(times=wanted.times[::-1]), extents, options, load)
         falling: Array = rising[::-1].copy()
         return falling
 
 
-class _OpenStack(StackReader):
-    """A video's frames, by whatever reads them when they are asked for."""
-
-    def __init__(self, stack: AlignableImageData) -> None:
-        reader = stack.opened(0).reader
-        super().__init__(
-            reader.path, format=reader.format, shape=reader.shape, dtype=reader.dtype, tile_shape=reader.tile_shape
-        )
-        self.nodata, self.frame_count, self.tile_frames = reader.nodata, reader.frame_count, reader.tile_frames
-        self._stack = stack
-
-    def count_decoded(self, rows: range, cols: range) -> int:
-        return self._stack.opened(0).reader.count_decoded(rows, cols)
-
-    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
-        self._stack.read_file(0, lambda reader: reader.read_frames(times, rows, cols, bands, out))
-
-
 class _FrameOpener:
-    """Gives one frame of a video that is open."""
+    """Opens one frame of a video as an image; the video's own parts open and reopen the file."""
 
-    def __init__(self, stack: AlignableImageData, time: int) -> None:
-        self._stack = stack
-        self._time = time
+    def __init__(self, video: Parts, number: int) -> None:
+        self._video = video
+        self._number = number
 
-    def open(self, info: ChannelInfo) -> OpenedChannel:  # noqa: ARG002
-        return replace(self._stack.opened(0), reader=FrameReader(_OpenStack(self._stack), self._time))
+    def open(self, info: ChannelInfo) -> OpenedChannel:  # noqa: ARG002 - the video is the only file
+        return self._frame_of(self._video.opened(0))
 
     def reopen(self, info: ChannelInfo, opened: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:  # noqa: ARG002
-        return opened  # the video was opened again, and again, before it gave up
+        assert isinstance(opened.reader, FrameReader)  # noqa: S101
+        failed = replace(opened, reader=opened.reader.stack)
+        return self._frame_of(self._video.reopen(0, failed, error, directly=directly))
 
     def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:  # noqa: ARG002
-        return self._stack.is_current()
+        return self._video.is_current()
+
+    def _frame_of(self, opened: OpenedChannel) -> OpenedChannel:
+        return replace(opened, reader=FrameReader(opened.reader, self._number))
+
+
+def _of_all_frames(file: FileExplanation, reader: Reader) -> FileExplanation:
+    """The explanation of one frame's file, with the blocks of the whole video."""
+    block_px = reader.tile_frames * math.prod(reader.tile_shape)
+    decoded_bytes = file.tiles * block_px * reader.shape[2] * reader.dtype.itemsize
+    return replace(file, tile_shape=reader.tile_shape, tile_frames=reader.tile_frames, decoded_bytes=decoded_bytes)

@@ -61,7 +61,8 @@ def write_video(  # noqa: PLR0913 - a keyword for each thing that a user may cho
         >>> import ndframes as nf
         >>> folder = getfixture("tmp_path")
         >>> photos = [nf.demo_paths()["coffee"]] * 3
-        >>> report = nf.write_video(folder / "cup.mp4", photos, fps=2, preset="veryfast", metadata={"rig": 3})
+        >>> options = {"preset": "veryfast", "metadata": {"rig": 3}}
+        >>> report = nf.write_video(folder / "cup.mp4", photos, fps=2, **options)
         >>> report.frames, report.shape, report.codec, report.ratio > 10
         (3, (400, 600, 3), 'h264', True)
         >>> again = nf.write_video(folder / "intra.mp4", nf.open(folder / "cup.mp4"), fps=2, intra=True)

@@ -1,47 +1,92 @@
-"""Options of a read: fill, interpolation, antialiasing, nodata."""
+"""ReadOptions: how a read pads, fills, resamples and treats nodata."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from ..errors import shorten
 from ..geometry.kernels import INTERPOLATIONS
+from ..geometry.padding import check_pad
 from .values import NODATA_MODES
 
 if TYPE_CHECKING:
     from ..geometry.kernels import Interpolation
+    from ..geometry.regions import PadMode
     from .values import NodataMode
 
-__all__ = ["AsAsked", "ask", "ask_nothing"]
+__all__ = ["ReadKeywords", "ReadOptions", "ScaleKeywords", "WarpKeywords"]
 
 
-class AsAsked(NamedTuple):
-    """How pixels come about that are not taken as they are; see :meth:`ndframes.Frames.load_region`."""
+class WarpKeywords(TypedDict, total=False):
+    """The keywords of :meth:`ndframes.Frames.load_warped`; it documents them."""
+
+    fill: complex
+    interpolation: Interpolation | Mapping[str, Interpolation]
+    antialias: bool
+    nodata: NodataMode
+
+
+class ScaleKeywords(TypedDict, total=False):
+    """The keywords that set the extent of a result; :meth:`ndframes.Frames.load_region` documents them."""
+
+    pad: PadMode | None
+    scale: float | tuple[float, float] | None
+    shape: tuple[int, int] | None
+
+
+class ReadKeywords(WarpKeywords, ScaleKeywords, total=False):
+    """The keywords of :meth:`ndframes.Frames.load_region`; it documents them."""
+
+
+class ReadOptions(NamedTuple):
+    """The options of one read; :meth:`ndframes.Frames.load_region` documents them.
+
+    ``ReadOptions()`` reads pixels as they are stored. Use :meth:`of` for values that come from a user.
+    """
 
     fill: complex = 0
     interpolation: Interpolation | Mapping[str, Interpolation] = "linear"
     antialias: bool = True
     nodata: NodataMode = "keep"
+    pad: PadMode | None = None
+    scale: float | tuple[float, float] | None = None
+    shape: tuple[int, int] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        fill: complex = 0,
+        interpolation: Interpolation | Mapping[str, Interpolation] = "linear",
+        antialias: object = True,
+        nodata: NodataMode = "keep",
+        pad: PadMode | None = None,
+        scale: float | tuple[float, float] | None = None,
+        shape: tuple[int, int] | None = None,
+    ) -> ReadOptions:
+        """The options, checked.
 
-#: Pixels as they are, and what is made of them as by default.
-ask_nothing = AsAsked()
+        Raises:
+            ValueError: the interpolation or the nodata mode does not exist.
+            RegionError: the pad mode does not exist.
+        """
+        if interpolation != "linear":
+            for name in interpolation.values() if isinstance(interpolation, Mapping) else (interpolation,):
+                if name not in INTERPOLATIONS:
+                    raise ValueError(f"interpolation={shorten(name)}; allowed: {', '.join(map(repr, INTERPOLATIONS))}")
+        if nodata not in NODATA_MODES:
+            raise ValueError(f"nodata={shorten(nodata)}; allowed: {', '.join(map(repr, NODATA_MODES))}")
+        if pad is not None:
+            check_pad(pad)
+        return cls(fill, interpolation, bool(antialias), nodata, pad, scale, shape)
 
+    @property
+    def is_resampled(self) -> bool:
+        """Whether the result has another resolution than the region."""
+        return self.scale is not None or self.shape is not None
 
-def ask(
-    fill: complex, interpolation: Interpolation | Mapping[str, Interpolation], antialias: object, nodata: NodataMode
-) -> AsAsked:
-    """What is asked for, checked.
-
-    Raises:
-        ValueError: the interpolation or the way with nodata is none of those that there are.
-    """
-    if fill == 0 and interpolation == "linear" and antialias is True and nodata == "keep":  # by far the most common
-        return ask_nothing
-    for name in interpolation.values() if isinstance(interpolation, Mapping) else (interpolation,):
-        if name not in INTERPOLATIONS:
-            raise ValueError(f"interpolation={shorten(name)}; allowed: {', '.join(map(repr, INTERPOLATIONS))}")
-    if nodata not in NODATA_MODES:
-        raise ValueError(f"nodata={shorten(nodata)}; allowed: {', '.join(map(repr, NODATA_MODES))}")
-    return AsAsked(fill, interpolation, bool(antialias), nodata)
+    @property
+    def is_default(self) -> bool:
+        """Whether every option has its default value."""
+        is_stored = self.interpolation == "linear" and self.antialias and self.nodata == "keep" and not self.fill
+        return is_stored and self.pad is None and not self.is_resampled

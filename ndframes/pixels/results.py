@@ -1,4 +1,4 @@
-"""Results: what a read is asked for, the arrays that it fills, and how they are given back."""
+"""Results: the arrays that a read fills and returns."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import RegionError, RegionTooLargeError
-from .options import AsAsked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .._typing import Array
     from ..geometry.regions import Selection
+    from .options import ReadOptions
     from .values import NodataMode
     from .warp import Block
 
 __all__ = [
-    "AsAsked",
     "Result",
     "allocate",
     "as_slice",
@@ -35,18 +34,63 @@ __all__ = [
 
 
 class Result(NamedTuple):
-    """What a read fills: the pixels, and which are missing, where that is asked for."""
+    """The arrays that a read fills.
+
+    Attributes:
+        pixels: the pixels.
+        missing: the mask of the values that hold no data, of the same shape; ``None`` with ``nodata="keep"``.
+        max_bytes: the limit for arrays of pixels, those that are made on the way included.
+    """
 
     pixels: Array
     missing: Array | None
+    max_bytes: int
+
+    @classmethod
+    def allocate(cls, shape: tuple[int, ...], dtype: np.dtype[Any], options: ReadOptions, max_bytes: int) -> Result:
+        """New arrays for a read of files of ``dtype``.
+
+        Raises:
+            RegionTooLargeError: the result has more bytes than ``max_bytes``.
+        """
+        pixels = allocate(shape, result_dtype(dtype, options), max_bytes)
+        return cls(pixels, None if options.nodata == "keep" else np.zeros(shape, bool), max_bytes)
+
+    def like(self, height: int, width: int) -> Result:
+        """New arrays of another height and width, with the same channels and dtype.
+
+        Raises:
+            RegionTooLargeError: they have more bytes than ``max_bytes``.
+        """
+        shape = (height, width, self.pixels.shape[2])
+        pixels = allocate(shape, self.pixels.dtype, self.max_bytes)
+        return Result(pixels, None if self.missing is None else np.zeros(shape, bool), self.max_bytes)
 
     def reshaped(self, shape: tuple[int, ...]) -> Result:
-        """The same pixels along other axes."""
-        return Result(self.pixels.reshape(shape), None if self.missing is None else self.missing.reshape(shape))
+        """A view with other axes."""
+        missing = None if self.missing is None else self.missing.reshape(shape)
+        return Result(self.pixels.reshape(shape), missing, self.max_bytes)
 
     def at(self, rows: slice, cols: slice) -> Result:
-        """The part at ``rows`` x ``cols``."""
-        return Result(self.pixels[rows, cols], None if self.missing is None else self.missing[rows, cols])
+        """A view of the part at ``rows`` x ``cols``."""
+        missing = None if self.missing is None else self.missing[rows, cols]
+        return Result(self.pixels[rows, cols], missing, self.max_bytes)
+
+    def frame(self, place: int) -> Result:
+        """A view of one frame of a result with a time axis."""
+        return Result(self.pixels[place], None if self.missing is None else self.missing[place], self.max_bytes)
+
+    def put(self, index: Any, other: Result, other_index: Any) -> None:
+        """Copy the pixels and the mask of ``other`` at ``other_index`` to ``index``."""
+        self.pixels[index] = other.pixels[other_index]
+        if self.missing is not None and other.missing is not None:
+            self.missing[index] = other.missing[other_index]
+
+    def clear(self, index: Any, options: ReadOptions) -> None:
+        """Set the pixels at ``index`` to the fill value, and mark them as missing."""
+        self.pixels[index] = fill_of(self, options)
+        if self.missing is not None:
+            self.missing[index] = True
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], max_bytes: int) -> Array:
@@ -62,25 +106,25 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], max_bytes: int) -> Ar
     return np.empty(shape, dtype)
 
 
-def result_dtype(dtype: np.dtype[Any], asked: AsAsked) -> np.dtype[Any]:
+def result_dtype(dtype: np.dtype[Any], options: ReadOptions) -> np.dtype[Any]:
     """The dtype of a result over files of ``dtype``: floats, where nodata becomes not-a-numbers."""
-    if asked.nodata == "nan" and dtype.kind not in "fc":
+    if options.nodata == "nan" and dtype.kind not in "fc":
         return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
     return dtype
 
 
-def fill_value(dtype: np.dtype[Any], asked: AsAsked) -> Array:
+def fill_value(dtype: np.dtype[Any], options: ReadOptions) -> Array:
     """What stands in a result where there is no pixel.
 
     Raises:
         RegionError: the fill is no value of ``dtype``.
     """
-    return np.asarray(np.nan) if asked.nodata == "nan" else check_fill(asked.fill, dtype)
+    return np.asarray(np.nan) if options.nodata == "nan" else check_fill(options.fill, dtype)
 
 
-def fill_of(result: Result, asked: AsAsked) -> Array:
+def fill_of(result: Result, options: ReadOptions) -> Array:
     """What stands in a result where no file reaches."""
-    return fill_value(result.pixels.dtype, asked)
+    return fill_value(result.pixels.dtype, options)
 
 
 def check_fill(fill: complex, dtype: np.dtype[Any]) -> Array:
@@ -94,18 +138,18 @@ def check_fill(fill: complex, dtype: np.dtype[Any]) -> Array:
     raise RegionError(f"fill={fill!r} is no value of {dtype}")
 
 
-def put_block(block: Block, positions: Sequence[int], result: Result, asked: AsAsked) -> None:
+def put_block(block: Block, positions: Sequence[int], result: Result, options: ReadOptions) -> None:
     """Bring a block of one file's bands to its place in a result."""
     bands, target = as_slice(positions), result.at(block.rows, block.cols)
     if block.pixels is None:
-        target.pixels[:, :, bands] = fill_of(result, asked)
+        target.pixels[:, :, bands] = fill_of(result, options)
         if target.missing is not None:
             target.missing[:, :, bands] = True
         return
     pixels, outside = block.pixels, None if block.inside is True else ~np.asarray(block.inside)
     if outside is not None:
         pixels = pixels.astype(target.pixels.dtype)
-        pixels[outside] = fill_of(result, asked)
+        pixels[outside] = fill_of(result, options)
     target.pixels[:, :, bands] = pixels
     if target.missing is not None:
         missing = np.zeros(pixels.shape, bool) if block.missing is None else block.missing
@@ -113,8 +157,8 @@ def put_block(block: Block, positions: Sequence[int], result: Result, asked: AsA
 
 
 def finish(result: Result, mode: NodataMode) -> Array:
-    """A result as it is given back."""
-    pixels, missing = result
+    """The array to return: masked, or with not-a-numbers, as ``mode`` says."""
+    pixels, missing, _ = result
     if missing is None:
         return pixels
     if mode == "nan":

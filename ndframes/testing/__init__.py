@@ -5,6 +5,6 @@ what the cache survives; ``python -m ndframes.testing.verify_filesystem DIR`` sa
 cache relies on.
 """
 
-from __future__ import annotations
+from .faults import FaultyFileSystem, WatchedFileSystem, cut, flip_bit, zero
 
 __all__ = ["FaultyFileSystem", "WatchedFileSystem", "cut", "flip_bit", "zero"]

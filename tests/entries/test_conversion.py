@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import ndframes as nf
-from ndframes.entries import convert as convert_module
-from ndframes.entries.convert import convert
+from ndframes.entries import conversion as conversion_module
 from ndframes.formats.reader import Reader
 
 
@@ -31,7 +30,7 @@ def noise():
 
 def test_a_conversion_says_what_it_did(conversion_of, noise):
     conversion = conversion_of(noise)
-    first, second = convert(conversion), convert(conversion)
+    first, second = conversion.run(), conversion.run()
     assert first.is_new
     assert first.bytes_written == first.path.stat().st_size > noise.nbytes / 2
     assert (second.path, second.is_new, second.bytes_written) == (first.path, False, 0)
@@ -41,7 +40,7 @@ def test_a_conversion_says_what_it_did(conversion_of, noise):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_progress_reaches_the_end_in_order(conversion_of, noise, backend, threads):
     seen = []
-    convert(conversion_of(noise, backend), threads=threads, progress=seen.append)
+    conversion_of(noise, backend).run(threads=threads, progress=seen.append)
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
 
@@ -50,7 +49,7 @@ def test_progress_reaches_the_end_in_order(conversion_of, noise, backend, thread
 def test_a_file_that_came_out_wrong_is_not_published(conversion_of, noise, backend, monkeypatch):
     """The writer is made to drop one bit of each pixel: the lines that were watched must give it away."""
     conversion = conversion_of(noise, backend)
-    write = convert_module._write
+    write = conversion_module._write
 
     class Wrong(Reader):
         def __init__(self, source):
@@ -64,9 +63,9 @@ def test_a_file_that_came_out_wrong_is_not_published(conversion_of, noise, backe
     def write_wrong(file, source, *rest):
         return write(file, Wrong(source), *rest)
 
-    monkeypatch.setattr(convert_module, "_write", write_wrong)
+    monkeypatch.setattr(conversion_module, "_write", write_wrong)
     with pytest.raises(nf.CacheEntryError, match="differs from it in row"):
-        convert(conversion)
+        conversion.run()
     assert list(conversion.cache.ls()) == []
 
 
@@ -82,13 +81,13 @@ def test_ctrl_c_while_the_thread_starts_that_digests_the_source(conversion_of, n
     before = threading.active_count()
     monkeypatch.setattr("ndframes.entries.checks.ThreadPoolExecutor", Interrupted)
     with pytest.raises(KeyboardInterrupt):
-        convert(conversion)
+        conversion.run()
     assert threading.active_count() == before
 
 
 def test_a_source_that_changes_meanwhile_is_not_published(conversion_of, noise, tmp_path, monkeypatch):
     conversion = conversion_of(noise)
-    write = convert_module._write
+    write = conversion_module._write
 
     def write_and_edit(*arguments):
         payload = write(*arguments)
@@ -96,9 +95,9 @@ def test_a_source_that_changes_meanwhile_is_not_published(conversion_of, noise, 
         (tmp_path / "b.npy").replace(tmp_path / "a.npy")
         return payload
 
-    monkeypatch.setattr(convert_module, "_write", write_and_edit)
+    monkeypatch.setattr(conversion_module, "_write", write_and_edit)
     with pytest.raises(nf.SourceChangedError, match="changed while"):
-        convert(conversion)
+        conversion.run()
     assert list(conversion.cache.ls()) == []
 
 
@@ -106,7 +105,7 @@ def test_reading_tries_again_when_the_source_changed_meanwhile(noise, tmp_path, 
     path = tmp_path / "a.npy"
     np.save(path, noise)
     frames = nf.SimpleFrames({"a": path}, workdir=tmp_path / "w")
-    write = convert_module._write
+    write = conversion_module._write
     edits = []
 
     def write_and_edit_once(*arguments):
@@ -117,7 +116,7 @@ def test_reading_tries_again_when_the_source_changed_meanwhile(noise, tmp_path, 
             (tmp_path / "b.npy").replace(path)
         return payload
 
-    monkeypatch.setattr(convert_module, "_write", write_and_edit_once)
+    monkeypatch.setattr(conversion_module, "_write", write_and_edit_once)
     np.testing.assert_array_equal(frames.load_region("a"), noise // 2)
     assert len(list(frames.cache.ls())) == 1
 

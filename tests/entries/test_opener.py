@@ -16,7 +16,7 @@ from kit.tilework import frames_over
 
 import ndframes as nf
 from ndframes.cache.keys import EntryKey
-from ndframes.entries import convert as convert_module
+from ndframes.entries import conversion as conversion_module
 
 BACKENDS = ["cog", "npy"]
 
@@ -29,13 +29,13 @@ def picture(seed, shape=(60, 70, 3)):
 def conversions(monkeypatch):
     """Every conversion that writes, as it happens."""
     done = []
-    write = convert_module._write
+    write = conversion_module._write
 
     def counted(file, source, conversion, *rest):
         done.append(conversion.info.path)
         return write(file, source, conversion, *rest)
 
-    monkeypatch.setattr(convert_module, "_write", counted)
+    monkeypatch.setattr(conversion_module, "_write", counted)
     return done
 
 
@@ -125,8 +125,8 @@ def test_no_change_is_served_stale(tmp_path, backend, mode, rounds):
 @pytest.mark.parametrize("backend", [None, "npy", "cog"])
 def test_a_source_that_is_not_looked_at_again_for_a_while(tmp_path, at_rest, backend):
     frames = frames_over(tmp_path, {"a": picture(0)}, backend, recheck_seconds=3600)
-    shortly = pickle.loads(pickle.dumps(frames))
-    shortly._recheck_seconds = 0.2
+    options = {"workdir": frames.cache.workdir, "backend": backend, "recheck_seconds": 0.2}
+    shortly = pickle.loads(pickle.dumps(nf.SimpleFrames({"a": tmp_path / "0.npy"}, **options)))
     path = tmp_path / "0.npy"
     for each in (frames, shortly):
         for _ in range(2):  # opened, and looked at
@@ -231,7 +231,7 @@ def test_a_touched_or_copied_source_keeps_its_entry(frames_of_one, conversions):
     path.chmod(0o600)
     shutil.copy2(path, f"{path}.copy")
     os.replace(f"{path}.copy", path)
-    for opened in (frames, nf.SimpleFrames({"a": path}, workdir=frames.cache.workdir, backend=frames._backend)):
+    for opened in (frames, nf.SimpleFrames({"a": path}, workdir=frames.cache.workdir, backend=frames.backend)):
         np.testing.assert_array_equal(opened.load_region("a"), picture(0))
         assert opened.prepare().present == 1
     assert len(conversions) == 1
@@ -246,7 +246,7 @@ def test_a_settled_source_is_not_read_to_be_known(frames_of_one, monkeypatch):
         raise AssertionError("the source was hashed")
 
     monkeypatch.setattr("ndframes.cache.contents.hash_file", refuse)
-    again = nf.SimpleFrames({"a": path}, workdir=frames.cache.workdir, backend=frames._backend)
+    again = nf.SimpleFrames({"a": path}, workdir=frames.cache.workdir, backend=frames.backend)
     np.testing.assert_array_equal(again.load_region("a"), picture(0))
 
 
@@ -258,7 +258,7 @@ def test_a_damaged_entry_is_put_away_and_made_again(frames_of_one, conversions, 
     frames, path = frames_of_one
     frames.prepare()
     damage(only_entry(frames), position)
-    again = nf.SimpleFrames({"a": path}, workdir=frames.cache.workdir, backend=frames._backend)
+    again = nf.SimpleFrames({"a": path}, workdir=frames.cache.workdir, backend=frames.backend)
     np.testing.assert_array_equal(again.load_region("a"), picture(0))
     assert len(conversions) == 2
     assert len(list((frames.cache.root / "quarantine").iterdir())) == 1
@@ -273,7 +273,7 @@ def test_damage_under_an_open_image_is_mended_on_the_way(frames_of_one, conversi
     opened = frames.image("a").opened(0)
     shutil.copy(only_entry(frames), "copy")
     damage(only_entry(frames), 3000)
-    fresh = nf.SimpleFrames(frames._id_to_path, workdir=frames.cache.workdir, backend=frames._backend, verify="always")
+    fresh = nf.SimpleFrames(frames._id_to_path, workdir=frames.cache.workdir, backend=frames.backend, verify="always")
     np.testing.assert_array_equal(fresh.load_region("a"), picture(0))
     assert len(conversions) == 2
     assert opened.reader.path == str(only_entry(frames))
@@ -367,7 +367,7 @@ def test_reading_writes_nothing(frames_of_one):
     frames, path = frames_of_one
     frames.prepare()
     before = {item: item.lstat().st_mtime_ns for item in frames.cache.root.rglob("*")}
-    assert run(READ_ONLY, path, frames.cache.workdir, frames._backend) == "1 0\n[]"
+    assert run(READ_ONLY, path, frames.cache.workdir, frames.backend) == "1 0\n[]"
     assert {item: item.lstat().st_mtime_ns for item in frames.cache.root.rglob("*")} == before
 
 
@@ -394,17 +394,17 @@ def test_a_read_only_mount_serves_what_it_has(frames_of_one, read_only_mount, ca
     other = path.with_name("b.npy")
     np.save(other, picture(1))
     frames.prepare()
-    damaged = nf.SimpleFrames({"b": other}, workdir=frames.cache.workdir, backend=frames._backend)
+    damaged = nf.SimpleFrames({"b": other}, workdir=frames.cache.workdir, backend=frames.backend)
     damaged.prepare()
     (bad,) = (entry.path for entry in frames.cache.ls() if entry.path != only_entry_of(frames, "a"))
     damage(bad, 3000)
     read_only_mount(frames.cache.workdir)
-    assert run(READ_ONLY, path, frames.cache.workdir, frames._backend) == "2 1\n[]"
+    assert run(READ_ONLY, path, frames.cache.workdir, frames.backend) == "2 1\n[]"
     np.testing.assert_array_equal(damaged.load_region("b"), picture(1))
     assert "the source is read directly" in caplog.text
     np.save(other.with_name("c.npy"), picture(2))
     with pytest.raises(nf.CacheError, match="cannot be written.*backend=None"):
-        nf.SimpleFrames({"c": "c.npy"}, workdir=frames.cache.workdir, backend=frames._backend).load_region("c")
+        nf.SimpleFrames({"c": "c.npy"}, workdir=frames.cache.workdir, backend=frames.backend).load_region("c")
     key = EntryKey(bad.parent.parent.name, bad.parent.name + "5" * 30, "7" * 32, ".tif")
     with pytest.raises(nf.CacheError, match="cannot be written.*backend=None"):  # though its folder is there
         frames.cache.publish(key, lambda file: None, estimated_bytes=1)

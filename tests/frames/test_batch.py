@@ -134,7 +134,7 @@ def test_a_batch_equals_single_reads(scene, batch, workers, read_ahead):
         return
     assert_same(results, wanted)
     for item, (image_id, region) in zip(wanted, requests, strict=True):  # and those equal numpy
-        is_lossless = "JPEG" not in str(single._backend) or IMAGES[image_id].dtype != "uint8"
+        is_lossless = "JPEG" not in str(single.backend) or IMAGES[image_id].dtype != "uint8"
         if is_lossless and channels in (None, "<all>"):
             np.testing.assert_array_equal(item, IMAGES[image_id][region])
 
@@ -617,7 +617,7 @@ LATE = textwrap.dedent("""
     folder = sys.argv[1]
     frames = nf.SimpleFrames({"a": folder + "/0.npy"}, workdir=folder + "/work", backend={"type": "cog", "config": {"blocksize": 16}})
     first = frames.load_regions([("a", np.s_[:, :])] * 2, workers=3)
-    frames = nf.SimpleFrames(frames._id_to_path, workdir=folder + "/work", backend=frames._backend, tile_bytes=0)
+    frames = nf.SimpleFrames(frames._id_to_path, workdir=folder + "/work", backend=frames.backend, tile_bytes=0)
     frames.load_region("a")
     def read_later():
         threading.main_thread().join()

@@ -96,6 +96,7 @@ class Encoding:
             stream = container.add_stream(self.codec, rate=RATE, options=self.options)
             stream.height, stream.width = self.shape
             stream.pix_fmt = self.pixel_format
+            stream.codec_context.thread_count = 1  # with more, x264 gives other pixels on a busy machine
             stream.codec_context.gop_size = self.gop
             stream.codec_context.time_base = self.time_base
             for number in range(count):

@@ -143,20 +143,20 @@ def test_a_forked_child_opens_its_own_handles(scenes):
 
 
 def test_first_use_in_many_threads_converts_once(tmp_path, monkeypatch):
-    import ndframes.entries.convert as convert_module
+    import ndframes.entries.conversion as conversion_module
 
     array = np.random.default_rng(0).integers(0, 255, (400, 400, 3), np.uint8)
     np.save(tmp_path / "a.npy", array)
     frames = nf.SimpleFrames({"a": tmp_path / "a.npy"}, workdir=tmp_path / "work")
     writes = []
-    write = convert_module._write
+    write = conversion_module._write
 
     def counted(*arguments):
         writes.append(1)
         time.sleep(0.05)
         return write(*arguments)
 
-    monkeypatch.setattr(convert_module, "_write", counted)
+    monkeypatch.setattr(conversion_module, "_write", counted)
     crops = []
     threads = [threading.Thread(target=lambda: crops.append(frames.load_region("a"))) for _ in range(THREADS)]
     for thread in threads:

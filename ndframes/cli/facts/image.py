@@ -9,7 +9,7 @@ from ..common import backend_of, show_path
 
 if TYPE_CHECKING:
     from ...formats.reader import Reader
-    from ...frames.explain import ChannelExplanation
+    from ...items.explain import FileExplanation
     from ...spec.backends import Backend
 
 _CROP_PX = 256
@@ -67,7 +67,7 @@ def _middle(shape: tuple[int, int, int]) -> tuple[range, range]:
     return rows, cols
 
 
-def _cost_of(explained: ChannelExplanation) -> dict[str, Any]:
+def _cost_of(explained: FileExplanation) -> dict[str, Any]:
     """What a read touches, as explained; nothing is decoded where pixels are mapped."""
     if not explained.tiles:
         return {"tile_shape": None, "tiles": 0, "decoded_bytes": 0}

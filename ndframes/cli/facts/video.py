@@ -81,7 +81,7 @@ def _find_entries(path: str, frames: Frames) -> Iterator[_Facts]:
     for form in _list_forms(path, frames):
         asked = SimpleFrames({path: path}, workdir=frames.cache.workdir, backend=form)
         survey = asked.survey_channel(path, info)
-        if survey.key is not None and survey.conversion is None:
+        if survey.key is not None and survey.job is None:
             entry = frames.cache.path(survey.key)
             usual = Backend(type=form.type).to_dict()
             options = {name: value for name, value in form.to_dict().items() if value != usual[name]}

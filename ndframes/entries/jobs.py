@@ -1,0 +1,84 @@
+"""Jobs: work that puts an entry into the cache, in this process or in a child with limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import UnreadableImageError
+from ..system.workers import WorkerPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ..cache.keys import EntryKey
+    from ..spec.pathinfo import ChannelInfo
+    from ..system.workers import Limits
+
+__all__ = ["Job", "JobResult", "run_job"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """The outcome of a job.
+
+    Attributes:
+        path: the entry.
+        is_new: whether this job wrote it; otherwise another process wrote it first.
+        bytes_written: its length if it is new.
+    """
+
+    path: Path
+    is_new: bool
+    bytes_written: int
+
+
+class Job(Protocol):
+    """Makes one entry: the conversion of a source, or the index of a video's frames. Pickles, to run in any process."""
+
+    @property
+    def info(self) -> ChannelInfo:
+        """The source."""
+
+    @property
+    def key(self) -> EntryKey:
+        """The entry."""
+
+    @property
+    def limits(self) -> Limits | None:
+        """What a child process that runs the job may use; ``None`` runs it in the calling process."""
+
+    def run(self, *, threads: int = 1, progress: Callable[[float], None] | None = None) -> JobResult:
+        """Make the entry, unless it exists.
+
+        Args:
+            threads: the number of threads that encode.
+            progress: called with the fraction that is done.
+        """
+
+
+def run_job(job: Job, *, threads: int = 1, progress: Callable[[float], None] | None = None) -> JobResult:
+    """Run a job here or, if it has limits, in a child process of its own.
+
+    Raises:
+        WorkerCrashError: the child died, of a limit or because of the file.
+        UnreadableImageError: the file took more memory than the limit allows.
+        NdframesError: whatever the job raises.
+    """
+    if job.limits is None:
+        return job.run(threads=threads, progress=progress)
+    pool = WorkerPool(1, limits=job.limits)
+    try:
+        done: JobResult = pool.submit(job.run, threads=threads).result()
+    except MemoryError as error:
+        pool.shutdown()
+        raise UnreadableImageError(
+            f"{job.info.path} took more than {job.limits.memory_bytes:,} bytes to convert; "
+            "allow more by isolate=Limits(memory_bytes=...) if you trust the file"
+        ) from error
+    except BaseException:
+        pool.terminate()
+        raise
+    pool.shutdown()
+    return done

@@ -1,0 +1,325 @@
+"""Parts: the files of one item, each opened when it is first read, and read again where a cache entry fails."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from ..errors import CacheEntryDamagedError, CacheEntryGoneError, SourceChangedError, UnreadableImageError
+from ..formats.reader import WORTH_SHARING_SECONDS, Crop, Reader
+from ..geometry.affine import invert, reach_of, to_affine
+from ..pixels.values import Quantization, Values, find_nodata
+from ..spec.channels import default_codes
+from ..system.process import ForkAware
+from ..system.stamp import is_as_stamped
+from ..system.threads import count_threads, work_together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .._typing import Array
+    from ..entries.opened import OpenedChannel
+    from ..geometry.affine import Affine
+    from ..spec.pathinfo import ChannelInfo, PathInfo
+    from ..system.stamp import SourceStamp
+
+__all__ = ["Opener", "Parts", "Pick", "as_range", "find_target", "put_bands", "shape_text", "side_by_side"]
+_ENTRY_FAILED = (CacheEntryDamagedError, CacheEntryGoneError)
+_MOST_REOPENINGS = 3
+
+
+class Opener(Protocol):
+    """What :class:`Parts` needs in order to open files."""
+
+    def open(self, info: ChannelInfo) -> OpenedChannel:
+        """Open a file, from the cache or from the source."""
+
+    def reopen(self, info: ChannelInfo, opened: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:
+        """Open again what failed with ``error``: from the cache, or directly from the source."""
+
+    def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:
+        """Whether opening now would give the same file."""
+
+
+class Pick(NamedTuple):
+    """Bands of one file, and their positions in the result.
+
+    Both are ranges where the numbers follow each other, so that copying them needs no fancy indexing.
+
+    Attributes:
+        part: the number of the file.
+        bands: the numbers of its bands.
+        positions: the numbers of the result's channels.
+        is_all: whether these bands, in this order, are the whole result.
+        is_plain: whether the file's pixels are the image's pixels, on the same grid and as they are stored.
+        src_from_img: the affine map from image points to points of the file; ``None`` for the identity.
+        alone: the same bands as the only ones of a result.
+    """
+
+    part: int
+    bands: Sequence[int]
+    positions: Sequence[int]
+    is_all: bool
+    is_plain: bool
+    src_from_img: Affine | None
+    alone: Pick | None = None
+
+
+class Parts(ForkAware):
+    """The files of one image, or the one file of a video.
+
+    Each is opened when it is first used. Safe to share between threads and across a fork.
+
+    Args:
+        pathinfo: describes the files.
+        opener: opens them, from the cache or from the sources.
+        on_open: called after a file was opened, since the item then uses more memory.
+        threads: the most threads that decode one crop; ``None``: one for each core, and one in a worker process.
+
+    Attributes:
+        pathinfo: as given.
+        src_from_img: for each file the affine map from image points to its own; ``None`` for the identity.
+    """
+
+    def __init__(
+        self,
+        pathinfo: PathInfo,
+        opener: Opener,
+        *,
+        on_open: Callable[[], None] | None = None,
+        threads: int | None = 1,
+    ) -> None:
+        self.pathinfo = pathinfo
+        self._opener = opener
+        self._on_open = on_open
+        self._threads = threads
+        infos = pathinfo.channels
+        self._opened: list[OpenedChannel | None] = [None] * len(infos)
+        self._stamps: tuple[tuple[str, SourceStamp], ...] = ()
+        self._stamps_suffice = True  # nothing is opened yet
+        self._first_aligned = next((number for number, info in enumerate(infos) if info.is_aligned), 0)
+        self.src_from_img = [
+            None if info.is_aligned or pathinfo.is_native else invert(to_affine(info.matrix, info.path))
+            for info in infos
+        ]
+        self._quantizations = [Quantization.from_info(info) for info in infos]
+        self._values: dict[int, Values] = {}
+        self._lock = threading.RLock()
+        super().__init__()
+
+    def __len__(self) -> int:
+        return len(self._opened)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory that the opened files use."""
+        return 4096 + sum(opened.reader.memory_bytes for opened in self._opened if opened is not None)
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """``(height, width)`` of image space: as described, or as the first aligned file has it."""
+        if self.pathinfo.shape is not None:
+            return self.pathinfo.shape
+        part = self._first_aligned
+        info, (height, width) = self.pathinfo.channels[part], self.reader(part).shape[:2]
+        return (height, width) if info.is_aligned else reach_of(info.matrix, height, width)
+
+    def opened(self, part: int) -> OpenedChannel:
+        """A file, opened if it is not yet.
+
+        Raises:
+            SourceError: it cannot be read, or does not fit its description.
+            CacheError: the cache cannot be written.
+        """
+        opened = self._opened[part]
+        if opened is None:
+            with self._lock:
+                opened = self._opened[part]
+                if opened is None:
+                    opened = self._opener.open(self.pathinfo.channels[part])
+                    self._check(part, opened.reader)
+                    self._keep(part, opened)
+        return opened
+
+    def reader(self, part: int) -> Reader:
+        """The reader of a file, opened if it is not yet; errors as for :meth:`opened`."""
+        return self.opened(part).reader
+
+    def codes(self, part: int) -> tuple[str, ...]:
+        """The channel codes of a file's bands."""
+        named = self.pathinfo.channels[part].channels
+        return named if named is not None else default_codes(self.reader(part).shape[2])
+
+    def values(self, part: int) -> Values:
+        """What the stored numbers of a file stand for."""
+        values = self._values.get(part)
+        if values is None:
+            reader = self.reader(part)
+            nodata = find_nodata(self.pathinfo.channels[part], reader.nodata)
+            values = self._values[part] = Values(reader.dtype, nodata, self._quantizations[part])
+        return values
+
+    def is_current(self) -> bool:
+        """Whether every opened source is still the file that was opened: one ``stat`` for each."""
+        for path, stamp in self._stamps:
+            if not is_as_stamped(path, stamp):
+                return self._is_current_by_opener()
+        return self._stamps_suffice or self._is_current_by_opener()
+
+    def read(self, part: int, read: Callable[[Reader], None]) -> None:
+        """Call ``read`` with the reader of a file; call it again with another reader where a cache entry fails.
+
+        Raises:
+            SourceChangedError: the source changed its shape or dtype meanwhile.
+            NdframesError: whatever ``read`` raises.
+        """
+        opened = self._opened[part] or self.opened(part)
+        try:
+            read(opened.reader)
+        except _ENTRY_FAILED as error:
+            self.read_again(part, opened, error, read)
+
+    def read_pick(self, pick: Pick, rows: range, cols: range, out: Array, *, level: int = 0) -> None:
+        """Read the bands of one file into their positions in ``out``.
+
+        Args:
+            pick: which bands of which file, and their positions.
+            rows: y coordinates in the file's level, of any step.
+            cols: x coordinates, likewise.
+            out: ``(len(rows), len(cols), channels)``.
+            level: 0 for full resolution, 1 for the first overview, and so on.
+        """
+        # The body of read, written out: every crop comes through here, and a closure for each would cost time.
+        opened = self._opened[pick.part] or self.opened(pick.part)
+        try:
+            self._read_into(opened.reader, rows, cols, pick, out, level)
+        except _ENTRY_FAILED as error:
+            read = partial(self._read_into, rows=rows, cols=cols, pick=pick, out=out, level=level)
+            self.read_again(pick.part, opened, error, read, level=level)
+
+    def read_again(
+        self, part: int, failed: OpenedChannel, error: Exception, read: Callable[[Reader], None], *, level: int = 0
+    ) -> None:
+        """Call ``read`` after a cache entry failed with ``error``: with a new entry, at last with the source itself.
+
+        An overview (``level`` over 0) exists in the entry only, so the source cannot replace it.
+        """
+        for number in range(_MOST_REOPENINGS):
+            is_last = number == _MOST_REOPENINGS - 1
+            failed = self.reopen(part, failed, error, directly=is_last and level == 0)
+            try:
+                read(failed.reader)
+            except _ENTRY_FAILED as again:
+                if is_last:
+                    raise
+                error = again
+            else:
+                return
+
+    def reopen(self, part: int, failed: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:
+        """Open a file again that failed with ``error``; ``directly`` opens the source instead of a cache entry.
+
+        Raises:
+            SourceChangedError: the source has another shape or dtype now.
+        """
+        with self._lock:
+            opened = self._opened[part]
+            if opened is not None and opened.reader is not failed.reader and not directly:
+                return opened  # another thread has reopened it already
+            info = self.pathinfo.channels[part]
+            opened = self._opener.reopen(info, failed, error, directly=directly)
+            if (opened.reader.shape, opened.reader.dtype) != (failed.reader.shape, failed.reader.dtype):
+                raise SourceChangedError(f"{info.path} changed while it was being read")
+            self._keep(part, opened)
+        return opened
+
+    def _read_into(self, reader: Reader, rows: range, cols: range, pick: Pick, out: Array, level: int) -> None:
+        """Read straight into ``out`` where the positions and the dtype allow it, otherwise by way of a copy."""
+        target = out if pick.is_all else find_target(reader, pick, out)
+        pixels = np.empty((len(rows), len(cols), len(pick.positions)), reader.dtype) if target is None else target
+        if not reader.is_shareable or not self._share(reader, Crop(rows, cols, pick.bands, pixels, level)):
+            reader.read(rows, cols, pick.bands, pixels, level=level)
+        if target is None:
+            put_bands(pixels, pick, out)
+
+    def _share(self, reader: Reader, crop: Crop) -> bool:
+        """Read a crop with several threads if that saves time; return whether it was read."""
+        if self._threads == 1 or not crop.out.size or reader.estimate_seconds(crop) < WORTH_SHARING_SECONDS:
+            return False
+        threads = count_threads(self._threads)
+        if threads > 1:
+            work_together(reader.split([crop]), threads=threads)
+        return threads > 1
+
+    def _is_current_by_opener(self) -> bool:
+        return all(
+            opened is None or self._opener.is_current(info, opened)
+            for info, opened in zip(self.pathinfo.channels, self._opened, strict=True)
+        )
+
+    def _keep(self, part: int, opened: OpenedChannel) -> None:
+        self._opened[part] = opened
+        kept = [(info.path, item) for info, item in zip(self.pathinfo.channels, self._opened, strict=True) if item]
+        # A stamp tells of every change only if the source was settled; otherwise the opener has to decide.
+        self._stamps_suffice = all(item.stamp is not None and item.is_settled for _, item in kept)
+        self._stamps = tuple((path, item.stamp) for path, item in kept if item.stamp is not None)
+        if self._on_open is not None:
+            self._on_open()
+
+    def _check(self, part: int, reader: Reader) -> None:
+        """Check a file against its description.
+
+        Raises:
+            UnreadableImageError: its bands or its shape differ.
+        """
+        info, shape = self.pathinfo.channels[part], reader.shape[:2]
+        if info.channels is not None and len(info.channels) != reader.shape[2]:
+            raise UnreadableImageError(
+                f"{info.path} has {reader.shape[2]} bands, but {len(info.channels)} channels are named for it: {'|'.join(info.channels)}"
+            )
+        if info.shape not in (None, shape):
+            raise UnreadableImageError(
+                f"{info.path} is {shape_text(shape)}, but said to be {shape_text(info.shape or ())}"
+            )
+        expected = self.pathinfo.shape or (None if part == self._first_aligned else self.image_shape)
+        fills_image = info.is_aligned and info.shape is None and not self.pathinfo.is_native
+        if fills_image and expected not in (None, shape):
+            raise UnreadableImageError(
+                f"{info.path} is {shape_text(shape)} in an image of {shape_text(expected or ())}; say how it lies there by "
+                "img_from_src, or give its own shape if it covers just a part"
+            )
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
+
+
+def find_target(reader: Reader, pick: Pick, out: Array) -> Array | None:
+    """The view of ``out`` that the bands of ``pick`` can be read into; ``None`` if they need a copy."""
+    positions = pick.positions
+    if not isinstance(positions, range) or reader.dtype != out.dtype:
+        return None
+    return out if len(positions) == out.shape[2] else out[:, :, positions.start : positions.stop]
+
+
+def put_bands(pixels: Array, pick: Pick, out: Array) -> None:
+    """Copy the bands of ``pick`` to their positions."""
+    out[:, :, pick.positions] = pixels
+
+
+def side_by_side(pick: Pick) -> Pick:
+    """The same bands as the only ones of a result."""
+    return pick.alone or pick._replace(positions=range(len(pick.bands)), is_all=True)
+
+
+def as_range(numbers: list[int]) -> Sequence[int]:
+    """``numbers`` as a range where they follow each other, otherwise unchanged."""
+    run = range(numbers[0], numbers[0] + len(numbers))
+    return run if numbers == [*run] else numbers
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """``(height, width, ...)`` in words."""
+    return f"{shape[0]:,} x {shape[1]:,} px"
