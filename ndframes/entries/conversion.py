@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..formats.reader import Reader
     from ..spec.backends import Backend
     from ..spec.pathinfo import ChannelInfo
-    from ..system.segments import Payload
+    from ..system.segments import Manifest
     from ..system.stamp import SourceStamp
     from ..system.workers import Limits
 
@@ -80,11 +80,11 @@ class Conversion:
                     is_lossless = self.backend.is_lossless_for(source.dtype, source.shape[2])
                     witness = Witness(source, is_lossless=is_lossless)
                     report = _with_heartbeat(self.cache, file.name, progress)
-                    payload = _write(file, witness, self, threads, report)
+                    manifest = _write(file, witness, self, threads, report)
                     file.flush()
-                    _check_written(file, payload, threads)
-                    witness.check(_open_written(file.name, self, payload, source, pool))
-                    append_trailer(file, payload.segments, _describe(self, source, payload, watch.finish()))
+                    _check_written(file, manifest, threads)
+                    witness.check(_open_written(file.name, self, manifest, source, pool))
+                    append_trailer(file, manifest.segments, _describe(self, source, manifest, watch.finish()))
                 written.append(file.tell())
 
             estimated_bytes = _estimate_bytes(source, self.backend)
@@ -96,7 +96,7 @@ class Conversion:
 
 def _write(
     file: IO[bytes], witness: Witness, conversion: Conversion, threads: int, progress: Callable[[float], None]
-) -> Payload:
+) -> Manifest:
     backend, source = conversion.backend, witness.source
     is_video = source.frame_count is not None
     if backend.type == "intra":
@@ -129,29 +129,31 @@ def _write(
     return write(file, witness, backend, threads=threads, progress=progress, scratch=conversion.cache.scratch)
 
 
-def _open_written(path: str, conversion: Conversion, payload: Payload, source: Reader, pool: HandlePool) -> Reader:
+def _open_written(path: str, conversion: Conversion, manifest: Manifest, source: Reader, pool: HandlePool) -> Reader:
     """A reader of what was written; images by GDAL, as an independent check of our writer."""
     suffix = conversion.key.suffix
     if source.frame_count is None or suffix == ".npy":
         return open_payload(path, suffix, pool, has_frames=source.frame_count is not None)
-    file = PayloadFile(path, payload.segments)
-    return open_frames(path, payload.layout, source.shape, source.dtype, source.frame_count, file, None, pool)
+    file = PayloadFile(path, manifest.segments)
+    return open_frames(path, manifest.layout, source.shape, source.dtype, source.frame_count, file, None, pool)
 
 
-def _check_written(file: IO[bytes], payload: Payload, threads: int) -> None:
+def _check_written(file: IO[bytes], manifest: Manifest, threads: int) -> None:
     """Compare every segment with its checksum, and the TIFF's own tables with the segments."""
     with IMPORTING:
         from ..formats.tiled.checksums import check_segments
 
-    check_segments(file, payload.segments, threads)
-    if "levels" in payload.layout or "volume" in payload.layout:
+    check_segments(file, manifest.segments, threads)
+    if "levels" in manifest.layout or "volume" in manifest.layout:
         with IMPORTING:
             from ..formats.tiled.cog_writer import check_tile_tables
 
-        check_tile_tables(file.name, payload)
+        check_tile_tables(file.name, manifest)
 
 
-def _describe(conversion: Conversion, source: Reader, payload: Payload, seen: dict[str, Any] | None) -> dict[str, Any]:
+def _describe(
+    conversion: Conversion, source: Reader, manifest: Manifest, seen: dict[str, Any] | None
+) -> dict[str, Any]:
     """The description that the entry's trailer stores."""
     return {
         "key": dict(conversion.fields),
@@ -160,7 +162,7 @@ def _describe(conversion: Conversion, source: Reader, payload: Payload, seen: di
         "dtype": source.dtype.str,
         "nodata": source.nodata,
         "frames": source.frame_count,
-        "layout": dict(payload.layout),
+        "layout": dict(manifest.layout),
         "versions": {name: getattr(sys.modules.get(name), "__version__", None) for name in _VERSIONED},
         "created_ns": time.time_ns(),
     }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .._typing import Array
     from ..formats.reader import Reader
-    from ..system.segments import Payload
+    from ..system.segments import Manifest
     from ..video.stack import VideoStack
 
 __all__ = ["FormEstimate", "advise", "estimate_forms"]
@@ -78,7 +78,7 @@ def estimate_forms(stack: VideoStack) -> list[FormEstimate]:
     show = (time.perf_counter() - started) / length  # decoded, and made into pixels
     before = float(np.mean(np.arange(count) - index.keys[np.searchsorted(index.keys, np.arange(count), "right") - 1]))
     found = [FormEstimate("none", 0, before * decode + show, before * decode + min(count, _SAMPLE_FRAMES) * show, 0.0)]
-    writers: dict[str, Callable[[IO[bytes]], Payload]] = {
+    writers: dict[str, Callable[[IO[bytes]], Manifest]] = {
         "intra": lambda file: write_intra(file, stack, frames=part.frames),
         "cog": lambda file: write_volume(file, part, Backend(type="cog")),
     }
@@ -108,15 +108,15 @@ def advise(estimates: Sequence[FormEstimate]) -> str:
     return f"{', '.join(told)}; {'neither' if len(told) == 2 else 'none'} where frames are read in their order"
 
 
-def _try_form(form: str, write: Callable[[IO[bytes]], Payload], part: StackPart, count: int) -> FormEstimate:
+def _try_form(form: str, write: Callable[[IO[bytes]], Manifest], part: StackPart, count: int) -> FormEstimate:
     length = part.frame_count or 1
     with tempfile.NamedTemporaryFile(suffix=f".{form}") as file, _Pool() as pool:
         started = time.perf_counter()
-        payload = write(file)
+        manifest = write(file)
         file.flush()
         seconds = time.perf_counter() - started
-        entry = PayloadFile(file.name, payload.segments)
-        reader = open_frames(file.name, payload.layout, part.shape, part.dtype, length, entry, TileCache(0), pool)
+        entry = PayloadFile(file.name, manifest.segments)
+        reader = open_frames(file.name, manifest.layout, part.shape, part.dtype, length, entry, TileCache(0), pool)
         frame, crop = _reading_seconds(reader)
         return FormEstimate(form, file.tell() * count // length, frame, crop, seconds / length * count)
 

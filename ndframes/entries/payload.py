@@ -58,7 +58,7 @@ def open_frames(
 
     Args:
         path: the file, for messages.
-        layout: what its writer says of it; see :class:`~ndframes.system.segments.Payload`.
+        layout: what its writer says of it; see :class:`~ndframes.system.segments.Manifest`.
         shape: ``(frames * height, width, channels)``.
         dtype: of the pixels.
         frame_count: how many frames there are.
@@ -86,7 +86,7 @@ class PayloadFile:
 
     Args:
         path: the file.
-        segments: see :class:`~ndframes.system.segments.Payload`.
+        segments: see :class:`~ndframes.system.segments.Manifest`.
     """
 
     def __init__(self, path: str, segments: Array) -> None:

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import OutputError
-from ..system.output import check_place, write_atomically
+from ..system.output import check_output_path, write_atomically
 from ..system.process import core_count
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_destination",
     "check_export",
-    "check_place",
+    "check_output_path",
     "encode_jpeg",
     "encode_png",
     "export",
@@ -39,7 +39,7 @@ def check_destination(path: str) -> None:
         OutputError: its ending names no format, its folder is missing, or it is there and no regular file.
     """
     _suffix(path)
-    check_place(path)
+    check_output_path(path)
 
 
 def check_export(path: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

@@ -30,7 +30,7 @@ from ..spec.backends import backend_for, coerce_backend
 from ..spec.kinds import is_video_name
 from ..system.handles import HandlePool
 from ..system.process import half_of_memory
-from ..system.threads import count_threads
+from ..system.threads import resolve_thread_count
 from ..system.workers import Limits
 from .batch import check_batch_bytes, check_requests, load_batch, load_each
 from .explain import explain_item
@@ -126,7 +126,7 @@ class Frames(ABC):
     ) -> None:
         check_choice("verify", verify, VerifyMode)
         check_choice("when_source_missing", when_source_missing, WhenSourceMissing)
-        count_threads(threads)
+        resolve_thread_count(threads)
         self._threads = threads
         self._limits = Limits() if isolate is True else isolate or None
         self._verify = verify
@@ -375,7 +375,7 @@ class Frames(ABC):
             >>> batch.shape, np.array_equal(batch[2], frames.load_region(*windows[2]))
             ((8, 64, 64, 3), True)
         """
-        checked, threads = check_requests(requests), count_threads(self._threads if workers is None else workers)
+        checked, threads = check_requests(requests), resolve_thread_count(self._threads if workers is None else workers)
         read_options = ReadOptions.of(**options)
         if read_options.nodata == "mask" and out is not None:
             raise RegionError("a batch with nodata='mask' returns masked arrays; leave out the argument 'out'")

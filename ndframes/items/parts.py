@@ -14,8 +14,8 @@ from ..geometry.affine import invert, reach_of, to_affine
 from ..pixels.values import Quantization, Values, find_nodata
 from ..spec.channels import default_codes
 from ..system.process import ForkAware
-from ..system.stamp import is_as_stamped
-from ..system.threads import count_threads, work_together
+from ..system.stamp import is_unchanged
+from ..system.threads import resolve_thread_count, run_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -165,7 +165,7 @@ class Parts(ForkAware):
     def is_current(self) -> bool:
         """Whether every opened source is still the file that was opened: one ``stat`` for each."""
         for path, stamp in self._stamps:
-            if not is_as_stamped(path, stamp):
+            if not is_unchanged(path, stamp):
                 return self._is_current_by_opener()
         return self._stamps_suffice or self._is_current_by_opener()
 
@@ -249,9 +249,9 @@ class Parts(ForkAware):
         """Read a crop with several threads if that saves time; return whether it was read."""
         if self._threads == 1 or not crop.out.size or reader.estimate_seconds(crop) < WORTH_SHARING_SECONDS:
             return False
-        threads = count_threads(self._threads)
+        threads = resolve_thread_count(self._threads)
         if threads > 1:
-            work_together(reader.split([crop]), threads=threads)
+            run_tasks(reader.split([crop]), threads=threads)
         return threads > 1
 
     def _is_current_by_opener(self) -> bool:

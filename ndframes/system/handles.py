@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import SourceMissingError
 from .process import ForkAware
-from .stamp import changed_error, check_kind, source_error, stamp_of
+from .stamp import changed_error, check_regular_file, source_error, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from .stamp import SourceStamp
 
-__all__ = ["FileHandle", "HandlePool", "Shareable", "closed_on_error", "is_out_of_files"]
+__all__ = ["FileHandle", "HandlePool", "SharedHandle", "close_on_error", "is_out_of_descriptors"]
 Opened = TypeVar("Opened")
-Shared = TypeVar("Shared", bound="Shareable")
+Shared = TypeVar("Shared", bound="SharedHandle")
 _MOST_IDLE, _LEAST_IDLE = 128, 4
 _IDLE_WITHOUT_LIMIT = 64
 _TRIES = 4
@@ -40,7 +40,7 @@ class Closable(Protocol):
         """Let go of the file."""
 
 
-class Shareable:
+class SharedHandle:
     """A handle for any number of threads at once. Its file closes with its last user, so nobody needs to say when.
 
     Whoever keeps one beyond a read does so by a weak reference, and sets :attr:`is_used` when he reads by it: the pool
@@ -81,12 +81,12 @@ class FileHandle:
             self.descriptor = os.open(path, _FLAGS)
         except (OSError, ValueError) as error:
             raise _open_error(path, error, stamp) from error
-        with closed_on_error(self):
+        with close_on_error(self):
             status = os.fstat(self.descriptor)
             self.stamp = stamp_of(status)
             if stamp is not None and not stamp.is_same_file(self.stamp):
                 raise changed_error(path)
-            check_kind(path, status)
+            check_regular_file(path, status)
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer``, which is of bytes, with what lies at ``offset`` of the file.
@@ -177,7 +177,7 @@ class HandlePool(ForkAware):
             try:
                 return open_handle()
             except Exception as error:
-                if not is_out_of_files(error):
+                if not is_out_of_descriptors(error):
                     raise
             with self._scarcity:  # who comes second must not try again before the first has closed them
                 self.max_idle = min(self.max_idle, max(_LEAST_IDLE, self.max_idle // 2))
@@ -306,12 +306,12 @@ class _Lending:
 
 
 @contextmanager
-def closed_on_error(handle: Closable | None) -> Iterator[None]:
+def close_on_error(handle: Closable | None) -> Iterator[None]:
     """Close ``handle`` if what comes next fails: whoever keeps the error keeps alive what its traceback holds.
 
     Example:
         >>> file = FileHandle(__file__)
-        >>> with closed_on_error(file):
+        >>> with close_on_error(file):
         ...     raise EOFError
         Traceback (most recent call last):
         EOFError
@@ -326,11 +326,11 @@ def closed_on_error(handle: Closable | None) -> Iterator[None]:
         raise
 
 
-def is_out_of_files(error: BaseException) -> bool:
+def is_out_of_descriptors(error: BaseException) -> bool:
     """Whether an error, or what caused it, is that too many files are open, in this process or in the machine.
 
     Example:
-        >>> is_out_of_files(OSError(errno.EMFILE, "")), is_out_of_files(OSError(errno.ENOENT, ""))
+        >>> is_out_of_descriptors(OSError(errno.EMFILE, "")), is_out_of_descriptors(OSError(errno.ENOENT, ""))
         (True, False)
     """
     link: BaseException | None = error

@@ -11,7 +11,7 @@ from ..errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["check_place", "write_atomically"]
+__all__ = ["check_output_path", "write_atomically"]
 
 
 def write_atomically(path: str, write: Callable[[IO[bytes]], object]) -> None:
@@ -20,7 +20,7 @@ def write_atomically(path: str, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         OutputError: the system refuses; nothing is left behind.
     """
-    check_place(path)
+    check_output_path(path)
     final = os.path.realpath(path)  # a link stays, and what it points to is replaced
     temporary = os.path.join(os.path.dirname(final), f".{uuid.uuid4().hex}.part")
     try:
@@ -34,7 +34,7 @@ def write_atomically(path: str, write: Callable[[IO[bytes]], object]) -> None:
             os.unlink(temporary)
 
 
-def check_place(path: str) -> None:
+def check_output_path(path: str) -> None:
     """See to it that ``path`` is in a folder that is there, and no file but a regular one has that name.
 
     Raises:

@@ -11,19 +11,19 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["CHUNK_BYTES", "SEGMENT", "Payload", "SegmentBuilder", "checksum"]
+__all__ = ["CHUNK_BYTES", "SEGMENT_DTYPE", "Manifest", "SegmentBuilder", "checksum"]
 #: Where a piece begins, how long it is, and the CRC-32 of its bytes.
-SEGMENT = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
+SEGMENT_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
 #: Pixels that are not stored in tiles are checked in pieces of this many bytes.
 CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
+class Manifest:
     """What a writer says of the bytes that it wrote.
 
     Attributes:
-        segments: array of :data:`SEGMENT`: the head of the file first, then its pixels piece by piece; together they
+        segments: array of :data:`SEGMENT_DTYPE`: the head of the file first, then its pixels piece by piece; together they
             cover every byte once.
         layout: plain data that says which pixels a segment holds. For tiles: ``{"levels": [{"shape": [h, w],
             "tile_extent": edge, "first_segment": index}, ...], "compress": codec, "predictor": differencing}``, row after
@@ -90,7 +90,7 @@ class SegmentBuilder:
         """Every segment so far."""
         if self._open_bytes:
             self._close_chunk()
-        return np.array(self._rows, SEGMENT)
+        return np.array(self._rows, SEGMENT_DTYPE)
 
     def _close_chunk(self) -> None:
         self._rows.append((self._position, self._open_bytes, self._open_crc))

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 __all__ = [
     "SourceStamp",
     "changed_error",
-    "check_kind",
-    "is_as_stamped",
-    "same_file",
+    "check_regular_file",
+    "is_unchanged",
+    "require_same_file",
     "source_error",
     "stamp_of",
     "stat_source",
@@ -103,15 +103,15 @@ def stat_source(path: str) -> SourceStamp:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         raise source_error(path, error) from error
-    check_kind(path, status)
+    check_regular_file(path, status)
     return stamp_of(status)
 
 
-def is_as_stamped(path: str, stamp: SourceStamp) -> bool:
+def is_unchanged(path: str, stamp: SourceStamp) -> bool:
     """Whether the file at ``path`` is there and in the state of ``stamp``: one ``stat`` and next to nothing else.
 
     Example:
-        >>> is_as_stamped(__file__, stat_source(__file__)), is_as_stamped("/no/such/file", stat_source(__file__))
+        >>> is_unchanged(__file__, stat_source(__file__)), is_unchanged("/no/such/file", stat_source(__file__))
         (True, False)
     """
     try:
@@ -121,7 +121,7 @@ def is_as_stamped(path: str, stamp: SourceStamp) -> bool:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns) == stamp
 
 
-def check_kind(path: str, status: os.stat_result) -> None:
+def check_regular_file(path: str, status: os.stat_result) -> None:
     """Refuse what is no regular file.
 
     Raises:
@@ -144,7 +144,7 @@ def stamp_of(status: os.stat_result) -> SourceStamp:
 
 
 @contextmanager
-def same_file(path: str, stamp: SourceStamp | None, *, may_be_gone: bool = False) -> Iterator[None]:
+def require_same_file(path: str, stamp: SourceStamp | None, *, may_be_gone: bool = False) -> Iterator[None]:
     """Stands around what opens ``path`` by its name: before and after, the file of ``stamp`` must lie there.
 
     Args:
@@ -156,7 +156,7 @@ def same_file(path: str, stamp: SourceStamp | None, *, may_be_gone: bool = False
         SourceChangedError: another file lies there, or none; also in place of any error that came of it.
 
     Example:
-        >>> with same_file(__file__, stat_source(__file__)), open(__file__) as file:
+        >>> with require_same_file(__file__, stat_source(__file__)), open(__file__) as file:
         ...     head = file.read(3)
     """
     _check_same(path, stamp, may_be_gone=may_be_gone)

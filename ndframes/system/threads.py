@@ -14,11 +14,11 @@ from .process import core_count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["count_threads", "work_together"]
+__all__ = ["resolve_thread_count", "run_tasks"]
 _MOST_THREADS = 16
 
 
-def work_together(tasks: Iterable[Callable[[], None]], *, threads: int) -> None:
+def run_tasks(tasks: Iterable[Callable[[], None]], *, threads: int) -> None:
     """Do every task; where one fails, those that were not begun are left, and the error is raised.
 
     The helpers are new threads each time. That costs 0.1 ms, and buys three things: the system puts a new thread on an idle
@@ -31,7 +31,7 @@ def work_together(tasks: Iterable[Callable[[], None]], *, threads: int) -> None:
 
     Example:
         >>> done = []
-        >>> work_together([lambda: done.append(1), lambda: done.append(2)], threads=2)
+        >>> run_tasks([lambda: done.append(1), lambda: done.append(2)], threads=2)
         >>> sorted(done)
         [1, 2]
     """
@@ -109,14 +109,14 @@ class _Queue:
         self._tasks = iter(())
 
 
-def count_threads(workers: int | None) -> int:
+def resolve_thread_count(workers: int | None) -> int:
     """How many threads ``workers`` asks for; ``None``: one for each core, one in a worker process, which has siblings.
 
     Raises:
         ValueError: it is no number of threads.
 
     Example:
-        >>> count_threads(0), count_threads(3)
+        >>> resolve_thread_count(0), resolve_thread_count(3)
         (1, 3)
     """
     if workers is None:

@@ -157,9 +157,9 @@ class WorkerPool(Executor):
         if child is None or child.poll() is not None:
             child = self._children[number] = _start(self._limits)
         assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - opened as pipes
-        payload = pickle.dumps(call)
+        message = pickle.dumps(call)
         try:
-            send_message(child.stdin, payload)
+            send_message(child.stdin, message)
             answer = receive_message(child.stdout)
         except (BrokenPipeError, ConnectionError):
             answer = None
@@ -180,9 +180,9 @@ def serve(limits: Limits | None = None) -> None:
     signal.signal(signal.SIGTERM, _stop)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not run into the answers
-    while (payload := receive_message(sys.stdin.buffer)) is not None:
+    while (message := receive_message(sys.stdin.buffer)) is not None:
         try:
-            function, args, kwargs = pickle.loads(payload)  # noqa: S301 - from our own parent
+            function, args, kwargs = pickle.loads(message)  # noqa: S301 - from our own parent
             answer = pickle.dumps((True, function(*args, **kwargs)))
         except Exception as error:  # noqa: BLE001 - told to the parent
             answer = _pickle_error(error)
@@ -237,9 +237,9 @@ def child_command(statements: str) -> list[str]:
     return [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {statements}"]
 
 
-def send_message(pipe: IO[bytes], payload: bytes) -> None:
+def send_message(pipe: IO[bytes], message: bytes) -> None:
     """Write one message, for :func:`receive_message` at the other end."""
-    pipe.write(_LENGTH.pack(len(payload)) + payload)
+    pipe.write(_LENGTH.pack(len(message)) + message)
     pipe.flush()
 
 
@@ -249,8 +249,8 @@ def receive_message(pipe: IO[bytes]) -> bytes | None:
     if len(head) < _LENGTH.size:
         return None
     length = _LENGTH.unpack(head)[0]
-    payload = pipe.read(length)
-    return payload if len(payload) == length else None
+    message = pipe.read(length)
+    return message if len(message) == length else None
 
 
 def _describe_exit(status: int) -> str:

@@ -19,7 +19,7 @@ from ..errors import BackendError, CacheEntryError, UnreadableImageError
 from ..formats.stack import StackReader
 from ..geometry.regions import to_slice
 from ..system.process import IMPORTING
-from ..system.segments import SEGMENT, Payload, checksum
+from ..system.segments import SEGMENT_DTYPE, Manifest, checksum
 from .planes import count_turns, to_pixels, turn
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def write_intra(
     quality: int | None = None,
     frames: range | None = None,
     progress: Callable[[float], None] | None = None,
-) -> Payload:
+) -> Manifest:
     """Write every frame of ``source`` as a key frame to ``file``, which must be empty and seekable.
 
     Where it is lossless, each is decoded again, and held against what was meant, before the next one is read.
@@ -137,7 +137,7 @@ def write_intra(
             raise CacheEntryError(f"{source.path}: {form.codec} gave {len(packets):,} packets for {count:,} frames")
         layout = {"intra": _describe(first, form, stream.codec_context, source), "compress": form.codec}
     file.flush()
-    return Payload(_find_segments(file, packets), layout)
+    return Manifest(_find_segments(file, packets), layout)
 
 
 def _describe(first: VideoFrame, form: _Form, encoder: VideoCodecContext, source: VideoStack) -> dict[str, Any]:
@@ -445,7 +445,7 @@ def _find_segments(file: IO[bytes], packets: Sequence[tuple[int, int, bytes]]) -
     file.seek(0, 2)
     rows.append((end, file.tell() - end, _checksum_of(file, end, file.tell() - end)))
     file.seek(0, 2)
-    return np.array(rows, SEGMENT)
+    return np.array(rows, SEGMENT_DTYPE)
 
 
 def _checksum_of(file: IO[bytes], start: int, length: int) -> int:

@@ -25,7 +25,7 @@ from kit.tilework import cog, entry_path, flip_bit_of_tile, frames_over, tiles_u
 
 import ndframes as nf
 from ndframes.system import threads as crew_module
-from ndframes.system.threads import work_together
+from ndframes.system.threads import run_tasks
 
 FORMS = {"direct": None, "npy": "npy", "raw": cog("NONE"), "zstd": cog("ZSTD"), "jpeg": cog("JPEG")}
 IMAGES = {
@@ -342,10 +342,10 @@ def test_what_is_no_number_of_workers_is_refused(scene, requests, workers):
 
 def test_a_process_among_many_takes_one_thread(tmp_path):
     """A data loader's workers share the cores already."""
-    assert crew_module.count_threads(None) == len(os.sched_getaffinity(0))
+    assert crew_module.resolve_thread_count(None) == len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        assert pool.apply(crew_module.count_threads, (None,)) == 1
+        assert pool.apply(crew_module.resolve_thread_count, (None,)) == 1
 
 
 # -- each tile once -----------------------------------------------------------------------------------------------
@@ -488,14 +488,14 @@ def test_an_entry_that_is_removed_while_it_is_read(tmp_path, at_rest, form, monk
     frames = frames_over(tmp_path, arrays, FORMS[form], tile_bytes=0)
     requests = windows(np.random.default_rng(0), list(arrays), 30)
     frames.load_regions(requests)
-    run = work_together
+    run = run_tasks
 
     def remove_first(tasks, *, threads):
         entry_path(frames, 1).unlink()
         frames._opener.pool.close()
         run(tasks, threads=threads)
 
-    monkeypatch.setattr("ndframes.frames.batch.work_together", remove_first)
+    monkeypatch.setattr("ndframes.frames.batch.run_tasks", remove_first)
     assert count_wrong(frames.load_regions(requests), requests, arrays) == 0
     assert len(list(frames.cache.ls())) == 3
 
@@ -523,23 +523,23 @@ def test_a_source_that_becomes_another_while_it_is_read(tmp_path, at_rest, monke
     frames = frames_over(tmp_path, arrays, None)
     requests = [(number, np.s_[10:60, 20:80]) for number in (0, 1, 2, 1)]
     frames.load_regions(requests)
-    run = work_together
+    run = run_tasks
 
     def replace_first(tasks, *, threads):
-        monkeypatch.setattr("ndframes.frames.batch.work_together", run)
+        monkeypatch.setattr("ndframes.frames.batch.run_tasks", run)
         np.save(tmp_path / "new.npy", other)
         os.replace(tmp_path / "new.npy", tmp_path / "1.npy")
         frames._opener.pool.close()
         run(tasks, threads=threads)
 
     arrays[1] = other
-    monkeypatch.setattr("ndframes.frames.batch.work_together", replace_first)
+    monkeypatch.setattr("ndframes.frames.batch.run_tasks", replace_first)
     results = frames.load_regions(requests)
     assert isinstance(results, list)
     assert count_wrong(results, requests, arrays) == 0
     np.save(tmp_path / "1.npy", random_arrays(2)[1])
     frames.load_regions(requests)
-    monkeypatch.setattr("ndframes.frames.batch.work_together", replace_first)
+    monkeypatch.setattr("ndframes.frames.batch.run_tasks", replace_first)
     with pytest.raises(nf.RegionError, match=r"out\[1\] is \(50, 60, 3\) uint8"):
         frames.load_regions(requests, out=np.zeros((4, 50, 60, 3), np.uint8))
 
@@ -551,7 +551,7 @@ def test_a_crew_does_every_task_once():
     """Also where the caller is done before a helper has begun."""
     for number in range(500):
         done: list[int] = []
-        work_together([partial(done.append, item) for item in range(number % 7)], threads=1 + number % 5)
+        run_tasks([partial(done.append, item) for item in range(number % 7)], threads=1 + number % 5)
         assert sorted(done) == list(range(number % 7))
 
 
@@ -567,7 +567,7 @@ def test_after_a_task_that_fails_no_other_is_begun(threads):
             done.append(number)
 
     with pytest.raises(nf.RegionError, match="eleventh"):
-        work_together([partial(work, number) for number in range(2000)], threads=threads)
+        run_tasks([partial(work, number) for number in range(2000)], threads=threads)
     assert set(range(10 - threads)) <= set(done)
     assert len(done) < 1000, "all went on"  # a busy machine may leave the thread that fails asleep for a while
     settled = list(done)
@@ -582,7 +582,7 @@ def test_more_callers_than_threads():
     def call(seed):
         for _ in range(20):
             done: list[int] = []
-            work_together([partial(done.append, item) for item in range(30)], threads=16)
+            run_tasks([partial(done.append, item) for item in range(30)], threads=16)
             if sorted(done) != list(range(30)):
                 wrong.append(seed)
 

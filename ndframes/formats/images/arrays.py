@@ -15,7 +15,7 @@ import numpy as np
 
 from ...errors import UnreadableImageError
 from ...geometry.tiling import bounding_range
-from ...system.handles import FileHandle, Shareable, closed_on_error
+from ...system.handles import FileHandle, SharedHandle, close_on_error
 from ...system.mounts import is_remote
 from ...system.stamp import changed_error, source_error
 from ..reader import Reader
@@ -123,7 +123,7 @@ class NpyReader(Reader):
         has_frames: bool = False,
     ) -> None:
         file = pool.open(lambda: FileHandle(path, stamp))
-        with closed_on_error(file):
+        with close_on_error(file):
             self._layout = layout = _read_layout(path, file, has_frames=has_frames)
         self._pool = pool
         self._stamp = stamp
@@ -164,7 +164,7 @@ class NpyReader(Reader):
 
     def _open(self) -> _Pixels:
         file = FileHandle(self.path, self._stamp)
-        with closed_on_error(file):
+        with close_on_error(file):
             has_frames = self.frame_count is not None
             if self._stamp is None and _read_layout(self.path, file, has_frames=has_frames) != self._layout:
                 raise changed_error(self.path)
@@ -189,7 +189,7 @@ class _Layout:
         return self.data_offset + math.prod(self.shape) * self.dtype.itemsize
 
 
-class _Pixels(Shareable):
+class _Pixels(SharedHandle):
     """A handle: an open file's pixels."""
 
     @abstractmethod

@@ -13,8 +13,8 @@ import tifffile
 
 from ...errors import SourceError, UnreadableImageError
 from ...geometry.tiling import bounding_range, tile_ranges
-from ...system.handles import FileHandle, HandlePool, closed_on_error
-from ...system.stamp import same_file
+from ...system.handles import FileHandle, HandlePool, close_on_error
+from ...system.stamp import require_same_file
 from ..extensions import extensions_of_tiff, load_extensions
 from ..reader import Reader, log_orientation
 from .limits import check_block, check_expansion
@@ -71,8 +71,8 @@ class TiffReader(Reader):
         self._stamp = file.stamp
         try:
             with (
-                closed_on_error(file),
-                same_file(path, stamp),
+                close_on_error(file),
+                require_same_file(path, stamp),
                 _open_stream(path, file) as stream,
                 tifffile.TiffFile(stream) as tiff,
             ):

@@ -23,7 +23,7 @@ from .spool import TileSpool, assemble, scratch_beside
 if TYPE_CHECKING:
     from ..._typing import Array
     from ...spec.backends import Backend, Codec
-    from ...system.segments import Payload
+    from ...system.segments import Manifest
     from ..reader import Reader
     from .spool import ScratchMaker
 
@@ -47,7 +47,7 @@ def write_cog(
     threads: int = 1,
     progress: ProgressCallback | None = None,
     scratch: ScratchMaker | None = None,
-) -> Payload:
+) -> Manifest:
     """Write ``source`` as a COG to ``file``, which must be empty, seekable and lie on disk.
 
     The image passes through once, from top to bottom, a few rows of tiles at a time; every overview is averaged from the
@@ -81,7 +81,7 @@ def write_cog(
         return assemble(file, directories, spools, _describe(directories, spools), big=is_big)
 
 
-def check_tile_tables(path: str, payload: Payload) -> None:
+def check_tile_tables(path: str, manifest: Manifest) -> None:
     """Hold the tile tables of a written COG, as another library reads them, against the segments that were meant.
 
     A tile whose place is zero is read as zeros by every TIFF library, without an error.
@@ -94,13 +94,13 @@ def check_tile_tables(path: str, payload: Payload) -> None:
         page_count = len(tiff.pages)
         for page in tiff.pages:
             table = np.asarray([page.dataoffsets, page.databytecounts], np.uint64)
-            if payload.layout.get("tile_order") == "columns":
+            if manifest.layout.get("tile_order") == "columns":
                 rows, cols = count_tiles(page.shape, (page.tilelength, page.tilewidth))
                 table = table[:, by_column(rows, cols)]
             places.append(table)
-    found, meant = np.concatenate(places, axis=1), payload.segments[1:]
+    found, meant = np.concatenate(places, axis=1), manifest.segments[1:]
     is_equal = np.array_equal(found[0], meant["offset"]) and np.array_equal(found[1], meant["length"])
-    if not is_equal or page_count != len(payload.layout.get("levels", (0,))):
+    if not is_equal or page_count != len(manifest.layout.get("levels", (0,))):
         raise CacheEntryDamagedError(f"{path}: its tile tables do not say where its tiles are; not published")
 
 

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from ...system.segments import CHUNK_BYTES, Payload, SegmentBuilder
+from ...system.segments import CHUNK_BYTES, Manifest, SegmentBuilder
 from ..reader import row_bands
 from .codecs import checksum
 
@@ -22,7 +22,7 @@ __all__ = ["write_npy"]
 _BAND_BYTES = 16 * 2**20
 
 
-def write_npy(file: IO[bytes], source: Reader, *, progress: Callable[[float], None] | None = None) -> Payload:
+def write_npy(file: IO[bytes], source: Reader, *, progress: Callable[[float], None] | None = None) -> Manifest:
     """Write ``source`` as a C-ordered ``(h, w, bands)`` array to ``file``, a video as ``(frames, h, w, bands)``.
 
     Plain ``write`` calls, never a writable map: a full disk is then an error, not a bus error. A thread writes what was
@@ -56,4 +56,4 @@ def write_npy(file: IO[bytes], source: Reader, *, progress: Callable[[float], No
                 progress(rows.stop / height)
         if writing is not None:
             writing.result()
-    return Payload(segments.finish(), {"data_offset": len(head.getvalue()), "chunk_bytes": CHUNK_BYTES})
+    return Manifest(segments.finish(), {"data_offset": len(head.getvalue()), "chunk_bytes": CHUNK_BYTES})

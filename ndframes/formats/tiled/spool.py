@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...system.segments import SEGMENT, Payload
+from ...system.segments import SEGMENT_DTYPE, Manifest
 from .codecs import checksum
 from .directories import layout_directories
 
@@ -69,14 +69,14 @@ def assemble(
     layout: Mapping[str, Any],
     *,
     big: bool,
-) -> Payload:
+) -> Manifest:
     """Write a TIFF: its head, then the tiles of its directories, those of the last one first.
 
     Args:
         file: where to.
         directories: what each says.
         spools: the tiles of each.
-        layout: which pixels the tiles hold; see :class:`~ndframes.system.segments.Payload`.
+        layout: which pixels the tiles hold; see :class:`~ndframes.system.segments.Manifest`.
         big: whether it is BigTIFF.
     """
     head, starts = layout_directories(directories, [spool.byte_counts for spool in spools], big=big)
@@ -87,7 +87,7 @@ def assemble(
         for start, length in spool.runs(order):
             _copy_bytes(spool.file, file, start, length)
     codec = {"compress": directories[0].compress, "predictor": directories[0].predictor}
-    return Payload(_segments(head, starts, spools, orders), {**layout, **codec})
+    return Manifest(_segments(head, starts, spools, orders), {**layout, **codec})
 
 
 def scratch_beside(file: IO[bytes]) -> ScratchMaker:
@@ -106,7 +106,7 @@ def _segments(
     head: bytes, starts: Sequence[int], spools: Sequence[TileSpool], orders: Sequence[Sequence[int]]
 ) -> np.ndarray[Any, np.dtype[Any]]:
     """The head, then every tile, directory after directory, in each as they lie in the file."""
-    segments = np.empty(1 + sum(len(spool.offsets) for spool in spools), SEGMENT)
+    segments = np.empty(1 + sum(len(spool.offsets) for spool in spools), SEGMENT_DTYPE)
     segments[0] = 0, len(head), checksum(head)
     first = 1
     for spool, start, order in zip(spools, starts, orders, strict=True):

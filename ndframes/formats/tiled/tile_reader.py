@@ -137,7 +137,7 @@ class _Level:
 
     @classmethod
     def from_layout(cls, item: Mapping[str, Any], *, is_by_column: bool) -> _Level:
-        """The level that an entry's layout describes; see :class:`~ndframes.system.segments.Payload`."""
+        """The level that an entry's layout describes; see :class:`~ndframes.system.segments.Manifest`."""
         height, width = item["shape"]
         extent = int(item["tile_extent"])
         down, across = count_tiles((height, width), (extent, extent))
@@ -150,7 +150,7 @@ class TileReader(Reader):
 
     Args:
         path: the file, for messages.
-        layout: what its writer says of it; see :class:`~ndframes.system.segments.Payload`.
+        layout: what its writer says of it; see :class:`~ndframes.system.segments.Manifest`.
         dtype: of the pixels.
         band_count: how many samples a pixel has.
         source: where the bytes of tiles come from.

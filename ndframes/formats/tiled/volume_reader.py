@@ -27,7 +27,7 @@ class VolumeReader(StackReader):
 
     Args:
         path: the file, for messages.
-        layout: what its writer says of it; see :class:`~ndframes.system.segments.Payload`.
+        layout: what its writer says of it; see :class:`~ndframes.system.segments.Manifest`.
         dtype: of the pixels.
         band_count: how many samples a pixel has.
         source: where the bytes of tiles come from.

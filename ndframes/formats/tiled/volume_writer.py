@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..._typing import Array
     from ...spec.backends import Backend, Codec
-    from ...system.segments import Payload
+    from ...system.segments import Manifest
     from ..reader import Reader
     from .spool import ScratchMaker
 
@@ -39,7 +39,7 @@ def write_volume(
     threads: int = 1,
     progress: Callable[[float], None] | None = None,
     scratch: ScratchMaker | None = None,
-) -> Payload:
+) -> Manifest:
     """Write the video ``source`` as a TIFF of tiles ``(frames, height, width)`` to ``file``, which must be empty and seekable.
 
     Frames are read once, in their order; as many are in memory as a tile spans. While some tiles are encoded, the next
