@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._typing import Array
-from ..geometry.tiling import bounding_range, count_touched, tile_ranges
+from ..geometry.tiling import bounding_range, count_touched_tiles, tile_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -166,7 +166,7 @@ class Reader(ABC):
 
     def count_decoded(self, rows: range, cols: range) -> int:
         """How many of the file's blocks a read of ``rows`` x ``cols`` decodes."""
-        return count_touched(rows, cols, self.tile_shape)
+        return count_touched_tiles(rows, cols, self.tile_shape)
 
     def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
         """The same for a read of ``rows`` x ``cols`` of some frames of a video."""

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 __all__ = [
     "IDENTITY",
     "Affine",
-    "box_of",
+    "decompose_affine",
     "describe_affine",
     "invert",
-    "reach_of",
-    "split_affine",
+    "pixels_between",
+    "spanned_shape",
     "to_affine",
-    "window_between",
+    "window_bounds",
 ]
 _EPSILON = 1e-9
 #: An affine map of points, ``(a, b, c, d, e, f)``: ``(x, y)`` goes to ``(a x + b y + c, d x + e y + f)``.
@@ -60,7 +60,7 @@ def invert(affine: Affine) -> Affine:
     return e / det, -b / det, (b * f - c * e) / det, -d / det, a / det, (c * d - a * f) / det
 
 
-def box_of(affine: Affine, rows: range, cols: range) -> tuple[tuple[float, float], tuple[float, float]]:
+def window_bounds(affine: Affine, rows: range, cols: range) -> tuple[tuple[float, float], tuple[float, float]]:
     """From where to where the corners of a window go, in y and in x."""
     a, b, c, d, e, f = affine
     corners = [(x, y) for x in (cols.start, cols.stop) for y in (rows.start, rows.stop)]
@@ -68,19 +68,19 @@ def box_of(affine: Affine, rows: range, cols: range) -> tuple[tuple[float, float
     return (min(y_ends), max(y_ends)), (min(x_ends), max(x_ends))
 
 
-def window_between(low: float, high: float, extent: int) -> range:
+def pixels_between(low: float, high: float, extent: int) -> range:
     """The pixels of an axis of ``extent`` that lie between two points, if only in part."""
     first = min(max(math.floor(low + _EPSILON), 0), extent)
     return range(first, min(max(math.ceil(high - _EPSILON), first), extent))
 
 
-def reach_of(matrix: Array, height: int, width: int) -> tuple[int, int]:
+def spanned_shape(matrix: Array, height: int, width: int) -> tuple[int, int]:
     """The size of an image that a file of this size reaches to the end of."""
-    (_, bottom), (_, right) = box_of(to_affine(matrix, "img_from_src"), range(height), range(width))
+    (_, bottom), (_, right) = window_bounds(to_affine(matrix, "img_from_src"), range(height), range(width))
     return max(1, math.ceil(bottom - _EPSILON)), max(1, math.ceil(right - _EPSILON))
 
 
-def split_affine(matrix: Array) -> dict[str, Any]:
+def decompose_affine(matrix: Array) -> dict[str, Any]:
     """What an affine map does, in parts: first scale, then shear in x, then rotation, then offset.
 
     Args:
@@ -91,7 +91,7 @@ def split_affine(matrix: Array) -> dict[str, Any]:
         turned; ``rotate_degrees``: counter-clockwise as seen on a screen; ``offset``: ``(y, x)``.
 
     Example:
-        >>> split_affine(np.array([[0, 3.0, 5], [-2, 0, 7], [0, 0, 1]]))
+        >>> decompose_affine(np.array([[0, 3.0, 5], [-2, 0, 7], [0, 0, 1]]))
         {'scale': (3.0, 2.0), 'shear': 0.0, 'rotate_degrees': 90.0, 'offset': (7.0, 5.0)}
     """
     (a, b, x), (d, e, y) = np.asarray(matrix, np.float64)[:2].tolist()
@@ -114,7 +114,7 @@ def describe_affine(matrix: Array) -> str:
         >>> describe_affine(np.array([[0, 3.0, 5], [-2, 0, 7], [0, 0, 1]]))
         'times 3, 2, turned by 90 degrees, moved by 7, 5'
     """
-    parts = split_affine(matrix)
+    parts = decompose_affine(matrix)
     (scale_y, scale_x), (y, x) = parts["scale"], parts["offset"]
     words = []
     if not math.isclose(abs(scale_y), scale_x, rel_tol=1e-6):

@@ -39,11 +39,11 @@ class Sampling:
     count: int
 
     @property
-    def is_whole(self) -> bool:
+    def is_pixel_aligned(self) -> bool:
         """Whether the result's pixels are pixels of the array."""
         return abs(self.step - 1) < EPSILON and abs(self.start - round(self.start)) < EPSILON
 
-    def in_plane(self, factor: float, origin: float = 0) -> Sampling:
+    def rescaled(self, factor: float, origin: float = 0) -> Sampling:
         """The same in an array that is ``factor`` times as coarse, counted from its pixel ``origin``."""
         return Sampling(self.start / factor - origin, self.step / factor, self.count)
 
@@ -69,7 +69,7 @@ class Grid:
     """Where the pixels of a result lie in the array that they are taken from, in both axes.
 
     Attributes:
-        matrix: ``(a, b, c, d, e, f)``: the result's point ``(x, y)`` is the array's ``(a x + b y + c, d x + e y + f)``.
+        src_from_out: ``(a, b, c, d, e, f)``: the result's point ``(x, y)`` is the array's ``(a x + b y + c, d x + e y + f)``.
         shape: ``(height, width)`` of the result.
 
     Example:
@@ -80,7 +80,7 @@ class Grid:
         True
     """
 
-    matrix: tuple[float, float, float, float, float, float]
+    src_from_out: tuple[float, float, float, float, float, float]
     shape: tuple[int, int]
 
     @classmethod
@@ -96,15 +96,15 @@ class Grid:
     @property
     def axes(self) -> tuple[Sampling, Sampling] | None:
         """The sampling in y and in x; ``None`` where the grid is rotated, sheared or mirrored."""
-        a, b, c, d, e, f = self.matrix
+        a, b, c, d, e, f = self.src_from_out
         if (b or d) and abs(b) + abs(d) > _STRAIGHT * (abs(a) + abs(e)):  # the same for every crop
             return None
         return (Sampling(f, e, self.shape[0]), Sampling(c, a, self.shape[1])) if a > 0 and e > 0 else None
 
     @property
-    def is_whole(self) -> bool:
+    def is_pixel_aligned(self) -> bool:
         """Whether every pixel of the result is one of the array's, in whatever order: shifted, mirrored, turned."""
-        a, b, c, d, e, f = self.matrix
+        a, b, c, d, e, f = self.src_from_out
         if abs(abs(a) + abs(b) - 1) > EPSILON or abs(abs(d) + abs(e) - 1) > EPSILON:
             return False
         if abs(a - round(a)) > EPSILON or abs(e - round(e)) > EPSILON or round(a) * round(e) == round(b) * round(d):
@@ -114,26 +114,26 @@ class Grid:
     @property
     def steps(self) -> tuple[float, float]:
         """How far one pixel of the result goes in the array's y and x: over 1 shrinks."""
-        a, b, _, d, e, _ = self.matrix
+        a, b, _, d, e, _ = self.src_from_out
         return (abs(e), abs(a)) if not b and not d else (math.hypot(d, e), math.hypot(a, b))
 
-    def cut(self, rows: range, cols: range) -> Grid:
+    def crop(self, rows: range, cols: range) -> Grid:
         """The part at ``rows`` x ``cols``, of step 1."""
-        a, b, c, d, e, f = self.matrix
+        a, b, c, d, e, f = self.src_from_out
         x, y = cols.start, rows.start
         return Grid((a, b, a * x + b * y + c, d, e, d * x + e * y + f), (len(rows), len(cols)))
 
-    def in_plane(self, factor_y: float, factor_x: float, top: float = 0, left: float = 0) -> Grid:
+    def rescaled(self, factor_y: float, factor_x: float, top: float = 0, left: float = 0) -> Grid:
         """The same in an array so many times as coarse, counted from its pixel (``top``, ``left``)."""
-        a, b, c, d, e, f = self.matrix
+        a, b, c, d, e, f = self.src_from_out
         return Grid(
             (a / factor_x, b / factor_x, c / factor_x - left, d / factor_y, e / factor_y, f / factor_y - top),
             self.shape,
         )
 
-    def through(self, affine: tuple[float, float, float, float, float, float]) -> Grid:
+    def transformed(self, affine: tuple[float, float, float, float, float, float]) -> Grid:
         """The same in another array, to whose points ``affine`` brings those of this one."""
-        a, b, c, d, e, f = self.matrix
+        a, b, c, d, e, f = self.src_from_out
         p, q, r, s, t, u = affine
         return Grid(
             (
@@ -159,31 +159,33 @@ class Grid:
         """As :meth:`footprint`; ``None`` where a pixel of the result has its centre outside, or there is none."""
         if not self.shape[0] or not self.shape[1]:
             return None
-        (top, bottom), (left, right) = self.spans()
+        (top, bottom), (left, right) = self.centre_bounds()
         height, width = shape
         if min(top, left) < -EPSILON or bottom > height + EPSILON or right > width + EPSILON:
             return None
         return self.footprint(shape, interpolation, antialias=antialias)
 
-    def spans(self) -> tuple[tuple[float, float], tuple[float, float]]:
+    def centre_bounds(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """The smallest and largest y, and x, of the centres of its pixels."""
-        a, b, c, d, e, f = self.matrix
+        a, b, c, d, e, f = self.src_from_out
         height, width = self.shape
         return _span(d, e, f, width, height), _span(a, b, c, width, height)
 
     def centres(self) -> tuple[Array, Array]:
         """The y and x of each pixel's centre in the array, float64, which broadcast to the grid's shape."""
-        a, b, c, d, e, f = self.matrix
+        a, b, c, d, e, f = self.src_from_out
         y, x = np.arange(self.shape[0])[:, None] + 0.5, np.arange(self.shape[1]) + 0.5
         return (d * x + (e * y + f)) if d else (e * y + f), (a * x + (b * y + c)) if b else (a * x + c)
 
-    def inside(self, height: float, width: float) -> Array | bool:
+    def centres_inside(self, height: float, width: float) -> Array | bool:
         """Which pixels have their centre in an array of ``height`` x ``width``: ``True`` or ``False`` for all, or each."""
-        spans, extents = self.spans(), (height, width)
-        ends = [(low >= -EPSILON, high <= extent + EPSILON) for (low, high), extent in zip(spans, extents, strict=True)]
+        bounds, extents = self.centre_bounds(), (height, width)
+        ends = [
+            (low >= -EPSILON, high <= extent + EPSILON) for (low, high), extent in zip(bounds, extents, strict=True)
+        ]
         if all(map(all, ends)):
             return True
-        if any(high < -EPSILON or low > extent + EPSILON for (low, high), extent in zip(spans, extents, strict=True)):
+        if any(high < -EPSILON or low > extent + EPSILON for (low, high), extent in zip(bounds, extents, strict=True)):
             return False
         y, x = self.centres()
         return (((y >= -EPSILON) & (y <= height + EPSILON)) & ((x >= -EPSILON) & (x <= width + EPSILON))) & np.ones(
@@ -234,7 +236,7 @@ def footprint(
     grid: Grid, shape: tuple[int, int], interpolation: Interpolation, factors: tuple[float, float]
 ) -> tuple[range, range]:
     """The window of an array of ``shape`` that a grid's pixels are made of."""
-    (top, bottom), (left, right) = grid.spans()
+    (top, bottom), (left, right) = grid.centre_bounds()
     rows = _reach(top, bottom, factors[0], shape[0], interpolation)
     return rows, _reach(left, right, factors[1], shape[1], interpolation)
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Run",
     "check_pad",
-    "covering",
-    "fold",
-    "inside",
-    "mirror",
-    "positions_in",
+    "clip_range",
+    "covering_range",
+    "fold_axis",
+    "padded_indices",
+    "slice_within",
 ]
 _EPSILON = 1e-9
 
@@ -36,21 +36,21 @@ def check_pad(pad: object) -> None:
         raise RegionError(f"pad={pad!r}; allowed: None, {', '.join(map(repr, PAD_MODES))}")
 
 
-def inside(axis: range, extent: int) -> range:
+def clip_range(axis: range, extent: int) -> range:
     """The part of ``axis`` that lies in ``range(extent)``."""
     first = max(0, -(axis.start // axis.step)) if axis.start < 0 else 0
     last = len(range(axis.start, min(axis.stop, extent), axis.step))
     return axis[min(first, last) : last]
 
 
-def positions_in(inner: range, outer: range) -> slice:
+def slice_within(inner: range, outer: range) -> slice:
     """Where the run ``inner`` stands in ``outer``."""
     first = (inner.start - outer.start) // outer.step if inner else 0
     return slice(first, first + len(inner))
 
 
-def mirror(axis: range, extent: int, pad: str) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Per position of ``axis`` the pixel that stands there: the nearest one, or the one behind the mirror."""
+def padded_indices(axis: range, extent: int, pad: str) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Per position of ``axis`` the pixel that stands there: the nearest one, or the one behind the padded_indices."""
     indices = np.arange(axis.start, axis.stop, axis.step, dtype=np.intp)
     if pad == "edge" or extent == 1:
         return indices.clip(0, extent - 1)
@@ -59,7 +59,7 @@ def mirror(axis: range, extent: int, pad: str) -> np.ndarray[Any, np.dtype[np.in
     return np.where(indices < extent, indices, period - indices)
 
 
-def covering(indices: np.ndarray[Any, np.dtype[np.intp]]) -> range:
+def covering_range(indices: np.ndarray[Any, np.dtype[np.intp]]) -> range:
     """The smallest run of pixels that holds all of these."""
     return range(int(indices.min()), int(indices.max()) + 1) if indices.size else range(0)
 
@@ -78,8 +78,8 @@ class Run(NamedTuple):
     direction: int
 
 
-def fold(sampling: Sampling, extent: int, pad: str) -> Iterator[Run]:
-    """Cut an axis where it leaves the image, or where the mirror image turns round: at the centres of its border pixels."""
+def fold_axis(sampling: Sampling, extent: int, pad: str) -> Iterator[Run]:
+    """Cut an axis where it leaves the image, or where the padded_indices image turns round: at the centres of its border pixels."""
     centres = sampling.start + (np.arange(sampling.count) + 0.5) * sampling.step
     is_inside = (centres > -_EPSILON) & (centres < extent + _EPSILON)
     is_edge = pad == "edge" or extent == 1

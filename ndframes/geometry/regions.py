@@ -35,10 +35,10 @@ __all__ = [
     "PadMode",
     "Region",
     "Selection",
-    "open_boxes",
+    "boxes_to_slices",
     "parse_region",
-    "resolve_outside",
     "resolve_region",
+    "resolve_unclipped",
     "to_index",
     "to_row",
     "to_slice",
@@ -115,12 +115,12 @@ def resolve_region(region: Region, shape: Sequence[int]) -> Selection:
         selection = _resolve_crop(region, shape)
         if selection is not None:
             return selection
-    items = _spread(open_boxes(region, len(shape)), len(shape))
+    items = _spread(boxes_to_slices(region, len(shape)), len(shape))
     pairs = [_resolve_item(item, extent, axis) for axis, (item, extent) in enumerate(zip(items, shape, strict=True))]
     return Selection(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))
 
 
-def resolve_outside(region: Region, shape: Sequence[int]) -> tuple[range, ...]:
+def resolve_unclipped(region: Region, shape: Sequence[int]) -> tuple[range, ...]:
     """Resolve ``region`` in the unbounded plane of an image of ``shape``: nothing wraps and nothing is clipped.
 
     The first axes are y and x; a channel axis, if ``shape`` has a third one, resolves as numpy does.
@@ -130,10 +130,10 @@ def resolve_outside(region: Region, shape: Sequence[int]) -> tuple[range, ...]:
         RegionError: an item is not a slice, runs backwards, its parts are no integers, or it lies absurdly far away.
 
     Example:
-        >>> resolve_outside((slice(-2, 4), slice(5, 9)), (6, 6, 3))
+        >>> resolve_unclipped((slice(-2, 4), slice(5, 9)), (6, 6, 3))
         (range(-2, 4), range(5, 9), range(0, 3))
     """
-    items = _spread(open_boxes(region, len(shape), is_clipped=False), len(shape))
+    items = _spread(boxes_to_slices(region, len(shape), is_clipped=False), len(shape))
     plane = tuple(
         _resolve_plane(item, extent, axis) for axis, (item, extent) in enumerate(zip(items[:2], shape[:2], strict=True))
     )
@@ -143,7 +143,7 @@ def resolve_outside(region: Region, shape: Sequence[int]) -> tuple[range, ...]:
     return plane + rest.ranges
 
 
-def open_boxes(region: Region, axis_count: int, *, is_clipped: bool = True) -> Region:
+def boxes_to_slices(region: Region, axis_count: int, *, is_clipped: bool = True) -> Region:
     """``region`` with slices in the place of boxes; what holds none stays as it is.
 
     Args:
@@ -158,9 +158,9 @@ def open_boxes(region: Region, axis_count: int, *, is_clipped: bool = True) -> R
     Example:
         >>> import kwimage
         >>> box = kwimage.Box.coerce([-3.5, 2, 10, 8.1], format="xywh")
-        >>> open_boxes((box, 0), 3)
+        >>> boxes_to_slices((box, 0), 3)
         (slice(2, 11, None), slice(0, 7, None), 0)
-        >>> open_boxes(box, 4, is_clipped=False)
+        >>> boxes_to_slices(box, 4, is_clipped=False)
         (slice(None, None, None), slice(2, 11, None), slice(-4, 7, None))
     """
     if _is_box(region):

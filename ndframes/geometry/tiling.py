@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["bounding_range", "count_tiles", "count_touched", "overview_shapes", "tile_ranges", "tile_spans"]
+__all__ = ["bounding_range", "count_tiles", "count_touched_tiles", "overview_shapes", "tile_ranges", "tile_spans"]
 
 
 def bounding_range(axis: range) -> range:
@@ -73,11 +73,11 @@ def count_tiles(shape: Sequence[int], tile_shape: Sequence[int]) -> tuple[int, i
     return -(-shape[0] // tile_shape[0]), -(-shape[1] // tile_shape[1])
 
 
-def count_touched(rows: range, cols: range, tile_shape: Sequence[int]) -> int:
+def count_touched_tiles(rows: range, cols: range, tile_shape: Sequence[int]) -> int:
     """How many tiles of ``tile_shape`` hold a pixel at ``rows`` x ``cols``.
 
     Example:
-        >>> count_touched(range(250, 260), range(0, 256), (256, 256))
+        >>> count_touched_tiles(range(250, 260), range(0, 256), (256, 256))
         2
     """
     return math.prod(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import CacheEntryDamagedError, CacheEntryGoneError, SourceChangedError, UnreadableImageError
 from ..formats.reader import WORTH_SHARING_SECONDS, Crop, Reader
-from ..geometry.affine import invert, reach_of, to_affine
+from ..geometry.affine import invert, spanned_shape, to_affine
 from ..pixels.values import Quantization, Values, find_nodata
 from ..spec.channels import default_codes
 from ..system.process import ForkAware
@@ -125,7 +125,7 @@ class Parts(ForkAware):
             return self.pathinfo.shape
         part = self._first_aligned
         info, (height, width) = self.pathinfo.channels[part], self.reader(part).shape[:2]
-        return (height, width) if info.is_aligned else reach_of(info.matrix, height, width)
+        return (height, width) if info.is_aligned else spanned_shape(info.matrix, height, width)
 
     def opened(self, part: int) -> OpenedChannel:
         """A file, opened if it is not yet.

@@ -65,7 +65,7 @@ def find_stencil(
 
 def _stencil_of(sampling: Sampling, interpolation: Interpolation, *, antialias: bool, dtype: np.dtype[Any]) -> Stencil:
     """What a sampling is made of, counted from the array's first pixel; what lies outside is the first one or the last."""
-    if sampling.is_whole:
+    if sampling.is_pixel_aligned:
         interpolation = "nearest"
     indices, weights = _taps_of(sampling, interpolation, antialias, work_dtype(dtype).type(0).real.dtype)
     return Stencil(0, 0, indices, weights)

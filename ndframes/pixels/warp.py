@@ -1,7 +1,7 @@
 """Resampling: arrays in, arrays out.
 
 Coordinates follow pixel corners: pixel ``i`` covers ``[i, i + 1)``, its centre is at ``i + 0.5``. What lies outside an
-array is its nearest pixel; whether a point lies outside is told apart from that, by :meth:`Grid.inside`.
+array is its nearest pixel; whether a point lies outside is told apart from that, by :meth:`Grid.centres_inside`.
 
 A result is made in blocks, each from just the window of the array under it, so the memory that it takes does not grow with
 the array, and no pixel depends on which crop it is part of.
@@ -109,13 +109,13 @@ def warp(plane: Plane, grid: Grid, interpolation: Interpolation, *, antialias: b
         >>> [block.pixels[0, :, 0].tolist() for block in warp(Plane.of(ramp), grid, "linear", antialias=True)]
         [[1, 3, 5, 6]]
     """
-    if grid.is_whole:
+    if grid.is_pixel_aligned:
         interpolation = "nearest"
     steps = grid.steps
     factors = (max(1.0, steps[0]), max(1.0, steps[1])) if antialias and interpolation != "nearest" else (1.0, 1.0)
     for rows, cols in _cut(grid.shape, steps, plane.pixel_bytes):
-        part = grid.cut(rows, cols)
-        inside = part.inside(*plane.extent)
+        part = grid.crop(rows, cols)
+        inside = part.centres_inside(*plane.extent)
         where = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
         if inside is False:
             yield Block(*where, None, None, inside)
@@ -146,12 +146,12 @@ def _sample(
     if grid.axes is not None or not shrinks:
         rows, cols = footprint(grid, plane.shape, interpolation, factors)
         window, missing = plane.read(rows, cols)
-        local = grid.in_plane(1, 1, rows.start, cols.start)
+        local = grid.rescaled(1, 1, rows.start, cols.start)
         if interpolation == "nearest":
             return take(window, local), None if missing is None else take(missing, local)
         return _mend(window, missing, lambda pixels: sample(pixels, local, interpolation, antialias=shrinks))
     coarse_shape = math.ceil(plane.shape[0] / factors[0]), math.ceil(plane.shape[1] / factors[1])
-    coarse = grid.in_plane(*factors)
+    coarse = grid.rescaled(*factors)
     rows, cols = footprint(coarse, coarse_shape, interpolation, (1.0, 1.0))
     samplings = [
         Sampling(axis.start * factor, factor, len(axis)) for axis, factor in zip((rows, cols), factors, strict=True)
@@ -160,8 +160,8 @@ def _sample(
         sampling.footprint(extent, interpolation, antialias=True)
         for sampling, extent in zip(samplings, plane.shape, strict=True)
     ]
-    along = samplings[0].in_plane(1, under[0].start), samplings[1].in_plane(1, under[1].start)
-    local = coarse.in_plane(1, 1, rows.start, cols.start)
+    along = samplings[0].rescaled(1, under[0].start), samplings[1].rescaled(1, under[1].start)
+    local = coarse.rescaled(1, 1, rows.start, cols.start)
     window, missing = plane.read(under[0], under[1])
 
     def shrink(pixels: Array) -> Array:

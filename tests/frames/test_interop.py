@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import ndframes as nf
 from ndframes.frames.interop import find_chunk
-from ndframes.geometry.regions import resolve_outside, resolve_region
+from ndframes.geometry.regions import resolve_region, resolve_unclipped
 from ndframes.system.stamp import stat_source
 
 CODES = ("r", "g", "b")
@@ -457,7 +457,7 @@ corners = st.floats(-1e4, 1e4)
 @given(corners, corners, st.floats(0, 1e4), st.floats(0, 1e4))
 def test_every_pixel_that_a_box_touches_and_no_other(left, top, width, height):
     box = kwimage.Boxes([[left, top, left + width, top + height]], "ltrb")
-    rows, cols, _ = resolve_outside(box, (100, 80, 3))
+    rows, cols, _ = resolve_unclipped(box, (100, 80, 3))
     for axis, low, high in ((rows, top, top + height), (cols, left, left + width)):
         assert axis.start <= low < axis.start + 1
         assert axis.stop - 1 < high <= axis.stop

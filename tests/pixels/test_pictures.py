@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndframes.geometry.affine import describe_affine, split_affine
+from ndframes.geometry.affine import decompose_affine, describe_affine
 from ndframes.pixels.pictures import (
     BLUE,
     GREEN,
@@ -30,7 +30,7 @@ def test_the_parts_of_a_map_make_it_up(scale_y, scale_x, shear, degrees, y, x):
     matrix = np.eye(3)
     matrix[:2, :2] = turn @ np.array([[1, shear], [0, 1]]) @ np.diag([abs(scale_x), scale_y])
     matrix[:2, 2] = x, y
-    found = split_affine(matrix)
+    found = decompose_affine(matrix)
     np.testing.assert_allclose(found["scale"], (scale_y, abs(scale_x)))
     np.testing.assert_allclose([found["shear"], found["rotate_degrees"]], [shear, degrees], atol=1e-9)
     assert found["offset"] == (y, x)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...errors import UnreadableImageError
 from ...geometry.regions import to_slice
-from ...geometry.tiling import bounding_range, count_touched, tile_ranges
+from ...geometry.tiling import bounding_range, count_touched_tiles, tile_ranges
 from ..stack import StackReader, frames_of_rows
 from .codecs import DECODE_ERRORS, find_decoder
 
@@ -71,12 +71,12 @@ class VolumeReader(StackReader):
         touched: dict[int, int] = {}
         for number, inside, _ in frames_of_rows(bounding_range(rows), self.frame_shape[0]):
             block = number // self._block[0]
-            touched[block] = max(touched.get(block, 0), count_touched(inside, cols, self._block[1:]))
+            touched[block] = max(touched.get(block, 0), count_touched_tiles(inside, cols, self._block[1:]))
         return sum(touched.values())
 
     def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
         """As :meth:`Reader.count_decoded_of`: each tile once."""
-        return len({time // self._block[0] for time in times}) * count_touched(rows, cols, self._block[1:])
+        return len({time // self._block[0] for time in times}) * count_touched_tiles(rows, cols, self._block[1:])
 
     def load_tile(self, index: int) -> Array:
         """One decoded tile ``(frames, height, width, bands)``, by its number in the file; not to be written to."""
