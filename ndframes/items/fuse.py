@@ -19,7 +19,7 @@ from ..geometry.tiling import bounding_range
 from ..pixels.points import sample
 from ..pixels.results import as_slice, fill_of, put_block
 from ..pixels.stencils import apply_stencils, find_stencil
-from ..pixels.warp import Plane, warp
+from ..pixels.warp import WindowedArray, warp
 from .parts import as_range, side_by_side
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def locate(
     """The level of a file to sample, and an image grid as a grid over that level."""
     reader, src_from_img = parts.reader(part), parts.src_from_img[part]
     src_grid = grid if src_from_img is None else grid.transformed(src_from_img)
-    if parts.values(part).mixes(mode):
+    if parts.values(part).mixes_missing(mode):
         return src_grid, 0
     level = find_level(reader, *src_grid.steps, interpolation, antialias=antialias)
     return (src_grid.rescaled(*reader.level_factors(level)) if level else src_grid), level
@@ -263,7 +263,7 @@ def _warp_pick(
 
     factor_y, factor_x = reader.level_factors(level) if level else (1.0, 1.0)
     extent = reader.shape[0] / factor_y, reader.shape[1] / factor_x
-    plane = Plane((height, width), extent, len(pick.bands) * values.dtype.itemsize, read)
+    plane = WindowedArray((height, width), extent, len(pick.bands) * values.dtype.itemsize, read)
     for block in warp(plane, src_grid, interpolation, antialias=options.antialias):
         put_block(block, pick.positions, result, options)
 

@@ -10,7 +10,7 @@ from ..errors import RegionError
 from ..geometry.affine import IDENTITY, invert, pixels_between, to_affine, window_bounds
 from ..geometry.grid import Grid, resolve_scale, to_shape
 from ..geometry.regions import resolve_region, resolve_unclipped
-from ..pixels.results import Result, allocate, finish, refuse_integers
+from ..pixels.results import Result, allocate, check_has_rows_and_cols, finish
 from .explain import explain_parts
 from .fuse import fuse_grid, fuse_padded, fuse_padded_grid, fuse_region
 from .item import DEFAULT_OPTIONS, THUMBNAIL_PX, LazyImage
@@ -193,7 +193,7 @@ class AlignableImageData(LazyImage):
         """
         plan = self._planner.plan(channels)
         selection = resolve_region(region, plan.shape)
-        refuse_integers(selection)
+        check_has_rows_and_cols(selection)
         rows, cols, bands = selection.ranges
         if rows.step != 1 or cols.step != 1:
             raise RegionError("parts of a region are windows: give slices without steps in y and x")
@@ -255,7 +255,7 @@ class AlignableImageData(LazyImage):
     def _load_scaled(self, region: Region, plan: Plan, options: ReadOptions) -> Array:
         if options.pad is None:
             selection = resolve_region(region, plan.shape)
-            refuse_integers(selection)
+            check_has_rows_and_cols(selection)
             rows, cols, bands = selection.ranges
         else:
             rows, cols, bands = resolve_unclipped(region, plan.shape)

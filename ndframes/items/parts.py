@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import CacheEntryDamagedError, CacheEntryGoneError, SourceChangedError, UnreadableImageError
 from ..formats.reader import WORTH_SHARING_SECONDS, Crop, Reader
 from ..geometry.affine import invert, spanned_shape, to_affine
-from ..pixels.values import Quantization, Values, find_nodata
+from ..pixels.values import Quantization, ValueEncoding, resolve_nodata
 from ..spec.channels import default_codes
 from ..system.process import ForkAware
 from ..system.stamp import is_unchanged
@@ -106,7 +106,7 @@ class Parts(ForkAware):
             for info in infos
         ]
         self._quantizations = [Quantization.from_info(info) for info in infos]
-        self._values: dict[int, Values] = {}
+        self._values: dict[int, ValueEncoding] = {}
         self._lock = threading.RLock()
         super().__init__()
 
@@ -153,13 +153,13 @@ class Parts(ForkAware):
         named = self.pathinfo.channels[part].channels
         return named if named is not None else default_codes(self.reader(part).shape[2])
 
-    def values(self, part: int) -> Values:
+    def values(self, part: int) -> ValueEncoding:
         """What the stored numbers of a file stand for."""
         values = self._values.get(part)
         if values is None:
             reader = self.reader(part)
-            nodata = find_nodata(self.pathinfo.channels[part], reader.nodata)
-            values = self._values[part] = Values(reader.dtype, nodata, self._quantizations[part])
+            nodata = resolve_nodata(self.pathinfo.channels[part], reader.nodata)
+            values = self._values[part] = ValueEncoding(reader.dtype, nodata, self._quantizations[part])
         return values
 
     def is_current(self) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ChannelError, naming_image
 from ..geometry.grid import resolve_scale, to_shape
 from ..geometry.regions import boxes_to_slices, resolve_region, resolve_unclipped, to_slice
-from ..pixels.results import Result, refuse_integers
+from ..pixels.results import Result, check_has_rows_and_cols
 from .item import DEFAULT_OPTIONS, THUMBNAIL_PX, LazyImage
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ class ImageSequence(LazyImage):
             rows, cols, bands = resolve_unclipped(rest, full[1:])
         else:
             selection = resolve_region(rest, full[1:])
-            refuse_integers(selection)
+            check_has_rows_and_cols(selection)
             rows, cols, bands = selection.ranges
         return StackRegion(first.ranges[0], rows, cols, _take(codes, bands), (*first.dropped, False, False, False))
 

@@ -14,7 +14,7 @@ from ..formats.stack import FrameReader
 from ..geometry.regions import resolve_region, to_slice
 from ..pixels.results import allocate
 from ..spec.channels import default_codes
-from ..spec.pathinfo import PathInfo, cut_frames
+from ..spec.pathinfo import PathInfo, slice_frames
 from ..video.reader import VideoErrors, VideoReader
 from ..video.stack import VideoStack
 from .explain import explain_parts
@@ -90,7 +90,7 @@ class VideoData(ImageSequence):
             PathInfoError: the frame range goes beyond the file's frames.
         """
         if self._range is None:
-            self._range = cut_frames(
+            self._range = slice_frames(
                 range(self.reader.frame_count or 0), self.pathinfo.frame_range, self.pathinfo.channels[0].path, "frames"
             )
         return self._range

@@ -17,7 +17,7 @@ import numpy as np
 from ..geometry.grid import Grid, Sampling, footprint
 from ..geometry.kernels import EPSILON, Interpolation
 from .points import interpolate, sample, take
-from .rounding import point_dtype, quiet, round_to_dtype
+from .rounding import ignore_float_errors, point_dtype, round_to_dtype
 from .stencils import resample
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ __all__ = [
     "Block",
     "Grid",
     "Interpolation",
-    "Plane",
     "Sampling",
+    "WindowedArray",
     "resample",
     "sample",
     "warp",
@@ -39,7 +39,7 @@ _WINDOW_BYTES = 16 * 2**20
 _ENOUGH = 0.5 - 1e-6
 
 
-class Plane(NamedTuple):
+class WindowedArray(NamedTuple):
     """An array of which windows are read.
 
     Attributes:
@@ -56,7 +56,7 @@ class Plane(NamedTuple):
     read: Callable[[range, range], tuple[Array, Array | None]]
 
     @classmethod
-    def of(cls, pixels: Array) -> Plane:
+    def of(cls, pixels: Array) -> WindowedArray:
         """An array that lies in memory, in which nothing is missing."""
         height, width, bands = pixels.shape
 
@@ -84,7 +84,7 @@ class Block(NamedTuple):
     inside: Array | bool
 
 
-def warp(plane: Plane, grid: Grid, interpolation: Interpolation, *, antialias: bool) -> Iterator[Block]:
+def warp(plane: WindowedArray, grid: Grid, interpolation: Interpolation, *, antialias: bool) -> Iterator[Block]:
     """Sample an array anew, a block of the result at a time.
 
     - Where every pixel of the result is one of the array's, they are taken as they are.
@@ -106,7 +106,7 @@ def warp(plane: Plane, grid: Grid, interpolation: Interpolation, *, antialias: b
     Example:
         >>> ramp = np.arange(8, dtype=np.uint8).reshape(1, 8, 1)
         >>> grid = Grid((2, 0, 0, 0, 1, 0), (1, 4))
-        >>> [block.pixels[0, :, 0].tolist() for block in warp(Plane.of(ramp), grid, "linear", antialias=True)]
+        >>> [block.pixels[0, :, 0].tolist() for block in warp(WindowedArray.of(ramp), grid, "linear", antialias=True)]
         [[1, 3, 5, 6]]
     """
     if grid.is_pixel_aligned:
@@ -139,7 +139,7 @@ def _cut(shape: tuple[int, int], steps: tuple[float, float], pixel_bytes: int) -
 
 
 def _sample(
-    plane: Plane, grid: Grid, interpolation: Interpolation, factors: tuple[float, float]
+    plane: WindowedArray, grid: Grid, interpolation: Interpolation, factors: tuple[float, float]
 ) -> tuple[Array, Array | None]:
     """One block's pixels, and which are missing."""
     shrinks = max(factors) > 1 + EPSILON
@@ -184,7 +184,7 @@ def _mend(window: Array, missing: Array | None, sample: Callable[[Array], Array]
     weights = sample((~missing).astype(work.type(0).real.dtype))
     gone = weights < _ENOUGH
     weights[gone] = 1
-    with quiet():
+    with ignore_float_errors():
         values = round_to_dtype(sums / weights, window.dtype)
     if window.dtype.kind in "fc":
         values[gone] = np.nan

@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from .pathinfo import ChannelInfo
 
 #: The endings by which images are told in a folder, in lower case.
-IMAGE_ENDINGS = frozenset(
+IMAGE_SUFFIXES = frozenset(
     [
         ".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi", ".scn", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".j2c", ".webp",
         ".gif", ".bmp", ".ntf", ".nitf", ".pbm", ".pgm", ".ppm", ".pnm", ".sgi", ".img", ".npy", ".hdr", ".avif", ".qoi",
         ".psd",
     ]
 )  # fmt: skip
-__all__ = ["IMAGE_ENDINGS", "is_video_name", "is_whole_video", "whole_of"]
-_ENDINGS = frozenset(
+__all__ = ["IMAGE_SUFFIXES", "is_video_path", "is_whole_video", "whole_file_of"]
+_VIDEO_SUFFIXES = frozenset(
     [
         ".mp4",
         ".m4v",
@@ -46,21 +46,21 @@ _ENDINGS = frozenset(
 )
 
 
-def is_video_name(path: str) -> bool:
+def is_video_path(path: str) -> bool:
     """Whether a file is a video, by its name's ending.
 
     Example:
-        >>> is_video_name("walk.MP4"), is_video_name("walk.tif")
+        >>> is_video_path("walk.MP4"), is_video_path("walk.tif")
         (True, False)
     """
-    return os.path.splitext(path)[1].lower() in _ENDINGS
+    return os.path.splitext(path)[1].lower() in _VIDEO_SUFFIXES
 
 
 def is_whole_video(info: ChannelInfo) -> bool:
     """Whether a channel is a video, and not one of its frames."""
-    return info.page is None and is_video_name(info.path)
+    return info.page is None and is_video_path(info.path)
 
 
-def whole_of(info: ChannelInfo) -> ChannelInfo:
+def whole_file_of(info: ChannelInfo) -> ChannelInfo:
     """What is opened, and kept in the cache, in order to read ``info``: the whole video, of one of its frames."""
-    return replace(info, page=None) if info.page is not None and is_video_name(info.path) else info
+    return replace(info, page=None) if info.page is not None and is_video_path(info.path) else info

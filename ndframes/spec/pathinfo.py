@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import ChannelError, PathInfoError, shorten
 from .channels import parse_codes
 
-__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo", "cut_frames", "to_frame_range"]
+__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo", "coerce_frame_range", "slice_frames"]
 _PIXEL_FORMATS = (None, "gray")
 _FRAME_ERRORS = ("raise", "nearest")
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -199,7 +199,7 @@ class PathInfo:
                 f"default_file is {self.default_file}, but there are {len(channels)} files, counted from 0"
             )
         _set(self, "num_frames", _to_count("num_frames", self.num_frames))
-        _set(self, "frame_range", to_frame_range(self.frame_range))
+        _set(self, "frame_range", coerce_frame_range(self.frame_range))
 
     def _check_codes(self) -> None:
         named = [code for channel in self.channels for code in channel.channels or ()]
@@ -242,14 +242,14 @@ class SequenceInfo(PathInfo):
         """Every image has channels of the same codes."""
 
 
-def to_frame_range(given: Iterable[Any] | None) -> tuple[int, int | None] | None:
+def coerce_frame_range(given: Iterable[Any] | None) -> tuple[int, int | None] | None:
     """A range of frames, checked.
 
     Raises:
         PathInfoError: it is none.
 
     Example:
-        >>> to_frame_range([2, None])
+        >>> coerce_frame_range([2, None])
         (2, None)
     """
     if given is None:
@@ -264,12 +264,12 @@ def to_frame_range(given: Iterable[Any] | None) -> tuple[int, int | None] | None
     return start, stop
 
 
-def cut_frames(frames: _Frames, frame_range: tuple[int, int | None] | None, path: str, noun: str) -> _Frames:
+def slice_frames(frames: _Frames, frame_range: tuple[int, int | None] | None, path: str, noun: str) -> _Frames:
     """The frames at the places of a range; all of them for ``None``.
 
     Args:
         frames: what is there.
-        frame_range: as :func:`to_frame_range` gives it.
+        frame_range: as :func:`coerce_frame_range` gives it.
         path: where it is, for messages.
         noun: what it is, likewise.
 
@@ -277,7 +277,7 @@ def cut_frames(frames: _Frames, frame_range: tuple[int, int | None] | None, path
         PathInfoError: the range goes beyond them.
 
     Example:
-        >>> cut_frames(range(10), (7, None), "walk.mp4", "frames")
+        >>> slice_frames(range(10), (7, None), "walk.mp4", "frames")
         range(7, 10)
     """
     if frame_range is None:

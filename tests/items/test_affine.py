@@ -15,7 +15,7 @@ from kit.synthetic import picture as any_picture
 
 from ndframes.geometry.grid import Grid
 from ndframes.geometry.kernels import INTERPOLATIONS
-from ndframes.pixels.warp import Plane, warp
+from ndframes.pixels.warp import WindowedArray, warp
 
 _SMOOTH = ("linear", "cubic", "lanczos")
 
@@ -32,7 +32,7 @@ def picture(shape: tuple[int, int, int], dtype: str) -> np.ndarray:
 
 def warp_all(pixels: np.ndarray, grid: Grid, interpolation: str, *, antialias: bool = True, missing=None):
     """The whole result in one array, and what is missing in it."""
-    plane = Plane.of(pixels)
+    plane = WindowedArray.of(pixels)
     if missing is not None:
         plane = plane._replace(
             read=lambda rows, cols: (
@@ -292,7 +292,7 @@ def test_blocks_are_small_where_the_window_is_large(monkeypatch):
         reads.append(len(rows) * len(cols) * 3)
         return pixels[rows.start : rows.stop, cols.start : cols.stop], None
 
-    plane = Plane.of(pixels)._replace(read=read)
+    plane = WindowedArray.of(pixels)._replace(read=read)
     out = np.zeros((100, 120, 3), np.uint8)
     for block in warp(plane, grid, "linear", antialias=True):
         if block.pixels is not None:

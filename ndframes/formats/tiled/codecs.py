@@ -16,7 +16,7 @@ from .jpeg import JpegGrids, decode_jpeg, encode_jpeg_tile
 
 if TYPE_CHECKING:
     from ..._typing import Array
-    from ...spec.backends import Codec
+    from ...spec.backends import TileCodec
 
 __all__ = [
     "DECODE_ERRORS",
@@ -54,7 +54,7 @@ def checksum(data: Any, start: int = 0) -> int:
     return crc32
 
 
-def encode_tile(tile: Array, codec: Codec) -> bytes:
+def encode_tile(tile: Array, codec: TileCodec) -> bytes:
     """Encode a tile ``(h, w, bands)``, padded to its full extent, as TIFF stores it.
 
     Booleans are packed eight to a byte, each row on its own, as one-bit samples.
@@ -139,7 +139,7 @@ def _find_arrangement(
     return raw_bytes, lambda data: undo(np.frombuffer(data, stored).reshape(tile_shape), axis=1)
 
 
-def extra_tags(codec: Codec, band_count: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+def extra_tags(codec: TileCodec, band_count: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
     """The TIFF tags that this codec needs beside its number."""
     if codec.compress == "JPEG" and band_count == 3:
         return ((530, _SHORT, (1, 1)),)
@@ -148,7 +148,7 @@ def extra_tags(codec: Codec, band_count: int) -> tuple[tuple[int, int, tuple[int
     return ()
 
 
-def _webp(tile: Array, codec: Codec) -> bytes:
+def _webp(tile: Array, codec: TileCodec) -> bytes:
     if codec.is_lossless:
         return bytes(imagecodecs.webp_encode(tile, lossless=True))
     return bytes(imagecodecs.webp_encode(tile, level=codec.quality, lossless=False))
@@ -198,7 +198,7 @@ _IMAGE_DECODERS: dict[str, Callable[[Any, int], Any]] = {
     # its encoder leaves the alpha of a tile out where all of it is opaque
     "WEBP": lambda data, bands: imagecodecs.webp_decode(data, hasalpha=bands == 4),
 }
-_ENCODERS: dict[str, Callable[[Array, Codec], Any]] = {
+_ENCODERS: dict[str, Callable[[Array, TileCodec], Any]] = {
     "NONE": lambda tile, _: tile.tobytes(),
     "ZSTD": lambda tile, codec: _CONTEXTS.compressor(codec.level).compress(tile.data),
     "DEFLATE": lambda tile, codec: imagecodecs.deflate_encode(tile, level=codec.level, raw=False),

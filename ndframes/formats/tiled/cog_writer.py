@@ -22,7 +22,7 @@ from .spool import TileSpool, assemble, scratch_beside
 
 if TYPE_CHECKING:
     from ..._typing import Array
-    from ...spec.backends import Backend, Codec
+    from ...spec.backends import Backend, TileCodec
     from ...system.segments import Manifest
     from ..reader import Reader
     from .spool import ScratchMaker
@@ -157,7 +157,7 @@ class _Pyramid:
     """
 
     def __init__(
-        self, spools: list[_LevelSpool], extent: int, codec: Codec, pool: Executor, scratch: ScratchMaker
+        self, spools: list[_LevelSpool], extent: int, codec: TileCodec, pool: Executor, scratch: ScratchMaker
     ) -> None:
         self._spools = spools
         self._extent = extent
@@ -331,12 +331,14 @@ def _new_tiles(height: int, width: int, band_count: int, extent: int, dtype: np.
     return np.empty((-(-height // extent) * extent, -(-width // extent) * extent, band_count), dtype)
 
 
-def _make_part(pixels: Array, extent: int, codec: Codec, is_halved: bool) -> _Part:
+def _make_part(pixels: Array, extent: int, codec: TileCodec, is_halved: bool) -> _Part:
     tiles = [encode_tile(pixels[:, left : left + extent], codec) for left in range(0, pixels.shape[1], extent)]
     return _Part(tiles, [checksum(tile) for tile in tiles], halve(pixels) if is_halved else None)
 
 
-def _directory(shape: tuple[int, int], extent: int, source: Reader, codec: Codec, *, is_overview: bool) -> Directory:
+def _directory(
+    shape: tuple[int, int], extent: int, source: Reader, codec: TileCodec, *, is_overview: bool
+) -> Directory:
     return Directory(
         shape=shape,
         tile_shape=(extent, extent),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..._typing import Array
-    from ...spec.backends import Backend, Codec
+    from ...spec.backends import Backend, TileCodec
     from ...system.segments import Manifest
     from ..reader import Reader
     from .spool import ScratchMaker
@@ -88,7 +88,9 @@ def write_volume(
 class _Tiles:
     """Has tiles encoded by threads, and writes them in their order."""
 
-    def __init__(self, pool: ThreadPoolExecutor, spool: TileSpool, codec: Codec, block: tuple[int, int, int]) -> None:
+    def __init__(
+        self, pool: ThreadPoolExecutor, spool: TileSpool, codec: TileCodec, block: tuple[int, int, int]
+    ) -> None:
         self._pool, self._spool, self._codec, self._block = pool, spool, codec, block
         self._started: deque[Future[tuple[list[bytes], list[int]]]] = deque()
         self._next = 0
@@ -124,7 +126,7 @@ def _room(block: tuple[int, int, int], height: int, width: int, bands: int, dtyp
     return np.empty((block[0], rows, cols, bands), dtype)
 
 
-def _directory(shape: tuple[int, int, int], block: tuple[int, int, int], source: Reader, codec: Codec) -> Directory:
+def _directory(shape: tuple[int, int, int], block: tuple[int, int, int], source: Reader, codec: TileCodec) -> Directory:
     return Directory(
         shape=shape[1:],
         tile_shape=block[1:],
