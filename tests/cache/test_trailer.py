@@ -33,7 +33,7 @@ def read(path):
 
 def write(path, payload=b"head" + bytes(1000), meta=None):
     builder = SegmentBuilder()
-    builder.end_segment(payload[:4])
+    builder.add_segment(payload[:4])
     builder.add_chunks(payload[4:])
     with open(path, "w+b") as file:
         file.write(payload)

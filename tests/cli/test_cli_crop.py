@@ -200,7 +200,7 @@ def test_a_link_to_the_output_stays_a_link(run, coffee, tmp_path):
 def test_a_fifo_is_no_place_to_write(run, coffee, tmp_path):
     os.mkfifo(tmp_path / "out.npy")
     result = run("crop", coffee[0], "--region", "0:4,0:4", "-o", "out.npy")
-    assert (result.exit_code, "no regular file" in result.stderr) == (2, True)
+    assert (result.exit_code, "not a regular file" in result.stderr) == (2, True)
 
 
 def test_as_a_process(spawn, coffee, tmp_path):

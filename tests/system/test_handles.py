@@ -819,7 +819,7 @@ def test_a_file_is_read_by_position(tmp_path):
         file.read_into(memoryview(buffer), offset)
         assert buffer == b"0123456789"[offset : offset + 4]
     for offset in (7, 10, 99):
-        with pytest.raises(EOFError, match=f"4 bytes should lie at {offset}, but the file ends before"):
+        with pytest.raises(EOFError, match=f"expected 4 bytes at {offset}, but the file ends before"):
             file.read_into(memoryview(buffer), offset)
     file.close()
     file.close()

@@ -255,7 +255,7 @@ def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     folder.rmdir()
-    with pytest.raises(SourceMissingError, match="relative to a working directory that is gone"):
+    with pytest.raises(SourceMissingError, match="relative to a working directory that was removed"):
         stat_source("missing.tif")
 
 
@@ -367,7 +367,7 @@ def test_permission_denied_on_the_way(open_folder):
         said = as_nobody(check)
     finally:
         locked.chmod(0o700)
-    denied = "locked/a.tif may not be read by this user (permission denied); check its mode and folders"
+    denied = "locked/a.tif cannot be read by this user (permission denied); check its mode and folders"
     assert said == f"{errno.EACCES} True {denied}"
 
 
@@ -396,7 +396,7 @@ def test_permission_denied_on_the_file_itself(open_folder):
                 said.append(str(error))
         return "\n".join(said)
 
-    denied = "image 'a': a.npy may not be read by this user (permission denied); check its mode and folders"
+    denied = "image 'a': a.npy cannot be read by this user (permission denied); check its mode and folders"
     assert as_nobody(check) == f"True\n{denied}\n{denied}"
 
 

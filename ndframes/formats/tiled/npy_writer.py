@@ -37,7 +37,7 @@ def write_npy(file: IO[bytes], source: Reader, *, progress: Callable[[float], No
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, header)
     segments = SegmentBuilder(checksum)
-    segments.end_segment(head.getvalue())
+    segments.add_segment(head.getvalue())
     file.write(head.getvalue())
 
     def put(band: Array) -> None:
