@@ -103,7 +103,7 @@ def fuse_padded_grid(
         grid = Grid.of_axes(rows.sampling, cols.sampling)
         piece = result.like(*grid.shape)
         fuse_grid(parts, plan, piece, grid, options)
-        result.at(rows.place, cols.place).put(..., piece, np.s_[:: rows.direction, :: cols.direction])
+        result.at(rows.out_slice, cols.out_slice).put(..., piece, np.s_[:: rows.direction, :: cols.direction])
 
 
 def find_level(

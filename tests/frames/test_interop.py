@@ -438,7 +438,7 @@ def test_many_boxes_are_a_batch(image):
 def test_what_is_no_box(image):
     frames, _ = image
     two = kwimage.Boxes([BOX, BOX], "ltrb")
-    with pytest.raises(nf.RegionError, match=r"one box, and these are 2; load_regions reads many"):
+    with pytest.raises(nf.RegionError, match=r"a region is one box, got 2; load_regions reads many"):
         frames.load_region("a", two)
     with pytest.raises(nf.RegionError, match=r"are \[nan, "):
         frames.load_region("a", kwimage.Boxes([[np.nan, 0, 1, 1]], "ltrb"))
