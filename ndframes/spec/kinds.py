@@ -1,4 +1,4 @@
-"""Which files are videos."""
+"""Kinds of files by their suffixes: images and videos."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .pathinfo import ChannelInfo
 
-#: The endings by which images are told in a folder, in lower case.
+#: The suffixes of image files in a folder, in lower case.
 IMAGE_SUFFIXES = frozenset(
     [
         ".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi", ".scn", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".j2c", ".webp",
@@ -47,7 +47,7 @@ _VIDEO_SUFFIXES = frozenset(
 
 
 def is_video_path(path: str) -> bool:
-    """Whether a file is a video, by its name's ending.
+    """Whether the suffix of a path is that of a video.
 
     Example:
         >>> is_video_path("walk.MP4"), is_video_path("walk.tif")
@@ -57,10 +57,10 @@ def is_video_path(path: str) -> bool:
 
 
 def is_whole_video(info: ChannelInfo) -> bool:
-    """Whether a channel is a video, and not one of its frames."""
+    """Whether a channel is a whole video rather than one of its frames."""
     return info.page is None and is_video_path(info.path)
 
 
 def whole_file_of(info: ChannelInfo) -> ChannelInfo:
-    """What is opened, and kept in the cache, in order to read ``info``: the whole video, of one of its frames."""
+    """The channel that is opened and cached in order to read ``info``: the whole video if it is one of its frames."""
     return replace(info, page=None) if info.page is not None and is_video_path(info.path) else info

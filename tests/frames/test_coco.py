@@ -461,7 +461,7 @@ def test_a_name_that_two_files_go_by(tmp_path):
     image["channels"] = "red|green|blue"
     np.testing.assert_array_equal(frames.load_region(1, None, "g")[..., 0], picture(SHAPE))
     image["channels"] = "r|g|b"
-    with pytest.raises(nf.ChannelError, match="several files hold channel 'g'"):
+    with pytest.raises(nf.ChannelError, match="its files have channel 'g'"):
         frames.load_region(1)
 
 
