@@ -1,4 +1,4 @@
-"""Interpolation at arbitrary points."""
+"""Interpolation at the points of any grid, also of a rotated one."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 __all__ = ["interpolate", "sample", "take"]
 
 
-# OpenCV takes threads of its own for more pixels than these.
-_MOST_BLOCK_PX = 1 << 16
-# Points in windows of that size are told apart to 2**-16 of a pixel by 32-bit floats; a number this large, added and taken
-# away again, rounds 64-bit ones to that.
-_MOST_EXTENT_PX = 256
-_SNAP = 1.5 * 2**36
-# Of so many bands OpenCV is exact; else it goes in steps of 1/32 of a pixel.
+# OpenCV starts threads of its own for more pixels.
+_MAX_BLOCK_PX = 1 << 16
+# In windows of this extent, 32-bit floats represent coordinates to 2**-16 of a pixel. Adding and subtracting the second
+# number rounds 64-bit floats to multiples of that.
+_MAX_EXTENT_PX = 256
+_ROUNDING_TERM = 1.5 * 2**36
+# OpenCV interpolates exactly for these numbers of bands; for others, coordinates are rounded to 1/32 of a pixel.
 _EXACT_BANDS = (1, 3, 4)
-#: As what OpenCV interpolates a dtype without loss.
-_QUICK_AS = {
+# The dtypes that OpenCV interpolates without loss, and the ones to convert them to.
+_OPENCV_DTYPES = {
     np.dtype(name): np.dtype(name if name in ("uint8", "uint16") else np.float32)
     for name in ("uint8", "uint16", "float32", "bool", "int8", "int16", "float16")
 }
 
 
 def sample(pixels: Array, grid: Grid, interpolation: Interpolation, *, antialias: bool) -> Array:
-    """Sample an array ``(h, w, c)`` anew, all of it at once, where it is the whole footprint of a grid; see :func:`warp`.
+    """Resample an array ``(h, w, c)`` that is the footprint of a grid; see :func:`warp`.
 
-    A grid that is rotated must not be coarser than the array: shrinking takes :func:`warp`.
+    A rotated grid must not be coarser than the array; use :func:`warp` to shrink.
     """
     if grid.is_pixel_aligned:
         return take(pixels, grid)
@@ -52,37 +52,41 @@ def sample(pixels: Array, grid: Grid, interpolation: Interpolation, *, antialias
     return take(pixels, grid) if interpolation == "nearest" else interpolate(pixels, grid, interpolation)
 
 
-def _is_slow(dtype: np.dtype[Any], interpolation: Interpolation) -> bool:
-    """Whether OpenCV leaves this to numpy."""
-    return interpolation != "linear" or dtype not in _QUICK_AS or not _is_exact()
+def _needs_numpy(dtype: np.dtype[Any], interpolation: Interpolation) -> bool:
+    """Whether numpy must interpolate, because OpenCV does not do it exactly."""
+    return interpolation != "linear" or dtype not in _OPENCV_DTYPES or not _is_opencv_exact()
 
 
 def interpolate(pixels: Array, grid: Grid, interpolation: Interpolation) -> Array:
-    """Points of a window, each from its nearest neighbours; outside are the window's own border pixels."""
-    block_px = int(_MOST_EXTENT_PX / max(1.0, *grid.steps) / math.sqrt(2)) - 4
-    if _is_slow(pixels.dtype, interpolation) or block_px < 1:
+    """Interpolate a window at the points of a grid. Points outside use the border pixels of the window."""
+    block_px = int(_MAX_EXTENT_PX / max(1.0, *grid.steps) / math.sqrt(2)) - 4
+    if _needs_numpy(pixels.dtype, interpolation) or block_px < 1:
         return round_to_dtype(_gather(pixels.astype(point_dtype(pixels.dtype)), grid, interpolation), pixels.dtype)
-    quick = pixels.astype(_QUICK_AS[pixels.dtype], copy=False)
+    converted = pixels.astype(_OPENCV_DTYPES[pixels.dtype], copy=False)
     height, width = grid.shape
-    if max(quick.shape[:2]) <= _MOST_EXTENT_PX and height * width <= _MOST_BLOCK_PX and quick.shape[2] in _EXACT_BANDS:
-        return round_to_dtype(_remap(quick, grid).reshape(*grid.shape, -1), pixels.dtype)
-    out = np.empty((height, width, quick.shape[2]), quick.dtype)
+    if (
+        max(converted.shape[:2]) <= _MAX_EXTENT_PX
+        and height * width <= _MAX_BLOCK_PX
+        and converted.shape[2] in _EXACT_BANDS
+    ):
+        return round_to_dtype(_remap(converted, grid).reshape(*grid.shape, -1), pixels.dtype)
+    out = np.empty((height, width, converted.shape[2]), converted.dtype)
     for top in range(0, height, block_px):
         for left in range(0, width, block_px):
             bottom, right = min(top + block_px, height), min(left + block_px, width)
             part = grid.crop(range(top, bottom), range(left, right))
-            near_rows, near_cols = footprint(part, quick.shape[:2], "linear", (1.0, 1.0))
-            near = quick[near_rows.start : near_rows.stop, near_cols.start : near_cols.stop]
+            near_rows, near_cols = footprint(part, converted.shape[:2], "linear", (1.0, 1.0))
+            near = converted[near_rows.start : near_rows.stop, near_cols.start : near_cols.stop]
             local = part.rescaled(1, 1, near_rows.start, near_cols.start)
             target = out[top:bottom, left:right]
-            for first, count in _groups(quick.shape[2]):
+            for first, count in _band_groups(converted.shape[2]):
                 bands = slice(first, first + count)
                 target[:, :, bands] = _remap(near[:, :, bands], local).reshape(*local.shape, count)
     return round_to_dtype(out, pixels.dtype)
 
 
 def take(pixels: Array, grid: Grid) -> Array:
-    """The pixels of a window that hold the points; outside are its border pixels."""
+    """The pixels of a window that contain the points of a grid; border pixels for points outside."""
     axes = grid.axes
     if axes is not None:
         return resample(pixels, *axes, "nearest", antialias=False)
@@ -94,10 +98,10 @@ def take(pixels: Array, grid: Grid) -> Array:
 
 
 def _remap(pixels: Array, grid: Grid) -> Array:
-    """Linear interpolation by OpenCV, of which pixel 0 has its centre at 0.
+    """Linear interpolation by OpenCV, in whose coordinates the centre of pixel 0 is at 0.
 
-    It takes points as 32-bit floats. They are rounded to multiples of 2**-16 before, which those hold for windows of up to
-    256 pixels: so a point is the same in every window that it lies in, and so is its value, to the bit.
+    OpenCV takes coordinates as 32-bit floats. They are rounded to multiples of 2**-16 before, which 32-bit floats represent
+    exactly in windows of up to 256 pixels. So a point has the same value in every window, to the bit.
     """
     cv2 = _opencv()
     a, b, c, d, e, f = grid.src_from_out
@@ -107,25 +111,25 @@ def _remap(pixels: Array, grid: Grid) -> Array:
     for along_x, along_y, offset in ((a, b, c - 0.5), (d, e, f - 0.5)):
         exact[...] = along_x * x
         exact += along_y * y + offset
-        exact += _SNAP
-        exact -= _SNAP
+        exact += _ROUNDING_TERM
+        exact -= _ROUNDING_TERM
         points.append(exact.astype(np.float32))
     warped: Array = cv2.remap(pixels, *points, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return warped
 
 
-def _groups(band_count: int) -> Iterator[tuple[int, int]]:
-    """Bands from which on, and how many, as OpenCV takes them."""
+def _band_groups(band_count: int) -> Iterator[tuple[int, int]]:
+    """Split bands into groups that OpenCV interpolates exactly: pairs of first band and count."""
     first = 0
     while first < band_count:
-        left = band_count - first
-        count = 4 if left >= 4 else left if left in _EXACT_BANDS else 1
+        remaining = band_count - first
+        count = 4 if remaining >= 4 else remaining if remaining in _EXACT_BANDS else 1
         yield first, count
         first += count
 
 
 def _gather(sums: Array, grid: Grid, interpolation: Interpolation) -> Array:
-    """Points of a window by any kernel, in the window's own dtype."""
+    """Interpolate a window with any kernel, in the dtype of the window."""
     kernel, radius = KERNELS[interpolation]
     height, width, bands = sums.shape
     flat = sums.reshape(height * width, bands)
@@ -149,7 +153,7 @@ def _gather(sums: Array, grid: Grid, interpolation: Interpolation) -> Array:
 
 
 def _point_weights(kernel: Kernel, radius: int, centres: Array, first: Indices, dtype: np.dtype[Any]) -> list[Array]:
-    """The weights of the pixels around each point, one array a tap, which add up to 1."""
+    """For each tap the array of weights of the points; the weights of a point add up to 1."""
     weights = [kernel(np.abs(first + (tap + 0.5) - centres)) for tap in range(2 * radius)]
     total = sum(weights)
     real = dtype.type(0).real.dtype
@@ -165,6 +169,6 @@ def _opencv() -> Any:
 
 
 @lru_cache(maxsize=1)
-def _is_exact() -> bool:
-    """Whether OpenCV places points exactly; before 5.0 it did so in steps of 1/32 of a pixel."""
+def _is_opencv_exact() -> bool:
+    """Whether OpenCV interpolates at exact coordinates; before 5.0 it rounded them to 1/32 of a pixel."""
     return int(_opencv().__version__.split(".")[0]) >= 5

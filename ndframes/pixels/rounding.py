@@ -1,4 +1,4 @@
-"""The dtypes in which pixels are interpolated, and rounding back to the source's dtype."""
+"""The dtypes for sums of weighted pixels, and rounding to the dtype of the source."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ import numpy as np
 if TYPE_CHECKING:
     from .._typing import Array
 
-__all__ = ["ignore_float_errors", "work_dtype"]
+__all__ = ["ignore_float_errors", "point_dtype", "round_to_dtype", "work_dtype"]
 
 
 def work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The floating dtype in which pixels of ``dtype`` are interpolated."""
+    """The floating dtype for sums of weighted pixels of ``dtype``."""
     if dtype.kind == "c":
         return dtype
     return np.dtype(np.float32 if dtype.itemsize <= 2 and dtype.kind != "f" else np.float64)
 
 
 def point_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """As :func:`work_dtype`, where weights are not the same to the bit in every crop: what is rounded has bits to spare."""
+    """As :func:`work_dtype`, but with more bits for weights that differ between crops in their last bits."""
     return np.dtype(np.float64) if dtype.kind in "ui" and dtype.itemsize == 2 else work_dtype(dtype)
 
 
 def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = True) -> Array:
-    """Sums as numbers of ``dtype``; they may be written over."""
+    """Round sums to ``dtype``. The array of sums may be overwritten.
+
+    Args:
+        sums: weighted sums of pixels.
+        dtype: the dtype of the result. Integers are rounded to the nearest and clipped; bools are true from 0.5 on.
+        may_overshoot: whether sums may exceed the range of the pixels, as those of kernels with negative weights do.
+    """
     if sums.dtype == dtype:
         return sums
     if dtype.kind in "fc":
@@ -43,7 +49,7 @@ def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = T
         np.minimum(sums, limits.max, out=sums)
     if dtype.itemsize < 8:
         return sums.astype(dtype)
-    # float64 does not hold the largest 64-bit integers: what is past them by rounding is one of them
+    # float64 has no exact value for the largest 64-bit integer: the limit rounds up to a number that does not fit.
     with ignore_float_errors():
         out = sums.astype(dtype)
     out[sums >= limits.max] = limits.max
@@ -51,7 +57,7 @@ def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = T
 
 
 def ignore_float_errors() -> Any:
-    """Infinities and overflows are let be."""
+    """A context without warnings for invalid values and overflows, which images may contain."""
     return np.errstate(invalid="ignore", over="ignore")
 
 

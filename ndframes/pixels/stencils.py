@@ -1,4 +1,4 @@
-"""Resampling along one axis at a time, by precomputed weights."""
+"""Resampling along one axis at a time, with precomputed weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Stencil", "apply_stencils", "find_stencil", "resample"]
 
 
 def resample(pixels: Array, rows: Sampling, cols: Sampling, interpolation: Interpolation, *, antialias: bool) -> Array:
-    """Sample an array ``(h, w, c)`` anew along y and x, all of it at once; see :func:`warp`.
+    """Resample a whole array ``(h, w, c)`` along y and x; see :func:`warp`.
 
     Returns:
         A new array ``(rows.count, cols.count, c)`` of the same dtype.
@@ -38,13 +38,13 @@ def resample(pixels: Array, rows: Sampling, cols: Sampling, interpolation: Inter
 
 
 class Stencil(NamedTuple):
-    """What the pixels of a result are made of along one axis, wherever it begins, as long as it is at that fraction of a pixel.
+    """The source pixels and weights of a result along one axis. All results with the same fraction of a pixel share it.
 
     Attributes:
-        first: the first pixel of the array, counted from the one in which the result begins.
-        extent: how many pixels there are from it to the last one.
-        indices: one array a tap, counted from ``first``; a single one where pixels are taken as they are.
-        weights: of the taps, none where pixels are taken as they are.
+        first: the first source pixel, relative to the one in which the result begins.
+        extent: the number of source pixels, from the first to the last.
+        indices: for each tap an array of source pixels, relative to ``first``; a single array if pixels are copied.
+        weights: for each tap an array of weights; empty if pixels are copied.
     """
 
     first: int
@@ -57,14 +57,14 @@ class Stencil(NamedTuple):
 def find_stencil(
     fraction: float, step: float, count: int, interpolation: Interpolation, *, antialias: bool, dtype: np.dtype[Any]
 ) -> Stencil:
-    """The stencil of ``count`` pixels of ``step`` each that begin at ``fraction``, from 0 to 1, for pixels of ``dtype``."""
+    """The stencil of ``count`` pixels of extent ``step`` that begin at ``fraction``, from 0 to 1, for ``dtype``."""
     stencil = _stencil_of(Sampling(fraction, step, count), interpolation, antialias=antialias, dtype=dtype)
     first, last = int(stencil.indices[0].min()), int(stencil.indices[-1].max())
     return stencil._replace(first=first, extent=last - first + 1, indices=[each - first for each in stencil.indices])
 
 
 def _stencil_of(sampling: Sampling, interpolation: Interpolation, *, antialias: bool, dtype: np.dtype[Any]) -> Stencil:
-    """What a sampling is made of, counted from the array's first pixel; what lies outside is the first one or the last."""
+    """The stencil of a sampling, relative to the first pixel of the array. Pixels outside are replaced by border pixels."""
     if sampling.is_pixel_aligned:
         interpolation = "nearest"
     indices, weights = _taps_of(sampling, interpolation, antialias, work_dtype(dtype).type(0).real.dtype)
@@ -72,14 +72,22 @@ def _stencil_of(sampling: Sampling, interpolation: Interpolation, *, antialias: 
 
 
 def apply_stencils(pixels: Array, down: Stencil, across: Stencil, *, rows_first: bool, may_overshoot: bool) -> Array:
-    """Sample an array ``(h, w, c)`` along y and x; ``rows_first`` where that leaves fewer numbers for the second axis."""
+    """Resample an array ``(h, w, c)``.
+
+    Args:
+        pixels: the array.
+        down: the stencil along y.
+        across: the stencil along x.
+        rows_first: whether to resample along y first, which is faster if it shrinks.
+        may_overshoot: see :func:`round_to_dtype`.
+    """
     sums = pixels.astype(work_dtype(pixels.dtype)) if down.weights or across.weights else pixels
     with ignore_float_errors() if pixels.dtype.kind in "fc" else nullcontext():
         for is_down in (True, False) if rows_first else (False, True):
             if is_down:
-                sums = _weigh(sums, down)
-            elif across.weights:  # rows are copied in one piece, so columns are made rows
-                turned = _weigh(np.ascontiguousarray(sums.transpose(1, 0, 2)), across)
+                sums = _weighted_sums(sums, down)
+            elif across.weights:  # copies of rows are fast, so the axes are swapped
+                turned = _weighted_sums(np.ascontiguousarray(sums.transpose(1, 0, 2)), across)
                 sums = np.ascontiguousarray(turned.transpose(1, 0, 2))
             else:
                 sums = sums.take(across.indices[0], axis=1, mode="clip")
@@ -92,11 +100,8 @@ def _taps_of(
     antialias: bool,
     dtype: Any,
 ) -> tuple[list[Indices], list[Array]]:
-    """The pixels that those of the result are made of, an array a tap; and their weights.
-
-    They are the same for all samplings that begin at the same fraction of a pixel, which is so for most crops of an image of
-    which the scale is a round number: crops begin within the first pixels of their windows.
-    """
+    # The cache is keyed by a rounded start: windows begin a few pixels before their crop, so with a round scale most crops
+    # have one of few starts.
     return _taps(round(sampling.start, 12), sampling.step, sampling.count, interpolation, antialias, dtype)
 
 
@@ -119,13 +124,13 @@ def _taps(
     )
 
 
-def _weigh(pixels: Array, stencil: Stencil) -> Array:
-    """Means of rows, or rows as they are."""
+def _weighted_sums(pixels: Array, stencil: Stencil) -> Array:
+    """Weighted sums of rows, or copies of rows."""
     _, _, indices, weights = stencil
     out = pixels.take(indices[0], axis=0, mode="clip")
     if not weights:
         return out
-    if len(indices) == 2 and pixels.dtype == np.float32:  # by far the most common, and finite: half the multiplications
+    if len(indices) == 2 and pixels.dtype == np.float32:  # the most common case; half as many multiplications
         term = pixels.take(indices[1], axis=0, mode="clip")
         term -= out
         term *= weights[1]

@@ -1,4 +1,4 @@
-"""What the stored numbers of a file stand for: nodata and quantization. Arrays in, arrays out."""
+"""The meaning of stored numbers: nodata and quantization."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from ..spec.pathinfo import ChannelInfo
 
 __all__ = ["NODATA_MODES", "NodataMode", "Quantization", "ValueEncoding", "resolve_nodata"]
-#: What becomes of pixels that hold no data: they keep their number, are not-a-numbers, or are masked.
+#: The treatment of nodata: ``"keep"`` the stored number, replace it by ``"nan"``, or return a ``"mask"`` with the pixels.
 NodataMode = Literal["keep", "nan", "mask"]
 NODATA_MODES = ("keep", "nan", "mask")
 
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """How integers stand for real values, as in kwcoco: ``quant_min`` to ``quant_max`` are ``orig_min`` to ``orig_max``.
+    """A linear map from integers to real values, as in kwcoco: from ``quant_min, quant_max`` to ``orig_min, orig_max``.
 
     Attributes:
-        dtype: of the real values.
-        scale: how much one step of the integers is.
-        offset: what the integer 0 stands for.
-        nodata: the integer that stands for nothing; ``None``: there is none.
+        dtype: the dtype of the real values.
+        scale: the difference between the values of two consecutive integers.
+        offset: the value of the integer 0.
+        nodata: the integer that marks missing values; ``None``: no integer does.
     """
 
     dtype: np.dtype[Any]
@@ -38,10 +38,10 @@ class Quantization:
 
     @classmethod
     def from_info(cls, info: ChannelInfo) -> Quantization | None:
-        """The quantization that a file is said to have.
+        """The quantization in a :class:`~ndframes.ChannelInfo`.
 
         Raises:
-            PathInfoError: a number is missing or no number, or the dtype is none of floats.
+            PathInfoError: a value is missing or not a number, or the dtype is not a float.
 
         Example:
             >>> from ndframes import ChannelInfo
@@ -51,28 +51,28 @@ class Quantization:
         """
         if info.quantization is None:
             return None
-        given = dict(info.quantization)
-        if "quant_max" not in given:
+        fields = dict(info.quantization)
+        if "quant_max" not in fields:
             raise PathInfoError(
-                f"{info.path}: its quantization has no quant_max; there are {', '.join(given) or 'none'}"
+                f"{info.path}: its quantization has no quant_max, only {', '.join(fields) or 'no fields'}"
             )
         try:
-            dtype = np.dtype(given.get("orig_dtype") or "float32")
-            low, high = float(given.get("orig_min", 0)), float(given.get("orig_max", 1))
-            first, last = float(given.get("quant_min", 0)), float(given["quant_max"])
-            nodata = None if given.get("nodata") is None else float(given["nodata"])
+            dtype = np.dtype(fields.get("orig_dtype") or "float32")
+            low, high = float(fields.get("orig_min", 0)), float(fields.get("orig_max", 1))
+            first, last = float(fields.get("quant_min", 0)), float(fields["quant_max"])
+            nodata = None if fields.get("nodata") is None else float(fields["nodata"])
         except (TypeError, ValueError) as error:
-            raise PathInfoError(f"{info.path}: its quantization is no such thing: {shorten(given)}") from error
+            raise PathInfoError(f"{info.path}: its quantization is invalid: {shorten(fields)}") from error
         if dtype.kind != "f" or not all(map(math.isfinite, (low, high, first, last))) or first == last:
             raise PathInfoError(
-                f"{info.path}: its quantization needs a float orig_dtype, finite ends, and quant_min other than quant_max; "
-                f"it is {shorten(given)}"
+                f"{info.path}: its quantization needs a float orig_dtype, finite limits, and different quant_min and quant_max; "
+                f"got {shorten(fields)}"
             )
         scale = (high - low) / (last - first)
         return cls(dtype, scale, low - first * scale, nodata)
 
     def decode(self, stored: Array) -> Array:
-        """The real values; not-a-numbers where nothing is stored."""
+        """The real values, as a new array; nan where the stored number is nodata."""
         work = np.dtype(np.float64 if stored.dtype.itemsize > 2 or self.dtype.itemsize > 4 else np.float32)
         values = stored.astype(work)
         values *= work.type(self.scale)
@@ -85,12 +85,12 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True)
 class ValueEncoding:
-    """What the numbers of one file stand for.
+    """The encoding of the values of one file.
 
     Attributes:
-        stored_dtype: their dtype in the file.
-        nodata: the number that stands for nothing; ``None``: there is none.
-        quantization: how integers stand for real values; ``None``: they stand for themselves.
+        stored_dtype: the dtype in the file.
+        nodata: the number that marks missing values; ``None``: no number does.
+        quantization: the map to real values; ``None``: the numbers are the values.
     """
 
     stored_dtype: np.dtype[Any]
@@ -99,22 +99,22 @@ class ValueEncoding:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of what is read."""
+        """The dtype of decoded values."""
         return self.stored_dtype if self.quantization is None else self.quantization.dtype
 
     @property
     def is_plain(self) -> bool:
-        """Whether every number stands for itself, as long as nobody asks for what is missing."""
+        """Whether the stored numbers are the values, with nodata kept."""
         return self.quantization is None
 
     def mixes_missing(self, mode: NodataMode) -> bool:
-        """Whether means of stored numbers would mix in those that stand for nothing: then overviews are of no use."""
+        """Whether means of stored numbers may include nodata; overviews, which hold such means, must not be read then."""
         if self.quantization is not None and self.quantization.nodata is not None:
             return True
         return mode != "keep" and self.nodata is not None
 
     def decode(self, stored: Array, mode: NodataMode) -> tuple[Array, Array | None]:
-        """What stored numbers stand for, and which of them for nothing: a mask, or ``None`` where nobody asks."""
+        """The values, and the mask of missing ones; the mask is ``None`` with mode ``"keep"``."""
         missing = None
         if mode != "keep":
             missing = np.isnan(stored) if stored.dtype.kind in "fc" else np.zeros(stored.shape, bool)
@@ -127,5 +127,5 @@ class ValueEncoding:
 
 
 def resolve_nodata(info: ChannelInfo, file_nodata: float | None) -> float | None:
-    """What stands for nothing in a file: what its image says, else what the file says of itself."""
+    """The nodata value of a file: that of its :class:`~ndframes.ChannelInfo`, or else that in the file."""
     return file_nodata if info.nodata is None else info.nodata

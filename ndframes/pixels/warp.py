@@ -1,10 +1,10 @@
-"""Resampling: arrays in, arrays out.
+"""Warping: an array resampled at the points of a grid.
 
-Coordinates follow pixel corners: pixel ``i`` covers ``[i, i + 1)``, its centre is at ``i + 0.5``. What lies outside an
-array is its nearest pixel; whether a point lies outside is told apart from that, by :meth:`Grid.centres_inside`.
+Pixel ``i`` covers ``[i, i + 1)``, and its centre is at ``i + 0.5``. Points outside of an array use its border pixels;
+:meth:`Grid.centres_inside` reports which points are outside.
 
-A result is made in blocks, each from just the window of the array under it, so the memory that it takes does not grow with
-the array, and no pixel depends on which crop it is part of.
+A result is computed in blocks, each from the window of the array under it. So memory does not grow with the array, and no
+pixel depends on the crop that it is part of.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ __all__ = [
     "sample",
     "warp",
 ]
-_WINDOW_BYTES = 16 * 2**20
-_ENOUGH = 0.5 - 1e-6
+_MAX_WINDOW_BYTES = 16 * 2**20
+_MIN_WEIGHT = 0.5 - 1e-6
 
 
 class WindowedArray(NamedTuple):
-    """An array of which windows are read.
+    """An array that is read in windows.
 
     Attributes:
         shape: ``(height, width)``.
-        extent: up to where it counts as inside, in y and in x: less than ``shape`` where its last pixels stick out.
-        pixel_bytes: what a pixel of a window takes, all bands.
-        read: given rows and columns of step 1, a window ``(height, width, bands)``, and which of its values are missing:
-            a mask of the same shape, or ``None``.
+        extent: the y and x at which the image ends; less than ``shape`` if the last pixels of an overview extend beyond it.
+        pixel_bytes: the size of a pixel of a window, all bands together.
+        read: a function from rows and columns of step 1 to the window ``(height, width, bands)`` and the mask of its missing
+            values, of the same shape or ``None``.
     """
 
     shape: tuple[int, int]
@@ -57,7 +57,7 @@ class WindowedArray(NamedTuple):
 
     @classmethod
     def of(cls, pixels: Array) -> WindowedArray:
-        """An array that lies in memory, in which nothing is missing."""
+        """An array in memory without missing values."""
         height, width, bands = pixels.shape
 
         def read(rows: range, cols: range) -> tuple[Array, None]:
@@ -70,11 +70,11 @@ class Block(NamedTuple):
     """A part of a result.
 
     Attributes:
-        rows: where it lies.
-        cols: likewise.
-        pixels: ``(height, width, bands)``, in the dtype of the windows; ``None`` where all of it is outside.
-        missing: which values are missing: a mask of the same shape, or ``None``.
-        inside: which pixels have their centre inside: ``True`` for all, or a mask ``(height, width)``.
+        rows: its rows in the result.
+        cols: its columns in the result.
+        pixels: ``(height, width, bands)``, in the dtype of the windows; ``None`` if all of them are outside.
+        missing: the mask of missing values, of the same shape; ``None`` if there are none.
+        inside: whether the centres of pixels are inside: ``True`` for all, or a mask ``(height, width)``.
     """
 
     rows: slice
@@ -84,24 +84,31 @@ class Block(NamedTuple):
     inside: Array | bool
 
 
-def warp(plane: WindowedArray, grid: Grid, interpolation: Interpolation, *, antialias: bool) -> Iterator[Block]:
-    """Sample an array anew, a block of the result at a time.
+def warp(
+    src: WindowedArray,
+    grid: Grid,
+    interpolation: Interpolation,
+    *,
+    antialias: bool,
+    max_window_bytes: int = _MAX_WINDOW_BYTES,
+) -> Iterator[Block]:
+    """Resample an array at the points of a grid, one block of the result at a time.
 
-    - Where every pixel of the result is one of the array's, they are taken as they are.
-    - ``"cubic"`` is the kernel through the points and with the slopes of its neighbours (Catmull and Rom, a = -0.5, as in GDAL
-      and Pillow), so planes and parabolas come out exact; ``"lanczos"`` has eight pixels an axis.
-    - With ``antialias``, where the result is coarser, the kernel is as much wider along the array's axes, as Pillow and torch
-      do it; for a rotated grid that is done first, to pixels counted from the array's corner.
-    - What is missing counts for nothing: a value is the mean of those that are there, and missing itself where they have
-      less than half of the weight. Not-a-numbers are missing.
-    - Sums are taken in float32 for 8 and 16 bits, else in float64; integers are rounded to the nearest; booleans are true from
-      one half on.
+    - If each pixel of the result is exactly one pixel of the array, pixels are copied.
+    - ``"cubic"`` is the kernel of Catmull and Rom (a = -0.5, as in GDAL and Pillow), which reproduces planes and parabolas
+      exactly. ``"lanczos"`` uses eight pixels along each axis.
+    - With ``antialias``, a coarser result widens the kernel along the array's axes, as in Pillow and torch. For a rotated
+      grid the array is first shrunk to pixels that begin at its corner.
+    - Missing values have no weight: a value is the weighted mean of those that exist, and is missing if they have less than
+      half of the weight. A nan is missing.
+    - Sums are float32 for 8 and 16 bits, otherwise float64. Integers are rounded to the nearest; bools are true from 0.5 on.
 
     Args:
-        plane: what is sampled.
-        grid: where.
+        src: the array.
+        grid: the grid, in coordinates of the array.
         interpolation: see :data:`Interpolation`.
         antialias: whether shrinking averages.
+        max_window_bytes: the approximate size of the largest window that is read.
 
     Example:
         >>> ramp = np.arange(8, dtype=np.uint8).reshape(1, 8, 1)
@@ -113,21 +120,23 @@ def warp(plane: WindowedArray, grid: Grid, interpolation: Interpolation, *, anti
         interpolation = "nearest"
     steps = grid.steps
     factors = (max(1.0, steps[0]), max(1.0, steps[1])) if antialias and interpolation != "nearest" else (1.0, 1.0)
-    for rows, cols in _cut(grid.shape, steps, plane.pixel_bytes):
+    for rows, cols in _split_into_blocks(grid.shape, steps, max_window_bytes / src.pixel_bytes):
         part = grid.crop(rows, cols)
-        inside = part.centres_inside(*plane.extent)
+        inside = part.centres_inside(*src.extent)
         where = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
         if inside is False:
             yield Block(*where, None, None, inside)
         else:
-            yield Block(*where, *_sample(plane, part, interpolation, factors), inside)
+            yield Block(*where, *_sample(src, part, interpolation, factors), inside)
 
 
-def _cut(shape: tuple[int, int], steps: tuple[float, float], pixel_bytes: int) -> Iterator[tuple[range, range]]:
-    """Blocks of a result, of which neither they nor the windows under them take much memory; one, where that suffices."""
+def _split_into_blocks(
+    shape: tuple[int, int], steps: tuple[float, float], max_window_px: float
+) -> Iterator[tuple[range, range]]:
+    """Blocks of a result, such that blocks and their windows have at most about ``max_window_px`` pixels."""
     height, width = shape
     row_step, col_step = max(1.0, steps[0]), max(1.0, steps[1])
-    budget_px = _WINDOW_BYTES / pixel_bytes / (row_step * col_step)
+    budget_px = max_window_px / (row_step * col_step)
     if height * width <= budget_px:
         yield range(height), range(width)
         return
@@ -139,41 +148,43 @@ def _cut(shape: tuple[int, int], steps: tuple[float, float], pixel_bytes: int) -
 
 
 def _sample(
-    plane: WindowedArray, grid: Grid, interpolation: Interpolation, factors: tuple[float, float]
+    src: WindowedArray, grid: Grid, interpolation: Interpolation, factors: tuple[float, float]
 ) -> tuple[Array, Array | None]:
-    """One block's pixels, and which are missing."""
+    """The pixels of one block, and the mask of missing ones."""
     shrinks = max(factors) > 1 + EPSILON
     if grid.axes is not None or not shrinks:
-        rows, cols = footprint(grid, plane.shape, interpolation, factors)
-        window, missing = plane.read(rows, cols)
+        rows, cols = footprint(grid, src.shape, interpolation, factors)
+        window, missing = src.read(rows, cols)
         local = grid.rescaled(1, 1, rows.start, cols.start)
         if interpolation == "nearest":
             return take(window, local), None if missing is None else take(missing, local)
-        return _mend(window, missing, lambda pixels: sample(pixels, local, interpolation, antialias=shrinks))
-    coarse_shape = math.ceil(plane.shape[0] / factors[0]), math.ceil(plane.shape[1] / factors[1])
+        return _sample_masked(window, missing, lambda pixels: sample(pixels, local, interpolation, antialias=shrinks))
+    coarse_shape = math.ceil(src.shape[0] / factors[0]), math.ceil(src.shape[1] / factors[1])
     coarse = grid.rescaled(*factors)
     rows, cols = footprint(coarse, coarse_shape, interpolation, (1.0, 1.0))
     samplings = [
         Sampling(axis.start * factor, factor, len(axis)) for axis, factor in zip((rows, cols), factors, strict=True)
     ]
-    under = [
+    windows = [
         sampling.footprint(extent, interpolation, antialias=True)
-        for sampling, extent in zip(samplings, plane.shape, strict=True)
+        for sampling, extent in zip(samplings, src.shape, strict=True)
     ]
-    along = samplings[0].rescaled(1, under[0].start), samplings[1].rescaled(1, under[1].start)
+    along = samplings[0].rescaled(1, windows[0].start), samplings[1].rescaled(1, windows[1].start)
     local = coarse.rescaled(1, 1, rows.start, cols.start)
-    window, missing = plane.read(under[0], under[1])
+    window, missing = src.read(windows[0], windows[1])
 
     def shrink(pixels: Array) -> Array:
         sums = pixels.astype(point_dtype(pixels.dtype))
         sums = resample(sums, *along, interpolation, antialias=True)
         return round_to_dtype(interpolate(sums, local, interpolation), pixels.dtype)
 
-    return _mend(window, missing, shrink)
+    return _sample_masked(window, missing, shrink)
 
 
-def _mend(window: Array, missing: Array | None, sample: Callable[[Array], Array]) -> tuple[Array, Array | None]:
-    """Sample a window of which values may be missing."""
+def _sample_masked(
+    window: Array, missing: Array | None, sample: Callable[[Array], Array]
+) -> tuple[Array, Array | None]:
+    """Sample a window with missing values: the sums of existing values, divided by their weights."""
     if missing is None and window.dtype.kind in "fc" and window.size and np.isnan(window.min()):
         missing = np.isnan(window)
     if missing is None or not missing.any():
@@ -182,10 +193,10 @@ def _mend(window: Array, missing: Array | None, sample: Callable[[Array], Array]
     work = point_dtype(window.dtype)
     sums = sample(np.where(missing, 0, window).astype(work))
     weights = sample((~missing).astype(work.type(0).real.dtype))
-    gone = weights < _ENOUGH
-    weights[gone] = 1
+    is_missing = weights < _MIN_WEIGHT
+    weights[is_missing] = 1
     with ignore_float_errors():
         values = round_to_dtype(sums / weights, window.dtype)
     if window.dtype.kind in "fc":
-        values[gone] = np.nan
-    return values, gone
+        values[is_missing] = np.nan
+    return values, is_missing

@@ -282,8 +282,7 @@ def test_not_a_number_spreads_no_farther_than_half_a_pixel():
     assert (got[~np.isnan(got)] == 1).all()
 
 
-def test_blocks_are_small_where_the_window_is_large(monkeypatch):
-    monkeypatch.setattr("ndframes.pixels.warp._WINDOW_BYTES", 20_000)
+def test_blocks_are_small_where_the_window_is_large():
     pixels = picture((300, 400, 3), "uint8")
     grid = rotation(40, 2.5, (200, 150), (100, 120))
     reads = []
@@ -294,12 +293,11 @@ def test_blocks_are_small_where_the_window_is_large(monkeypatch):
 
     plane = WindowedArray.of(pixels)._replace(read=read)
     out = np.zeros((100, 120, 3), np.uint8)
-    for block in warp(plane, grid, "linear", antialias=True):
+    for block in warp(plane, grid, "linear", antialias=True, max_window_bytes=20_000):
         if block.pixels is not None:
             out[block.rows, block.cols] = block.pixels
     assert len(reads) > 4
     assert max(reads) < 4 * 20_000
-    monkeypatch.undo()
     whole, gone = warp_all(pixels, grid, "linear")
     check_close(out[~gone], whole[~gone], "linear")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from kit.synthetic import picture
 
 import ndframes as nf
 from ndframes.formats.tiled.halve import halve
+from ndframes.pixels.warp import warp
 
 SHAPE = (900, 1300)
 
@@ -192,7 +195,7 @@ def test_other_refusals(frames):
 def test_a_huge_window_is_taken_in_strips(frames, monkeypatch):
     """The same pixels, and the memory of a strip."""
     wanted = {scale: frames.load_region("a", scale=scale, antialias=antialias) for scale, antialias in CASES}
-    monkeypatch.setattr("ndframes.pixels.warp._WINDOW_BYTES", 10_000)
+    monkeypatch.setattr("ndframes.items.fuse.warp", partial(warp, max_window_bytes=10_000))
     for scale, antialias in CASES:
         np.testing.assert_array_equal(frames.load_region("a", scale=scale, antialias=antialias), wanted[scale])
 
