@@ -1,4 +1,4 @@
-"""A picture with what is marked on it, and a legend below: arrays in, arrays out, drawn by Pillow."""
+"""Marks on a picture and a legend below it, drawn by Pillow."""
 
 from __future__ import annotations
 
@@ -31,40 +31,40 @@ __all__ = [
 ]
 Colour = tuple[int, int, int]
 _Point = tuple[float, float]
-# Colours that differ from each other, and from most of what is on photographs.
+# Colours that differ from each other and from most colours of photographs.
 _PALETTE: tuple[Colour, ...] = (
     (255, 75, 75), (60, 170, 255), (255, 210, 40), (70, 220, 100), (255, 120, 240), (255, 150, 30), (0, 230, 215),
     (180, 135, 255), (200, 255, 80), (255, 180, 170),
 )  # fmt: skip
-_GOLDEN = (math.sqrt(5) - 1) / 2
-_OVERSAMPLING = 3  # Pillow draws without antialiasing; what is drawn larger and shrunk is smooth
-_LINE_WIDTH, _CASING_WIDTH = 7, 13  # before shrinking; odd, since Pillow puts even ones on one side or the other
+_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+_OVERSAMPLING = 3  # Pillow draws without antialiasing, so marks are drawn larger and shrunk
+_LINE_WIDTH, _CASING_WIDTH = 7, 13  # before shrinking; odd, because Pillow does not centre lines of even width
 _POINT_PX = 4.0
 _INSIDE_ALPHA = 56
 _CASING = (0, 0, 0, 150)
-_FARTHEST_PX = 1e5  # Pillow counts in 32-bit integers
+_MAX_COORDINATE_PX = 1e5  # Pillow uses 32-bit integers
 _LABEL_PX = 13
-_WIDEST_LABEL_PX = 130
+_MAX_LABEL_WIDTH_PX = 130
 _TEXT_PX = 14
 _TITLE_PX = 17
 _MARGIN_PX = 10
 _GAP_PX = 18
 _LINE_HEIGHT_PX = 22
 _SWATCH_PX, _RAMP_PX = 14, 40
-_PATCH_GAP_PX = 6
+_SWATCH_GAP_PX = 6
 MIN_WIDTH_PX = 360
-_INK, _PALE, _PAPER = (34, 34, 34), (105, 105, 105), (255, 255, 255)
+_TEXT_COLOUR, _NOTE_COLOUR, _BACKGROUND = (34, 34, 34), (105, 105, 105), (255, 255, 255)
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One thing marked on a picture. Points are ``(x, y)`` in the picture's pixels, pixel corners.
+    """An annotation on a picture. Points are ``(x, y)`` in pixels of the picture, with pixel centres at +0.5.
 
     Attributes:
-        colour: of all of it.
-        label: a few words beside it; ``""`` for none.
+        colour: the colour of all parts.
+        label: a short text beside it; ``""`` for none.
         box: ``(left, top, right, bottom)``.
-        polygons: each a ring, then its holes.
+        polygons: for each polygon its outer ring, then its holes.
         points: single points.
     """
 
@@ -75,7 +75,7 @@ class Mark:
     points: tuple[_Point, ...] = ()
 
     def rings(self) -> Iterator[Sequence[_Point]]:
-        """All its outlines."""
+        """The outlines of the box and the polygons."""
         if self.box is not None:
             left, top, right, bottom = self.box
             yield (left, top), (right, top), (right, bottom), (left, bottom)
@@ -83,23 +83,23 @@ class Mark:
             yield from polygon
 
     def bounds(self, shape: tuple[int, ...]) -> tuple[float, float, float, float] | None:
-        """The part of a picture of ``shape`` that it covers, left to bottom; ``None`` where it lies outside."""
-        found = [*(point for ring in self.rings() for point in ring), *self.points]
-        if not found:
+        """``(left, top, right, bottom)``, clipped to a picture of ``shape``; ``None`` if it is outside."""
+        points = [*(point for ring in self.rings() for point in ring), *self.points]
+        if not points:
             return None
-        xs, ys = zip(*found, strict=True)
+        xs, ys = zip(*points, strict=True)
         left, right = max(0.0, min(xs)), min(float(shape[1]), max(xs))
         top, bottom = max(0.0, min(ys)), min(float(shape[0]), max(ys))
         return (left, top, right, bottom) if left <= right and top <= bottom else None
 
 
 class LegendEntry(NamedTuple):
-    """A few words in a legend, after a patch of their colour.
+    """A text in a legend, after a swatch of its colour.
 
     Attributes:
-        text: the words.
-        colour: of the patch; ``None``: it is of the checkerboard.
-        is_ramp: whether the patch goes from black to that colour.
+        text: the text.
+        colour: the colour of the swatch; ``None``: the checkerboard.
+        is_ramp: whether the swatch is a ramp from black to the colour.
     """
 
     text: str
@@ -107,21 +107,21 @@ class LegendEntry(NamedTuple):
     is_ramp: bool = False
 
     @property
-    def patch_px(self) -> int:
-        """How wide the patch is."""
+    def swatch_px(self) -> int:
+        """The width of the swatch."""
         return _RAMP_PX if self.is_ramp else _SWATCH_PX
 
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """What stands below a picture.
+    """The legend below a picture.
 
     Attributes:
         title: the first line.
-        channels: what the colours of the pixels mean.
-        marks: what those of the marks mean.
+        channels: the colours of the pixels.
+        marks: the colours of the marks.
         notes: further lines.
-        bar: a scale bar: its length in pixels of the picture, and what that is in words.
+        bar: the length of a scale bar in pixels of the picture, and its text.
     """
 
     title: str
@@ -132,7 +132,7 @@ class Legend:
 
 
 def palette_colour(number: int) -> Colour:
-    """The colour of the ``number``-th kind of things; those of small numbers are told apart best.
+    """A colour for each number; small numbers have the colours that differ most.
 
     Example:
         >>> len({palette_colour(number) for number in range(500)})
@@ -140,12 +140,12 @@ def palette_colour(number: int) -> Colour:
     """
     if number < len(_PALETTE):
         return _PALETTE[number]
-    red, green, blue = colorsys.hsv_to_rgb((number * _GOLDEN) % 1, 0.55 + 0.45 * ((number * 0.37) % 1), 1.0)
+    red, green, blue = colorsys.hsv_to_rgb((number * _GOLDEN_RATIO) % 1, 0.55 + 0.45 * ((number * 0.37) % 1), 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def scale_bar_length(longest: float) -> float:
-    """The largest of 1, 2, 5, 10, 20, ... that is no more than ``longest``.
+    """The largest of 1, 2, 5, 10, 20, ... up to ``longest``.
 
     Example:
         >>> scale_bar_length(199), scale_bar_length(7), scale_bar_length(0.3)
@@ -156,9 +156,9 @@ def scale_bar_length(longest: float) -> float:
 
 
 def draw_marks(picture: Array, marks: Sequence[Mark]) -> Array:
-    """A copy of ``picture``, ``(h, w, 3)`` uint8, with the marks on it; what lies outside of it is cut off.
+    """A copy of ``picture``, ``(h, w, 3)`` uint8, with marks, which are clipped to it.
 
-    Labels stand beside their mark where there is room for them; one that would cover another is left out.
+    A label is placed beside its mark. It is omitted if it would cover another label.
     """
     from PIL import Image, ImageDraw
 
@@ -182,7 +182,7 @@ def draw_marks(picture: Array, marks: Sequence[Mark]) -> Array:
 
 
 def _draw_polygons(large: Any, mark: Mark) -> None:
-    """The insides, holes left out."""
+    """Fill the polygons, without their holes."""
     from PIL import Image, ImageDraw
 
     for rings in mark.polygons:
@@ -210,18 +210,18 @@ def _draw_lines(pen: Any, mark: Mark, width: int, colour: tuple[int, ...]) -> No
 
 
 def _enlarge(points: Iterable[_Point]) -> list[_Point]:
-    """Points as Pillow counts them on the large canvas: by the centres of pixels, and none absurdly far away."""
+    """Points in Pillow's coordinates on the enlarged canvas, where pixel centres are at whole numbers."""
     return [
         (
-            min(max(x, -_FARTHEST_PX), _FARTHEST_PX) * _OVERSAMPLING - 0.5,
-            min(max(y, -_FARTHEST_PX), _FARTHEST_PX) * _OVERSAMPLING - 0.5,
+            min(max(x, -_MAX_COORDINATE_PX), _MAX_COORDINATE_PX) * _OVERSAMPLING - 0.5,
+            min(max(y, -_MAX_COORDINATE_PX), _MAX_COORDINATE_PX) * _OVERSAMPLING - 0.5,
         )
         for x, y in points
     ]
 
 
 def _box_within(points: Sequence[_Point], size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """The pixels, left to bottom, around ``points`` in an image of ``size``."""
+    """The bounds of ``points`` in pixels of an image of ``size``: left, top, right, bottom."""
     if not points:
         return None
     xs, ys = zip(*points, strict=True)
@@ -234,13 +234,14 @@ def _draw_labels(pen: Any, marks: Sequence[Mark], shape: tuple[int, int]) -> Non
     font = _font(_LABEL_PX)
     taken: list[tuple[float, ...]] = []
     for mark in marks:
-        reach = mark.bounds(shape)
-        if not mark.label or reach is None:
+        bounds = mark.bounds(shape)
+        if not mark.label or bounds is None:
             continue
-        text = _fit(mark.label, font, min(_WIDEST_LABEL_PX, shape[1] - 8))
+        text = _fit_text(mark.label, font, min(_MAX_LABEL_WIDTH_PX, shape[1] - 8))
         extent = math.ceil(font.getlength(text)) + 8, _LABEL_PX + 6
         place = next(
-            (box for box in _places(reach, extent, shape) if not any(_meet(box, other) for other in taken)), None
+            (box for box in _label_boxes(bounds, extent, shape) if not any(_overlap(box, other) for other in taken)),
+            None,
         )
         if place is None:
             continue
@@ -250,16 +251,16 @@ def _draw_labels(pen: Any, marks: Sequence[Mark], shape: tuple[int, int]) -> Non
             ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2),
             text,
             font=font,
-            fill=_ink_on(mark.colour),
+            fill=_text_colour_on(mark.colour),
             anchor="mm",
         )
 
 
-def _places(
-    reach: tuple[float, float, float, float], extent: tuple[int, int], shape: tuple[int, int]
+def _label_boxes(
+    bounds: tuple[float, float, float, float], extent: tuple[int, int], shape: tuple[int, int]
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Where a label of ``extent``, (width, height), may stand: on its mark, below it, or in its corners; all in the picture."""
-    left, top, right, bottom = reach
+    """The boxes inside of the picture where a label of ``extent`` (width, height) may be: above, in or below its mark."""
+    left, top, right, bottom = bounds
     width, height = extent
     for x, y in (
         (left, top - height),
@@ -275,55 +276,55 @@ def _places(
             yield column, round(y), column + width, round(y) + height
 
 
-def _meet(one: Sequence[float], other: Sequence[float]) -> bool:
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever is read more easily on ``colour``."""
+def _text_colour_on(colour: Colour) -> Colour:
+    """Black or white, whichever has more contrast to ``colour``."""
     red, green, blue = colour
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else (255, 255, 255)
 
 
 def draw_legend(picture: Array, legend: Legend) -> Array:
-    """The picture with its legend below, on white; a narrow picture gets a margin on its right."""
+    """The picture with the legend below it, on white. A narrow picture gets a margin on its right."""
     width = max(picture.shape[1], MIN_WIDTH_PX)
-    strip = _draw_strip(legend, width)
+    strip = _draw_legend_strip(legend, width)
     sheet = np.full((picture.shape[0] + strip.shape[0], width, 3), 255, np.uint8)
     sheet[: picture.shape[0], : picture.shape[1]] = picture
     sheet[picture.shape[0] :] = strip
     return sheet
 
 
-def _draw_strip(legend: Legend, width: int) -> Array:
+def _draw_legend_strip(legend: Legend, width: int) -> Array:
     from PIL import Image, ImageDraw
 
     font, heading = _font(_TEXT_PX), _font(_TITLE_PX)
     room = width - 2 * _MARGIN_PX
-    rows = [*_flow(legend.channels, font, room), *_flow(legend.marks, font, room)]
-    notes = [line for note in legend.notes for line in _wrap(note, font, room)]
+    rows = [*_lay_out(legend.channels, font, room), *_lay_out(legend.marks, font, room)]
+    notes = [line for note in legend.notes for line in _wrap_text(note, font, room)]
     height = 2 * _MARGIN_PX + _LINE_HEIGHT_PX * (1 + len(rows) + len(notes) + (legend.bar is not None))
-    strip = Image.new("RGB", (width, height), _PAPER)
+    strip = Image.new("RGB", (width, height), _BACKGROUND)
     pen = ImageDraw.Draw(strip)
     y = _MARGIN_PX + _LINE_HEIGHT_PX / 2
-    pen.text((_MARGIN_PX, y), _fit(legend.title, heading, room), font=heading, fill=_INK, anchor="lm")
+    pen.text((_MARGIN_PX, y), _fit_text(legend.title, heading, room), font=heading, fill=_TEXT_COLOUR, anchor="lm")
     for row in rows:
         y += _LINE_HEIGHT_PX
         for x, entry in row:
-            _draw_patch(strip, round(x), round(y - _SWATCH_PX / 2), entry)
-            pen.text((x + entry.patch_px + _PATCH_GAP_PX, y), entry.text, font=font, fill=_INK, anchor="lm")
+            _draw_swatch(strip, round(x), round(y - _SWATCH_PX / 2), entry)
+            pen.text((x + entry.swatch_px + _SWATCH_GAP_PX, y), entry.text, font=font, fill=_TEXT_COLOUR, anchor="lm")
     for note in notes:
         y += _LINE_HEIGHT_PX
-        pen.text((_MARGIN_PX, y), note, font=font, fill=_PALE, anchor="lm")
+        pen.text((_MARGIN_PX, y), note, font=font, fill=_NOTE_COLOUR, anchor="lm")
     if legend.bar is not None:
         _draw_bar(pen, y + _LINE_HEIGHT_PX, *legend.bar, font)
     return np.array(strip)
 
 
-def _draw_patch(strip: Any, left: int, top: int, entry: LegendEntry) -> None:
+def _draw_swatch(strip: Any, left: int, top: int, entry: LegendEntry) -> None:
     from PIL import Image, ImageDraw
 
-    width = entry.patch_px
+    width = entry.swatch_px
     if entry.colour is None:
         patch = checkerboard(_SWATCH_PX, width)
     else:
@@ -335,19 +336,19 @@ def _draw_patch(strip: Any, left: int, top: int, entry: LegendEntry) -> None:
 
 def _draw_bar(pen: Any, y: float, length_px: float, text: str, font: Any) -> None:
     left, right = _MARGIN_PX, _MARGIN_PX + round(length_px)
-    pen.line((left, y, right, y), fill=_INK, width=2)
+    pen.line((left, y, right, y), fill=_TEXT_COLOUR, width=2)
     for x in (left, right):
-        pen.line((x, y - 5, x, y + 5), fill=_INK, width=2)
-    pen.text((right + 10, y), text, font=font, fill=_INK, anchor="lm")
+        pen.line((x, y - 5, x, y + 5), fill=_TEXT_COLOUR, width=2)
+    pen.text((right + 10, y), text, font=font, fill=_TEXT_COLOUR, anchor="lm")
 
 
-def _flow(entries: Sequence[LegendEntry], font: Any, room: float) -> list[list[tuple[float, LegendEntry]]]:
-    """Entries side by side, line after line, and where each begins."""
+def _lay_out(entries: Sequence[LegendEntry], font: Any, room: float) -> list[list[tuple[float, LegendEntry]]]:
+    """Lay out entries in lines; each with its x."""
     lines: list[list[tuple[float, LegendEntry]]] = []
     x = math.inf
     for entry in entries:
-        before = entry.patch_px + _PATCH_GAP_PX
-        text = _fit(entry.text, font, room - before)
+        before = entry.swatch_px + _SWATCH_GAP_PX
+        text = _fit_text(entry.text, font, room - before)
         extent = before + font.getlength(text)
         if x + extent > _MARGIN_PX + room:
             lines.append([])
@@ -357,21 +358,21 @@ def _flow(entries: Sequence[LegendEntry], font: Any, room: float) -> list[list[t
     return lines
 
 
-def _wrap(text: str, font: Any, room: float) -> Iterator[str]:
-    """Lines of at most ``room``, broken between words."""
+def _wrap_text(text: str, font: Any, room: float) -> Iterator[str]:
+    """Break a text into lines of at most ``room`` pixels."""
     line = ""
     for word in text.split():
-        longer = f"{line} {_plain(word)}" if line else _plain(word)
+        longer = f"{line} {_to_ascii(word)}" if line else _to_ascii(word)
         if line and font.getlength(longer) > room:
-            yield _fit(line, font, room)
-            longer = _plain(word)
+            yield _fit_text(line, font, room)
+            longer = _to_ascii(word)
         line = longer
-    yield _fit(line, font, room)
+    yield _fit_text(line, font, room)
 
 
-def _fit(text: str, font: Any, room: float) -> str:
-    """As much of ``text`` as there is room for, the middle left out, in letters that the font has."""
-    text = _plain(text)
+def _fit_text(text: str, font: Any, room: float) -> str:
+    """``text`` in letters that the font has, with its middle cut out if it is wider than ``room``."""
+    text = _to_ascii(text)
     if font.getlength(text) <= room:
         return text
     for kept in range(len(text) - 1, 1, -1):
@@ -381,11 +382,11 @@ def _fit(text: str, font: Any, room: float) -> str:
     return text[:1]
 
 
-def _plain(text: str) -> str:
-    """``text`` without accents, and with question marks for what is not Latin: Pillow's own font has no more.
+def _to_ascii(text: str) -> str:
+    """``text`` in ASCII, because Pillow's font has no other letters: accents are dropped, other letters become ``?``.
 
     Example:
-        >>> _plain("Löffel 匙")
+        >>> _to_ascii("Löffel 匙")
         'Loffel ?'
     """
     letters = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
@@ -394,7 +395,7 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=4)
 def _font(size_px: int) -> Any:
-    """The font that comes with Pillow."""
+    """Pillow's default font."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size_px)

@@ -107,39 +107,43 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], max_bytes: int) -> Ar
 
 
 def result_dtype(dtype: np.dtype[Any], options: ReadOptions) -> np.dtype[Any]:
-    """The dtype of a result over files of ``dtype``: floats, where nodata becomes not-a-numbers."""
+    """The dtype of a result from files of ``dtype``: a float if nodata is replaced by nan."""
     if options.nodata == "nan" and dtype.kind not in "fc":
         return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
     return dtype
 
 
 def fill_value(dtype: np.dtype[Any], options: ReadOptions) -> Array:
-    """What stands in a result where there is no pixel.
+    """The value of pixels without data, as an array of ``dtype``.
 
     Raises:
-        RegionError: the fill is no value of ``dtype``.
+        RegionError: the fill value is not a value of ``dtype``.
     """
     return np.asarray(np.nan) if options.nodata == "nan" else check_fill(options.fill, dtype)
 
 
 def fill_of(result: Result, options: ReadOptions) -> Array:
-    """What stands in a result where no file reaches."""
+    """The value of pixels of a result that no file covers."""
     return fill_value(result.pixels.dtype, options)
 
 
 def check_fill(fill: complex, dtype: np.dtype[Any]) -> Array:
-    """The fill value in the image's dtype, if it can be said there."""
+    """The fill value in the dtype of the image.
+
+    Raises:
+        RegionError: the dtype cannot represent it.
+    """
     value = np.asarray(fill)
     if value.ndim == 0 and value.dtype.kind in ("biufc" if dtype.kind == "c" else "biuf"):
         with np.errstate(all="ignore"):
             cast = value.astype(dtype)
         if dtype.kind in "fc" or cast == value:
             return cast
-    raise RegionError(f"fill={fill!r} is no value of {dtype}")
+    raise RegionError(f"fill={fill!r} is not a value of {dtype}")
 
 
 def put_block(block: Block, positions: Sequence[int], result: Result, options: ReadOptions) -> None:
-    """Bring a block of one file's bands to its place in a result."""
+    """Copy a block of one file to its bands of a result."""
     bands, target = as_slice(positions), result.at(block.rows, block.cols)
     if block.pixels is None:
         target.pixels[:, :, bands] = fill_of(result, options)
@@ -168,22 +172,22 @@ def finish(result: Result, mode: NodataMode) -> Array:
 
 
 def as_slice(positions: Sequence[int]) -> slice | Sequence[int]:
-    """Positions as an index that copies nothing, where they follow each other."""
+    """An index of positions; a slice, which makes a view, if they are consecutive."""
     return slice(positions.start, positions.stop) if isinstance(positions, range) else positions
 
 
 def too_large_error(what: str, needed_bytes: int, max_bytes: int) -> RegionTooLargeError:
-    """The error for a result of more bytes than are allowed."""
+    """The error for a result of more bytes than ``max_bytes``."""
     return RegionTooLargeError(
         f"{what}: {needed_bytes:,} bytes, over the limit of {max_bytes:,}; read it in parts, or raise max_region_bytes"
     )
 
 
 def check_has_rows_and_cols(selection: Selection) -> None:
-    """See to it that a region to be resampled has an extent in y and x.
+    """Check that a region to be scaled has an extent in y and x.
 
     Raises:
-        RegionError: it has an integer there.
+        RegionError: an integer index removes one of these axes.
     """
     if selection.dropped[0] or selection.dropped[1]:
-        raise RegionError("a region that is scaled is made of slices without steps in y and x")
+        raise RegionError("a scaled region must consist of slices without steps in y and x")

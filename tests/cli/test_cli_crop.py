@@ -296,7 +296,7 @@ def test_what_a_rotation_brings_in_from_outside_is_filled(run, tmp_path):
         (("--scale", "0.5", "--region", "::2,:"), "without steps"),
         (("--scale", "0.5", "--region", "5:5,:"), "region"),
         (("--scale", "0"), "scale"),
-        (("--rotate", "10", "--fill", "300"), "fill=300.0 is no value of uint8"),
+        (("--rotate", "10", "--fill", "300"), "fill=300.0 is not a value of uint8"),
         (("--image-id", "1"), "is an image; --image-id is for a COCO dataset"),
         (("--space", "video"), "is an image; --space is for a COCO dataset"),
     ],
