@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from ..cache.cache import Cache
     from ..cache.keys import EntryKey
-    from ..cache.store import Cache
     from ..spec.backends import Backend
     from ..spec.pathinfo import ChannelInfo
     from ..system.stamp import SourceStamp

@@ -18,7 +18,7 @@ from .source import SourceOpener
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..cache.store import Cache
+    from ..cache.cache import Cache
     from ..formats.reader import Reader
     from ..spec.backends import Backend
     from ..system.segments import Payload

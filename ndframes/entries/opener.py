@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ..cache.cache import Cache
     from ..cache.keys import Keyer
-    from ..cache.store import Cache
     from ..cache.trailer import Trailer
     from ..errors import CacheError
     from ..formats.tiled.tile_cache import TileCache

@@ -25,8 +25,8 @@ from ..system.workers import WorkerPool
 from ..text import format_bytes, list_first
 
 if TYPE_CHECKING:
+    from ..cache.cache import Cache
     from ..cache.keys import EntryKey
-    from ..cache.store import Cache
     from ..entries.conversion import Conversion
     from ..entries.frame_index import Indexing
     from ..entries.opener import Survey
