@@ -19,8 +19,8 @@ from .source import SourceOpener
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ..cache.cache import Cache
     from ..cache.keys import EntryKey
-    from ..cache.store import Cache
     from ..formats.reader import Reader
     from ..spec.backends import Backend
     from ..spec.pathinfo import ChannelInfo

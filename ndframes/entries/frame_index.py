@@ -33,7 +33,7 @@ from .reader import EntryReader
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..cache.store import Cache
+    from ..cache.cache import Cache
     from ..spec.pathinfo import ChannelInfo
 
 __all__ = ["Indexing", "find_index"]

@@ -39,7 +39,7 @@ from .source import SourceOpener
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..cache.store import Cache
+    from ..cache.cache import Cache
     from ..cache.trailer import Trailer
     from ..formats.tiled.tile_cache import TileCache
     from ..spec.backends import Backend

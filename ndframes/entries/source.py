@@ -14,7 +14,7 @@ from ..video.stack import VideoStack
 from .frame_index import find_index
 
 if TYPE_CHECKING:
-    from ..cache.store import Cache
+    from ..cache.cache import Cache
     from ..formats.reader import Reader
     from ..spec.pathinfo import ChannelInfo
     from ..system.handles import HandlePool

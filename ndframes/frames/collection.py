@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..cache.cache import Cache
 from ..cache.keys import Keyer
 from ..cache.layout import default_workdir
-from ..cache.store import Cache
 from ..entries.bytes import VerifyMode
 from ..entries.opener import BoundOpener, ChannelOpener, WhenSourceMissing
 from ..errors import (

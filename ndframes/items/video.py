@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._typing import Array
-    from ..cache.store import Cache
+    from ..cache.cache import Cache
     from ..entries.opened import OpenedChannel
     from ..formats.reader import Reader
     from ..geometry.regions import Region

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..cache.cache import Cache
 from ..cache.layout import default_workdir
-from ..cache.store import Cache
 from ..entries.frame_index import find_index
 from ..errors import RegionError, UnreadableImageError, check_choice, shorten
 from ..geometry.regions import to_row

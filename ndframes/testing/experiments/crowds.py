@@ -15,9 +15,8 @@ from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from ...cache import store
+from ...cache.cache import Cache
 from ...cache.layout import parse_entry
-from ...cache.store import Cache
 from ...errors import CacheError
 from ..faults import FaultyFileSystem, WatchedFileSystem
 from .fork_server import Task
@@ -224,10 +223,11 @@ class _CountingFileSystem(WatchedFileSystem):
 
 
 def _load_first(scene: Scene, form: str, workdir: str, lock_age_seconds: float, files: FileSystem | None) -> Tally:
-    store._LOCK_AGE_SECONDS = lock_age_seconds  # noqa: SLF001 - of this child, which ends soon
     tally = Tally()
     started = time.monotonic()
-    is_equal = np.array_equal(scene.frames(workdir, form, files).load_region(0), scene.array(0))
+    frames = scene.frames(workdir, form)
+    frames.cache = Cache(workdir, files=files, lock_age_seconds=lock_age_seconds)
+    is_equal = np.array_equal(frames.load_region(0), scene.array(0))
     tally.fault("wrong crops", int(not is_equal), "image 0")
     if files is None:
         tally.count("milliseconds", int(1000 * (time.monotonic() - started)))

@@ -12,7 +12,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ...cache.store import Cache
+from ...cache.cache import Cache
 from .fork_server import Task
 from .scene import FORMS, Tally, find_leftovers, read_crops
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
+from ...cache.cache import Cache
 from ...cache.layout import check_marks
-from ...cache.store import Cache
 from ...errors import CacheError
 from ..faults import WatchedFileSystem
 from .scene import FORMS, Tally, read_crops

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...cache.cache import Cache
 from ...cache.layout import NO_STATE_ID, check_marks, parse_entry, parse_part
-from ...cache.store import Cache
 from ...errors import CacheError
 from ...frames.simple import SimpleFrames
 from ...system.stamp import stat_source

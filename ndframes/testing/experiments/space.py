@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ...cache.store import Cache
+from ...cache.cache import Cache
 from ...errors import CacheError, NdframesError
 from ...formats.tiled import cog_writer as cog
 from ..faults import WatchedFileSystem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ndframes.cache.store import Cache
+from ndframes.cache.cache import Cache
 from ndframes.testing.experiments.crashes import ERROR_KINDS, fail_everywhere, kill_everywhere
 from ndframes.testing.experiments.scene import Tally, examine, find_leftovers, read_crops
 from ndframes.testing.faults import flip_bit
