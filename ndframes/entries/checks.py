@@ -117,15 +117,7 @@ class Witness(Reader):
     """A source that remembers a few lines of what was read from it, so that what was written can be held against them."""
 
     def __init__(self, source: Reader, *, is_lossless: bool) -> None:
-        super().__init__(
-            source.path,
-            format=source.format,
-            shape=source.shape,
-            dtype=source.dtype,
-            tile_shape=source.tile_shape,
-        )
-        self.nodata = source.nodata
-        self.frame_count = source.frame_count
+        super().__init__(source.path, source.facts)
         self.is_lossless = is_lossless
         self.source = source
         last = source.shape[0] - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,8 +153,7 @@ class _Pixels(StackReader):
     """The sample as an array: what a mapped file comes to."""
 
     def __init__(self, part: StackPart, pixels: Array) -> None:
-        super().__init__(part.path, format="npy", shape=part.shape, dtype=part.dtype, tile_shape=part.tile_shape)
-        self.frame_count = part.frame_count
+        super().__init__(part.path, replace(part.facts, format="npy"))
         self._pixels = pixels
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:  # noqa: ARG002

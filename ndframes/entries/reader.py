@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -80,17 +81,12 @@ class EntryReader(Reader):
                 self._inner = self._open_frames(tiles, pool)
             else:
                 self._inner = self._open_tiles(tiles)
-        super().__init__(
-            name,
-            format=self._inner.format,
-            shape=self._inner.shape,
-            dtype=self._inner.dtype,
-            tile_shape=self._inner.tile_shape,
+        facts = replace(
+            self._inner.facts,
+            nodata=self.trailer.meta.get("nodata"),
             memory_bytes=self._inner.memory_bytes + self._bytes.memory_bytes,
         )
-        self.is_shareable = self._inner.is_shareable
-        self.frame_count, self.tile_frames = self._inner.frame_count, self._inner.tile_frames
-        self.nodata = self.trailer.meta.get("nodata")
+        super().__init__(name, facts)
 
     @property
     def is_worth_sharing(self) -> bool:

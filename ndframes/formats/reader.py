@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,7 @@ from ..geometry.tiling import bounding_range, count_touched, tile_ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["WORTH_SHARING_SECONDS", "Array", "Crop", "Reader", "log_orientation", "row_bands"]
+__all__ = ["WORTH_SHARING_SECONDS", "Array", "Crop", "Reader", "ReaderFacts", "log_orientation", "row_bands"]
 _log = logging.getLogger("ndframes")
 #: Less than this of decoding is done about as soon as a second thread has begun.
 WORTH_SHARING_SECONDS = 1.5e-3
@@ -34,48 +35,63 @@ class Crop(NamedTuple):
     level: int = 0
 
 
-class Reader(ABC):
-    """One image file, opened for crops.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderFacts:
+    """What is known of an opened file before any pixel is read.
 
-    Safe to share between threads, and across a fork; not picklable: it is opened anew where it is needed.
+    Attributes:
+        format: the file's format in one word, for people.
+        shape: ``(height, width, bands)``; the frames of a video lie one below the other.
+        dtype: of the pixels, in native byte order.
+        tile_shape: ``(height, width)`` of the blocks in which pixels are stored; that of the image where there are none.
+        nodata: the value that means "no data"; ``None`` if the file names none.
+        frame_count: the number of frames of a video; ``None`` for an image.
+        tile_frames: the number of frames that a block spans.
+        memory_bytes: the memory that the open file costs.
+        is_shareable: whether :meth:`Reader.split` cuts a single crop into pieces.
+    """
+
+    format: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    tile_shape: tuple[int, int]
+    nodata: float | None = None
+    frame_count: int | None = None
+    tile_frames: int = 1
+    memory_bytes: int = 4096
+    is_shareable: bool = False
+
+
+class Reader(ABC):
+    """One image or video file, opened for crops.
+
+    Threads may share a reader, and it survives a fork. It does not pickle: open the file again where it is needed.
+
+    Args:
+        path: the file.
+        facts: what is known of it. Each is an attribute of the reader as well, since a crop looks at several of them.
 
     Attributes:
         path: the file.
-        format: its format in one word, for people.
-        shape: ``(height, width, bands)``.
-        dtype: of the pixels, in native byte order.
-        tile_shape: ``(height, width)`` of the blocks in which the file stores them; the whole shape where it has none.
-        memory_bytes: what keeping it open costs.
-        all_bands: the numbers of its bands, in order.
-        is_shareable: whether :meth:`split` cuts a single crop into pieces.
-        nodata: the number that stands for no data, where the file says so.
-        frame_count: of a video, how many frames it holds, which lie one below the other in ``shape``; ``None`` for an image.
-        tile_frames: how many frames a block spans.
+        facts: what is known of it.
+        all_bands: the numbers of all bands, in order.
     """
 
-    is_shareable = False
-    nodata: float | None = None
-    frame_count: int | None = None
-    tile_frames = 1
     _overview_shapes: tuple[tuple[int, int], ...] | None = None
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        format: str,  # noqa: A002 - the field's word
-        shape: tuple[int, int, int],
-        dtype: np.dtype[Any],
-        tile_shape: tuple[int, int],
-        memory_bytes: int = 4096,
-    ) -> None:
+    def __init__(self, path: str, facts: ReaderFacts) -> None:
         self.path = path
-        self.format = format
-        self.shape = shape
-        self.dtype = dtype
-        self.tile_shape = tile_shape
-        self.memory_bytes = memory_bytes
-        self.all_bands = range(shape[2])
+        self.facts = facts
+        self.format = facts.format
+        self.shape = facts.shape
+        self.dtype = facts.dtype
+        self.tile_shape = facts.tile_shape
+        self.nodata = facts.nodata
+        self.frame_count = facts.frame_count
+        self.tile_frames = facts.tile_frames
+        self.memory_bytes = facts.memory_bytes
+        self.is_shareable = facts.is_shareable
+        self.all_bands = range(facts.shape[2])
 
     @property
     def overview_shapes(self) -> tuple[tuple[int, int], ...]:

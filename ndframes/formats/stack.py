@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import UnreadableImageError
@@ -57,9 +58,9 @@ class FrameReader(Reader):
         height, width, bands = stack.frame_shape
         tile_shape = min(stack.tile_shape[0], height), stack.tile_shape[1]
         super().__init__(
-            stack.path, format=stack.format, shape=(height, width, bands), dtype=stack.dtype, tile_shape=tile_shape
+            stack.path,
+            replace(stack.facts, shape=(height, width, bands), tile_shape=tile_shape, frame_count=None, tile_frames=1),
         )
-        self.nodata = stack.nodata
         self.stack = stack
         self._number = number
 
@@ -87,14 +88,8 @@ class StackPart(StackReader):
 
     def __init__(self, stack: Reader, frames: range) -> None:
         height, width, bands = stack.frame_shape
-        super().__init__(
-            stack.path,
-            format=stack.format,
-            shape=(len(frames) * height, width, bands),
-            dtype=stack.dtype,
-            tile_shape=stack.tile_shape,
-        )
-        self.nodata, self.frame_count, self.tile_frames = stack.nodata, len(frames), stack.tile_frames
+        shape = len(frames) * height, width, bands
+        super().__init__(stack.path, replace(stack.facts, shape=shape, frame_count=len(frames)))
         self.frames = frames
         self._stack = stack
 

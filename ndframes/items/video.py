@@ -247,10 +247,7 @@ class _OpenStack(StackReader):
 
     def __init__(self, stack: AlignableImageData) -> None:
         reader = stack.opened(0).reader
-        super().__init__(
-            reader.path, format=reader.format, shape=reader.shape, dtype=reader.dtype, tile_shape=reader.tile_shape
-        )
-        self.nodata, self.frame_count, self.tile_frames = reader.nodata, reader.frame_count, reader.tile_frames
+        super().__init__(reader.path, reader.facts)
         self._stack = stack
 
     def count_decoded(self, rows: range, cols: range) -> int:

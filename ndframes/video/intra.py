@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ..errors import BackendError, CacheEntryError, UnreadableImageError
+from ..formats.reader import ReaderFacts
 from ..formats.stack import StackReader
 from ..geometry.regions import to_slice
 from ..system.process import IMPORTING
@@ -183,8 +184,8 @@ class IntraReader(StackReader):
         pool: HandlePool,
     ) -> None:
         tile_shape = shape[0] // frame_count, shape[1]
-        super().__init__(path, format="intra", shape=shape, dtype=dtype, tile_shape=tile_shape)
-        self.frame_count = frame_count
+        facts = ReaderFacts(format="intra", shape=shape, dtype=dtype, tile_shape=tile_shape, frame_count=frame_count)
+        super().__init__(path, facts)
         self._said = _Said(layout["intra"])
         self._source = source
         self._cache = cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import UnreadableImageError
+from ..formats.reader import ReaderFacts
 from ..formats.stack import StackReader, frames_of_rows
 from ..geometry.regions import to_slice
 from ..geometry.tiling import bounding_range
@@ -28,15 +29,15 @@ class VideoStack(StackReader):
     def __init__(self, video: VideoReader) -> None:
         height, width, bands = video.frame_shape
         count = len(video.index)
-        super().__init__(
-            video.path,
+        facts = ReaderFacts(
             format="video",
             shape=(count * height, width, bands),
             dtype=video.dtype,
             tile_shape=(height, width),
+            frame_count=count,
             memory_bytes=4096 + video.memory_bytes,
         )
-        self.frame_count = count
+        super().__init__(video.path, facts)
         self.video = video
 
     def count_decoded(self, rows: range, cols: range) -> int:

@@ -17,7 +17,7 @@ from ndframes.errors import UnreadableImageError
 from ndframes.formats import reader as reader_module
 from ndframes.formats.images.arrays import ArrayReader
 from ndframes.formats.images.sniff import open_source
-from ndframes.formats.reader import Reader, row_bands
+from ndframes.formats.reader import Reader, ReaderFacts, row_bands
 from ndframes.system.handles import HandlePool
 
 KINDS = (
@@ -102,7 +102,9 @@ class Watched(Reader):
     """Remembers how much it was asked for at once."""
 
     def __init__(self, pixels: np.ndarray, tile_shape: tuple[int, int]) -> None:
-        super().__init__("watched", format="array", shape=pixels.shape, dtype=pixels.dtype, tile_shape=tile_shape)
+        super().__init__(
+            "watched", ReaderFacts(format="array", shape=pixels.shape, dtype=pixels.dtype, tile_shape=tile_shape)
+        )
         self.pixels = pixels
         self.windows: list[tuple[range, range]] = []
 
@@ -161,8 +163,7 @@ def test_byte_order_is_the_machines(opened):
     multiple=st.integers(1, 40),
 )
 def test_row_bands_cover_the_image_in_whole_blocks(shape, block, most_bytes, multiple):
-    source = ArrayReader("a", np.empty(shape, np.uint8), format="array")
-    source.tile_shape = (block, 1)
+    source = Watched(np.empty(shape, np.uint8), (block, 1))
     bands = list(row_bands(source, shape[1], most_bytes, multiple=multiple))
     assert [row for band in bands for row in band] == list(range(shape[0]))
     step = len(bands[0])

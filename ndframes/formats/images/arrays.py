@@ -18,7 +18,7 @@ from ...geometry.tiling import bounding_range
 from ...system.handles import FileHandle, Shareable, closed_on_error
 from ...system.mounts import is_remote
 from ...system.stamp import changed_error, source_error
-from ..reader import Reader
+from ..reader import Reader, ReaderFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,14 +50,14 @@ class ArrayReader(Reader):
         _check_pixels(path, array.shape, array.dtype)
         self._array = array if array.ndim == 3 else array[:, :, np.newaxis]
         height, width, bands = self._array.shape
-        super().__init__(
-            path,
+        facts = ReaderFacts(
             format=format,
             shape=(height, width, bands),
             dtype=array.dtype.newbyteorder("="),
             tile_shape=(height, width),
             memory_bytes=memory_bytes,
         )
+        super().__init__(path, facts)
 
     def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
         """None: the pixels lie there."""
@@ -131,14 +131,14 @@ class NpyReader(Reader):
         self.data_offset = layout.data_offset
         self.is_fortran_order = layout.is_fortran_order
         self.is_mapped = not is_remote(path) if is_mapped is None else is_mapped
-        super().__init__(
-            path,
+        facts = ReaderFacts(
             format="npy",
             shape=layout.shape,
             dtype=layout.dtype.newbyteorder("="),
             tile_shape=(layout.shape[0] // (layout.frame_count or 1), layout.shape[1]),
+            frame_count=layout.frame_count,
         )
-        self.frame_count = layout.frame_count
+        super().__init__(path, facts)
         weakref.finalize(self, pool.discard, self._token)
         self._pixels: Callable[[], _Pixels | None] = weakref.ref(pool.share(self._token, lambda: self._wrap(file)))
 

@@ -20,7 +20,7 @@ import numpy as np
 from ...errors import UnreadableImageError
 from ...geometry.tiling import count_tiles, tile_spans
 from ...system.process import core_count, has_other_threads
-from ..reader import WORTH_SHARING_SECONDS, Crop, Reader
+from ..reader import WORTH_SHARING_SECONDS, Crop, Reader, ReaderFacts
 from .codecs import DECODE_ERRORS, find_decoder, find_grid_decoder, find_several_decoder
 from .tile_cache import PART_WEIGHT, WHOLE_WEIGHT, TileCache
 
@@ -172,13 +172,15 @@ class TileReader(Reader):
         is_by_column = layout.get("tile_order") == "columns"
         self._levels = [_Level.from_layout(item, is_by_column=is_by_column) for item in layout["levels"]]
         base = self._levels[0]
-        super().__init__(
-            path,
+        self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
+        facts = ReaderFacts(
             format="COG",
             shape=(*base.shape, band_count),
             dtype=dtype,
             tile_shape=(min(base.extent, base.shape[0]), min(base.extent, base.shape[1])),
+            is_shareable=not self._is_plain,
         )
+        super().__init__(path, facts)
         self._source = source
         self._cache = cache
         self._token = object()
@@ -190,8 +192,6 @@ class TileReader(Reader):
         self._decode_grid = find_grid_decoder(layout["compress"])
         self._voice = WHOLE_WEIGHT if self._decode_grid is None else PART_WEIGHT
         self._most_together = max(1, _MOST_TOGETHER_BYTES // self._tile_bytes)
-        self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
-        self.is_shareable = not self._is_plain
 
     def count_decoded(self, rows: range, cols: range) -> int:
         """None, where the pixels lie there as they are."""

@@ -9,6 +9,7 @@ import numpy as np
 from ...errors import UnreadableImageError
 from ...geometry.regions import to_slice
 from ...geometry.tiling import bounding_range, count_touched, tile_ranges
+from ..reader import ReaderFacts
 from ..stack import StackReader, frames_of_rows
 from .codecs import DECODE_ERRORS, find_decoder
 
@@ -49,15 +50,15 @@ class VolumeReader(StackReader):
         volume = layout["volume"]
         count, height, width = volume["shape"]
         self._block = tuple(volume["tile_shape"])
-        super().__init__(
-            path,
+        facts = ReaderFacts(
             format="COG",
             shape=(count * height, width, band_count),
             dtype=dtype,
             tile_shape=(min(self._block[1], height), min(self._block[2], width)),
+            frame_count=count,
+            tile_frames=min(self._block[0], count),
         )
-        self.frame_count = count
-        self.tile_frames = min(self._block[0], count)
+        super().__init__(path, facts)
         self._first = int(volume["first_segment"])
         self._down, self._across = -(-height // self._block[1]), -(-width // self._block[2])
         self._source = source

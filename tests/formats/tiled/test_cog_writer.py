@@ -418,12 +418,13 @@ def test_memory_is_bounded(tmp_path):
         import resource
         from ndframes.spec.backends import coerce_backend
         from ndframes.formats.tiled.cog_writer import write_cog
-        from ndframes.formats.reader import Reader
+        from ndframes.formats.reader import Reader, ReaderFacts
         import numpy as np
         class Made(Reader):
             def read_window(self, rows, cols, bands, out, level):
                 out[...] = (np.arange(rows.start, rows.stop) % 251)[:, None, None]
-        source = Made("made", format="made", shape=(5_000, 13_400, 3), dtype=np.dtype("uint8"), tile_shape=(256, 256))
+        facts = ReaderFacts(format="made", shape=(5_000, 13_400, 3), dtype=np.dtype("uint8"), tile_shape=(256, 256))
+        source = Made("made", facts)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with open({str(tmp_path / "b.tif")!r}, "wb") as file:
             write_cog(file, source, coerce_backend({{"type": "cog", "config": {{"compress": "NONE"}}}}), threads=2)
