@@ -12,7 +12,7 @@ from ..system.handles import HandlePool
 from ..system.process import IMPORTING
 from .checks import SourceWatch, Witness
 from .conversion import Conversion, Converted
-from .payload import PayloadFile, open_frames, open_payload
+from .payload import PayloadFile, describe_pixels, open_frames, open_payload
 from .source import SourceOpener
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ def _write(
     if backend.type == "intra":
         with IMPORTING:
             from ..video.intra import write_intra
-            from ..video.stack import VideoStack
+            from ..video.reader import VideoReader
 
-        assert isinstance(source, VideoStack)  # noqa: S101 - no image is asked for in this form
+        assert isinstance(source, VideoReader)  # noqa: S101 - no image is asked for in this form
         return write_intra(file, source, quality=backend.quality, progress=progress)
     if backend.type == "npy":
         with IMPORTING:
@@ -110,7 +110,7 @@ def _open_written(path: str, conversion: Conversion, payload: Payload, source: R
     if source.frame_count is None or suffix == ".npy":
         return open_payload(path, suffix, pool, has_frames=source.frame_count is not None)
     file = PayloadFile(path, payload.segments)
-    return open_frames(path, payload.layout, source.shape, source.dtype, source.frame_count, file, None, pool)
+    return open_frames(path, payload.layout, source.facts, file, None, pool)
 
 
 def _check_written(file: IO[bytes], payload: Payload, threads: int) -> None:
@@ -131,10 +131,7 @@ def _describe(conversion: Conversion, source: Reader, payload: Payload, seen: di
     return {
         "key": dict(conversion.fields),
         "source": seen,
-        "shape": list(source.shape),
-        "dtype": source.dtype.str,
-        "nodata": source.nodata,
-        "frames": source.frame_count,
+        **describe_pixels(source.facts),
         "layout": dict(payload.layout),
         "versions": {name: getattr(sys.modules.get(name), "__version__", None) for name in _VERSIONED},
         "created_ns": time.time_ns(),

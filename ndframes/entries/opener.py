@@ -23,7 +23,7 @@ from ..errors import (
     SourceMissingError,
     UnreadableImageError,
 )
-from ..formats.stack import FrameReader
+from ..formats.frame import FrameReader
 from ..spec.kinds import is_whole_video, whole_of
 from ..system.memory import ClockCache
 from ..system.process import IMPORTING, core_count
@@ -197,7 +197,7 @@ class ChannelOpener:
         """Open again what failed while it was read: the entry, put away first where it is damaged, or the source."""
         for converts in (True, False):
             self._videos.discard((whole_of(info), backend, converts))
-        reader = opened.reader.stack if isinstance(opened.reader, FrameReader) else opened.reader
+        reader = opened.reader.video if isinstance(opened.reader, FrameReader) else opened.reader
         if isinstance(error, CacheEntryDamagedError) and isinstance(reader, EntryReader):
             self._put_away(reader.key, error, reader.stamp)
         return self.open_source(info) if directly else self.open(info, backend)

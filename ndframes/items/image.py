@@ -769,7 +769,8 @@ class AlignableImageData(LazyImage, ForkAware):
             if opened is not None and opened is not failed and not directly:
                 return opened  # another thread was quicker
             opened = self._opener.reopen(self.pathinfo.channels[part], failed, error, directly=directly)
-            if (opened.reader.shape, opened.reader.dtype) != (failed.reader.shape, failed.reader.dtype):
+            again, before = opened.reader, failed.reader
+            if (again.shape, again.dtype, again.frame_count) != (before.shape, before.dtype, before.frame_count):
                 raise SourceChangedError(f"{self.pathinfo.channels[part].path} changed while it was being read")
             self._keep(part, opened)
         return opened

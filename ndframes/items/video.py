@@ -9,15 +9,16 @@ import numpy as np
 
 from ..entries.frame_index import find_index
 from ..errors import SourceMissingError, check_choice
-from ..formats.stack import FrameReader, StackReader
+from ..formats.frame import FrameReader
+from ..formats.reader import Reader
 from ..geometry.regions import resolve_region, to_slice
 from ..pixels.options import ask_nothing
 from ..pixels.results import allocate
 from ..spec.channels import default_codes
 from ..spec.pathinfo import PathInfo, cut_frames
 from ..system.stamp import stat_source
-from ..video.reader import VideoErrors, VideoReader
-from ..video.stack import VideoStack
+from ..video.decoder import VideoDecoder, VideoErrors
+from ..video.reader import VideoReader
 from .image import AlignableImageData
 from .sequence import ImageSequence
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from ..cache.store import Cache
     from ..entries.opened import OpenedChannel
     from ..entries.opener import BoundOpener
-    from ..formats.reader import Reader
     from ..geometry.regions import Region
     from ..pixels.options import AsAsked
     from ..spec.pathinfo import ChannelInfo
@@ -146,7 +146,7 @@ class VideoData(ImageSequence):
         from ..video.metadata import describe_video
 
         path = self.pathinfo.channels[0].path
-        return describe_video(path, VideoReader(path, self.index, self._pool, frame_bytes=0))
+        return describe_video(path, VideoDecoder(path, self.index, self._pool, frame_bytes=0))
 
     def is_current(self) -> bool:
         """Whether the file is still the one that was opened."""
@@ -179,8 +179,8 @@ class VideoData(ImageSequence):
         reader = self.reader
         places = list(numbers)
         there = {number: number for number in places}
-        if errors != "raise" and isinstance(reader, VideoStack):  # an entry has all frames
-            found = reader.video.find_readable([self.frames[number] for number in places], self.frames, errors)
+        if errors != "raise" and isinstance(reader, VideoReader):  # an entry has all frames
+            found = reader.decoder.find_readable([self.frames[number] for number in places], self.frames, errors)
             there = {
                 number: found[self.frames[number]] - self.frames.start
                 for number in places
@@ -242,7 +242,7 @@ class VideoData(ImageSequence):
         return falling
 
 
-class _OpenStack(StackReader):
+class _OpenStack(Reader):
     """A video's frames, by whatever reads them when they are asked for."""
 
     def __init__(self, stack: AlignableImageData) -> None:
@@ -250,8 +250,8 @@ class _OpenStack(StackReader):
         super().__init__(reader.path, reader.facts)
         self._stack = stack
 
-    def count_decoded(self, rows: range, cols: range) -> int:
-        return self._stack.opened(0).reader.count_decoded(rows, cols)
+    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
+        return self._stack.opened(0).reader.count_decoded_of(times, rows, cols)
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         self._stack.read_file(0, lambda reader: reader.read_frames(times, rows, cols, bands, out))

@@ -17,7 +17,7 @@ from ndframes.errors import UnreadableImageError
 from ndframes.formats import reader as reader_module
 from ndframes.formats.images.arrays import ArrayReader
 from ndframes.formats.images.sniff import open_source
-from ndframes.formats.reader import Reader, ReaderFacts, row_bands
+from ndframes.formats.reader import Reader, ReaderFacts, frame_runs, row_bands
 from ndframes.system.handles import HandlePool
 
 KINDS = (
@@ -174,3 +174,12 @@ def test_row_bands_cover_the_image_in_whole_blocks(shape, block, most_bytes, mul
     whole = math.lcm(multiple, min(block, shape[0]))
     if whole * shape[1] * shape[2] <= most_bytes and len(bands) > 1:
         assert step % whole == 0
+
+
+@given(st.integers(1, 50), st.integers(1, 20), st.integers(1, 3000))
+def test_frame_runs_cover_the_video(count, height, most_bytes):
+    source = ArrayReader("a", np.empty((count, height, 3, 2), np.uint16), format="array", has_frames=True)
+    runs = list(frame_runs(source, most_bytes))
+    assert [time for run in runs for time in run] == list(range(count))
+    for run in runs:
+        assert len(run) * height * 12 <= max(most_bytes, height * 12)

@@ -9,11 +9,11 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from ...system.segments import CHUNK_BYTES, Payload, SegmentBuilder
-from ..reader import row_bands
+from ..reader import frame_runs, row_bands
 from .codecs import checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ..._typing import Array
     from ..reader import Reader
@@ -31,8 +31,7 @@ def write_npy(file: IO[bytes], source: Reader, *, progress: Callable[[float], No
     Returns:
         The header and the pixels in chunks, with checksums taken before anything was written.
     """
-    height, width, band_count = source.shape
-    shape = source.shape if source.frame_count is None else (source.frame_count, *source.frame_shape)
+    shape = source.shape if source.frame_count is None else (source.frame_count, *source.shape)
     header = {"descr": np.lib.format.dtype_to_descr(source.dtype), "fortran_order": False, "shape": shape}
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, header)
@@ -40,20 +39,35 @@ def write_npy(file: IO[bytes], source: Reader, *, progress: Callable[[float], No
     segments.end_segment(head.getvalue())
     file.write(head.getvalue())
 
-    def put(band: Array) -> None:
-        segments.add_chunks(band.reshape(-1).view(np.uint8).data)
-        file.write(band.data)
+    def put(pixels: Array) -> None:
+        segments.add_chunks(pixels.reshape(-1).view(np.uint8).data)
+        file.write(pixels.data)
 
     with ThreadPoolExecutor(1) as pool:
         writing: Future[None] | None = None
-        for rows in row_bands(source, width, _BAND_BYTES):
-            band = np.empty((len(rows), width, band_count), source.dtype)
-            source.read(rows, range(width), range(band_count), band)
+        for part in _parts_of(source):
+            pixels = np.empty((len(part), *shape[1:]), source.dtype)
+            _read(source, part, pixels)
             if writing is not None:
                 writing.result()
-            writing = pool.submit(put, band)
+            writing = pool.submit(put, pixels)
             if progress is not None:
-                progress(rows.stop / height)
+                progress(part.stop / shape[0])
         if writing is not None:
             writing.result()
     return Payload(segments.finish(), {"data_offset": len(head.getvalue()), "chunk_bytes": CHUNK_BYTES})
+
+
+def _parts_of(source: Reader) -> Iterator[range]:
+    """The rows of an image, or the frames of a video, in parts of about as many bytes as are read at once."""
+    if source.frame_count is None:
+        return row_bands(source, source.shape[1], _BAND_BYTES)
+    return frame_runs(source, _BAND_BYTES)
+
+
+def _read(source: Reader, part: range, pixels: Array) -> None:
+    height, width, _ = source.shape
+    if source.frame_count is None:
+        source.read(part, range(width), source.all_bands, pixels)
+    else:
+        source.read_frames(part, range(height), range(width), source.all_bands, pixels)

@@ -8,9 +8,8 @@ import numpy as np
 
 from ...errors import UnreadableImageError
 from ...geometry.regions import to_slice
-from ...geometry.tiling import bounding_range, count_touched, tile_ranges
-from ..reader import ReaderFacts
-from ..stack import StackReader, frames_of_rows
+from ...geometry.tiling import tile_ranges
+from ..reader import Reader, ReaderFacts
 from .codecs import DECODE_ERRORS, find_decoder
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["VolumeReader"]
 
 
-class VolumeReader(StackReader):
+class VolumeReader(Reader):
     """Crops of a video from its tiles ``(frames, height, width)``.
 
     Args:
@@ -52,7 +51,7 @@ class VolumeReader(StackReader):
         self._block = tuple(volume["tile_shape"])
         facts = ReaderFacts(
             format="COG",
-            shape=(count * height, width, band_count),
+            shape=(height, width, band_count),
             dtype=dtype,
             tile_shape=(min(self._block[1], height), min(self._block[2], width)),
             frame_count=count,
@@ -66,18 +65,6 @@ class VolumeReader(StackReader):
         self._token = object()
         rows_by_cols = self._block[0] * self._block[1], self._block[2], band_count
         self._decode = find_decoder(layout["compress"], layout["predictor"], rows_by_cols, dtype)
-
-    def count_decoded(self, rows: range, cols: range) -> int:
-        """The tiles of every frame that is touched."""
-        touched: dict[int, int] = {}
-        for number, inside, _ in frames_of_rows(bounding_range(rows), self.frame_shape[0]):
-            block = number // self._block[0]
-            touched[block] = max(touched.get(block, 0), count_touched(inside, cols, self._block[1:]))
-        return sum(touched.values())
-
-    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
-        """As :meth:`Reader.count_decoded_of`: each tile once."""
-        return len({time // self._block[0] for time in times}) * count_touched(rows, cols, self._block[1:])
 
     def load_tile(self, index: int) -> Array:
         """One decoded tile ``(frames, height, width, bands)``, by its number in the file; not to be written to."""

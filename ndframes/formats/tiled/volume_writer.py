@@ -56,9 +56,9 @@ def write_volume(
     Returns:
         The head and every tile, with checksums taken before anything was written.
     """
-    height, width, band_count = source.frame_shape
+    height, width, band_count = source.shape
     count = source.frame_count or 1
-    block = backend.block_shape_for(source.frame_shape, source.dtype)
+    block = backend.block_shape_for(source.shape, source.dtype)
     codec = backend.video_codec_for(source.dtype, band_count)
     directory = _directory((count, height, width), block, source, codec)
     make_file = scratch or scratch_beside(file)
