@@ -113,7 +113,7 @@ class SourceWatch:
         )
 
 
-class Witness(Reader):
+class SamplingReader(Reader):
     """A source that remembers a few lines of what was read from it, to compare them with what was written.
 
     Args:

@@ -10,9 +10,9 @@ from typing import IO, TYPE_CHECKING, Any
 from ..cache.trailer import append_trailer
 from ..system.handles import HandlePool
 from ..system.process import IMPORTING
-from .checks import SourceWatch, Witness
+from .checks import SamplingReader, SourceWatch
 from .conversion import Conversion, Converted
-from .payload import PayloadFile, describe_pixels, open_frames, open_payload
+from .payload import SegmentFile, describe_pixels, open_frames, open_payload
 from .source import SourceOpener
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def convert(conversion: Conversion, *, threads: int = 1, progress: Callable[[flo
         def write(file: IO[bytes]) -> None:
             with watch:
                 is_lossless = conversion.backend.is_lossless_for(source.dtype, source.shape[2])
-                witness = Witness(source, is_lossless=is_lossless)
+                witness = SamplingReader(source, is_lossless=is_lossless)
                 payload = _write(file, witness, conversion, threads, _beating(conversion.cache, file.name, progress))
                 file.flush()
                 _check_written(file, payload, threads)
@@ -70,7 +70,7 @@ def convert(conversion: Conversion, *, threads: int = 1, progress: Callable[[flo
 
 
 def _write(
-    file: IO[bytes], witness: Witness, conversion: Conversion, threads: int, progress: Callable[[float], None]
+    file: IO[bytes], witness: SamplingReader, conversion: Conversion, threads: int, progress: Callable[[float], None]
 ) -> Payload:
     backend, source = conversion.backend, witness.source
     is_video = source.frame_count is not None
@@ -109,7 +109,7 @@ def _open_written(path: str, conversion: Conversion, payload: Payload, source: R
     suffix = conversion.key.suffix
     if source.frame_count is None or suffix == ".npy":
         return open_payload(path, suffix, pool, has_frames=source.frame_count is not None)
-    file = PayloadFile(path, payload.segments)
+    file = SegmentFile(path, payload.segments)
     return open_frames(path, payload.layout, source.facts, file, None, pool)
 
 

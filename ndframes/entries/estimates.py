@@ -17,7 +17,7 @@ from ..formats.tiled.volume_writer import write_volume
 from ..spec.backends import Backend
 from ..system.handles import HandlePool
 from ..video.intra import write_intra
-from .payload import PayloadFile, open_frames
+from .payload import SegmentFile, open_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,7 +115,7 @@ def _try_form(
         payload = write(file)
         file.flush()
         seconds = (time.perf_counter() - started) / length + read_seconds
-        entry = PayloadFile(file.name, payload.segments)
+        entry = SegmentFile(file.name, payload.segments)
         reader = open_frames(file.name, payload.layout, sample.facts, entry, TileCache(0), pool)
         frame, crop = _reading_seconds(reader)
         return FormEstimate(form, file.tell() * count // length, frame, crop, seconds * count)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..system.handles import HandlePool
     from ..system.stamp import SourceStamp
 
-__all__ = ["PayloadFile", "describe_pixels", "open_frames", "open_payload", "parse_pixels"]
+__all__ = ["SegmentFile", "describe_pixels", "open_frames", "open_payload", "parse_pixels"]
 _TILE_BYTES = 64 * 2**20
 
 
@@ -107,7 +107,7 @@ def open_frames(
     return IntraReader(path, layout, facts, source, cache, pool)
 
 
-class PayloadFile:
+class SegmentFile:
     """The segments of a file that has no trailer yet.
 
     Args:

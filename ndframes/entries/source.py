@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..formats.frame import FrameReader
-from ..formats.images.sniff import open_source as open_image
+from ..formats.images.sniff import open_image
 from ..spec.kinds import is_video_name
 from ..video.decoder import VideoDecoder
 from ..video.reader import VideoReader

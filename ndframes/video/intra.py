@@ -45,7 +45,7 @@ _FFV1 = {"level": "3", "slicecrc": "1"}
 _SEARCH_BYTES = 64
 
 
-class SegmentSource(Protocol):
+class PacketFile(Protocol):
     """Where a reader gets the bytes of frames from, by the numbers of their segments."""
 
     def read(self, index: int) -> Any:
@@ -174,7 +174,7 @@ class IntraReader(Reader):
         path: str,
         layout: Mapping[str, Any],
         facts: ReaderFacts,
-        source: SegmentSource,
+        source: PacketFile,
         cache: TileCache,
         pool: HandlePool,
     ) -> None:
@@ -188,12 +188,12 @@ class IntraReader(Reader):
     def load_frame(self, number: int) -> Array:
         """The pixels of one frame ``(height, width, channels)``; not to be written to."""
         key = (self._token, number)
-        pixels = self._cache.recall(key)
+        pixels = self._cache.look_up(key)
         if pixels is None:
             data = self._source.read(_segment_of(number))
             with self._pool.borrow(self._token, self._said.open_decoder) as decoder:
                 pixels = self._said.to_pixels(decoder.decode(self.path, number, data))
-            self._cache.offer(key, pixels)
+            self._cache.admit(key, pixels)
         return pixels
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:

@@ -16,7 +16,7 @@ import ndframes as nf
 from ndframes.errors import UnreadableImageError
 from ndframes.formats import reader as reader_module
 from ndframes.formats.images.arrays import ArrayReader
-from ndframes.formats.images.sniff import open_source
+from ndframes.formats.images.sniff import open_image
 from ndframes.formats.reader import Reader, ReaderFacts, frame_runs, row_bands
 from ndframes.system.handles import HandlePool
 
@@ -35,7 +35,7 @@ def opened(tmp_path_factory):
     readers = {}
     for name in KINDS:
         path, _ = SAMPLES[name].make(folder)
-        reader = open_source(nf.ChannelInfo(path, **SAMPLES[name].info), pool)
+        reader = open_image(nf.ChannelInfo(path, **SAMPLES[name].info), pool)
         readers[name] = reader, reader.read_all()
     yield readers
     pool.close()

@@ -1,4 +1,4 @@
-"""Writing a ``.npy`` file from any reader, in one pass and bounded memory."""
+"""Write a ``.npy`` file from any reader, in one pass and bounded memory."""
 
 from __future__ import annotations
 
@@ -19,17 +19,29 @@ if TYPE_CHECKING:
     from ..reader import Reader
 
 __all__ = ["write_npy"]
-_BAND_BYTES = 16 * 2**20
+_PART_BYTES = 16 * 2**20
 
 
-def write_npy(file: IO[bytes], source: Reader, *, progress: Callable[[float], None] | None = None) -> Payload:
-    """Write ``source`` as a C-ordered ``(h, w, bands)`` array to ``file``, a video as ``(frames, h, w, bands)``.
+def write_npy(
+    file: IO[bytes],
+    source: Reader,
+    *,
+    progress: Callable[[float], None] | None = None,
+    part_bytes: int = _PART_BYTES,
+) -> Payload:
+    """Write ``source`` as a C-ordered array to ``file``: an image ``(h, w, bands)``, or a video ``(frames, h, w, bands)``.
 
-    Plain ``write`` calls, never a writable map: a full disk is then an error, not a bus error. A thread writes what was
-    read while the next rows are being read.
+    A thread writes the rows that were read while the next ones are read. It calls ``write`` and never maps the file: on a
+    full disk ``write`` raises, while a map ends the process by a bus error.
+
+    Args:
+        file: the file to write to.
+        source: the image or video.
+        progress: called with the fraction done, 0 to 1.
+        part_bytes: about this many bytes are read at once.
 
     Returns:
-        The header and the pixels in chunks, with checksums taken before anything was written.
+        The header and the pixels in chunks, with checksums computed before anything was written.
     """
     shape = source.shape if source.frame_count is None else (source.frame_count, *source.shape)
     header = {"descr": np.lib.format.dtype_to_descr(source.dtype), "fortran_order": False, "shape": shape}
@@ -45,7 +57,7 @@ def write_npy(file: IO[bytes], source: Reader, *, progress: Callable[[float], No
 
     with ThreadPoolExecutor(1) as pool:
         writing: Future[None] | None = None
-        for part in _parts_of(source):
+        for part in _parts_of(source, part_bytes):
             pixels = np.empty((len(part), *shape[1:]), source.dtype)
             _read(source, part, pixels)
             if writing is not None:
@@ -58,11 +70,11 @@ def write_npy(file: IO[bytes], source: Reader, *, progress: Callable[[float], No
     return Payload(segments.finish(), {"data_offset": len(head.getvalue()), "chunk_bytes": CHUNK_BYTES})
 
 
-def _parts_of(source: Reader) -> Iterator[range]:
-    """The rows of an image, or the frames of a video, in parts of about as many bytes as are read at once."""
+def _parts_of(source: Reader, part_bytes: int) -> Iterator[range]:
+    """Cut the rows of an image, or the frames of a video, into parts of about ``part_bytes``."""
     if source.frame_count is None:
-        return row_bands(source, source.shape[1], _BAND_BYTES)
-    return frame_runs(source, _BAND_BYTES)
+        return row_bands(source, source.shape[1], part_bytes)
+    return frame_runs(source, part_bytes)
 
 
 def _read(source: Reader, part: range, pixels: Array) -> None:
