@@ -24,7 +24,7 @@ from ..errors import (
     SourceChangedError,
     SourceMissingError,
 )
-from ..formats.stack import FrameReader
+from ..formats.frame import FrameReader
 from ..spec.kinds import is_whole_video, whole_of
 from ..system.memory import ClockCache
 from ..system.process import IMPORTING, core_count

@@ -17,10 +17,10 @@ from ..spec.pathinfo import ChannelInfo
 from ..system.handles import HandlePool
 from ..system.process import half_of_memory
 from ..system.stamp import stat_source
+from ..video.decoder import VideoDecoder, VideoErrors
 from ..video.index import open_container
 from ..video.metadata import describe_video
-from ..video.reader import VideoErrors, VideoReader
-from ..video.stack import VideoStack
+from ..video.reader import VideoReader
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -93,10 +93,10 @@ def read_video(
     height, width, bands = reader.frame_shape
     codes = default_codes(bands)
     picked = find_codes(codes, codes if channels is None else parse_codes(channels))
-    stack = VideoStack(reader)
-    bands_wanted = stack.all_bands if picked == tuple(stack.all_bands) else picked
+    video = VideoReader(reader)
+    bands_wanted = video.all_bands if picked == tuple(video.all_bands) else picked
     out = allocate((len(numbers), height, width, len(picked)), reader.dtype, half_of_memory())
-    stack.read_frames(numbers, range(height), range(width), bands_wanted, out)
+    video.read_frames(numbers, range(height), range(width), bands_wanted, out)
     return out
 
 
@@ -106,7 +106,7 @@ def open_reader(
     *,
     is_gray: bool = False,
     errors: VideoErrors = "raise",
-) -> VideoReader:
+) -> VideoDecoder:
     """A reader of a video file, its frames found before if need be; it remembers none that it decoded.
 
     Raises:
@@ -119,7 +119,7 @@ def open_reader(
         if names in _NO_VIDEOS or names.endswith("_pipe"):
             raise UnreadableImageError(f"{info.path} is no video ({names}); an image is opened by ndframes.open")
     cache = Cache(default_workdir() if workdir is None else workdir)
-    return VideoReader(
+    return VideoDecoder(
         info.path, find_index(info, stamp, cache, pool), pool, frame_bytes=0, is_gray=is_gray, errors=errors
     )
 

@@ -27,8 +27,8 @@ __all__ = ["LimitKind", "fill_up"]
 LimitKind = Literal["tmpfs", "file length"]
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _LEAST_BYTES = 1 << 14
-# So small that what cog.py builds overviews from does not fit, and is mapped.
-_SMALL_BAND_BYTES = 1 << 14
+# With the small one, the first overview that spans columns does not fit into memory: it is mapped from a file.
+_COLUMN_BYTES, _SMALL_COLUMN_BYTES = cog.BufferSizes().column_bytes, 1 << 14
 _PLENTY_BYTES = 1 << 40
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 0x40000
 
@@ -66,8 +66,8 @@ def fill_up(
     sizes = [_LEAST_BYTES + (most - _LEAST_BYTES) * step // max(1, steps - 1) for step in range(steps)]
     for size in sizes:
         calls = [
-            partial(_convert_within, scene, form, folder, limit, size, is_boastful, band_bytes)
-            for form, band_bytes in (("cog", cog._BAND_BYTES), ("cog", _SMALL_BAND_BYTES), ("npy", cog._BAND_BYTES))  # noqa: SLF001
+            partial(_convert_within, scene, form, folder, limit, size, is_boastful, column_bytes)
+            for form, column_bytes in (("cog", _COLUMN_BYTES), ("cog", _SMALL_COLUMN_BYTES), ("npy", _COLUMN_BYTES))
             for is_boastful in (False, True)
         ]
         for call in calls:
@@ -85,7 +85,7 @@ def fill_up(
 
 
 def _convert_within(
-    scene: Scene, form: str, folder: str, limit: LimitKind, size_bytes: int, is_boastful: bool, band_bytes: int
+    scene: Scene, form: str, folder: str, limit: LimitKind, size_bytes: int, is_boastful: bool, column_bytes: int
 ) -> Tally:
     workdir = os.path.join(folder, "full")
     os.makedirs(workdir, exist_ok=True)
@@ -93,7 +93,7 @@ def _convert_within(
         _mount_tmpfs(workdir, size_bytes)
     else:
         _limit_file_length(size_bytes)
-    cog._BAND_BYTES = band_bytes  # noqa: SLF001 - of this child, which ends soon
+    cog._SIZES = cog.BufferSizes(column_bytes=column_bytes)  # noqa: SLF001 - in this child process, which ends soon
     tally = Tally()
     files = _RoomyFileSystem(is_boastful)
     frames = scene.frames(workdir, form, files)

@@ -7,10 +7,10 @@ import pytest
 from kit.videos import Clip, list_clips, read_number
 
 from ndframes.system.handles import HandlePool
-from ndframes.video import reader
+from ndframes.video import decoder
+from ndframes.video.decoder import VideoDecoder
 from ndframes.video.index import build_index, decode_all, decode_packet
 from ndframes.video.planes import to_pixels
-from ndframes.video.reader import VideoReader
 
 CLIPS = list(list_clips())
 
@@ -49,7 +49,7 @@ def test_200_random_accesses_give_no_wrong_frame(clip_of, clip):
     assert [read_number(frame) for frame in upright] == list(range(clip.first, clip.first + clip.count))
     assert frames.dtype == (np.uint16 if clip.is_deep else np.uint8)
     assert frames.shape[3] == (1 if clip.is_gray else 4 if clip.has_alpha else 3)
-    video = VideoReader(path, index, HandlePool())
+    video = VideoDecoder(path, index, HandlePool())
     random = np.random.default_rng(0)
     patterns = [random.integers(0, len(frames), 1).tolist() for _ in range(120)]
     patterns += [random.integers(0, len(frames), 20).tolist() for _ in range(10)]
@@ -72,14 +72,14 @@ def count_sent(monkeypatch) -> list[int]:
         sent.append(packet.pts)
         return decode_packet(packet)
 
-    monkeypatch.setattr(reader, "decode_packet", note)
+    monkeypatch.setattr(decoder, "decode_packet", note)
     return sent
 
 
 def test_a_decoder_takes_in_no_packet_twice_on_its_way_and_few_for_a_single_frame(clip_of, monkeypatch):
     (clip,) = [clip for clip in CLIPS if clip.name == "plain.mp4"]
     path, frames = clip_of(clip)
-    video = VideoReader(path, build_index(path), HandlePool(), frame_bytes=0)
+    video = VideoDecoder(path, build_index(path), HandlePool(), frame_bytes=0)
     sent = count_sent(monkeypatch)
     read(video, range(20, 70))
     assert len(sent) == len(set(sent)) <= 12 + 50 + 4
@@ -100,10 +100,10 @@ def test_who_stops_early_leaves_the_decoder_whole(clip_of, monkeypatch):
     (clip,) = [clip for clip in CLIPS if clip.name == "plain.mp4"]
     path, frames = clip_of(clip)
     pool = HandlePool()
-    video = VideoReader(path, build_index(path), pool)
+    video = VideoDecoder(path, build_index(path), pool)
     for number, _ in video.decode(range(30, 90)):
         if number == 40:
             break
-    monkeypatch.setattr(reader, "open_container", None)  # not needed once more
+    monkeypatch.setattr(decoder, "open_container", None)  # not needed once more
     got = read(video, [41, 42])
     np.testing.assert_array_equal(got, frames[41:43])
