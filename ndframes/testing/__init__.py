@@ -4,7 +4,3 @@
 every operation and counts violations of what the cache guarantees. ``python -m ndframes.testing.verify_filesystem DIR``
 checks that a file system meets the requirements of the cache.
 """
-
-from __future__ import annotations
-
-__all__ = ["FaultyFileSystem", "WatchedFileSystem", "cut", "flip_bit", "zero"]
