@@ -1,14 +1,14 @@
-"""ndsampler's frames, by ndframes: the same names, signatures and return conventions over the same pixels.
+"""The frames of ndsampler, implemented by ndframes: the same names, signatures and return conventions.
 
-To put it under a ``CocoSampler``::
+To use it under a ``CocoSampler``::
 
     import ndsampler
     from ndframes.compat import ndsampler as compat
     ndsampler.coco_frames.CocoFrames = compat.CocoFrames
 
-Nothing here reads or converts: each class is a :class:`ndframes.Frames`, and what that offers beyond ndsampler (padding,
-scaling, batches, ``explain``, ...) is offered here too, by its keywords. Sizes are ``(height, width)``, regions are slices
-``(y, x[, channel])`` in pixels with exclusive stops, pixels come as new arrays in the files' dtype.
+Each class is a :class:`ndframes.Frames`, and accepts the keywords of its methods too (``pad``, ``scale``, ...). Shapes are
+``(height, width)``; regions are slices ``(y, x[, channel])`` in pixels with exclusive stops; results are new arrays in the
+dtype of the files.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ __all__ = ["AlignableImageData", "CocoFrames", "Frames", "SimpleFrames"]
 
 
 class Frames(_Frames):
-    """Images by id, under ndsampler's conventions. A subclass writes :attr:`image_ids` and :meth:`_build_pathinfo`.
+    """Images by id. A subclass defines :attr:`image_ids` and :meth:`_build_pathinfo`.
 
     Args:
         hashid_mode: ``"PATH"``, ``"PIXELS"``, ``"GIVEN"`` or ``"DVC"``; see :class:`ndframes.Frames`.
-        workdir: the folder under which the cache lies; ``None``: as for :class:`ndframes.Frames`.
-        backend: ``None``, ``"auto"``, ``"cog"``, ``"npy"`` or a dictionary, ndsampler's own included. What ndsampler calls
-            ``"auto"`` compression may lose something; here it never does.
-        **options: the other keywords of :class:`ndframes.Frames`.
+        workdir: the folder that holds the cache; ``None``: as for :class:`ndframes.Frames`.
+        backend: ``None``, ``"auto"``, ``"cog"``, ``"npy"`` or a dictionary, such as one of ndsampler. ``"auto"`` compression
+            is always lossless here; that of ndsampler may not be.
+        **options: other keywords of :class:`ndframes.Frames`.
 
     Example:
         >>> frames = SimpleFrames.demo(workdir=getfixture("tmp_path"), backend="npy")
@@ -64,46 +64,45 @@ class Frames(_Frames):
     ) -> None:
         super().__init__(workdir=workdir, backend=_to_backend(backend), hashid_mode=hashid_mode, **options)
 
-    # -- what an image is -----------------------------------------------------------------------------------------
+    # -- describing images -----------------------------------------------------------------------------------------
 
     @abstractmethod
     def _build_pathinfo(self, image_id: Hashable) -> dict[str, Any]:
-        """Describe an image, as a dictionary.
+        """Describe an image by a dictionary.
 
         ``{"id", "default": key, "channels": {key: {"path", "channels": spec, "warp_aux_to_img", ...}}, "width", "height"}``;
-        the last two may be left out. :meth:`_populate_chan_info` completes each of the channels.
+        ``width`` and ``height`` are optional. :meth:`_populate_chan_info` completes a channel.
         """
 
     def build_pathinfo(self, image_id: Hashable) -> PathInfo:
-        """What :meth:`_build_pathinfo` says, as a value."""
-        told = self._build_pathinfo(image_id)
-        height, width = told.get("height"), told.get("width")
+        """Convert the dictionary of :meth:`_build_pathinfo`."""
+        pathinfo = self._build_pathinfo(image_id)
+        height, width = pathinfo.get("height"), pathinfo.get("width")
         return PathInfo(
             image_id,
-            [_to_channel({"channels": key, **chan}) for key, chan in told["channels"].items()],
+            [_to_channel({"channels": key, **chan}) for key, chan in pathinfo["channels"].items()],
             shape=None if height is None or width is None else (height, width),
-            default=told.get("default"),
+            default=pathinfo.get("default"),
         )
 
     def _lookup_pathinfo(self, image_id: Hashable) -> dict[str, Any]:
-        """What :meth:`_build_pathinfo` says now: an entry that was made since is in it."""
+        # Not memoized: the dictionary says which cache entries exist, and that changes.
         return self._build_pathinfo(image_id)
 
     def _populate_chan_info(self, chan: dict[str, Any], root: str | os.PathLike[str] = "") -> None:
         """Complete a channel that has a ``file_name`` under ``root``, or a ``path``.
 
-        Sets ``path``; ``cache``, where its entry is or would be; and ``cache_type``: ``"cog"`` where the entry is there,
-        else ``None``. Whoever sees a ``cache_type`` opens the entry as an image, without a look whether it is there, and few
-        programs take a ``.npy`` for one.
+        Sets ``path``; ``cache``, the path of its cache entry; and ``cache_type``: ``"cog"`` if that entry exists and is a
+        TIFF, else ``None``. With a ``cache_type``, CocoSampler opens the entry as an image without further checks.
         """
         if "file_name" in chan:
             chan["path"] = os.path.join(root, chan["file_name"])
         chan.update(hashid_mode=self.hashid_mode, cache=None, cache_type=None)
-        if self._backend is None:
+        if self.backend is None:
             return
         try:
             survey = self.survey_channel(None, _to_channel(chan))
-        except SourceError:  # there is no source, so there is no entry; who reads it is told why
+        except SourceError:  # a missing file has no entry; reading it raises the error again
             return
         if survey.key is not None:
             chan["cache"] = str(self.cache.path(survey.key))
@@ -117,33 +116,35 @@ class Frames(_Frames):
         image_id: Hashable,
         region: Any = None,
         channels: Any = ub.NoParam,
-        width: int | None = None,  # noqa: ARG002 - the images know their size
+        width: int | None = None,  # noqa: ARG002 - part of ndsampler's signature
         height: int | None = None,  # noqa: ARG002
         **options: Any,
     ) -> Array:
         """Read a region into a new array ``(height, width, channels)``; see :meth:`ndframes.Frames.load_region`.
 
         Args:
-            image_id: which image.
-            region: slices; missing ones and ``None`` are everything.
-            channels: a spec such as ``"r|g"``, a list, a kwcoco channel spec, or ``"<all>"``; by default that of the
-                image's own file, or all if it has none.
-            width: of no use.
-            height: of no use.
-            **options: the keywords of :meth:`ndframes.Frames.load_region`.
+            image_id: the image.
+            region: slices ``(y, x[, channel])``; ``None`` and missing slices select everything.
+            channels: a spec such as ``"r|g"``, a list, a kwcoco channel spec, or ``"<all>"``. By default, the channels of
+                the image's own file, or all channels if it has no such file.
+            width: ignored.
+            height: ignored.
+            **options: keywords of :meth:`ndframes.Frames.load_region`.
         """
         return super().load_region(image_id, region, self._to_spec(image_id, channels), **options)
 
-    def load_image(  # type: ignore[override] # nothing is returned where nothing is wanted
+    def load_image(  # type: ignore[override] # None with noreturn
         self, image_id: Hashable, channels: Any = ub.NoParam, cache: bool = True, noreturn: bool = False
     ) -> Array | None:
-        """Read a whole image into a new array ``(height, width, channels)``; one band on the image's own grid has two axes.
+        """Read a whole image into a new array ``(height, width, channels)``, or ``(height, width)``.
+
+        The channel axis is left out, as in ndsampler, if the image has one band that is not warped.
 
         Args:
-            image_id: which image.
+            image_id: the image.
             channels: as in :meth:`load_region`.
-            cache: whether the cache may be used and filled.
-            noreturn: only fill the cache.
+            cache: whether to use and fill the cache.
+            noreturn: fill the cache and return ``None``.
         """
         spec = self._to_spec(image_id, channels)
         if noreturn:
@@ -156,73 +157,68 @@ class Frames(_Frames):
         return whole[:, :, 0] if whole.shape[2:] == (1,) and self._is_on_grid(image_id, spec) else whole
 
     def load_frame(self, image_id: Hashable, channels: Any = ub.NoParam) -> LazyFrame:
-        """A handle of an image that behaves like an array ``(height, width, channels)`` and reads what is indexed."""
+        """Open an image as a lazy array ``(height, width, channels)`` that reads what is indexed."""
         return super().load_frame(image_id, self._to_spec(image_id, channels))
 
     def _load_alignable(self, image_id: Hashable, cache: bool = True) -> AlignableImageData:
-        return AlignableImageData(self._lookup_pathinfo(image_id), self._backend if cache else None)
+        return AlignableImageData(self._lookup_pathinfo(image_id), self.backend if cache else None)
 
-    def __getitem__(self, index: int) -> Array:  # type: ignore[override] # pixels, not a handle
-        """The image at a position of :attr:`image_ids`, whole."""
-        whole: Array = self.load_image(self.image_ids[index])  # type: ignore[assignment] # noreturn is not asked for
+    def __getitem__(self, index: int) -> Array:  # type: ignore[override] # an array, not a LazyFrame
+        """Read the image at a position of :attr:`image_ids`."""
+        whole: Array = self.load_image(self.image_ids[index])  # type: ignore[assignment] # not None without noreturn
         return whole
 
     def __iter__(self) -> Iterator[Array]:  # type: ignore[override] # as above
-        """The images, one after the other, whole."""
+        """Read the images one after another."""
         return (self[index] for index in range(len(self)))
 
     # -- the cache ------------------------------------------------------------------------------------------------
 
-    def prepare(  # type: ignore[override] # it has other names here
+    def prepare(  # type: ignore[override] # ndsampler's parameters
         self,
         gids: Sequence[Hashable] | None = None,
         workers: int | None = 0,
-        use_stamp: bool = True,  # noqa: ARG002 - a look at each entry is quick, and never out of date
+        use_stamp: bool = True,  # noqa: ARG002 - a stamp file can be stale; checking each entry is quick
         **options: Any,
     ) -> PrepareReport:
-        """Convert everything that is not in the cache yet; see :meth:`ndframes.Frames.prepare`.
+        """Convert every image that the cache lacks; see :meth:`ndframes.Frames.prepare`.
 
         Args:
-            gids: which images; ``None``: all.
-            workers: how many worker processes; 0 works in this one, with threads.
-            use_stamp: of no use.
-            **options: the keywords of :meth:`ndframes.Frames.prepare`.
+            gids: ids of the images; ``None``: all.
+            workers: the number of worker processes; 0 or ``None`` converts in threads of this process.
+            use_stamp: ignored.
+            **options: keywords of :meth:`ndframes.Frames.prepare`.
         """
         return super().prepare(gids, workers=workers or 0, **options)
 
     @property
     def cache_dpath(self) -> str | None:
-        """The folder of the cache, of all backends; ``None`` where there is no backend."""
-        return None if self._backend is None else str(self.cache.root)
+        """The folder of the cache, for all backends; ``None`` without a backend."""
+        return None if self.backend is None else str(self.cache.root)
 
     @property
     def workdir(self) -> str:
-        """The folder under which the cache lies."""
+        """The folder that holds the cache."""
         return str(self.cache.workdir)
 
-    @property
-    def hashid_mode(self) -> str:
-        """What tells one source from another."""
-        return self._keyer.mode
-
     def _update_backend(self, backend: Any) -> None:
-        self._backend = _to_backend(backend)
-        self._start_empty()
+        self.backend = _to_backend(backend)
+        self.refresh()
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _to_spec(self, image_id: Hashable, channels: Any) -> str | list[str] | None:
-        """Channels as :class:`ndframes.Frames` takes them."""
-        asked = None if channels is ub.NoParam else getattr(channels, "spec", channels)
-        if asked is None:
-            return self._own_codes(image_id)
-        if isinstance(asked, str):
-            return asked
-        pieces = [self._own_codes(image_id) if item is None else [item] for item in asked]
+        """Convert ndsampler's ``channels`` to those of :class:`ndframes.Frames`."""
+        spec = None if channels is ub.NoParam else getattr(channels, "spec", channels)
+        if spec is None:
+            return self._default_codes(image_id)
+        if isinstance(spec, str):
+            return spec
+        pieces = [self._default_codes(image_id) if item is None else [item] for item in spec]
         return None if None in pieces else [code for piece in pieces for code in piece or ()]
 
-    def _own_codes(self, image_id: Hashable) -> list[str] | None:
-        """The codes of a file without a spec that has others beside it: it is the default, and they are not."""
+    def _default_codes(self, image_id: Hashable) -> list[str] | None:
+        """The codes of the image's own file, if it has no spec and there are other files; else ``None``: the default."""
         files = self.pathinfo(image_id).channels
         if len(files) == 1 or files[0].channels is not None:
             return None
@@ -239,13 +235,13 @@ class Frames(_Frames):
 
 
 class SimpleFrames(Frames):
-    """Frames over a mapping from ids to paths, one file an image.
+    """Frames over a mapping from image ids to paths, one file for each image.
 
     Args:
-        id_to_path: the mapping; read when an image is first asked for.
+        id_to_path: the mapping; it is not copied.
         workdir: as for :class:`Frames`.
         backend: as for :class:`Frames`.
-        **options: the other keywords of :class:`ndframes.Frames`.
+        **options: other keywords of :class:`ndframes.Frames`.
 
     Example:
         >>> frames = SimpleFrames.demo(workdir=getfixture("tmp_path"))
@@ -265,12 +261,12 @@ class SimpleFrames(Frames):
 
     @property
     def image_ids(self) -> list[Hashable]:
-        """The mapping's keys, in its order."""
+        """The keys of the mapping, in its order."""
         return list(self.id_to_path)
 
     @classmethod
     def demo(cls, **options: Any) -> SimpleFrames:
-        """A few photographs, numbered from 1, from scikit-image's wheel."""
+        """Open the photographs of scikit-image, numbered from 1."""
         return cls(dict(enumerate(demo_paths().values(), 1)), **options)
 
     def _build_pathinfo(self, image_id: Hashable) -> dict[str, Any]:
@@ -283,12 +279,12 @@ class CocoFrames(Frames, _CocoFrames):
     """Frames over a kwcoco dataset.
 
     Args:
-        dset: a ``kwcoco.CocoDataset``; what is changed there is seen by the next read.
+        dset: a ``kwcoco.CocoDataset``; the next read sees changes of it.
         hashid_mode: as for :class:`Frames`.
         workdir: as for :class:`Frames`.
-        verbose: of no use.
+        verbose: ignored.
         backend: as for :class:`Frames`.
-        **options: the other keywords of :class:`ndframes.CocoFrames`.
+        **options: other keywords of :class:`ndframes.CocoFrames`.
     """
 
     def __init__(
@@ -313,19 +309,20 @@ class CocoFrames(Frames, _CocoFrames):
 
     @property
     def hashid(self) -> str:
-        """That of the dataset, made if it has none."""
+        """The hash of the dataset, computed if it has none."""
         if getattr(self.dset, "hashid", None) is None:
-            self.dset._build_hashid()  # noqa: SLF001 - kwcoco has no other name for it
+            self.dset._build_hashid()  # noqa: SLF001 - kwcoco has no public way to compute it
         return str(self.dset.hashid)
 
     def _build_pathinfo(self, image_id: Hashable) -> dict[str, Any]:
-        from delayed_image import FusedChannelSpec  # whose normal form CocoSampler looks up
+        from delayed_image import FusedChannelSpec  # CocoSampler looks channels up by its normal form
 
         info, image = self.pathinfo(image_id), self._find("images", image_id)
         items = [image, *(image.get("auxiliary") or ()), *(image.get("assets") or ())]
         specs = [item["channels"] for item in items if item.get("channels")]
+        # CocoSampler compares specs as text: use the dataset's spelling.
         spelled = {parse_codes(str(spec)): spec for spec in specs}
-        channels = _Channels()
+        channels = _ChannelMap()
         for file in info.channels:
             key = spelled.get(file.channels or ())
             norm = None if key is None else FusedChannelSpec.coerce(key).normalize().spec
@@ -338,30 +335,30 @@ class CocoFrames(Frames, _CocoFrames):
             "default": spelled.get(info.default or ()),
             "width": image.get("width"),
             "height": image.get("height"),
-            "norm_to_chan_lut": _Keys((chan["norm_channels"], key) for key, chan in channels.items()),
+            "norm_to_chan_lut": _KeyMap((chan["norm_channels"], key) for key, chan in channels.items()),
         }
 
 
-class _Channels(dict[Any, dict[str, Any]]):
-    """An image's channels. Those that it lacks have no entry: CocoSampler asks for all that any image of a video has."""
+class _ChannelMap(dict[Any, dict[str, Any]]):
+    """The channels of an image. CocoSampler asks for every channel of a video, also of images that lack it."""
 
     def __missing__(self, key: object) -> dict[str, Any]:
         return {"path": None, "cache": None, "cache_type": None}
 
 
-class _Keys(dict[Any, Any]):
-    """From normal forms to the keys of :class:`_Channels`; what is unknown here is so there."""
+class _KeyMap(dict[Any, Any]):
+    """Normal forms of channel specs to the keys of a :class:`_ChannelMap`; an unknown spec is its own key."""
 
     def __missing__(self, spec: object) -> object:
         return spec
 
 
 class AlignableImageData:
-    """One image, from its pathinfo.
+    """One image, described by a dictionary.
 
     Args:
-        pathinfo: what ``_build_pathinfo`` of some :class:`Frames` says of it.
-        cache_backend: as for :class:`Frames`; entries lie where ``pathinfo`` has them.
+        pathinfo: the dictionary that ``_build_pathinfo`` of a :class:`Frames` returns.
+        cache_backend: the backend, as for :class:`Frames`; the cache is the one that ``pathinfo`` names.
 
     Example:
         >>> frames = SimpleFrames.demo(workdir=getfixture("tmp_path"), backend="cog")
@@ -373,17 +370,16 @@ class AlignableImageData:
     def __init__(self, pathinfo: dict[str, Any], cache_backend: Any = None) -> None:
         self.pathinfo = pathinfo
         self.cache_backend = cache_backend
-        self._frames = _Described(pathinfo, cache_backend)
+        self._frames = _SingleImageFrames(pathinfo, cache_backend)
 
     def load_region(self, img_region: Any = None, channels: Any = ub.NoParam, fused: bool = True) -> Any:
-        """Read a region of the image: slices ``(y, x)``.
+        """Read a region of the image.
 
         Args:
-            img_region: as in :meth:`Frames.load_region`.
-            channels: likewise.
-            fused: whether all channels come as one array ``(height, width, channels)``. ``False``:
-                ``{"subregions": [{"im", "channels"}, ...]}``, one for each channel that is asked for; ``im.finalize()`` is
-                its array.
+            img_region: slices ``(y, x)``, as in :meth:`Frames.load_region`.
+            channels: as in :meth:`Frames.load_region`.
+            fused: whether to return one array ``(height, width, channels)``. With ``False``, the result is
+                ``{"subregions": [{"im", "channels"}, ...]}``, one item for each channel; ``im.finalize()`` returns its array.
         """
         load = self._load_fused_region if fused else self._load_prefused_region
         return load(img_region, channels)
@@ -404,7 +400,7 @@ class AlignableImageData:
         return {"subregions": subregions}
 
     def _coerce_channels(self, channels: Any = ub.NoParam) -> list[Any]:
-        """The channels that are asked for, one by one."""
+        """The keys of the requested channels, as a list."""
         if channels is ub.NoParam:
             default = self.pathinfo.get("default")
             return [default] if default in self.pathinfo["channels"] else list(self.pathinfo["channels"])
@@ -413,25 +409,26 @@ class AlignableImageData:
         return list(channels)
 
 
-class _Described(Frames):
-    """Frames over one image that is described already."""
+class _SingleImageFrames(Frames):
+    """Frames over one image, described by a dictionary."""
 
     def __init__(self, pathinfo: dict[str, Any], backend: Any) -> None:
+        # The dictionary has no workdir: take it from the path of a cache entry.
         chan: dict[str, Any] = next(iter(pathinfo["channels"].values()), {})
         workdir = (chan.get("cache") or "").rpartition(FOLDER)[0] or None
         super().__init__(chan.get("hashid_mode", "PATH"), workdir, backend)
-        self._told = pathinfo
+        self._described = pathinfo
 
     @property
     def image_ids(self) -> list[Hashable]:
-        return [self._told.get("id")]
+        return [self._described.get("id")]
 
-    def _build_pathinfo(self, image_id: Hashable) -> dict[str, Any]:  # noqa: ARG002 - there is but one
-        return self._told
+    def _build_pathinfo(self, image_id: Hashable) -> dict[str, Any]:  # noqa: ARG002 - there is one image
+        return self._described
 
 
 def _to_backend(spec: Any) -> Backend | None:
-    """A backend as ndsampler writes it."""
+    """Convert ndsampler's backend dictionaries: ``RAW`` means no compression, and ``_hack_use_cli`` means nothing here."""
     if isinstance(spec, Mapping):
         spec = {key: value for key, value in spec.items() if key != "_hack_use_cli"}
         config = spec.get("config")
@@ -441,7 +438,7 @@ def _to_backend(spec: Any) -> Backend | None:
 
 
 def _to_channel(chan: Mapping[str, Any]) -> ChannelInfo:
-    """A channel of a pathinfo, as a value."""
+    """Convert a channel of a pathinfo dictionary."""
     warp = chan.get("warp_aux_to_img")
     if warp is not None:
         import kwimage

@@ -159,6 +159,25 @@ class Frames(ABC):
         return self._max_region_bytes
 
     @property
+    def backend(self) -> BackendSpec | BackendPicker:
+        """The form of cache entries, as given to the constructor."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: BackendSpec | BackendPicker) -> None:
+        self._backend = backend
+        self._start_empty()
+
+    @property
+    def hashid_mode(self) -> HashidMode:
+        """How sources are identified, as given to the constructor."""
+        return self._keyer.mode
+
+    def refresh(self) -> None:
+        """Drop all opened images, so that the next read opens them anew."""
+        self._start_empty()
+
+    @property
     def cache(self) -> Cache:
         """The cache under the workdir."""
         return self._cache
