@@ -60,7 +60,7 @@ HOMES = {
 }
 
 #: The packages that define names; all others are empty, so that importing one module loads no others.
-NOT_EMPTY = ("__init__.py", "cli/__init__.py", "testing/__init__.py")
+NOT_EMPTY = ("__init__.py", "cli/__init__.py")
 
 MOST_LEVELS = 11
 MOST_LINES_OF_A_FILE = 600
