@@ -123,9 +123,7 @@ class ImageCollection(ABC):
     def refresh(self) -> None:
         """Close all images and forget their descriptions; the next read of each builds and opens it again."""
         self._pathinfos: dict[Hashable, PathInfo] = {}
-        self._images = OpenImages(
-            self._make_item, memory_bytes=self._memory_bytes, recheck_seconds=self._recheck_seconds
-        )
+        self._images = OpenImages(memory_bytes=self._memory_bytes, recheck_seconds=self._recheck_seconds)
         self._opener = ChannelOpener(
             self._cache,
             self._keyer,
@@ -208,7 +206,7 @@ class ImageCollection(ABC):
         self.refresh()
 
     def _current_image(self, image_id: Hashable) -> LazyImage:
-        return self._images.get(image_id)
+        return self._images.get(image_id, self._make_item)
 
     def _make_item(self, image_id: Hashable, on_open: Callable[[], None]) -> LazyImage:
         factory = self._factory(self._opener_of(image_id), threads=self._threads)

@@ -1,4 +1,4 @@
-"""Contenders for videos: ndframes, and what others offer for the same job, each with one thread unless it is told otherwise."""
+"""Contenders that read videos: ndframes, torchcodec, decord and OpenCV, each with one decoder thread by default."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contenders import Contender
 
 import ndframes as nf
+from peers.base import Contender
 
 
 @dataclass
-class Player(Contender):
+class VideoFile(Contender):
     """One way of reading frames of a video, as RGB ``(height, width, 3)``.
 
     Attributes:
         path: the video.
-        threads: of its decoder; ``None``: as it likes.
+        threads: of its decoder; ``None``: the library's default.
     """
 
     path: Path
@@ -33,35 +33,35 @@ class Player(Contender):
 
     @abstractmethod
     def read(self, number: int) -> np.ndarray:
-        """One frame."""
+        """Return one frame."""
 
     def read_following(self, first: int, count: int) -> Sequence[np.ndarray]:
-        """Frames one after the other, as a player asks for them."""
+        """Return ``count`` frames, requested one after the other as a player does."""
         return [self.read(number) for number in range(first, first + count)]
 
     @abstractmethod
     def read_window(self, first: int, count: int) -> np.ndarray:
-        """Neighbours at once ``(count, height, width, 3)``."""
+        """Return ``count`` consecutive frames ``(count, height, width, 3)``, in one request."""
 
     @abstractmethod
     def read_frames(self, numbers: Sequence[int]) -> np.ndarray:
-        """Any frames at once, of rising numbers."""
+        """Return frames of increasing numbers, in one request."""
 
     @abstractmethod
     def count(self) -> int:
-        """How many frames it shows: all that opening is to tell."""
+        """Return the number of frames, which an opened video must know."""
 
-    def rest(self) -> None:
-        """Be closed, so that it can be opened once more. Nobody times that."""
+    def prepare_reopening(self) -> None:
+        """Close it, so that it can be opened again. Not timed."""
         self.close()
 
     def open_and_count(self) -> int:
-        """Open it, and learn how many frames there are."""
+        """Open the video and return the number of frames."""
         self.open()
         return self.count()
 
     def crop(self, number: int, count: int, top: int, left: int, extent_px: int) -> np.ndarray:
-        """A box in time and space; who can only decode whole frames cuts it out of them."""
+        """Return a box in time and space. Libraries that decode whole frames slice and copy them."""
         return self.read_window(number, count)[:, top : top + extent_px, left : left + extent_px].copy()
 
     def files(self) -> list[Path]:
@@ -69,36 +69,36 @@ class Player(Contender):
 
 
 @dataclass
-class NdframesPlayer(Player):
-    """``nf.open``, in one of its forms.
+class NdframesVideo(VideoFile):
+    """``nf.open`` with one of its video backends.
 
     Attributes:
-        workdir: where its cache lies.
-        backend: the form.
-        is_first: whether each opening is the first one: the frames are found anew.
+        workdir: of the cache.
+        backend: of the video.
+        is_first: whether each opening has an empty cache, so that the index of frames is built again.
     """
 
     workdir: Path
     backend: Any = field(default=None, kw_only=True)
     is_first: bool = field(default=False, kw_only=True)
 
-    side = "ndframes"
+    role = "ndframes"
 
     def build(self) -> None:
-        for folder in self.workdir.parent.glob("first-*") if self.is_first else ():  # the last one of a run stays
+        for folder in self.workdir.parent.glob("first-*") if self.is_first else ():  # left by the last run
             shutil.rmtree(folder)
         frames = nf.SimpleFrames({"a": self.path}, workdir=self.workdir, backend=self.backend)
         frames.prepare()
-        frames.load_frame("a").shape  # noqa: B018 - finds the frames
+        frames.load_frame("a").shape  # noqa: B018 - builds the index of frames
 
-    def rest(self) -> None:
+    def prepare_reopening(self) -> None:
         self.close()
         if self.is_first:
-            self.forget_all()
+            self.remove_cache()
             self.workdir = Path(tempfile.mkdtemp(prefix="first-", dir=self.workdir.parent))
 
-    def forget_all(self) -> None:
-        """Remove the cache of the last opening, where there was one to be the first."""
+    def remove_cache(self) -> None:
+        """Remove the cache of the previous first opening."""
         if self.workdir.name.startswith("first-"):
             shutil.rmtree(self.workdir)
 
@@ -122,17 +122,17 @@ class NdframesPlayer(Player):
 
 
 @dataclass
-class Torchcodec(Player):
-    """torchcodec's ``VideoDecoder``, which looks through the packets when it opens (``"exact"``) or does not.
+class Torchcodec(VideoFile):
+    """torchcodec's ``VideoDecoder``, which scans all packets when it opens (``mode="exact"``) or does not.
 
-    Its wheel has no FFmpeg: it is given that of PyAV's wheel, by the names by which it asks for it.
+    Its wheel contains no FFmpeg. It loads the libraries of PyAV's wheel through links with the names that it expects.
     """
 
     mode: str = field(default="exact", kw_only=True)
     requires = ("torchcodec", "torch", "av")
 
     def build(self) -> None:
-        libraries = _find_libraries()
+        libraries = _find_ffmpeg_libraries()
         links = self.path.parent / "torchcodec-ffmpeg"
         shutil.rmtree(links, ignore_errors=True)
         links.mkdir()
@@ -162,8 +162,8 @@ class Torchcodec(Player):
 
 
 @dataclass
-class Decord(Player):
-    """decord's ``VideoReader``, which seeks exactly by default."""
+class Decord(VideoFile):
+    """decord's ``VideoReader``, whose seeks are exact by default."""
 
     requires = ("decord",)
 
@@ -186,8 +186,8 @@ class Decord(Player):
 
 
 @dataclass
-class OpenCV(Player):
-    """OpenCV's ``VideoCapture``, sent to frames by number; its colours are put in order, as everybody has to."""
+class OpenCV(VideoFile):
+    """OpenCV's ``VideoCapture``, positioned by frame number. Its BGR frames are converted to RGB, as users have to do."""
 
     requires = ("cv2",)
 
@@ -224,12 +224,12 @@ class OpenCV(Player):
 
     def _read_next(self) -> np.ndarray:
         is_read, pixels = self._capture.read()
-        assert is_read, f"{self.path}: OpenCV reads no frame"
+        assert is_read, f"{self.path}: OpenCV returned no frame"
         return self._cv2.cvtColor(pixels, self._cv2.COLOR_BGR2RGB)
 
 
-def _find_libraries() -> Path:
-    """The folder of FFmpeg's libraries in PyAV's wheel."""
+def _find_ffmpeg_libraries() -> Path:
+    """Return the folder of FFmpeg's libraries in PyAV's wheel."""
     spec = find_spec("av")
     assert spec is not None
     assert spec.origin is not None

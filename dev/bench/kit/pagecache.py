@@ -1,4 +1,4 @@
-"""The system's page cache: taking files out of it, seeing what is in it, counting what comes from the disk."""
+"""The system's page cache: evict and load files, see what is cached, count bytes read from the disk."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from touched import PAGE_BYTES
+
+from kit.byte_ranges import PAGE_BYTES
 
 _READ_CHUNK_BYTES = 16 * 2**20
 
 
-def drop(files: Iterable[Path]) -> None:
-    """Take files out of the page cache; needs no root.
+def evict(files: Iterable[Path]) -> None:
+    """Remove files from the page cache; needs no root.
 
-    What is not on the disk yet stays, so it is written first. Pages that some process maps stay as well: readers must be
-    closed. On tmpfs files live nowhere else, and nothing happens.
+    Dirty pages cannot be evicted, so each file is written to the disk first. Pages that a process maps stay, so readers
+    must be closed. On tmpfs nothing happens: its files exist in memory only.
     """
     for path in files:
         descriptor = os.open(path, os.O_RDONLY)
@@ -28,13 +29,8 @@ def drop(files: Iterable[Path]) -> None:
             os.close(descriptor)
 
 
-def count_resident_bytes(files: Iterable[Path]) -> int:
-    """How much of the files is in the page cache."""
-    return sum(_count_resident_pages(path) for path in files) * PAGE_BYTES
-
-
 def fill(files: Iterable[Path]) -> None:
-    """Bring files into the page cache."""
+    """Load files into the page cache."""
     buffer = bytearray(_READ_CHUNK_BYTES)
     for path in files:
         with open(path, "rb", 0) as file:
@@ -42,8 +38,13 @@ def fill(files: Iterable[Path]) -> None:
                 pass
 
 
+def count_resident_bytes(files: Iterable[Path]) -> int:
+    """How many bytes of the files are in the page cache."""
+    return sum(_count_resident_pages(path) for path in files) * PAGE_BYTES
+
+
 def count_bytes_read() -> int:
-    """What this process had the disk read so far, all threads and faults of maps included."""
+    """How many bytes this process has read from the disk so far, page faults of mapped files included."""
     with open("/proc/self/io", encoding="ascii") as lines:
         counts = dict(line.split(": ") for line in lines)
     return int(counts["read_bytes"])

@@ -1,4 +1,4 @@
-"""The videos of the benchmarks: photographs that a camera pans and zooms over, encoded as most videos are."""
+"""The benchmark videos: a camera that pans and zooms over photographs, in H.264."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mosaic import ensure_mosaic, making
+
+from data.mosaic import ensure_mosaic, making
 
 _RATE = 25
 _MARGIN_PX = 1200
-_MOST_ZOOM = 1.25
+_MAX_ZOOM = 1.25
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A video of these parameters; the same ones give the same frames.
+    """The parameters of a video, which determine its frames.
 
     Attributes:
         shape: ``(height, width)`` of a frame.
-        count: how many frames.
-        gop: a key frame comes after at most so many frames.
+        count: number of frames.
+        gop: the largest distance between key frames, in frames.
     """
 
     shape: tuple[int, int]
@@ -32,25 +33,26 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """Of its file, without the ending."""
+        """Name of its file, without the suffix."""
         return f"clip-{self.shape[0]}x{self.shape[1]}x{self.count}-gop{self.gop}"
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Its name in tables."""
         return f"{self.shape[0]}p, key frames every {self.gop}"
 
 
-#: By the name by which a benchmark is told of them.
+#: The clips, by their name on the command line.
 CLIPS = {
     "gop12": Clip((1080, 1920), 500, 12),
     "gop250": Clip((1080, 1920), 500, 250),
     "4k": Clip((2160, 3840), 120, 250),
+    "quick": Clip((360, 640), 120, 12),
 }
 
 
 def ensure_clip(folder: Path, clip: Clip) -> Path:
-    """The clip in ``folder``, made unless it is there: H.264 in MP4, by x264 as it is by default, B-frames included."""
+    """Return the path of a clip in ``folder``, H.264 in MP4 with x264's defaults, B-frames included; make it unless it exists."""
     path = folder / f"{clip.name}.mp4"
     with making(path) as part:
         if part is not None:
@@ -61,7 +63,7 @@ def ensure_clip(folder: Path, clip: Clip) -> Path:
 
 
 def write_clip(path: Path, clip: Clip, photographs: np.ndarray) -> None:
-    """Encode what a camera sees of ``photographs``."""
+    """Encode the camera's view of ``photographs``."""
     import av
 
     with av.open(str(path), "w") as container:
@@ -73,18 +75,18 @@ def write_clip(path: Path, clip: Clip, photographs: np.ndarray) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode(None))
     del container, stream
-    gc.collect()  # the encoder's threads end here, not in a process that is forked later
+    gc.collect()  # ends the encoder's threads now; a fork would copy their locks
 
 
 def film(clip: Clip, photographs: np.ndarray) -> Iterator[np.ndarray]:
-    """The frames: a view that wanders some pixels a frame, turns back, comes nearer and goes away, never by leaps."""
+    """Yield the frames: the view moves a few pixels per frame and zooms in and out, without jumps."""
     import cv2
 
     height, width = clip.shape
     middle = np.array(photographs.shape[1::-1]) / 2
     for number in range(clip.count):
         phase = 2 * math.pi * number / 500
-        zoom = _MOST_ZOOM ** math.sin(3 * phase)
+        zoom = _MAX_ZOOM ** math.sin(3 * phase)
         centre = middle + 0.55 * _MARGIN_PX * np.array([math.sin(2 * phase), math.sin(phase + 1)])
         left, top = centre - np.array([width, height]) / (2 * zoom)
         photographs_from_view = np.array([[1 / zoom, 0, left], [0, 1 / zoom, top]])

@@ -1,6 +1,6 @@
-"""One conversion, in a process of its own so that its memory can be told: what ``bench_prepare.py`` runs.
+"""One conversion of an image; ``bench_prepare.py`` runs it in a new process, to measure that process's memory.
 
-python dev/bench/conversions.py TOOL SOURCE TARGET [--compress ZSTD] [--no-overviews] [--blocksize 256] [--threads 2]
+python dev/bench/peers/converters.py TOOL SOURCE TARGET [--compress ZSTD] [--no-overviews] [--blocksize 256] [--threads 2]
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ JPEG_QUALITY = 90
 ZSTD_LEVEL = 3
 DEFLATE_LEVEL = 6
 _BAND_PX = 1024
-#: What rio-cogeo calls a codec, with the options by which its effort is that of ndframes.
+#: rio-cogeo's profile for each codec, and the options that give it the same effort as ndframes.
 _RIO_PROFILES = {
     "ZSTD": ("zstd", [f"ZSTD_LEVEL={ZSTD_LEVEL}"]),
     "DEFLATE": ("deflate", [f"ZLEVEL={DEFLATE_LEVEL}"]),
@@ -37,23 +37,23 @@ _GDAL_OPTIONS = {
 }
 
 
-def idle(options: argparse.Namespace) -> None:  # noqa: ARG001 - as the others
-    """Nothing: what starting Python and importing rasterio take, which is in every other figure."""
+def idle(options: argparse.Namespace) -> None:  # noqa: ARG001 - same signature as the others
+    """Import rasterio and do nothing: this part is contained in the results of the other tools."""
     import rasterio  # noqa: F401
 
 
-def idle_rio_cogeo(options: argparse.Namespace) -> None:  # noqa: ARG001 - as the others
-    """Nothing, by rio-cogeo, which imports much more."""
+def idle_rio_cogeo(options: argparse.Namespace) -> None:  # noqa: ARG001 - same signature as the others
+    """Import rio-cogeo and do nothing; it imports much more."""
     import rio_cogeo.scripts.cli  # noqa: F401
 
 
 def copy(options: argparse.Namespace) -> None:
-    """The bytes of the source, to the page cache: the limit for who does not wait for the disk."""
+    """Copy the source to the page cache: the baseline for tools that do not wait for the disk."""
     shutil.copyfile(options.source, options.target)
 
 
 def copy_and_sync(options: argparse.Namespace) -> None:
-    """The bytes of the source, to the disk: the limit for who does."""
+    """Copy the source to the disk: the baseline for tools that wait for it."""
     shutil.copyfile(options.source, options.target)
     with open(options.target, "rb") as file:
         os.fsync(file.fileno())
@@ -110,7 +110,7 @@ def gdal(options: argparse.Namespace) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Print by how much a pixel of the target differs from the source's, in the mean."""
+    """Print the mean difference between the pixels of the target and the source."""
     import numpy as np
     import rasterio
 
@@ -125,7 +125,7 @@ def check(options: argparse.Namespace) -> None:
 
 @contextmanager
 def _open_target(path: Path) -> Iterator[Callable[[tuple[int, int]], np.ndarray]]:
-    """A function that reads rows, bands first."""
+    """Yield a function that reads rows, bands first."""
     import numpy as np
     import rasterio
 
@@ -159,9 +159,9 @@ def main() -> None:
     parser.add_argument("--blocksize", type=int, default=256)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    # For ndframes, which takes a thread for each core that it may use; the others are told how many.
+    # Limits ndframes, which uses one thread per core of its affinity mask; the other tools have an option.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
-    warnings.simplefilter("ignore", UserWarning)  # that the mosaic says nothing of its place on Earth
+    warnings.simplefilter("ignore", UserWarning)  # the mosaic has no georeference
     TOOLS[options.tool](options)
 
 

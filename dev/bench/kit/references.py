@@ -1,4 +1,4 @@
-"""The right pixels: the mosaic's, or, of a lossy entry, what two libraries decode from the same file."""
+"""Reference pixels: those of the mosaic or, for a lossy entry, what two libraries decode from the same file."""
 
 from __future__ import annotations
 
@@ -9,25 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from crops import Crop, digest
-from touched import tiff_level
+
+from kit.byte_ranges import tiff_level
+from kit.crops import Crop, digest
+from kit.processes import ContenderError
 
 if TYPE_CHECKING:
-    from contenders import Contender
-
-
-class WrongPixelsError(Exception):
-    """A contender's pixels are none of the right ones."""
+    from peers.base import Contender
 
 
 class References:
-    """Tells whether pixels are right by their digests.
+    """Compares pixels by their digests.
 
-    A JPEG says little about how its colours are enlarged, so that decoders differ: one that gives what GDAL or what
-    tifffile gives is right.
+    The JPEG standard does not fix how subsampled chroma is enlarged, so decoders differ. Pixels of a JPEG are accepted if
+    they equal those of GDAL or those of tifffile.
 
     Args:
-        mosaic: the image. It is mapped only while it is read, since a mapped file cannot leave the page cache.
+        mosaic: the image. It is mapped only while it is read, since a mapped file cannot be evicted from the page cache.
 
     Attributes:
         shape: ``(height, width)`` of the image.
@@ -36,13 +34,13 @@ class References:
     def __init__(self, mosaic: Path) -> None:
         self._mosaic = mosaic
         self.shape: tuple[int, int] = np.load(mosaic, mmap_mode="r").shape[:2]
-        self._digest_all = lru_cache(maxsize=64)(self._digest_all_anew)
+        self._digest_all = lru_cache(maxsize=64)(self._compute_digests)
 
     def match(self, contender: Contender, crops: Sequence[Crop], digests: Sequence[bytes]) -> str:
-        """Which reference the pixels equal: ``"mosaic"``, ``"gdal"`` or ``"tifffile"``.
+        """Return which reference the pixels equal: ``"mosaic"``, ``"gdal"`` or ``"tifffile"``.
 
         Raises:
-            WrongPixelsError: none of them.
+            ContenderError: they equal no reference.
         """
         path = contender.lossy_path
         names = ("mosaic",) if path is None else ("gdal", "tifffile")
@@ -52,9 +50,9 @@ class References:
             wrong = [crop for crop, mine, its in zip(crops, digests, right, strict=True) if mine != its]
             if not wrong:
                 return name
-        raise WrongPixelsError(f"wrong pixels in {len(wrong)} of {len(crops)} crops, {wrong[0]} is one")
+        raise ContenderError(f"wrong pixels in {len(wrong)} of {len(crops)} crops, for example in {wrong[0]}")
 
-    def _digest_all_anew(self, name: str, path: Path | None, crops: tuple[Crop, ...]) -> list[bytes]:
+    def _compute_digests(self, name: str, path: Path | None, crops: tuple[Crop, ...]) -> list[bytes]:
         read: Callable[[Crop], np.ndarray]
         if path is None:
             pixels = np.load(self._mosaic, mmap_mode="r")

@@ -1,4 +1,4 @@
-"""The mosaic as zarr version 3, and its contenders: tensorstore and zarr-python, which read the same files."""
+"""The mosaic as zarr version 3, read by tensorstore and zarr-python from the same files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contenders import Contender
-from crops import Crop, cover
-from touched import ByteRange, chunk_ranges
+
+from kit.byte_ranges import ByteRange, chunk_ranges
+from kit.crops import Crop, cover
+from peers.base import Contender
 
 _BAND_PX = 1024
 
@@ -21,9 +22,9 @@ class ZarrForm:
     """How an array is stored.
 
     Attributes:
-        mosaic: whose pixels it holds.
-        chunk_px: the edge of a chunk, which holds all bands.
-        level: zstd's effort; ``None``: uncompressed.
+        mosaic: the ``.npy`` with its pixels.
+        chunk_px: edge of a chunk in pixels; a chunk holds all bands.
+        level: of zstd; ``None``: not compressed.
     """
 
     mosaic: Path
@@ -38,16 +39,16 @@ class ZarrForm:
 
     @property
     def codec(self) -> str:
-        """As tables call it."""
+        """Codec of its pixels, as a contender names it."""
         return "raw" if self.level is None else "zstd"
 
     def describe(self) -> str:
-        """For a contender's name."""
+        """Return the part of a contender's name that tells the form."""
         level = "" if self.level is None else f" {self.level}"
         return f"{self.codec}{level}, chunks of {self.chunk_px}"
 
     def metadata(self) -> dict[str, Any]:
-        """What zarr's specification says of such an array."""
+        """Return the array's metadata as zarr's specification defines it."""
         shape = np.load(self.mosaic, mmap_mode="r").shape
         codecs: list[dict[str, Any]] = [{"name": "bytes"}]
         if self.level is not None:
@@ -64,8 +65,8 @@ class ZarrForm:
 
 
 @dataclass
-class ZarrContender(Contender):
-    """A reader of a zarr."""
+class ZarrReader(Contender):
+    """A library that reads a zarr."""
 
     form: ZarrForm
 
@@ -82,26 +83,26 @@ class ZarrContender(Contender):
     def files(self) -> list[Path]:
         return [path for path in self.form.path.rglob("*") if path.is_file()]
 
-    def touched(self, crop: Crop) -> list[ByteRange]:
+    def byte_ranges(self, crop: Crop) -> list[ByteRange]:
         return chunk_ranges(self.form.path, self.form.chunk_px, crop)
 
     def _write(self, path: Path) -> None:
         raise NotImplementedError
 
     def _copy_pixels(self, array: Any) -> None:
-        """Fill an array a few rows of chunks at a time."""
+        """Copy the mosaic into an array, a few rows of chunks at a time."""
         pixels = np.load(self.form.mosaic, mmap_mode="r")
         for crop in cover(pixels.shape[:2], -(-_BAND_PX // self.form.chunk_px) * self.form.chunk_px):
             array[crop.region] = pixels[crop.region]
 
 
 @dataclass
-class Tensorstore(ZarrContender):
-    """tensorstore, held to a number of threads and without a cache of its own.
+class Tensorstore(ZarrReader):
+    """tensorstore without a cache.
 
     Attributes:
-        threads: how many threads copy and decode, and as many more fetch.
-        is_mapped: whether files are mapped instead of read.
+        threads: number of threads that copy and decode, and of those that fetch.
+        is_mapped: whether files are mapped; else they are read.
     """
 
     threads: int = 1
@@ -118,7 +119,7 @@ class Tensorstore(ZarrContender):
         return self._store[crop.region].read().result()
 
     def read_batch(self, crops: Sequence[Crop]) -> list[np.ndarray]:
-        """All asked for before the first is waited for, as its documentation advises."""
+        """Start all reads before waiting for the first, as its documentation advises."""
         futures = [self._store[crop.region].read() for crop in crops]
         return [future.result() for future in futures]
 
@@ -143,8 +144,8 @@ class Tensorstore(ZarrContender):
 
 
 @dataclass
-class ZarrPython(ZarrContender):
-    """zarr-python, one thread."""
+class ZarrPython(ZarrReader):
+    """zarr-python with one thread."""
 
     requires = ("zarr",)
 

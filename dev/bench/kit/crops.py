@@ -1,4 +1,4 @@
-"""Crops: which pieces of an image the contenders read, and a digest by which their pixels are compared."""
+"""Crops: which parts of an image the contenders read, and digests for comparing their pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CropDrawer = Callable[[np.random.Generator], "list[Crop]"]
 
 
 class Crop(NamedTuple):
-    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right``, the last ones exclusive."""
+    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` in pixels, the ends exclusive."""
 
     top: int
     bottom: int
@@ -22,16 +22,17 @@ class Crop(NamedTuple):
 
     @property
     def region(self) -> tuple[slice, slice]:
-        """As slices of an array."""
+        """The crop as slices of an array."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
 def square(top: int, left: int, extent_px: int) -> Crop:
+    """Return a square crop by its upper left corner."""
     return Crop(top, top + extent_px, left, left + extent_px)
 
 
 def draw_anywhere(shape: tuple[int, int], extent_px: int, count: int) -> CropDrawer:
-    """Random crops; every round has others."""
+    """Random crops, others in each round."""
 
     def draw(rng: np.random.Generator) -> list[Crop]:
         tops = rng.integers(0, shape[0] - extent_px + 1, count).tolist()
@@ -42,7 +43,7 @@ def draw_anywhere(shape: tuple[int, int], extent_px: int, count: int) -> CropDra
 
 
 def draw_apart(shape: tuple[int, int], extent_px: int, count: int, *, tile_px: int) -> CropDrawer:
-    """Random crops of which no two touch the same tile, in one round or in those after it, as long as cells last."""
+    """Random crops of which no two touch the same tile, over all rounds until every cell of the image was used once."""
     cell_px = _cell_px(extent_px, tile_px)
     cells: list[tuple[int, int]] = []
 
@@ -60,13 +61,13 @@ def draw_apart(shape: tuple[int, int], extent_px: int, count: int, *, tile_px: i
 
 
 def count_apart(shape: tuple[int, int], extent_px: int, *, tile_px: int) -> int:
-    """How many crops :func:`draw_apart` can draw before tiles come again."""
+    """Return how many crops :func:`draw_apart` can draw before a tile is used again."""
     cell_px = _cell_px(extent_px, tile_px)
     return (shape[0] // cell_px) * (shape[1] // cell_px)
 
 
 def cover(shape: tuple[int, int], extent_px: int) -> list[Crop]:
-    """Crops that together are the whole image, row after row."""
+    """Crops that cover the whole image without overlap, row by row."""
     return [
         Crop(top, min(top + extent_px, shape[0]), left, min(left + extent_px, shape[1]))
         for top in range(0, shape[0], extent_px)
@@ -75,7 +76,7 @@ def cover(shape: tuple[int, int], extent_px: int) -> list[Crop]:
 
 
 def sweep(corner: tuple[int, int], shape: tuple[int, int], extent_px: int, stride_px: int) -> list[Crop]:
-    """Overlapping windows, row after row, of the part of an image that begins at ``corner``."""
+    """Sliding windows, row by row, over a part of an image with upper left corner ``corner``."""
     return [
         square(corner[0] + top, corner[1] + left, extent_px)
         for top in range(0, shape[0] - extent_px + 1, stride_px)
@@ -84,18 +85,19 @@ def sweep(corner: tuple[int, int], shape: tuple[int, int], extent_px: int, strid
 
 
 def digest(pixels: np.ndarray) -> bytes:
-    """Equal for equal pixels of equal shape and dtype, in whatever order they lie in memory."""
+    """Return a digest that is equal for equal pixels, shape and dtype, in any memory order."""
     hasher = hashlib.blake2b(f"{pixels.shape} {pixels.dtype}".encode(), digest_size=16)
     hasher.update(np.ascontiguousarray(pixels))
     return hasher.digest()
 
 
 def digest_all(arrays: Sequence[np.ndarray]) -> list[bytes]:
+    """The digest of each array."""
     return [digest(pixels) for pixels in arrays]
 
 
 def _cell_px(extent_px: int, tile_px: int) -> int:
-    """Whole tiles, and twice the crop, so that it can lie anywhere in its cell."""
+    """Edge of a cell: whole tiles, and at least twice the crop, so that its place in the cell can vary."""
     return -(-2 * extent_px // tile_px) * tile_px
 
 
@@ -105,5 +107,5 @@ def _shuffled_cells(shape: tuple[int, int], cell_px: int, rng: np.random.Generat
         for top in range(0, shape[0] - cell_px + 1, cell_px)
         for left in range(0, shape[1] - cell_px + 1, cell_px)
     ]
-    assert cells, f"an image of {shape[0]} x {shape[1]} holds no cell of {cell_px} pixels"
+    assert cells, f"an image of {shape[0]} x {shape[1]} pixels has no cell of {cell_px} pixels"
     return [cells[index] for index in rng.permutation(len(cells))]

@@ -1,4 +1,4 @@
-"""The image of the benchmarks: a mosaic of photographs, as large as wanted, and copies of it in other formats."""
+"""The benchmark image: a mosaic of photographs of any size, and copies of it in other formats."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import ndframes as nf
 _PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 _ROW_PX = 300
 _SHADES = 12
-# Until then a file that was just written is looked into at every read, since its stamp does not tell every change.
+# ndframes compares the content of a source at every read while its stamp is this recent: a change might not alter it.
 _SETTLING_SECONDS = 2.1
 
 
 def make_mosaic(path: Path, shape: tuple[int, int], *, bands: int = 3) -> np.ndarray:
-    """Write photographs side by side as ``.npy``, each in other shades, so that no two tiles are equal.
+    """Write photographs side by side as ``.npy``, each in different shades, so that no two tiles are equal.
 
     Returns:
-        The written pixels ``(height, width, bands)``, mapped.
+        The pixels ``(height, width, bands)``, memory-mapped.
     """
     photographs = _load_photographs(bands)
     canvas = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(*shape, bands))
@@ -36,7 +36,7 @@ def make_mosaic(path: Path, shape: tuple[int, int], *, bands: int = 3) -> np.nda
 
 
 def ensure_mosaic(folder: Path, shape: tuple[int, int], *, bands: int = 3) -> Path:
-    """The mosaic of these parameters in ``folder``, made unless it is there."""
+    """Return the path of a mosaic in ``folder``; make it unless it exists."""
     path = folder / f"mosaic-{shape[0]}x{shape[1]}x{bands}.npy"
     with making(path) as part:
         if part is not None:
@@ -46,7 +46,7 @@ def ensure_mosaic(folder: Path, shape: tuple[int, int], *, bands: int = 3) -> Pa
 
 
 def ensure_tiff(mosaic: Path) -> Path:
-    """The mosaic as an uncompressed tiled TIFF beside it: a source that every library reads."""
+    """Return the mosaic as an uncompressed tiled TIFF, a source that every library reads; make it unless it exists."""
     import tifffile
 
     path = mosaic.with_suffix(".tif")
@@ -59,7 +59,7 @@ def ensure_tiff(mosaic: Path) -> Path:
 
 
 def ensure_flat(mosaic: Path, suffix: str) -> Path:
-    """The mosaic as ``.png`` or ``.jpg`` beside it: a source that has to be decoded from its beginning."""
+    """Return the mosaic as ``.png`` or ``.jpg``, a source that is decoded from its beginning; make it unless it exists."""
     import cv2
 
     path = mosaic.with_suffix(suffix)
@@ -68,14 +68,14 @@ def ensure_flat(mosaic: Path, suffix: str) -> Path:
             pixels = np.load(mosaic, mmap_mode="r")
             options = [cv2.IMWRITE_PNG_COMPRESSION, 1] if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 95]
             is_encoded, data = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
-            assert is_encoded, f"OpenCV does not encode a {suffix} of this size"
+            assert is_encoded, f"OpenCV cannot encode a {suffix} of this size"
             data.tofile(part)
     return path
 
 
 @contextmanager
 def making(path: Path) -> Iterator[Path | None]:
-    """Where to write ``path``, which takes its name once it is whole; ``None`` where it is there already."""
+    """Yield where to write ``path``, which is renamed when it is complete; ``None`` if it exists."""
     if path.exists():
         yield None
         return
@@ -101,11 +101,11 @@ def _fill_row(row: np.ndarray, photographs: list[np.ndarray], numbers: Iterator[
         part = row[:, left : left + photograph.shape[1]]
         shades = _shades_of(number // len(photographs), row.shape[2])
         pixels = photograph[: part.shape[0], : part.shape[1]]
-        # Bright pixels stop at white: one that wrapped round to black would be noise that no photograph has.
+        # Saturate at white: pixels that wrapped around to black would be noise that no photograph has.
         part[...] = np.minimum(pixels, 255 - shades) + shades
         left += photograph.shape[1]
 
 
 def _shades_of(number: int, bands: int) -> np.ndarray:
-    """How much is added to each band: another combination for each number, as far as there are any."""
+    """What is added to each band: a different combination for each number, until all are used."""
     return np.array([number // _SHADES**band % _SHADES for band in range(bands)], np.uint8)

@@ -1,4 +1,4 @@
-"""Which bytes of a file hold a crop: whole tiles of a TIFF, rows of an npy, chunk files of a zarr."""
+"""The bytes of a file that hold a crop: whole tiles of a TIFF, rows of an npy, chunk files of a zarr."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from crops import Crop
+    from kit.crops import Crop
 
 PAGE_BYTES = 4096
 
 
 class ByteRange(NamedTuple):
-    """``length`` bytes of a file, from ``offset`` on."""
+    """``length`` bytes of a file, starting at ``offset``."""
 
     path: Path
     offset: int
@@ -24,12 +24,12 @@ class ByteRange(NamedTuple):
 
 
 def count_bytes(ranges: Iterable[ByteRange]) -> int:
-    """How many bytes there are in all, those of a repeated range counted once."""
+    """The total length; a repeated range counts once."""
     return sum(item.length for item in set(ranges))
 
 
 def count_page_bytes(ranges: Iterable[ByteRange]) -> int:
-    """The bytes of all the pages on which they lie: the least that the system reads from a disk."""
+    """The length of all pages that the ranges touch: the least that the system reads from a disk."""
     pages = {
         (item.path, page)
         for item in set(ranges)
@@ -39,7 +39,7 @@ def count_page_bytes(ranges: Iterable[ByteRange]) -> int:
 
 
 def npy_ranges(path: Path, crop: Crop) -> list[ByteRange]:
-    """A piece of each row."""
+    """One range for each row of the crop."""
     data_offset, row_bytes, pixel_bytes = _npy_layout(path)
     start = data_offset + crop.left * pixel_bytes
     length = (crop.right - crop.left) * pixel_bytes
@@ -47,7 +47,7 @@ def npy_ranges(path: Path, crop: Crop) -> list[ByteRange]:
 
 
 def tiff_ranges(path: Path, crop: Crop) -> list[ByteRange]:
-    """Every tile of the full resolution under ``crop``."""
+    """The tiles at full resolution that the crop touches."""
     page = tiff_level(path, 0)
     across = -(-page.imagewidth // page.tilewidth)
     indices = [
@@ -59,7 +59,7 @@ def tiff_ranges(path: Path, crop: Crop) -> list[ByteRange]:
 
 
 def chunk_ranges(folder: Path, chunk_px: int, crop: Crop) -> list[ByteRange]:
-    """Every chunk of a zarr under ``crop``, each a file of its own."""
+    """The chunks of a zarr that the crop touches, one file each."""
     paths = [
         folder / "c" / str(row) / str(col) / "0"
         for row in range(crop.top // chunk_px, -(-crop.bottom // chunk_px))
@@ -70,12 +70,12 @@ def chunk_ranges(folder: Path, chunk_px: int, crop: Crop) -> list[ByteRange]:
 
 @lru_cache
 def tiff_level(path: Path, level: int) -> Any:
-    """A resolution of an entry, as tifffile describes its page."""
+    """The page of a resolution level of a TIFF, as tifffile describes it."""
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages[level]
-        page.dataoffsets, page.databytecounts, page.decode  # noqa: B018 - read now, the file closes
+        page.dataoffsets, page.databytecounts, page.decode  # noqa: B018 - these read lazily, and the file closes here
         return page
 
 
