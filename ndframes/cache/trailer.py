@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import CacheEntryDamagedError, CacheEntryError
-from ..system.segments import SEGMENT, checksum
+from ..system.segments import SEGMENT_DTYPE, checksum
 from ..system.stamp import stamp_of
 from .failures import AsCacheErrors
 from .keys import EntryKey
@@ -93,7 +93,7 @@ class Trailer:
     _blocks_crc: int
 
     def load_segments(self, files: FileSystem, descriptor: int) -> Array:
-        """The table of segments, an array of :data:`~ndframes.system.segments.SEGMENT`.
+        """The table of segments, an array of :data:`~ndframes.system.segments.SEGMENT_DTYPE`.
 
         Raises:
             CacheEntryDamagedError: it is not what was written.
@@ -103,7 +103,7 @@ class Trailer:
         table, blocks = data[:table_bytes], data[table_bytes:]
         if len(blocks) != blocks_bytes or (checksum(table), checksum(blocks)) != (self._segments_crc, self._blocks_crc):
             raise self._table_error()
-        return np.frombuffer(table, SEGMENT)
+        return np.frombuffer(table, SEGMENT_DTYPE)
 
     def load_block(self, files: FileSystem, descriptor: int, number: int, crc32: int) -> bytes:
         """A part of that table, 4,096 bytes but for the last one; ``crc32`` is its checksum.
@@ -133,7 +133,7 @@ class Trailer:
     @property
     def _table_bytes(self) -> tuple[int, int]:
         """The lengths of the table of segments, and of the checksums of its parts."""
-        table_bytes = self.segment_count * SEGMENT.itemsize
+        table_bytes = self.segment_count * SEGMENT_DTYPE.itemsize
         return table_bytes, 4 * -(-table_bytes // _BLOCK_BYTES)
 
     def _table_error(self) -> CacheEntryDamagedError:
@@ -216,7 +216,7 @@ def append_trailer(file: IO[bytes], segments: Array, meta: Mapping[str, Any]) ->
     """Write the trailer behind the payload that ``file`` holds, at whose end it stands."""
     payload_bytes = file.tell()
     check_cover(str(file.name), segments, payload_bytes)
-    table = segments.astype(SEGMENT).tobytes()
+    table = segments.astype(SEGMENT_DTYPE).tobytes()
     parts = [checksum(table[start : start + _BLOCK_BYTES]) for start in range(0, len(table), _BLOCK_BYTES)]
     blocks = struct.pack(f"<{len(parts)}I", *parts)
     text = json.dumps(meta, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")

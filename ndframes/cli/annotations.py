@@ -50,7 +50,7 @@ def find_annotations(dataset: Mapping[str, Any], image_id: Hashable) -> list[Ann
     Raises:
         CommandError: one of them is not formed as COCO or kwcoco say.
     """
-    from ..pixels.drawing import colour_of
+    from ..pixels.drawing import palette_colour
 
     names = {item.get("id"): str(item.get("name", item.get("id"))) for item in dataset.get("categories") or []}
     numbers = {category_id: number for number, category_id in enumerate(names)}
@@ -63,7 +63,7 @@ def find_annotations(dataset: Mapping[str, Any], image_id: Hashable) -> list[Ann
             found.append(
                 Annotation(
                     names.get(category_id, ""),
-                    colour_of(numbers.get(category_id, len(names))),
+                    palette_colour(numbers.get(category_id, len(names))),
                     _read_box(item.get("bbox")),
                     tuple(_read_polygons(item.get("segmentation"))),
                     tuple(_read_points(item.get("keypoints"))),

@@ -98,10 +98,10 @@ class _View:
 
     def resolve(self, frame: LazyFrame) -> tuple[range, ...]:
         """The rows, columns and bands of the region."""
-        from ..geometry.regions import resolve_outside, resolve_region
+        from ..geometry.regions import resolve_region, resolve_unclipped
 
         if self.pad is not None:
-            return resolve_outside(self.slices, frame.shape)
+            return resolve_unclipped(self.slices, frame.shape)
         return resolve_region(self.slices, frame.shape).ranges
 
     def sample(self, rows: range, cols: range) -> tuple[Sampling, Sampling] | None:

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from .._version import __version__
-from ..system.mounts import file_system_of, is_remote_kind
+from ..system.mounts import file_system_of, is_remote_type
 from .common import (
     echo_json,
     echo_table,
@@ -234,7 +234,7 @@ def _advise(facts: dict[str, Any]) -> list[str]:
     if workdir["free_bytes"] < _LOW_FREE_BYTES:
         advice.append(f"the workdir's disk has {format_bytes(workdir['free_bytes'])} left; entries need room")
     kind = workdir["file_system"] or ""
-    if is_remote_kind(kind):
+    if is_remote_type(kind):
         advice.append(f"the workdir lies on {kind}, a network or user-space file system; a local disk is quicker")
     if kind in ("tmpfs", "ramfs"):
         advice.append(f"the workdir lies on {kind}: it takes memory, and is gone after a restart")

@@ -157,7 +157,7 @@ def _print_report(report: PrepareReport, skipped: int, left: int, root: str) -> 
 def _pick_backend(backend: str | None, config: Mapping[str, Any]) -> BackendPicker:
     """The form of images, and that of videos, which are left as they are unless one is meant for them."""
     from ..spec.backends import coerce_backend
-    from ..spec.kinds import is_video_name
+    from ..spec.kinds import is_video_path
 
     image_config = {name: value for name, value in config.items() if name != "blockframes"}
     image_form = {"type": backend or ("cog" if image_config else "auto"), "config": image_config}
@@ -165,7 +165,7 @@ def _pick_backend(backend: str | None, config: Mapping[str, Any]) -> BackendPick
     video_form = {"type": backend or "cog", "config": config} if is_meant else "auto"
     for form in (image_form, video_form):
         coerce_backend(form)  # raises where it is none
-    return lambda _, info: video_form if is_video_name(info.path) else image_form
+    return lambda _, info: video_form if is_video_path(info.path) else image_form
 
 
 def _list_videos(found: _Found) -> list[str]:
@@ -193,10 +193,10 @@ def _expand(argument: str) -> list[str]:
 
 
 def _search(folder: str, found: _Found) -> None:
-    from ..spec.kinds import IMAGE_ENDINGS, is_video_name
+    from ..spec.kinds import IMAGE_SUFFIXES, is_video_path
 
     for name in _walk(folder):
-        if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS or is_video_name(name):
+        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES or is_video_path(name):
             found.paths[name] = None
         else:
             found.skipped += 1

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .._typing import Array
     from ..frames.frames import Frames
-    from ..pixels.drawing import Entry, Mark
+    from ..pixels.drawing import LegendEntry, Mark
     from ..pixels.pictures import Band
     from .sources import Source
 
@@ -117,7 +117,7 @@ def show(
     from ..formats.export import check_destination, encode_png
     from ..geometry.regions import parse_region
     from ..pixels.drawing import Legend, draw_legend, draw_marks
-    from ..pixels.pictures import mix_bands
+    from ..pixels.pictures import compose_bands
     from ..system.output import write_atomically
     from ..text import count_noun
     from .annotations import find_annotations, to_marks
@@ -138,9 +138,9 @@ def show(
     read_seconds = time.perf_counter() - started
     percentiles = None if no_stretch else stretch
     bands = _find_bands(pixels, missing, codes, percentiles)
-    picture = mix_bands(pixels, missing, bands)
+    picture = compose_bands(pixels, missing, bands)
     marks = [
-        mark for mark in to_marks(annotations, (view.rows, view.cols), view.scale) if mark.reach(picture.shape[:2])
+        mark for mark in to_marks(annotations, (view.rows, view.cols), view.scale) if mark.bounds(picture.shape[:2])
     ]
     legend = Legend(
         title=source.name,
@@ -200,10 +200,10 @@ class _View:
 
     def measure(self) -> tuple[float, str]:
         """A scale bar: its length in the picture, and what that is in the image."""
-        from ..pixels.drawing import NARROWEST_PX, round_length
+        from ..pixels.drawing import MIN_WIDTH_PX, scale_bar_length
 
-        width_px = max(NARROWEST_PX, len(self.cols) * self.scale)
-        length = max(1.0, round_length(width_px / 4 / self.scale))
+        width_px = max(MIN_WIDTH_PX, len(self.cols) * self.scale)
+        length = max(1.0, scale_bar_length(width_px / 4 / self.scale))
         return length * self.scale, f"{length:,g} px"
 
     def load(self, frames: Frames, image_id: Hashable, codes: Sequence[str]) -> tuple[Array, Array]:
@@ -274,39 +274,39 @@ def _find_bands(
         RED,
         WHITE,
         Band,
-        find_limits,
-        range_of,
+        dtype_range,
+        find_stretch_limits,
     )
 
     colours = {1: (WHITE,), 2: (MAGENTA, GREEN)}.get(len(codes), (RED, GREEN, BLUE))
     if percentiles is None:
-        limits = [range_of(pixels.dtype)] * len(codes)
+        limits = [dtype_range(pixels.dtype)] * len(codes)
     elif codes in _NATURAL:
-        limits = [find_limits(pixels, missing, percentiles)] * len(codes)
+        limits = [find_stretch_limits(pixels, missing, percentiles)] * len(codes)
     else:
-        limits = [find_limits(pixels[:, :, i], missing[:, :, i], percentiles) for i in range(len(codes))]
+        limits = [find_stretch_limits(pixels[:, :, i], missing[:, :, i], percentiles) for i in range(len(codes))]
     return [Band(code, colour, *ends) for code, colour, ends in zip(codes, colours, limits, strict=True)]
 
 
-def _list_channels(bands: Sequence[Band], *, has_gaps: bool) -> list[Entry]:
-    from ..pixels.drawing import Entry
+def _list_channels(bands: Sequence[Band], *, has_gaps: bool) -> list[LegendEntry]:
+    from ..pixels.drawing import LegendEntry
     from ..text import format_number
 
     entries = [
-        Entry(f"{band.code}: {format_number(band.low)} to {format_number(band.high)}", band.colour, is_ramp=True)
+        LegendEntry(f"{band.code}: {format_number(band.low)} to {format_number(band.high)}", band.colour, is_ramp=True)
         for band in bands
     ]
-    return [*entries, Entry("no data", None)] if has_gaps else entries
+    return [*entries, LegendEntry("no data", None)] if has_gaps else entries
 
 
-def _list_categories(marks: Sequence[Mark]) -> list[Entry]:
+def _list_categories(marks: Sequence[Mark]) -> list[LegendEntry]:
     """The categories that are seen, and how many annotations are of each; those with most first."""
-    from ..pixels.drawing import Entry
+    from ..pixels.drawing import LegendEntry
 
     counts = Counter((mark.label or "no category", mark.colour) for mark in marks).most_common()
-    entries = [Entry(f"{name} ({count:,})", colour) for (name, colour), count in counts[:_LISTED]]
+    entries = [LegendEntry(f"{name} ({count:,})", colour) for (name, colour), count in counts[:_LISTED]]
     more = len(counts) - _LISTED
-    return [*entries, Entry(f"{more:,} more categories", (128, 128, 128))] if more > 0 else entries
+    return [*entries, LegendEntry(f"{more:,} more categories", (128, 128, 128))] if more > 0 else entries
 
 
 def _write_notes(view: _View, percentiles: tuple[float, float] | None, others: Sequence[str]) -> list[str]:

@@ -154,10 +154,10 @@ def encode(
       ndframes video encode walk.mp4 -o quick.mp4 --intra
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     from ..movie.write import write_video
-    from ..spec.kinds import is_video_name
+    from ..spec.kinds import is_video_path
 
     metadata = None
-    if len(paths) == 1 and from_file is None and is_video_name(paths[0]):
+    if len(paths) == 1 and from_file is None and is_video_path(paths[0]):
         frames: Any = _open_video(paths[0], workdir)
         metadata = dict(frames.metadata.metadata) or None
         fps = fps or frames.fps
@@ -324,11 +324,11 @@ def _find_images(paths: Sequence[str], from_file: Iterable[str] | None) -> list[
 
 def _expand(path: str) -> list[str]:
     """The images that a path stands for; a pattern without a match stays, and fails as a missing file."""
-    from ..spec.kinds import IMAGE_ENDINGS
+    from ..spec.kinds import IMAGE_SUFFIXES
 
     if os.path.isdir(path):
         names = (os.path.join(path, name) for name in os.listdir(path) if not name.startswith("."))
-        return [name for name in names if os.path.splitext(name)[1].lower() in IMAGE_ENDINGS and os.path.isfile(name)]
+        return [name for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and os.path.isfile(name)]
     if os.path.lexists(path):
         return [path]
     return glob.glob(path, recursive=True) or [path]

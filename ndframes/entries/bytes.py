@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..cache.trailer import SegmentTable
 from ..errors import CacheEntryDamagedError, CacheEntryGoneError
-from ..system.handles import Shareable
+from ..system.handles import SharedHandle
 from ..system.mounts import is_remote
-from ..system.segments import SEGMENT, checksum
+from ..system.segments import SEGMENT_DTYPE, checksum
 from ..system.stamp import stamp_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ __all__ = ["VerifyMode"]
 VerifyMode = Literal["open", "first-touch", "always"]
 
 
-class _EntryFile(Shareable):
+class _EntryFile(SharedHandle):
     """An entry, open to be read by position and, where it is wanted, mapped into memory."""
 
     def __init__(self, descriptor: int, mapping: mmap.mmap | None) -> None:
@@ -89,7 +89,7 @@ class EntryBytes:
         self.checksum: Callable[[bytes], int] = checksum
         self._token = object()
         self._file: Callable[[], _EntryFile | None] = _nothing
-        self.memory_bytes = trailer.segment_count * (SEGMENT.itemsize + 1)
+        self.memory_bytes = trailer.segment_count * (SEGMENT_DTYPE.itemsize + 1)
         weakref.finalize(self, pool.discard, self._token)
 
     def read(self, index: int) -> Any:

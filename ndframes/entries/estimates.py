@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .._typing import Array
     from ..formats.reader import Reader
-    from ..system.segments import Payload
+    from ..system.segments import Manifest
     from ..video.reader import VideoReader
 
 __all__ = ["FormEstimate", "advise", "estimate_forms"]
@@ -75,7 +75,7 @@ def estimate_forms(video: VideoReader) -> list[FormEstimate]:
     before = float(np.mean(np.arange(count) - index.keys[np.searchsorted(index.keys, np.arange(count), "right") - 1]))
     found = [FormEstimate("none", 0, before * decode + show, before * decode + min(count, _SAMPLE_FRAMES) * show, 0.0)]
     sample = ArrayReader(video.path, pixels, format="npy", has_frames=True)
-    writers: dict[str, tuple[Callable[[IO[bytes]], Payload], float]] = {
+    writers: dict[str, tuple[Callable[[IO[bytes]], Manifest], float]] = {
         "intra": (lambda file: write_intra(file, video, frames=times), 0.0),
         "cog": (lambda file: write_volume(file, sample, Backend(type="cog")), show),
     }
@@ -106,7 +106,7 @@ def advise(estimates: Sequence[FormEstimate]) -> str:
 
 
 def _try_form(
-    form: str, write: Callable[[IO[bytes]], Payload], read_seconds: float, sample: Reader, count: int
+    form: str, write: Callable[[IO[bytes]], Manifest], read_seconds: float, sample: Reader, count: int
 ) -> FormEstimate:
     """Write the sample and read it again; ``read_seconds`` a frame are spent on the source before ``write``."""
     length = sample.frame_count or 1

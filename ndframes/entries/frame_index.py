@@ -178,18 +178,18 @@ def _publish(
     table = _to_table(index)
 
     def write(file: IO[bytes]) -> None:
-        payload = write_npy(file, ArrayReader(path, table, format="frame index"))
+        manifest = write_npy(file, ArrayReader(path, table, format="frame index"))
         meta = {
             "key": dict(fields),
             "source": {"path": os.path.realpath(path), "stamp": list(stamp), "sha256": None, "is_settled": True},
             "shape": [*table.shape, 1],
             "dtype": table.dtype.str,
             "nodata": None,
-            "layout": dict(payload.layout),
+            "layout": dict(manifest.layout),
             "video": _describe(index),
             "created_ns": time.time_ns(),
         }
-        append_trailer(file, payload.segments, meta)
+        append_trailer(file, manifest.segments, meta)
 
     try:
         cache.publish(key, write, estimated_bytes=table.nbytes + 4096)

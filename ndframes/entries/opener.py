@@ -25,7 +25,7 @@ from ..errors import (
     SourceMissingError,
 )
 from ..formats.frame import FrameReader
-from ..spec.kinds import is_whole_video, whole_of
+from ..spec.kinds import is_whole_video, whole_file_of
 from ..system.memory import ClockCache
 from ..system.process import IMPORTING, core_count
 from ..system.stamp import SourceStamp, stat_source
@@ -106,7 +106,7 @@ class ChannelOpener:
             SourceError: the source does not exist.
             HashidError: the source cannot be keyed.
         """
-        return None if backend is None else self._plan(whole_of(info), backend, _stamp_of(info))
+        return None if backend is None else self._plan(whole_file_of(info), backend, _stamp_of(info))
 
     def survey(self, info: ChannelInfo, backend: Backend | None) -> Survey:
         """Check whether the entry exists, is whole and is of the source's present state; move it away otherwise.
@@ -115,7 +115,7 @@ class ChannelOpener:
             SourceError: the source does not exist.
             HashidError: the source cannot be keyed.
         """
-        info = whole_of(info)
+        info = whole_file_of(info)
         if backend is None:
             return self._survey_index(info) if is_whole_video(info) else Survey()
         try:
@@ -145,7 +145,7 @@ class ChannelOpener:
             SourceError: the source cannot be read.
             CacheError: the cache cannot be written.
         """
-        if whole_of(info) is not info:
+        if whole_file_of(info) is not info:
             return self._open_frame(info, backend, converts=converts)
         return self._open_file(info, backend) if converts else self._open_unconverted(info, backend)
 
@@ -162,7 +162,7 @@ class ChannelOpener:
             directly: whether to open the source instead of an entry.
         """
         for converts in (True, False):
-            self._videos.discard((whole_of(info), backend, converts))
+            self._videos.discard((whole_file_of(info), backend, converts))
         if isinstance(error, CacheEntryDamagedError) and opened.entry is not None:
             self._quarantine(opened.entry.key, error, opened.entry.stamp)
         return self._open_source(info, _stamp_of(info)) if directly else self.open(info, backend)
@@ -234,7 +234,7 @@ class ChannelOpener:
 
     def _open_frame(self, info: ChannelInfo, backend: Backend | None, *, converts: bool) -> OpenedChannel:
         """One frame of a video; the video is opened once for all of its frames."""
-        whole = whole_of(info)
+        whole = whole_file_of(info)
         key = (whole, backend, converts)
         opened = self._videos.get(key)
         if opened is None or not self.is_current(whole, opened) or _has_entry_now(opened):

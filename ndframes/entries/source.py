@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..formats.frame import FrameReader
 from ..formats.images.sniff import open_image
-from ..spec.kinds import is_video_name
+from ..spec.kinds import is_video_path
 from ..video.decoder import VideoDecoder
 from ..video.reader import VideoReader
 from .frame_index import find_index
@@ -52,7 +52,7 @@ class SourceOpener:
             SourceError: it cannot be read.
         """
         target = info if stamp is None else replace(info, path=path or follow_links(info.path))
-        if not is_video_name(info.path):
+        if not is_video_path(info.path):
             return open_image(target, self.pool, is_mapped=is_mapped)
         whole = replace(target, page=None)
         video = open_video(whole, stamp, self.cache, self.pool, frame_bytes=self.frame_bytes)

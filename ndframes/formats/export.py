@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import OutputError
-from ..system.output import check_place, write_atomically
+from ..system.output import check_output_path, write_atomically
 from ..system.process import core_count
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_destination",
     "check_export",
-    "check_place",
+    "check_output_path",
     "encode_jpeg",
     "encode_png",
     "export",
@@ -39,7 +39,7 @@ def check_destination(path: str) -> None:
         OutputError: its ending names no format, its folder is missing, or it is there and no regular file.
     """
     _suffix(path)
-    check_place(path)
+    check_output_path(path)
 
 
 def check_export(path: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
@@ -131,17 +131,17 @@ def _deflate(strip: Array) -> bytes:
 
 def encode_png(pixels: Array) -> bytes:
     """``(h, w)`` or ``(h, w, 1 to 4)`` of uint8 or uint16 as the bytes of a PNG file."""
-    import imagecodecs
+    from .extensions import load_extensions
 
-    return bytes(imagecodecs.png_encode(pixels, level=6))
+    return bytes(load_extensions("_png").png_encode(pixels, level=6))
 
 
 def encode_jpeg(pixels: Array, quality: int = 95) -> bytes:
     """``(h, w)`` or ``(h, w, 1 or 3)`` of uint8 as the bytes of a JPEG file, with colours in full resolution."""
-    import imagecodecs
+    from .extensions import load_extensions
 
     flat = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    return bytes(imagecodecs.jpeg8_encode(flat, level=quality, subsampling="444"))
+    return bytes(load_extensions("_jpeg8").jpeg8_encode(flat, level=quality, subsampling="444"))
 
 
 def _write_png(file: IO[bytes], pixels: Array) -> None:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PathInfoError, SourceKindError, SourceMissingError, shorten
-from ..spec.kinds import IMAGE_ENDINGS, is_video_name
+from ..spec.kinds import IMAGE_SUFFIXES, is_video_path
 from ..spec.pathinfo import (
     ChannelInfo,
     PathInfo,
     SequenceInfo,
-    cut_frames,
-    to_frame_range,
+    coerce_frame_range,
+    slice_frames,
 )
 from ..system.stamp import source_error
 from ..text import count_noun
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..errors import SourceError
 
-__all__ = ["IMAGE_ENDINGS", "Clip", "natural_key", "to_clip"]
+__all__ = ["IMAGE_SUFFIXES", "Clip", "natural_key", "to_clip"]
 _WILD = re.compile(r"[*?[]")
 _NUMBER = re.compile(r"%(?:0([0-9]+))?d|\{\w*(?::(?:0([0-9]+))?d?)?\}")
 
@@ -38,7 +38,7 @@ class Clip:
     ``path`` is one of four:
 
     - a video, told by its name's ending;
-    - a folder: the files in it whose names end as images' do (:data:`~ndframes.spec.kinds.IMAGE_ENDINGS`); hidden ones and
+    - a folder: the files in it whose names end as images' do (:data:`~ndframes.spec.kinds.IMAGE_SUFFIXES`); hidden ones and
       folders in it are left out;
     - a glob such as ``"walk/*.png"`` or ``"walk/*/left.png"``: the files that it matches, whatever they are called; where it
       leaves the ending open (``"walk/left*"``), of those only images, as in a folder;
@@ -99,12 +99,12 @@ class Clip:
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", self._channel().path)
         _check_expression(self.frame_number)
-        object.__setattr__(self, "frame_range", to_frame_range(self.frame_range))
+        object.__setattr__(self, "frame_range", coerce_frame_range(self.frame_range))
 
     @property
     def is_video(self) -> bool:
         """Whether it is a video file; else images."""
-        return is_video_name(self.path) and not os.path.isdir(self.path) and not _is_glob(self.path)
+        return is_video_path(self.path) and not os.path.isdir(self.path) and not _is_glob(self.path)
 
     def find_images(self) -> dict[Hashable, str]:
         """The files that are there now, in order: a mapping from the id of each frame to its path.
@@ -139,7 +139,7 @@ class Clip:
             found = _find_numbers(self.path, _list_names(root, rest), self.frame_number)
         if not found:
             raise self._nothing(root, rest)
-        kept = cut_frames(list(found.items()), self.frame_range, self.path, "images")
+        kept = slice_frames(list(found.items()), self.frame_range, self.path, "images")
         return {frame: os.path.join(root, name) for frame, name in kept}
 
     def to_pathinfo(self, image_id: Hashable) -> PathInfo:
@@ -249,7 +249,7 @@ def _list_names(root: str, rest: str) -> set[str]:
 
 
 def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _scan(folder: str) -> list[str]:

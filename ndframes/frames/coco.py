@@ -21,7 +21,7 @@ from ..errors import (
     naming_image,
     shorten,
 )
-from ..spec.kinds import is_video_name
+from ..spec.kinds import is_video_path
 from ..spec.pathinfo import ChannelInfo, PathInfo, SequenceInfo
 from .frames import Frames
 
@@ -298,7 +298,7 @@ def _build_image(image_id: Hashable, image: _Item, told: _Told, space: Space) ->
         channels.append(
             ChannelInfo(
                 path,
-                page=_frame_of(image, who) if is_video_name(path) else None,
+                page=_frame_of(image, who) if is_video_path(path) else None,
                 channels=_codes_of(item),
                 img_from_src=None if space == "asset" else vid_from_img @ img_from_file,
                 shape=None if is_moved_base else _shape_of(item),

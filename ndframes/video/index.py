@@ -184,7 +184,7 @@ def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
         UnreadableImageError: it does not open as a video.
     """
     with IMPORTING:
-        import av
+        from .libav import av
 
     try:
         container: InputContainer = av.open(
@@ -300,7 +300,7 @@ def decode_all(path: str, stream: int) -> Iterator[Any]:
 
 def decode_packet(packet: Packet[Any]) -> list[Any] | None:
     """The frames that a packet brings out of its decoder; ``None``: it does not decode, or is not what was written."""
-    import av
+    from .libav import av
 
     if packet.size and _is_in_slices(packet.stream) and are_slices_damaged(bytes(packet)):
         return None

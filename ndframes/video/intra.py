@@ -19,7 +19,7 @@ from ..errors import BackendError, CacheEntryError, UnreadableImageError
 from ..formats.reader import Reader, ReaderFacts
 from ..geometry.regions import to_slice
 from ..system.process import IMPORTING
-from ..system.segments import SEGMENT, Payload, checksum
+from ..system.segments import SEGMENT_DTYPE, Manifest, checksum
 from .planes import count_turns, to_pixels, turn
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def write_intra(
     quality: int | None = None,
     frames: range | None = None,
     progress: Callable[[float], None] | None = None,
-) -> Payload:
+) -> Manifest:
     """Write every frame of ``source`` as a key frame to ``file``, which must be empty and seekable.
 
     Where it is lossless, each is decoded again, and held against what was meant, before the next one is read.
@@ -106,7 +106,7 @@ def write_intra(
         CacheEntryError: a frame does not come back as it was.
     """
     with IMPORTING:
-        import av
+        from .libav import av
 
     wanted = range(source.frame_count or 0) if frames is None else frames
     decoded, count = (frame for _, frame in source.decoder.decode_each(wanted)), len(wanted)
@@ -137,7 +137,7 @@ def write_intra(
             raise CacheEntryError(f"{source.path}: {form.codec} gave {len(packets):,} packets for {count:,} frames")
         layout = {"intra": _describe(first, form, stream.codec_context, source), "compress": form.codec}
     file.flush()
-    return Payload(_find_segments(file, packets), layout)
+    return Manifest(_find_segments(file, packets), layout)
 
 
 def _describe(first: VideoFrame, form: _Form, encoder: VideoCodecContext, source: VideoReader) -> dict[str, Any]:
@@ -232,7 +232,7 @@ class _Decoder:
 
     def __init__(self, codec: str, extradata: bytes, pixel_format: str, width: int, height: int) -> None:
         with IMPORTING:
-            import av
+            from .libav import av
 
         context: Any = av.CodecContext.create(codec, "r")
         context.thread_count = 1
@@ -247,7 +247,7 @@ class _Decoder:
         Raises:
             UnreadableImageError: it does not decode.
         """
-        import av
+        from .libav import av
 
         try:
             frames = self._context.decode(av.Packet(bytes(data)))
@@ -361,7 +361,7 @@ def _lossy_form(first: VideoFrame, name: str, source: VideoReader, quality: int)
 
 def _gives_back(form: _Form, frame: VideoFrame, source: VideoReader) -> bool:
     """Whether a frame that was stored so has the same planes, and is shown as the same pixels."""
-    import av
+    from .libav import av
 
     encoder: Any = av.CodecContext.create(form.codec, "w")
     _set_up(encoder, frame, form)
@@ -378,7 +378,7 @@ def _gives_back(form: _Form, frame: VideoFrame, source: VideoReader) -> bool:
 
 
 def _formats_of(codec: str) -> set[str]:
-    import av
+    from .libav import av
 
     return {item.name for item in av.codec.Codec(codec, "w").video_formats or ()}
 
@@ -386,7 +386,7 @@ def _formats_of(codec: str) -> set[str]:
 def _to_form(frame: VideoFrame, form: _Form, source: VideoReader) -> VideoFrame:
     """A frame as it is given to the encoder."""
     if form.is_shown:
-        import av
+        from .libav import av
 
         pixels = source.decoder.to_pixels(frame)
         return av.VideoFrame.from_ndarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, format=form.pixel_format)
@@ -424,7 +424,7 @@ def _find_segments(file: IO[bytes], packets: Sequence[tuple[int, int, bytes]]) -
 
     Where they lie is told by the container's own index, as another reader of it sees them.
     """
-    import av
+    from .libav import av
 
     rows: list[tuple[int, int, int]] = []
     end = 0
@@ -441,7 +441,7 @@ def _find_segments(file: IO[bytes], packets: Sequence[tuple[int, int, bytes]]) -
     file.seek(0, 2)
     rows.append((end, file.tell() - end, _checksum_of(file, end, file.tell() - end)))
     file.seek(0, 2)
-    return np.array(rows, SEGMENT)
+    return np.array(rows, SEGMENT_DTYPE)
 
 
 def _checksum_of(file: IO[bytes], start: int, length: int) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import VideoWriteError
 from ..system.files import FileSystem
 from ..system.process import IMPORTING
-from ..system.threads import count_threads
+from ..system.threads import resolve_thread_count
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -59,8 +59,7 @@ class VideoSink:
         comment: str | None,
     ) -> None:
         with IMPORTING:
-            import av
-            from av.video.reformatter import VideoReformatter
+            from .libav import VideoReformatter, av
 
         if encoding.codec.name == "av1":
             os.environ.setdefault("SVT_LOG", "1")  # it speaks to stderr by itself, unless told to tell errors alone
@@ -79,7 +78,7 @@ class VideoSink:
             raise
 
     def _open(self, av: Any, container: str, shape: tuple[int, int, int], rate: Fraction, comment: str | None) -> None:
-        encoding, threads = self._encoding, count_threads(None)
+        encoding, threads = self._encoding, resolve_thread_count(None)
         self._container = av.open(
             self._temporary, "w", format=container, container_options=_CONTAINER_OPTIONS.get(container, {})
         )

@@ -17,7 +17,7 @@ from ..errors import NdframesError, OutputError, VideoWriteError, shorten
 from ..formats.images.sniff import open_image
 from ..spec.pathinfo import ChannelInfo
 from ..system.handles import HandlePool
-from ..system.output import check_place
+from ..system.output import check_output_path
 from ..system.process import ForkAware
 from ..text import count_noun, format_bytes
 from .codecs import choose_encoding, container_of, to_rate
@@ -149,7 +149,7 @@ class VideoWriter(ForkAware):
         self._encoding = choose_encoding(self._path, **self._asked)
         self._rate = to_rate(fps, self._path, self._encoding.codec)
         self._comment = _to_comment(self._path, metadata)
-        check_place(self._path)
+        check_output_path(self._path)
         self._final = os.path.realpath(self._path)  # a link stays, and what it points to is replaced
         self._shape: tuple[int, int, int] | None = None
         self._dtype = np.dtype(np.uint8)
@@ -314,7 +314,7 @@ def _refuse_source(path: str, source: str) -> None:
 @contextmanager
 def _telling(path: str) -> Iterator[None]:
     """Errors of FFmpeg and the system become ours, with the name of the video."""
-    import av
+    from .libav import av
 
     try:
         yield

@@ -12,7 +12,7 @@ from kit.entries import CountingFiles
 
 import ndframes as nf
 from ndframes.cache.trailer import SegmentTable, append_trailer, read_trailer
-from ndframes.system.segments import SEGMENT, checksum
+from ndframes.system.segments import SEGMENT_DTYPE, checksum
 from ndframes.testing.faults import flip_bit
 
 COUNTS = (1, 255, 256, 257, 5000)
@@ -24,7 +24,7 @@ class Entry:
 
     def __init__(self, path, count):
         rng = np.random.default_rng(count)
-        segments = np.empty(count, SEGMENT)
+        segments = np.empty(count, SEGMENT_DTYPE)
         segments["length"] = rng.integers(1, 9, count)
         segments["offset"] = np.cumsum(segments["length"]) - segments["length"]
         payload = rng.bytes(int(segments["length"].sum()))

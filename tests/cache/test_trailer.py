@@ -16,7 +16,7 @@ import ndframes as nf
 from ndframes.cache.keys import EntryKey
 from ndframes.cache.trailer import TAIL_BYTES, append_trailer, read_trailer
 from ndframes.system.files import FileSystem
-from ndframes.system.segments import CHUNK_BYTES, SEGMENT, SegmentBuilder
+from ndframes.system.segments import CHUNK_BYTES, SEGMENT_DTYPE, SegmentBuilder
 
 FILES = FileSystem()
 
@@ -33,7 +33,7 @@ def read(path):
 
 def write(path, payload=b"head" + bytes(1000), meta=None):
     builder = SegmentBuilder()
-    builder.end_segment(payload[:4])
+    builder.add_segment(payload[:4])
     builder.add_chunks(payload[4:])
     with open(path, "w+b") as file:
         file.write(payload)
@@ -112,7 +112,7 @@ def test_segments_that_do_not_cover_the_payload_are_not_written(tmp_path, rows):
     with open(tmp_path / "a", "w+b") as file:
         file.write(bytes(1004))
         with pytest.raises(nf.CacheEntryDamagedError, match="do not cover"):
-            append_trailer(file, np.array(rows, SEGMENT), {})
+            append_trailer(file, np.array(rows, SEGMENT_DTYPE), {})
 
 
 @pytest.mark.parametrize("lengths", [[0], [1], [CHUNK_BYTES], [CHUNK_BYTES + 1], [3, CHUNK_BYTES, 5], [7] * 9])

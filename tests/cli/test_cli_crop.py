@@ -117,10 +117,10 @@ def test_a_named_backend_converts_first(run, coffee, tmp_path, backend):
     ("arguments", "message"),
     [
         (("--region", "10:0,0:5", "-o", "out.png"), "'10:0' stops before it starts"),
-        (("--region", "a:b,0:5", "-o", "out.png"), "'a:b' holds no whole numbers"),
-        (("--region", "0.5:2,:", "-o", "out.png"), "'0.5:2' holds no whole numbers"),
-        (("--region", "7", "-o", "out.png"), "'7' is no slice"),
-        (("--region", "", "-o", "out.png"), "is no slice"),
+        (("--region", "a:b,0:5", "-o", "out.png"), "'a:b' must hold whole numbers"),
+        (("--region", "0.5:2,:", "-o", "out.png"), "'0.5:2' must hold whole numbers"),
+        (("--region", "7", "-o", "out.png"), "'7' is not a slice"),
+        (("--region", "", "-o", "out.png"), "is not a slice"),
         (("--region", "::0,:", "-o", "out.png"), "step"),
         (("--region", ":,:,:,:", "-o", "out.png"), "4 axes"),
         (("--region", "900:,:", "-o", "out.png"), "out.png: the region is empty (0 x 600 x 3); only .npy holds that"),
@@ -200,7 +200,7 @@ def test_a_link_to_the_output_stays_a_link(run, coffee, tmp_path):
 def test_a_fifo_is_no_place_to_write(run, coffee, tmp_path):
     os.mkfifo(tmp_path / "out.npy")
     result = run("crop", coffee[0], "--region", "0:4,0:4", "-o", "out.npy")
-    assert (result.exit_code, "no regular file" in result.stderr) == (2, True)
+    assert (result.exit_code, "not a regular file" in result.stderr) == (2, True)
 
 
 def test_as_a_process(spawn, coffee, tmp_path):

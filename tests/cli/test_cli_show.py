@@ -13,7 +13,7 @@ from PIL import Image
 
 import ndframes as nf
 from ndframes.cli.annotations import _unpack_runs
-from ndframes.pixels.drawing import colour_of
+from ndframes.pixels.drawing import palette_colour
 from ndframes.pixels.pictures import (
     BLUE,
     GREEN,
@@ -21,8 +21,8 @@ from ndframes.pixels.pictures import (
     RED,
     WHITE,
     Band,
-    find_limits,
-    mix_bands,
+    compose_bands,
+    find_stretch_limits,
 )
 
 
@@ -38,9 +38,9 @@ def expect(path, region, codes, colours, percentiles=(2, 98), *, is_joint=False,
     loaded = nf.SimpleFrames({0: path}, backend=None).load_region(0, region, codes, nodata="mask", **asked)
     pixels, missing = np.ma.getdata(loaded), np.ma.getmaskarray(loaded)
     parts = [slice(None)] * pixels.shape[2] if is_joint else [slice(i, i + 1) for i in range(pixels.shape[2])]
-    limits = [find_limits(pixels[..., part], missing[..., part], percentiles) for part in parts]
+    limits = [find_stretch_limits(pixels[..., part], missing[..., part], percentiles) for part in parts]
     bands = [Band("", colour, *ends) for colour, ends in zip(colours, limits, strict=True)]
-    return mix_bands(pixels, missing, bands)
+    return compose_bands(pixels, missing, bands)
 
 
 # -- pixels -------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def differs(run, tmp_path, dataset, *arguments):
 
 def test_annotations_lie_where_they_are(run, dataset, tmp_path):
     changed, picture = differs(run, tmp_path, dataset, "--image-id", "1")
-    cup, spoon = colour_of(0), colour_of(1)
+    cup, spoon = palette_colour(0), palette_colour(1)
     for y, x in ((40, 250), (160, 200), (100, 100), (100, 300)):  # the middles of the box's sides
         assert (picture[y, x] == cup).all()
     assert not changed[60:150, 110:290].any()  # a box is not filled
@@ -183,7 +183,7 @@ def test_annotations_lie_where_they_are(run, dataset, tmp_path):
 def test_annotations_follow_region_and_scale(run, dataset, tmp_path):
     options = ("--image-id", "1", "--region", "20:220,90:490", "--max-px", "200")
     _, picture = differs(run, tmp_path, dataset, *options)
-    cup = np.array(colour_of(0))
+    cup = np.array(palette_colour(0))
     column = (picture[60, :200].astype(int) - cup).__abs__().sum(axis=1)  # halfway down: y = 140 of the image
     assert column.argmin() in (4, 5, 104, 105)  # x = (100 - 90) / 2 and (300 - 90) / 2
     row = (picture[:100, 50].astype(int) - cup).__abs__().sum(axis=1)
@@ -310,7 +310,7 @@ def test_other_channels_of_a_dataset(run, dataset):
         (("--region", "900:,:"), "the region is empty: the image is 400 x 600 px"),
         (("--region", "::2,:"), "without steps"),
         (("--region", ":,:,0:1"), "without steps"),
-        (("--region", "a"), "is no slice"),
+        (("--region", "a"), "is not a slice"),
         (("-o", "out.tif"), "out.tif: a picture is a PNG file; let its name end in .png"),
         (("-o", "gone/out.png"), "there is no folder gone"),
         (("--image-id", "1"), "--image-id is for a COCO dataset"),

@@ -64,7 +64,7 @@ def entry_bytes(
     """What an entry's file holds; all of one length where the arguments are."""
     payload = hashlib.shake_128(f"{source} {state}".encode()).digest(payload_bytes)
     segments = SegmentBuilder()
-    segments.end_segment(payload[:128])
+    segments.add_segment(payload[:128])
     segments.add_chunks(payload[128:])
     file = _Named(payload)
     file.seek(0, os.SEEK_END)

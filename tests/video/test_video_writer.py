@@ -472,7 +472,7 @@ def test_places_that_cannot_be_are_refused(tmp_path):
     (tmp_path / "folder.mp4").mkdir()
     for name, told in (
         ("none/a.mp4", "there is no folder"),
-        ("folder.mp4", "no regular file"),
+        ("folder.mp4", "not a regular file"),
         ("a.flv", r"ending '\.flv'; allowed: \.mp4"),
         ("a", "no container is known"),
     ):

@@ -85,8 +85,8 @@ def collect_image(source: Source, workdir: str | None, backend: str) -> _Facts:
 
 
 def _collect_file(source: Source, part: int, info: ChannelInfo, direct: Frames, cached: Frames | None) -> _Facts:
-    from ...geometry.affine import split_affine
-    from ...pixels.values import find_nodata
+    from ...geometry.affine import decompose_affine
+    from ...pixels.values import resolve_nodata
     from ...spec.channels import default_codes
 
     reader: Reader = direct.image(source.image_id).opened(part).reader
@@ -101,8 +101,8 @@ def _collect_file(source: Source, part: int, info: ChannelInfo, direct: Frames, 
         "tile_shape": reader.tile_shape,
         "overview_shapes": reader.overview_shapes,
         "img_from_src": info.matrix.tolist(),
-        **split_affine(info.matrix),
-        "nodata": find_nodata(info, reader.nodata),
+        **decompose_affine(info.matrix),
+        "nodata": resolve_nodata(info, reader.nodata),
         "quantization": None if info.quantization is None else dict(info.quantization),
         "cache": None if cached is None else _collect_entry(source, codes, cached),
     }

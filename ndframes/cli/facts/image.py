@@ -81,13 +81,13 @@ def _cost_of(explained: FileExplanation) -> dict[str, Any]:
 def _expected_cost(form: Backend, reader: Reader, region: tuple[range, range]) -> dict[str, Any]:
     """What a read would touch in an entry of that form, once it is there."""
     from ...formats.tiled.cog_writer import choose_grid
-    from ...geometry.tiling import count_touched
+    from ...geometry.tiling import count_touched_tiles
 
     if form.type == "npy":
         return {"tile_shape": None, "tiles": 0, "decoded_bytes": 0}
     extent, _ = choose_grid(reader, form)
     tile_shape = min(extent, reader.shape[0]), min(extent, reader.shape[1])
-    tiles = count_touched(*region, tile_shape)
+    tiles = count_touched_tiles(*region, tile_shape)
     pixel_bytes = reader.shape[2] * reader.dtype.itemsize
     return {
         "tile_shape": tile_shape,

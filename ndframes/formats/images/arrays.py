@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import UnreadableImageError
 from ...geometry.regions import to_slice
 from ...geometry.tiling import bounding_range
-from ...system.handles import FileHandle, Shareable, closed_on_error
+from ...system.handles import FileHandle, SharedHandle, close_on_error
 from ...system.mounts import is_remote
 from ...system.stamp import changed_error, source_error
 from ..reader import Reader, ReaderFacts, to_ascending
@@ -148,7 +148,7 @@ class NpyReader(Reader):
         has_frames: bool = False,
     ) -> None:
         file = pool.open(lambda: FileHandle(path, stamp))
-        with closed_on_error(file):
+        with close_on_error(file):
             self._layout = layout = _read_layout(path, file, has_frames=has_frames)
         self._pool = pool
         self._stamp = stamp
@@ -202,7 +202,7 @@ class NpyReader(Reader):
 
     def _open(self) -> _Pixels:
         file = FileHandle(self.path, self._stamp)
-        with closed_on_error(file):
+        with close_on_error(file):
             has_frames = self.frame_count is not None
             if self._stamp is None and _read_layout(self.path, file, has_frames=has_frames) != self._layout:
                 raise changed_error(self.path)
@@ -231,7 +231,7 @@ class _Layout:
         return self.data_offset + math.prod(self.array_shape, start=self.dtype.itemsize)
 
 
-class _Pixels(Shareable):
+class _Pixels(SharedHandle):
     """A handle: an open file's pixels."""
 
     @abstractmethod

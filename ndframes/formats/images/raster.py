@@ -15,9 +15,9 @@ from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from ...errors import UnreadableImageError
-from ...system.handles import FileHandle, closed_on_error, is_out_of_files
+from ...system.handles import FileHandle, close_on_error, is_out_of_descriptors
 from ...system.process import ForkGate
-from ...system.stamp import same_file, source_error
+from ...system.stamp import require_same_file, source_error
 from ..reader import Reader, ReaderFacts, log_orientation
 from .limits import check_block, check_expansion
 
@@ -182,7 +182,7 @@ class RasterReader(Reader):
     def _read_bands(self, band_numbers: list[int], window: Any, planes: Array, level: int) -> None:
         with self._borrow(level) as dataset:
             is_sure = self._driver in _OPENED_ONCE or dataset.alias is not None
-            with same_file(self._name, None if is_sure else self._stamp, may_be_gone=True):
+            with require_same_file(self._name, None if is_sure else self._stamp, may_be_gone=True):
                 dataset.read(band_numbers, window=window, out=planes)
 
     def _borrow(self, level: int) -> Any:
@@ -227,11 +227,11 @@ class _Borrowed:
         options = {"OVERVIEW_LEVEL": self._level - 1} if self._level else {}
         alias = _open_alias(self._path, self._stamp)
         name = self._path if alias is None else f"{_DESCRIPTORS}/{alias.descriptor}"
-        with closed_on_error(alias), same_file(self._path, self._stamp if alias is None else None):
+        with close_on_error(alias), require_same_file(self._path, self._stamp if alias is None else None):
             try:
                 dataset = _PixelDataset(name, driver=[self._driver], sharing=False, **options)
             except _READ_ERRORS as error:
-                if is_out_of_files(error):
+                if is_out_of_descriptors(error):
                     raise source_error(self._path, OSError(errno.EMFILE, os.strerror(errno.EMFILE))) from error
                 words = str(error).replace(name, self._path)
                 raise UnreadableImageError(

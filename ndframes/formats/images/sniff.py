@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...errors import UnreadableImageError
 from ...system.handles import FileHandle
 from ...system.process import IMPORTING
-from ...system.stamp import same_file, stat_source
+from ...system.stamp import require_same_file, stat_source
 from ..reader import log_orientation
 from .limits import check_expansion
 
@@ -99,7 +99,7 @@ def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = 
     if info.driver is not None:
         return RasterReader(info.path, info.driver, pool)
     stamp = stat_source(info.path)
-    with same_file(info.path, stamp):
+    with require_same_file(info.path, stamp):
         return pool.open(lambda: _open_file(info, pool, stamp, is_mapped))
 
 

@@ -13,8 +13,9 @@ import tifffile
 
 from ...errors import SourceError, UnreadableImageError
 from ...geometry.tiling import bounding_range, tile_ranges
-from ...system.handles import FileHandle, HandlePool, closed_on_error
-from ...system.stamp import same_file
+from ...system.handles import FileHandle, HandlePool, close_on_error
+from ...system.stamp import require_same_file
+from ..extensions import extensions_of_tiff, load_extensions
 from ..reader import Reader, ReaderFacts, log_orientation
 from .limits import check_block, check_expansion
 from .tiffcheck import check_directories
@@ -68,8 +69,8 @@ class TiffReader(Reader):
         self._token = object()
         file = self._pool.open(lambda: FileHandle(path, stamp))
         self._stamp = file.stamp
-        with closed_on_error(file):
-            with same_file(path, stamp):
+        with close_on_error(file):
+            with require_same_file(path, stamp):
                 levels, palette, orientation = _parse(path, file, page, series)
             base = levels[0]
             self._levels = [level for level in levels if (level.shape[2], level.dtype) == (base.shape[2], base.dtype)]
@@ -257,6 +258,8 @@ class _Page:
 
     def __init__(self, page: Any) -> None:
         keyframe = page.keyframe
+        # Before tifffile looks for the decoder: it keeps what it finds, and that may be a stub.
+        load_extensions(*extensions_of_tiff(keyframe.compression))
         self._decode = keyframe.decode
         self._offsets = page.dataoffsets
         self._byte_counts = page.databytecounts
