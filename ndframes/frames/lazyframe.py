@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ..items.item import LazyImage
     from ..spec.backends import Backend
     from ..spec.pathinfo import ChannelInfo, PathInfo
+    from ..video.decoder import VideoErrors
     from ..video.metadata import VideoMetadata
-    from ..video.reader import VideoErrors
 
 __all__ = ["LazyFrame", "LazyVideo"]
 

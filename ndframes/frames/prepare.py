@@ -24,8 +24,8 @@ from ..system.workers import WorkerPool
 from ..text import format_bytes, list_first
 
 if TYPE_CHECKING:
+    from ..cache.cache import Cache
     from ..cache.keys import EntryKey
-    from ..cache.store import Cache
     from ..entries.jobs import Job
     from ..entries.opener import Survey
     from ..spec.pathinfo import ChannelInfo, PathInfo
