@@ -86,7 +86,7 @@ def open_frames(
 
     Args:
         path: the file, for messages.
-        layout: what its writer says of it; see :class:`~ndframes.system.segments.Payload`.
+        layout: what its writer says of it; see :class:`~ndframes.system.segments.Manifest`.
         facts: shape, dtype and number of frames of the video.
         source: where the bytes of segments come from.
         tiles: keeps what is decoded; ``None``: a little of it.
@@ -112,7 +112,7 @@ class SegmentFile:
 
     Args:
         path: the file.
-        segments: see :class:`~ndframes.system.segments.Payload`.
+        segments: see :class:`~ndframes.system.segments.Manifest`.
     """
 
     def __init__(self, path: str, segments: Array) -> None:

@@ -83,8 +83,8 @@ def test_no_label_covers_another():
         place = next(
             (
                 box
-                for box in drawing._places(reach, (50, 19), (300, 300))
-                if not any(drawing._meet(box, p) for p in places)
+                for box in drawing._label_boxes(reach, (50, 19), (300, 300))
+                if not any(drawing._overlap(box, p) for p in places)
             ),
             None,
         )

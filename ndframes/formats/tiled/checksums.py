@@ -25,7 +25,7 @@ def check_segments(file: IO[bytes], segments: Array, threads: int, *, read_bytes
 
     Args:
         file: the file.
-        segments: array of :data:`~ndframes.system.segments.SEGMENT`.
+        segments: array of :data:`~ndframes.system.segments.SEGMENT_DTYPE`.
         threads: the number of threads that read and compare.
         read_bytes: adjacent segments are read together up to about this many bytes.
 

@@ -76,7 +76,7 @@ def assemble(
         file: the file to write to.
         directories: the directories, largest resolution first.
         spools: the tiles of each directory.
-        layout: which pixels each tile holds; see :class:`~ndframes.system.segments.Payload`.
+        layout: which pixels each tile holds; see :class:`~ndframes.system.segments.Manifest`.
         big: whether to write BigTIFF.
     """
     head, starts = layout_directories(directories, [spool.byte_counts for spool in spools], big=big)

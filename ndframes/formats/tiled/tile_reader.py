@@ -145,7 +145,7 @@ class _Level:
 
     @classmethod
     def from_layout(cls, item: Mapping[str, Any], *, is_by_column: bool) -> _Level:
-        """Read one of the levels of an entry's layout; see :class:`~ndframes.system.segments.Payload`."""
+        """Read one of the levels of an entry's layout; see :class:`~ndframes.system.segments.Manifest`."""
         height, width = item["shape"]
         extent = int(item["tile_extent"])
         down, across = count_tiles((height, width), (extent, extent))
@@ -158,7 +158,7 @@ class TileReader(Reader):
 
     Args:
         path: the file, for messages.
-        layout: which pixels each tile holds; see :class:`~ndframes.system.segments.Payload`.
+        layout: which pixels each tile holds; see :class:`~ndframes.system.segments.Manifest`.
         dtype: of the pixels.
         band_count: the number of samples in a pixel.
         file: the bytes of the tiles.

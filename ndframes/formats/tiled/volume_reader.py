@@ -27,7 +27,7 @@ class VolumeReader(Reader):
 
     Args:
         path: the file, for messages.
-        layout: which pixels each tile holds; see :class:`~ndframes.system.segments.Payload`.
+        layout: which pixels each tile holds; see :class:`~ndframes.system.segments.Manifest`.
         dtype: of the pixels.
         band_count: the number of samples in a pixel.
         file: the bytes of the tiles.
