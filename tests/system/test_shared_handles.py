@@ -55,9 +55,9 @@ def shelf():
 def assert_books_in_order(pool: HandlePool) -> None:
     """What the pool keeps is what it says; no key has two."""
     assert pool._idle_descriptors == sum(handle.descriptor_count for _, handle in pool._idle.values()) <= pool.max_idle
-    assert sorted(ticket for tickets in pool._by_key.values() for ticket in tickets) == sorted(pool._idle)
-    assert all(len(tickets) == 1 for tickets in pool._by_key.values())
-    assert all(pool._idle[ticket][0] == key for key, tickets in pool._by_key.items() for ticket in tickets)
+    assert sorted(number for numbers in pool._by_key.values() for number in numbers) == sorted(pool._idle)
+    assert all(len(numbers) == 1 for numbers in pool._by_key.values())
+    assert all(pool._idle[number][0] == key for key, numbers in pool._by_key.items() for number in numbers)
 
 
 def test_it_is_opened_once_and_stays(shelf):
@@ -217,16 +217,16 @@ def test_eight_threads_hammer_it():
     shelf, pool, stop, errors = Shelf(), HandlePool(max_idle=5), time.monotonic() + 1, []
 
     def hammer(seed):
-        dice = random.Random(seed)
+        rng = random.Random(seed)
         try:
             while time.monotonic() < stop:
-                key = dice.randrange(12)
+                key = rng.randrange(12)
                 handle = pool.share(key, shelf.opener(key))
                 assert handle.key == key
                 handle.is_used = True
-                if dice.random() < 0.05:
+                if rng.random() < 0.05:
                     pool.discard(key)
-                if dice.random() < 0.01:
+                if rng.random() < 0.01:
                     pool.close()
         except BaseException as error:
             errors.append(error)
