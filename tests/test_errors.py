@@ -30,7 +30,7 @@ CLASSES = [value for value in vars(errors).values() if isinstance(value, type) a
 
 
 def drawn_tree() -> dict[str, tuple[str | None, str | None]]:
-    """Name -> (parent, builtin or None), read off the picture in the module's docstring."""
+    """Name -> (parent, builtin or None), parsed from the tree in the docstring of the module."""
     tree: dict[str, tuple[str | None, str | None]] = {}
     above: list[tuple[int, str]] = []
     for line in errors.__doc__.splitlines():
@@ -84,7 +84,7 @@ def test_every_error_pickles_with_its_attributes(cls, again):
 
 
 def drawn_builtin(cls: type) -> type:
-    """The builtin that is drawn beside the class or beside the nearest class above it."""
+    """The builtin that the tree shows for the class or for its nearest ancestor."""
     name: str | None = cls.__name__
     tree = drawn_tree()
     while name is not None:

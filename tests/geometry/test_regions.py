@@ -47,7 +47,7 @@ regions = st.one_of(items, st.lists(items, max_size=5).map(tuple))
 
 
 def pick(array: np.ndarray, selection: Selection) -> np.ndarray:
-    """The pixels of a selection, one coordinate at a time: no slicing involved."""
+    """The pixels of a selection, read one coordinate at a time, without slices."""
     indices = [np.fromiter(axis, np.intp, len(axis)) for axis in selection.ranges]
     return array[np.ix_(*indices)].reshape(selection.shape)
 

@@ -30,7 +30,7 @@ samplings = st.builds(
 @settings(max_examples=300, deadline=None)
 @given(samplings, samplings, st.booleans())
 def test_a_constant_stays_what_it_is(rows, cols, antialias):
-    """Its border too: what lies outside is the nearest pixel."""
+    """Also at the border, because points outside use the nearest pixel."""
     for value, dtype in ((201, np.uint8), (-5, np.int16), (0.1, np.float64), (True, bool)):
         pixels = np.full((50, 40, 2), value, dtype)
         got = resample(pixels, rows, cols, "linear", antialias=antialias)
@@ -41,7 +41,7 @@ def test_a_constant_stays_what_it_is(rows, cols, antialias):
 @settings(max_examples=300, deadline=None)
 @given(st.floats(20, 50), st.floats(0.1, 4), st.integers(1, 10), st.booleans())
 def test_a_plane_is_sampled_exactly(start, step, count, antialias):
-    """Away from the border a mean weighted evenly about a point is the plane's value there.
+    """Away from the border, the symmetric weighted mean around a point is the value of the plane there.
 
     A triangle whose radius is no whole number of pixels is not quite even, in every library that works by it.
     """

@@ -233,7 +233,7 @@ def test_any_config_is_a_backend_or_a_backend_error(type_name, config):
 
 
 def can_hold(compress: str, dtype: np.dtype, band_count: int) -> bool:
-    """What each codec's own definition says, whatever the package thinks of it."""
+    """By the definition of each codec, independent of the package."""
     return {
         "JPEG": dtype == "u1" and band_count in (1, 3),  # YCbCr or gray, 8 bits
         "WEBP": dtype == "u1" and band_count in (3, 4),  # RGB or RGBA, 8 bits
@@ -278,7 +278,7 @@ def test_every_codec_that_is_picked_does_encode(compress, dtype, predictor):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("band_count", [1, 2, 3])
 def test_who_asks_for_lerc_gets_every_nan_back(tmp_path, dtype, band_count):
-    """LERC itself could not: its mask says which pixels are missing, not which samples, and not every reader looks."""
+    """LERC cannot store them: its mask is about pixels, not samples, and not every reader applies it."""
     pixels = np.random.default_rng(0).random((70, 80, band_count)).astype(dtype)
     pixels[7, 3, 0] = pixels[33, :, -1] = pixels[32:64, 32:64] = np.nan
     pixels[1, 1:5, 0] = (np.inf, -np.inf, -0.0, np.finfo(dtype).min)

@@ -45,7 +45,7 @@ class Pathlike:
 
 
 class AffineLike:
-    """As ``kwimage.Affine``: it carries its matrix."""
+    """An object with an attribute ``matrix``, such as ``kwimage.Affine``."""
 
     def __init__(self, matrix):
         self.matrix = matrix

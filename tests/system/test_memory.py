@@ -105,7 +105,7 @@ def test_it_does_what_its_plainest_model_does(max_bytes, steps):
 
 
 def test_values_are_let_go_outside_the_lock():
-    """A finalizer may come back to the very memory that lets its value go."""
+    """The finalizer of a value may call the cache that drops the value."""
     lru = ClockCache(1, lambda value: 1)
     seen = []
 
@@ -233,7 +233,7 @@ def test_forks_beside_busy_threads():
 
 
 def test_a_get_waits_for_nobody():
-    """It stands on the way of every crop."""
+    """Every crop calls it."""
     lru = ClockCache(10, len)
     lru.put("a", "aaaa")
     got = []

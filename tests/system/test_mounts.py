@@ -1,4 +1,4 @@
-"""Mounts: the kind of file system under a path, by the kernel's table."""
+"""The type of the file system under a path, from the kernel's table of mounts."""
 
 from __future__ import annotations
 

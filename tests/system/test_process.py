@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 class Witness(ForkAware):
-    """Remembers in which process it was told of a fork."""
+    """Records the process in which the fork handler ran."""
 
     def __init__(self) -> None:
         self.told: list[int] = []

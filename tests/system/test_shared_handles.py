@@ -1,4 +1,4 @@
-"""HandlePool.share: one handle for all threads; who was used gets a second chance; what is let go of is opened again."""
+"""HandlePool.share: one handle for all threads, evicted by the clock algorithm, and opened again after that."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ndframes.system.handles import HandlePool, SharedHandle
 
 
 class Handle(SharedHandle):
-    """A handle of one descriptor or two; the shelf sees when nobody has it any more."""
+    """A handle of one or two descriptors; the factory notices when it is collected."""
 
     def __init__(self, key: object, descriptor_count: int = 1) -> None:
         self.key = key
         self.descriptor_count = descriptor_count
 
 
-class Shelf:
-    """Opens handles, and knows those that somebody has."""
+class HandleFactory:
+    """Opens handles, and knows those that are still referenced."""
 
     def __init__(self, seconds: float = 0) -> None:
         self.made: list[object] = []
@@ -48,35 +48,35 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf():
-    return Shelf()
+def factory():
+    return HandleFactory()
 
 
 def assert_books_in_order(pool: HandlePool) -> None:
-    """What the pool keeps is what it says; no key has two."""
+    """The counts and indices of the pool agree, and no key has two handles."""
     assert pool._idle_descriptors == sum(handle.descriptor_count for _, handle in pool._idle.values()) <= pool.max_idle
     assert sorted(number for numbers in pool._by_key.values() for number in numbers) == sorted(pool._idle)
     assert all(len(numbers) == 1 for numbers in pool._by_key.values())
     assert all(pool._idle[number][0] == key for key, numbers in pool._by_key.items() for number in numbers)
 
 
-def test_it_is_opened_once_and_stays(shelf):
+def test_it_is_opened_once_and_stays(factory):
     pool = HandlePool(max_idle=4)
-    first = pool.share("a", shelf.opener("a"))
+    first = pool.share("a", factory.opener("a"))
     for _ in range(5):
-        assert pool.share("a", shelf.opener("a")) is first
-    assert pool.share("b", shelf.opener("b")).key == "b"
-    assert shelf.made == ["a", "b"]
+        assert pool.share("a", factory.opener("a")) is first
+    assert pool.share("b", factory.opener("b")).key == "b"
+    assert factory.made == ["a", "b"]
     assert_books_in_order(pool)
 
 
 def test_threads_that_come_at_once_get_the_same():
-    """Each of them may have opened one; all but one are let go of."""
-    shelf, pool, barrier, got = Shelf(seconds=0.02), HandlePool(max_idle=8), threading.Barrier(8), []
+    """Each thread may open one; all but one are closed."""
+    factory, pool, barrier, got = HandleFactory(seconds=0.02), HandlePool(max_idle=8), threading.Barrier(8), []
 
     def work():
         barrier.wait()
-        got.append(pool.share("a", shelf.opener("a")))
+        got.append(pool.share("a", factory.opener("a")))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -85,75 +85,75 @@ def test_threads_that_come_at_once_get_the_same():
         thread.join()
     assert len(got) == 8
     assert len(set(map(id, got))) == 1
-    assert shelf.keys == ["a"]
+    assert factory.keys == ["a"]
     assert_books_in_order(pool)
 
 
-def test_the_oldest_goes_but_not_one_that_was_used(shelf):
+def test_the_oldest_goes_but_not_one_that_was_used(factory):
     pool = HandlePool(max_idle=3)
     for key in "abc":
-        pool.share(key, shelf.opener(key))
-    pool.share("a", shelf.opener("a")).is_used = True
-    pool.share("d", shelf.opener("d"))
-    assert shelf.keys == ["a", "c", "d"]
-    pool.share("e", shelf.opener("e"))  # a was passed over once, which put it behind c
-    assert shelf.keys == ["a", "d", "e"]
-    pool.share("f", shelf.opener("f"))
-    assert shelf.keys == ["d", "e", "f"], "a second chance, not a third"
+        pool.share(key, factory.opener(key))
+    pool.share("a", factory.opener("a")).is_used = True
+    pool.share("d", factory.opener("d"))
+    assert factory.keys == ["a", "c", "d"]
+    pool.share("e", factory.opener("e"))  # a was passed over once, which put it behind c
+    assert factory.keys == ["a", "d", "e"]
+    pool.share("f", factory.opener("f"))
+    assert factory.keys == ["d", "e", "f"], "a second chance, not a third"
     assert_books_in_order(pool)
 
 
-def test_where_all_were_used_the_oldest_goes(shelf):
+def test_where_all_were_used_the_oldest_goes(factory):
     pool = HandlePool(max_idle=3)
     for number, key in enumerate("abcdefgh"):
-        pool.share(key, shelf.opener(key))
+        pool.share(key, factory.opener(key))
         for _, handle in pool._idle.values():
             handle.is_used = True
         handle = None
-        assert shelf.keys == list("abcdefgh"[max(0, number - 2) : number + 1])
+        assert factory.keys == list("abcdefgh"[max(0, number - 2) : number + 1])
         assert_books_in_order(pool)
 
 
-def test_one_that_takes_two_descriptors_counts_as_two(shelf):
+def test_one_that_takes_two_descriptors_counts_as_two(factory):
     pool = HandlePool(max_idle=4)
     for key in "abc":
-        pool.share(key, shelf.opener(key, 2))
-    assert shelf.keys == ["b", "c"]
-    pool.share("d", shelf.opener("d"))
-    assert shelf.keys == ["c", "d"]
+        pool.share(key, factory.opener(key, 2))
+    assert factory.keys == ["b", "c"]
+    pool.share("d", factory.opener("d"))
+    assert factory.keys == ["c", "d"]
     assert_books_in_order(pool)
 
 
 @pytest.mark.parametrize("max_idle", [0, 1])
-def test_a_pool_without_room_lends_all_the_same(shelf, max_idle):
+def test_a_pool_without_room_lends_all_the_same(factory, max_idle):
     pool = HandlePool(max_idle=max_idle)
-    handle = pool.share("a", shelf.opener("a", 2))
-    assert (handle.key, shelf.keys) == ("a", ["a"])
+    handle = pool.share("a", factory.opener("a", 2))
+    assert (handle.key, factory.keys) == ("a", ["a"])
     assert_books_in_order(pool)
     del handle
-    assert shelf.keys == []
+    assert factory.keys == []
 
 
 @pytest.mark.parametrize(
     "let_go", [lambda pool: pool.close(), lambda pool: pool.discard("a")], ids=["close", "discard"]
 )
-def test_what_is_let_go_of_lives_as_long_as_its_users_and_is_opened_again(shelf, let_go):
+def test_what_is_let_go_of_lives_as_long_as_its_users_and_is_opened_again(factory, let_go):
     pool = HandlePool(max_idle=4)
-    first = pool.share("a", shelf.opener("a"))
+    first = pool.share("a", factory.opener("a"))
     let_go(pool)
-    assert shelf.keys == ["a"], "somebody reads by it"
-    second = pool.share("a", shelf.opener("a"))
+    assert factory.keys == ["a"], "somebody reads by it"
+    second = pool.share("a", factory.opener("a"))
     assert second is not first
-    assert shelf.made == ["a", "a"]
+    assert factory.made == ["a", "a"]
     del first
-    assert list(shelf.alive) == [second]
+    assert list(factory.alive) == [second]
     let_go(pool)
     del second
-    assert shelf.keys == []
+    assert factory.keys == []
     assert_books_in_order(pool)
 
 
-def test_one_that_does_not_open_leaves_nothing_behind(shelf):
+def test_one_that_does_not_open_leaves_nothing_behind(factory):
     pool = HandlePool(max_idle=4)
 
     def fail():
@@ -162,20 +162,20 @@ def test_one_that_does_not_open_leaves_nothing_behind(shelf):
     with pytest.raises(FileNotFoundError):
         pool.share("a", fail)
     assert pool._idle == {}
-    assert pool.share("a", shelf.opener("a")).key == "a"
+    assert pool.share("a", factory.opener("a")).key == "a"
 
 
-def test_where_descriptors_run_out_the_others_make_room(shelf):
+def test_where_descriptors_run_out_the_others_make_room(factory):
     pool = HandlePool(max_idle=16)
     for key in "abc":
-        pool.share(key, shelf.opener(key))
+        pool.share(key, factory.opener(key))
     tries = []
 
     def open_handle():
-        tries.append(shelf.keys)
+        tries.append(factory.keys)
         if len(tries) == 1:
             raise OSError(24, "Too many open files")
-        return shelf.opener("d")()
+        return factory.opener("d")()
 
     assert pool.share("d", open_handle).key == "d"
     assert tries == [["a", "b", "c"], []]
@@ -190,10 +190,10 @@ operations = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 7), operations)
 def test_any_order_of_operations_keeps_the_books(max_idle, steps):
-    shelf, pool, mine = Shelf(), HandlePool(max_idle=max_idle), {}
+    factory, pool, mine = HandleFactory(), HandlePool(max_idle=max_idle), {}
     for name, key in steps:
         if name == "share":
-            handle = pool.share(key, shelf.opener(key, 1 + key % 2))
+            handle = pool.share(key, factory.opener(key, 1 + key % 2))
             assert handle.key == key
             mine[key] = handle
         elif name == "use" and key in mine:
@@ -210,18 +210,18 @@ def test_any_order_of_operations_keeps_the_books(max_idle, steps):
     kept = {id(handle) for _, handle in pool._idle.values()} | {id(handle) for handle in mine.values()}
     handle = None
     gc.collect(0)
-    assert {id(item) for item in shelf.alive} == kept, "somebody keeps what nobody needs"
+    assert {id(item) for item in factory.alive} == kept, "somebody keeps what nobody needs"
 
 
 def test_eight_threads_hammer_it():
-    shelf, pool, stop, errors = Shelf(), HandlePool(max_idle=5), time.monotonic() + 1, []
+    factory, pool, stop, errors = HandleFactory(), HandlePool(max_idle=5), time.monotonic() + 1, []
 
     def hammer(seed):
         rng = random.Random(seed)
         try:
             while time.monotonic() < stop:
                 key = rng.randrange(12)
-                handle = pool.share(key, shelf.opener(key))
+                handle = pool.share(key, factory.opener(key))
                 assert handle.key == key
                 handle.is_used = True
                 if rng.random() < 0.05:
@@ -238,32 +238,32 @@ def test_eight_threads_hammer_it():
         thread.join(60)
     assert errors == []
     assert not any(thread.is_alive() for thread in threads)
-    assert len(shelf.made) > 50
-    assert len(shelf.alive) == len(pool._idle)
+    assert len(factory.made) > 50
+    assert len(factory.alive) == len(pool._idle)
     assert_books_in_order(pool)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_opens_its_own_and_lets_go_of_none_of_its_parent_s(shelf):
+def test_a_child_opens_its_own_and_lets_go_of_none_of_its_parent_s(factory):
     pool = HandlePool(max_idle=4)
-    mine = pool.share("a", shelf.opener("a"))
-    pool.share("b", shelf.opener("b"))
+    mine = pool.share("a", factory.opener("a"))
+    pool.share("b", factory.opener("b"))
 
     def check() -> bool:
-        first = pool.share("a", shelf.opener("a"))
+        first = pool.share("a", factory.opener("a"))
         pool.close()
         gc.collect()
-        return first is not mine and shelf.made == ["a", "b", "a"] and shelf.keys == ["a", "a", "b"]
+        return first is not mine and factory.made == ["a", "b", "a"] and factory.keys == ["a", "a", "b"]
 
     in_fork(check)
-    assert pool.share("a", shelf.opener("a")) is mine
-    assert shelf.made == ["a", "b"]
+    assert pool.share("a", factory.opener("a")) is mine
+    assert factory.made == ["a", "b"]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_forked_while_another_thread_is_at_work_there_goes_on(shelf):
+def test_a_child_forked_while_another_thread_is_at_work_there_goes_on(factory):
     pool = HandlePool(max_idle=4)
-    pool.share("a", shelf.opener("a"))
+    pool.share("a", factory.opener("a"))
     held, release = threading.Event(), threading.Event()
 
     def hold():
@@ -275,14 +275,14 @@ def test_a_child_forked_while_another_thread_is_at_work_there_goes_on(shelf):
     holder.start()
     held.wait()
     try:
-        in_fork(lambda: pool.share("a", shelf.opener("a")).key == "a" and shelf.made == ["a", "a"])
+        in_fork(lambda: pool.share("a", factory.opener("a")).key == "a" and factory.made == ["a", "a"])
     finally:
         release.set()
         holder.join()
 
 
 class Careless:
-    """A key whose hash, taken inside the pool, discards another: as a finalizer may that runs there."""
+    """A key whose hash discards another key inside of the pool, as a finalizer may do."""
 
     def __init__(self) -> None:
         self.pool: HandlePool | None = None
@@ -294,11 +294,11 @@ class Careless:
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_what_is_discarded_while_another_is_shared_goes_at_once(shelf, is_there):
+def test_what_is_discarded_while_another_is_shared_goes_at_once(factory, is_there):
     pool, key = HandlePool(max_idle=4), Careless()
-    pool.share("b", shelf.opener("b"))
+    pool.share("b", factory.opener("b"))
     if is_there:
-        pool.share(key, shelf.opener("a"))
+        pool.share(key, factory.opener("a"))
     key.pool = pool
-    assert pool.share(key, shelf.opener("a")).key == "a"
-    assert shelf.keys == ["a"]
+    assert pool.share(key, factory.opener("a")).key == "a"
+    assert factory.keys == ["a"]

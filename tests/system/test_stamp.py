@@ -53,7 +53,7 @@ def test_a_link_is_what_it_links_to(tmp_path):
 
 
 def test_a_new_file_of_the_old_name_has_another_stamp(tmp_path):
-    """Size and time set back, as rsync and tar do: the inode and the time of the change still tell."""
+    """With size and mtime set back, as rsync and tar do, inode and ctime still differ."""
     path = tmp_path / "a.bin"
     path.write_bytes(b"12345")
     old = stat_source(str(path))
@@ -117,7 +117,7 @@ def test_anything_else_makes_it_another(field):
 
 @pytest.fixture
 def stamped(tmp_path):
-    """A file that can be put in another's place, and its stamp."""
+    """A file, a replacement for it, and the stamp of the file."""
     path = tmp_path / "a.bin"
     path.write_bytes(b"12345")
     return path, stat_source(str(path))
@@ -319,7 +319,7 @@ def test_a_name_of_stray_bytes(tmp_path):
 
 
 def as_nobody(check) -> str:
-    """What ``check`` says in a forked child that is not root: where root runs the tests, modes stop nobody."""
+    """The result of ``check`` in a forked child that is not root, because file modes do not apply to root."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if not child:
@@ -343,7 +343,7 @@ def as_nobody(check) -> str:
 
 @pytest.fixture
 def open_folder(tmp_path, monkeypatch):
-    """The working directory, which everybody may pass; relative paths do not ask the folders above it."""
+    """A working directory that every user may search; relative paths do not depend on the folders above it."""
     tmp_path.chmod(0o711)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -373,7 +373,7 @@ def test_permission_denied_on_the_way(open_folder):
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_permission_denied_on_the_file_itself(open_folder):
-    """A stat is allowed, a read is not: by whatever way the file is then opened, the error is the same."""
+    """A file that may be statted but not read gives the same error for every way to open it."""
     import ndframes as nf
 
     for name in ("a.npy", "b.npy"):
