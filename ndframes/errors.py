@@ -253,6 +253,7 @@ def shorten(value: object) -> str:
         ('range(0, 3)', '[0, 1, 2, 3, 4, 5, ...]')
     """
     brief = reprlib.Repr()
+    # The defaults, 30 characters, cut most paths.
     brief.maxstring = brief.maxother = 120
     brief.maxlong = 60
     try:

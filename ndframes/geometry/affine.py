@@ -43,6 +43,7 @@ def to_affine(matrix: Any, what: str) -> Affine:
         array = np.asarray(getattr(matrix, "matrix", matrix), np.float64)
     except (TypeError, ValueError):
         array = np.empty(0)
+    # The last row of a product of matrices may differ from 0 0 1 in its last bits.
     if array.shape == (3, 3) and abs(array[2] - (0, 0, 1)).max() < _EPSILON:
         array = array[:2]
     if array.shape == (2, 3):
@@ -74,6 +75,7 @@ def window_bounds(affine: Affine, rows: range, cols: range) -> tuple[tuple[float
 
 def pixels_between(low: float, high: float, extent: int) -> range:
     """The pixels of an axis of ``extent`` that overlap the interval from ``low`` to ``high``."""
+    # A bound that a rounding error moves past the border of a pixel must not add that pixel.
     first = min(max(math.floor(low + _EPSILON), 0), extent)
     return range(first, min(max(math.ceil(high - _EPSILON), first), extent))
 
@@ -81,6 +83,7 @@ def pixels_between(low: float, high: float, extent: int) -> range:
 def spanned_shape(matrix: Array, height: int, width: int) -> tuple[int, int]:
     """The shape of the smallest image from the origin that holds a mapped file of ``height`` x ``width``."""
     (_, bottom), (_, right) = window_bounds(to_affine(matrix, "img_from_src"), range(height), range(width))
+    # A mirrored file may end at the origin or before it.
     return max(1, math.ceil(bottom - _EPSILON)), max(1, math.ceil(right - _EPSILON))
 
 
@@ -103,6 +106,7 @@ def decompose_affine(matrix: Array) -> dict[str, Any]:
     scale_y = (a * e - b * d) / scale_x
     return {
         "scale": (scale_y, scale_x),
+        # + 0.0 replaces -0.0, which would be printed
         "shear": (a * b + d * e) / (scale_x * scale_y) + 0.0,
         "rotate_degrees": -math.degrees(math.atan2(d, a)) + 0.0,
         "offset": (y, x),

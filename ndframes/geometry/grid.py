@@ -98,6 +98,7 @@ class Grid:
     def axes(self) -> tuple[Sampling, Sampling] | None:
         """The samplings in y and in x; ``None`` if the grid is rotated, sheared or mirrored."""
         a, b, c, d, e, f = self.src_from_out
+        # Products of matrices that undo a rotation leave a tiny rest.
         if (b or d) and abs(b) + abs(d) > _MAX_ROUNDING * (
             abs(a) + abs(e)
         ):  # relative, so that it is the same for every crop
@@ -110,8 +111,10 @@ class Grid:
         a, b, c, d, e, f = self.src_from_out
         if abs(abs(a) + abs(b) - 1) > EPSILON or abs(abs(d) + abs(e) - 1) > EPSILON:
             return False
+        # Each row holds one 1 or -1, and they must be in different columns.
         if abs(a - round(a)) > EPSILON or abs(e - round(e)) > EPSILON or round(a) * round(e) == round(b) * round(d):
             return False
+        # The centre of the first pixel, at 0.5, must map to a pixel centre. The sign of a step moves that centre.
         return _is_integer(c + (a + b - 1) / 2) and _is_integer(f + (d + e - 1) / 2)
 
     @property
@@ -186,6 +189,7 @@ class Grid:
         ends = [
             (low >= -EPSILON, high <= extent + EPSILON) for (low, high), extent in zip(bounds, extents, strict=True)
         ]
+        # Most grids are inside or outside as a whole, and need no mask.
         if all(map(all, ends)):
             return True
         if any(high < -EPSILON or low > extent + EPSILON for (low, high), extent in zip(bounds, extents, strict=True)):
@@ -250,10 +254,12 @@ def _footprint_along(low: float, high: float, step: float, extent: int | None, i
     if interpolation == "nearest":
         first, last = math.floor(low + EPSILON), math.floor(high + EPSILON)
     else:
+        # Pixels at exactly the radius have no weight. EPSILON keeps rounding errors from adding them.
         radius = KERNELS[interpolation][1] * max(1.0, step)
         first = math.floor(low - 0.5 - radius + EPSILON) + 1
         last = math.floor(high - 0.5 - radius + EPSILON) + math.ceil(2 * radius - EPSILON)
     if extent is not None:
+        # Points outside use border pixels, so at least one pixel remains.
         first, last = min(max(first, 0), extent - 1), min(max(last, 0), extent - 1)
     return range(first, last + 1)
 
@@ -289,5 +295,6 @@ def _fit(axis: range, count: int) -> Sampling:
 
 
 def _stretch(axis: range, factor: float) -> Sampling:
+    # Not round(), which rounds halves to even: the extents of similar regions would differ.
     count = max(1, math.floor(len(axis) * factor + 0.5)) if axis else 0
     return Sampling(axis.start, 1 / factor, count)

@@ -63,6 +63,7 @@ Region = IndexItem | tuple[IndexItem, ...] | None
 PadMode = Literal["constant", "edge", "reflect"]
 PAD_MODES = ("constant", "edge", "reflect")
 _PLAIN_PARTS = frozenset([int, type(None), np.int64, np.int32])
+# hasattr() on an item of another type costs more than this look-up, and each crop has two items.
 _NO_BOXES = frozenset([slice, int, EllipsisType])
 _ALL_KEPT = (False, False, False)
 # Up to here, lengths and reflected coordinates fit into 64-bit integers.
@@ -199,6 +200,7 @@ def _parse_slice(part: str, text: str) -> slice:
     start, stop, step = (*numbers, None)[:3]
     if step == 0:
         raise RegionError(f"region {shorten(text)}: {shorten(part)} has step 0; give another step, or none")
+    # With bounds of different signs, it depends on the extent of the image whether a slice is empty.
     if start is not None and stop is not None and (start < 0) == (stop < 0) and (stop - start) * (step or 1) < 0:
         raise RegionError(f"region {shorten(text)}: {shorten(part)} stops before it starts")
     return slice(start, stop, step)
@@ -243,6 +245,7 @@ def _expand(region: Region, axis_count: int) -> list[IndexItem]:
 def _resolve_crop(region: tuple[IndexItem, ...], shape: Sequence[int]) -> Selection | None:
     """Resolve the most common form, two slices without steps, in a quarter of the time; ``None`` for other forms."""
     rows, cols = region
+    # type() rather than isinstance(): a bool is an int, and must get the error of the general path.
     if type(rows) is not slice or type(cols) is not slice or rows.step is not None or cols.step is not None:
         return None
     if (
@@ -315,6 +318,7 @@ def to_slice(axis: range) -> slice:
         >>> to_slice(range(4, -1, -2)), to_slice(range(2, 8))
         (slice(4, None, -2), slice(2, 8, 1))
     """
+    # A stop of -1 would be the last position, not the one before the first.
     return slice(axis.start, None if axis.step < 0 and axis.stop < 0 else axis.stop, axis.step)
 
 
@@ -330,6 +334,7 @@ def _resolve_plane(item: IndexItem, extent: int, axis: int) -> range:
             f"axis {axis}: {shorten(item)} runs backwards; a padded region needs start <= stop and step >= 1"
         )
     if start < -_MAX_COORDINATE or stop > _MAX_COORDINATE:
+        # Only the length decides which error it is: a short slice may be far away.
         kind = RegionTooLargeError if (stop - start) // step > _MAX_COORDINATE else RegionError
         raise kind(f"axis {axis}: {shorten(item)} is too far outside of an image of {extent} px; stay within 2**61 px")
     return range(start, stop, step)

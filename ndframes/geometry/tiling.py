@@ -51,6 +51,7 @@ def tile_spans(axis: range, tile_extent: int) -> list[tuple[int, slice, slice]]:
         [(0, slice(3, 4, None), slice(0, 1, None)), (1, slice(0, 4, None), slice(1, 5, None)), (2, slice(0, 1, None), slice(5, 6, None))]
     """
     count = axis.stop - axis.start
+    # Plain integers, because every crop calls this function twice.
     index, inside = divmod(axis.start, tile_extent)
     done, room = 0, tile_extent - inside
     spans = []

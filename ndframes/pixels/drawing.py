@@ -203,6 +203,7 @@ def _draw_polygons(large: Any, mark: Mark) -> None:
 def _draw_lines(pen: Any, mark: Mark, width: int, colour: tuple[int, ...]) -> None:
     for ring in mark.rings():
         enlarged = _enlarge(ring)
+        # Two points more than the ring, so that Pillow draws the last joint too.
         pen.line([*enlarged, *enlarged[:2]], fill=colour, width=width, joint="curve")
     radius = _POINT_PX * _OVERSAMPLING + (width - _LINE_WIDTH) / 2
     for x, y in _enlarge(mark.points):
@@ -231,6 +232,7 @@ def _box_within(points: Sequence[_Point], size: tuple[int, int]) -> tuple[int, i
 
 
 def _draw_labels(pen: Any, marks: Sequence[Mark], shape: tuple[int, int]) -> None:
+    # The first marks have the first choice of places.
     font = _font(_LABEL_PX)
     taken: list[tuple[float, ...]] = []
     for mark in marks:
@@ -375,6 +377,7 @@ def _fit_text(text: str, font: Any, room: float) -> str:
     text = _to_ascii(text)
     if font.getlength(text) <= room:
         return text
+    # The end often tells names apart, so the middle is cut.
     for kept in range(len(text) - 1, 1, -1):
         shorter = f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
         if font.getlength(shorter) <= room:
@@ -389,6 +392,7 @@ def _to_ascii(text: str) -> str:
         >>> _to_ascii("Löffel 匙")
         'Loffel ?'
     """
+    # NFKD separates letters from their accents.
     letters = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
     return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in letters)
 

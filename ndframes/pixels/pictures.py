@@ -107,6 +107,7 @@ def compose_bands(pixels: Array, missing: Array, bands: Sequence[Band]) -> Array
     for number, band in enumerate(bands):
         extent = band.high - band.low
         values = pixels[:, :, number].astype(np.float64) - band.low
+        # A constant channel, whose limits are equal, is shown at half strength.
         strength = (values / extent).clip(0, 1) if extent > 0 else np.full(values.shape, 0.5)
         strength[is_missing[:, :, number]] = 0
         picture += strength[:, :, np.newaxis] * band.colour

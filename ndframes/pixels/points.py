@@ -59,6 +59,7 @@ def _needs_numpy(dtype: np.dtype[Any], interpolation: Interpolation) -> bool:
 
 def interpolate(pixels: Array, grid: Grid, interpolation: Interpolation) -> Array:
     """Interpolate a window at the points of a grid. Points outside use the border pixels of the window."""
+    # A rotated block is wider by up to sqrt(2); the kernel reads a few pixels around it.
     block_px = int(_MAX_EXTENT_PX / max(1.0, *grid.steps) / math.sqrt(2)) - 4
     if _needs_numpy(pixels.dtype, interpolation) or block_px < 1:
         return round_to_dtype(_gather(pixels.astype(point_dtype(pixels.dtype)), grid, interpolation), pixels.dtype)
@@ -157,6 +158,7 @@ def _point_weights(kernel: Kernel, radius: int, centres: Array, first: Indices, 
     weights = [kernel(np.abs(first + (tap + 0.5) - centres)) for tap in range(2 * radius)]
     total = sum(weights)
     real = dtype.type(0).real.dtype
+    # As Lanczos weights do not add up to exactly 1.
     return [(each / total).astype(real) for each in weights]
 
 

@@ -135,6 +135,7 @@ def check_fill(fill: complex, dtype: np.dtype[Any]) -> Array:
     """
     value = np.asarray(fill)
     if value.ndim == 0 and value.dtype.kind in ("biufc" if dtype.kind == "c" else "biuf"):
+        # The cast of a value that does not fit warns; the comparison below refuses it.
         with np.errstate(all="ignore"):
             cast = value.astype(dtype)
         if dtype.kind in "fc" or cast == value:
@@ -152,6 +153,7 @@ def put_block(block: Block, positions: Sequence[int], result: Result, options: R
         return
     pixels, outside = block.pixels, None if block.inside is True else ~np.asarray(block.inside)
     if outside is not None:
+        # A copy: the block may be a view of a cached tile.
         pixels = pixels.astype(target.pixels.dtype)
         pixels[outside] = fill_of(result, options)
     target.pixels[:, :, bands] = pixels

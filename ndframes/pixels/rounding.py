@@ -41,6 +41,7 @@ def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = T
     if dtype.kind == "b":
         return np.asarray(sums >= 0.5)
     sums += 0.5
+    # The cast truncates toward zero, which is floor for sums that are not negative.
     if dtype.kind == "i":
         np.floor(sums, out=sums)
     limits = _limits_of(dtype)

@@ -65,6 +65,7 @@ def find_stencil(
 
 def _stencil_of(sampling: Sampling, interpolation: Interpolation, *, antialias: bool, dtype: np.dtype[Any]) -> Stencil:
     """The stencil of a sampling, relative to the first pixel of the array. Pixels outside are replaced by border pixels."""
+    # Every kernel would give these pixels with a weight of 1, but for rounding.
     if sampling.is_pixel_aligned:
         interpolation = "nearest"
     indices, weights = _taps_of(sampling, interpolation, antialias, work_dtype(dtype).type(0).real.dtype)
@@ -113,9 +114,11 @@ def _taps(
     if interpolation == "nearest":
         return [np.floor(centres + EPSILON).astype(np.intp)], []
     kernel, support = KERNELS[interpolation]
+    # A coarser result averages over its whole pixel; a finer one interpolates with the plain kernel.
     stretch = max(1.0, step) if antialias else 1.0
     indices = first_tap(centres, support * stretch)[:, None] + np.arange(math.ceil(2 * support * stretch - EPSILON))
     weights = kernel(np.abs(indices + 0.5 - centres[:, None]) / stretch)
+    # The weights of Lanczos and of widened kernels do not add up to exactly 1.
     weights = (weights / weights.sum(axis=1, keepdims=True)).astype(dtype)
     taps = range(indices.shape[1])
     return (

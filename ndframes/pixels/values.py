@@ -73,8 +73,10 @@ class Quantization:
 
     def decode(self, stored: Array) -> Array:
         """The real values, as a new array; nan where the stored number is nodata."""
+        # float32 represents integers of 16 bits exactly.
         work = np.dtype(np.float64 if stored.dtype.itemsize > 2 or self.dtype.itemsize > 4 else np.float32)
         values = stored.astype(work)
+        # Scalars of the same dtype, and in place: no array in float64 is made on the way.
         values *= work.type(self.scale)
         values += work.type(self.offset)
         values = values.astype(self.dtype, copy=False)
@@ -117,6 +119,7 @@ class ValueEncoding:
         """The values, and the mask of missing ones; the mask is ``None`` with mode ``"keep"``."""
         missing = None
         if mode != "keep":
+            # A float file may hold nan besides its nodata value.
             missing = np.isnan(stored) if stored.dtype.kind in "fc" else np.zeros(stored.shape, bool)
             if self.nodata is not None and not math.isnan(self.nodata):
                 missing |= stored == self.nodata

@@ -36,6 +36,7 @@ __all__ = [
     "warp",
 ]
 _MAX_WINDOW_BYTES = 16 * 2**20
+# A little less than half, so that rounding does not decide about pixels with exactly half of the weight.
 _MIN_WEIGHT = 0.5 - 1e-6
 
 
@@ -116,6 +117,7 @@ def warp(
         >>> [block.pixels[0, :, 0].tolist() for block in warp(WindowedArray.of(ramp), grid, "linear", antialias=True)]
         [[1, 3, 5, 6]]
     """
+    # Copies are exact, and read no pixels around them.
     if grid.is_pixel_aligned:
         interpolation = "nearest"
     steps = grid.steps
@@ -124,6 +126,7 @@ def warp(
         part = grid.crop(rows, cols)
         inside = part.centres_inside(*src.extent)
         where = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
+        # Nothing is read for a block that is outside.
         if inside is False:
             yield Block(*where, None, None, inside)
         else:
@@ -140,6 +143,7 @@ def _split_into_blocks(
     if height * width <= budget_px:
         yield range(height), range(width)
         return
+    # Windows are about square in the array, which touches the fewest tiles.
     down = min(height, max(1, int(math.sqrt(budget_px * col_step / row_step))))
     across = min(width, max(1, int(budget_px / down)))
     for top in range(0, height, down):
@@ -159,6 +163,7 @@ def _sample(
         if interpolation == "nearest":
             return take(window, local), None if missing is None else take(missing, local)
         return _sample_masked(window, missing, lambda pixels: sample(pixels, local, interpolation, antialias=shrinks))
+    # A rotated grid that shrinks: first to a coarser array along the axes, then rotate that one.
     coarse_shape = math.ceil(src.shape[0] / factors[0]), math.ceil(src.shape[1] / factors[1])
     coarse = grid.rescaled(*factors)
     rows, cols = footprint(coarse, coarse_shape, interpolation, (1.0, 1.0))
@@ -185,15 +190,18 @@ def _sample_masked(
     window: Array, missing: Array | None, sample: Callable[[Array], Array]
 ) -> tuple[Array, Array | None]:
     """Sample a window with missing values: the sums of existing values, divided by their weights."""
+    # min() of an array with a nan is nan: one pass, and no mask for the usual window.
     if missing is None and window.dtype.kind in "fc" and window.size and np.isnan(window.min()):
         missing = np.isnan(window)
     if missing is None or not missing.any():
         out = sample(window)
         return out, None if missing is None else np.zeros(out.shape, bool)
     work = point_dtype(window.dtype)
+    # 0 instead of the stored value, because nan times a weight of 0 is nan.
     sums = sample(np.where(missing, 0, window).astype(work))
     weights = sample((~missing).astype(work.type(0).real.dtype))
     is_missing = weights < _MIN_WEIGHT
+    # Avoids a division by 0.
     weights[is_missing] = 1
     with ignore_float_errors():
         values = round_to_dtype(sums / weights, window.dtype)

@@ -35,6 +35,7 @@ _PREDICTORS = {
     "FLOATING_POINT": "FLOATING_POINT",
     "3": "FLOATING_POINT",
 }
+# DEFLATE is encoded by libdeflate, which has levels up to 12.
 _LEVELS = {"ZSTD": (1, 22), "DEFLATE": (1, 12)}
 _DEFAULT_LEVELS = {"ZSTD": 3, "DEFLATE": 6}
 # Levels below 1 only replace repetitions and store the rest raw: flat areas shrink, and noise decodes at the speed of a copy.
@@ -118,6 +119,7 @@ class Backend:
         _set(self, "blocksize", _to_blocksize(self.blocksize))
         _set(self, "blockframes", _to_integer("blockframes", self.blockframes, 1, 256))
         _set(self, "predictor", _to_predictor(self.predictor))
+        # After compress and type, on which the allowed values depend.
         _set(self, "quality", _to_quality(self.quality, self.compress, self.type))
         _set(self, "level", _to_level(self.level, self.compress))
         if not isinstance(self.overviews, bool):
@@ -214,6 +216,7 @@ def backend_for(spec: BackendSpec, *, is_video: bool) -> Backend | None:
         >>> backend_for("auto", is_video=True), backend_for("intra", is_video=False).type
         (None, 'cog')
     """
+    # Decided by the spec, because the backend no longer says that it came from "auto".
     is_auto = spec == "auto" or (isinstance(spec, Mapping) and spec.get("type") == "auto")
     backend = coerce_backend(spec)
     if is_video:

@@ -68,6 +68,7 @@ def find_codes(available: Sequence[str], codes: Sequence[str]) -> tuple[int, ...
         >>> find_codes(("r", "g", "b", "nir"), ("nir", "r"))
         (3, 0)
     """
+    # Reversed, so that the first of several equal codes wins.
     positions = {code: index for index, code in reversed(list(enumerate(available)))}
     missing = [code for code in codes if code not in positions]
     if missing:
@@ -84,6 +85,7 @@ def _expand(code: str) -> tuple[str, ...]:
         return _SHORT_FORMS[code]
     if match := _RANGE.fullmatch(code):
         texts = match["start"] or "0", match["stop"], match["step"] or "1"
+        # int() is slow for very long numbers, and refuses them from 4,300 digits on.
         start, stop, step = (int(number) if len(number) < 10 else -1 for number in texts)
         if not 0 <= start < stop <= start + _MAX_CODES or step < 1:
             raise ChannelError(

@@ -73,6 +73,7 @@ class ChannelInfo:
     frame_errors: str = field(default="raise", kw_only=True)
 
     if TYPE_CHECKING:
+        # The fields are annotated with what they hold; the constructor accepts more.
 
         def __init__(  # noqa: PLR0913 - the fields
             self,
@@ -167,6 +168,7 @@ class PathInfo:
     is_native: bool = field(default=False, kw_only=True)
 
     if TYPE_CHECKING:
+        # The fields are annotated with what they hold; the constructor accepts more.
 
         def __init__(
             self,
@@ -340,6 +342,7 @@ def _to_matrix(matrix: Any) -> Matrix | None:
         return None
     try:
         array = np.asarray(value)
+        # astype would also convert strings, and drop the imaginary parts of complex numbers.
         array = array.astype(np.float64) if array.dtype.kind in "biufO" else np.empty(0)
     except (TypeError, ValueError, OverflowError) as error:
         raise PathInfoError(f"img_from_src must be a 3x3 matrix of real numbers, got {shorten(matrix)}") from error
@@ -349,8 +352,10 @@ def _to_matrix(matrix: Any) -> Matrix | None:
         raise PathInfoError(
             f"img_from_src must be a finite affine 3x3 matrix whose last row is 0 0 1, got {shorten(matrix)}"
         )
+    # Not the determinant, which is tiny for a small but valid scale.
     if np.linalg.matrix_rank(array[:2, :2]) < 2:
         raise PathInfoError(f"img_from_src must be invertible, got {shorten(matrix)}")
+    # Rows of tuples rather than an array: they hash, compare and pickle by value.
     rows: Matrix = tuple(tuple(row) for row in (array + 0.0).tolist())  # + 0.0 replaces -0.0
     return None if rows == _IDENTITY else rows
 
@@ -389,6 +394,7 @@ def _to_int(value: SupportsIndex) -> int:
 def _to_nodata(nodata: Any) -> float | None:
     if nodata is None:
         return None
+    # A Python number, so that equal values pickle and hash alike.
     value = nodata.item() if isinstance(nodata, np.generic) else nodata
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise PathInfoError(f"nodata must be a number or None, got {shorten(nodata)}")
@@ -407,6 +413,7 @@ def _to_quantization(quantization: Any) -> tuple[tuple[str, Any], ...] | None:
         return None
     try:
         pairs = tuple((name, _same_nan(value)) for name, value in sorted(dict(quantization).items()))
+        # Fails here rather than at the first use of the info as a key.
         hash(pairs)
     except (TypeError, ValueError) as error:
         raise PathInfoError(

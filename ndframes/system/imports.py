@@ -22,6 +22,7 @@ def import_package(name: str) -> Any:
         >>> import_package("json") is import_module("json")
         True
     """
+    # A complete package needs nothing, and one without leftovers a plain import.
     spec = None if name in sys.modules else find_spec(name)
     leftovers = [other for other in sys.modules if other.startswith(f"{name}.") and other.count(".") == 1]
     if spec is None or spec.loader is None or not leftovers:
@@ -35,4 +36,5 @@ def import_package(name: str) -> Any:
     except BaseException:
         del sys.modules[name]
         raise
+    # A package may replace itself in sys.modules while it runs.
     return sys.modules[name]

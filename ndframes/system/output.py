@@ -22,6 +22,7 @@ def write_atomically(path: str, write: Callable[[IO[bytes]], object]) -> None:
     """
     check_output_path(path)
     final = os.path.realpath(path)  # keeps a symbolic link, and replaces the file behind it
+    # In the same folder: a rename across file systems is a copy. A unique name, for several writers of one path.
     temporary = os.path.join(os.path.dirname(final), f".{uuid.uuid4().hex}.part")
     try:
         with open(temporary, "x+b") as file:

@@ -102,6 +102,7 @@ class ForkGate:
             os.register_at_fork(
                 before=self._close,
                 after_in_parent=self._open,
+                # Of the threads inside, only the one that forked exists in the child.
                 after_in_child=lambda: self._reset(self._depth),
             )
 
@@ -147,6 +148,7 @@ _FORK_AWARE: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 
 def _reset_all() -> None:
+    # A copy, because a reset may create or drop other objects of the set.
     for item in list(_FORK_AWARE):
         item._after_fork_in_child()  # noqa: SLF001 - the protocol of this module
 

@@ -77,6 +77,7 @@ class SegmentBuilder:
 
     def add_chunks(self, data: Any) -> None:
         """Add ``data`` to a run of bytes that is divided every :data:`CHUNK_BYTES`."""
+        # Slices of this view are slices in bytes, whatever the items of data are.
         view = memoryview(data).cast("B")
         while view:
             piece = view[: CHUNK_BYTES - self._open_bytes]

@@ -31,6 +31,7 @@ __all__ = [
 ]
 # FAT stores times in steps of two seconds; no file system in use has longer steps.
 _LONGEST_TICK_NS = 2_000_000_000
+# On Windows, ctime is the time of creation, so only mtime tells of changes there.
 _CTIME_IS_CHANGE = os.name == "posix"
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -102,7 +103,7 @@ def stat_source(path: str) -> SourceStamp:
     """
     try:
         status = os.stat(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise source_error(path, error) from error
     check_regular_file(path, status)
     return stamp_of(status)
@@ -119,6 +120,7 @@ def is_unchanged(path: str, stamp: SourceStamp) -> bool:
         status = os.stat(path)
     except (OSError, ValueError):
         return False
+    # A plain tuple, because making a SourceStamp takes as long as the stat.
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns) == stamp
 
 
@@ -200,6 +202,7 @@ def source_error(path: str, error: Exception) -> SourceError:
         found = SourceAccessError(f"{path} cannot be read by this user (permission denied); check its mode and folders")
     else:
         found = SourceError(f"{path} cannot be read: {error}")
+    # OSError sets errno itself only from two or more arguments.
     found.errno = code
     return found
 

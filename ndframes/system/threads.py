@@ -61,6 +61,7 @@ class _HelperThread:
     def __init__(self, queue: _TaskQueue) -> None:
         self.error: BaseException | None = None
         self._queue = queue
+        # Held while the thread runs, so that join() can wait for it.
         self._running = _thread.allocate_lock()
 
     def try_start(self) -> bool:
@@ -88,6 +89,7 @@ class _TaskQueue:
     """Tasks for several threads."""
 
     def __init__(self, tasks: Iterable[Callable[[], None]]) -> None:
+        # An iterator over a list: a generator raises ValueError if two threads call next() at the same time.
         listed = list(tasks)
         self._count = len(listed)
         self._tasks: Iterator[Callable[[], None]] = iter(listed)
@@ -106,6 +108,7 @@ class _TaskQueue:
 
     def stop(self) -> None:
         """Skip the tasks that have not started."""
+        # Threads finish the task that they have, and find no other.
         self._tasks = iter(())
 
 

@@ -99,6 +99,7 @@ class WorkerPool(Executor):
         if cancel_futures:
             self._cancel_waiting()
         for _ in self._has_ended:
+            # One end marker for each thread.
             self._tasks.put(None)
         if wait:
             for event in self._has_ended:
@@ -208,6 +209,7 @@ def _pickle_error(error: Exception) -> bytes:
 
 
 def _start(limits: Limits | None) -> subprocess.Popen[bytes]:
+    # A string instead of multiprocessing, whose children import the main module of the caller.
     command = child_command(f"from ndframes.system.workers import Limits, serve; serve({limits!r})")
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
 
