@@ -12,7 +12,7 @@ from ..system.handles import HandlePool
 from ..system.process import IMPORTING
 from .checks import SamplingReader, SourceWatch
 from .conversion import Conversion, Converted
-from .payload import SegmentFile, describe_pixels, open_frames, open_payload
+from .payload import WrittenFile, describe_pixels, open_frames, open_payload
 from .source import SourceOpener
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _open_written(path: str, conversion: Conversion, payload: Payload, source: R
     suffix = conversion.key.suffix
     if source.frame_count is None or suffix == ".npy":
         return open_payload(path, suffix, pool, has_frames=source.frame_count is not None)
-    file = SegmentFile(path, payload.segments)
+    file = WrittenFile(path, payload.segments)
     return open_frames(path, payload.layout, source.facts, file, None, pool)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import VideoWriteError, shorten
 from ..frames.lazyframe import LazyFrame
-from ..video.writer import VideoWriter, _refuse_source
+from ..video.writer import VideoWriter, check_not_source
 
 if TYPE_CHECKING:
     from numbers import Rational
@@ -101,7 +101,7 @@ def _list_frames(frames: Any, path: str) -> _Given:
         )
     if isinstance(frames, LazyFrame):
         for source in _paths_of(frames):
-            _refuse_source(path, source)
+            check_not_source(path, source)
         frames = _only_stack(frames, path)
         return _Given((frames[number] for number in range(len(frames))), len(frames))
     if hasattr(frames, "ndim") and hasattr(frames, "shape"):
