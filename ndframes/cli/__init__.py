@@ -37,6 +37,7 @@ class _Program(click.Group):
         except NdframesError as error:
             raise CommandError(describe_error(error)) from error
         except KeyboardInterrupt:
+            # 130 is 128 + SIGINT, which shells report for a process that died of Ctrl-C.
             click.echo("\nndframes: interrupted", err=True)
             ctx.exit(130)
 

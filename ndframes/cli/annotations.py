@@ -58,6 +58,7 @@ def find_annotations(dataset: Mapping[str, Any], image_id: Hashable) -> list[Ann
     for item in dataset.get("annotations") or []:
         if item.get("image_id") != image_id:
             continue
+        # Annotations without a category are allowed, and share one more colour.
         category_id = item.get("category_id")
         try:
             found.append(

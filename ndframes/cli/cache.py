@@ -76,6 +76,7 @@ def list_entries(*, workdir: str | None, as_json: bool) -> None:
     from ..text import count_noun, format_bytes
 
     store = _open_store(workdir)
+    # The path makes the order of entries of the same second reproducible.
     entries = sorted(store.ls(), key=lambda entry: (-entry.mtime, str(entry.path)))
     total = sum(entry.size_bytes for entry in entries)
     if as_json:
@@ -131,6 +132,7 @@ def verify(ctx: click.Context, *, workdir: str | None, read_data: bool, repair: 
     Exit status: 0 success, 1 some entries are damaged (listed on stderr), 2 invalid arguments, 130 interrupted.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     store = _open_store(workdir)
+    # No bar in a log file, where its control characters would be noise.
     with _ProgressBar() as bar:
         report = store.verify(read_data, repair, progress=bar.show if sys.stderr.isatty() else None)
     if as_json:

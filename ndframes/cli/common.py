@@ -88,8 +88,10 @@ def describe_error(error: BaseException) -> str:
         text = f"{type(error).__name__}: {error}"
     else:
         text = " ".join(str(part) for part in error.args)
+        # For a single file the id is its path, which most messages contain already.
         if error.image_id is not None and str(error.image_id) not in text:
             text = f"{error.image_id}: {text}"
+    # Messages of libraries may have line breaks, and paths may have bytes that are not UTF-8.
     return show_path(" ".join(text.split()))
 
 

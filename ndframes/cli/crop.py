@@ -111,6 +111,7 @@ class _View:
 
         if self.scale is None and self.shape is None and self.degrees is None:
             return None
+        # A rotation without resampling still needs positions: those of the pixels.
         factors = 1.0 if self.scale is None and self.shape is None else self.factors
         return resolve_scale(rows, cols, factors, self.shape)
 

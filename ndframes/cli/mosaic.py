@@ -184,6 +184,7 @@ def _read_crops(
 def _count_differing(reads: _Reads, truth: Array, corners: Sequence[tuple[int, int]]) -> int:
     """The number of corners at which any of the reads differs from the decoded source."""
     expected = [truth[y : y + CROP_PX, x : x + CROP_PX] for y, x in corners]
+    # A set: a corner counts once, even if several ways of reading it are wrong.
     differing = {
         index for read in reads for index, pixels in enumerate(read.crops) if not _equal(pixels, expected[index])
     }
@@ -285,12 +286,14 @@ def _load_photographs() -> list[Array]:
         frame = frames.load_frame(name)
         region = tuple(slice(0, max(_CELL_PX, extent)) for extent in frame.shape[:2])
         pixels = frames.load_region(name, region, pad="reflect")
+        # Gray photographs become RGB without a copy.
         photographs.append(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
     return photographs
 
 
 def _bands_of_cells(photographs: Sequence[Array], size: int) -> Iterator[Array]:
     """The rows of cells of the mosaic, from top to bottom."""
+    # The order of the draws below determines the file: a change would make old mosaics and new ones differ.
     generator = np.random.default_rng(_SEED)
     cells = -(-size // _CELL_PX)
     for row in range(cells):

@@ -214,6 +214,7 @@ def _search(folder: str, found: _Found) -> None:
 def _walk(folder: str) -> Iterator[str]:
     """Every file under ``folder``, sorted; caches are skipped, and links to folders are not followed."""
     for parent, folders, names in os.walk(folder, onerror=_raise_unreadable):
+        # In place, so that os.walk does not descend into caches.
         folders[:] = sorted(name for name in folders if not os.path.exists(os.path.join(parent, name, _CACHE_TAG)))
         yield from (os.path.join(parent, name) for name in sorted(names))
 

@@ -202,6 +202,7 @@ class _View:
         longer = max(len(rows), len(cols))
         if longer > max_px:
             return cls(rows, cols, shape, max_px / longer)
+        # An integer factor makes all enlarged pixels equally large.
         whole = min(max_px, _ENLARGED_PX) // longer if longer < _SMALL_PX else 1
         return cls(rows, cols, shape, float(max(1, whole)))
 
@@ -273,6 +274,7 @@ def _choose_channels(
     image: ImageArgument, channels: str | None, workdir: str | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The codes to show, and the codes that are not shown."""
+    # From the source, which knows its channels before there are entries.
     lazy = image.open_frames(workdir, None).image(image.image_id)
     if channels is None:
         codes = _default_channels(lazy.select(None), lazy.channels)

@@ -250,6 +250,7 @@ def extract(
         _check_new(list(targets.values()))
     _make_folder(output)
     written_bytes = 0
+    # In ascending order, so that the video is decoded once, from first to last.
     for number in _with_progress(sorted(targets), "extract (frames)"):
         _save(targets[number], source[number])
         written_bytes += os.path.getsize(targets[number])
@@ -332,6 +333,7 @@ def _find_images(paths: Sequence[str], from_file: Iterable[str] | None) -> list[
         found = [line for line in listed if line]
         where = "the list in --from-file"
     else:
+        # A set, since patterns may overlap.
         found = sorted({image for path in paths for image in _expand(path)}, key=natural_key)
         where = ", ".join(map(show_path, paths))
     if not where:

@@ -73,15 +73,15 @@ def test_a_region_of_some_channels_of_a_frame(run, frames):
     run("crop", "walk.mp4", "--frame", 17, "--region", "-40::3,10:50", "--channels", "b|r", "-o", "a.tif")
     np.testing.assert_array_equal(tifffile.imread("a.tif"), frames[17][-40::3, 10:50][..., [2, 0]])
     run("crop", "walk.mp4", "--frame", 17, "--region", "-5:20,90:100", "--pad", "edge", "-o", "a.png")
-    wanted = np.pad(frames[17], ((5, 0), (0, 4), (0, 0)), mode="edge")[:25, 90:100]
-    np.testing.assert_array_equal(np.asarray(Image.open("a.png")), wanted)
+    expected = np.pad(frames[17], ((5, 0), (0, 4), (0, 0)), mode="edge")[:25, 90:100]
+    np.testing.assert_array_equal(np.asarray(Image.open("a.png")), expected)
 
 
 @pytest.mark.parametrize(
     "options",
     [("--scale", "0.5"), ("--shape", "50x70", "--interpolation", "cubic"), ("--rotate", "30", "--around", "10,20.5")],
 )
-def test_a_frame_is_resampled_and_turned_as_an_image_is(run, frames, options):
+def test_a_frame_is_resampled_and_rotated_like_an_image(run, frames, options):
     np.save("still.npy", frames[20])
     for source in (("walk.mp4", "--frame", 20), ("still.npy",)):
         assert run("crop", *source, "--region", "4:60,8:80", *options, "-o", f"{source[0]}.npy").exit_code == 0
@@ -90,23 +90,23 @@ def test_a_frame_is_resampled_and_turned_as_an_image_is(run, frames, options):
 
 @pytest.mark.parametrize("backend", ["intra", "cog", "npy"])
 def test_a_frame_is_read_through_an_entry_of_the_whole_video(run, frames, tmp_path, backend):
-    for number, way in ((5, "through a new cache entry"), (28, "from the cache")):
+    for number, origin in ((5, "through a new cache entry"), (28, "from the cache")):
         result = run("crop", "walk.mp4", "--frame", number, "--backend", backend, "-o", "a.npy")
-        assert f" of frame {number} of 30, read {way} in " in result.stdout
+        assert f" of frame {number} of 30, read {origin} in " in result.stdout
         np.testing.assert_array_equal(np.load("a.npy"), frames[number])
     report = json.loads(run("prepare", "walk.mp4", "--backend", backend, "--json").stdout)
     assert (report["prepared"], report["present"]) == (0, 1)
 
 
 @pytest.mark.parametrize("backend", ["auto", "none"])
-def test_a_video_is_its_own_source_by_auto(run, frames, backend):
+def test_auto_reads_the_video_itself(run, frames, backend):
     result = run("crop", "walk.mp4", "--frame", 7, "--backend", backend, "-o", "a.npy")
     assert "read from the source in" in result.stdout
     np.testing.assert_array_equal(np.load("a.npy"), frames[7])
 
 
 @pytest.mark.parametrize("command", ["crop", "show"])
-def test_the_index_of_a_video_goes_to_the_workdir_that_is_named(run, made, frames, tmp_path, command):
+def test_the_index_of_a_video_is_stored_in_the_workdir(run, made, frames, tmp_path, command):
     wait_until_settled(made[0])
     assert run(command, "walk.mp4", "--frame", 3, "-o", "a.png", "--workdir", "mine").exit_code == 0
     assert [entry.path.suffix for entry in Cache(tmp_path / "mine").ls()] == [".npy"]
@@ -134,7 +134,7 @@ def test_the_only_frame_needs_no_number(run, images):
 
 
 @pytest.mark.parametrize("output", ["walk/f12.png", "walk/f100.png", "link.png"])
-def test_no_image_of_the_sequence_is_overwritten(run, images, output):
+def test_images_of_the_sequence_are_not_overwritten(run, images, output):
     os.symlink("walk/f9.png", "link.png")
     before = Path(output).read_bytes()
     result = run("crop", "walk", "--frame", 2, "-o", output)
@@ -146,7 +146,7 @@ def test_no_image_of_the_sequence_is_overwritten(run, images, output):
 
 
 @pytest.mark.parametrize("command", ["crop", "show"])
-def test_the_video_is_not_overwritten_under_another_name(run, frames, made, command):
+def test_a_link_to_the_video_is_not_overwritten(run, frames, made, command):
     before = made[0].read_bytes()
     os.symlink("walk.mp4", "link.png")
     result = run(command, "walk.mp4", "--frame", 2, "-o", "link.png")

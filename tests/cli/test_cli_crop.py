@@ -1,4 +1,4 @@
-"""``ndframes crop``: the pixels written are the pixels asked for, and a bad request writes nothing."""
+"""``ndframes crop``: pixels, formats, errors, resampling and datasets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def make(dtype: str, bands: int) -> np.ndarray:
     ],
 )
 @pytest.mark.parametrize("attached", [True, False])
-def test_npy_holds_what_numpy_would_cut(run, coffee, tmp_path, text, region, attached):
+def test_npy_equals_numpy_slicing(run, coffee, tmp_path, text, region, attached):
     option = [f"--region={text}"] if attached else ["--region", text]
     result = run("crop", coffee[0], *option, "-o", "out.npy")
     assert result.exit_code == 0, result.stderr
@@ -49,7 +49,7 @@ def test_npy_holds_what_numpy_would_cut(run, coffee, tmp_path, text, region, att
 
 @pytest.mark.parametrize("dtype", DTYPES + FLOATS)
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5])
-def test_tif_holds_every_dtype_for_every_reader(run, tmp_path, dtype, bands):
+def test_tif_stores_every_dtype(run, tmp_path, dtype, bands):
     pixels = make(dtype, bands)
     np.save(tmp_path / "in.npy", pixels)
     assert run("crop", "in.npy", "--region", "3:68,:", "-o", "out.tif").exit_code == 0
@@ -61,7 +61,7 @@ def test_tif_holds_every_dtype_for_every_reader(run, tmp_path, dtype, bands):
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
-def test_png_holds_one_to_four_channels(run, tmp_path, dtype, bands):
+def test_png_stores_one_to_four_channels(run, tmp_path, dtype, bands):
     pixels = make(dtype, bands)
     np.save(tmp_path / "in.npy", pixels)
     assert run("crop", "in.npy", "--region", "3:68,1:80", "-o", "out.PNG").exit_code == 0

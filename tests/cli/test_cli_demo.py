@@ -15,26 +15,33 @@ from ndframes.system.files import FileSystem
 
 
 def test_the_demo_runs_and_runs_again(run, tmp_path):
-    first = run("demo", "--size", 1024)
+    first = run("demo", "--size", 512)
     assert first.exit_code == 0, first.stderr
     assert "300 of 300 crops equal the decoded source, byte for byte" in first.stdout
     sheet = tmp_path / "demo-out" / "contact-sheet.png"
     assert f"contact sheet: {sheet}\n" in first.stdout
-    mosaic = tmp_path / "demo-out" / "mosaic-1024.tif"
+    mosaic = tmp_path / "demo-out" / "mosaic-512.tif"
     before = mosaic.stat()
-    second = run("demo", "--size", 1024)
+    second = run("demo", "--size", 512)
     assert second.exit_code == 0
-    assert "mosaic-1024.tif exists already" in second.stdout
+    assert "mosaic-512.tif exists already" in second.stdout
     assert "the cache entry exists already" in second.stdout
     assert mosaic.stat() == before
 
 
-def test_the_table_shows_the_sizes_on_disk(run, tmp_path):
-    report = demo.run_demo(size=512, out=tmp_path / "out", workdir=tmp_path / "work")
-    (entry,) = nf.Cache(tmp_path / "work").ls()
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The report of a demonstration in folders of its own."""
+    folder = tmp_path_factory.mktemp("demo")
+    return demo.run_demo(size=1024, out=folder / "out", workdir=folder / "work")
+
+
+def test_the_table_shows_the_sizes_on_disk(report):
+    folder = report.source_path.parent
+    (entry,) = nf.Cache(folder.parent / "work").ls()
     assert report.entry_bytes == entry.size_bytes
-    assert report.source_bytes == os.path.getsize(tmp_path / "out" / "mosaic-512.tif")
-    assert report.decoded_bytes == 512 * 512 * 3
+    assert report.source_bytes == os.path.getsize(folder / "mosaic-1024.tif")
+    assert report.decoded_bytes == 1024 * 1024 * 3
     assert (report.prepared.prepared, report.is_exact) == (1, True)
     assert f"{1000 * report.whole_seconds:.2f} ms" in str(report)
 
@@ -97,8 +104,7 @@ def test_a_broken_mosaic_is_replaced(run, tmp_path):
     assert nf.open("demo-out/mosaic-256.tif").shape == (256, 256, 3)
 
 
-def test_the_contact_sheet_shows_crops_and_positions(run, tmp_path):
-    report = demo.run_demo(size=1024, out=tmp_path)
+def test_the_contact_sheet_shows_crops_and_positions(report):
     sheet = nf.open(report.sheet_path)[...]
     mosaic = nf.open(report.source_path)
     left = sheet.shape[1] - 8 - 6 * 264

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -14,21 +16,31 @@ from PIL import Image
 import ndframes as nf
 
 
-@pytest.fixture
-def photos(coffee, tmp_path):
-    """Twelve images ``frames/f0.png`` to ``frames/f11.png``, and another file; returns the pixels."""
-    (tmp_path / "frames").mkdir()
-    stack = np.stack([np.roll(coffee[1][:80, :96], 5 * number, axis=1) for number in range(12)])
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with twelve images and a lossless video of them, and their pixels."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "frames").mkdir()
+    photo = nf.open(nf.demo_paths()["coffee"])[:80, :96]
+    stack = np.stack([np.roll(photo, 5 * number, axis=1) for number in range(12)])
     for number, frame in enumerate(stack):
-        Image.fromarray(frame).save(tmp_path / "frames" / f"f{number}.png")
-    (tmp_path / "frames" / "notes.txt").write_text("no image")
-    return stack
+        Image.fromarray(frame).save(folder / "frames" / f"f{number}.png")
+    (folder / "frames" / "notes.txt").write_text("no image")
+    nf.write_video(folder / "walk.mkv", stack, 12.5, codec="ffv1", metadata={"rig": 3})
+    return folder, stack
 
 
 @pytest.fixture
-def walk(photos, tmp_path):
-    """A lossless video ``walk.mkv`` of the twelve frames; returns the pixels."""
-    nf.write_video(tmp_path / "walk.mkv", photos, 12.5, codec="ffv1", metadata={"rig": 3})
+def photos(made, tmp_path):
+    """The images as ``frames/f0.png`` to ``frames/f11.png``, and another file; returns the pixels."""
+    shutil.copytree(made[0] / "frames", tmp_path / "frames")
+    return made[1]
+
+
+@pytest.fixture
+def walk(made, photos, tmp_path):
+    """The video as ``walk.mkv``; returns the pixels."""
+    shutil.copy(made[0] / "walk.mkv", tmp_path)
     return photos
 
 
@@ -116,8 +128,9 @@ def test_a_bad_rate_is_refused(run, photos):
 def test_ctrl_c_leaves_nothing(spawn, photos, tmp_path):
     (tmp_path / "list.txt").write_text("frames/f1.png\n" * 200_000)
     process = spawn("video", "encode", "--from-file", "list.txt", "-o", "a.mp4", "--fps", "25")
-    while not [name for name in os.listdir(tmp_path) if name.endswith(".part")]:
+    while not list(tmp_path.glob("*.part")):
         assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130

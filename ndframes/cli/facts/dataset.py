@@ -113,6 +113,7 @@ def _collect_file(
 
 
 def _collect_entry(image_argument: ImageArgument, codes: Sequence[str], cached: Frames) -> _Facts:
+    # An empty region: only the existence of the entry matters.
     explained = cached.explain(image_argument.image_id, (slice(0), slice(0)), codes).files[0]
     return {
         "entry_path": explained.entry_path,
@@ -165,6 +166,7 @@ def _table(files: Sequence[_Facts], folder: str) -> list[str]:
 
 def _path_in(folder: str, path: str) -> str:
     """The path relative to ``folder``, if it is in there."""
+    # Other paths stay as they are: a chain of ".." is harder to read.
     inner = os.path.relpath(path, folder)
     return path if inner.startswith(os.pardir) else inner
 
@@ -195,6 +197,7 @@ def _count_categories(
 ) -> list[tuple[str, int]]:
     """The categories and their numbers of annotations, the largest first."""
     names = {item.get("id"): str(item.get("name", item.get("id"))) for item in dataset.get("categories") or []}
+    # Ids may have no category in the dataset, and categories may have no annotations.
     found = Counter(names.get(item.get("category_id"), _NO_CATEGORY) for item in annotations)
     every = [name for name in dict.fromkeys([*names.values(), *found]) if is_all or found[name]]
     return sorted(((name, found[name]) for name in every), key=lambda pair: -pair[1])
@@ -215,6 +218,7 @@ def _size_of(image: Mapping[str, Any]) -> str:
 
 def _codes_of(image: Mapping[str, Any]) -> str:
     """The channels that the dataset gives for an image."""
+    # kwcoco renamed "auxiliary" to "assets"; both occur.
     files = [image, *(image.get("auxiliary") or []), *(image.get("assets") or [])]
     named = [item.get("channels") for item in files if item.get("file_name") is not None]
     return "|".join(str(codes) for codes in named if codes) or "not given"

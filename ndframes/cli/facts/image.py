@@ -22,6 +22,7 @@ def collect_image(path: str, workdir: str | None, backend: str) -> _Facts:
     from ...frames.simple import SimpleFrames
     from ...spec.backends import coerce_backend
 
+    # Without a backend: the facts are those of the file, even if it is cached.
     direct = SimpleFrames({path: path}, backend=None)
     image = direct.image(path)
     reader = image.opened(0).reader
@@ -88,6 +89,7 @@ def _expected_cost(form: Backend, reader: Reader, region: tuple[range, range]) -
     if form.type == "npy":
         return {"tile_shape": None, "tiles": 0, "decoded_bytes": 0}
     extent, _ = choose_grid(reader, form)
+    # Tiles are cut off at the edges of a small image.
     tile_shape = min(extent, reader.shape[0]), min(extent, reader.shape[1])
     tiles = count_touched(*region, tile_shape)
     pixel_bytes = reader.shape[2] * reader.dtype.itemsize
