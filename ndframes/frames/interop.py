@@ -6,7 +6,7 @@ import math
 import os
 import time
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,19 +24,65 @@ from ..spec.pathinfo import SequenceInfo
 from ..system.stamp import stat_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from .._typing import Array
     from ..geometry.regions import Region
-    from ..spec.pathinfo import ChannelInfo
+    from ..items.item import LazyImage
+    from ..spec.backends import Backend
+    from ..spec.pathinfo import ChannelInfo, PathInfo
     from ..system.stamp import SourceStamp
-    from .lazyframe import LazyFrame
 
-__all__ = ["find_chunk", "to_dask", "to_xarray", "tokenize_state"]
+__all__ = ["ImageCollection", "LazyArray", "find_chunk", "to_dask", "to_xarray", "tokenize_state"]
 _CHUNK_BYTES = 32 * 2**20
 
 
-def to_dask(frame: LazyFrame, chunks: Any) -> Any:
+class ImageCollection(Protocol):
+    """The images of a :class:`~ndframes.Frames`, their files and the forms of their cache entries."""
+
+    def image(self, image_id: Hashable) -> LazyImage:
+        """An image, opened lazily."""
+
+    def pathinfo(self, image_id: Hashable) -> PathInfo:
+        """The description of an image: its files and how they line up."""
+
+    def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
+        """The form of the cache entry of a file; ``None`` where the file is read directly."""
+
+
+class LazyArray(Protocol):
+    """An image as an array whose pixels are read when it is indexed; :class:`~ndframes.LazyFrame` is one."""
+
+    image_id: Hashable
+
+    @property
+    def frames(self) -> ImageCollection:
+        """The collection of the image."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The codes along the last axis."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes ``(y, x, channel)``, with time in front of a sequence."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the pixels."""
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """The shape of the blocks that are decoded as a whole."""
+
+    def __getitem__(self, index: Any) -> Array: ...
+
+
+def to_dask(frame: LazyArray, chunks: Any) -> Any:
     """A frame as a dask array; see :meth:`ndframes.LazyFrame.to_dask`."""
     try:
         import dask.array
@@ -56,7 +102,7 @@ def to_dask(frame: LazyFrame, chunks: Any) -> Any:
         )
 
 
-def to_xarray(frame: LazyFrame, chunks: Any) -> Any:
+def to_xarray(frame: LazyArray, chunks: Any) -> Any:
     """A frame as an xarray DataArray; see :meth:`ndframes.LazyFrame.to_xarray`."""
     try:
         import xarray
@@ -68,7 +114,7 @@ def to_xarray(frame: LazyFrame, chunks: Any) -> Any:
     return xarray.DataArray(to_dask(frame, chunks), coords, tuple(coords), attrs={"image_id": frame.image_id})
 
 
-def tokenize_state(frame: LazyFrame) -> object:
+def tokenize_state(frame: LazyArray) -> object:
     """What tells a frame and the pixels that it has now from any other, in plain values.
 
     A file counts as the same while its path, inode, size and times are; one that was changed so lately that its times would not
@@ -126,7 +172,7 @@ def _growth_order(chunk: Sequence[int]) -> list[int]:
     return [*sorted((y, x), key=lambda axis: chunk[axis]), *range(y)]
 
 
-def _resolve_chunks(frame: LazyFrame, chunks: Any) -> tuple[tuple[int, ...], ...]:
+def _resolve_chunks(frame: LazyArray, chunks: Any) -> tuple[tuple[int, ...], ...]:
     from dask.array.core import normalize_chunks
     from dask.utils import parse_bytes
 
@@ -144,7 +190,7 @@ def _resolve_chunks(frame: LazyFrame, chunks: Any) -> tuple[tuple[int, ...], ...
     return blocks
 
 
-def _tile_shape(frame: LazyFrame) -> tuple[int, ...]:
+def _tile_shape(frame: LazyArray) -> tuple[int, ...]:
     """The shape of the smallest block that is worth a read: a row where pixels lie ready, row after row."""
     image = frame.frames.image(frame.image_id)
     reader = image.opened(image.bands_by_part(frame.channels)[0][0]).reader
@@ -170,7 +216,7 @@ class _Snapshot:
         seen: the files of the image, or of each image of a sequence.
     """
 
-    frame: LazyFrame
+    frame: LazyArray
     seen: tuple[tuple[_Seen, ...], ...]
 
     @property
@@ -210,7 +256,7 @@ def _check_seen(seen: _Seen) -> None:
         )
 
 
-def _watch(frame: LazyFrame) -> tuple[tuple[_Seen, ...], ...]:
+def _watch(frame: LazyArray) -> tuple[tuple[_Seen, ...], ...]:
     found = []
     for some in _files_by_time(frame):
         stamps = [(info.path, _stamp_of(info)) for info in some]
@@ -220,7 +266,7 @@ def _watch(frame: LazyFrame) -> tuple[tuple[_Seen, ...], ...]:
     return tuple(found)
 
 
-def _files_by_time(frame: LazyFrame) -> list[list[ChannelInfo]]:
+def _files_by_time(frame: LazyArray) -> list[list[ChannelInfo]]:
     """The files that hold a frame's channels: of the image, or of each image of a sequence."""
     info = frame.frames.pathinfo(frame.image_id)
     images = info.images if isinstance(info, SequenceInfo) else (info,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ..errors import RegionError, naming_image, shorten
 from ..geometry.regions import to_row
 from ..pixels.pictures import to_picture
 from ..text import format_bytes
+from .interop import to_dask, to_xarray, tokenize_state
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .._typing import Array
     from ..geometry.regions import Region
     from ..items.item import LazyImage
+    from ..items.video import VideoData
     from ..spec.backends import Backend
     from ..spec.pathinfo import ChannelInfo, PathInfo
     from ..video.metadata import VideoMetadata
@@ -86,10 +88,7 @@ class LazyFrame:
         Of a folder, a pattern or a glob they are the numbers or the names of its images; ``frame_ids.index(120)`` is the place of
         number 120.
         """
-        images = getattr(self._frames.pathinfo(self.image_id), "images", None)
-        if images is not None:
-            return tuple(image.image_id for image in images)
-        return range(0)
+        return self._image.frame_ids
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -143,8 +142,6 @@ class LazyFrame:
             >>> lazy.shape, lazy.numblocks, int(lazy.max().compute())
             ((400, 600, 3), (2, 2, 1), 255)
         """
-        from .interop import to_dask
-
         return to_dask(self, chunks)
 
     def to_xarray(self, *, chunks: Any = None) -> Any:
@@ -168,13 +165,9 @@ class LazyFrame:
             >>> photo.sel(y=slice(10, 12), x=20.5, channel=["b", "r"]).values.tolist()
             [[11, 30], [11, 29]]
         """
-        from .interop import to_xarray
-
         return to_xarray(self, chunks)
 
     def __dask_tokenize__(self) -> object:
-        from .interop import tokenize_state
-
         return tokenize_state(self)
 
     def __getitem__(self, index: Any) -> Array:
@@ -251,12 +244,6 @@ class LazyVideo(LazyFrame):
     """
 
     @property
-    def frame_ids(self) -> Sequence[Hashable]:
-        """The numbers of the frames in the file."""
-        frames: range = self._video.frames
-        return frames
-
-    @property
     def fps(self) -> float | None:
         """Frames a second on average, as the container says; ``None`` where it does not."""
         rate = self._video.index.rate
@@ -265,20 +252,17 @@ class LazyVideo(LazyFrame):
     @property
     def times(self) -> Array:
         """When each frame is shown, in seconds."""
-        seconds: Array = self._video.seconds
-        return seconds
+        return self._video.seconds
 
     @property
     def keyframes(self) -> Array:
         """The numbers of the frames at which decoding can begin."""
-        keys: Array = self._video.keyframes
-        return keys
+        return self._video.keyframes
 
     @property
     def metadata(self) -> VideoMetadata:
         """What the file says of the video, and what its frames are; the dict that was written with it is its ``metadata``."""
-        found: VideoMetadata = self._image.metadata  # type: ignore[attr-defined]
-        return found
+        return self._video.metadata
 
     def read(self, indices: Iterable[int] | None = None, *, errors: VideoErrors = "raise") -> tuple[list[int], Array]:
         """Read frames of which some may not decode.
@@ -298,8 +282,7 @@ class LazyVideo(LazyFrame):
         """
         wanted = list(range(len(self))) if indices is None else self._to_rows(indices)
         with naming_image(self.image_id):
-            found: tuple[list[int], Array] = self._video.read(wanted, self._codes, errors)
-        return found
+            return self._video.read(wanted, self._codes, errors)
 
     def at_time(self, seconds: float | Sequence[float]) -> Array:
         """The frames that are shown at these times: one, or as many as there are times.
@@ -330,8 +313,10 @@ class LazyVideo(LazyFrame):
         return "" if self.fps is None else f", {self.fps:.6g} frames a second"
 
     @property
-    def _video(self) -> Any:
-        return self._image
+    def _video(self) -> VideoData:
+        image = self._image
+        assert image.is_video  # noqa: S101
+        return cast("VideoData", image)
 
 
 def _runs(numbers: Sequence[int]) -> list[range]:
