@@ -1,4 +1,4 @@
-"""Frames as dask and xarray know arrays: lazy, in blocks of whole tiles, named after what their sources are."""
+"""Frames as arrays of dask and xarray: lazy, in blocks of whole tiles, named by a digest of the state of their sources."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def to_dask(frame: LazyArray, chunks: Any) -> Any:
         raise MissingExtraError('to_dask needs dask: pip install "ndframes[dask]"', name="dask") from error
     with naming_image(frame.image_id):
         blocks = _resolve_chunks(frame, chunks)
-        snapshot = _Snapshot(frame, _watch(frame))
+        snapshot = _Snapshot(frame, _record_files(frame))
         return dask.array.from_array(
             snapshot,
             chunks=blocks,
@@ -115,13 +115,13 @@ def to_xarray(frame: LazyArray, chunks: Any) -> Any:
 
 
 def tokenize_state(frame: LazyArray) -> object:
-    """What tells a frame and the pixels that it has now from any other, in plain values.
+    """Plain values that identify a frame and its current pixels.
 
-    A file counts as the same while its path, inode, size and times are; one that was changed so lately that its times would not
-    show another change, while its content is.
+    A file is identified by its path, inode, size and times. A file that changed so recently that its times would not show
+    another change is identified by its content as well.
     """
     files = []
-    for info in (info for some in _files_by_time(frame) for info in some):
+    for info in (info for infos in _files_by_time(frame) for info in infos):
         stamp = _stamp_of(info)
         backend = frame.frames.pick_backend(frame.image_id, info)
         files.append(
@@ -129,7 +129,7 @@ def tokenize_state(frame: LazyArray) -> object:
                 *astuple(info),
                 os.path.abspath(info.path),
                 None if backend is None else backend.to_dict(),
-                None if stamp is None else _state_of(info, stamp),
+                None if stamp is None else _identify(info, stamp),
             )
         )
     is_native = frame.frames.pathinfo(frame.image_id).is_native
@@ -139,13 +139,13 @@ def tokenize_state(frame: LazyArray) -> object:
 def find_chunk(
     shape: Sequence[int], tile_shape: Sequence[int], itemsize: int, most_bytes: int = _CHUNK_BYTES
 ) -> tuple[int, ...]:
-    """The shape of a block of whole tiles that takes at most ``most_bytes``, or of one tile if that takes more.
+    """The shape of a block of whole tiles that takes at most ``most_bytes``, or of one tile if a tile takes more.
 
-    It doubles in y and x, about a square, and then in time, as far as the array goes.
+    A tile is doubled in y and x, to a shape close to a square, and then in time, until the array ends.
 
     Args:
-        shape: of the array: ``(y, x, channel)``, with time in front if there are four.
-        tile_shape: of a tile, in the same axes.
+        shape: the array's shape: ``(y, x, channel)``, or ``(t, y, x, channel)``.
+        tile_shape: the shape of a tile, with the same axes.
         itemsize: the bytes of a value.
         most_bytes: the limit.
 
@@ -167,7 +167,7 @@ def find_chunk(
 
 
 def _growth_order(chunk: Sequence[int]) -> list[int]:
-    """Which axis should grow first: the shorter one of y and x, the other, then time."""
+    """The axes in the order in which to enlarge them: the shorter of y and x, the longer, then time."""
     y, x = len(chunk) - 3, len(chunk) - 2
     return [*sorted((y, x), key=lambda axis: chunk[axis]), *range(y)]
 
@@ -184,23 +184,23 @@ def _resolve_chunks(frame: LazyArray, chunks: Any) -> tuple[tuple[int, ...], ...
         blocks: tuple[tuple[int, ...], ...] = normalize_chunks(chunks, shape, dtype=frame.dtype)
     except (TypeError, ValueError) as error:
         raise RegionError(
-            f"chunks={shorten(chunks)} do not cut an array of {shape}: {error}; give None, a size such as '64 MB', or "
-            "what dask takes, such as (512, 512, 3)"
+            f"chunks={shorten(chunks)} does not divide an array of shape {shape}: {error}; give None, a size such as '64 MB', "
+            "or a value that dask accepts, such as (512, 512, 3)"
         ) from error
     return blocks
 
 
 def _tile_shape(frame: LazyArray) -> tuple[int, ...]:
-    """The shape of the smallest block that is worth a read: a row where pixels lie ready, row after row."""
+    """The shape of the smallest block that costs no extra decoding: of one row where pixels are stored row by row."""
     image = frame.frames.image(frame.image_id)
     reader = image.opened(image.bands_by_part(frame.channels)[0][0]).reader
     *times, height, width, bands = frame.chunks
-    is_ready = not reader.count_decoded(range(1), range(1))
-    return (*times, 1 if is_ready else height, width, bands)
+    is_stored_by_row = not reader.count_decoded(range(1), range(1))
+    return (*times, 1 if is_stored_by_row else height, width, bands)
 
 
-class _Seen(NamedTuple):
-    """What a file was, in what is the same wherever the file is seen from."""
+class _FileState(NamedTuple):
+    """The state of a file, in values that are the same on every machine that mounts its file system."""
 
     path: str
     size_bytes: int
@@ -209,83 +209,83 @@ class _Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """A frame whose sources must stay what they are: what dask takes its blocks from.
+    """A frame that raises an error when its sources have changed; dask reads its blocks from it.
 
     Attributes:
         frame: the frame.
-        seen: the files of the image, or of each image of a sequence.
+        files: the states of the image's files, or of the files of each image of a sequence.
     """
 
     frame: LazyArray
-    seen: tuple[tuple[_Seen, ...], ...]
+    files: tuple[tuple[_FileState, ...], ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the frame."""
+        """As of the frame."""
         return self.frame.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the frame."""
+        """As of the frame."""
         return self.frame.dtype
 
     @property
     def ndim(self) -> int:
-        """Of the frame."""
+        """As of the frame."""
         return self.frame.ndim
 
     def __getitem__(self, region: Region) -> Array:
         pixels: Array = self.frame[region]
-        # Looked at afterwards: a file that is then as it was has not been another one meanwhile.
+        # The check follows the read: a file that is unchanged now was unchanged while it was read.
         times = resolve_region(region, self.shape).ranges[0] if self.ndim == 4 else range(1)
         with naming_image(self.frame.image_id):
             for time in times:
-                for seen in self.seen[time]:
-                    _check_seen(seen)
+                for file in self.files[time]:
+                    _check_unchanged(file)
         return pixels
 
 
-def _check_seen(seen: _Seen) -> None:
+def _check_unchanged(file: _FileState) -> None:
     try:
-        stamp = stat_source(seen.path)
-    except SourceMissingError:  # where that may be, what was cached of it has been read
+        stamp = stat_source(file.path)
+    except SourceMissingError:  # the read has succeeded, so when_source_missing="use" allowed its cache entry
         return
-    if (stamp.size_bytes, stamp.mtime_ns) != seen[1:]:
+    if (stamp.size_bytes, stamp.mtime_ns) != file[1:]:
         raise SourceChangedError(
-            f"{seen.path} was changed since an array was made of it; make it anew, by to_dask() or to_xarray()"
+            f"{file.path} was changed since this array was made; make a new array with to_dask() or to_xarray()"
         )
 
 
-def _watch(frame: LazyArray) -> tuple[tuple[_Seen, ...], ...]:
-    found = []
-    for some in _files_by_time(frame):
-        stamps = [(info.path, _stamp_of(info)) for info in some]
-        found.append(
-            tuple(_Seen(path, stamp.size_bytes, stamp.mtime_ns) for path, stamp in stamps if stamp is not None)
+def _record_files(frame: LazyArray) -> tuple[tuple[_FileState, ...], ...]:
+    states = []
+    for infos in _files_by_time(frame):
+        stamps = [(info.path, _stamp_of(info)) for info in infos]
+        states.append(
+            tuple(_FileState(path, stamp.size_bytes, stamp.mtime_ns) for path, stamp in stamps if stamp is not None)
         )
-    return tuple(found)
+    return tuple(states)
 
 
 def _files_by_time(frame: LazyArray) -> list[list[ChannelInfo]]:
-    """The files that hold a frame's channels: of the image, or of each image of a sequence."""
+    """The files with a frame's channels: those of the image, or of each image of a sequence."""
     info = frame.frames.pathinfo(frame.image_id)
     images = info.images if isinstance(info, SequenceInfo) else (info,)
-    wanted = {*frame.channels}
+    codes = {*frame.channels}
     return [
-        [channel for channel in image.channels if channel.channels is None or wanted.intersection(channel.channels)]
+        [channel for channel in image.channels if channel.channels is None or codes.intersection(channel.channels)]
         for image in images
     ]
 
 
 def _stamp_of(info: ChannelInfo) -> SourceStamp | None:
-    """The state of a file; ``None`` for what is no local file, or is gone."""
+    """The state of a file; ``None`` if there is no local file at its path."""
     try:
         return stat_source(info.path)
     except SourceMissingError:
         return None
 
 
-def _state_of(info: ChannelInfo, stamp: SourceStamp) -> tuple[int | str, ...]:
-    # The file system's number is left out: it is another one after the next mount.
+def _identify(info: ChannelInfo, stamp: SourceStamp) -> tuple[int | str, ...]:
+    # Without the number of the file system: it changes with every mount.
     is_settled = stamp.is_settled(time.time_ns())
     return stamp[1:] if is_settled else (*stamp[1:], hash_file(info.path, "sha256"))
