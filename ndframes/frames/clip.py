@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IMAGE_ENDINGS", "Clip", "natural_key", "to_clip"]
 _WILD = re.compile(r"[*?[]")
+# %d and %06d, as in printf; {}, {:d}, {:06d} and {frame:06d}, as in str.format.
 _NUMBER = re.compile(r"%(?:0([0-9]+))?d|\{\w*(?::(?:0([0-9]+))?d?)?\}")
 
 
@@ -84,6 +85,7 @@ class Clip:
     pixel_format: str | None = field(default=None, kw_only=True)
     frame_errors: str = field(default="raise", kw_only=True)
 
+    # The types that callers may pass; the fields have the types that are stored.
     if TYPE_CHECKING:
 
         def __init__(
@@ -98,6 +100,7 @@ class Clip:
         ) -> None: ...
 
     def __post_init__(self) -> None:
+        # ChannelInfo checks the path and the options of videos. The instance is frozen, hence object.__setattr__.
         object.__setattr__(self, "path", self._to_channel().path)
         _check_expression(self.frame_number)
         object.__setattr__(self, "frame_range", to_frame_range(self.frame_range))
@@ -105,6 +108,7 @@ class Clip:
     @property
     def is_video(self) -> bool:
         """Whether it is a video file, and not images."""
+        # A folder may be called walk.mp4, and a glob may end in .mp4.
         return is_video_name(self.path) and not os.path.isdir(self.path) and not _is_glob(self.path)
 
     def find_images(self) -> dict[Hashable, str]:
@@ -280,6 +284,7 @@ def _match_pattern(root: str, pattern: str) -> dict[Hashable, str]:
     before, after, width = pattern[: field.start()], pattern[field.end() :], int(field[1] or field[2] or 1)
     exact = re.compile(f"{re.escape(before)}([0-9]+){re.escape(after)}")
     names: dict[int, str] = {}
+    # The glob only narrows the search: it cannot say "digits only".
     for name in _glob(root, f"{glob.escape(before)}[0-9]*{glob.escape(after)}"):
         match = exact.fullmatch(name)
         # As format() writes it: numbers of more digits than the width have no leading zero.

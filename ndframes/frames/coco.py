@@ -205,6 +205,7 @@ class CocoFrames(Frames):
         self._positions: dict[str, dict[Hashable, int]] = {}
 
     def _records(self, kind: str) -> Sequence[_Record]:
+        # Read through the object each time: a CocoDataset may replace its dictionary.
         dataset = self._dataset if self._dataset is not None else self.dset.dataset
         records: Sequence[_Record] = dataset.get(kind) or []
         return records
@@ -238,6 +239,7 @@ class CocoFrames(Frames):
         record = self._find_at_position(kind, item_id)
         if record is None:
             records = self._records(kind)
+            # Records were added, removed or moved since the last scan.
             self._positions[kind] = _positions_by_id(records)
             record = records[self._positions[kind][item_id]]
         return record
@@ -255,6 +257,7 @@ class CocoFrames(Frames):
         """The images of a video, in any order: by kwcoco's index if it is up to date, otherwise by a scan of all images."""
         records = self._records("images")
         index: Any = getattr(self.dset, "index", None)
+        # The index does not see edits of the dictionaries, so each image that it lists is checked.
         if getattr(index, "imgs", None) and len(index.imgs) == len(records):
             images = [self._find_at_position("images", image_id) for image_id in index.vidid_to_gids.get(video_id, ())]
             found = [image for image in images if image is not None and image.get("video_id") == video_id]
@@ -274,6 +277,7 @@ class CocoFrames(Frames):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
+        # These may be as large as the dataset, and a copy builds its own.
         return {name: value for name, value in state.items() if name not in ("_built", "_positions")}
 
 
@@ -324,6 +328,7 @@ def _build_image(
         image_id,
         channels,
         shape=None if space == "asset" else shape,
+        # The codes of the image's own file may be known only once it is open; its number stands for them until then.
         default=_codes_of(image) if has_file else None,
         default_file=0 if has_file else None,
         is_native=space == "asset",
@@ -411,6 +416,7 @@ def _path_of(record: _Record, folder: str, prefix: str) -> str:
 
 def _codes_of(record: _Record) -> Any:
     """The codes of a file's bands for :class:`ChannelInfo`; kwcoco separates groups of bands by commas."""
+    # A kwcoco.ChannelSpec has its text in the attribute spec.
     codes = getattr(record.get("channels"), "spec", record.get("channels"))
     return codes.replace(",", "|") if isinstance(codes, str) and codes else codes or None
 

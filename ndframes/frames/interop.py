@@ -91,12 +91,14 @@ def to_dask(frame: LazyArray, chunks: Any) -> Any:
         raise MissingExtraError('to_dask needs dask: pip install "ndframes[dask]"', name="dask") from error
     with naming_image(frame.image_id):
         blocks = _resolve_chunks(frame, chunks)
+        # Recorded before the array is named: a change in between then raises an error instead of passing under the old name.
         snapshot = _Snapshot(frame, _record_files(frame))
         return dask.array.from_array(
             snapshot,
             chunks=blocks,
             name=f"ndframes-{tokenize(frame, blocks)}",
             meta=np.empty((0,) * frame.ndim, frame.dtype),
+            # Blocks are numpy arrays already. Regions are basic slices, so dask must apply lists of integers itself.
             asarray=False,
             fancy=False,
         )
@@ -110,6 +112,7 @@ def to_xarray(frame: LazyArray, chunks: Any) -> Any:
         raise MissingExtraError('to_xarray needs xarray: pip install "ndframes[xarray]"', name="xarray") from error
     *times, height, width, _ = frame.shape
     coords: dict[str, Any] = {"t": np.arange(times[0])} if times else {}
+    # As everywhere in the package, the centre of the first pixel is at 0.5.
     coords |= {"y": np.arange(height) + 0.5, "x": np.arange(width) + 0.5, "channel": list(frame.channels)}
     return xarray.DataArray(to_dask(frame, chunks), coords, tuple(coords), attrs={"image_id": frame.image_id})
 
@@ -155,6 +158,7 @@ def find_chunk(
         >>> find_chunk((500, 480, 640, 3), (1, 128, 128, 3), 1)
         (32, 480, 640, 3)
     """
+    # Multiples of tiles only: a border through a tile would make two blocks decode it.
     chunk = [min(tile, extent) for tile, extent in zip(tile_shape, shape, strict=True)]
     while True:
         for axis in _growth_order(chunk):

@@ -56,6 +56,7 @@ class LazyFrame:
     ) -> None:
         self._frames = frames
         self.image_id = image_id
+        # Checked here: an unknown channel raises an error now, not at the first read.
         self._codes = frames.image(image_id).select(channels)
 
     @property
@@ -105,6 +106,7 @@ class LazyFrame:
     @property
     def chunks(self) -> tuple[int, ...]:
         """The shape of the blocks that are decoded as a whole; crops along their borders decode no pixel in vain."""
+        # The files of an image may have different tiles; those of its first file count.
         reader = self._image.opened(self._image.bands_by_part(self._codes)[0][0]).reader
         return (*(reader.tile_frames for _ in self.shape[:-3]), *reader.tile_shape, len(self._codes))
 
@@ -159,6 +161,7 @@ class LazyFrame:
         return to_xarray(self, chunks)
 
     def __dask_tokenize__(self) -> object:
+        # Without this method, dask would name an array by the pickle of the handle, which a changed file does not change.
         return tokenize_state(self)
 
     def __getitem__(self, index: Any) -> Array:
@@ -173,6 +176,7 @@ class LazyFrame:
         return self._frames.load_region(self.image_id, region, self._codes)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        # numpy 2 passes copy; numpy 1 calls this method without it.
         if copy is False:
             raise ValueError(
                 f"image {shorten(self.image_id)} is on disk: it cannot become an array without a copy; leave out copy=False"
@@ -202,6 +206,7 @@ class LazyFrame:
         return ""
 
     def _repr_html_(self) -> str:
+        # Imported here: most handles are never shown, and this loads libraries for pictures.
         from ..formats.export import encode_png
 
         picture = base64.b64encode(encode_png(to_picture(self._image.load_thumbnail()))).decode("ascii")
@@ -212,6 +217,7 @@ class LazyFrame:
 
     @property
     def _image(self) -> LazyImage:
+        # Not stored: Frames opens the image again when its sources have changed, and closes it when memory is short.
         return self._frames.image(self.image_id)
 
     def _read_rows(self, rows: Sequence[int] | Array, rest: tuple[Any, ...]) -> Array:
@@ -220,6 +226,7 @@ class LazyFrame:
         if not listed:
             return self._read((slice(0, 0), *rest))
         pixels_of: dict[int, Array] = {}
+        # A read per row would decode the tiles under several rows several times.
         for run in _find_runs(sorted(set(listed))):
             pixels_of.update(zip(run, self._read((slice(run.start, run.stop), *rest)), strict=True))
         return np.stack([pixels_of[row] for row in listed])
@@ -312,6 +319,7 @@ class LazyVideo(LazyFrame):
     @property
     def _video(self) -> VideoData:
         image = self._image
+        # Frames.load_frame makes this handle for videos only.
         assert image.is_video  # noqa: S101
         return cast("VideoData", image)
 

@@ -194,6 +194,7 @@ def _add_channel(schedule: _Schedule, image_id: Hashable, survey: Survey) -> Non
     if survey.key is None:
         return
     if survey.job is None or survey.key in schedule.jobs:
+        # The same source may belong to several images; one job serves them all.
         schedule.present.append(survey.key)
     else:
         schedule.jobs[survey.key] = _ImageJob(image_id, survey.job)
@@ -208,9 +209,11 @@ def _run(
     elif workers and jobs:
         pool = WorkerPool(min(workers, len(jobs)))
         try:
+            # The workers share the cores.
             yield from _run_on(pool, jobs, threads=max(1, core_count() // workers))
             pool.shutdown()
         except BaseException:
+            # shutdown() would wait for the conversions that run, up to minutes after Ctrl-C.
             pool.terminate()
             raise
     else:
@@ -271,6 +274,7 @@ class _ProgressBar:
         self._total = count if count != 1 else 100
         self._iter: Any = None
         if is_shown and count:
+            # Imported here: it is slow to import, and most runs show no bar.
             import ubelt
 
             self._iter = ubelt.ProgIter(
