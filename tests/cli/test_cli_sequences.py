@@ -77,7 +77,7 @@ def test_commands_for_one_image(run, walk, tmp_path, arguments):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("empty", "empty is a directory without images, it holds no file; give the path"),
+        ("empty", "empty is a directory without images: it holds no file; give the path"),
         (
             "walk/*.tif",
             "walk/*.tif does not exist, and as a pattern it matches nothing; walk holds 5 files, such as f10.png",

@@ -9,6 +9,7 @@ from ..common import backend_of, show_path
 
 if TYPE_CHECKING:
     from ...formats.reader import Reader
+    from ...items.explain import FileExplanation
     from ...spec.backends import Backend
 
 __all__ = ["collect_image", "rows_of_image"]
