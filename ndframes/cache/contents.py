@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from ..system.stamp import source_error, stat_source
+from ..system.sources import hash_file
+from ..system.stamp import stat_source
 
 if TYPE_CHECKING:
-    import threading
-
+    from ..system.sources import Algorithm
     from ..system.stamp import SourceStamp
 
-__all__ = ["Algorithm", "ContentHashes", "hash_file"]
-Algorithm = Literal["sha256", "blake2b", "md5"]
-_READ_BYTES = 2**20
+__all__ = ["ContentHashes"]
 _MAX_KNOWN = 65536
 
 
@@ -50,19 +47,3 @@ class ContentHashes:
             if len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
         return digest
-
-
-def hash_file(path: str, algorithm: Algorithm, stop: threading.Event | None = None) -> str:
-    """The digest of a file's bytes in hexadecimal; of the first part of them where ``stop`` is set meanwhile.
-
-    Raises:
-        SourceError: it cannot be read.
-    """
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    try:
-        with open(path, "rb", buffering=0) as file:
-            while (stop is None or not stop.is_set()) and (data := file.read(_READ_BYTES)):
-                digest.update(data)
-    except OSError as error:
-        raise source_error(path, error) from error
-    return digest.hexdigest()

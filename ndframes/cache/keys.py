@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import HashidError, shorten
 from ..spec.backends import SUFFIXES
-from ..system.stamp import source_error, stat_source
+from ..system.sources import is_writable, link_target, read_sidecar, real_path
 from .contents import ContentHashes
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Keyer:
         A sidecar's time proves nothing: ``git pull`` writes a new one beside the old file.
         """
         linked = _find_linked_md5(path)
-        if linked is not None and not _is_writable(path):
+        if linked is not None and not is_writable(path):
             return linked
         md5 = linked or _read_dvc_md5(path)
         if self.contents.digest(path, "md5", stamp) != md5:
@@ -170,7 +170,7 @@ class Keyer:
 
 
 def _path_identity(path: str) -> str:
-    return os.fsencode(os.path.realpath(path)).hex()
+    return os.fsencode(real_path(path)).hex()
 
 
 def _part_of(info: ChannelInfo) -> list[Any]:
@@ -182,25 +182,15 @@ def _part_of(info: ChannelInfo) -> list[Any]:
 
 def _find_linked_md5(path: str) -> str | None:
     """The md5 in the name of the file of DVC's cache to which ``path`` links."""
-    found = _DVC_CACHE_PATH.search(os.path.realpath(path)) if os.path.islink(path) else None
+    found = _DVC_CACHE_PATH.search(link_target(path) or "")
     return found[1] + found[2] if found else None
-
-
-def _is_writable(path: str) -> bool:
-    """Whether the file's mode lets anybody write; what root may do in spite of it is no sign of anything."""
-    try:
-        return bool(os.stat(path).st_mode & 0o222)
-    except OSError as error:
-        raise source_error(path, error) from error
 
 
 def _read_dvc_md5(path: str) -> str:
     """The md5 of the one file that the sidecar of ``path`` describes."""
     sidecar = path + ".dvc"
     try:
-        stat_source(sidecar)  # a FIFO of that name would block the next line
-        with open(sidecar, encoding="utf-8") as file:
-            text = file.read(_MOST_SIDECAR_BYTES)
+        text = read_sidecar(sidecar, _MOST_SIDECAR_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise HashidError(
             f"{path} has no readable {os.path.basename(sidecar)} beside it and links to no DVC cache; "

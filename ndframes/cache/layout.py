@@ -21,13 +21,13 @@ import json
 import os
 import re
 import socket
-import stat
 import time
 import uuid
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from ..errors import CacheError
+from ..system.files import read_whole
 from .keys import FORMAT_VERSION, EntryKey
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ __all__ = [
     "hold_lock",
     "is_abandoned",
     "is_quarantined",
-    "is_regular",
     "new_lease_name",
     "new_part_name",
     "parse_entry",
@@ -167,14 +166,11 @@ def is_abandoned(files: FileSystem, path: str, owner: OwnedName) -> bool:
     """
     try:
         status = files.status(path)
-        if not is_regular(status):
+        if status is None or not status.is_file or files.is_locked(path):
             return False
-        with open(path, "rb") as file:
-            if not files.try_lock(file, is_shared=True):
-                return False
-    except OSError:  # gone meanwhile, not ours to read, or a file system without locks: leave it
+    except OSError:  # removed meanwhile, another user's file, or a file system without locks
         return False
-    age_seconds = time.time() - status.st_mtime
+    age_seconds = time.time() - status.mtime
     return age_seconds > _GRACE_SECONDS or (owner.host == _host() and not _is_running(owner.pid))
 
 
@@ -184,19 +180,19 @@ def write_marks(files: FileSystem, root: Path) -> None:
         files.make_folders(str(root / name))
     for name, text in (("CACHEDIR.TAG", _TAG), ("ndframes.json", json.dumps({"layout": FORMAT_VERSION}) + "\n")):
         mark = root / name
-        if not mark.exists():
+        if files.status(str(mark), follows_links=True) is None:
             _write_whole(files, root / "tmp", mark, text)
 
 
-def check_marks(root: Path) -> None:
+def check_marks(files: FileSystem, root: Path) -> None:
     """See to it that ``root`` is a cache of a version that this one knows, before anything in it is removed.
 
     Raises:
         CacheError: it is not.
     """
     try:
-        tag = (root / "CACHEDIR.TAG").read_text(errors="replace")
-        layout = json.loads((root / "ndframes.json").read_text())["layout"]
+        tag = read_whole(files, str(root / "CACHEDIR.TAG")).decode(errors="replace")
+        layout = json.loads(read_whole(files, str(root / "ndframes.json")))["layout"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{root} does not bear the marks of a cache (CACHEDIR.TAG, ndframes.json), so nothing in it is removed: {error}"
@@ -235,8 +231,3 @@ def _is_running(pid: int) -> bool:
     except OSError:
         return True
     return True
-
-
-def is_regular(status: os.stat_result) -> bool:
-    """Whether that is a plain file, no link and no folder."""
-    return stat.S_ISREG(status.st_mode)

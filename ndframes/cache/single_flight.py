@@ -72,10 +72,8 @@ class SingleFlight(ForkAware):
         for item in files.scan(str(self._root / "tmp")):
             owner = parse_part(item.name)
             if owner is not None and _lock_file_of(owner.state_id) == name:
-                try:
-                    latest = max(latest, item.stat(follow_symlinks=False).st_mtime)
-                except FileNotFoundError:
-                    continue
+                status = files.status(item.path)
+                latest = max(latest, 0.0 if status is None else status.mtime)
         return latest
 
     def _after_fork_in_child(self) -> None:

@@ -15,7 +15,6 @@ Every byte of the file is under a checksum, and the last of them under its own.
 from __future__ import annotations
 
 import json
-import os
 import struct
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -24,16 +23,14 @@ import numpy as np
 
 from ..errors import CacheEntryDamagedError, CacheEntryError
 from ..system.segments import SEGMENT, checksum
-from ..system.stamp import stamp_of
 from .failures import AsCacheErrors
 from .keys import EntryKey
-from .layout import is_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._typing import Array
-    from ..system.files import FileSystem
+    from ..system.files import FileSystem, OpenFile
     from ..system.stamp import SourceStamp
 
 __all__ = [
@@ -92,20 +89,20 @@ class Trailer:
     _segments_crc: int
     _blocks_crc: int
 
-    def load_segments(self, files: FileSystem, descriptor: int) -> Array:
+    def load_segments(self, file: OpenFile) -> Array:
         """The table of segments, an array of :data:`~ndframes.system.segments.SEGMENT`.
 
         Raises:
             CacheEntryDamagedError: it is not what was written.
         """
         table_bytes, blocks_bytes = self._table_bytes
-        data = files.read_at(descriptor, self.payload_bytes, table_bytes + blocks_bytes)
+        data = file.read_at(self.payload_bytes, table_bytes + blocks_bytes)
         table, blocks = data[:table_bytes], data[table_bytes:]
         if len(blocks) != blocks_bytes or (checksum(table), checksum(blocks)) != (self._segments_crc, self._blocks_crc):
             raise self._table_error()
         return np.frombuffer(table, SEGMENT)
 
-    def load_block(self, files: FileSystem, descriptor: int, number: int, crc32: int) -> bytes:
+    def load_block(self, file: OpenFile, number: int, crc32: int) -> bytes:
         """A part of that table, 4,096 bytes but for the last one; ``crc32`` is its checksum.
 
         Raises:
@@ -113,19 +110,19 @@ class Trailer:
         """
         start = number * _BLOCK_BYTES
         length = min(_BLOCK_BYTES, self._table_bytes[0] - start)
-        data = files.read_at(descriptor, self.payload_bytes + start, length)
+        data = file.read_at(self.payload_bytes + start, length)
         if len(data) != length or checksum(data) != crc32:
             raise self._table_error()
         return data
 
-    def load_block_checksums(self, files: FileSystem, descriptor: int) -> tuple[int, ...]:
+    def load_block_checksums(self, file: OpenFile) -> tuple[int, ...]:
         """The checksum of each such part.
 
         Raises:
             CacheEntryDamagedError: they are not what was written.
         """
         table_bytes, blocks_bytes = self._table_bytes
-        data = files.read_at(descriptor, self.payload_bytes + table_bytes, blocks_bytes)
+        data = file.read_at(self.payload_bytes + table_bytes, blocks_bytes)
         if len(data) != blocks_bytes or checksum(data) != self._blocks_crc:
             raise self._table_error()
         return struct.unpack(f"<{blocks_bytes // 4}I", data)
@@ -139,14 +136,14 @@ class Trailer:
     def _table_error(self) -> CacheEntryDamagedError:
         return CacheEntryDamagedError(f"{self.path}: its table of checksums is damaged")
 
-    def check_segment(self, files: FileSystem, descriptor: int, segment: Any, index: int) -> None:
+    def check_segment(self, file: OpenFile, segment: Any, index: int) -> None:
         """Read one segment, and hold it against its checksum.
 
         Raises:
             CacheEntryDamagedError: it is not what was written.
         """
         offset, length = int(segment["offset"]), int(segment["length"])
-        data = files.read_at(descriptor, offset, length)
+        data = file.read_at(offset, length)
         if len(data) != length or checksum(data) != int(segment["crc32"]):
             raise self.segment_error(index, offset, length)
 
@@ -156,37 +153,35 @@ class Trailer:
             f"{self.path}: segment {index:,} ({length:,} bytes at {offset:,}) is not what was written"
         )
 
-    def check_everything(self, files: FileSystem, descriptor: int) -> None:
+    def check_everything(self, file: OpenFile) -> None:
         """Read the whole payload, and hold every segment against its checksum.
 
         Raises:
             CacheEntryDamagedError: something is not what was written.
         """
-        segments = self.load_segments(files, descriptor)
+        segments = self.load_segments(file)
         check_cover(self.path, segments, self.payload_bytes)
         for index, segment in enumerate(segments):
-            self.check_segment(files, descriptor, segment, index)
+            self.check_segment(file, segment, index)
 
 
 class SegmentTable:
     """An entry's table of segments, of which each part is read and checked when it is first asked for.
 
     Args:
-        trailer: the entry's.
-        files: the file operations.
+        trailer: the entry's trailer.
     """
 
-    def __init__(self, trailer: Trailer, files: FileSystem) -> None:
+    def __init__(self, trailer: Trailer) -> None:
         self._trailer = trailer
-        self._files = files
         self._checksums: tuple[int, ...] | None = None
         self._blocks: dict[int, bytes] = {}
 
-    def row(self, descriptor: int, index: int) -> tuple[int, int, int]:
+    def row(self, file: OpenFile, index: int) -> tuple[int, int, int]:
         """Where a segment begins, its length in bytes, and its CRC-32.
 
         Args:
-            descriptor: the open entry.
+            file: the open entry.
             index: the segment's number.
 
         Raises:
@@ -195,21 +190,21 @@ class SegmentTable:
         number, place = divmod(index, _ROWS_PER_BLOCK)
         block = self._blocks.get(number)
         if block is None:
-            block = self._blocks[number] = self._load(descriptor, number)
+            block = self._blocks[number] = self._load(file, number)
         return _ROW.unpack_from(block, place * _ROW.size)
 
-    def rows(self, descriptor: int, run: range) -> list[tuple[int, int, int]]:
+    def rows(self, file: OpenFile, run: range) -> list[tuple[int, int, int]]:
         """As :meth:`row`, for segments that follow each other."""
         number, place = divmod(run.start, _ROWS_PER_BLOCK)
         block = self._blocks.get(number)
         if block is None or place + len(run) > _ROWS_PER_BLOCK:
-            return [self.row(descriptor, index) for index in run]
+            return [self.row(file, index) for index in run]
         return list(_ROW.iter_unpack(block[place * _ROW.size : (place + len(run)) * _ROW.size]))
 
-    def _load(self, descriptor: int, number: int) -> bytes:
+    def _load(self, file: OpenFile, number: int) -> bytes:
         if self._checksums is None:
-            self._checksums = self._trailer.load_block_checksums(self._files, descriptor)
-        return self._trailer.load_block(self._files, descriptor, number, self._checksums[number])
+            self._checksums = self._trailer.load_block_checksums(file)
+        return self._trailer.load_block(file, number, self._checksums[number])
 
 
 def append_trailer(file: IO[bytes], segments: Array, meta: Mapping[str, Any]) -> None:
@@ -228,19 +223,20 @@ def append_trailer(file: IO[bytes], segments: Array, meta: Mapping[str, Any]) ->
     file.write(table + blocks + text + head + struct.pack("<I", checksum(head)))
 
 
-def read_trailer(path: str, files: FileSystem, descriptor: int, file_bytes: int) -> Trailer:
+def read_trailer(path: str, file: OpenFile) -> Trailer:
     """Read and check the trailer of the open entry at ``path``: one small read of its end, as a rule.
 
     Raises:
         CacheEntryDamagedError: there is none, or it is not what was written.
         CacheEntryError: it was written by a newer version.
     """
+    file_bytes = file.status.size_bytes
     last = min(file_bytes, _FIRST_READ_BYTES)
-    data = files.read_at(descriptor, file_bytes - last, last)
+    data = file.read_at(file_bytes - last, last)
     tail = _check_tail(path, data[-TAIL_BYTES:], file_bytes)
     meta_bytes = file_bytes - TAIL_BYTES - tail.meta_offset
     if meta_bytes + TAIL_BYTES > last:
-        text = files.read_at(descriptor, tail.meta_offset, meta_bytes)
+        text = file.read_at(tail.meta_offset, meta_bytes)
     else:
         text = data[last - TAIL_BYTES - meta_bytes : last - TAIL_BYTES]
     if len(text) != meta_bytes or checksum(text) != tail.meta_crc:
@@ -256,23 +252,21 @@ def read_trailer(path: str, files: FileSystem, descriptor: int, file_bytes: int)
     )
 
 
-def read_trailer_of(key: EntryKey, path: str, files: FileSystem, descriptor: int, status: os.stat_result) -> Trailer:
+def read_trailer_of(key: EntryKey, path: str, file: OpenFile) -> Trailer:
     """As :func:`read_trailer`, of what must be the entry of ``key``.
 
     Args:
         key: what its name says.
         path: where it lies.
-        files: the file operations.
-        descriptor: the open file.
-        status: what the system says of that.
+        file: the open file.
 
     Raises:
         CacheEntryDamagedError: also where it is no regular file, or the entry of another key.
         CacheEntryError: it was written by a newer version.
     """
-    if not is_regular(status):
-        raise CacheEntryDamagedError(f"{path} is no regular file")
-    trailer = read_trailer(path, files, descriptor, status.st_size)
+    if not file.status.is_file:
+        raise CacheEntryDamagedError(f"{path} is not a regular file")
+    trailer = read_trailer(path, file)
     try:
         written = EntryKey.from_fields(trailer.meta["key"])
     except (KeyError, TypeError) as error:
@@ -321,10 +315,5 @@ def open_trailer(path: str, key: EntryKey, files: FileSystem) -> tuple[Trailer, 
         CacheEntryError: a newer version wrote it.
         CacheError: it may not be read.
     """
-    with AsCacheErrors(path):
-        descriptor = files.open_to_read(path)
-        try:
-            status = os.fstat(descriptor)
-            return read_trailer_of(key, path, files, descriptor, status), stamp_of(status)
-        finally:
-            os.close(descriptor)
+    with AsCacheErrors(path), files.open_to_read(path) as file:
+        return read_trailer_of(key, path, file), file.status.stamp

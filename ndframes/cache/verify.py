@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,23 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..errors import CacheEntryDamagedError, CacheEntryError
 from ..system.process import core_count
-from ..system.stamp import stamp_of
 from ..text import format_bytes, list_first
-from .layout import check_marks
 from .trailer import check_cover, read_trailer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ..system.files import FileSystem
+    from ..system.files import FileSystem, OpenFile
     from ..system.stamp import SourceStamp
     from .store import CacheEntry, Store
 
 __all__ = ["BadEntry", "VerifyReport", "verify_cache"]
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
 
 
 class BadEntry(NamedTuple):
@@ -99,7 +92,7 @@ def verify_cache(
     started = time.perf_counter()
     entries = sorted(store.ls(), key=lambda entry: str(entry.path))
     if repair and entries:
-        check_marks(store.root)
+        store.check_marks()
     meter = _Meter(sum(entry.size_bytes for entry in entries), progress)
     check = partial(_check_and_count, store.files, meter=meter, read_data=read_data)
     findings = list(zip(entries, _map_in_threads(check, entries, meter), strict=True))
@@ -166,14 +159,10 @@ def _check(files: FileSystem, entry: CacheEntry, count: Callable[[int], None] | 
     path = str(entry.path)
     seen: SourceStamp | None = None
     try:
-        descriptor = files.open_to_read(path)
-        try:
-            status = os.fstat(descriptor)
-            seen = stamp_of(status)
-            _leave_time_of_use(descriptor)
-            _check_open(files, descriptor, entry, status, count, meter)
-        finally:
-            os.close(descriptor)
+        with files.open_to_read(path) as file:
+            seen = file.status.stamp
+            file.keep_atime()  # a check that counted as a use would change which entries are removed first
+            _check_open(file, entry, count, meter)
     except FileNotFoundError:
         return _Finding("gone")
     except CacheEntryDamagedError as error:
@@ -189,39 +178,20 @@ def _check(files: FileSystem, entry: CacheEntry, count: Callable[[int], None] | 
     return _Finding("bad", problem, seen) if _is_there(files, path, seen) else _Finding("gone")
 
 
-def _check_open(
-    files: FileSystem,
-    descriptor: int,
-    entry: CacheEntry,
-    status: os.stat_result,
-    count: Callable[[int], None] | None,
-    meter: _Meter,
-) -> None:
-    trailer = read_trailer_of(entry.key, str(entry.path), files, descriptor, status)
-    segments = trailer.load_segments(files, descriptor)
+def _check_open(file: OpenFile, entry: CacheEntry, count: Callable[[int], None] | None, meter: _Meter) -> None:
+    trailer = read_trailer_of(entry.key, str(entry.path), file)
+    segments = trailer.load_segments(file)
     check_cover(trailer.path, segments, trailer.payload_bytes)
     if count is None:
         return
     for index, segment in enumerate(segments):
         if meter.is_stopped:
             return
-        trailer.check_segment(files, descriptor, segment, index)
+        trailer.check_segment(file, segment, index)
         count(int(segment["length"]))
 
 
 def _is_there(files: FileSystem, path: str, seen: SourceStamp | None) -> bool:
-    """Whether what was found bad still lies there: the entry may have been made anew meanwhile."""
-    try:
-        status = files.status(path)
-    except FileNotFoundError:
-        return False
-    return seen is None or seen.is_same_file(stamp_of(status))
-
-
-def _leave_time_of_use(descriptor: int) -> None:
-    """To look at an entry is no use of it; else a check would shuffle the order in which entries are removed."""
-    if fcntl is not None and hasattr(os, "O_NOATIME"):
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_NOATIME)
-        except OSError:  # another user's file
-            pass
+    """Whether the file found bad is still at its path; another process may have made the entry again meanwhile."""
+    status = files.status(path)
+    return status is not None and (seen is None or seen.is_same_file(status.stamp))

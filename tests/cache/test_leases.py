@@ -124,7 +124,7 @@ def test_it_is_a_file_of_paths_each_once(cache):
 def test_it_ends_with_its_object(cache):
     lease = Lease(cache.files, cache.root)
     lease.add([key_of(1)])
-    descriptor = lease._descriptor
+    descriptor = lease._file.fileno()
     assert os.fstat(descriptor).st_size > 0
     del lease
     gc.collect()
@@ -208,7 +208,7 @@ def test_a_read_only_folder_is_told_once_and_fails_nothing(cache, caplog):
 
 
 class WithoutLocks(FileSystem):
-    def try_lock(self, file, *, is_shared=False):
+    def try_lock(self, file):
         raise OSError(37, "No locks available")
 
 
@@ -222,14 +222,13 @@ def test_who_merely_looks_does_not_keep_an_owner_from_its_lock(cache):
     class Busy(FileSystem):
         refusals = 3
 
-        def try_lock(self, file, *, is_shared=False):
+        def try_lock(self, file):
             self.refusals -= 1
-            return self.refusals < 0 and super().try_lock(file, is_shared=is_shared)
+            return self.refusals < 0 and super().try_lock(file)
 
     lease = Lease(Busy(), cache.root)
     lease.add([key_of(1)])
-    with open(cache.root / "leases" / lease.name, "rb") as file:
-        assert not FileSystem().try_lock(file, is_shared=True)
+    assert cache.files.is_locked(str(cache.root / "leases" / lease.name))
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,10 @@ FILES = FileSystem()
 
 
 def read(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        trailer = read_trailer(str(path), FILES, descriptor, os.path.getsize(path))
-        trailer.check_everything(FILES, descriptor)
+    with FILES.open_to_read(str(path)) as file:
+        trailer = read_trailer(str(path), file)
+        trailer.check_everything(file)
         return trailer
-    finally:
-        os.close(descriptor)
 
 
 def write(path, payload=b"head" + bytes(1000), meta=None):
@@ -188,8 +185,8 @@ def test_segments_say_where_each_tile_is(tmp_path, compress):
     frames.prepare(["coffee"])
     path = next(iter(frames.cache.ls())).path
     trailer = read(path)
-    with path.open("rb") as file:
-        segments = trailer.load_segments(FILES, file.fileno())
+    with FILES.open_to_read(str(path)) as file:
+        segments = trailer.load_segments(file)
     with tifffile.TiffFile(path) as tiff:
         assert len(tiff.pages) == len(trailer.meta["layout"]["levels"])
         for page, level in zip(tiff.pages, trailer.meta["layout"]["levels"], strict=True):

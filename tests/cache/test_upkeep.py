@@ -378,7 +378,7 @@ def test_odd_marks_and_a_newer_layout_refuse(cache, mark, text, message):
 
 def test_a_workdir_that_may_not_be_searched_is_told(tmp_path):
     class Closed(FileSystem):
-        def status(self, path):
+        def status(self, path, **options):
             raise PermissionError(13, "Permission denied", path)
 
     cache = Cache(tmp_path, files=Closed())
@@ -424,12 +424,12 @@ class Meddler(FileSystem):
         self.deed = deed
         self.looks = 0
 
-    def status(self, path):
+    def status(self, path, **options):
         if path == self.path:
             self.looks += 1
             if self.looks == 2:
                 self.deed(path)
-        return super().status(path)
+        return super().status(path, **options)
 
 
 def replace_by_folder(path):

@@ -11,7 +11,7 @@ import threading
 import time
 
 import pytest
-from kit.entries import entry_bytes, key_of, publish, start_python, tree_of
+from kit.entries import ReadHook, entry_bytes, key_of, publish, start_python, tree_of
 
 import ndframes as nf
 from ndframes.cache.cache import Cache
@@ -169,10 +169,10 @@ class Meddler(FileSystem):
         is_it = path == self.path
         if is_it and self.before:
             self.before(path)
-        descriptor = super().open_to_read(path)
+        file = super().open_to_read(path)
         if is_it and self.after:
             self.after(path)
-        return descriptor
+        return file
 
 
 def replace_by_another(path):
@@ -201,12 +201,11 @@ def test_what_is_made_anew_meanwhile_is_not_bad(cache):
 
 
 def test_what_another_machine_removed_is_not_bad(cache):
-    class Stale(FileSystem):
-        def read_at(self, descriptor, offset, length):
-            raise OSError(errno.ESTALE, "Stale file handle")
+    def fail(offset, length):
+        raise OSError(errno.ESTALE, "Stale file handle")
 
     publish(cache)
-    report = Cache(cache.workdir, files=Stale()).verify()
+    report = Cache(cache.workdir, files=ReadHook(fail)).verify()
     assert (report.ok, report.checked) == (True, 0)
 
 
@@ -328,13 +327,10 @@ def test_an_error_of_the_progress_ends_it(cache):
 def test_ctrl_c_ends_it_soon(cache):
     publish(cache, payload_bytes=1000)
     code = f"""
-from ndframes.system.files import FileSystem
-class Slow(FileSystem):
-    def read_at(self, descriptor, offset, length):
-        say("reading")
-        time.sleep(0.02)
-        return super().read_at(descriptor, offset, length)
-cache = Cache({str(cache.workdir)!r}, files=Slow())
+def slow(offset, length):
+    say("reading")
+    time.sleep(0.02)
+cache = Cache({str(cache.workdir)!r}, files=ReadHook(slow))
 for number in range(500):
     path = cache.path(key_of(number))
     path.parent.mkdir(parents=True, exist_ok=True)

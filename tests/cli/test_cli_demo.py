@@ -42,10 +42,10 @@ def test_the_table_says_what_is_on_disk(run, tmp_path):
 def forge(path, lie):
     """Put the pixels of one entry under the name of another, with a trailer that says that they belong there."""
     files = FileSystem()
-    with open(path, "rb") as entry, open(lie, "rb") as other:
-        meta = read_trailer(str(path), files, entry.fileno(), path.stat().st_size).meta
-        trailer = read_trailer(str(lie), files, other.fileno(), lie.stat().st_size)
-        payload, segments = other.read(trailer.payload_bytes), trailer.load_segments(files, other.fileno())
+    with files.open_to_read(str(path)) as entry, files.open_to_read(str(lie)) as other:
+        meta = read_trailer(str(path), entry).meta
+        trailer = read_trailer(str(lie), other)
+        payload, segments = other.read_at(0, trailer.payload_bytes), trailer.load_segments(other)
     os.chmod(path, 0o644)
     with open(path, "wb") as file:
         file.write(payload)

@@ -15,11 +15,14 @@ import ndframes
 from ndframes.cache.keys import EntryKey
 from ndframes.cache.store import CacheEntry
 from ndframes.cache.trailer import append_trailer
-from ndframes.system.files import FileSystem
+from ndframes.system.files import FileSystem, LocalFile
 from ndframes.system.segments import SegmentBuilder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ndframes.cache.cache import Cache
+    from ndframes.system.files import OpenFile
 
 #: What the code of a test's other process starts with: imports, and ``say``, which prints a line unbuffered.
 PRELUDE = f"""
@@ -31,15 +34,32 @@ def say(*words): print(" ".join(map(str, words)) + "\\n", end="", flush=True)  #
 """
 
 
-class CountingFiles(FileSystem):
-    """Remembers what is read: where, and how many bytes."""
+class ReadHook(FileSystem):
+    """Calls a function with the offset and length of each read."""
 
-    def __init__(self):
-        self.reads = []
+    def __init__(self, hook: Callable[[int, int], object]) -> None:
+        self.hook = hook
 
-    def read_at(self, descriptor, offset, length):
-        self.reads.append((offset, length))
-        return super().read_at(descriptor, offset, length)
+    def open_to_read(self, path: str) -> OpenFile:
+        return _HookedFile(path, self.hook)
+
+
+class _HookedFile(LocalFile):
+    def __init__(self, path: str, hook: Callable[[int, int], object]) -> None:
+        super().__init__(path)
+        self.hook = hook
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        self.hook(offset, length)
+        return super().read_at(offset, length)
+
+
+class CountingFiles(ReadHook):
+    """Records the offset and length of each read."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[int, int]] = []
+        super().__init__(lambda offset, length: self.reads.append((offset, length)))
 
 
 def fields_of(source: int = 0, state: int = 0, form: str = "npy") -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import ndframes as nf
-from ndframes.system.files import FileSystem
+from ndframes.system.files import FileSystem, LocalFile
 from ndframes.testing.faults import (
     FaultyFileSystem,
     WatchedFileSystem,
@@ -23,20 +23,29 @@ from ndframes.testing.faults import (
     zero,
 )
 
-OPERATIONS = [name for name in vars(FileSystem) if not name.startswith("_")]
+OPERATIONS = [*(name for name in vars(FileSystem) if not name.startswith("_")), "read_at", "map"]
 
 
 def do_everything(files: FileSystem, folder: str) -> dict[str, object]:
-    """Call every operation once; what each raised or gave."""
+    """Call every operation once; returns what each returned, or the number of its error."""
     path, other, final = (os.path.join(folder, name) for name in ("a", "b", "c"))
     files.make_folders(folder)
     with open(path, "wb") as made:
         made.write(b"pixels")
-    descriptor = os.open(path, os.O_RDONLY)
+    opened = []
+
+    def open_to_read():
+        opened.append(files.open_to_read(path))
+
+    def read(kind):
+        reader = opened[0] if opened else LocalFile(path)
+        return reader.read_at(1, 3) if kind == "read_at" else bytes(reader.map().view(1, 3))
+
     with open(path, "r+b") as file:
         calls = {
             "make_folders": lambda: files.make_folders(os.path.join(folder, "d", "e")),
             "create": lambda: files.create(other).close(),
+            "append": lambda: files.append(file, b"pixels"),
             "scratch": lambda: files.scratch(folder, 100).close(),
             "sync_file": lambda: files.sync_file(file),
             "sync_folder": lambda: files.sync_folder(folder),
@@ -46,12 +55,15 @@ def do_everything(files: FileSystem, folder: str) -> dict[str, object]:
             "remove": lambda: files.remove(final + "2"),
             "touch": lambda: files.touch(path, 0, 0),
             "try_lock": lambda: files.try_lock(file),
+            "is_locked": lambda: files.is_locked(path),
             "lock": lambda: files.lock(path + ".lock", seconds=1).__exit__(None, None, None),
-            "open_to_read": lambda: os.close(files.open_to_read(path)),
-            "read_at": lambda: files.read_at(descriptor, 1, 3),
-            "status": lambda: files.status(path).st_size,
+            "open_to_read": open_to_read,
+            "status": lambda: files.status(path).size_bytes,
             "scan": lambda: len(list(files.scan(folder))),
+            "can_map": lambda: files.can_map(path),
             "free_bytes": lambda: files.free_bytes(folder) > 0,
+            "read_at": lambda: read("read_at"),
+            "map": lambda: read("map"),
         }
         outcomes: dict[str, object] = {}
         for name, call in calls.items():
@@ -59,7 +71,6 @@ def do_everything(files: FileSystem, folder: str) -> dict[str, object]:
                 outcomes[name] = call()
             except OSError as error:
                 outcomes[name] = error.errno
-    os.close(descriptor)
     return outcomes
 
 
@@ -76,7 +87,8 @@ def test_no_operation_goes_unwatched(tmp_path):
     outcomes = do_everything(files, str(tmp_path / "x"))
     assert files.seen[1:] == OPERATIONS
     assert outcomes == do_everything(FileSystem(), str(tmp_path / "y"))
-    assert outcomes["read_at"] == b"ixe"
+    assert outcomes["read_at"] == outcomes["map"] == b"ixe"
+    assert outcomes["is_locked"]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -185,7 +197,7 @@ def test_it_pickles_unused_and_says_what_it_is():
         (("rename", 1, "EIO"), "operation='rename'; allowed: any, write, make_folders"),
         (("any", 0, "EIO"), "nth=0"),
         (("any", 1, "ENOSUCH"), "kind='ENOSUCH'; allowed: kill, stop, short, lost"),
-        (("create", 1, "short"), "strikes writes"),
+        (("create", 1, "short"), "is for writes only"),
     ],
 )
 def test_what_there_is_not_is_refused(arguments, message):

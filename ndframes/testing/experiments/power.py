@@ -11,7 +11,6 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from ...cache.cache import Cache
-from ...cache.layout import check_marks
 from ...errors import CacheError
 from ..faults import WatchedFileSystem
 from .scene import FORMS, Tally, read_crops
@@ -105,7 +104,7 @@ def _look_at(scene: Scene, workdir: str, form: str, heeds_syncs: bool, crops: in
         cache.discard(entry.path)
     scene.frames(workdir, form).prepare()
     try:
-        check_marks(cache.root)
+        cache.check_marks()
     except CacheError as error:
         tally.fault("damaged marks", note=str(error))
 
