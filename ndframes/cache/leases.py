@@ -1,4 +1,4 @@
-"""Leases: which entries the running jobs want kept. The kernel ends the lease of a process that dies."""
+"""Leases: the entries that running jobs hold. The kernel ends the lease of a process that dies."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _log = logging.getLogger("ndframes")
 
 
 class Lease(ForkAware):
-    """Entries that this process wants kept, written down where the others look before they remove any.
+    """Entries that other processes must not remove, listed in a file that they read before they remove any.
 
-    The lease is a file, made when the first entry is added, and locked until this object is gone or the process ends,
-    however it ends. A forked child shares it: the lock holds until both are gone, and the file goes with whoever made
-    it. Where the folder cannot be written nothing is promised, and nothing fails.
+    The file is created when the first entry is added, and locked until this object is deleted or the process ends, in
+    whatever way. A forked child shares the lease: the lock lasts until both processes have dropped it, and the process
+    that created the file removes it. If the folder cannot be written, nothing is held and no error is raised.
 
     Args:
         files: the file operations.
@@ -59,7 +59,7 @@ class Lease(ForkAware):
         self._files = files
         self._root = root
         self._path = root / "leases" / new_lease_name()
-        self._listed: dict[str, None] = {}  # in the order of their coming
+        self._listed: dict[str, None] = {}  # an ordered set
         self._file: IO[bytes] | None = None
         self._release: weakref.finalize[[FileSystem, str, list[IO[bytes]], int], Lease] | None = None
         self._is_refused = self._has_logged = False
@@ -68,11 +68,11 @@ class Lease(ForkAware):
 
     @property
     def name(self) -> str:
-        """The name of its file, whether that is there already or not."""
+        """The name of the lease's file, whether it exists yet or not."""
         return self._path.name
 
     def add(self, keys: Iterable[EntryKey]) -> None:
-        """Keep the entries of these keys as well."""
+        """Hold the entries of these keys too."""
         with self._lock:
             new = {path: None for key in keys if (path := key.relative_path) not in self._listed}
             if not new or self._is_refused:
@@ -126,8 +126,8 @@ class HeldLease(NamedTuple):
     """A lease of another running job.
 
     Attributes:
-        owner: whose it is.
-        paths: the entries that it keeps, relative to the cache's root.
+        owner: the process that holds it.
+        paths: the paths of the held entries, relative to the cache's root.
     """
 
     owner: OwnedName
@@ -135,14 +135,14 @@ class HeldLease(NamedTuple):
 
 
 def leases_elsewhere(files: FileSystem, root: Path, own_names: Collection[str] = ()) -> Iterator[HeldLease]:
-    """The leases of other jobs that still run.
+    """The leases of other running jobs.
 
-    What this process holds itself does not count: its own orders go before its own leases.
+    The leases of this process do not count, so a job may remove the entries that it holds itself.
 
     Args:
         files: the file operations.
         root: the cache's folder.
-        own_names: leases of the job that this process works for.
+        own_names: the leases of the job to which this process belongs.
     """
     for item in files.scan(str(root / "leases")):
         owner = parse_lease(item.name)
@@ -159,7 +159,7 @@ def leases_elsewhere(files: FileSystem, root: Path, own_names: Collection[str] =
 
 
 def leased_elsewhere(files: FileSystem, root: Path, own_names: Collection[str] = ()) -> set[str]:
-    """The entries that other running jobs keep, as paths relative to the cache's root.
+    """The entries that other running jobs hold, as paths relative to the cache's root.
 
     Arguments as for :func:`leases_elsewhere`.
 
@@ -174,7 +174,7 @@ def leased_elsewhere(files: FileSystem, root: Path, own_names: Collection[str] =
 
 
 def _read_lease(files: FileSystem, path: str) -> frozenset[str]:
-    """The lines that are paths of entries; whatever else is there may be half written, and means nothing."""
+    """The lines that are paths of entries; other lines may be half written, and are ignored."""
     lines = read_whole(files, path).decode("ascii", errors="replace").split("\n")[:-1]
     return frozenset(line for line in lines if _is_entry_path(line))
 

@@ -1,4 +1,4 @@
-"""Verify: whether the entries of a cache are what was written, and lie under the names of what they hold."""
+"""Verify: check that entries match their checksums, and that their names are those of their content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["BadEntry", "VerifyReport", "verify_cache"]
 
 
 class BadEntry(NamedTuple):
-    """An entry that is not what was written, and what is wrong with it."""
+    """A damaged or unreadable entry, and what is wrong with it."""
 
     path: str
     problem: str
@@ -34,17 +34,17 @@ class BadEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What a check of a cache found.
+    """The result of :meth:`Cache.verify`.
 
     Attributes:
         ok: whether no entry is bad.
-        checked: how many entries were looked at.
-        bad: those that are not what was written, or cannot be read.
-        checked_bytes: how many bytes were held against their checksums, or would have to be.
-        seconds: how long it took.
-        read_data: whether every byte was read, or only what says how the entry ought to be.
-        repaired: how many of the bad ones were taken out of the way.
-        newer: how many entries a newer version wrote; they are left alone.
+        checked: the number of entries checked.
+        bad: the entries that are damaged or cannot be read.
+        checked_bytes: the bytes of the checked entries.
+        seconds: the time that the check took.
+        read_data: whether every byte was read; if not, only lengths, names and trailers were checked.
+        repaired: how many bad entries were moved to the quarantine folder.
+        newer: how many entries a newer version wrote; they are not checked.
     """
 
     ok: bool
@@ -57,7 +57,7 @@ class VerifyReport:
     newer: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """The attributes as plain data, ready for JSON."""
         return {**asdict(self), "bad": [item._asdict() for item in self.bad]}
 
     def __str__(self) -> str:
@@ -72,12 +72,12 @@ class VerifyReport:
 
 
 class _Finding(NamedTuple):
-    """What was found of one entry.
+    """The result for one entry.
 
     Attributes:
-        verdict: what it is; ``gone``: removed or replaced by somebody meanwhile.
-        problem: what is wrong with it.
-        seen: which file that was, as far as it was opened.
+        verdict: the result; ``gone``: the entry was removed or replaced meanwhile.
+        problem: what is wrong with a bad entry.
+        seen: the stamp of the file that was checked; ``None`` if it was not opened.
     """
 
     verdict: Literal["good", "bad", "newer", "gone"]
@@ -112,7 +112,11 @@ def verify_cache(
 
 
 class _Meter:
-    """Counts bytes over all threads, and tells them to stop."""
+    """Counts the checked bytes of all threads, and carries the request to stop.
+
+    Attributes:
+        is_stopped: whether the threads should end.
+    """
 
     def __init__(self, total_bytes: int, progress: Callable[[int, int], None] | None) -> None:
         self.is_stopped = False
@@ -122,7 +126,7 @@ class _Meter:
         self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
-        """So many bytes more were looked at."""
+        """Count more checked bytes, and report the progress."""
         if self._progress is not None:
             with self._lock:
                 self._done_bytes += count
@@ -132,7 +136,7 @@ class _Meter:
 def _map_in_threads(
     check: Callable[[CacheEntry], _Finding], entries: Sequence[CacheEntry], meter: _Meter
 ) -> Iterator[_Finding]:
-    """The findings in order. Reading and CRC-32 let go of the interpreter, so that threads do both at once."""
+    """The findings, in order. Threads gain time because reading and CRC-32 release the interpreter's lock."""
     with ThreadPoolExecutor(core_count()) as pool:
         try:
             yield from pool.map(check, entries)
@@ -170,7 +174,7 @@ def _check(files: FileSystem, entry: CacheEntry, count: Callable[[int], None] | 
     except CacheEntryError:
         return _Finding("newer")
     except OSError as error:
-        if error.errno == errno.ESTALE:  # what NFS says of a file that another machine removed
+        if error.errno == errno.ESTALE:  # NFS, when another machine has removed the file
             return _Finding("gone")
         problem = f"{path} cannot be read: {error}"
     else:

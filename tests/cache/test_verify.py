@@ -134,7 +134,7 @@ def test_swapped_entries_are_refused(cache, read_data):
 def test_an_entry_that_does_not_say_what_it_is_is_refused(cache, meta):
     plant(cache, 0, entry_bytes(0, meta=meta))
     (bad,) = cache.verify().bad
-    assert "does not say what it is the entry of" in bad.problem
+    assert "its description has no valid key" in bad.problem
 
 
 def test_what_is_no_entry_at_all_is_refused(cache):
@@ -312,16 +312,22 @@ def test_progress_counts_every_byte_once(cache, read_data):
 def test_an_error_of_the_progress_ends_it(cache):
     for number in range(200):
         plant(cache, number, entry_bytes(number))
+    others = set(threading.enumerate())
     calls = []
 
     def fail(done, total):
+        if calls:
+            time.sleep(0.02)  # so that the thread that waits for the results has time to see the error
         calls.append(done)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         cache.verify(True, progress=fail)
     assert len(calls) < 100
-    assert not [thread for thread in threading.enumerate() if "ThreadPool" in thread.name and thread.is_alive()]
+    deadline = time.monotonic() + 30
+    while not set(threading.enumerate()) <= others and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert set(threading.enumerate()) <= others
 
 
 def test_ctrl_c_ends_it_soon(cache):
@@ -342,10 +348,10 @@ except KeyboardInterrupt:
 """
     with start_python(code) as process:
         assert process.stdout.readline() == "reading\n"
-        started = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert "interrupted\n" in process.communicate(timeout=60)[0]  # a thread may tell of its progress after that
-        assert time.monotonic() - started < 3
+        lines = process.communicate(timeout=60)[0].splitlines()
+    assert "interrupted" in lines
+    assert lines.count("reading") < 1000, "there are four reads for each of 500 entries"
 
 
 def test_a_workdir_that_may_not_be_searched_is_told(cache):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import socket
 import stat
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
     from ndframes.cache.cache import Cache
     from ndframes.system.files import OpenFile
+
+#: A time long before any test, in seconds since 1970.
+LONG_AGO = 1_000_000_000.0
 
 #: What the code of a test's other process starts with: imports, and ``say``, which prints a line unbuffered.
 PRELUDE = f"""
@@ -106,6 +111,44 @@ def publish(
         os.utime(path, (used, used))
     status = path.lstat()
     return CacheEntry(path, key_of(source, state, form), status.st_size, status.st_mtime, status.st_atime)
+
+
+def publish_aged(cache: Cache, count: int, **options: Any) -> list[CacheEntry]:
+    """Entries of the sources 0, 1, ...; each was used one second after the one before."""
+    return [publish(cache, number, used=LONG_AGO + number, **options) for number in range(count)]
+
+
+def keys_in(cache: Cache) -> set[EntryKey]:
+    """The keys of all entries."""
+    return {entry.key for entry in cache.ls()}
+
+
+def hold_in_child(cache: Cache, *numbers: int) -> subprocess.Popen[str]:
+    """Start a process that holds entries of these sources until it reads a line, or dies."""
+    process = start_python(
+        f"cache = Cache({str(cache.workdir)!r})\n"
+        f"cache.hold([key_of(number) for number in {numbers!r}])\n"
+        "say('held')\nsys.stdin.readline()"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def plant_leftovers(cache: Cache) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Files that may be removed, and files that may not, one of each kind: the paths of both."""
+    with start_python("") as process:
+        process.communicate(timeout=30)
+    host, ended = socket.gethostname(), process.pid
+    goes, stays = {}, {}
+    for kind, name in (("tmp", f"{'0' * 32}-{{}}.part"), ("leases", "{}.lease")):
+        goes[kind] = cache.root / kind / name.format(f"{host}-{ended}-{uuid.uuid4().hex}")
+        stays[kind] = cache.root / kind / name.format(f"elsewhere-{ended}-{uuid.uuid4().hex}")
+        stays[kind + " mine"] = cache.root / kind / name.format(f"{host}-{os.getpid()}-{uuid.uuid4().hex}")
+    goes["quarantine"] = cache.root / "quarantine" / f"{'1' * 32}.{'2' * 32}.tif.01234567"
+    for path in (*goes.values(), *stays.values()):
+        path.write_bytes(b"half")
+    return goes, stays
 
 
 def start_python(code: str) -> subprocess.Popen[str]:
