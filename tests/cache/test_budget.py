@@ -49,7 +49,7 @@ def test_a_budget_is_kept_with_room_to_spare(tmp_path):
     assert keys_in(cache) == {key_of(number) for number in range(4, 21)}  # 17 of 20 are 85 %
 
 
-def test_an_entry_that_is_larger_than_the_budget_stays_alone_and_is_told_once(tmp_path, caplog):
+def test_an_entry_larger_than_the_budget_stays_alone_and_is_logged_once(tmp_path, caplog):
     cache = Cache(tmp_path, max_bytes=500)
     for number in range(3):
         newest = publish(cache, number)
@@ -60,7 +60,7 @@ def test_an_entry_that_is_larger_than_the_budget_stays_alone_and_is_told_once(tm
     assert f"{newest.size_bytes - 500:,} bytes more" in record.getMessage()
 
 
-def test_leases_of_others_that_break_the_budget_are_told_once_with_their_holders(tmp_path, caplog):
+def test_leases_that_break_the_budget_are_logged_once_with_their_holders(tmp_path, caplog):
     plain = Cache(tmp_path)
     one = publish_aged(plain, 3)[0].size_bytes
     cache = Cache(tmp_path)
@@ -71,15 +71,15 @@ def test_leases_of_others_that_break_the_budget_are_told_once_with_their_holders
             assert keys_in(cache) == {key_of(0), key_of(1), key_of(2), newest.key}
         process.kill()
     (record,) = caplog.records
-    told = record.getMessage()
-    assert "3 entries must stay for other jobs" in told
-    assert f"process {process.pid} on {socket.gethostname()}" in told
-    assert f"{2 * one:,} bytes" in told
+    message = record.getMessage()
+    assert "3 entries must stay for other jobs" in message
+    assert f"process {process.pid} on {socket.gethostname()}" in message
+    assert f"{2 * one:,} bytes" in message
     publish(cache, 20)
     assert total_of(cache) <= 2 * one
 
 
-def test_a_budget_that_cannot_be_looked_after_does_not_undo_the_entry(tmp_path, caplog):
+def test_an_error_while_counting_does_not_undo_the_entry(tmp_path, caplog):
     class Unlisted(FileSystem):
         def scan(self, folder):
             if "v1" in folder:
@@ -102,7 +102,7 @@ def test_another_process_s_use_counts(tmp_path):
 
 
 class Counting(FileSystem):
-    """How often every entry was looked at."""
+    """Counts the scans of all entries."""
 
     def __init__(self):
         self.scans = 0
@@ -147,7 +147,7 @@ def test_when_the_entries_are_counted_again(total, written, free, is_stale):
 
 
 def test_one_that_writes_little_sees_what_the_others_wrote(tmp_path):
-    """Its own share would have let it write on unseen."""
+    """Its own share of the budget is not used up, but the free space of the disk shows the others' use."""
     payload = 100_000
     one = publish(Cache(tmp_path / "other"), payload_bytes=payload).size_bytes
     idle = Cache(tmp_path / "work", max_bytes=32 * one)
@@ -216,7 +216,7 @@ def test_writers_of_different_sizes_stay_within_the_budget_and_one_entry_each(tm
 
 
 class SmallDisk(FileSystem):
-    """A disk of so many bytes, with nothing on it but the entries; those that are mapped keep their room."""
+    """A disk of a given capacity that holds only entries; a removed entry that is mapped keeps its space."""
 
     def __init__(self, root, capacity):
         self.root = root
@@ -237,7 +237,7 @@ class SmallDisk(FileSystem):
 
 @pytest.fixture
 def full_disk(tmp_path):
-    """A cache whose ten entries leave half an entry free, and the size of one."""
+    """A cache whose ten entries leave space for half an entry; and the size of an entry."""
     one = publish_aged(Cache(tmp_path), 10)[0].size_bytes
     files = SmallDisk(tmp_path, 10 * one + (one + 1) // 2)
     return Cache(tmp_path, min_free_bytes=2 * one, files=files), one
@@ -250,7 +250,7 @@ def test_room_is_made_for_a_new_entry(full_disk):
     assert cache.files.free_bytes("") >= 2 * one
 
 
-def test_nothing_is_removed_where_all_together_is_not_enough(full_disk):
+def test_nothing_is_removed_if_all_entries_are_not_enough(full_disk):
     cache, one = full_disk
     with hold_in_child(cache, 9) as process:
         with pytest.raises(nf.CacheFullError, match="must stay free"):
@@ -262,7 +262,7 @@ def test_nothing_is_removed_where_all_together_is_not_enough(full_disk):
     assert len(keys_in(cache)) == 10
 
 
-def test_what_others_hold_makes_no_room(full_disk):
+def test_entries_that_others_hold_make_no_room(full_disk):
     cache, _ = full_disk
     with hold_in_child(cache, 0, 1) as process:
         publish(cache, 10)

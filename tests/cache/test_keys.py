@@ -116,7 +116,7 @@ def test_an_unknown_mode_lists_the_known_ones(mode):
 
 
 @pytest.mark.parametrize("mode", ["PATH", "PIXELS", "DVC"])
-def test_what_is_no_local_file_must_be_given_a_key(mode):
+def test_a_source_that_is_not_local_needs_a_given_key(mode):
     info = ChannelInfo("/vsizip/a.zip/a.tif", driver="GTiff", hashid="h")
     with pytest.raises(HashidError, match=r"/vsizip/a\.zip/a\.tif is not a local file.*hashid_mode='GIVEN'"):
         Keyer(mode).key(info, NPY, None)
@@ -168,16 +168,22 @@ def test_a_change_of_size_or_time_is_another_state_of_the_same_source(source, si
     assert new.state_id != old.state_id
 
 
-def test_every_way_to_one_file_is_one_key(source, tmp_path, monkeypatch):
+def test_every_path_to_one_file_is_one_key(source, tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.tif").symlink_to(source)
     (tmp_path / "linked").symlink_to(tmp_path)
     monkeypatch.chdir(tmp_path / "folder")
-    ways = [source, "../a.tif", "./../folder/../a.tif", tmp_path / "link.tif", tmp_path / "linked" / "linked" / "a.tif"]
-    assert len({key_of(way) for way in ways}) == 1
+    paths = [
+        source,
+        "../a.tif",
+        "./../folder/../a.tif",
+        tmp_path / "link.tif",
+        tmp_path / "linked" / "linked" / "a.tif",
+    ]
+    assert len({key_of(path) for path in paths}) == 1
 
 
-def test_a_link_that_turns_elsewhere_is_another_source(source, tmp_path):
+def test_a_link_with_another_target_is_another_source(source, tmp_path):
     other = tmp_path / "b.tif"
     other.write_bytes(source.read_bytes())
     link = tmp_path / "link.tif"
@@ -232,7 +238,7 @@ def test_given_ids_never_run_together(given_ids):
     assert all(NAME.fullmatch(key.relative_path) for key in keys)
 
 
-def test_real_files_of_weird_names_are_told_apart(tmp_path):
+def test_real_files_of_weird_names_have_different_keys(tmp_path):
     names = [os.fsencode("é"), os.fsencode("e\u0301"), b"\xff", b"a\nb", b"a b", b" ", b"-", b"'"]
     keys = set()
     for name in names:
@@ -300,7 +306,7 @@ def test_a_rewrite_of_equal_size_and_restored_time_is_noticed(source):
 
 @pytest.fixture
 def settled(monkeypatch):
-    """Every change is taken to show in a stamp at once, so that no test has to wait until it would."""
+    """Stamps count as settled at once, so that tests need not wait."""
     monkeypatch.setattr("ndframes.system.stamp._LONGEST_TICK_NS", 0)
 
 

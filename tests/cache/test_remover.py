@@ -38,7 +38,7 @@ def cache(tmp_path):
 
 
 def plant_user_files(root, outside):
-    """Files that are not the cache's, under names as near to its own as can be."""
+    """Files of the user, with names that are as similar to the cache's own as possible."""
     source, state = "5" * 32, "7" * 32
     shard = root / "v1" / ("b" * 12) / "55"
     entry = f"{source}.{state}.tif"
@@ -124,7 +124,7 @@ def test_a_folder_that_is_a_link_is_not_followed(cache, tmp_path, folder):
 
 
 def make_home(home):
-    """A tree like a home folder, with files that are named like a cache's."""
+    """A tree like a home folder, with files that have names of a cache."""
     for name in (
         "papers/thesis.part",
         "scans/a.tif",
@@ -181,7 +181,7 @@ def test_odd_marks_and_a_newer_layout_refuse(cache, mark, text, message):
     assert tree_of(cache.root) == before
 
 
-def test_a_workdir_that_may_not_be_searched_is_told(tmp_path):
+def test_a_workdir_that_cannot_be_searched_is_an_error(tmp_path):
     class Closed(FileSystem):
         def status(self, path, **options):
             raise PermissionError(13, "Permission denied", path)
@@ -194,7 +194,7 @@ def test_a_workdir_that_may_not_be_searched_is_told(tmp_path):
 # -- leases -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_another_job_holds_is_kept_until_it_ends(cache):
+def test_what_another_job_holds_stays_until_it_ends(cache):
     entries = publish_aged(cache, 4)
     superseded = entries[1]
     publish(cache, 1, state=1)
@@ -211,7 +211,7 @@ def test_what_another_job_holds_is_kept_until_it_ends(cache):
     assert os.listdir(cache.root / "leases") == []
 
 
-def test_a_process_s_own_orders_go_before_its_leases(cache):
+def test_a_process_may_remove_what_it_holds_itself(cache):
     entries = publish_aged(cache, 3)
     cache.hold([entry.key for entry in entries])
     assert cache.gc(max_bytes=0).removed == 3
@@ -221,19 +221,19 @@ def test_a_process_s_own_orders_go_before_its_leases(cache):
 # -- others at work at the same time ----------------------------------------------------------------------------------
 
 
-class Meddler(FileSystem):
-    """Does something to one file just before it is looked at for the last time."""
+class InterferingFiles(FileSystem):
+    """Calls a function just before the status of one file is read for the second time."""
 
-    def __init__(self, path, deed):
+    def __init__(self, path, change):
         self.path = str(path)
-        self.deed = deed
+        self.change = change
         self.looks = 0
 
     def status(self, path, **options):
         if path == self.path:
             self.looks += 1
             if self.looks == 2:
-                self.deed(path)
+                self.change(path)
         return super().status(path, **options)
 
 
@@ -243,7 +243,7 @@ def replace_by_folder(path):
 
 
 def replace_by_link(path):
-    """One that looks just like the entry: as long, and as old."""
+    """A link with the length and the times of the entry."""
     size = os.stat(path).st_size
     os.unlink(path)
     os.symlink("x/" * (size // 2) + "x" * (size % 2), path)
@@ -258,7 +258,7 @@ def rewrite(path):
 
 
 @pytest.mark.parametrize(
-    ("deed", "is_left", "removed"),
+    ("change", "is_left", "removed"),
     [
         (lambda path: os.utime(path, (time.time(), LONG_AGO)), True, 2),
         (rewrite, True, 2),
@@ -269,17 +269,17 @@ def rewrite(path):
     ],
     ids=["read", "rewritten", "folder", "link", "removed", "nothing"],
 )
-def test_what_happened_to_an_entry_meanwhile_is_seen(cache, deed, is_left, removed):
+def test_a_change_of_an_entry_meanwhile_is_noticed(cache, change, is_left, removed):
     entries = publish_aged(cache, 4)
-    meddled = Cache(cache.workdir, files=Meddler(entries[0].path, deed))
-    report = meddled.gc(max_bytes=2 * entries[0].size_bytes)
+    collector = Cache(cache.workdir, files=InterferingFiles(entries[0].path, change))
+    report = collector.gc(max_bytes=2 * entries[0].size_bytes)
     assert os.path.lexists(entries[0].path) == is_left
     assert report.removed == removed
-    assert str(entries[0].path) not in report.paths or deed is not os.unlink
+    assert str(entries[0].path) not in report.paths or change is not os.unlink
     assert not entries[1].path.exists()
 
 
-def test_what_cannot_be_removed_is_told_and_the_rest_goes(cache):
+def test_what_cannot_be_removed_is_reported_and_the_rest_is_removed(cache):
     entries = publish_aged(cache, 3)
 
     class Sticky(FileSystem):
@@ -341,7 +341,7 @@ Cache({str(cache.workdir)!r}, files=Slow()).clear()
     assert cache.clear().removed == left
 
 
-def test_a_collector_that_hangs_stops_no_other(cache):
+def test_a_collector_that_hangs_does_not_stop_others(cache):
     publish_aged(cache, 2)
     with FileLock(cache.root / "locks" / "gc"):
         started = time.monotonic()

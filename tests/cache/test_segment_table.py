@@ -1,4 +1,4 @@
-"""SegmentTable: the table of segments, a part at a time; damage is found in the part where it is, when that is asked for."""
+"""SegmentTable: each block of the table is read when it is needed, and its damage is found then."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS_PER_BLOCK = 256
 
 
 class Entry:
-    """A file of so many segments, open."""
+    """An open file with a given number of segments."""
 
     def __init__(self, path, count):
         rng = np.random.default_rng(count)
@@ -67,7 +67,7 @@ def test_its_rows_are_those_of_the_whole_table(entry):
             assert other.rows(entry.file, run) == list(map(tuple, whole[run.start : run.stop].tolist()))
 
 
-def test_each_part_is_read_once_and_only_when_it_is_asked_for(entry):
+def test_each_block_is_read_once_and_only_when_it_is_needed(entry):
     table = entry.table()
     assert entry.files.reads == []
     blocks = list(range(entry.block_count))
@@ -82,7 +82,7 @@ def test_each_part_is_read_once_and_only_when_it_is_asked_for(entry):
     assert sum(length for _, length in entry.files.reads) == 16 * len(entry.segments) + 4 * entry.block_count
 
 
-def test_a_flipped_bit_is_found_where_it_is_asked_for_and_nowhere_else(entry):
+def test_a_flipped_bit_is_found_in_its_block_and_in_no_other(entry):
     rng = np.random.default_rng(0)
     for bad in {0, entry.block_count // 2, entry.block_count - 1}:
         first, last = bad * ROWS_PER_BLOCK, min((bad + 1) * ROWS_PER_BLOCK, len(entry.segments)) - 1
@@ -114,8 +114,8 @@ def test_a_flipped_bit_among_the_checksums_is_found_at_once(entry):
         assert table.row(entry.file, 0) == tuple(entry.segments[0].tolist())
 
 
-def test_two_parts_that_changed_places_are_found(tmp_path):
-    """Each of them is what was written, but not there."""
+def test_two_exchanged_blocks_are_found(tmp_path):
+    """Each has its own checksum, but at another place."""
     entry = Entry(tmp_path / "entry", 5000)
     with open(entry.path, "r+b") as file:
         file.seek(entry.trailer.payload_bytes)
@@ -130,14 +130,14 @@ def test_two_parts_that_changed_places_are_found(tmp_path):
     entry.file.close()
 
 
-def test_a_file_that_was_cut_meanwhile_is_found(entry):
+def test_a_file_cut_meanwhile_is_found(entry):
     table = entry.table()
     os.truncate(entry.path, entry.trailer.payload_bytes + 16 * len(entry.segments) - 1)
     with pytest.raises(nf.CacheEntryDamagedError):
         table.row(entry.file, 0)
 
 
-def test_threads_ask_one_table(tmp_path):
+def test_threads_share_one_table(tmp_path):
     entry = Entry(tmp_path / "entry", 5000)
     rows = [tuple(row) for row in entry.segments.tolist()]
     for _ in range(10):

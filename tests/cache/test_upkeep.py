@@ -53,8 +53,8 @@ def test_stat_counts(tmp_path):
     with hold_in_child(cache, 1) as process:
         assert cache.stat().leased == 1
         process.kill()
-    told = json.loads(json.dumps(stat.to_dict()))
-    assert told["by_backend"][1]["entries"] == 2
+    data = json.loads(json.dumps(stat.to_dict()))
+    assert data["by_backend"][1]["entries"] == 2
     assert str(stat).startswith("3 entries, ")
     assert "1 superseded" in str(stat)
 
@@ -68,7 +68,7 @@ def test_gc_of_nothing_is_nothing(cache, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_gc_removes_what_is_of_no_use_and_keeps_the_rest(cache):
+def test_gc_removes_leftovers_and_superseded_entries(cache):
     old = publish(cache, 1, used=LONG_AGO)
     new = publish(cache, 1, state=1)
     other = publish(cache, 1, form="cog", used=LONG_AGO)
@@ -89,7 +89,7 @@ def test_gc_removes_what_is_of_no_use_and_keeps_the_rest(cache):
     assert report.ok
 
 
-def test_of_many_states_the_one_written_last_stays_whatever_was_read_last(cache):
+def test_of_several_states_the_one_written_last_stays(cache):
     states = [publish(cache, 1, state=number, used=LONG_AGO + number) for number in range(5)]
     os.utime(states[0].path, (time.time(), LONG_AGO))
     assert cache.gc().removed == 4
@@ -97,7 +97,7 @@ def test_of_many_states_the_one_written_last_stays_whatever_was_read_last(cache)
 
 
 @pytest.mark.parametrize("room", [0, 1, 3, 9, 10])
-def test_gc_goes_to_the_limit_and_no_further_the_longest_unused_first(cache, room):
+def test_gc_removes_down_to_the_limit_the_longest_unused_first(cache, room):
     entries = publish_aged(cache, 10)
     limit = room * entries[0].size_bytes
     report = cache.gc(max_bytes=limit)
@@ -111,7 +111,7 @@ def test_one_byte_less_is_one_entry_less(cache):
     assert cache.gc(max_bytes=2 * entries[0].size_bytes - 1).kept == 1
 
 
-def test_to_read_is_to_use(cache):
+def test_reading_counts_as_use(cache):
     entries = publish_aged(cache, 4)
     os.utime(entries[0].path, (LONG_AGO + 100, LONG_AGO))
     cache.gc(max_bytes=2 * entries[0].size_bytes)
@@ -126,7 +126,7 @@ def test_without_a_limit_gc_takes_the_cache_s_own_budget(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [-1, 1.5, "1GB", True])
-def test_a_limit_that_is_no_number_of_bytes_is_told(cache, limit):
+def test_a_limit_that_is_not_a_number_of_bytes_is_refused(cache, limit):
     publish(cache)
     with pytest.raises(nf.CacheError, match="max_bytes"):
         cache.gc(max_bytes=limit)
@@ -145,18 +145,18 @@ def test_clear_removes_every_entry(cache):
 
 
 @pytest.mark.parametrize("act", [lambda cache, **how: cache.gc(0, **how), lambda cache, **how: cache.clear(**how)])
-def test_a_dry_run_changes_nothing_and_foretells_everything(cache, act):
+def test_a_dry_run_changes_nothing_and_reports_what_would_be_removed(cache, act):
     publish_aged(cache, 3)
     publish(cache, 0, state=1)
     plant_leftovers(cache)
     before = tree_of(cache.root)
-    told = act(cache, dry_run=True)
+    expected = act(cache, dry_run=True)
     assert tree_of(cache.root) == before
-    assert told.is_dry_run
+    assert expected.is_dry_run
     done = act(cache)
-    assert {**told.to_dict(), "is_dry_run": False} == done.to_dict()
-    assert str(told) == "4 entries and 3 leftovers would be removed (4.95 kB), 0 kept (0 B)".replace(
-        "4.95 kB", format_bytes(told.freed_bytes)
+    assert {**expected.to_dict(), "is_dry_run": False} == done.to_dict()
+    assert str(expected) == "4 entries and 3 leftovers would be removed (4.95 kB), 0 kept (0 B)".replace(
+        "4.95 kB", format_bytes(expected.freed_bytes)
     )
 
 

@@ -1,4 +1,4 @@
-"""FaultyFileSystem: every call can be made to fail, in every way; the tools that damage files."""
+"""Faults: every operation can be made to fail, in every way; functions that damage files."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_any_counts_all_of_them(tmp_path):
 
 
 def write_three(files, path, sizes=(100_000, 50_000, 60_000)):
-    """Writes larger than any buffer, so that each reaches the system as it is."""
+    """Write pieces larger than any buffer, so that each reaches the system unchanged."""
     data = [np.random.default_rng(size).bytes(size) for size in sizes]
     with files.create(str(path)) as file:
         for piece in data:
@@ -120,7 +120,7 @@ def write_three(files, path, sizes=(100_000, 50_000, 60_000)):
     return data
 
 
-def test_a_short_write_is_gone_on_with(tmp_path):
+def test_a_short_write_is_continued(tmp_path):
     for nth in range(1, 6):
         files = FaultyFileSystem("write", nth, "short")
         assert (tmp_path / str(nth)).exists() is False
@@ -150,7 +150,7 @@ def test_a_full_disk_stays_full(tmp_path, is_lasting, failures):
             outcomes.append((number, error.errno))
     assert outcomes == [(number, errno.ENOSPC) for number in range(1, 1 + failures)]
     files.mend()
-    write_three(files, tmp_path / "mended")
+    write_three(files, tmp_path / "repaired")
 
 
 def test_a_scratch_file_is_watched_too(tmp_path):
@@ -177,7 +177,7 @@ def test_a_kill_comes_before_the_operation(tmp_path, fork_server):
     assert not (tmp_path / "c2").exists()
 
 
-def test_it_pickles_unused_and_says_what_it_is():
+def test_it_pickles_as_its_arguments():
     files = FaultyFileSystem("write", 17, "ENOSPC", is_lasting=True)
     assert repr(files) == "FaultyFileSystem('write', 17, 'ENOSPC', is_lasting=True)"
     assert repr(FaultyFileSystem(kind="lost")) == "FaultyFileSystem('write', 1, 'lost')"
@@ -200,7 +200,7 @@ def test_it_pickles_unused_and_says_what_it_is():
         (("create", 1, "short"), "is for writes only"),
     ],
 )
-def test_what_there_is_not_is_refused(arguments, message):
+def test_unknown_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         FaultyFileSystem(*arguments)
 
