@@ -213,6 +213,7 @@ class Remover:
         if status is None:
             del self.entries[entry]
             return True
+        # Listing all entries may take minutes, in which another process may have read this one, or published a new state.
         is_same = (status.size_bytes, status.mtime) == (entry.size_bytes, entry.mtime)
         if not status.is_file or not is_same or status.atime > entry.used or not self._remove(path, status):
             return False

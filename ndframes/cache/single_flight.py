@@ -51,6 +51,7 @@ class SingleFlight(ForkAware):
                 yield
         finally:
             with self._locks_guard:
+                # Threads that wait hold this lock object; one that comes now gets a new one, and finds the entry.
                 self._locks.pop(key, None)
 
     def _lock_file(self, files: FileSystem, name: str, stack: ExitStack) -> None:

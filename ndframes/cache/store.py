@@ -217,7 +217,7 @@ class Store:
             try:
                 self._make_folders(final.parent)
                 with self._as_cache_errors(), self._single_flight.enter(self.files, key):
-                    if self._is_file(final):
+                    if self._is_file(final):  # written by the previous holder of the lock
                         return final, False
                     self.make_room(estimated_bytes)
                     is_new = self._write_and_link(str(temporary), str(final), write)
@@ -295,6 +295,7 @@ class Store:
         with self.files.create(temporary) as file:
             self._lock_temporary(file)
             write(file)
+            # While the file has its temporary name only: the entry must never be seen writable.
             self.files.make_read_only(temporary)
             # The bytes must be durable before the name is: a power loss in between would leave a name without content.
             self.files.sync_file(file)

@@ -194,7 +194,7 @@ class SegmentTable:
         """
         number, place = divmod(index, _ROWS_PER_BLOCK)
         block = self._blocks.get(number)
-        if block is None:
+        if block is None:  # two threads may load it at once: both get the same bytes, and a lock would cost every tile
             block = self._blocks[number] = self._load(file, number)
         return _ROW.unpack_from(block, place * _ROW.size)
 
@@ -244,6 +244,7 @@ def read_trailer(path: str, file: OpenFile) -> Trailer:
         CacheEntryError: a newer version wrote the entry.
     """
     file_bytes = file.status.size_bytes
+    # The metadata of most entries is shorter than this, so one request brings both: on a network that halves the time.
     last = min(file_bytes, _FIRST_READ_BYTES)
     data = file.read_at(file_bytes - last, last)
     tail = _check_tail(path, data[-TAIL_BYTES:], file_bytes)

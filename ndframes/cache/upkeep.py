@@ -144,6 +144,7 @@ def clear_cache(store: Store, *, dry_run: bool) -> GcReport:
 
 def _find_superseded(entries: Iterable[CacheEntry]) -> list[CacheEntry]:
     """Of the entries of one source in one form, all but the one written last."""
+    # By time of writing and not of use: a read of an old state by another job does not make it current.
     states: dict[tuple[str, str, str], list[CacheEntry]] = defaultdict(list)
     for entry in entries:
         states[entry.key.backend_id, entry.key.source_id, entry.key.suffix].append(entry)

@@ -141,6 +141,7 @@ def _map_in_threads(
         try:
             yield from pool.map(check, entries)
         except BaseException:
+            # A thread in the middle of a large entry would else read it to its end, and Ctrl-C would wait for that.
             meter.is_stopped = True
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -120,7 +120,7 @@ class EntryBytes:
         if len(data) != length or (not self._is_checked[index] and self.checksum(data) != crc32):
             raise self._trailer.segment_error(index, offset, length)
         if self._is_remembered:
-            self._is_checked[index] = True
+            self._is_checked[index] = True  # threads may do this at once: storing a byte is atomic
 
     def is_checked(self, first: int, stop: int) -> bool:
         """Whether none of these segments needs a check."""
@@ -191,6 +191,7 @@ class EntryBytes:
     def _open(self) -> _EntryFile:
         file = self._file()
         if file is None:
+            # A weak reference, so that the pool alone decides how many files stay open.
             file = self._pool.share(self._token, self._open_file)
             self._file = weakref.ref(file)
         file.is_used = True
