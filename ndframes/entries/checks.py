@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..cache.contents import hash_file
 from ..cache.keys import Keyer
 from ..errors import CacheEntryError, SourceChangedError
 from ..formats.reader import Reader
+from ..system.sources import hash_file
 from ..system.stamp import stat_source
 from .source import follow_links
 

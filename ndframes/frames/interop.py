@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..cache.contents import hash_file
 from ..errors import (
     MissingExtraError,
     RegionError,
@@ -21,6 +20,7 @@ from ..errors import (
 )
 from ..geometry.regions import resolve_region
 from ..spec.pathinfo import SequenceInfo
+from ..system.sources import hash_file
 from ..system.stamp import stat_source
 
 if TYPE_CHECKING:

@@ -49,10 +49,10 @@ def test_the_table_shows_the_sizes_on_disk(report):
 def replace_pixels(path, other_path):
     """Replace the pixels of an entry by those of another, with a matching trailer."""
     files = FileSystem()
-    with open(path, "rb") as entry, open(other_path, "rb") as other:
-        meta = read_trailer(str(path), files, entry.fileno(), path.stat().st_size).meta
-        trailer = read_trailer(str(other_path), files, other.fileno(), other_path.stat().st_size)
-        payload, segments = other.read(trailer.payload_bytes), trailer.load_segments(files, other.fileno())
+    with files.open_to_read(str(path)) as entry, files.open_to_read(str(other_path)) as other:
+        meta = read_trailer(str(path), entry).meta
+        trailer = read_trailer(str(other_path), other)
+        payload, segments = other.read_at(0, trailer.payload_bytes), trailer.load_segments(other)
     os.chmod(path, 0o644)
     with open(path, "wb") as file:
         file.write(payload)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import ndframes as nf
-from ndframes.system.files import FileSystem
+from ndframes.system.files import FileSystem, LocalFile
 from ndframes.testing.faults import (
     FaultyFileSystem,
     WatchedFileSystem,
@@ -23,7 +23,7 @@ from ndframes.testing.faults import (
     zero,
 )
 
-OPERATIONS = [name for name in vars(FileSystem) if not name.startswith("_")]
+OPERATIONS = [*(name for name in vars(FileSystem) if not name.startswith("_")), "read_at", "map"]
 
 
 def call_all(files: FileSystem, folder: str) -> dict[str, object]:
@@ -32,11 +32,20 @@ def call_all(files: FileSystem, folder: str) -> dict[str, object]:
     files.make_folders(folder)
     with open(path, "wb") as made:
         made.write(b"pixels")
-    descriptor = os.open(path, os.O_RDONLY)
+    opened = []
+
+    def open_to_read():
+        opened.append(files.open_to_read(path))
+
+    def read(kind):
+        reader = opened[0] if opened else LocalFile(path)
+        return reader.read_at(1, 3) if kind == "read_at" else bytes(reader.map().view(1, 3))
+
     with open(path, "r+b") as file:
         calls = {
             "make_folders": lambda: files.make_folders(os.path.join(folder, "d", "e")),
             "create": lambda: files.create(other).close(),
+            "append": lambda: files.append(file, b"pixels"),
             "scratch": lambda: files.scratch(folder, 100).close(),
             "sync_file": lambda: files.sync_file(file),
             "sync_folder": lambda: files.sync_folder(folder),
@@ -46,12 +55,15 @@ def call_all(files: FileSystem, folder: str) -> dict[str, object]:
             "remove": lambda: files.remove(final + "2"),
             "touch": lambda: files.touch(path, 0, 0),
             "try_lock": lambda: files.try_lock(file),
+            "is_locked": lambda: files.is_locked(path),
             "lock": lambda: files.lock(path + ".lock", seconds=1).__exit__(None, None, None),
-            "open_to_read": lambda: os.close(files.open_to_read(path)),
-            "read_at": lambda: files.read_at(descriptor, 1, 3),
-            "status": lambda: files.status(path).st_size,
+            "open_to_read": open_to_read,
+            "status": lambda: files.status(path).size_bytes,
             "scan": lambda: len(list(files.scan(folder))),
+            "can_map": lambda: files.can_map(path),
             "free_bytes": lambda: files.free_bytes(folder) > 0,
+            "read_at": lambda: read("read_at"),
+            "map": lambda: read("map"),
         }
         outcomes: dict[str, object] = {}
         for name, call in calls.items():
@@ -59,7 +71,6 @@ def call_all(files: FileSystem, folder: str) -> dict[str, object]:
                 outcomes[name] = call()
             except OSError as error:
                 outcomes[name] = error.errno
-    os.close(descriptor)
     return outcomes
 
 
@@ -76,7 +87,8 @@ def test_all_operations_are_watched(tmp_path):
     outcomes = call_all(files, str(tmp_path / "x"))
     assert files.seen[1:] == OPERATIONS
     assert outcomes == call_all(FileSystem(), str(tmp_path / "y"))
-    assert outcomes["read_at"] == b"ixe"
+    assert outcomes["read_at"] == outcomes["map"] == b"ixe"
+    assert outcomes["is_locked"]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -100,7 +112,7 @@ def test_any_counts_all_operations(tmp_path):
 
 
 def write_three(files, path, sizes=(100_000, 50_000, 60_000)):
-    """Make three writes, each larger than the buffer, so that each reaches the system unchanged."""
+    """Write pieces larger than any buffer, so that each reaches the system unchanged."""
     data = [np.random.default_rng(size).bytes(size) for size in sizes]
     with files.create(str(path)) as file:
         for piece in data:
@@ -138,7 +150,7 @@ def test_a_full_disk_stays_full(tmp_path, is_lasting, failures):
             outcomes.append((number, error.errno))
     assert outcomes == [(number, errno.ENOSPC) for number in range(1, 1 + failures)]
     files.mend()
-    write_three(files, tmp_path / "later")
+    write_three(files, tmp_path / "repaired")
 
 
 def test_scratch_files_are_watched(tmp_path):
@@ -185,10 +197,10 @@ def test_pickling_resets_the_count():
         (("rename", 1, "EIO"), "operation='rename'; allowed: any, write, make_folders"),
         (("any", 0, "EIO"), "nth=0"),
         (("any", 1, "ENOSUCH"), "kind='ENOSUCH'; allowed: kill, stop, short, lost"),
-        (("create", 1, "short"), "strikes writes"),
+        (("create", 1, "short"), "is for writes only"),
     ],
 )
-def test_bad_arguments_are_refused(arguments, message):
+def test_unknown_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         FaultyFileSystem(*arguments)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...cache.cache import Cache
-from ...cache.layout import NO_STATE_ID, check_marks, parse_entry, parse_part
+from ...cache.layout import NO_STATE_ID, parse_entry, parse_part
 from ...errors import CacheError
 from .results import Recorder
 
@@ -89,7 +89,7 @@ def find_leftovers(cache: Cache) -> list[str]:
             if not is_known and parse_entry(str(path)) is None:
                 found.append(str(relative))
     try:
-        check_marks(cache.root)
+        cache.check_marks()
     except CacheError as error:
         if cache.root.exists():
             found.append(str(error))

@@ -216,10 +216,13 @@ class _CountingFileSystem(WatchedFileSystem):
         self.published += is_new and parse_entry(final) is not None
         return is_new
 
-    def try_lock(self, file: IO[bytes], *, is_shared: bool = False) -> bool:
-        return self._is_granted() or super().try_lock(file, is_shared=is_shared)
+    def try_lock(self, file: IO[bytes]) -> bool:
+        return self._is_granted() or super().try_lock(file)
 
-    def lock(self, path: str, *, seconds: float, poll_seconds: float = 0.05) -> AbstractContextManager[Any]:
+    def is_locked(self, path: str) -> bool:
+        return not self._is_granted() and super().is_locked(path)
+
+    def lock(self, path: str, *, seconds: float, poll_seconds: float = 0.05) -> AbstractContextManager[object]:
         return nullcontext() if self._is_granted() else super().lock(path, seconds=seconds, poll_seconds=poll_seconds)
 
     def _is_granted(self) -> bool:
