@@ -116,7 +116,8 @@ class Indexing:
             pool.close()
         path = self.cache.path(self.key)
         # build() only logs a warning if the cache cannot be written.
-        bytes_written = path.stat().st_size if path.exists() else 0
+        status = self.cache.files.status(str(path))
+        bytes_written = 0 if status is None else status.size_bytes
         return JobResult(path, bool(bytes_written), bytes_written)
 
 
