@@ -13,7 +13,7 @@ from ..system.handles import HandlePool
 from ..system.process import IMPORTING
 from .checks import SamplingReader, SourceWatch
 from .jobs import JobResult
-from .payload import SegmentFile, describe_pixels, open_frames, open_payload
+from .payload import WrittenFile, describe_pixels, open_frames, open_payload
 from .source import SourceOpener
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _open_written(path: str, conversion: Conversion, payload: Manifest, source: 
     suffix = conversion.key.suffix
     if source.frame_count is None or suffix == ".npy":
         return open_payload(path, suffix, pool, has_frames=source.frame_count is not None)
-    file = SegmentFile(path, payload.segments)
+    file = WrittenFile(path, payload.segments)
     return open_frames(path, payload.layout, source.facts, file, None, pool)
 
 

@@ -1,4 +1,4 @@
-"""Indexes of frames in the cache: found once, shared by processes, an entry like any other."""
+"""Frame indexes: the index of a video's frames is made once and kept in the cache, for all processes."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Indexing", "find_index"]
 _log = logging.getLogger("ndframes")
-# Part of the key: another number where the same video would give another table.
+# Part of the key: it changes whenever the same video gives another table, so that old entries are not read.
 _TABLE_VERSION = 2
 _FORM = {"type": "npy", "holds": f"frame index {_TABLE_VERSION}"}
-_REST_SECONDS = 0.1
+_POLL_SECONDS = 0.1
+# Below all times and file positions.
 _NO_SEEK = -(1 << 62)
 
 
@@ -52,8 +53,8 @@ class Indexing:
     Attributes:
         cache: where the index goes.
         info: the video.
-        key: the index's name.
-        fields: what the name is a digest of.
+        key: the name of the index.
+        fields: the values of which the key is a digest.
         stamp: the video's state at the time of the key.
         limits: always ``None``: the index is made in the calling process.
     """
@@ -67,37 +68,40 @@ class Indexing:
 
     @classmethod
     def plan(cls, info: ChannelInfo, stamp: SourceStamp, cache: Cache) -> Indexing:
-        """What is to be done for a video in this state."""
-        whole = _file_of(info)
-        fields = {**Keyer("PATH").fields(whole, Backend(type="npy"), stamp), "backend": _FORM}
-        return cls(cache, whole, EntryKey.from_fields(fields), fields, stamp)
+        """The job that indexes a video in this state."""
+        video = _file_of(info)
+        fields = {**Keyer("PATH").fields(video, Backend(type="npy"), stamp), "backend": _FORM}
+        return cls(cache, video, EntryKey.from_fields(fields), fields, stamp)
 
     def find(self, pool: HandlePool) -> FrameIndex | None:
-        """The index, if the cache has it."""
+        """The index, or ``None`` if it is not in the cache."""
         return _read(self.cache, self.key, self.stamp, pool)
 
     def build(self, pool: HandlePool) -> FrameIndex:
-        """Find every frame, and keep what was found if the file rests.
+        """Find every frame of the video, and put the index into the cache unless the file has just changed.
 
         Raises:
-            SourceError: it is no video that decodes, or it changed meanwhile.
+            SourceError: the file is not a video that can be decoded, or it changed meanwhile.
         """
         index = build_index(self.info.path, stream=self.info.series)
-        if not self.stamp.is_settled(time.time_ns()):  # it may change without a sign of it
+        # Another change so soon may leave the stamp as it is: the cached index would then be taken for that of the new file.
+        if not self.stamp.is_settled(time.time_ns()):
             return index
+        # The form takes a decoded frame. It is stored with the index, so that opening a video decodes nothing.
         index = replace(index, form=VideoDecoder(self.info.path, index, pool).form)
+        # Checked after both scans of the file, so that they have read the same content.
         if stat_source(self.info.path) != self.stamp:
             raise SourceChangedError(
-                f"{self.info.path} changed while its frames were being found; try again when it rests"
+                f"{self.info.path} changed while its frames were indexed; try again when it is no longer written"
             )
         _publish(self.cache, self.key, self.fields, self.stamp, index, self.info.path)
         return index
 
     def run(self, *, threads: int = 1, progress: Callable[[float], None] | None = None) -> JobResult:  # noqa: ARG002
-        """Build and publish the index, once the file has been unchanged for long enough to be keyed.
+        """Wait until the file has been unchanged for two seconds, so that its stamp identifies it; then index it.
 
         Args:
-            threads: not used: a container is scanned by one thread.
+            threads: not used: one thread scans a container.
             progress: not called: the number of packets is known only at the end.
 
         Raises:
@@ -106,29 +110,30 @@ class Indexing:
         pool = HandlePool(max_idle=2)
         try:
             while not self.stamp.is_settled(time.time_ns()):
-                time.sleep(_REST_SECONDS)
+                time.sleep(_POLL_SECONDS)
             self.build(pool)
         finally:
             pool.close()
         path = self.cache.path(self.key)
-        bytes_written = path.stat().st_size if path.exists() else 0
+        # build() only logs a warning if the cache cannot be written.
+        status = self.cache.files.status(str(path))
+        bytes_written = 0 if status is None else status.size_bytes
         return JobResult(path, bool(bytes_written), bytes_written)
 
 
 def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool: HandlePool) -> FrameIndex:
-    """The index of a video: from the cache, or made and put there.
+    """The index of a video, from the cache; otherwise it is made and put there.
 
-    A video that was changed within the last two seconds is indexed each time: its stamp would not show another change.
+    A video that changed within the last two seconds is indexed each time: its stamp would not show another change.
 
     Args:
         info: the video.
-        stamp: its state; ``None`` where it is gone, so that only the cache can tell.
-        cache: where indexes are.
-        pool: lends handles.
+        stamp: its state; ``None`` if the file is gone, and the newest index in the cache is to be used.
+        cache: holds the indexes.
+        pool: lends open handles.
 
     Raises:
-        SourceError: it is no video that decodes, or it changed meanwhile.
-        CacheError: the cache cannot be written.
+        SourceError: the file is not a video that can be decoded, or it changed meanwhile.
     """
     if stamp is None:
         return _find_lost(info, cache, pool)
@@ -138,12 +143,12 @@ def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool:
 
 
 def _file_of(info: ChannelInfo) -> ChannelInfo:
-    """The video, however its frames are read: they are where they are."""
+    """The channel without the options that change how frames are decoded, but not where they are."""
     return replace(info, page=None, pixel_format=None, frame_errors="raise")
 
 
 def _find_lost(info: ChannelInfo, cache: Cache, pool: HandlePool) -> FrameIndex:
-    """The newest index of a video that is gone."""
+    """The newest index of a video whose file is gone."""
     source_id = Keyer("PATH").lost_source_id(_file_of(info))
     if source_id is not None:
         for entry in cache.ls_source(digest_form(_FORM), source_id):
@@ -154,11 +159,12 @@ def _find_lost(info: ChannelInfo, cache: Cache, pool: HandlePool) -> FrameIndex:
 
 
 def _read(cache: Cache, key: EntryKey, stamp: SourceStamp | None, pool: HandlePool) -> FrameIndex | None:
-    """The index that the cache has, if it is whole and of this state of the video; else it is put away."""
+    """The index in the cache; a damaged one, or one of another state of the video, is removed."""
     path = cache.path(key)
     try:
         reader = EntryReader(path, key, cache.files, pool, verify="first-touch")
         meta = reader.trailer.meta
+        # Without the number of the file system: it changes with every mount.
         if stamp is None or SourceStamp(*meta["source"]["stamp"])[1:] == stamp[1:]:
             index = _from_table(reader.read_all()[:, :, 0], meta["video"])
             cache.note_use(path, reader.stamp.mtime_ns)
@@ -193,12 +199,12 @@ def _publish(
 
     try:
         cache.publish(key, write, estimated_bytes=table.nbytes + 4096)
-    except CacheError as error:  # it is known now, and can be found again
-        _log.warning("the index of %s is not kept: %s", path, error)
+    except CacheError as error:  # the index is complete without its entry, which only saves the next process some time
+        _log.warning("%s: the index of its frames could not be cached: %s", path, error)
 
 
 def _to_table(index: FrameIndex) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """A row a frame: its time, and what to seek to if it is a key frame."""
+    """One row per frame: its time, and for a key frame the position to seek to."""
     table = np.full((len(index), 2), _NO_SEEK, np.int64)
     table[:, 0] = index.times
     table[index.keys, 1] = index.seeks
@@ -208,6 +214,7 @@ def _to_table(index: FrameIndex) -> np.ndarray[Any, np.dtype[np.int64]]:
 def _from_table(table: np.ndarray[Any, np.dtype[np.int64]], described: Mapping[str, Any]) -> FrameIndex:
     keys = np.flatnonzero(table[:, 1] != _NO_SEEK)
     return FrameIndex(
+        # A copy: a view of one column would keep the whole table in memory.
         times=np.ascontiguousarray(table[:, 0]),
         has_exact_times=described["has_exact_times"],
         keys=keys.astype(np.int64),
@@ -223,7 +230,7 @@ def _from_table(table: np.ndarray[Any, np.dtype[np.int64]], described: Mapping[s
 
 
 def _describe(index: FrameIndex) -> dict[str, Any]:
-    """What is not said of single frames, as plain data."""
+    """The fields of an index that are not per frame, as plain data."""
     assert index.form is not None  # noqa: S101
     return {
         "has_exact_times": index.has_exact_times,

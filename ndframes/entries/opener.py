@@ -237,10 +237,16 @@ class ChannelOpener:
         whole = whole_file_of(info)
         key = (whole, backend, converts)
         opened = self._videos.get(key)
-        if opened is None or not self.is_current(whole, opened) or _has_entry_now(opened):
+        if opened is None or not self.is_current(whole, opened) or self._has_entry_now(opened):
             opened = self.open(whole, backend, converts=converts)
             self._videos.put(key, opened)
         return replace(opened, reader=FrameReader(opened.reader, info.page or 0, path=info.path))
+
+    def _has_entry_now(self, opened: OpenedChannel) -> bool:
+        """Whether the entry was made since the source was opened."""
+        if opened.is_cached or opened.entry_path is None:
+            return False
+        return self.cache.files.status(str(opened.entry_path)) is not None
 
     # -- entries --------------------------------------------------------------------------------------------------
 
@@ -404,11 +410,6 @@ def _stamp_of(info: ChannelInfo) -> SourceStamp | None:
     if info.driver is not None and not os.path.exists(info.path):
         return None
     return stat_source(info.path)
-
-
-def _has_entry_now(opened: OpenedChannel) -> bool:
-    """Whether the entry was made since the source was opened."""
-    return not opened.is_cached and opened.entry_path is not None and opened.entry_path.exists()
 
 
 def _memory_bytes_of(opened: OpenedChannel) -> int:

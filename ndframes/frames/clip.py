@@ -1,4 +1,4 @@
-"""Clip: frames that follow each other: a video, images in a folder, images that match a pattern; found, and put in order."""
+"""Clip: a video, the images of a folder, or the images that match a pattern, as a sequence of frames in order."""
 
 from __future__ import annotations
 
@@ -28,39 +28,41 @@ if TYPE_CHECKING:
 
 __all__ = ["IMAGE_SUFFIXES", "Clip", "natural_key", "to_clip"]
 _WILD = re.compile(r"[*?[]")
+# %d and %06d, as in printf; {}, {:d}, {:06d} and {frame:06d}, as in str.format.
 _NUMBER = re.compile(r"%(?:0([0-9]+))?d|\{\w*(?::(?:0([0-9]+))?d?)?\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    r"""A video, the images of a folder, or those that a pattern matches: frames of a sequence ``(t, y, x, channel)``.
+    r"""A video, the images of a folder, or the images that match a pattern: a sequence of frames ``(t, y, x, channel)``.
 
     ``path`` is one of four:
 
-    - a video, told by its name's ending;
-    - a folder: the files in it whose names end as images' do (:data:`~ndframes.spec.kinds.IMAGE_SUFFIXES`); hidden ones and
-      folders in it are left out;
-    - a glob such as ``"walk/*.png"`` or ``"walk/*/left.png"``: the files that it matches, whatever they are called; where it
-      leaves the ending open (``"walk/left*"``), of those only images, as in a folder;
-    - a pattern with one number, such as ``"walk/frame{:06d}.png"`` or ``"walk/frame%06d.png"``: the files that are called so
-      for some number. Numbers may be missing; the rest of the pattern is taken as it stands.
+    - a video, recognized by the ending of its name;
+    - a folder: the files in it that have the ending of an image (:data:`~ndframes.spec.kinds.IMAGE_SUFFIXES`), without hidden
+      files and without subfolders;
+    - a glob such as ``"walk/*.png"`` or ``"walk/*/left.png"``: the files that match it. If it leaves the ending open
+      (``"walk/left*"``), only files with the ending of an image match, as in a folder;
+    - a pattern with one number, such as ``"walk/frame{:06d}.png"`` or ``"walk/frame%06d.png"``: the files that have this name
+      for some number. Numbers may be missing. Wildcards of a glob have no meaning in such a pattern.
 
-    A file or folder that is called like a glob or a pattern is itself. Nothing is looked for before :meth:`find_images`.
+    A path that exists is taken literally, even if its name looks like a glob or a pattern. The file system is not searched
+    before :meth:`find_images`.
 
     Attributes:
-        path: the video, the folder, the glob or the pattern; ``str`` or path-like, kept as ``str``.
-        frame_number: a regular expression whose one group is the number of a frame, in the file's name (of a glob: in what
-            the path has from the first wildcard's folder on). It must find one in every file, and another one in each.
-            Frames are then ordered by it. ``None``: by the number of the pattern, or else by name, in which runs of digits
-            compare as numbers.
-        frame_range: ``(start, stop)``: only the frames at these places, ``stop`` excluded, counted from 0 after they were put
-            in order; a ``stop`` of ``None`` is the end. The sequence begins with frame ``start``.
-        stream: of a video, the number of its stream; ``None``: the first one that is no attached picture.
-        pixel_format: of a video; see :class:`ChannelInfo`.
-        frame_errors: of a video, likewise.
+        path: the video, folder, glob or pattern: ``str`` or path-like, stored as ``str``.
+        frame_number: a regular expression with one group, which matches the number of a frame in the name of its file (for a
+            glob: in its path from the first folder with a wildcard on). Each file must have exactly one number, and no two
+            files the same one. Frames are sorted by it. ``None``: frames are sorted by the number of the pattern, otherwise by
+            name, where digits compare as numbers.
+        frame_range: ``(start, stop)``: only the frames at these positions in the sorted sequence, counted from 0, without
+            ``stop``. A ``stop`` of ``None`` is the end. The sequence then starts with frame ``start``.
+        stream: the number of the stream in a video; ``None``: the first stream that is not an attached picture.
+        pixel_format: for a video, as in :class:`ChannelInfo`.
+        frame_errors: for a video, as in :class:`ChannelInfo`.
 
     Raises:
-        PathInfoError: a value cannot be.
+        PathInfoError: a value is not valid.
 
     Example:
         >>> import numpy as np
@@ -83,6 +85,7 @@ class Clip:
     pixel_format: str | None = field(default=None, kw_only=True)
     frame_errors: str = field(default="raise", kw_only=True)
 
+    # The types that callers may pass; the fields have the types that are stored.
     if TYPE_CHECKING:
 
         def __init__(
@@ -97,26 +100,28 @@ class Clip:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", self._channel().path)
+        # ChannelInfo checks the path and the options of videos. The instance is frozen, hence object.__setattr__.
+        object.__setattr__(self, "path", self._to_channel().path)
         _check_expression(self.frame_number)
         object.__setattr__(self, "frame_range", coerce_frame_range(self.frame_range))
 
     @property
     def is_video(self) -> bool:
-        """Whether it is a video file; else images."""
+        """Whether it is a video file, and not images."""
+        # A folder may be called walk.mp4, and a glob may end in .mp4.
         return is_video_path(self.path) and not os.path.isdir(self.path) and not _is_glob(self.path)
 
     def find_images(self) -> dict[Hashable, str]:
-        """The files that are there now, in order: a mapping from the id of each frame to its path.
+        """Find the image files that exist now: a mapping in order from the id of each frame to its path.
 
-        An id is the frame's number where there is one, else the file's name.
+        The id of a frame is its number if it has one, otherwise the name of its file.
 
         Raises:
-            SourceMissingError: there is no such folder, or no file matches.
-            SourceKindError: the folder holds no image, or it is a file.
+            SourceMissingError: the folder does not exist, or no file matches.
+            SourceKindError: the folder has no images, or is a file.
             SourceError: the folder cannot be read.
-            PathInfoError: a file has no number, or several, or the number of another; or fewer frames are there than
-                ``frame_range`` says.
+            PathInfoError: a file does not have exactly one number, two files have the same number, or ``frame_range`` goes
+                beyond the frames.
 
         Example:
             >>> folder = getfixture("tmp_path")
@@ -127,23 +132,23 @@ class Clip:
             >>> list(Clip(folder / "a%d.png").find_images())
             [1, 2, 10]
         """
-        root, rest = (self.path, "") if os.path.isdir(self.path) else _split(self.path)
-        is_numbered = _NUMBER.search(rest) is not None
+        root, pattern = (self.path, "") if os.path.isdir(self.path) else _split_path(self.path)
+        is_numbered = _NUMBER.search(pattern) is not None
         if is_numbered and self.frame_number is not None:
-            raise PathInfoError(f"{self.path} says where a frame's number is, and so does frame_number; leave one out")
+            raise PathInfoError(f"{self.path} contains the number of a frame, so leave out frame_number")
         if is_numbered:
-            found = _match_number(root, rest)
+            names = _match_pattern(root, pattern)
         elif self.frame_number is None:
-            found = {name: name for name in sorted(_list_names(root, rest), key=natural_key)}
+            names = {name: name for name in sorted(_list_images(root, pattern), key=natural_key)}
         else:
-            found = _find_numbers(self.path, _list_names(root, rest), self.frame_number)
-        if not found:
-            raise self._nothing(root, rest)
-        kept = slice_frames(list(found.items()), self.frame_range, self.path, "images")
+            names = _match_expression(self.path, _list_images(root, pattern), self.frame_number)
+        if not names:
+            raise self._no_images_error(root, pattern)
+        kept = slice_frames(list(names.items()), self.frame_range, self.path, "images")
         return {frame: os.path.join(root, name) for frame, name in kept}
 
     def to_pathinfo(self, image_id: Hashable) -> PathInfo:
-        """The video, or the sequence of the files that are there now, for :meth:`ndframes.Frames.build_pathinfo`.
+        """Describe the video, or the sequence of the files that exist now, for :meth:`ndframes.Frames.build_pathinfo`.
 
         Raises:
             NdframesError: as :meth:`find_images`.
@@ -154,45 +159,45 @@ class Clip:
             >>> info.num_frames, info.images[0].image_id
             (1, 7)
         """
-        named = {"frame_number": self.frame_number, "stream": self.stream, "pixel_format": self.pixel_format}
-        named |= {"frame_errors": None if self.frame_errors == "raise" else self.frame_errors}
+        options = {"frame_number": self.frame_number, "stream": self.stream, "pixel_format": self.pixel_format}
+        options |= {"frame_errors": None if self.frame_errors == "raise" else self.frame_errors}
         misplaced = [
-            name for name, value in named.items() if value is not None and (name == "frame_number") == self.is_video
+            name for name, value in options.items() if value is not None and (name == "frame_number") == self.is_video
         ]
         if misplaced:
             kinds = ("images", "a video") if self.is_video else ("a video", "images")
             raise PathInfoError(f"{self.path} is {kinds[1]}; {' and '.join(misplaced)} is for {kinds[0]}")
         if self.is_video:
-            return PathInfo(image_id, (self._channel(),), frame_range=self.frame_range)
+            return PathInfo(image_id, (self._to_channel(),), frame_range=self.frame_range)
         images = [PathInfo(frame, (ChannelInfo(path),)) for frame, path in self.find_images().items()]
         return SequenceInfo.of(image_id, images)
 
     def __repr__(self) -> str:
-        named = [(item.name, getattr(self, item.name), item.default) for item in fields(self)[1:]]
-        return f"Clip({', '.join([repr(self.path), *(f'{name}={value!r}' for name, value, usual in named if value != usual)])})"
+        options = [(item.name, getattr(self, item.name), item.default) for item in fields(self)[1:]]
+        shown = [f"{name}={value!r}" for name, value, default in options if value != default]
+        return f"Clip({', '.join([repr(self.path), *shown])})"
 
-    def _channel(self) -> ChannelInfo:
+    def _to_channel(self) -> ChannelInfo:
         return ChannelInfo(
             self.path, series=self.stream, pixel_format=self.pixel_format, frame_errors=self.frame_errors
         )
 
-    def _nothing(self, root: str, rest: str) -> SourceError:
-        """The error where nothing is found."""
-        names = _scan(root)
-        there = f"{count_noun(len(names), 'file')}, such as {min(names)}" if names else "no file"
-        if rest:
+    def _no_images_error(self, root: str, pattern: str) -> SourceError:
+        names = _list_files(root)
+        content = f"{count_noun(len(names), 'file')}, such as {min(names)}" if names else "no file"
+        if pattern:
             return SourceMissingError(
                 f"{self.path} does not exist, and as a pattern it matches nothing; {root or 'the working directory'} holds "
-                f"{there}"
+                f"{content}"
             )
         return SourceKindError(
-            f"{root} is a directory without images, it holds {there}; give the path of an image, or of a folder of images, "
-            "which are told by endings such as .png"
+            f"{root} is a directory without images: it holds {content}; give the path of an image, or of a folder of images "
+            "with endings such as .png"
         )
 
 
 def to_clip(path: object) -> Clip | None:
-    """The folder or pattern that ``path`` names; ``None`` for a file, or what is none of them.
+    """The clip of a folder, glob or pattern; ``None`` for a path of a file, and for anything that is not a path.
 
     Example:
         >>> to_clip("walk/*.png"), to_clip(__file__)
@@ -207,28 +212,30 @@ def to_clip(path: object) -> Clip | None:
 
 
 def natural_key(name: str) -> tuple[list[Any], str]:
-    """What names are sorted by so that runs of digits compare as numbers.
+    """A sort key for names that compares runs of digits as numbers.
 
     Example:
         >>> sorted(["f10.png", "f2.png", "f02.png", "e11.png"], key=natural_key)
         ['e11.png', 'f02.png', 'f2.png', 'f10.png']
     """
     parts = re.split("([0-9]+)", name)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+    # The name itself orders names that differ only in leading zeros.
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
-def _split(path: str) -> tuple[str, str]:
-    """The folder in which a pattern begins, and the pattern as seen from there."""
+def _split_path(path: str) -> tuple[str, str]:
+    """The folder before the first wildcard or number, and the pattern relative to it."""
     if os.path.lexists(path):
-        raise SourceKindError(f"{path} is a file, not a folder of images, nor a pattern; open it as an image")
-    root, rest = os.path.split(path)
+        raise SourceKindError(f"{path} is a file, not a folder of images or a pattern; open it as an image")
+    # A folder that exists is taken literally, even if its name contains wildcards.
+    root, pattern = os.path.split(path)
     if not os.path.isdir(root):
-        first = min((found.start() for found in (_WILD.search(path), _NUMBER.search(path)) if found), default=0)
+        first = min((match.start() for match in (_WILD.search(path), _NUMBER.search(path)) if match), default=0)
         cut = path.rfind(os.sep, 0, first) + 1
-        root, rest = path[:cut], path[cut:]
-    if not _is_pattern(rest):
+        root, pattern = path[:cut], path[cut:]
+    if not _is_pattern(pattern):
         raise source_error(path, FileNotFoundError(errno.ENOENT, "no such folder"))
-    return root, rest
+    return root, pattern
 
 
 def _is_glob(path: str) -> bool:
@@ -239,23 +246,24 @@ def _is_pattern(path: str) -> bool:
     return bool(_WILD.search(path) or _NUMBER.search(path))
 
 
-def _list_names(root: str, rest: str) -> set[str]:
-    """The images of a folder, or what a glob matches there."""
-    if not rest:
-        return {name for name in _scan(root) if _is_image(name)}
-    ending = os.path.splitext(rest)[1]
-    is_open = not ending or _WILD.search(ending)
-    return {name for name in _glob(root, rest) if not is_open or _is_image(os.path.basename(name))}
+def _list_images(root: str, pattern: str) -> set[str]:
+    """The images of a folder, or the files in it that a glob matches."""
+    if not pattern:
+        return {name for name in _list_files(root) if _is_image(name)}
+    ending = os.path.splitext(pattern)[1]
+    is_any_ending = not ending or _WILD.search(ending)
+    return {name for name in _glob(root, pattern) if not is_any_ending or _is_image(os.path.basename(name))}
 
 
 def _is_image(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _scan(folder: str) -> list[str]:
-    """The names of the files in a folder; a link to nothing is one, so that no frame is passed over in silence."""
+def _list_files(folder: str) -> list[str]:
+    """The names of the files in a folder."""
     try:
         with os.scandir(folder or os.curdir) as entries:
+            # Broken links are kept: reading one raises an error, whereas leaving it out would drop a frame silently.
             return [entry.name for entry in entries if not entry.is_dir()]
     except OSError as error:
         raise source_error(folder, error) from error
@@ -266,40 +274,42 @@ def _glob(root: str, pattern: str) -> list[str]:
     return [name for name in names if not os.path.isdir(os.path.join(root, name))]
 
 
-def _match_number(root: str, pattern: str) -> dict[Hashable, str]:
-    """The files that are called as the pattern says for some number, by that number."""
+def _match_pattern(root: str, pattern: str) -> dict[Hashable, str]:
+    """The files that match a pattern with a number, by their numbers."""
     field, *more = _NUMBER.finditer(pattern)
     if more:
         raise PathInfoError(
-            f"{os.path.join(root, pattern)} has {len(more) + 1} numbers; the pattern of a frame has one"
+            f"{os.path.join(root, pattern)} has {len(more) + 1} numbers; give a pattern with one number"
         )
     before, after, width = pattern[: field.start()], pattern[field.end() :], int(field[1] or field[2] or 1)
     exact = re.compile(f"{re.escape(before)}([0-9]+){re.escape(after)}")
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
+    # The glob only narrows the search: it cannot say "digits only".
     for name in _glob(root, f"{glob.escape(before)}[0-9]*{glob.escape(after)}"):
         match = exact.fullmatch(name)
+        # As format() writes it: numbers of more digits than the width have no leading zero.
         if match and (len(match[1]) == width or (len(match[1]) > width and match[1][0] != "0")):
-            found[int(match[1])] = name
-    return dict(sorted(found.items()))
+            names[int(match[1])] = name
+    return dict(sorted(names.items()))
 
 
-def _find_numbers(path: str, names: Iterable[str], expression: str) -> dict[Hashable, str]:
-    """The files by the numbers that the expression finds in their names."""
+def _match_expression(path: str, names: Iterable[str], expression: str) -> dict[Hashable, str]:
+    """The files by the numbers that a regular expression finds in their names."""
     found: dict[int, str] = {}
     for name in sorted(names):
         matches = re.findall(expression, name)
         try:
             (number,) = map(int, matches)
         except ValueError as error:
-            told = f"finds {', '.join(map(repr, matches))}" if matches else "finds nothing"
+            result = ", ".join(map(repr, matches)) if matches else "nothing"
             raise PathInfoError(
-                f"{path}: frame_number={expression!r} {told} in {name!r}, where one whole number must be; change it, or choose "
-                "the files by a glob"
+                f"{path}: frame_number={expression!r} finds {result} in {name!r} instead of one whole number; change it, or "
+                "select the files with a glob"
             ) from error
         if number in found:
             raise PathInfoError(
                 f"{path}: frame_number={expression!r} finds {number} in both {found[number]!r} and {name!r}; change it, or "
-                "choose the files by a glob"
+                "select the files with a glob"
             )
         found[number] = name
     return dict(sorted(found.items()))
@@ -311,9 +321,9 @@ def _check_expression(expression: object) -> None:
     try:
         groups = re.compile(expression).groups if isinstance(expression, str) else 0
     except re.error as error:
-        raise PathInfoError(f"frame_number={shorten(expression)} is no regular expression: {error}") from error
+        raise PathInfoError(f"frame_number={shorten(expression)} is not a regular expression: {error}") from error
     if groups != 1:
         raise PathInfoError(
-            f"frame_number must be a regular expression of which one group is the number, such as r'frame(\\d+)', got "
-            f"{shorten(expression)}"
+            f"frame_number must be a regular expression with one group, which matches the number, such as r'frame(\\d+)', "
+            f"got {shorten(expression)}"
         )

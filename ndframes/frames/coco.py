@@ -1,4 +1,4 @@
-"""CocoFrames: frames over a COCO or kwcoco dataset, its images made of one file or many, in image, video or asset space."""
+"""CocoFrames: frames over a COCO or kwcoco dataset, whose images have one file or many, in image, video or asset space."""
 
 from __future__ import annotations
 
@@ -32,55 +32,55 @@ if TYPE_CHECKING:
     from .options import FramesOptions
 
 __all__ = ["CocoFrames", "Space"]
-#: On which grid an image is read: its own, that of its video, or each file's own.
+#: The grid on which an image is read: its own, its video's, or each file's own.
 Space = Literal["image", "video", "asset"]
-_Item = Mapping[str, Any]
-#: What kwcoco writes of an affine map; whatever else there is, kwimage is asked.
+_Record = Mapping[str, Any]
+# The parameters that kwcoco writes. Maps with other parameters are left to kwimage, whose import is slow.
 _PARAMETERS = {"type", "scale", "offset", "theta", "shearx"}
 _LEGACY_MAPS = ("base_to_aux", "warp_img_to_aux")
 
 
-class _Told(NamedTuple):
-    """What a dataset says of an image, or of a video and its images, and the folder that file names start from."""
+class _Description(NamedTuple):
+    """The records that describe an item, an image or a video with its images, and the folder of relative file names."""
 
     folder: str
-    image: _Item | None
-    video: _Item | None
-    images: Sequence[_Item]
+    image: _Record | None
+    video: _Record | None
+    images: Sequence[_Record]
 
 
-class _Known(NamedTuple):
-    """What became of what a dataset said."""
+class _BuiltInfo(NamedTuple):
+    """A :class:`PathInfo`, and the records that it was built from."""
 
-    told: _Told
+    description: _Description
     info: PathInfo
 
 
 class CocoFrames(Frames):
     """Frames over a COCO dataset.
 
-    The ids are those of the images. Each image is all of its files: its own, its ``auxiliary`` and its ``assets``, each where
-    its ``warp_aux_to_img`` puts it, dequantized where it has a ``quantization``. The images of a video, one after the other in
-    the order of ``frame_index``, are one item with a time axis in front: ``("video", id)``, or the video's name.
+    The ids are those of the images. An image consists of all of its files: its ``file_name``, its ``auxiliary`` and its
+    ``assets``. Each file is placed by its ``warp_aux_to_img`` and dequantized by its ``quantization``. The images of a video,
+    in the order of ``frame_index``, are one item with a time axis in front; its id is ``("video", id)`` or the video's name.
 
-    A file may be a video. An image is then the frame of its ``frame_index``, or, if it has none, all frames, with a time axis in
-    front; and so is a video that names a file and has no images.
+    A file may itself be a video. An image of that file is the frame with the number ``frame_index``; without a ``frame_index``
+    it is all frames, with a time axis in front. A video with a ``file_name`` and no images is that file.
 
-    The dataset stays the caller's: what is changed there is seen by the next read. Only that an image was moved to another
-    video by its ``video_id``, past the methods of a ``kwcoco.CocoDataset``, is not seen before its index is built again.
+    The dataset is not copied: the next read sees every change of it. One change is an exception: after an image's ``video_id``
+    was edited without the methods of ``kwcoco.CocoDataset``, the videos change when the dataset's index is built again.
 
     Args:
-        dset: a ``kwcoco.CocoDataset``, a dictionary of that form, or the path of a ``.json`` or ``.zip`` file of one.
-        space: on which grid images are read. ``"image"``: their own; ``"video"``: that of their video, by their
-            ``warp_img_to_vid``, if they are in one; ``"asset"``: each file's own, so that only channels of one size go together. Videos are always
-            read in their own space.
-        bundle_dpath: the folder that relative file names start from. ``None``: what the dataset says, or the folder that it
-            lies in, or the current one.
+        dset: a ``kwcoco.CocoDataset``, a dictionary of that form, or the path of its ``.json`` or ``.zip`` file.
+        space: the grid on which images are read. ``"image"``: their own. ``"video"``: their video's, by their
+            ``warp_img_to_vid``, if they belong to one. ``"asset"``: each file's own, so that only channels of equal size can be
+            read together. Videos are always read in their own space.
+        bundle_dpath: the folder of relative file names. ``None``: the dataset's ``bundle_dpath``, otherwise the folder of its
+            file, otherwise the current folder.
         **options: as for :class:`Frames`.
 
     Raises:
-        PathInfoError: ``dset`` is none of these, or the file is no dataset.
-        ValueError: there is no such space.
+        PathInfoError: ``dset`` is not a dataset.
+        ValueError: ``space`` has a value that is not allowed.
 
     Example:
         >>> import ndframes as nf
@@ -102,47 +102,47 @@ class CocoFrames(Frames):
         check_choice("space", space, Space)
         self.dset = dset
         self.space = space
-        self._dataset, self._found_in = _open_dataset(dset)
-        self._told_dpath = None if bundle_dpath is None else os.fspath(bundle_dpath)
-        self._start_unread()
+        self._dataset, self._file_folder = _open_dataset(dset)
+        self._bundle_dpath = None if bundle_dpath is None else os.fspath(bundle_dpath)
+        self._reset()
         super().__init__(**options)
 
-    # -- what is in the dataset -----------------------------------------------------------------------------------
+    # -- the dataset ----------------------------------------------------------------------------------------------
 
     @property
     def image_ids(self) -> Sequence[Hashable]:
         """The ids of the images, in the dataset's order."""
-        return [item["id"] for item in self._items("images")]
+        return [record["id"] for record in self._records("images")]
 
     @property
     def video_ids(self) -> Sequence[Hashable]:
-        """The ids of the videos, in the dataset's order; ``("video", id)`` is the item of one."""
-        return [item["id"] for item in self._items("videos")]
+        """The ids of the videos, in the dataset's order. The image id of a video is ``("video", id)``."""
+        return [record["id"] for record in self._records("videos")]
 
     @property
     def bundle_dpath(self) -> Path:
-        """The folder that relative file names start from."""
+        """The folder of relative file names."""
         return Path(self._folder)
 
     def pathinfo(self, image_id: Hashable) -> PathInfo:
-        """As :meth:`Frames.pathinfo`; built again where the dataset says something else than when it was built."""
+        """As :meth:`Frames.pathinfo`, but built again after the item's records in the dataset have changed."""
         try:
-            told, known = self._gather(image_id), self._known.get(image_id)
+            description, before = self._describe(image_id), self._built.get(image_id)
         except (KeyError, TypeError) as error:
             raise self._unknown(image_id) from error
-        if known is not None and _is_same(known.told, told):
-            return known.info
-        snapshot = copy.deepcopy(told)  # from which it is built: what is changed meanwhile is a change
-        with naming_image(image_id):
-            info = self._build(image_id, snapshot)
-        if known is not None and known.info == info:
-            info = known.info  # what was changed is none of a reader's business
-        self._known[image_id] = _Known(snapshot, info)
+        if before is not None and _is_same(before.description, description):
+            return before.info
+        # Built from a copy: records that change while this runs then differ from the copy, and the next call sees that.
+        snapshot = copy.deepcopy(description)
+        info = self._build(image_id, snapshot)
+        if before is not None and before.info == info:
+            info = before.info  # the same object: images that are open for it stay open
+        self._built[image_id] = _BuiltInfo(snapshot, info)
         return info
 
     def build_pathinfo(self, image_id: Hashable) -> PathInfo:
-        """An image's files; or, of ``("video", id)`` or a video's name, its images."""
-        return self._build(image_id, self._gather(image_id))
+        """Describe an image by its files, or a video, ``("video", id)`` or its name, by its images."""
+        return self._build(image_id, self._describe(image_id))
 
     def __contains__(self, image_id: object) -> bool:
         try:
@@ -154,118 +154,116 @@ class CocoFrames(Frames):
     def _current_image(self, image_id: Hashable) -> LazyImage:
         info = self.pathinfo(image_id)
         image = super()._current_image(image_id)
-        if image.pathinfo is not info:  # it is of what the dataset said before
+        if image.pathinfo is not info:  # it was opened before the dataset changed
             self._images.discard(image_id)
             image = super()._current_image(image_id)
         return image
 
     # -- building -------------------------------------------------------------------------------------------------
 
-    def _build(self, image_id: Hashable, told: _Told) -> PathInfo:
-        if told.image is not None:
-            return _build_image(image_id, told.image, told, self.space)
-        assert told.video is not None  # noqa: S101
-        if not told.images and told.video.get("file_name") is not None:
-            channel = ChannelInfo(_path_of(told.video, told.folder, f"video {told.video['id']!r}"))
-            return PathInfo(image_id, (channel,), shape=_shape_of(told.video))
-        if not told.images:
-            raise PathInfoError(f"video {told.video['id']!r} has no images, and names no file")
-        images = _in_order(told.images, told.video["id"])
-        infos = [_build_image(image["id"], image, told, "video") for image in images]
-        return SequenceInfo.of(image_id, infos, shape=_shape_of(told.video) or infos[0].shape)
+    def _build(self, image_id: Hashable, description: _Description) -> PathInfo:
+        with naming_image(image_id):
+            if description.image is not None:
+                return _build_image(image_id, description.image, description, self.space)
+            assert description.video is not None  # noqa: S101
+            return _build_video(image_id, description.video, description)
 
-    def _gather(self, image_id: Hashable) -> _Told:
-        """All that an item's :class:`PathInfo` is made of.
+    def _describe(self, image_id: Hashable) -> _Description:
+        """All records that the :class:`PathInfo` of an item depends on.
 
         Raises:
             KeyError: there is no such item.
-            TypeError: it is no id.
-            PathInfoError: the video of the image is not there.
+            TypeError: ``image_id`` is not hashable.
+            PathInfoError: the video of the image does not exist.
         """
         image, video = self._resolve(image_id)
         if image is None:
             assert video is not None  # noqa: S101
-            return _Told(self._folder, None, video, self._images_of(video["id"]))
+            return _Description(self._folder, None, video, self._images_of(video["id"]))
         video_id = image.get("video_id") if self.space == "video" else None
         if video_id is None:
-            return _Told(self._folder, image, None, ())
+            return _Description(self._folder, image, None, ())
         try:
-            return _Told(self._folder, image, self._find("videos", video_id), ())
+            return _Description(self._folder, image, self._find("videos", video_id), ())
         except (KeyError, TypeError) as error:
-            known = shorten(list(self.video_ids))
-            raise PathInfoError(
-                f"image {image_id!r} is of video {shorten(video_id)}, which is not there; there are {known}"
-            ) from error
+            with naming_image(image_id):
+                raise PathInfoError(
+                    f"its video {shorten(video_id)} does not exist; the videos are {shorten(list(self.video_ids))}"
+                ) from error
 
     @property
     def _folder(self) -> str:
-        told = self._told_dpath or getattr(self.dset, "bundle_dpath", None) or self._found_in
-        if told is None and self._dataset is not None:
-            told = self._dataset.get("bundle_dpath")
-        return os.fspath(told or ".")
+        folder = self._bundle_dpath or getattr(self.dset, "bundle_dpath", None) or self._file_folder
+        if folder is None and self._dataset is not None:
+            folder = self._dataset.get("bundle_dpath")
+        return os.fspath(folder or ".")
 
     # -- looking up -----------------------------------------------------------------------------------------------
 
-    def _start_unread(self) -> None:
-        self._known: dict[Hashable, _Known] = {}
-        self._places: dict[str, dict[Hashable, int]] = {}
+    def _reset(self) -> None:
+        self._built: dict[Hashable, _BuiltInfo] = {}
+        self._positions: dict[str, dict[Hashable, int]] = {}
 
-    def _items(self, kind: str) -> Sequence[_Item]:
+    def _records(self, kind: str) -> Sequence[_Record]:
+        # Read through the object each time: a CocoDataset may replace its dictionary.
         dataset = self._dataset if self._dataset is not None else self.dset.dataset
-        items: Sequence[_Item] = dataset.get(kind) or []
-        return items
+        records: Sequence[_Record] = dataset.get(kind) or []
+        return records
 
-    def _resolve(self, item_id: Any) -> tuple[_Item | None, _Item | None]:
-        """The image of that id, or else the video.
+    def _resolve(self, item_id: Any) -> tuple[_Record | None, _Record | None]:
+        """The image with an id and ``None``, or ``None`` and the video with it.
 
         Raises:
-            KeyError: there is none.
-            TypeError: it is no id.
+            KeyError: there is no such item.
+            TypeError: ``item_id`` is not hashable.
         """
-        image = self._find_where_it_was("images", item_id)
+        # Not _find: for the id of a video it would scan all images each time.
+        image = self._find_at_position("images", item_id)
         if image is not None:
             return image, None
         if isinstance(item_id, tuple) and len(item_id) == 2 and item_id[0] == "video":
             return None, self._find("videos", item_id[1])
         if isinstance(item_id, str):
-            video = next((video for video in self._items("videos") if video.get("name") == item_id), None)
+            video = next((video for video in self._records("videos") if video.get("name") == item_id), None)
             if video is not None:
                 return None, video
         return self._find("images", item_id), None
 
-    def _find(self, kind: str, item_id: Any) -> _Item:
-        """The image or video of that id.
+    def _find(self, kind: str, item_id: Any) -> _Record:
+        """The record of ``"images"`` or ``"videos"`` with an id.
 
         Raises:
-            KeyError: there is none.
-            TypeError: it is no id.
+            KeyError: there is no such record.
+            TypeError: ``item_id`` is not hashable.
         """
-        item = self._find_where_it_was(kind, item_id)
-        if item is None:
-            items = self._items(kind)
-            self._places[kind] = {item["id"]: number for number, item in enumerate(items)}
-            item = items[self._places[kind][item_id]]
-        return item
+        record = self._find_at_position(kind, item_id)
+        if record is None:
+            records = self._records(kind)
+            # Records were added, removed or moved since the last scan.
+            self._positions[kind] = _positions_by_id(records)
+            record = records[self._positions[kind][item_id]]
+        return record
 
-    def _find_where_it_was(self, kind: str, item_id: Any) -> _Item | None:
-        """The image or video of that id, if it is where it was when all were last looked through."""
-        items = self._items(kind)
-        places = self._places.get(kind)
-        if places is None:
-            places = self._places[kind] = {item["id"]: number for number, item in enumerate(items)}
-        place = places.get(item_id, -1)
-        return items[place] if 0 <= place < len(items) and items[place]["id"] == item_id else None
+    def _find_at_position(self, kind: str, item_id: Any) -> _Record | None:
+        """The record with an id, if it still has the position that it had when all records were last scanned."""
+        records = self._records(kind)
+        positions = self._positions.get(kind)
+        if positions is None:
+            positions = self._positions[kind] = _positions_by_id(records)
+        position = positions.get(item_id, -1)
+        return records[position] if 0 <= position < len(records) and records[position]["id"] == item_id else None
 
-    def _images_of(self, video_id: Hashable) -> Sequence[_Item]:
-        """The images of a video, in any order: as kwcoco's index knows them, or all are looked through."""
-        items = self._items("images")
+    def _images_of(self, video_id: Hashable) -> Sequence[_Record]:
+        """The images of a video, in any order: by kwcoco's index if it is up to date, otherwise by a scan of all images."""
+        records = self._records("images")
         index: Any = getattr(self.dset, "index", None)
-        if getattr(index, "imgs", None) and len(index.imgs) == len(items):
-            images = [self._find_where_it_was("images", image_id) for image_id in index.vidid_to_gids.get(video_id, ())]
+        # The index does not see edits of the dictionaries, so each image that it lists is checked.
+        if getattr(index, "imgs", None) and len(index.imgs) == len(records):
+            images = [self._find_at_position("images", image_id) for image_id in index.vidid_to_gids.get(video_id, ())]
             found = [image for image in images if image is not None and image.get("video_id") == video_id]
             if len(found) == len(images):
                 return found
-        return [image for image in items if image.get("video_id") == video_id]
+        return [image for image in records if image.get("video_id") == video_id]
 
     def _unknown(self, image_id: object) -> ImageIdError:
         error = super()._unknown(image_id)
@@ -275,76 +273,94 @@ class CocoFrames(Frames):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._start_unread()
+        self._reset()
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in ("_known", "_places")}
+        # These may be as large as the dataset, and a copy builds its own.
+        return {name: value for name, value in state.items() if name not in ("_built", "_positions")}
 
 
-def _build_image(image_id: Hashable, image: _Item, told: _Told, space: Space) -> PathInfo:
-    who = f"image {image_id!r}"
+def _positions_by_id(records: Sequence[_Record]) -> dict[Hashable, int]:
+    return {record["id"]: position for position, record in enumerate(records)}
+
+
+def _build_video(image_id: Hashable, video: _Record, description: _Description) -> PathInfo:
+    if description.images:
+        images = _sort_by_frame_index(description.images, video["id"])
+        infos = [_build_image(image["id"], image, description, "video", f"image {image['id']!r}: ") for image in images]
+        return SequenceInfo.of(image_id, infos, shape=_shape_of(video) or infos[0].shape)
+    if video.get("file_name") is None:
+        raise PathInfoError(f"video {video['id']!r} has no images and no file_name")
+    channel = ChannelInfo(_path_of(video, description.folder, f"video {video['id']!r}: "))
+    return PathInfo(image_id, (channel,), shape=_shape_of(video))
+
+
+def _build_image(
+    image_id: Hashable, image: _Record, description: _Description, space: Space, prefix: str = ""
+) -> PathInfo:
+    """The files of an image; error messages start with ``prefix``."""
     shape, vid_from_img = _shape_of(image), np.eye(3)
     if space == "video":
-        shape = _shape_of(told.video or {}) or shape
-        vid_from_img = _to_matrix(image.get("warp_img_to_vid"), f"{who}: warp_img_to_vid")
+        shape = _shape_of(description.video or {}) or shape
+        vid_from_img = _to_matrix(image.get("warp_img_to_vid"), f"{prefix}warp_img_to_vid")
     channels = []
-    for item in _files_of(image):
-        img_from_file = _img_from_file(item, who)
-        is_moved_base = item is image and not np.array_equal(
-            img_from_file, np.eye(3)
-        )  # so the image's size is not its own
-        path = _path_of(item, told.folder, who)
+    for record in _files_of(image):
+        img_from_src = _img_from_src(record, prefix)
+        # The height and width of an image are also those of its own file, unless that file is warped into the image.
+        is_warped_own_file = record is image and not np.array_equal(img_from_src, np.eye(3))
+        path = _path_of(record, description.folder, prefix)
         channels.append(
             ChannelInfo(
                 path,
-                page=_frame_of(image, who) if is_video_path(path) else None,
-                channels=_codes_of(item),
-                img_from_src=None if space == "asset" else vid_from_img @ img_from_file,
-                shape=None if is_moved_base else _shape_of(item),
-                nodata=item.get("nodata"),
-                quantization=item.get("quantization"),
+                page=_frame_of(image, prefix) if is_video_path(path) else None,
+                channels=_codes_of(record),
+                img_from_src=None if space == "asset" else vid_from_img @ img_from_src,
+                shape=None if is_warped_own_file else _shape_of(record),
+                nodata=record.get("nodata"),
+                quantization=record.get("quantization"),
             )
         )
     if not channels:
-        raise PathInfoError(f"{who} names no file: it has no file_name, auxiliary or assets")
+        raise PathInfoError(f"{prefix}names no file: file_name, auxiliary and assets are missing or empty")
     has_file = image.get("file_name") is not None
     return PathInfo(
         image_id,
         channels,
         shape=None if space == "asset" else shape,
+        # The codes of the image's own file may be known only once it is open; its number stands for them until then.
         default=_codes_of(image) if has_file else None,
         default_file=0 if has_file else None,
         is_native=space == "asset",
     )
 
 
-def _frame_of(image: _Item, who: str) -> int | None:
-    """Which frame of its video file an image is; ``None``: all of them."""
+def _frame_of(image: _Record, prefix: str) -> int | None:
+    """The number of the frame of a video file that is the image; ``None`` for all frames."""
     number = image.get("frame_index")
     if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
         raise PathInfoError(
-            f"{who}: frame_index must be the number of a frame in its video file, got {shorten(number)}"
+            f"{prefix}frame_index must be the number of a frame in its video file, got {shorten(number)}"
         )
     return number
 
 
-def _in_order(images: Sequence[_Item], video_id: object) -> list[_Item]:
+def _sort_by_frame_index(images: Sequence[_Record], video_id: object) -> list[_Record]:
     try:
         return sorted(images, key=lambda image: image.get("frame_index") or 0)
     except TypeError as error:
-        raise PathInfoError(f"video {video_id!r}: the frame_index of an image is no number: {error}") from error
+        raise PathInfoError(f"video {video_id!r}: the frame_index of an image is not a number: {error}") from error
 
 
-def _is_same(before: _Told, now: _Told) -> bool:
+def _is_same(before: _Description, now: _Description) -> bool:
     try:
         return before == now
-    except Exception:  # noqa: BLE001 - arrays and other people's objects in it, which do not say whether they are equal
+    except Exception:  # noqa: BLE001 - records may contain arrays and any objects, whose == may raise whatever it likes
         return pickle.dumps(before) == pickle.dumps(now)
 
 
-def _open_dataset(dset: Any) -> tuple[_Item | None, str | None]:
-    """The dataset as a dictionary, ``None`` where an object holds it, and the folder of its file."""
+def _open_dataset(dset: Any) -> tuple[_Record | None, str | None]:
+    """The dataset as a dictionary, or ``None`` if ``dset`` is an object that holds it, and the folder of its file."""
     if isinstance(dset, (str, os.PathLike)):
         path = Path(os.fspath(dset))
         return _read_dataset(path), str(path.absolute().parent)
@@ -353,76 +369,81 @@ def _open_dataset(dset: Any) -> tuple[_Item | None, str | None]:
         return dset, None
     if isinstance(getattr(dset, "dataset", None), Mapping):
         return None, None
-    raise PathInfoError(f"a dataset is a kwcoco.CocoDataset, a dictionary or a path, got {shorten(dset)}")
+    raise PathInfoError(f"a dataset must be a kwcoco.CocoDataset, a dictionary or a path, got {shorten(dset)}")
 
 
-def _read_dataset(path: Path) -> _Item:
+def _read_dataset(path: Path) -> _Record:
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                names = [name for name in archive.namelist() if name.endswith(".json")]
-                if len(names) != 1:
-                    raise PathInfoError(f"{path} holds {len(names)} .json files; a dataset is one")
-                dataset = json.loads(archive.read(names[0]))
-        else:
-            dataset = json.loads(path.read_bytes())
+        dataset = json.loads(_read_json(path))
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise PathInfoError(f"{path} is no dataset that can be read: {error}") from error
+        raise PathInfoError(f"{path} cannot be read as a dataset: {error}") from error
     _check_dataset(dataset, str(path))
-    checked: _Item = dataset
+    checked: _Record = dataset
     return checked
+
+
+def _read_json(path: Path) -> bytes:
+    """The content of a JSON file, or of the only JSON file in a zip archive."""
+    if not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".json")]
+        if len(names) != 1:
+            raise ValueError(f"the archive holds {len(names)} .json files; give one with a single .json file")
+        return archive.read(names[0])
 
 
 def _check_dataset(dataset: Any, name: str) -> None:
     images = dataset.get("images") if isinstance(dataset, Mapping) else None
     if not isinstance(images, list) or not all(isinstance(item, Mapping) and "id" in item for item in images):
-        raise PathInfoError(f"{name} is no COCO dataset: it has no list of images, each with an id")
+        raise PathInfoError(f"{name} is not a COCO dataset: 'images' must be a list of dictionaries, each with an 'id'")
 
 
-def _files_of(image: _Item) -> Iterator[_Item]:
-    """What an image is made of, the image itself first if it has a file."""
+def _files_of(image: _Record) -> Iterator[_Record]:
+    """The records of an image's files: the image itself if it has a ``file_name``, then its auxiliary files and assets."""
     if image.get("file_name") is not None:
         yield image
     for key in ("auxiliary", "assets"):
         yield from (item for item in image.get(key) or [] if item.get("file_name") is not None)
 
 
-def _path_of(item: _Item, folder: str, who: str) -> str:
-    name = item["file_name"]
+def _path_of(record: _Record, folder: str, prefix: str) -> str:
+    name = record["file_name"]
     if not isinstance(name, (str, os.PathLike)):
-        raise PathInfoError(f"{who}: a file_name must be a str or path-like, got {shorten(name)}")
+        raise PathInfoError(f"{prefix}a file_name must be a str or path-like, got {shorten(name)}")
     return os.path.join(folder, os.fspath(name))
 
 
-def _codes_of(item: _Item) -> Any:
-    """The codes of a file's bands, as :class:`ChannelInfo` takes them; streams of kwcoco follow each other."""
-    codes = getattr(item.get("channels"), "spec", item.get("channels"))
+def _codes_of(record: _Record) -> Any:
+    """The codes of a file's bands for :class:`ChannelInfo`; kwcoco separates groups of bands by commas."""
+    # A kwcoco.ChannelSpec has its text in the attribute spec.
+    codes = getattr(record.get("channels"), "spec", record.get("channels"))
     return codes.replace(",", "|") if isinstance(codes, str) and codes else codes or None
 
 
-def _shape_of(item: _Item) -> tuple[int, int] | None:
-    height, width = item.get("height"), item.get("width")
+def _shape_of(record: _Record) -> tuple[int, int] | None:
+    height, width = record.get("height"), record.get("width")
     return None if height is None or width is None else (height, width)
 
 
-def _img_from_file(item: _Item, who: str) -> Any:
-    """Where a file lies in its image: ``warp_aux_to_img``, by any of its names; some old ones are the other way round."""
+def _img_from_src(record: _Record, prefix: str) -> Any:
+    """The map from a file's pixels to its image: ``warp_aux_to_img``, or the inverse of its predecessors."""
     for key in ("warp_aux_to_img", "warp_img_from_asset"):
-        if item.get(key) is not None:
-            return _to_matrix(item[key], f"{who}: {key}")
+        if record.get(key) is not None:
+            return _to_matrix(record[key], f"{prefix}{key}")
     for key in _LEGACY_MAPS:
-        if item.get(key) is not None:
-            inverse = np.linalg.inv(_to_matrix(item[key], f"{who}: {key}"))
-            inverse[2] = 0, 0, 1
+        if record.get(key) is not None:
+            inverse = np.linalg.inv(_to_matrix(record[key], f"{prefix}{key}"))
+            inverse[2] = 0, 0, 1  # rounding of the inversion may have left other values there
             return inverse
     return np.eye(3)
 
 
-def _to_matrix(transform: Any, who: str) -> Any:
-    """A 3x3 matrix, from a matrix, or a dictionary of one or of an affine's parameters.
+def _to_matrix(transform: Any, name: str) -> Any:
+    """A 3x3 matrix from a matrix, or from a dictionary with a matrix or with affine parameters.
 
     Raises:
-        PathInfoError: it is none that can be inverted.
+        PathInfoError: ``transform`` is not an invertible affine map.
     """
     if transform is None:
         return np.eye(3)
@@ -432,7 +453,7 @@ def _to_matrix(transform: Any, who: str) -> Any:
             given = _compose(transform) if isinstance(transform, Mapping) else np.eye(3)
         matrix = np.array(given, np.float64)
     except (TypeError, ValueError, KeyError) as error:
-        raise PathInfoError(f"{who} is no affine transform: {shorten(transform)}") from error
+        raise PathInfoError(f"{name} is not an affine transform: {shorten(transform)}") from error
     if matrix.shape == (2, 3):
         matrix = np.vstack([matrix, [0, 0, 1]])
     if (
@@ -441,13 +462,13 @@ def _to_matrix(transform: Any, who: str) -> Any:
         or not np.allclose(matrix[2], (0, 0, 1))
         or not abs(np.linalg.det(matrix)) > 0
     ):
-        raise PathInfoError(f"{who} is no affine 3x3 matrix that can be inverted: {shorten(transform)}")
+        raise PathInfoError(f"{name} is not an invertible affine 3x3 matrix: {shorten(transform)}")
     matrix[2] = 0, 0, 1
     return matrix
 
 
 def _compose(parameters: Mapping[str, Any]) -> Any:
-    """The matrix of an affine map that is told by ``scale``, then ``shearx``, then ``theta``, then ``offset``, each if it is there."""
+    """The matrix that scales by ``scale``, then shears by ``shearx``, rotates by ``theta`` and moves by ``offset``."""
     if not parameters.keys() <= _PARAMETERS:
         import kwimage
 
@@ -457,12 +478,12 @@ def _compose(parameters: Mapping[str, Any]) -> Any:
     scale_x, scale_y = _pair(parameters.get("scale"), 1)
     offset_x, offset_y = _pair(parameters.get("offset"), 0)
     shear, theta = parameters.get("shearx") or 0, parameters.get("theta") or 0
-    turn = np.array([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
-    linear = turn @ np.array([[1, shear], [0, 1]]) @ np.diag([scale_x, scale_y])
+    rotation = np.array([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
+    linear = rotation @ np.array([[1, shear], [0, 1]]) @ np.diag([scale_x, scale_y])
     return np.hstack([linear, [[offset_x], [offset_y]]])
 
 
 def _pair(value: Any, default: float) -> tuple[float, float]:
-    """A value per axis, x first, of one for both or two."""
+    """A value for x and one for y, from one number for both or from two."""
     x, y = np.broadcast_to(np.asarray(default if value is None else value, np.float64), 2).tolist()
     return x, y

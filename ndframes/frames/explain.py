@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from ..items.item import LazyImage
 
 __all__ = ["Explanation", "explain_item"]
+# A sequence has a file for each of its images.
 _MOST_SHOWN = 8
-# The readers that decode whole frames.
-_FRAMES = ("video", "intra")
+_WHOLE_FRAME_READERS = ("video", "intra")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Explanation:
     Attributes:
         image_id: the image.
         channels: the codes of the channels that are read.
-        shape: the result's shape.
-        dtype: the name of the result's dtype.
-        result_bytes: the result's bytes.
-        files: what is done with each file.
+        shape: the shape of the result.
+        dtype: the name of the dtype of the result.
+        result_bytes: the bytes of the result.
+        files: what it would do with each file.
     """
 
     image_id: Hashable
@@ -45,7 +45,7 @@ class Explanation:
     files: tuple[FileExplanation, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """The explanation as plain data."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Explanation:
                 lines.append("    warped onto the grid of the result")
             if item.level:
                 lines.append(f"    reads overview {item.level}, {2**item.level} times as coarse")
-            noun = "frames" if item.reader in _FRAMES else "tiles"
+            noun = "frames" if item.reader in _WHOLE_FRAME_READERS else "tiles"
             decoded = f"decodes {item.tiles:,} of its {tile} {item.reader} {noun}, {format_bytes(item.decoded_bytes)}"
             lines.append(f"    {decoded if item.tiles else f'copies  from mapped pixels ({item.reader})'}")
         if len(self.files) > _MOST_SHOWN:
@@ -85,7 +85,7 @@ def explain_item(
     *,
     scale: float | tuple[float, float] | None = None,
 ) -> Explanation:
-    """What reading a region of an image, a sequence or a video would do; no pixel is read."""
+    """Explain what reading a region of an image, a sequence or a video would do; no pixel is read."""
     codes = item.select(channels)
     selection = resolve_region(region, item.shape(channels))
     *times, rows, cols, bands = selection.ranges

@@ -1,4 +1,4 @@
-"""Frames as dask and xarray know arrays: lazy, in blocks of whole tiles, named after what their sources are."""
+"""Frames as arrays of dask and xarray: lazy, in blocks of whole tiles, named by a digest of the state of their sources."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import math
 import os
 import time
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..cache.contents import hash_file
 from ..errors import (
     MissingExtraError,
     RegionError,
@@ -21,22 +20,69 @@ from ..errors import (
 )
 from ..geometry.regions import resolve_region
 from ..spec.pathinfo import SequenceInfo
+from ..system.sources import hash_file
 from ..system.stamp import stat_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from .._typing import Array
     from ..geometry.regions import Region
-    from ..spec.pathinfo import ChannelInfo
+    from ..items.item import LazyImage
+    from ..spec.backends import Backend
+    from ..spec.pathinfo import ChannelInfo, PathInfo
     from ..system.stamp import SourceStamp
-    from .lazyframe import LazyFrame
 
-__all__ = ["find_chunk", "to_dask", "to_xarray", "tokenize_state"]
+__all__ = ["ImageCollection", "LazyArray", "find_chunk", "to_dask", "to_xarray", "tokenize_state"]
 _CHUNK_BYTES = 32 * 2**20
 
 
-def to_dask(frame: LazyFrame, chunks: Any) -> Any:
+class ImageCollection(Protocol):
+    """The images of a :class:`~ndframes.Frames`, their files and the forms of their cache entries."""
+
+    def image(self, image_id: Hashable) -> LazyImage:
+        """An image, opened lazily."""
+
+    def pathinfo(self, image_id: Hashable) -> PathInfo:
+        """The description of an image: its files and how they line up."""
+
+    def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
+        """The form of the cache entry of a file; ``None`` where the file is read directly."""
+
+
+class LazyArray(Protocol):
+    """An image as an array whose pixels are read when it is indexed; :class:`~ndframes.LazyFrame` is one."""
+
+    image_id: Hashable
+
+    @property
+    def frames(self) -> ImageCollection:
+        """The collection of the image."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The codes along the last axis."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes ``(y, x, channel)``, with time in front of a sequence."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the pixels."""
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """The shape of the blocks that are decoded as a whole."""
+
+    def __getitem__(self, index: Any) -> Array: ...
+
+
+def to_dask(frame: LazyArray, chunks: Any) -> Any:
     """A frame as a dask array; see :meth:`ndframes.LazyFrame.to_dask`."""
     try:
         import dask.array
@@ -45,18 +91,20 @@ def to_dask(frame: LazyFrame, chunks: Any) -> Any:
         raise MissingExtraError('to_dask needs dask: pip install "ndframes[dask]"', name="dask") from error
     with naming_image(frame.image_id):
         blocks = _resolve_chunks(frame, chunks)
-        snapshot = _Snapshot(frame, _watch(frame))
+        # Recorded before the array is named: a change in between then raises an error instead of passing under the old name.
+        snapshot = _Snapshot(frame, _record_files(frame))
         return dask.array.from_array(
             snapshot,
             chunks=blocks,
             name=f"ndframes-{tokenize(frame, blocks)}",
             meta=np.empty((0,) * frame.ndim, frame.dtype),
+            # Blocks are numpy arrays already. Regions are basic slices, so dask must apply lists of integers itself.
             asarray=False,
             fancy=False,
         )
 
 
-def to_xarray(frame: LazyFrame, chunks: Any) -> Any:
+def to_xarray(frame: LazyArray, chunks: Any) -> Any:
     """A frame as an xarray DataArray; see :meth:`ndframes.LazyFrame.to_xarray`."""
     try:
         import xarray
@@ -64,18 +112,19 @@ def to_xarray(frame: LazyFrame, chunks: Any) -> Any:
         raise MissingExtraError('to_xarray needs xarray: pip install "ndframes[xarray]"', name="xarray") from error
     *times, height, width, _ = frame.shape
     coords: dict[str, Any] = {"t": np.arange(times[0])} if times else {}
+    # As everywhere in the package, the centre of the first pixel is at 0.5.
     coords |= {"y": np.arange(height) + 0.5, "x": np.arange(width) + 0.5, "channel": list(frame.channels)}
     return xarray.DataArray(to_dask(frame, chunks), coords, tuple(coords), attrs={"image_id": frame.image_id})
 
 
-def tokenize_state(frame: LazyFrame) -> object:
-    """What tells a frame and the pixels that it has now from any other, in plain values.
+def tokenize_state(frame: LazyArray) -> object:
+    """Plain values that identify a frame and its current pixels.
 
-    A file counts as the same while its path, inode, size and times are; one that was changed so lately that its times would not
-    show another change, while its content is.
+    A file is identified by its path, inode, size and times. A file that changed so recently that its times would not show
+    another change is identified by its content as well.
     """
     files = []
-    for info in (info for some in _files_by_time(frame) for info in some):
+    for info in (info for infos in _files_by_time(frame) for info in infos):
         stamp = _stamp_of(info)
         backend = frame.frames.pick_backend(frame.image_id, info)
         files.append(
@@ -83,7 +132,7 @@ def tokenize_state(frame: LazyFrame) -> object:
                 *astuple(info),
                 os.path.abspath(info.path),
                 None if backend is None else backend.to_dict(),
-                None if stamp is None else _state_of(info, stamp),
+                None if stamp is None else _identify(info, stamp),
             )
         )
     is_native = frame.frames.pathinfo(frame.image_id).is_native
@@ -93,13 +142,13 @@ def tokenize_state(frame: LazyFrame) -> object:
 def find_chunk(
     shape: Sequence[int], tile_shape: Sequence[int], itemsize: int, most_bytes: int = _CHUNK_BYTES
 ) -> tuple[int, ...]:
-    """The shape of a block of whole tiles that takes at most ``most_bytes``, or of one tile if that takes more.
+    """The shape of a block of whole tiles that takes at most ``most_bytes``, or of one tile if a tile takes more.
 
-    It doubles in y and x, about a square, and then in time, as far as the array goes.
+    A tile is doubled in y and x, to a shape close to a square, and then in time, until the array ends.
 
     Args:
-        shape: of the array: ``(y, x, channel)``, with time in front if there are four.
-        tile_shape: of a tile, in the same axes.
+        shape: the array's shape: ``(y, x, channel)``, or ``(t, y, x, channel)``.
+        tile_shape: the shape of a tile, with the same axes.
         itemsize: the bytes of a value.
         most_bytes: the limit.
 
@@ -109,6 +158,7 @@ def find_chunk(
         >>> find_chunk((500, 480, 640, 3), (1, 128, 128, 3), 1)
         (32, 480, 640, 3)
     """
+    # Multiples of tiles only: a border through a tile would make two blocks decode it.
     chunk = [min(tile, extent) for tile, extent in zip(tile_shape, shape, strict=True)]
     while True:
         for axis in _growth_order(chunk):
@@ -121,12 +171,12 @@ def find_chunk(
 
 
 def _growth_order(chunk: Sequence[int]) -> list[int]:
-    """Which axis should grow first: the shorter one of y and x, the other, then time."""
+    """The axes in the order in which to enlarge them: the shorter of y and x, the longer, then time."""
     y, x = len(chunk) - 3, len(chunk) - 2
     return [*sorted((y, x), key=lambda axis: chunk[axis]), *range(y)]
 
 
-def _resolve_chunks(frame: LazyFrame, chunks: Any) -> tuple[tuple[int, ...], ...]:
+def _resolve_chunks(frame: LazyArray, chunks: Any) -> tuple[tuple[int, ...], ...]:
     from dask.array.core import normalize_chunks
     from dask.utils import parse_bytes
 
@@ -138,23 +188,23 @@ def _resolve_chunks(frame: LazyFrame, chunks: Any) -> tuple[tuple[int, ...], ...
         blocks: tuple[tuple[int, ...], ...] = normalize_chunks(chunks, shape, dtype=frame.dtype)
     except (TypeError, ValueError) as error:
         raise RegionError(
-            f"chunks={shorten(chunks)} do not cut an array of {shape}: {error}; give None, a size such as '64 MB', or "
-            "what dask takes, such as (512, 512, 3)"
+            f"chunks={shorten(chunks)} does not divide an array of shape {shape}: {error}; give None, a size such as '64 MB', "
+            "or a value that dask accepts, such as (512, 512, 3)"
         ) from error
     return blocks
 
 
-def _tile_shape(frame: LazyFrame) -> tuple[int, ...]:
-    """The shape of the smallest block that is worth a read: a row where pixels lie ready, row after row."""
+def _tile_shape(frame: LazyArray) -> tuple[int, ...]:
+    """The shape of the smallest block that costs no extra decoding: of one row where pixels are stored row by row."""
     image = frame.frames.image(frame.image_id)
     reader = image.opened(image.bands_by_part(frame.channels)[0][0]).reader
     *times, height, width, bands = frame.chunks
-    is_ready = not reader.count_decoded(range(1), range(1))
-    return (*times, 1 if is_ready else height, width, bands)
+    is_stored_by_row = not reader.count_decoded(range(1), range(1))
+    return (*times, 1 if is_stored_by_row else height, width, bands)
 
 
-class _Seen(NamedTuple):
-    """What a file was, in what is the same wherever the file is seen from."""
+class _FileState(NamedTuple):
+    """The state of a file, in values that are the same on every machine that mounts its file system."""
 
     path: str
     size_bytes: int
@@ -163,83 +213,83 @@ class _Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """A frame whose sources must stay what they are: what dask takes its blocks from.
+    """A frame that raises an error when its sources have changed; dask reads its blocks from it.
 
     Attributes:
         frame: the frame.
-        seen: the files of the image, or of each image of a sequence.
+        files: the states of the image's files, or of the files of each image of a sequence.
     """
 
-    frame: LazyFrame
-    seen: tuple[tuple[_Seen, ...], ...]
+    frame: LazyArray
+    files: tuple[tuple[_FileState, ...], ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the frame."""
+        """As of the frame."""
         return self.frame.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the frame."""
+        """As of the frame."""
         return self.frame.dtype
 
     @property
     def ndim(self) -> int:
-        """Of the frame."""
+        """As of the frame."""
         return self.frame.ndim
 
     def __getitem__(self, region: Region) -> Array:
         pixels: Array = self.frame[region]
-        # Looked at afterwards: a file that is then as it was has not been another one meanwhile.
+        # The check follows the read: a file that is unchanged now was unchanged while it was read.
         times = resolve_region(region, self.shape).ranges[0] if self.ndim == 4 else range(1)
         with naming_image(self.frame.image_id):
             for time in times:
-                for seen in self.seen[time]:
-                    _check_seen(seen)
+                for file in self.files[time]:
+                    _check_unchanged(file)
         return pixels
 
 
-def _check_seen(seen: _Seen) -> None:
+def _check_unchanged(file: _FileState) -> None:
     try:
-        stamp = stat_source(seen.path)
-    except SourceMissingError:  # where that may be, what was cached of it has been read
+        stamp = stat_source(file.path)
+    except SourceMissingError:  # the read has succeeded, so when_source_missing="use" allowed its cache entry
         return
-    if (stamp.size_bytes, stamp.mtime_ns) != seen[1:]:
+    if (stamp.size_bytes, stamp.mtime_ns) != file[1:]:
         raise SourceChangedError(
-            f"{seen.path} was changed since an array was made of it; make it anew, by to_dask() or to_xarray()"
+            f"{file.path} was changed since this array was made; make a new array with to_dask() or to_xarray()"
         )
 
 
-def _watch(frame: LazyFrame) -> tuple[tuple[_Seen, ...], ...]:
-    found = []
-    for some in _files_by_time(frame):
-        stamps = [(info.path, _stamp_of(info)) for info in some]
-        found.append(
-            tuple(_Seen(path, stamp.size_bytes, stamp.mtime_ns) for path, stamp in stamps if stamp is not None)
+def _record_files(frame: LazyArray) -> tuple[tuple[_FileState, ...], ...]:
+    states = []
+    for infos in _files_by_time(frame):
+        stamps = [(info.path, _stamp_of(info)) for info in infos]
+        states.append(
+            tuple(_FileState(path, stamp.size_bytes, stamp.mtime_ns) for path, stamp in stamps if stamp is not None)
         )
-    return tuple(found)
+    return tuple(states)
 
 
-def _files_by_time(frame: LazyFrame) -> list[list[ChannelInfo]]:
-    """The files that hold a frame's channels: of the image, or of each image of a sequence."""
+def _files_by_time(frame: LazyArray) -> list[list[ChannelInfo]]:
+    """The files with a frame's channels: those of the image, or of each image of a sequence."""
     info = frame.frames.pathinfo(frame.image_id)
     images = info.images if isinstance(info, SequenceInfo) else (info,)
-    wanted = {*frame.channels}
+    codes = {*frame.channels}
     return [
-        [channel for channel in image.channels if channel.channels is None or wanted.intersection(channel.channels)]
+        [channel for channel in image.channels if channel.channels is None or codes.intersection(channel.channels)]
         for image in images
     ]
 
 
 def _stamp_of(info: ChannelInfo) -> SourceStamp | None:
-    """The state of a file; ``None`` for what is no local file, or is gone."""
+    """The state of a file; ``None`` if there is no local file at its path."""
     try:
         return stat_source(info.path)
     except SourceMissingError:
         return None
 
 
-def _state_of(info: ChannelInfo, stamp: SourceStamp) -> tuple[int | str, ...]:
-    # The file system's number is left out: it is another one after the next mount.
+def _identify(info: ChannelInfo, stamp: SourceStamp) -> tuple[int | str, ...]:
+    # Without the number of the file system: it changes with every mount.
     is_settled = stamp.is_settled(time.time_ns())
     return stamp[1:] if is_settled else (*stamp[1:], hash_file(info.path, "sha256"))

@@ -1,11 +1,11 @@
-"""LazyFrame: the handle of one image that behaves like an array."""
+"""LazyFrame: a handle of one image that is indexed like an array."""
 
 from __future__ import annotations
 
 import base64
 import html
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ..errors import RegionError, naming_image, shorten
 from ..geometry.regions import to_row
 from ..pixels.pictures import to_picture
 from ..text import format_bytes
+from .interop import ImageCollection, to_dask, to_xarray, tokenize_state
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -20,35 +21,26 @@ if TYPE_CHECKING:
     from .._typing import Array
     from ..geometry.regions import Region
     from ..items.item import LazyImage
-    from ..spec.backends import Backend
-    from ..spec.pathinfo import ChannelInfo, PathInfo
+    from ..items.video import VideoData
     from ..video.decoder import VideoErrors
     from ..video.metadata import VideoMetadata
 
 __all__ = ["LazyFrame", "LazyVideo"]
 
 
-class ImageSource(Protocol):
-    """What a handle needs of :class:`~ndframes.Frames`."""
-
-    def image(self, image_id: Hashable) -> LazyImage:
-        """The image as it is now."""
+class ReadableCollection(ImageCollection, Protocol):
+    """A collection of images that reads regions of them; :class:`~ndframes.Frames` is one."""
 
     def load_region(self, image_id: Hashable, region: Region, channels: Sequence[str]) -> Array:
-        """Read a region of it."""
-
-    def pathinfo(self, image_id: Hashable) -> PathInfo:
-        """The files that it is made of."""
-
-    def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
-        """The form in which one of them is cached."""
+        """Read a region of an image into a new array."""
 
 
 class LazyFrame:
-    """An image as an array that stays on disk: ``frame[...]`` reads just what it selects.
+    """An image as an array that stays on disk: ``frame[...]`` reads only the pixels that it selects.
 
-    The axes are ``(y, x, channel)``; the channel axis is always there. Every basic index of numpy works, and a list of
-    integers on the first axis. Pickles as its :class:`~ndframes.Frames` and an id.
+    The axes are ``(y, x, channel)``, with ``t`` in front for a sequence; the channel axis is always present. All basic indices
+    of numpy work, and so does a list of integers on the first axis. Each read returns a new array. A handle pickles as its
+    :class:`~ndframes.Frames` and an image id.
 
     Example:
         >>> import ndframes as nf
@@ -59,14 +51,17 @@ class LazyFrame:
         array([81, 83], dtype=uint8)
     """
 
-    def __init__(self, frames: ImageSource, image_id: Hashable, channels: str | Sequence[str] | None = None) -> None:
+    def __init__(
+        self, frames: ReadableCollection, image_id: Hashable, channels: str | Sequence[str] | None = None
+    ) -> None:
         self._frames = frames
         self.image_id = image_id
+        # Checked here: an unknown channel raises an error now, not at the first read.
         self._codes = frames.image(image_id).select(channels)
 
     @property
-    def frames(self) -> ImageSource:
-        """The :class:`~ndframes.Frames` that it is of."""
+    def frames(self) -> ReadableCollection:
+        """The :class:`~ndframes.Frames` that the image belongs to."""
         return self._frames
 
     @property
@@ -76,24 +71,21 @@ class LazyFrame:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """``(height, width, channels)``; a sequence has the number of its frames in front."""
+        """``(height, width, channels)``, with the number of frames in front for a sequence."""
         return self._image.shape(self._codes)
 
     @property
     def frame_ids(self) -> Sequence[Hashable]:
-        """What each frame along the time axis is called: the id of a sequence's image, or its number in a video; empty for an image.
+        """The ids of the frames along the time axis; empty for an image.
 
-        Of a folder, a pattern or a glob they are the numbers or the names of its images; ``frame_ids.index(120)`` is the place of
-        number 120.
+        A frame of a video has its number in the file as its id. A frame of a folder, glob or pattern has the number in its
+        file's name, or the file's name; ``frame_ids.index(120)`` is the index of the frame with number 120.
         """
-        images = getattr(self._frames.pathinfo(self.image_id), "images", None)
-        if images is not None:
-            return tuple(image.image_id for image in images)
-        return range(0)
+        return self._image.frame_ids
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of what is read."""
+        """The dtype of the pixels."""
         return self._image.dtype(self._codes)
 
     @property
@@ -108,33 +100,32 @@ class LazyFrame:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that all of it would take in memory."""
+        """The bytes of the whole array in memory."""
         return self.size * self.dtype.itemsize
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """The shape of the blocks that are read at once; crops that keep to them are cheapest."""
+        """The shape of the blocks that are decoded as a whole; crops along their borders decode no pixel in vain."""
+        # The files of an image may have different tiles; those of its first file count.
         reader = self._image.opened(self._image.bands_by_part(self._codes)[0][0]).reader
         return (*(reader.tile_frames for _ in self.shape[:-3]), *reader.tile_shape, len(self._codes))
 
     def to_dask(self, *, chunks: Any = None) -> Any:
-        """This frame as a lazy :class:`dask.array.Array`, equal to it: no pixel is read before it is computed.
+        """This frame as a :class:`dask.array.Array` of the same shape, dtype and pixels; pixels are read when it is computed.
 
-        Each block is one read, in whichever thread, process or machine computes it; it has to see the source's path, and the
-        cache's. The name of the array follows from the state of the sources: it is the same for the same pixels, and another
-        one once a file is changed. A block that is computed after that raises. A file that was written within the last two
-        seconds is read to be known, and the name is another one after them.
+        Each block is one read by the thread, process or machine that computes it, which must see the source and the cache
+        under the same paths. The array's name is a digest of the state of the sources: equal for the same pixels, different
+        after a file has changed. A block that is computed after such a change raises
+        :class:`~ndframes.errors.SourceChangedError`. A file that was written less than two seconds ago is hashed;
+        the array's name differs later, when the file's times identify it.
 
         Args:
-            chunks: the shape of the blocks. ``None``: whole tiles, as many as fit into 32 MiB; ``"100 MB"``: as many as fit
-                into that, one at least; anything else as dask has it, such as ``(512, 512, 3)``.
-
-        Returns:
-            A dask array of this shape and dtype.
+            chunks: the shape of the blocks. ``None``: whole tiles, up to 32 MiB; a size such as ``"100 MB"``: whole tiles, up
+                to that size, at least one; otherwise as in dask, such as ``(512, 512, 3)``.
 
         Raises:
             MissingExtraError: dask is not installed.
-            RegionError: the chunks are none.
+            RegionError: ``chunks`` does not divide an array of this shape into blocks.
 
         Example:
             >>> import ndframes as nf
@@ -143,22 +134,21 @@ class LazyFrame:
             >>> lazy.shape, lazy.numblocks, int(lazy.max().compute())
             ((400, 600, 3), (2, 2, 1), 255)
         """
-        from .interop import to_dask
-
         return to_dask(self, chunks)
 
     def to_xarray(self, *, chunks: Any = None) -> Any:
-        """This frame as a lazy :class:`xarray.DataArray` over :meth:`to_dask`.
+        """This frame as a :class:`xarray.DataArray` over the array of :meth:`to_dask`.
 
-        Its dimensions are ``y``, ``x`` and ``channel``, with ``t`` in front for a sequence. Coordinates are the centres of the
-        pixels (0.5, 1.5, ...), the codes of the channels, and the numbers of the images; the attribute ``image_id`` says what it is.
+        The dimensions are ``y``, ``x`` and ``channel``, with ``t`` in front for a sequence. The coordinates are pixel centres
+        (0.5, 1.5, ...), channel codes, and positions in the sequence (0, 1, ...). The attribute ``image_id`` holds the image's
+        id.
 
         Args:
             chunks: as in :meth:`to_dask`.
 
         Raises:
             MissingExtraError: xarray or dask is not installed.
-            RegionError: the chunks are none.
+            RegionError: as :meth:`to_dask`.
 
         Example:
             >>> import ndframes as nf
@@ -168,13 +158,10 @@ class LazyFrame:
             >>> photo.sel(y=slice(10, 12), x=20.5, channel=["b", "r"]).values.tolist()
             [[11, 30], [11, 29]]
         """
-        from .interop import to_xarray
-
         return to_xarray(self, chunks)
 
     def __dask_tokenize__(self) -> object:
-        from .interop import tokenize_state
-
+        # Without this method, dask would name an array by the pickle of the handle, which a changed file does not change.
         return tokenize_state(self)
 
     def __getitem__(self, index: Any) -> Array:
@@ -184,12 +171,16 @@ class LazyFrame:
         return self._read(index)
 
     def _read(self, index: Any) -> Array:
-        region: Any = (None,) if index is None else index  # numpy's new axis, which no region has
+        # frame[None] asks for a new axis, as in numpy. As a region, None would be everything; (None,) raises an error.
+        region: Any = (None,) if index is None else index
         return self._frames.load_region(self.image_id, region, self._codes)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        # numpy 2 passes copy; numpy 1 calls this method without it.
         if copy is False:
-            raise ValueError("an ndframes LazyFrame lies on disk: it cannot become an array without a copy")
+            raise ValueError(
+                f"image {shorten(self.image_id)} is on disk: it cannot become an array without a copy; leave out copy=False"
+            )
         return np.asarray(self[...], dtype)
 
     def __len__(self) -> int:
@@ -211,10 +202,11 @@ class LazyFrame:
         )
 
     def _describe_time(self) -> str:
-        """What a video adds to what it is."""
+        """The part of the repr that describes a video's times."""
         return ""
 
     def _repr_html_(self) -> str:
+        # Imported here: most handles are never shown, and this loads libraries for pictures.
         from ..formats.export import encode_png
 
         picture = base64.b64encode(encode_png(to_picture(self._image.load_thumbnail()))).decode("ascii")
@@ -225,117 +217,115 @@ class LazyFrame:
 
     @property
     def _image(self) -> LazyImage:
+        # Not stored: Frames opens the image again when its sources have changed, and closes it when memory is short.
         return self._frames.image(self.image_id)
 
     def _read_rows(self, rows: Sequence[int] | Array, rest: tuple[Any, ...]) -> Array:
-        """Rows by number, in the order asked for: each read once, neighbours together."""
-        wanted = self._to_rows(rows)
-        if not wanted:
+        """Rows by number, in any order: each row is read once, and adjacent rows in one read."""
+        listed = self._to_rows(rows)
+        if not listed:
             return self._read((slice(0, 0), *rest))
-        pieces: dict[int, Array] = {}
-        for run in _runs(sorted(set(wanted))):
-            pieces.update(zip(run, self._read((slice(run.start, run.stop), *rest)), strict=True))
-        return np.stack([pieces[row] for row in wanted])
+        pixels_of: dict[int, Array] = {}
+        # A read per row would decode the tiles under several rows several times.
+        for run in _find_runs(sorted(set(listed))):
+            pixels_of.update(zip(run, self._read((slice(run.start, run.stop), *rest)), strict=True))
+        return np.stack([pixels_of[row] for row in listed])
 
     def _to_rows(self, rows: Iterable[int]) -> list[int]:
-        """Rows by number, counted from 0."""
+        """Row numbers from 0; negative ones count from the end."""
         height = len(self)
         with naming_image(self.image_id):
             return [to_row(row, height) for row in rows]
 
 
 class LazyVideo(LazyFrame):
-    """A video as an array that stays in its file: ``(t, y, x, channel)``. Frames are decoded when they are read.
+    """A video as an array that stays on disk: ``(t, y, x, channel)``. Frames are decoded when they are read.
 
-    Frame ``i`` is the ``i``-th one that decoding from the beginning shows, whatever the container says.
+    Frame ``i`` is the ``i``-th frame that a decoder shows if it starts at the beginning, whatever the container says.
     """
 
     @property
-    def frame_ids(self) -> Sequence[Hashable]:
-        """The numbers of the frames in the file."""
-        frames: range = self._video.frames
-        return frames
-
-    @property
     def fps(self) -> float | None:
-        """Frames a second on average, as the container says; ``None`` where it does not."""
+        """The average number of frames per second according to the container; ``None`` if it does not state one."""
         rate = self._video.index.rate
         return None if rate is None else float(rate)
 
     @property
     def times(self) -> Array:
-        """When each frame is shown, in seconds."""
-        seconds: Array = self._video.seconds
-        return seconds
+        """The time at which each frame is shown, in seconds: a float64 array ``(t,)``."""
+        return self._video.seconds
 
     @property
     def keyframes(self) -> Array:
-        """The numbers of the frames at which decoding can begin."""
-        keys: Array = self._video.keyframes
-        return keys
+        """The numbers of the frames at which decoding can start: an int64 array."""
+        return self._video.keyframes
 
     @property
     def metadata(self) -> VideoMetadata:
-        """What the file says of the video, and what its frames are; the dict that was written with it is its ``metadata``."""
-        found: VideoMetadata = self._image.metadata  # type: ignore[attr-defined]
-        return found
+        """The file's description of the video and its frames; ``metadata.metadata`` is the dict that was written with it."""
+        return self._video.metadata
 
     def read(self, indices: Iterable[int] | None = None, *, errors: VideoErrors = "raise") -> tuple[list[int], Array]:
-        """Read frames of which some may not decode.
+        """Read whole frames of a video that may be damaged.
 
         Args:
-            indices: their numbers, in any order; one may come twice, and negative ones count from the end. ``None``: all.
-            errors: what becomes of a frame that does not decode: ``"raise"``, an error; ``"skip"``, it is left out;
-                ``"nearest"``, the nearest frame that does stands for it.
+            indices: the numbers of the frames, in any order, with repetitions; negative ones count from the end. ``None``: all.
+            errors: what happens to a frame that cannot be decoded: ``"raise"`` an error, ``"skip"`` the frame, or return the
+                ``"nearest"`` frame that can be decoded in its place.
 
         Returns:
-            The numbers of the frames that are there, and their pixels ``(frames, height, width, channels)``.
+            The numbers of the frames that were not skipped, and their pixels ``(frames, height, width, channels)``.
 
         Raises:
             RegionIndexError: there is no such frame.
-            UnreadableImageError: one does not decode, and ``errors="raise"``; or none that could stand for it does.
-            ValueError: ``errors`` is none of these.
+            UnreadableImageError: a frame cannot be decoded, and ``errors="raise"``; or no frame can replace it.
+            ValueError: ``errors`` has a value that is not allowed.
         """
-        wanted = list(range(len(self))) if indices is None else self._to_rows(indices)
+        numbers = list(range(len(self))) if indices is None else self._to_rows(indices)
         with naming_image(self.image_id):
-            found: tuple[list[int], Array] = self._video.read(wanted, self._codes, errors)
-        return found
+            return self._video.read(numbers, self._codes, errors)
 
     def at_time(self, seconds: float | Sequence[float]) -> Array:
-        """The frames that are shown at these times: one, or as many as there are times.
+        """The frames that are shown at the given times.
 
-        Before the first frame that is the first one, behind the last one the last.
+        A time before the first frame selects the first frame; a time after the last frame selects the last one.
 
         Args:
-            seconds: a time as in :attr:`times`, or several in any order.
+            seconds: one time on the scale of :attr:`times`, or several in any order.
 
         Returns:
-            ``(height, width, channels)``, or ``(times, height, width, channels)``.
+            ``(height, width, channels)`` for one time, ``(times, height, width, channels)`` for several.
 
         Raises:
-            RegionError: one is no number.
+            RegionError: a time is not a number.
         """
         times = np.asarray(seconds, np.float64)
         if np.isnan(times).any():
-            raise RegionError(f"video {self.image_id!r}: at_time({shorten(seconds)}); nan is no time")
+            raise RegionError(
+                f"video {self.image_id!r}: at_time({shorten(seconds)}) contains nan; give times in seconds"
+            )
+        # A time that the caller computed, such as 7 / fps, may round to just below the time of its frame.
         numbers = np.searchsorted(self.times, times + 1e-9, side="right") - 1
         found = numbers.clip(0, len(self) - 1)
         return self[int(found)] if times.ndim == 0 else self[found.tolist()]
 
     def _read_rows(self, rows: Sequence[int] | Array, rest: tuple[Any, ...]) -> Array:
-        """Frames by number: all in one request, so that it is known of each which one comes next."""
+        """Frames by number, in one read: the decoder then goes through the file once."""
         return self._read((self._to_rows(rows) or slice(0, 0), *rest))
 
     def _describe_time(self) -> str:
         return "" if self.fps is None else f", {self.fps:.6g} frames a second"
 
     @property
-    def _video(self) -> Any:
-        return self._image
+    def _video(self) -> VideoData:
+        image = self._image
+        # Frames.load_frame makes this handle for videos only.
+        assert image.is_video  # noqa: S101
+        return cast("VideoData", image)
 
 
-def _runs(numbers: Sequence[int]) -> list[range]:
-    """Sorted numbers as runs of neighbours."""
+def _find_runs(numbers: Sequence[int]) -> list[range]:
+    """Sorted numbers as ranges of consecutive ones."""
     runs: list[range] = []
     for number in numbers:
         if runs and runs[-1].stop == number:

@@ -1,4 +1,4 @@
-"""The keyword arguments of ``Frames`` and ``Clip``, typed for functions that pass them on."""
+"""The keyword arguments of ``Frames`` and ``Clip`` as types, for functions that pass them on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ClipOptions", "FramesOptions"]
 
 
 class FramesOptions(TypedDict, total=False):
-    """The keywords of :class:`Frames`, for subclasses that hand them on."""
+    """The keywords of :class:`Frames`; it documents them."""
 
     workdir: str | os.PathLike[str] | None
     backend: BackendSpec | BackendPicker
@@ -35,7 +35,7 @@ class FramesOptions(TypedDict, total=False):
 
 
 class ClipOptions(TypedDict, total=False):
-    """The keywords of :class:`Clip`, for functions that hand them on."""
+    """The keywords of :class:`Clip`; it documents them."""
 
     frame_number: str | None
     frame_range: tuple[int, int | None] | None

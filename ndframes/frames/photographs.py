@@ -1,4 +1,4 @@
-"""The photographs that the examples use."""
+"""The photographs of the examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["demo_paths"]
 
 
 def demo_paths() -> dict[str, Path]:
-    """Photographs that scikit-image's wheel ships, by name.
+    """The paths of photographs in scikit-image's wheel, by name.
 
     Raises:
         MissingExtraError: scikit-image is not installed.

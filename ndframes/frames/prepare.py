@@ -1,4 +1,4 @@
-"""prepare: find out what is missing, convert it on any executor, report."""
+"""prepare: find the channels without a cache entry, make the entries on any executor, and report."""
 
 from __future__ import annotations
 
@@ -35,7 +35,13 @@ ErrorPolicy = Literal["raise", "collect"]
 
 
 class PrepareFailure(NamedTuple):
-    """One image that could not be prepared: its id, the file, and the error."""
+    """A file that could not be prepared.
+
+    Attributes:
+        image_id: the image.
+        path: the file; empty if the image could not be described.
+        error: the error.
+    """
 
     image_id: Hashable
     path: str
@@ -44,14 +50,14 @@ class PrepareFailure(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PrepareReport:
-    """What a run of ``prepare`` did.
+    """The result of ``prepare``.
 
     Attributes:
-        prepared: how many entries it wrote.
-        present: how many were there already.
-        failed: what could not be prepared.
-        bytes_written: the size of the new entries.
-        seconds: how long it took.
+        prepared: the number of entries that it wrote.
+        present: the number of entries that existed before.
+        failed: the files that could not be prepared.
+        bytes_written: the size of the new entries in bytes.
+        seconds: the duration in seconds.
     """
 
     prepared: int
@@ -62,11 +68,11 @@ class PrepareReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed."""
+        """Whether no file failed."""
         return not self.failed
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data; errors as text."""
+        """The report as plain data, with errors as text."""
         return {
             "prepared": self.prepared,
             "present": self.present,
@@ -91,27 +97,37 @@ class PrepareReport:
         return "\n".join([*lines, *list_first(map(_describe, self.failed))])
 
 
-class Preparable(Protocol):
-    """What is needed of :class:`~ndframes.Frames`."""
+class CachedCollection(Protocol):
+    """A collection of images whose channels have cache entries; :class:`~ndframes.Frames` is one."""
 
     @property
     def image_ids(self) -> Sequence[Hashable]:
         """The ids of the images."""
 
     def pathinfo(self, image_id: Hashable) -> PathInfo:
-        """An image's files."""
+        """The description of an image: its files and how they line up."""
 
     @property
     def cache(self) -> Cache:
-        """Where the entries go."""
+        """The cache that holds the entries."""
 
     def survey_channel(self, image_id: Hashable, info: ChannelInfo) -> Survey:
-        """What a file needs to have its entry."""
+        """Whether a file has its entry, and the job that would make it."""
+
+
+class _ImageJob(NamedTuple):
+    """A job, and the first image that needs it."""
+
+    image_id: Hashable
+    job: Job
+
+
+_Outcome = tuple[_ImageJob, JobResult | Exception]
 
 
 @dataclass(slots=True)
-class _Plan:
-    """What is to be done, and what is known before anything is."""
+class _Schedule:
+    """The jobs of a run by the entries that they make, the entries that exist, and the failures so far."""
 
     jobs: dict[EntryKey, _ImageJob] = field(default_factory=dict)
     present: list[EntryKey] = field(default_factory=list)
@@ -119,7 +135,7 @@ class _Plan:
 
 
 def prepare(
-    frames: Preparable,
+    frames: CachedCollection,
     image_ids: Iterable[Hashable] | None = None,
     *,
     workers: int = 0,
@@ -127,29 +143,30 @@ def prepare(
     errors: ErrorPolicy = "raise",
     progress: bool | None = None,
 ) -> PrepareReport:
-    """Convert what is missing; see :meth:`ndframes.Frames.prepare`."""
+    """Make the entries that do not exist yet; see :meth:`ndframes.Frames.prepare`."""
     if errors not in ("raise", "collect"):
         raise ValueError(f"errors={errors!r}; allowed: 'raise', 'collect'")
     if workers < 0:
-        raise ValueError(f"workers={workers}; 0 works in this process, a positive number starts so many")
+        raise ValueError(f"workers={workers}; give 0 to convert in this process, or a number of worker processes")
     started = time.perf_counter()
-    plan = _make_plan(frames, list(frames.image_ids if image_ids is None else image_ids))
-    bar = _Bar(len(plan.jobs), sys.stderr.isatty() if progress is None else progress)
+    schedule = _schedule_jobs(frames, list(frames.image_ids if image_ids is None else image_ids))
+    bar = _ProgressBar(len(schedule.jobs), sys.stderr.isatty() if progress is None else progress)
     prepared = bytes_written = 0
-    present = len(plan.present)
-    if plan.present:
-        frames.cache.hold(plan.present)
+    present = len(schedule.present)
+    # Without a hold, another process over its budget could evict entries that this run reports as prepared.
+    if schedule.present:
+        frames.cache.hold(schedule.present)
     with bar:
-        for job, outcome in _run(list(plan.jobs.values()), workers, executor, bar.fraction):
-            bar.step(Path(job[1].info.path).name)
+        for (image_id, job), outcome in _run(list(schedule.jobs.values()), workers, executor, bar.show_fraction):
+            bar.step(Path(job.info.path).name)
             if isinstance(outcome, JobResult):
-                frames.cache.hold([job[1].key])
+                frames.cache.hold([job.key])
                 prepared += outcome.is_new
                 present += not outcome.is_new
                 bytes_written += outcome.bytes_written
             else:
-                plan.failed.append(_failure(job[0], job[1].info.path, outcome))
-    report = PrepareReport(prepared, present, tuple(plan.failed), bytes_written, time.perf_counter() - started)
+                schedule.failed.append(_to_failure(image_id, job.info.path, outcome))
+    report = PrepareReport(prepared, present, tuple(schedule.failed), bytes_written, time.perf_counter() - started)
     if report.failed and errors == "raise":
         error = PrepareError(
             f"{len(report.failed):,} of {prepared + report.present + len(report.failed):,} failed\n{report}"
@@ -159,84 +176,85 @@ def prepare(
     return report
 
 
-def _make_plan(frames: Preparable, image_ids: Sequence[Hashable]) -> _Plan:
-    plan = _Plan()
+def _schedule_jobs(frames: CachedCollection, image_ids: Sequence[Hashable]) -> _Schedule:
+    schedule = _Schedule()
     for image_id in image_ids:
         path = ""
         try:
             with naming_image(image_id):
                 for info in frames.pathinfo(image_id).channels:
                     path = info.path
-                    _plan_channel(plan, image_id, frames.survey_channel(image_id, info))
-        except Exception as error:  # noqa: BLE001 - build_pathinfo is the user's; it is reported with its id
-            plan.failed.append(_failure(image_id, path, error))
-    return plan
+                    _add_channel(schedule, image_id, frames.survey_channel(image_id, info))
+        except Exception as error:  # noqa: BLE001 - build_pathinfo is the user's code; any of its errors is a failure
+            schedule.failed.append(_to_failure(image_id, path, error))
+    return schedule
 
 
-def _plan_channel(plan: _Plan, image_id: Hashable, survey: Survey) -> None:
+def _add_channel(schedule: _Schedule, image_id: Hashable, survey: Survey) -> None:
     if survey.key is None:
         return
-    if survey.job is None or survey.key in plan.jobs:
-        plan.present.append(survey.key)
+    if survey.job is None or survey.key in schedule.jobs:
+        # The same source may belong to several images; one job serves them all.
+        schedule.present.append(survey.key)
     else:
-        plan.jobs[survey.key] = image_id, survey.job
-
-
-_ImageJob = tuple[Hashable, "Job"]
-_Outcome = tuple[_ImageJob, JobResult | Exception]
+        schedule.jobs[survey.key] = _ImageJob(image_id, survey.job)
 
 
 def _run(
     jobs: Sequence[_ImageJob], workers: int, executor: Executor | None, on_fraction: Callable[[float], None]
 ) -> Iterator[_Outcome]:
-    """Do the jobs, in any order; yield each with what came of it."""
+    """Run the jobs in any order; yield each with its result or error as it ends."""
     if executor is not None:
         yield from _run_on(executor, jobs, threads=1)
     elif workers and jobs:
         pool = WorkerPool(min(workers, len(jobs)))
         try:
+            # The workers share the cores.
             yield from _run_on(pool, jobs, threads=max(1, core_count() // workers))
             pool.shutdown()
         except BaseException:
+            # shutdown() would wait for the conversions that run, up to minutes after Ctrl-C.
             pool.terminate()
             raise
     else:
-        for job in jobs:
-            yield job, _attempt(partial(run_job, job[1], threads=core_count(), progress=on_fraction))
+        for item in jobs:
+            yield item, _catch(partial(run_job, item.job, threads=core_count(), progress=on_fraction))
 
 
 def _run_on(executor: Executor, jobs: Sequence[_ImageJob], *, threads: int) -> Iterator[_Outcome]:
     futures: dict[Future[JobResult], _ImageJob] = {
-        executor.submit(run_job, job[1], threads=threads): job for job in jobs
+        executor.submit(run_job, item.job, threads=threads): item for item in jobs
     }
-    orphans: list[_ImageJob] = []
+    interrupted: list[_ImageJob] = []
     try:
         for future in as_completed(futures):
-            outcome = _attempt(future.result)
+            outcome = _catch(future.result)
             if isinstance(outcome, BrokenExecutor):
-                orphans.append(futures[future])
+                interrupted.append(futures[future])
             else:
                 yield futures[future], outcome
     except BaseException:
         for future in futures:
             future.cancel()
         raise
-    if orphans:  # the caller's pool broke: one of these killed it; each gets a worker that may die
+    # One of these jobs killed a worker of the caller's executor, and that broke the whole executor. Our own pool replaces a
+    # worker that dies, so that only the job at fault fails.
+    if interrupted:
         with WorkerPool(1) as pool:
-            yield from _run_on(pool, orphans, threads=threads)
+            yield from _run_on(pool, interrupted, threads=threads)
 
 
-def _attempt(call: Callable[[], JobResult]) -> JobResult | Exception:
+def _catch(call: Callable[[], JobResult]) -> JobResult | Exception:
     try:
         return call()
-    except Exception as error:  # noqa: BLE001 - a batch goes on; the error is reported with its image
+    except Exception as error:  # noqa: BLE001 - the other jobs go on; the report lists the error with its image
         return error
 
 
-def _failure(image_id: Hashable, path: str, error: Exception) -> PrepareFailure:
+def _to_failure(image_id: Hashable, path: str, error: Exception) -> PrepareFailure:
     if isinstance(error, NdframesError) and error.image_id is None:
         error.image_id = image_id
-    if isinstance(error, WorkerCrashError):
+    if isinstance(error, WorkerCrashError):  # the pool does not know which file a job reads
         error.args = (f"{path}: {error.args[0]}",)
     return PrepareFailure(image_id, path, error)
 
@@ -247,8 +265,8 @@ def _describe(failure: PrepareFailure) -> str:
     return f"image {failure.image_id!r}: {failure.path}: {type(failure.error).__name__}: {failure.error}"
 
 
-class _Bar:
-    """A progress bar over images; over the rows of the image where there is only one."""
+class _ProgressBar:
+    """A progress bar that counts jobs; for a single job it shows the percentage of that job."""
 
     def __init__(self, count: int, is_shown: bool) -> None:
         self._count = count
@@ -256,6 +274,7 @@ class _Bar:
         self._total = count if count != 1 else 100
         self._iter: Any = None
         if is_shown and count:
+            # Imported here: it is slow to import, and most runs show no bar.
             import ubelt
 
             self._iter = ubelt.ProgIter(
@@ -265,7 +284,7 @@ class _Bar:
                 clearline=sys.stderr.isatty(),
             )
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _ProgressBar:
         if self._iter is not None:
             self._iter.begin()
         return self
@@ -275,13 +294,13 @@ class _Bar:
             self._iter.end()
 
     def step(self, name: str) -> None:
-        """One more image is done."""
+        """Count one more job as done."""
         if self._iter is not None:
             self._iter.set_extra(f" {name}")
             self._advance(self._total if self._count == 1 else self._done + 1)
 
-    def fraction(self, fraction: float) -> None:
-        """The image at hand is done so far."""
+    def show_fraction(self, fraction: float) -> None:
+        """Show that this fraction of the current job is done."""
         if self._iter is not None and self._count == 1:
             self._advance(int(fraction * 100))
 

@@ -1,4 +1,4 @@
-"""SimpleFrames: a mapping from image ids to paths; and ``open`` for a single file."""
+"""SimpleFrames: frames over a mapping from image ids to paths; and ``open`` for a single file."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["SimpleFrames", "open_frame"]
 
 
 class SimpleFrames(Frames):
-    """Frames over a mapping from ids to paths: each an image, a video, or images that make a sequence.
+    """Frames over a mapping from ids to paths of images, videos and sequences of images.
 
     Args:
-        id_to_path: mapping from hashable ids to paths; read when an image is first asked for. A folder of images, a glob such
-            as ``"walk/*.png"`` or a pattern such as ``"walk/frame{:06d}.png"`` is a sequence; see :class:`Clip`, which
-            may stand here too. Its files are listed once, when it is first asked for.
+        id_to_path: a mapping from hashable ids to paths or :class:`Clip` objects; it is copied. A folder of images, a glob such
+            as ``"walk/*.png"`` or a pattern such as ``"walk/frame{:06d}.png"`` is a sequence; see :class:`Clip`. Its files are
+            listed once, when it is first used.
         **options: as for :class:`Frames`.
 
     Example:
@@ -54,16 +54,16 @@ class SimpleFrames(Frames):
         return list(self._id_to_path)
 
     def build_pathinfo(self, image_id: Hashable) -> PathInfo:
-        """One channel: the file; of a folder or pattern, the images that are there now.
+        """Describe an image or a video by its file, and a sequence by the image files that exist now.
 
         Raises:
-            SourceError: there is no image in the folder, or none that matches.
-            PathInfoError: its frames cannot be numbered.
+            SourceError: the folder has no images, or no file matches the pattern.
+            PathInfoError: the frames of the sequence cannot be numbered.
         """
         source = self._id_to_path[image_id]
-        folder = to_clip(source)
-        if folder is not None:
-            return folder.to_pathinfo(image_id)
+        clip = to_clip(source)
+        if clip is not None:
+            return clip.to_pathinfo(image_id)
         return PathInfo(image_id, (ChannelInfo(source),))
 
     def __contains__(self, image_id: object) -> bool:
@@ -71,7 +71,7 @@ class SimpleFrames(Frames):
 
     @classmethod
     def demo(cls, **options: Any) -> SimpleFrames:
-        """A few real photographs, by name, from scikit-image's wheel; works offline.
+        """Frames over real photographs of scikit-image's wheel, by name; works offline.
 
         Raises:
             MissingExtraError: scikit-image is not installed.
@@ -87,23 +87,26 @@ def open_frame(
     channels: str | Sequence[str] | None = None,
     **clip: Unpack[ClipOptions],
 ) -> LazyFrame:
-    """Open one file as an array that stays on disk; ``ndframes.open`` is this function.
+    """Open one file as an array that stays on disk. It is exported as ``ndframes.open``.
 
     Args:
-        path: an image of any kind that is read, a video, or images that make a sequence: a folder, a glob or a pattern; see
-            :class:`Clip`.
-        workdir: where a cache goes, if ``backend`` asks for one, and the index of a video.
+        path: an image, a video, or a sequence of images: a folder, a glob or a pattern; see :class:`Clip`.
+        workdir: the folder of the cache, which holds the index of a video and, with a ``backend``, the cache entry.
         backend: as for :class:`Frames`; ``None`` reads the file directly.
-        channels: which channels; ``None``: all.
-        **clip: of a video or a sequence, what :class:`Clip` takes: ``frame_range``, ``frame_number``, ``stream``,
+        channels: as for :meth:`Frames.load_frame`.
+        **clip: options of a video or a sequence, as for :class:`Clip`: ``frame_range``, ``frame_number``, ``stream``,
             ``pixel_format``, ``frame_errors``.
+
+    Raises:
+        NdframesError: the file cannot be read, or an option is not valid.
 
     Example:
         >>> import ndframes as nf
         >>> nf.open(nf.demo_paths()["moon"])[250:252, 100:103].tolist()
         [[[112], [112], [109]], [[112], [112], [109]]]
     """
-    source = Clip(path, **clip) if clip else path  # type: ignore[arg-type]
+    source = Clip(path, **clip) if clip else path  # type: ignore[arg-type]  # Clip raises PathInfoError for a Clip
+    # The path is the image id: it names the file in messages and in the repr.
     name = source.path if isinstance(source, Clip) else os.fsdecode(source)
     frames = SimpleFrames({name: source}, workdir=workdir, backend=backend)
     return frames.load_frame(name, channels)

@@ -22,7 +22,7 @@ def test_an_invalid_dataset(dset, tmp_path):
 def test_a_file_without_a_dataset(tmp_path, content):
     path = tmp_path / "data.json"
     path.write_bytes(content)
-    with pytest.raises(nf.PathInfoError, match=r"data\.json is no"):
+    with pytest.raises(nf.PathInfoError, match=r"data\.json (is not a COCO|cannot be read as a) dataset"):
         nf.CocoFrames(path)
 
 
@@ -69,16 +69,16 @@ INVALID = {
         ASSET,
         {"warp_aux_to_img": {"type": "projective", "matrix": [[1, 0, 0], [0, 1, 0], [0.01, 0, 1]]}},
         nf.PathInfoError,
-        "image 1: warp_aux_to_img is no affine",
+        "^image 1: warp_aux_to_img is not an invertible affine",
     ),
-    "a flat map": (ASSET, {"warp_aux_to_img": {"scale": 0}}, nf.PathInfoError, "can be inverted"),
-    "a map of words": (ASSET, {"warp_aux_to_img": "identity"}, nf.PathInfoError, "no affine"),
-    "a map with a hole": (ASSET, {"warp_aux_to_img": {"scale": math.nan}}, nf.PathInfoError, "no affine"),
-    "a map of another kind": (ASSET, {"warp_aux_to_img": {"type": "tps", "points": 3}}, nf.PathInfoError, "no affine"),
-    "a ragged map": (ASSET, {"warp_aux_to_img": [[1, 2], [3]]}, nf.PathInfoError, "no affine"),
-    "a video's map": (("images", 0), {"warp_img_to_vid": {"scale": "two"}}, nf.PathInfoError, "warp_img_to_vid is no"),
+    "a flat map": (ASSET, {"warp_aux_to_img": {"scale": 0}}, nf.PathInfoError, "not an invertible affine"),
+    "a map of words": (ASSET, {"warp_aux_to_img": "identity"}, nf.PathInfoError, "not an affine"),
+    "a map with a hole": (ASSET, {"warp_aux_to_img": {"scale": math.nan}}, nf.PathInfoError, "invertible affine"),
+    "a map of another kind": (ASSET, {"warp_aux_to_img": {"type": "tps", "points": 3}}, nf.PathInfoError, "not an affine"),
+    "a ragged map": (ASSET, {"warp_aux_to_img": [[1, 2], [3]]}, nf.PathInfoError, "not an affine"),
+    "a video's map": (("images", 0), {"warp_img_to_vid": {"scale": "two"}}, nf.PathInfoError, "warp_img_to_vid is not"),
     "no quantization": (ASSET, {"quantization": {"orig_min": 3}}, nf.PathInfoError, "no quant_max"),
-    "no video": (("images", 0), {"video_id": 77}, nf.PathInfoError, "image 1 is of video 77"),
+    "no video": (("images", 0), {"video_id": 77}, nf.PathInfoError, "^image 1: its video 77 does not exist; the videos are"),
     "a file name that is none": (("images", 0), {"file_name": 12}, nf.PathInfoError, "file_name"),
 }  # fmt: skip
 
@@ -105,7 +105,7 @@ def test_an_invalid_frame_index(bundle):
     dataset, folder = bundle
     dataset["images"][0]["frame_index"] = "first"
     frames = nf.CocoFrames(dataset, bundle_dpath=folder, backend=None)
-    with pytest.raises(nf.PathInfoError, match="video 8: the frame_index of an image is no number"):
+    with pytest.raises(nf.PathInfoError, match="video 8: the frame_index of an image is not a number"):
         frames.load_region("clip")
 
 

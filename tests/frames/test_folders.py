@@ -358,9 +358,9 @@ def test_nothing_there(many):
     folder = many("a/notes.txt", "a/b/c.png", "b/f1.png", "b/f01.png", "e/.x.png")
     (folder / "d").mkdir()
     for path, kind, told in (
-        ("a", nf.SourceKindError, "a is a directory without images, it holds 1 file, such as notes.txt; give the path"),
-        ("d", nf.SourceKindError, "d is a directory without images, it holds no file;"),
-        ("e", nf.SourceKindError, "e is a directory without images, it holds 1 file, such as .x.png;"),
+        ("a", nf.SourceKindError, "a is a directory without images: it holds 1 file, such as notes.txt; give the path"),
+        ("d", nf.SourceKindError, "d is a directory without images: it holds no file;"),
+        ("e", nf.SourceKindError, "e is a directory without images: it holds 1 file, such as .x.png;"),
         ("b/g*.png", nf.SourceMissingError, "as a pattern it matches nothing; .*/b holds 2 files, such as f01.png$"),
         ("b/f%03d.png", nf.SourceMissingError, "as a pattern it matches nothing; .*/b holds 2 files"),
         ("a/*/*.tif", nf.SourceMissingError, "as a pattern it matches nothing; .*/a/ holds 1 file"),
@@ -404,9 +404,9 @@ def test_a_folder_that_may_not_be_read(many):
 @pytest.mark.parametrize(
     ("expression", "told"),
     [
-        (r"take(\d+)", r"finds nothing in 'a_frame_1\.png', where one whole number must be"),
-        (r"(\d+)", r"finds '1', '2' in 'b_frame_1_2\.png', where"),
-        (r"_(\w+)\.", r"finds 'frame_1' in 'a_frame_1\.png', where"),
+        (r"take(\d+)", r"finds nothing in 'a_frame_1\.png' instead of one whole number"),
+        (r"(\d+)", r"finds '1', '2' in 'b_frame_1_2\.png' instead of"),
+        (r"_(\w+)\.", r"finds 'frame_1' in 'a_frame_1\.png' instead of"),
         (r"frame_(\d)", r"finds 1 in both 'a_frame_1\.png' and 'b_frame_1_2\.png'; change it"),
     ],
 )
@@ -420,10 +420,10 @@ def test_frame_numbers_that_are_none(many, expression, told):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"frame_number": "("}, r"frame_number='\(' is no regular expression: "),
-        ({"frame_number": r"\d+"}, "of which one group is the number"),
-        ({"frame_number": r"(\d+)_(\d+)"}, "of which one group is the number"),
-        ({"frame_number": b"(.)"}, "of which one group is the number"),
+        ({"frame_number": "("}, r"frame_number='\(' is not a regular expression: "),
+        ({"frame_number": r"\d+"}, "with one group, which matches the number"),
+        ({"frame_number": r"(\d+)_(\d+)"}, "with one group, which matches the number"),
+        ({"frame_number": b"(.)"}, "with one group, which matches the number"),
         ({"frame_number": 7}, r"such as r'frame\(\\d\+\)', got 7"),
         ({"frame_range": 7}, r"frame_range must be \(start, stop\) in whole frames, got 7"),
         ({"frame_range": (1,)}, "in whole frames"),
@@ -443,9 +443,9 @@ def test_values_that_cannot_be(options, told):
 
 def test_a_pattern_says_one_number(many):
     folder = many("f1_2.png")
-    with pytest.raises(nf.PathInfoError, match="has 2 numbers; the pattern of a frame has one"):
+    with pytest.raises(nf.PathInfoError, match="has 2 numbers; give a pattern with one number"):
         nf.open(folder / "f{}_{}.png")
-    with pytest.raises(nf.PathInfoError, match="says where a frame's number is, and so does frame_number"):
+    with pytest.raises(nf.PathInfoError, match="contains the number of a frame, so leave out frame_number"):
         nf.open(folder / "f{}_2.png", frame_number=r"f(\d+)")
 
 

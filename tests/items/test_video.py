@@ -64,7 +64,7 @@ def test_times_are_told_and_asked_for(made, tmp_path):
     assert video.keyframes.tolist() == list(range(0, 100, 12))
     np.testing.assert_array_equal(video.at_time([1.0, 0.0, 2.53]), frames[[25, 0, 63]])
     np.testing.assert_array_equal(video.at_time(99.0), frames[99])
-    with pytest.raises(nf.RegionError, match=r"at_time\(\[1\.0, nan\]\); nan is no time"):
+    with pytest.raises(nf.RegionError, match=r"at_time\(\[1\.0, nan\]\) contains nan"):
         video.at_time([1.0, float("nan")])
 
 

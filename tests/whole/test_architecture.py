@@ -130,7 +130,6 @@ def test_a_package_may_import_only_lower_floors():
     assert max(floor for floor, _ in FLOORS.values()) <= MOST_LEVELS
 
 
-@pytest.mark.xfail(strict=True, reason="still to be cut: frames/interop.py")
 def test_no_two_modules_import_each_other():
     """Along any chain of imports, those for annotations and those inside functions included."""
     done: set[Path] = set()
