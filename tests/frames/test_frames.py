@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-import time
+import tracemalloc
+from itertools import product
 
 import numpy as np
 import pytest
@@ -82,8 +83,9 @@ def test_a_padded_region_equals_a_crop_of_the_padded_image(photograph_frames, da
     assert_is_owned(crop)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("band_count", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize(
+    ("dtype", "band_count"), [*product(DTYPES, [3]), *product(["bool", "uint8", "uint16", "float32"], [1, 2, 4, 7])]
+)
 def test_every_dtype_comes_back_as_it_was(backend, dtype, band_count, frames_of):
     values = np.random.default_rng(7).integers(0, 256, (70, 133, band_count * np.dtype(dtype).itemsize), np.uint8)
     whole = values.view(dtype) if dtype != "bool" else values > 127
@@ -269,15 +271,19 @@ def test_an_unknown_pad_names_the_allowed_ones(frames_of, gradient):
 
 @pytest.mark.parametrize("pad", ["constant", "edge", "reflect"])
 def test_a_region_too_large_fails_before_it_allocates(frames_of, gradient, pad):
-    started = time.perf_counter()
     frames = frames_of(gradient)
-    with pytest.raises(nf.RegionTooLargeError, match="over the limit"):
-        frames.load_region("a", (slice(-(10**9), 10**9), slice(0, 10**9)), pad=pad)
+    frames.load_region("a", np.s_[:5, :5], pad=pad)
+    tracemalloc.start()
+    try:
+        with pytest.raises(nf.RegionTooLargeError, match="over the limit"):
+            frames.load_region("a", (slice(-(10**9), 10**9), slice(0, 10**9)), pad=pad)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
     small = frames_of(gradient, max_region_bytes=1000)
     with pytest.raises(nf.RegionTooLargeError, match=r"11,766 bytes, over the limit of 1,000"):
         small.load_region("a")
     assert small.load_region("a", np.s_[:5, :5]).nbytes == 150
-    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize("image_id", ["b", 7, None, ("a",), [1]])

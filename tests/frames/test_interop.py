@@ -17,6 +17,7 @@ import pytest
 import xarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.waiting import wait_until
 
 import ndframes as nf
 from ndframes.frames.interop import find_chunk
@@ -56,10 +57,9 @@ def image(write_npy, tmp_path):
 
 
 def wait_until_settled(frames):
-    """Wait until the times of the sources prove what they hold, from when on their arrays keep one name."""
+    """Wait until the sources' stamps are old enough to identify their content, so that arrays keep their names."""
     files = [channel.path for image_id in frames for channel in frames.pathinfo(image_id).channels]
-    while not all(stat_source(path).is_settled(time.time_ns()) for path in files):
-        time.sleep(0.05)
+    wait_until(lambda: all(stat_source(path).is_settled(time.time_ns()) for path in files))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from kit.waiting import wait_until
 
 import ndframes as nf
 from ndframes.system.workers import WorkerPool
@@ -258,25 +259,25 @@ def test_the_pool_returns_and_raises():
 def test_terminate_ends_what_runs_and_cancels_what_waits():
     pool = WorkerPool(1)
     running, waiting = pool.submit(time.sleep, 60), pool.submit(int)
-    while not pool._children:
-        time.sleep(0.01)
+    wait_until(lambda: pool._children)
     child = pool._children[0]
     started = time.monotonic()
     pool.terminate()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30  # the task alone takes 60
     assert child.poll() is not None
     assert waiting.cancelled()
     with pytest.raises(nf.WorkerCrashError):
-        running.result(timeout=5)
+        running.result(timeout=60)
 
 
 # -- Ctrl-C -----------------------------------------------------------------------------------------------------------
 
-SCRIPT = """
+IMAGES = 10
+SCRIPT = f"""
 import sys, threading, numpy as np, ndframes as nf
 folder, workers = sys.argv[1], int(sys.argv[2])
-frames = nf.SimpleFrames({n: f"{folder}/{n}.npy" for n in range(12)}, workdir=folder + "/work",
-                         backend={"type": "cog", "config": {"compress": "ZSTD", "level": 19}})
+frames = nf.SimpleFrames({{n: f"{{folder}}/{{n}}.npy" for n in range({IMAGES})}}, workdir=folder + "/work",
+                         backend={{"type": "cog", "config": {{"compress": "ZSTD", "level": 19}}}})
 print("ready", flush=True)
 frames.prepare(workers=workers)
 """
@@ -296,10 +297,10 @@ def descendants_with(marker: str) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("after", [0, 1, 4])
+@pytest.mark.parametrize("after", [0, 3])
 def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_resumes(tmp_path, workers, after):
     rng = np.random.default_rng(0)
-    arrays = [rng.integers(0, 60, (700, 700, 3), np.uint8) for _ in range(12)]
+    arrays = [rng.integers(0, 60, (600, 600, 3), np.uint8) for _ in range(IMAGES)]
     for number, array in enumerate(arrays):
         np.save(tmp_path / f"{number}.npy", array)
     marker = f"NDFRAMES_TEST={tmp_path}"
@@ -312,26 +313,23 @@ def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_resumes(tmp_path, worker
     )
     assert process.stdout.readline() == b"ready\n"
     cache = nf.Cache(tmp_path / "work")
-    deadline = time.monotonic() + 60
-    while len(list(cache.ls())) < after and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
-    started = time.monotonic()
-    _, stderr = process.communicate(timeout=30)
-    assert time.monotonic() - started < 5
+    wait_until(lambda: len(list(cache.ls())) >= after)
+    os.killpg(process.pid, signal.SIGINT)  # the whole group, as a terminal does
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode != 0
     assert b"KeyboardInterrupt" in stderr
     assert descendants_with(marker) == []
     frames = nf.SimpleFrames(
-        {number: tmp_path / f"{number}.npy" for number in range(12)},
+        {number: tmp_path / f"{number}.npy" for number in range(IMAGES)},
         workdir=tmp_path / "work",
         backend={"type": "cog", "config": {"compress": "ZSTD", "level": 19}},
     )
     if frames.cache.root.exists():
         assert_no_leftovers(frames)
     done = len(list(frames.cache.ls()))
+    assert done < IMAGES, "it went on to the end"
     report = frames.prepare()
-    assert (report.prepared, report.present) == (12 - done, done)
+    assert (report.prepared, report.present) == (IMAGES - done, done)
     for number, array in enumerate(arrays):
         np.testing.assert_array_equal(frames.load_image(number), array)
 
