@@ -72,7 +72,7 @@ def test_some_images_only(make_frames, arrays):
     assert frames.prepare().present == 2
 
 
-def test_a_directly_read_source_needs_nothing(make_frames):
+def test_nothing_to_prepare_without_a_backend(make_frames):
     report = make_frames(backend=None).prepare(workers=2)
     assert (report.prepared, report.present, report.failed) == (0, 0, ())
 
@@ -119,9 +119,7 @@ def bad_sources(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_what_can_be_finished_is_finished_then_all_failures_are_raised_at_once(
-    make_frames, arrays, bad_sources, workers
-):
+def test_all_failures_are_raised_after_the_other_images_are_done(make_frames, arrays, bad_sources, workers):
     frames = make_frames(bad_sources)
     with pytest.raises(nf.PrepareError, match="3 of 9 failed") as caught:
         frames.prepare(workers=workers)
@@ -149,7 +147,7 @@ def test_failures_are_collected(make_frames, bad_sources, workers):
     assert {item["image_id"] for item in data["failed"]} == set(bad_sources)
 
 
-def test_an_unknown_id_and_a_broken_description_are_failures_like_others(make_frames):
+def test_unknown_ids_and_errors_of_build_pathinfo_are_collected(make_frames):
     class Half(nf.SimpleFrames):
         def build_pathinfo(self, image_id):
             if image_id == "image 1":
@@ -164,7 +162,7 @@ def test_an_unknown_id_and_a_broken_description_are_failures_like_others(make_fr
     assert "no such column" in str(report)
 
 
-def test_wrong_arguments_are_told(make_frames):
+def test_invalid_arguments(make_frames):
     with pytest.raises(ValueError, match="'raise', 'collect'"):
         make_frames().prepare(errors="ignore")
     with pytest.raises(ValueError, match="workers=-1"):
@@ -256,7 +254,7 @@ def test_the_pool_returns_and_raises():
         pool.submit(int)
 
 
-def test_terminate_ends_what_runs_and_cancels_what_waits():
+def test_terminate_ends_running_tasks_and_cancels_waiting_ones():
     pool = WorkerPool(1)
     running, waiting = pool.submit(time.sleep, 60), pool.submit(int)
     wait_until(lambda: pool._children)
@@ -327,7 +325,7 @@ def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_resumes(tmp_path, worker
     if frames.cache.root.exists():
         assert_no_leftovers(frames)
     done = len(list(frames.cache.ls()))
-    assert done < IMAGES, "it went on to the end"
+    assert done < IMAGES, "it was not interrupted"
     report = frames.prepare()
     assert (report.prepared, report.present) == (IMAGES - done, done)
     for number, array in enumerate(arrays):
@@ -351,7 +349,7 @@ def test_one_image_shows_its_rows(tmp_path, capsys):
     assert "100/100" in capsys.readouterr().err
 
 
-def test_no_bar_where_nobody_looks(make_frames, capsys):
+def test_no_progress_bar_without_a_terminal(make_frames, capsys):
     make_frames().prepare()
     assert capsys.readouterr() == ("", "")
 
@@ -376,7 +374,7 @@ def test_an_isolated_crash_costs_a_read_not_the_process(make_frames, deadly_deco
     assert_no_leftovers(frames)
 
 
-def test_what_takes_more_than_the_limits_fails_alone(make_frames, deadly_decoder, tmp_path, arrays):
+def test_an_image_over_the_limits_fails_alone(make_frames, deadly_decoder, tmp_path, arrays):
     limits = nf.Limits(memory_bytes=4 << 30, cpu_seconds=4)
     frames = make_frames({name: tmp_path / f"{name}.npy" for name in ("greedy", "busy")}, isolate=limits)
     report = frames.prepare(workers=2, errors="collect")
