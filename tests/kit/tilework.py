@@ -1,4 +1,4 @@
-"""Entries on disk and their tiles: find, damage and forge them, and watch which are decoded."""
+"""What tests of tiles have in common: entries on the disk, their tiles one by one, and a count of what is decoded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILES = FileSystem()
 
 
 def frames_over(folder: Path, arrays: dict[Any, np.ndarray], backend: Any, **options: Any) -> nf.SimpleFrames:
-    """Save arrays as ``.npy``; return frames over them, not prepared."""
+    """Frames over arrays that are saved as ``.npy``; nothing is prepared yet."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for number, (image_id, array) in enumerate(arrays.items()):
@@ -29,12 +29,12 @@ def frames_over(folder: Path, arrays: dict[Any, np.ndarray], backend: Any, **opt
 
 
 def cog(compress: str, blocksize: int = 32, **config: Any) -> dict[str, Any]:
-    """A backend specification as a user writes it."""
+    """A backend, as a user writes it."""
     return {"type": "cog", "config": {"compress": compress, "blocksize": blocksize, **config}}
 
 
 def entry_path(frames: nf.Frames, image_id: Any = "a") -> Path:
-    """Path of the entry of a prepared image, made writable."""
+    """Where the entry of a prepared image is; it may be written to from now on."""
     (info,) = frames.pathinfo(image_id).channels
     survey = frames.survey_channel(image_id, info)
     assert survey.conversion is None, f"{image_id} has no entry"
@@ -44,14 +44,14 @@ def entry_path(frames: nf.Frames, image_id: Any = "a") -> Path:
 
 
 def segments_of(path: Path) -> np.ndarray:
-    """An entry's table of segments: the header, then the tiles."""
+    """An entry's table: the head first, then its tiles."""
     with path.open("rb") as file:
         trailer = read_trailer(str(path), FILES, file.fileno(), os.path.getsize(path))
         return trailer.load_segments(FILES, file.fileno())
 
 
 def forge_tile(path: Path, number: int, data: bytes) -> None:
-    """Replace a tile by other bytes, cut or padded to its length, and correct all checksums."""
+    """Put other bytes in the place of a tile, cut or filled up to its length, and all checksums in order again."""
     with path.open("r+b") as file:
         trailer = read_trailer(str(path), FILES, file.fileno(), os.path.getsize(path))
         segments = trailer.load_segments(FILES, file.fileno()).copy()
@@ -66,13 +66,13 @@ def forge_tile(path: Path, number: int, data: bytes) -> None:
 
 
 def flip_bit_of_tile(path: Path, number: int, place: float = 0.5) -> None:
-    """Flip one bit of a tile at the relative position ``place``, without changing the file's times."""
+    """Turn over one bit of a tile, so far into it; the file's times tell nothing of it."""
     row = segments_of(path)[number]
     flip_bit(path, 8 * (int(row["offset"]) + int(place * int(row["length"]))) + 2)
 
 
 def watch_decodes(frames: nf.Frames, *image_ids: Any) -> list[tuple[Any, bytes]]:
-    """Return a list to which every tile decoded from now on appends ``(image_id, bytes of the tile)``."""
+    """A list that grows by ``(image_id, bytes of the tile)`` with every tile that is decoded from now on."""
     seen: list[tuple[Any, bytes]] = []
     for image_id in image_ids:
         inner = frames.image(image_id).opened(0).reader._inner
@@ -92,5 +92,5 @@ def _watched(decode: Any, image_id: Any, seen: list[tuple[Any, bytes]], tiles_of
 
 
 def tiles_under(rows: range, cols: range, extent: int) -> set[tuple[int, int]]:
-    """The tiles that contain a pixel of ``rows`` x ``cols``, found pixel by pixel."""
+    """Which tiles hold a pixel at ``rows`` x ``cols``, counted one by one."""
     return {(row // extent, col // extent) for row in rows for col in cols}
