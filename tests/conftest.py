@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def backend(request):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def ctrl_c_is_heard():
-    """A shell that starts the tests in the background makes them, and all that they start, deaf to it."""
+def ctrl_c_is_enabled():
+    """A shell makes background jobs, and the processes that they start, ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def workdir_of_its_own(tmp_path_factory):
-    """No test writes to the user's cache."""
+def temporary_workdir(tmp_path_factory):
+    """Keep tests from writing to the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NDFRAMES_WORKDIR", str(tmp_path_factory.mktemp("workdir")))
         yield
@@ -39,7 +39,7 @@ def workdir_of_its_own(tmp_path_factory):
 
 @pytest.fixture
 def write_npy(tmp_path):
-    """Write arrays as ``.npy`` sources; returns their paths."""
+    """Write an array as an ``.npy`` source; return its path."""
 
     def write(name: str, array: np.ndarray) -> str:
         path = tmp_path / f"{name}.npy"
@@ -51,7 +51,7 @@ def write_npy(tmp_path):
 
 @pytest.fixture
 def gradient():
-    """A small image in which every pixel of every band is another value."""
+    """A small image in which all values differ."""
     return np.arange(37 * 53 * 3, dtype=np.uint16).reshape(37, 53, 3)
 
 
@@ -67,7 +67,7 @@ def frames_of(tmp_path, write_npy):
 
 @pytest.fixture
 def at_rest(monkeypatch):
-    """Sources count as settled at once, so that what was opened stays open."""
+    """Treat sources as settled at once, so that opened files stay open."""
     monkeypatch.setattr("ndframes.system.stamp._LONGEST_TICK_NS", 0)
 
 

@@ -132,13 +132,13 @@ def render(rows: Sequence[Row]) -> Page:
 
 
 def main() -> None:
-    quick = "--height 1024 --width 1024 --rounds 2 --crops 20 --sizes 64 256"
-    parser = make_parser(__doc__, quick=quick, shape=(8192, 8192), rounds=5)
+    parser = make_parser(__doc__, quick="--extent 1024 --rounds 2 --crops 20 --sizes 64 256", shape=None, rounds=5)
+    parser.add_argument("--extent", type=int, default=8192, help="edge of the image in pixels")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256, 1024], help="edges of the crops in pixels")
     parser.add_argument("--crops", type=int, default=60, help="crops in a round")
     options = parse_options(parser)
     with open_folder(options) as folder:
-        source = ensure_mosaic(folder, (options.height, options.width))
+        source = ensure_mosaic(folder, (options.extent, options.extent))
         contenders = [item for item in make_contenders(source, folder) if is_chosen(item.name, options)]
         write_json(options, __file__, folder, run_sizes(contenders, source, options))
 

@@ -25,7 +25,7 @@ NUMBERS = (2, 3, 9, 10, 11, 100)
 
 
 def write(path: Path, number: int, *, bands: int = 3, shape=SHAPE, dtype="uint8") -> None:
-    """An image that only this number gives."""
+    """An image that depends on the number."""
     pixels = picture((*shape, bands), dtype, seed=number)
     pixels = pixels[..., 0] if bands == 1 else pixels
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,11 +34,11 @@ def write(path: Path, number: int, *, bands: int = 3, shape=SHAPE, dtype="uint8"
     elif path.suffix == ".tif":
         tifffile.imwrite(path, pixels, photometric="rgb" if bands == 3 else "minisblack")
     else:
-        Image.fromarray(pixels).save(path, subsampling=0)  # decoders spread colours in ways of their own
+        Image.fromarray(pixels).save(path, subsampling=0)  # decoders enlarge subsampled chroma differently
 
 
 def decode(path: object) -> np.ndarray:
-    """Its pixels, ``(height, width, channels)``, by other libraries than ours."""
+    """Decode a file by another library: ``(height, width, channels)``."""
     name = os.fspath(path)
     if name.endswith(".npy"):
         pixels = np.load(name)
@@ -55,7 +55,7 @@ def stack(folder: Path, names) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=[".png", ".jpg", ".tif", ".npy"])
 def walk(request, tmp_path_factory):
-    """A folder of six images, their names in order, and all that a folder has besides."""
+    """A folder with six images and files of other kinds; and the images' names in order."""
     folder = tmp_path_factory.mktemp("walk")
     names = [f"frame{number}{request.param}" for number in NUMBERS]
     for name, number in reversed(list(zip(names, NUMBERS, strict=True))):
@@ -70,7 +70,7 @@ def walk(request, tmp_path_factory):
 
 @pytest.fixture
 def many(tmp_path):
-    """Makes empty files, for what is found without being read."""
+    """Make empty files, for tests that only list them."""
 
     def make(*names: str) -> Path:
         for name in names:
@@ -122,11 +122,11 @@ def test_gray_images_have_one_channel(tmp_path):
         write(tmp_path / f"{number}.tif", number, bands=1, dtype=dtype)
     walked = nf.open(tmp_path)
     assert (walked.shape, walked.channels, walked.dtype) == ((3, *SHAPE, 1), ("gray",), np.uint16)
-    np.testing.assert_array_equal(walked[0], decode(tmp_path / "0.tif"), strict=True)  # each read has its own dtype
+    np.testing.assert_array_equal(walked[0], decode(tmp_path / "0.tif"), strict=True)  # each image keeps its dtype
     np.testing.assert_array_equal(walked[...], np.stack([decode(tmp_path / f"{number}.tif") for number in range(3)]))
 
 
-def test_images_that_do_not_fit_each_other_are_named(tmp_path):
+def test_images_of_different_shapes_are_named(tmp_path):
     write(tmp_path / "0.png", 0)
     write(tmp_path / "1.png", 1, shape=(30, 60))
     write(tmp_path / "2.png", 2, bands=1)
@@ -178,7 +178,7 @@ def test_the_order_does_not_depend_on_what_comes_first(names):
 
 
 @given(st.lists(_STEMS))
-def test_names_without_digits_are_sorted_as_ever(names):
+def test_names_without_digits_are_sorted_as_strings(names):
     assert sorted(names, key=natural_key) == sorted(names)
 
 
@@ -198,7 +198,7 @@ def test_globs(many):
 
 @pytest.mark.parametrize("pattern", ["f{:03d}.png", "f{:03}.png", "f{0:03d}.png", "f{number:03d}.png", "f%03d.png"])
 def test_patterns(many, pattern):
-    """Names that another pattern makes are left out: 7 and 007 would else be one number."""
+    """Names that the pattern would not write are left out, so that 7 and 007 are not the same frame."""
     folder = many(
         "f007.png", "f010.png", "f1000.png", "f9.png", "f0011.png", "fx.png", "f001.jpg", "g002.png", "f003a.png"
     )
@@ -236,7 +236,7 @@ def test_frame_numbers(many):
     assert list(Clip(folder / "[ac]*.png", frame_number=r"(-?\d+)").find_images()) == [-10, 7]
 
 
-def test_frame_numbers_are_not_looked_for_in_the_folder(many):
+def test_given_frame_numbers_do_not_list_the_folder(many):
     folder = many("frame1/frame5.png", "frame1/frame4.png", "run/8/left.png", "run/7/left.png")
     assert list(Clip(folder / "frame1", frame_number=r"frame(\d+)").find_images()) == [4, 5]
     assert list(Clip(folder / "frame1/*.png", frame_number=r"frame(\d+)").find_images()) == [4, 5]
@@ -244,7 +244,7 @@ def test_frame_numbers_are_not_looked_for_in_the_folder(many):
 
 
 @pytest.mark.parametrize(("frame_range", "places"), [((1, 4), [1, 2, 3]), ((4, None), [4, 5]), ((0, 6), range(6))])
-def test_ranges_are_of_places(walk, frame_range, places):
+def test_ranges_are_positions(walk, frame_range, places):
     folder, names = walk
     some = nf.open(folder, frame_number=r"(\d+)\.", frame_range=frame_range)
     np.testing.assert_array_equal(some[...], stack(folder, [names[place] for place in places]))
@@ -268,7 +268,7 @@ def test_frames_have_ids(walk, tmp_path):
     assert not nf.open(folder / names[0]).frame_ids
 
 
-# -- what a path is ---------------------------------------------------------------------------------------------------
+# -- kinds of paths ---------------------------------------------------------------------------------------------------
 
 
 def test_a_file_that_looks_like_a_pattern_is_itself(tmp_path):
@@ -297,7 +297,7 @@ def test_paths_may_be_relative(tmp_path, monkeypatch):
         np.testing.assert_array_equal(nf.open(path)[0], decode("f0.png"))
 
 
-def test_frames_of_ones_own_describe_folders(walk, tmp_path):
+def test_a_subclass_describes_folders(walk, tmp_path):
     folder, names = walk
 
     class Walks(nf.Frames):
@@ -323,8 +323,8 @@ def test_a_folder_is_listed_once(tmp_path):
         frames.load_region("walk", 0)
 
 
-def test_a_link_to_nothing_is_a_frame_that_is_missing(tmp_path):
-    """As a data set is that was not fetched: no frame takes the place of another."""
+def test_a_dangling_link_is_a_missing_frame(tmp_path):
+    """As in a data set that is not fetched: no other frame takes its place."""
     write(tmp_path / "f0.png", 0)
     write(tmp_path / "f2.png", 2)
     (tmp_path / "f1.png").symlink_to("nowhere.png")
@@ -336,7 +336,7 @@ def test_a_link_to_nothing_is_a_frame_that_is_missing(tmp_path):
             walked[1]
 
 
-def test_a_video_of_a_dataset_lies_in_a_folder(tmp_path):
+def test_a_video_of_a_dataset_is_a_folder(tmp_path):
     images = []
     for number in NUMBERS[::-1]:
         write(tmp_path / "walk" / f"frame{number}.png", number)
@@ -351,13 +351,13 @@ def test_a_video_of_a_dataset_lies_in_a_folder(tmp_path):
     np.testing.assert_array_equal(walked[...], nf.open(tmp_path / "walk")[...])
 
 
-# -- what cannot be ---------------------------------------------------------------------------------------------------
+# -- errors ---------------------------------------------------------------------------------------------------
 
 
-def test_nothing_there(many):
+def test_an_empty_folder(many):
     folder = many("a/notes.txt", "a/b/c.png", "b/f1.png", "b/f01.png", "e/.x.png")
     (folder / "d").mkdir()
-    for path, kind, told in (
+    for path, kind, message in (
         ("a", nf.SourceKindError, "a is a directory without images: it holds 1 file, such as notes.txt; give the path"),
         ("d", nf.SourceKindError, "d is a directory without images: it holds no file;"),
         ("e", nf.SourceKindError, "e is a directory without images: it holds 1 file, such as .x.png;"),
@@ -368,7 +368,7 @@ def test_nothing_there(many):
         ("x/f{}.png", nf.SourceMissingError, "x/ does not exist; check the path"),
         ("a%db/x.png", nf.SourceMissingError, "a%db/x.png does not exist, and as a pattern it matches nothing"),
     ):
-        with pytest.raises(kind, match=re.escape(str(folder)) + ".*" + told) as caught:
+        with pytest.raises(kind, match=re.escape(str(folder)) + ".*" + message) as caught:
             nf.open(folder / path)
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
         report = nf.SimpleFrames({"a": folder / path}).prepare(errors="collect")
@@ -379,7 +379,7 @@ def test_nothing_there(many):
         nf.open(folder / "b" / "f1.png", frame_range=(0, 1))
 
 
-def test_a_folder_that_may_not_be_read(many):
+def test_a_folder_without_permission(many):
     folder = many("a/f1.png") / "a"
     parents = folder.parents
     temporary = next(place for place, parent in enumerate(parents) if parent.name.startswith("pytest-of-"))
@@ -402,7 +402,7 @@ def test_a_folder_that_may_not_be_read(many):
 
 
 @pytest.mark.parametrize(
-    ("expression", "told"),
+    ("expression", "message"),
     [
         (r"take(\d+)", r"finds nothing in 'a_frame_1\.png' instead of one whole number"),
         (r"(\d+)", r"finds '1', '2' in 'b_frame_1_2\.png' instead of"),
@@ -410,15 +410,15 @@ def test_a_folder_that_may_not_be_read(many):
         (r"frame_(\d)", r"finds 1 in both 'a_frame_1\.png' and 'b_frame_1_2\.png'; change it"),
     ],
 )
-def test_frame_numbers_that_are_none(many, expression, told):
+def test_invalid_frame_numbers(many, expression, message):
     folder = many("a_frame_1.png", "b_frame_1_2.png")
     for path in (folder, folder / "*.png"):
-        with pytest.raises(nf.PathInfoError, match=f"frame_number={re.escape(repr(expression))} {told}"):
+        with pytest.raises(nf.PathInfoError, match=f"frame_number={re.escape(repr(expression))} {message}"):
             nf.open(path, frame_number=expression)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"frame_number": "("}, r"frame_number='\(' is not a regular expression: "),
         ({"frame_number": r"\d+"}, "with one group, which matches the number"),
@@ -436,12 +436,12 @@ def test_frame_numbers_that_are_none(many, expression, told):
         ({"path": 3}, "a path must be"),
     ],
 )
-def test_values_that_cannot_be(options, told):
-    with pytest.raises(nf.PathInfoError, match=told):
+def test_invalid_values(options, message):
+    with pytest.raises(nf.PathInfoError, match=message):
         Clip(**{"path": "walk", **options})
 
 
-def test_a_pattern_says_one_number(many):
+def test_a_pattern_has_one_number(many):
     folder = many("f1_2.png")
     with pytest.raises(nf.PathInfoError, match="has 2 numbers; give a pattern with one number"):
         nf.open(folder / "f{}_{}.png")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-import time
+import tracemalloc
+from itertools import product
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_a_padded_region_equals_a_crop_of_the_padded_image(photograph_frames, da
     image_id = data.draw(st.sampled_from(["astronaut", "chelsea", "moon"]))
     pad = data.draw(st.sampled_from(["constant", "edge", "reflect"]))
     whole = PHOTOGRAPHS[image_id]
-    margin = 700  # wider than the images, so that mirrors are mirrored again
+    margin = 700  # wider than the images, so that reflections repeat
     starts = [data.draw(st.integers(-margin, extent + margin)) for extent in whole.shape[:2]]
     lengths = [data.draw(st.integers(0, 300)) for _ in range(2)]
     steps = [data.draw(st.integers(1, 5)) for _ in range(2)]
@@ -82,9 +83,10 @@ def test_a_padded_region_equals_a_crop_of_the_padded_image(photograph_frames, da
     assert_is_owned(crop)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("band_count", [1, 2, 3, 4, 7])
-def test_every_dtype_comes_back_as_it_was(backend, dtype, band_count, frames_of):
+@pytest.mark.parametrize(
+    ("dtype", "band_count"), [*product(DTYPES, [3]), *product(["bool", "uint8", "uint16", "float32"], [1, 2, 4, 7])]
+)
+def test_every_dtype(backend, dtype, band_count, frames_of):
     values = np.random.default_rng(7).integers(0, 256, (70, 133, band_count * np.dtype(dtype).itemsize), np.uint8)
     whole = values.view(dtype) if dtype != "bool" else values > 127
     frames = frames_of(whole, backend=backend)
@@ -94,7 +96,7 @@ def test_every_dtype_comes_back_as_it_was(backend, dtype, band_count, frames_of)
         with np.errstate(invalid="ignore"):  # random bits hold signalling NaNs
             np.testing.assert_array_equal(crop, whole if region is None else whole[region])
     bytes_back = frames.load_image("a").view(np.uint8)
-    if dtype not in ("float16",):  # GDAL hands half floats on as floats, which quiets signalling NaNs
+    if dtype not in ("float16",):  # GDAL converts 16-bit floats to 32 bits, which makes signalling NaNs quiet
         np.testing.assert_array_equal(bytes_back, np.ascontiguousarray(whole).view(np.uint8))
 
 
@@ -114,7 +116,7 @@ def test_a_gray_image_has_a_channel_axis(frames_of):
 
 
 class TwoFiles(nf.Frames):
-    """What a user writes: a property and a method."""
+    """A user's subclass: a property and a method."""
 
     image_ids = property(lambda self: ["scene"])
 
@@ -138,7 +140,7 @@ def two_files(write_npy, tmp_path, backend):
     return frames, rgb, nir
 
 
-def test_channels_are_fused_in_the_order_asked_for(two_files):
+def test_channels_are_fused_in_the_requested_order(two_files):
     frames, rgb, nir = two_files
     region = np.s_[5:20:3, -9:]
     crop = frames.load_region("scene", region, "nir|g|r")
@@ -165,20 +167,20 @@ def test_an_unread_file_is_never_opened(write_npy, tmp_path):
         frames.load_region("scene", None, "nir")
 
 
-def test_an_unknown_channel_lists_what_there_is(two_files):
+def test_an_unknown_channel_lists_the_known_ones(two_files):
     frames, *_ = two_files
     for request in ("swir", "r|swir", ["swir"]):
         with pytest.raises(nf.ChannelError, match=r"image 'scene'.*swir.*r\|g\|b\|nir"):
             frames.load_region("scene", None, request)
 
 
-def test_files_of_another_size_are_refused_not_misread(write_npy):
+def test_files_of_another_size_are_refused(write_npy):
     frames = TwoFiles(write_npy("a", np.zeros((4, 4, 3), np.uint8)), write_npy("b", np.zeros((8, 8))), backend=None)
     with pytest.raises(nf.UnreadableImageError, match="8 x 8 px in an image of 4 x 4 px; say how it lies"):
         frames.load_region("scene", None, "r|nir")
 
 
-def test_a_wrong_number_of_names_is_told(write_npy):
+def test_a_wrong_number_of_channel_names(write_npy):
     frames = TwoFiles(write_npy("a", np.zeros((4, 4, 2), np.uint8)), write_npy("b", np.zeros((4, 4))), backend=None)
     with pytest.raises(nf.UnreadableImageError, match="2 bands, but 3 channels"):
         frames.load_region("scene")
@@ -188,7 +190,7 @@ def test_a_wrong_number_of_names_is_told(write_npy):
 
 
 @pytest.mark.parametrize("hashid_mode", ["PATH", "PIXELS"])
-def test_an_edited_source_is_read_anew(backend, write_npy, tmp_path, hashid_mode):
+def test_an_edited_source_is_read_again(backend, write_npy, tmp_path, hashid_mode):
     path = write_npy("a", np.zeros((8, 9), np.uint8))
     frames = nf.SimpleFrames({"a": path}, workdir=tmp_path / "w", backend=backend, hashid_mode=hashid_mode)
     for number in range(1, 20):
@@ -226,7 +228,7 @@ def test_a_source_that_is_gone_raises(frames_of, gradient, tmp_path):
         frames.load_region("a")
 
 
-# -- requests that cannot be met --------------------------------------------------------------------------------------
+# -- invalid requests --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -245,19 +247,19 @@ def test_a_source_that_is_gone_raises(frames_of, gradient, tmp_path):
         ((slice(None), -54), nf.RegionIndexError),
     ],
 )
-def test_what_is_no_region_is_told(frames_of, gradient, region, error):
+def test_an_invalid_region(frames_of, gradient, region, error):
     with pytest.raises(error, match="image 'a'"):
         frames_of(gradient).load_region("a", region)
 
 
 @pytest.mark.parametrize("region", [np.s_[5:2], np.s_[::-1], np.s_[0:5.5], (3, slice(5)), np.s_[:, 2:9:-1]], ids=str)
-def test_a_padded_region_runs_forwards(frames_of, gradient, region):
+def test_a_padded_region_has_positive_steps(frames_of, gradient, region):
     with pytest.raises(nf.RegionError, match="image 'a'"):
         frames_of(gradient).load_region("a", region, pad="edge")
 
 
 @pytest.mark.parametrize("fill", [-1, 65536, 0.5, float("nan"), 1j, "x"])
-def test_a_fill_that_the_dtype_cannot_say_is_refused(frames_of, gradient, fill):
+def test_a_fill_value_outside_the_dtype_is_refused(frames_of, gradient, fill):
     with pytest.raises(nf.RegionError, match="fill"):
         frames_of(gradient).load_region("a", np.s_[-1:2], pad="constant", fill=fill)
 
@@ -269,26 +271,30 @@ def test_an_unknown_pad_names_the_allowed_ones(frames_of, gradient):
 
 @pytest.mark.parametrize("pad", ["constant", "edge", "reflect"])
 def test_a_region_too_large_fails_before_it_allocates(frames_of, gradient, pad):
-    started = time.perf_counter()
     frames = frames_of(gradient)
-    with pytest.raises(nf.RegionTooLargeError, match="over the limit"):
-        frames.load_region("a", (slice(-(10**9), 10**9), slice(0, 10**9)), pad=pad)
+    frames.load_region("a", np.s_[:5, :5], pad=pad)
+    tracemalloc.start()
+    try:
+        with pytest.raises(nf.RegionTooLargeError, match="over the limit"):
+            frames.load_region("a", (slice(-(10**9), 10**9), slice(0, 10**9)), pad=pad)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()
     small = frames_of(gradient, max_region_bytes=1000)
     with pytest.raises(nf.RegionTooLargeError, match=r"11,766 bytes, over the limit of 1,000"):
         small.load_region("a")
     assert small.load_region("a", np.s_[:5, :5]).nbytes == 150
-    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize("image_id", ["b", 7, None, ("a",), [1]])
-def test_an_unknown_id_is_told(frames_of, gradient, image_id):
+def test_an_unknown_id(frames_of, gradient, image_id):
     frames = frames_of(gradient)
     assert image_id not in frames
     with pytest.raises(nf.ImageIdError, match="no image"):
         frames.load_region(image_id)
 
 
-def test_a_channel_elsewhere_is_brought_and_a_quantization_that_says_too_little_refused(write_npy):
+def test_a_shifted_channel_is_aligned_and_an_incomplete_quantization_refused(write_npy):
     pixels = np.arange(16, dtype=np.uint8).reshape(4, 4)
     path = write_npy("a", pixels)
 
@@ -304,7 +310,7 @@ def test_a_channel_elsewhere_is_brought_and_a_quantization_that_says_too_little_
         Odd(backend=None).load_region(1)
 
 
-def test_an_error_in_build_pathinfo_is_the_users_own():
+def test_errors_of_build_pathinfo_are_not_wrapped():
     class Broken(nf.Frames):
         image_ids = property(lambda self: [1])
 
@@ -341,7 +347,7 @@ def test_it_pickles_small_and_reads_the_same(two_files):
     assert len(pickle.dumps(thousand)) < 50_000
 
 
-def test_a_backend_can_be_picked_per_channel(write_npy, tmp_path):
+def test_a_backend_per_channel(write_npy, tmp_path):
     paths = {name: write_npy(name, np.full((9, 9), number)) for number, name in enumerate("abc")}
     frames = nf.SimpleFrames(
         paths, workdir=tmp_path / "w", backend=lambda image_id, info: {"a": None, "b": "npy", "c": "cog"}[image_id]
@@ -362,7 +368,7 @@ def test_memory_stays_within_its_budget(write_npy):
 # -- explain ----------------------------------------------------------------------------------------------------------
 
 
-def test_explain_converts_nothing_and_says_what_a_read_touches(frames_of):
+def test_explain_lists_what_a_read_touches_and_converts_nothing(frames_of):
     frames = frames_of(np.zeros((600, 700, 3), np.uint8), backend="cog")
     before = frames.explain("a", np.s_[120:130, :150])
     assert (before.shape, before.dtype, before.result_bytes) == ((10, 150, 3), "uint8", 4500)

@@ -1,4 +1,4 @@
-"""Frames in other libraries' hands: dask arrays, xarray's coordinates, kwimage's boxes and transforms."""
+"""Frames in other libraries: dask arrays, xarray coordinates, kwimage boxes and transforms."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pytest
 import xarray
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kit.waiting import wait_until
 
 import ndframes as nf
 from ndframes.frames.interop import find_chunk
@@ -28,7 +29,7 @@ SHAPE = (300, 420, 3)
 
 
 class Walk(nf.Frames):
-    """A sequence of images, each a file of its own."""
+    """A sequence of images, one file each."""
 
     image_ids = ("walk",)
 
@@ -49,22 +50,21 @@ def pixels_of(seed: int, shape=SHAPE, dtype="uint8") -> np.ndarray:
 
 @pytest.fixture
 def image(write_npy, tmp_path):
-    """Frames over one image of small tiles, and its pixels."""
+    """Frames over one image with small tiles, and its pixels."""
     backend = {"type": "cog", "config": {"blocksize": 64}}
     frames = nf.SimpleFrames({"a": write_npy("a", pixels_of(1))}, workdir=tmp_path / "work", backend=backend)
     return frames, pixels_of(1)
 
 
 def wait_until_settled(frames):
-    """Wait until the times of the sources prove what they hold, from when on their arrays keep one name."""
+    """Wait until the sources' stamps are old enough to identify their content, so that arrays keep their names."""
     files = [channel.path for image_id in frames for channel in frames.pathinfo(image_id).channels]
-    while not all(stat_source(path).is_settled(time.time_ns()) for path in files):
-        time.sleep(0.05)
+    wait_until(lambda: all(stat_source(path).is_settled(time.time_ns()) for path in files))
 
 
 @pytest.fixture
 def walk(write_npy, tmp_path):
-    """A sequence of five images, and all pixels of it."""
+    """A sequence of five images, and its pixels."""
     paths = [write_npy(f"t{number}", pixels_of(number)) for number in range(5)]
     backend = {"type": "cog", "config": {"blocksize": 64}}
     return Walk(paths, workdir=tmp_path / "work", backend=backend), np.stack([pixels_of(n) for n in range(5)])
@@ -84,7 +84,7 @@ def test_an_array_equals_the_frame(image):
     np.testing.assert_array_equal((lazy.astype("int32") * 3).sum(axis=(0, 1)).compute(), pixels.sum((0, 1)) * 3)
 
 
-def test_a_sequence_has_time_in_front(walk):
+def test_the_first_axis_of_a_sequence_is_time(walk):
     frames, pixels = walk
     lazy = frames.load_frame("walk", "b|r").to_dask(chunks=(2, 128, 128, 2))
     assert lazy.numblocks == (3, 3, 4, 1)
@@ -94,7 +94,7 @@ def test_a_sequence_has_time_in_front(walk):
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint16", "int64", "float16", "float32", "complex64"])
-def test_dtypes_stay_what_they_are(dtype, frames_of):
+def test_dtypes_are_kept(dtype, frames_of):
     pixels = pixels_of(3, (40, 50), dtype)
     lazy = frames_of(pixels).load_frame("a").to_dask(chunks=(16, 16, 1))
     assert lazy.dtype == dtype
@@ -125,7 +125,7 @@ def test_nothing_is_read_before_it_is_computed(image):
     frames, _ = image
     lazy = frames.load_frame("a").to_dask(chunks=(64, 64, 3))
     photo = frames.load_frame("a").to_xarray()
-    for entry in frames.cache.ls():  # what cannot be read any more has not been
+    for entry in frames.cache.ls():  # so that reading fails from now on
         os.truncate(entry.path, 0)
     assert lazy.shape == photo.shape == SHAPE
     os.remove(frames.pathinfo("a").channels[0].path)
@@ -174,12 +174,12 @@ def test_a_block_is_within_the_limit_or_one_tile(data):
 
 
 @pytest.mark.parametrize("chunks", ["many", (64, 64), 1.5, (64, 64, 2, 1), ("a", 1, 1)])
-def test_chunks_that_are_none(image, chunks):
+def test_invalid_chunks(image, chunks):
     with pytest.raises(nf.RegionError, match="image 'a': chunks="):
         image[0].load_frame("a").to_dask(chunks=chunks)
 
 
-def test_a_name_says_which_pixels(image, walk):
+def test_a_name_identifies_the_pixels(image, walk):
     frames, other = image[0], walk[0]
     wait_until_settled(frames)
     frame = frames.load_frame("a")
@@ -197,7 +197,7 @@ def test_a_name_says_which_pixels(image, walk):
     assert da.from_array(twin).name == da.from_array(frame).name
 
 
-def test_a_name_leaves_nothing_to_chance(image, walk):
+def test_names_are_deterministic(image, walk):
     with dask.config.set({"tokenize.ensure-deterministic": True}):
         for frames, image_id in ((image[0], "a"), (walk[0], "walk")):
             wait_until_settled(frames)
@@ -223,7 +223,7 @@ def test_a_changed_source_has_another_name(image):
     assert after.name != before.name
     np.testing.assert_array_equal(after.compute(), pixels_of(2))
     np.save(path, pixels_of(1))
-    os.utime(path, (1, 1))  # long ago: known by its times alone, and by its change of inode
+    os.utime(path, (1, 1))  # long ago, so that the stamp alone identifies the content
     assert frames.load_frame("a").to_dask().name not in (before.name, after.name)
 
 
@@ -240,7 +240,7 @@ def test_a_block_of_a_changed_source_raises(image, walk):
         lazy[3].compute()
 
 
-def test_a_lost_source_is_read_from_the_cache_where_that_may_be(write_npy, tmp_path):
+def test_a_missing_source_is_read_from_the_cache_if_allowed(write_npy, tmp_path):
     path = write_npy("a", pixels_of(1))
     frames = nf.SimpleFrames({"a": path}, workdir=tmp_path / "work", when_source_missing="use")
     lazy = frames.load_frame("a").to_dask(chunks=(100, 100, 3))
@@ -252,7 +252,7 @@ def test_a_lost_source_is_read_from_the_cache_where_that_may_be(write_npy, tmp_p
 def test_a_graph_pickles_small(image, walk):
     for frames, image_id in ((image[0], "a"), (walk[0], "walk")):
         lazy = frames.load_frame(image_id).to_dask(chunks="20 kB")
-        frames.load_region(image_id)  # what is open now stays here
+        frames.load_region(image_id)  # open files are not pickled
         graph = dict(lazy.__dask_graph__())
         assert len(graph) > 10
         sizes = sorted(len(pickle.dumps(task)) for task in graph.values())
@@ -322,8 +322,8 @@ def test_a_sequence_as_a_data_array(walk):
     np.testing.assert_array_equal(movie.median("t").values, np.median(pixels, axis=0))
 
 
-def test_a_warped_data_array_lies_where_the_image_lies(image):
-    """The centres are those of the documentation: interpolated there, xarray and a warp agree."""
+def test_coordinates_agree_with_load_warped(image):
+    """xarray's interpolation between the coordinates equals a warp."""
     frames, _ = image
     photo = frames.load_frame("a").to_xarray().astype(np.float64).compute()
     shifted = photo.interp(x=photo.x[:-1] + 0.25)
@@ -335,7 +335,7 @@ def test_a_warped_data_array_lies_where_the_image_lies(image):
     ("missing", "call", "extra"),
     [("dask", "to_dask", "dask"), ("xarray", "to_xarray", "xarray"), ("dask", "to_xarray", "dask")],
 )
-def test_a_missing_library_names_the_line_that_mends_it(missing, call, extra):
+def test_a_missing_library_names_the_command_that_installs_it(missing, call, extra):
     code = f"""
 import sys
 from importlib.machinery import PathFinder
@@ -352,8 +352,8 @@ try:
 except nf.MissingExtraError as error:
     print(error, "/", error.name)
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
-    assert told.endswith(f'pip install "ndframes[{extra}]" / {missing}\n')
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    assert printed.endswith(f'pip install "ndframes[{extra}]" / {missing}\n')
 
 
 # -- boxes ----------------------------------------------------------------------------------------------------------
@@ -377,7 +377,7 @@ def test_a_box_is_the_pixels_that_it_touches(image, format_):
 
 
 def test_tensors_in_boxes(image):
-    """Anything that numpy takes for an array may be a box's data."""
+    """The data of a box may be anything that numpy converts to an array."""
 
     class Corners:
         data = ((1, 2, 3, 4),)
@@ -435,7 +435,7 @@ def test_many_boxes_are_a_batch(image):
     assert padded.shape == (2, 16, 16, 3)
 
 
-def test_what_is_no_box(image):
+def test_an_invalid_box(image):
     frames, _ = image
     two = kwimage.Boxes([BOX, BOX], "ltrb")
     with pytest.raises(nf.RegionError, match=r"a region is one box, got 2; load_regions reads many"):
@@ -455,7 +455,7 @@ corners = st.floats(-1e4, 1e4)
 
 @settings(max_examples=100, deadline=None)
 @given(corners, corners, st.floats(0, 1e4), st.floats(0, 1e4))
-def test_every_pixel_that_a_box_touches_and_no_other(left, top, width, height):
+def test_a_box_selects_the_pixels_that_it_touches(left, top, width, height):
     box = kwimage.Boxes([[left, top, left + width, top + height]], "ltrb")
     rows, cols, _ = resolve_unclipped(box, (100, 80, 3))
     for axis, low, high in ((rows, top, top + height), (cols, left, left + width)):
@@ -470,7 +470,7 @@ def test_every_pixel_that_a_box_touches_and_no_other(left, top, width, height):
 
 
 class Matrix:
-    """Known by its matrix alone."""
+    """Has only a matrix."""
 
     def __init__(self, matrix):
         self.matrix = matrix
@@ -485,7 +485,7 @@ def test_an_affine_of_kwimage_is_a_transform(image):
         np.testing.assert_array_equal(frames.load_warped("a", given_, (150, 160)), want)
 
 
-def test_an_affine_of_kwimage_says_how_a_file_lies(write_npy):
+def test_an_affine_of_kwimage_is_the_matrix_of_a_file(write_npy):
     path, affine = write_npy("a", pixels_of(4, (30, 40))), kwimage.Affine.affine(scale=2, offset=(3, 5))
     infos = [nf.ChannelInfo(path, img_from_src=given_) for given_ in (affine, Matrix(affine.matrix), affine.matrix)]
     assert len(set(infos)) == 1
@@ -493,7 +493,7 @@ def test_an_affine_of_kwimage_says_how_a_file_lies(write_npy):
 
 
 def test_a_warped_box_is_the_crop_of_the_warped_image(image):
-    """Boxes and transforms follow one convention: what a box covers before a warp, the warped box covers after."""
+    """Boxes and transforms use one convention, so a warped box covers the warped pixels of the box."""
     frames, _ = image
     affine = kwimage.Affine.affine(scale=0.5, offset=(-10, -20))
     box = kwimage.Boxes([[40, 60, 64, 32]], "xywh")

@@ -47,7 +47,7 @@ def test_a_list_of_integers_on_the_first_axis(frame_and_array, data):
     np.testing.assert_array_equal(frame[kind(rows)], array[np.array(rows, dtype=np.int64)])
 
 
-def test_it_says_what_it_is(frame_and_array):
+def test_attributes_and_repr(frame_and_array):
     frame, array = frame_and_array
     assert (frame.shape, frame.dtype, frame.ndim) == (array.shape, array.dtype, array.ndim)
     assert (frame.size, frame.nbytes, len(frame)) == (array.size, array.nbytes, len(array))
@@ -91,7 +91,7 @@ def test_it_pickles_as_a_description(frame_and_array):
     ],
     ids=str,
 )
-def test_what_is_no_index_is_told(frame_and_array, index, error):
+def test_an_invalid_index(frame_and_array, index, error):
     with pytest.raises(error):
         frame_and_array[0][index]
 
@@ -106,7 +106,7 @@ def test_channels_are_chosen_on_opening(tmp_path):
         nf.open(tmp_path / "a.npy", channels="nir")
 
 
-def test_opening_what_is_not_there_says_so(tmp_path):
+def test_opening_a_missing_file(tmp_path):
     with pytest.raises(nf.SourceMissingError, match="nothing.png does not exist"):
         nf.open(tmp_path / "nothing.png")
 
@@ -143,7 +143,7 @@ def test_the_notebook_picture_comes_from_an_overview(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int32", "float32", "complex64"])
 @pytest.mark.parametrize("band_count", [1, 2, 3, 5])
-def test_a_picture_of_anything(dtype, band_count):
+def test_a_picture_of_every_dtype(dtype, band_count):
     ramp = np.linspace(0, 1, 100).reshape(10, 10, 1).repeat(band_count, 2)
     pixels = (ramp > 0.5) if dtype == "bool" else (ramp * 250).astype(dtype)
     picture = to_picture(pixels)
@@ -152,5 +152,5 @@ def test_a_picture_of_anything(dtype, band_count):
     assert picture[0, 0].max() < 10 < 240 < picture[-1, -1].min()
 
 
-def test_a_picture_of_nothing_finite():
+def test_a_picture_without_finite_values():
     assert to_picture(np.full((4, 4, 1), np.nan)).tolist() == [[0] * 4] * 4

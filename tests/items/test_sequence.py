@@ -66,7 +66,7 @@ def regions(shape):
     return hnp.basic_indices(shape, allow_newaxis=False) | wild
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_a_region_equals_numpy(walk, data):
     region = data.draw(regions(WHOLE.shape))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,13 +20,12 @@ CLIPS = {clip.name: clip for clip in list_clips()}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, module_at_rest):
     """The paths of some clips, at rest, and their frames."""
     folder = tmp_path_factory.mktemp("clips")
     names = ("plain.mp4", "h264.avi", "sixteen.mkv", "alpha.mkv", "turned1.mp4", "gray.mp4")
     for name in names:
         CLIPS[name].make(folder / name)
-    time.sleep(2.1)  # until then each is indexed anew
     found = {}
     for name in names:
         path = str(folder / name)

@@ -1,4 +1,4 @@
-"""A forked child, for tests of what it must not inherit."""
+"""Running a check in a forked child."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import signal
 
 
 def in_fork(check, seconds: float = 20) -> None:
-    """Run ``check`` in a forked child that a watchdog ends; it must return True."""
+    """Run ``check``, which must return True, in a forked child; end the child after ``seconds``."""
     child = os.fork()
     if not child:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whose default is to end the process
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the default action ends the process
         signal.setitimer(signal.ITIMER_REAL, seconds)
         code = 1
         try:
@@ -18,6 +18,4 @@ def in_fork(check, seconds: float = 20) -> None:
         finally:
             os._exit(code)
     status = os.waitpid(child, 0)[1]
-    assert os.waitstatus_to_exitcode(status) == 0, (
-        "the child died of its watchdog" if os.WIFSIGNALED(status) else "failed"
-    )
+    assert os.waitstatus_to_exitcode(status) == 0, "the child ran out of time" if os.WIFSIGNALED(status) else "failed"

@@ -1,4 +1,4 @@
-"""A process with few file descriptors, for tests of what runs short of them."""
+"""A process with few file descriptors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import textwrap
 
 
 def run_limited(script: str, limit: int, *arguments: str) -> str:
-    """What ``script`` prints in a process that may have ``limit`` files open."""
+    """Run a script in a process that may have ``limit`` files open; return what it prints."""
     prelude = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit}))\n"
     command = [sys.executable, "-W", "error", "-c", prelude + textwrap.dedent(script), *arguments]
     result = subprocess.run(command, check=False, capture_output=True, text=True)

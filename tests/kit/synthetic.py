@@ -1,4 +1,4 @@
-"""Files of every kind, made on the spot, each with the pixels that it must be read as."""
+"""Sample files of every kind, each with the pixels that reading it must give."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ SHAPE = (61, 83)
 
 @dataclass(frozen=True)
 class Sample:
-    """One file that can be made.
+    """One sample file.
 
     Attributes:
-        name: of the sample; the file's ending is its first word.
-        write: makes the file at a path; returns the pixels that it holds, ``(h, w)`` or ``(h, w, c)``.
-        tolerance: by how much a pixel may differ from those, and eight times the mean difference; over 0 only where
-            an independent decoder is the oracle, whose chroma may be interpolated another way.
-        info: what ``ChannelInfo`` needs beside the path.
-        overviews: shapes of the overviews that must be found.
+        name: of the sample; its first word is the file's suffix.
+        write: writes the file to a path and returns its pixels, ``(h, w)`` or ``(h, w, c)``.
+        tolerance: the largest allowed difference of a pixel, and eight times the largest mean difference. Over 0 only for
+            codecs whose reference is another decoder, which may interpolate chroma differently.
+        info: arguments of ``ChannelInfo`` besides the path.
+        overviews: expected shapes of the overviews.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Sample:
     overviews: tuple[tuple[int, int], ...] = ()
 
     def make(self, folder: Path) -> tuple[str, np.ndarray]:
-        """Write it; returns its path and its pixels as ``(h, w, c)``."""
+        """Write the file; return its path and its pixels ``(h, w, c)``."""
         path = Path(folder) / f"{self.name.replace(' ', '_')}.{self.name.split()[0]}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -56,7 +56,7 @@ class Sample:
 
 
 def picture(shape: Sequence[int], dtype: Any = "uint8", *, seed: int = 0) -> np.ndarray:
-    """Waves with some noise, over the whole range of the dtype; extremes, and for floats infinities and NaN, included."""
+    """Waves with noise over the whole range of the dtype, including extremes and, for floats, infinities and NaN."""
     random = np.random.default_rng([seed, *shape])
     dtype = np.dtype(dtype)
     y, x = np.ogrid[: shape[0], : shape[1]]
@@ -139,7 +139,7 @@ def write_gdal(
 
 
 def tiff_palette(bits: int, *, big: bool) -> Callable[[Path], np.ndarray]:
-    """A TIFF of colours by number."""
+    """A TIFF with a colour map."""
 
     def write(path: Path) -> np.ndarray:
         random = np.random.default_rng(bits)
@@ -166,16 +166,16 @@ def tiff_pyramid(path: Path) -> np.ndarray:
 
 
 def tiff_slide(path: Path) -> np.ndarray:
-    """A slide as Aperio's scanners lay it out: the image, a thumbnail, the levels, a label."""
+    """A slide in the layout of Aperio's scanners: image, thumbnail, levels, label."""
     pixels = picture((300, 420, 3))
     options = {"photometric": "rgb", "metadata": None, "compression": "deflate"}
     with tifffile.TiffWriter(path) as file:
-        told = "Aperio Image Library v11.2.1\r\n420x300 [0,0 420x300] (64x64)|AppMag = 20"
-        file.write(pixels, tile=(64, 64), description=told, **options)
+        description = "Aperio Image Library v11.2.1\r\n420x300 [0,0 420x300] (64x64)|AppMag = 20"
+        file.write(pixels, tile=(64, 64), description=description, **options)
         file.write(
             pixels[::6, ::6], description="Aperio Image Library v11.2.1\r\n420x300 -> 70x50", rowsperstrip=16, **options
         )
-        file.write(pixels[::4, ::4], tile=(64, 64), description=told, **options)
+        file.write(pixels[::4, ::4], tile=(64, 64), description=description, **options)
         file.write(
             picture((30, 40, 3), seed=5),
             description="Aperio Image Library v11.2.1\r\nlabel 40x30",
@@ -187,14 +187,14 @@ def tiff_slide(path: Path) -> np.ndarray:
 
 
 def tiff_stack(path: Path) -> np.ndarray:
-    """Five pages, of which the fourth is meant."""
+    """Five pages; the sample is the fourth."""
     pages = np.stack([picture(SHAPE, "uint16", seed=number) for number in range(5)])
     tifffile.imwrite(path, pages, photometric="minisblack", compression="zstd", rowsperstrip=7)
     return pages[3]
 
 
 def tiff_two_series(path: Path) -> np.ndarray:
-    """Two images of unlike shapes, of which the second is meant."""
+    """Two images of different shapes; the sample is the second."""
     wanted = picture((40, 30, 3))
     with tifffile.TiffWriter(path) as file:
         file.write(picture(SHAPE, "float32"), photometric="minisblack")
@@ -203,14 +203,14 @@ def tiff_two_series(path: Path) -> np.ndarray:
 
 
 def tiff_ome_planes(path: Path) -> np.ndarray:
-    """An OME-TIFF over time and channels; one plane of it is meant."""
+    """An OME-TIFF over time and channels; the sample is one plane."""
     stack = np.stack([picture(SHAPE, "uint16", seed=number) for number in range(6)]).reshape(2, 3, *SHAPE)
     tifffile.imwrite(path, stack, ome=True, photometric="minisblack", metadata={"axes": "TCYX"})
     return stack[1, 1]
 
 
 def tiff_jpeg(*, gray: bool = False) -> Callable[[Path], np.ndarray]:
-    """A TIFF of JPEG tiles; tifffile is the oracle."""
+    """A TIFF of JPEG tiles; the reference is tifffile."""
 
     def write(path: Path) -> np.ndarray:
         planes = picture(SHAPE)[None] if gray else picture((*SHAPE, 3)).transpose(2, 0, 1)
@@ -222,7 +222,7 @@ def tiff_jpeg(*, gray: bool = False) -> Callable[[Path], np.ndarray]:
 
 
 def tiff_half_float(path: Path) -> np.ndarray:
-    """Sixteen-bit floats, written by GDAL, which keeps them as 32 bits in memory."""
+    """16-bit floats, written by GDAL, which holds them as 32 bits in memory."""
     pixels = picture((*SHAPE, 2), "float16")
     write_gdal(path, "GTiff", pixels.transpose(2, 0, 1).astype("float32"), nbits=16, compress="DEFLATE")
     return pixels
@@ -242,7 +242,7 @@ def tiff_one_bit(compress: str, **options: Any) -> Callable[[Path], np.ndarray]:
 def png(
     depth: int, colour: int, *, interlaced: bool = False, palette: np.ndarray | None = None
 ) -> Callable[[Path], np.ndarray]:
-    """A PNG put together by hand: any bit depth and colour type, plain or interlaced."""
+    """A PNG of any bit depth and colour type, plain or interlaced, encoded here."""
 
     def write(path: Path) -> np.ndarray:
         samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
@@ -293,7 +293,7 @@ def _png_rows(pixels: np.ndarray, depth: int) -> bytes:
 
 
 def pillow(mode: str, **options: Any) -> Callable[[Path], np.ndarray]:
-    """An image written by Pillow; Pillow is the oracle too, since most of these lose something."""
+    """An image written by Pillow. Pillow is the reference too, since most of these formats are lossy."""
 
     def write(path: Path) -> np.ndarray:
         samples = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "1": 1, "P": 3}[mode]
@@ -315,7 +315,7 @@ def pillow(mode: str, **options: Any) -> Callable[[Path], np.ndarray]:
 
 
 def jpeg_rotated(path: Path) -> np.ndarray:
-    """A JPEG whose camera lay on its side; the stored grid is what counts."""
+    """A JPEG with an orientation tag; the sample is the stored grid."""
     image = Image.fromarray(picture((*SHAPE, 3)))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -338,7 +338,7 @@ def encoded(
 
 
 def pnm(kind: int, shape: Sequence[int], most: int) -> Callable[[Path], np.ndarray]:
-    """A portable any map, raw (5, 6) or in letters (1, 2, 3)."""
+    """A PNM file: plain (1, 2, 3) or raw (4, 5, 6)."""
 
     def write(path: Path) -> np.ndarray:
         pixels = picture(shape, "uint16") >> (16 - most.bit_length())
@@ -358,14 +358,14 @@ def pnm(kind: int, shape: Sequence[int], most: int) -> Callable[[Path], np.ndarr
 
 
 def radiance(path: Path) -> np.ndarray:
-    """A Radiance picture; OpenCV is the oracle, its colours put in order."""
+    """A Radiance HDR image; the reference is OpenCV, its BGR reversed."""
     pixels = np.abs(np.nan_to_num(picture((*SHAPE, 3), "float32"), posinf=9, neginf=9)).clip(0, 1000)
     cv2.imwrite(str(path), pixels)
     return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:, :, ::-1]
 
 
 def psd(path: Path) -> np.ndarray:
-    """A flat Photoshop document, its planes raw."""
+    """A Photoshop document without layers, its planes uncompressed."""
     pixels = picture((*SHAPE, 3))
     head = struct.pack(">4sH6xHIIHH", b"8BPS", 1, 3, SHAPE[0], SHAPE[1], 8, 3)
     path.write_bytes(head + struct.pack(">III", 0, 0, 0) + b"\0\0" + pixels.transpose(2, 0, 1).tobytes())
@@ -373,7 +373,7 @@ def psd(path: Path) -> np.ndarray:
 
 
 def npy(shape: Sequence[int], dtype: str, order: str = "C") -> Callable[[Path], np.ndarray]:
-    """Numpy's own format."""
+    """An ``.npy`` file."""
 
     def write(path: Path) -> np.ndarray:
         pixels = picture(shape, np.dtype(dtype).newbyteorder("="))

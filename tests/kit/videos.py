@@ -1,4 +1,4 @@
-"""Videos of every kind, made by FFmpeg, of which each frame carries its number in its pixels."""
+"""Videos of every kind, encoded by FFmpeg; each frame encodes its number in its pixels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RATE = 25
 
 
 def draw(number: int, shape: tuple[int, int] = (64, 96), bands: int = 3, dtype: Any = np.uint8) -> np.ndarray:
-    """A moving pattern, and the number as cells that are black or white, five in a row."""
+    """A moving pattern, with the number as black or white cells, five in a row."""
     height, width = shape
     y, x = np.mgrid[:height, :width]
     base = (np.sin((x + 2 * number) / 11) + np.cos((y - number) / 7)) / 4 + 0.5
@@ -35,7 +35,7 @@ def draw(number: int, shape: tuple[int, int] = (64, 96), bands: int = 3, dtype: 
 
 
 def read_number(frame: np.ndarray) -> int:
-    """The number that a decoded frame carries."""
+    """The number of a decoded frame."""
     top = float(np.iinfo(frame.dtype).max)
     number = 0
     for bit in range(_BITS):
@@ -50,12 +50,12 @@ class Clip:
     """One kind of video.
 
     Attributes:
-        name: with the file's ending last.
+        name: of the file.
         make: writes it to a path.
-        first: the number that frame 0 carries.
-        count: how many frames it shows.
-        turns: quarter turns that are to be undone before the number can be read.
-        is_gray, is_deep, has_alpha: what its pixels are.
+        first: the number encoded in frame 0.
+        count: number of frames.
+        turns: quarter turns to undo before the number can be read.
+        is_gray, is_deep, has_alpha: properties of its pixels.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Clip:
 
 @dataclass
 class Encoding:
-    """How frames become a file."""
+    """Encoder, container and their options."""
 
     codec: str
     pixel_format: str = "yuv420p"
@@ -108,14 +108,14 @@ class Encoding:
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         del container, stream, frame
-        gc.collect()  # the encoder's threads: a forked child that frees it would wait for them for ever
+        gc.collect()  # ends the encoder's threads now: a forked child that freed it would wait for them for ever
 
 
 def cut(source: Callable[[Path], None], first: int, *, is_edited: bool = False) -> Callable[[Path], None]:
-    """A copy of packets from the last key packet before frame ``first`` on, as cutting tools make it.
+    """Copy the packets from the last key packet before frame ``first``, as cutting tools do.
 
-    With ``is_edited`` the times before ``first`` are negative, which the container tells as an edit list: what lies there is
-    decoded and not shown.
+    With ``is_edited`` the times before ``first`` are negative. The container stores them as an edit list: those frames are
+    decoded but not shown.
     """
 
     def make(path: Path) -> None:
@@ -142,7 +142,7 @@ def cut(source: Callable[[Path], None], first: int, *, is_edited: bool = False) 
 
 
 def turn(source: Callable[[Path], None], quarters: int) -> Callable[[Path], None]:
-    """As phones do it: frames stay as they are, and the track says by how many quarters they are shown turned clockwise."""
+    """Set the track's rotation, in quarter turns clockwise, as phones do; the frames are not changed."""
 
     def make(path: Path) -> None:
         source(path)
@@ -156,7 +156,7 @@ def turn(source: Callable[[Path], None], quarters: int) -> Callable[[Path], None
 
 
 def leave_order_out(source: Callable[[Path], None]) -> Callable[[Path], None]:
-    """As some encoders write H.264: its parameters do not say by how many frames the order of decoding is not that of showing."""
+    """Remove the reorder depth from H.264 parameters, as some encoders leave it out."""
 
     def make(path: Path) -> None:
         source(path)
@@ -164,7 +164,7 @@ def leave_order_out(source: Callable[[Path], None]) -> Callable[[Path], None]:
         start = data.index(b"avcC") + 12
         end = start + int.from_bytes(data[start - 2 : start], "big")
         bits = "".join(f"{byte:08b}" for byte in data[start:end])
-        # That there is a restriction, vectors beyond the picture, no limits of bytes and bits, vectors of 256 px at most.
+        # bitstream_restriction_flag, motion_vectors_over_pic_boundaries_flag, no limits of bytes and bits, vectors up to 256 px.
         place = bits.rindex("1111" + 2 * "0001001")
         rest = "01".ljust(len(bits) - place, "0")
         path.write_bytes(data[:start] + int(bits[:place] + rest, 2).to_bytes(end - start, "big") + data[end:])
@@ -173,7 +173,7 @@ def leave_order_out(source: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 def uneven(number: int) -> int:
-    """Times of a video that was recorded as frames came, in thousandths of a second."""
+    """Times in milliseconds of a video with a variable frame rate."""
     return number * 40 + (number * 7919) % 23
 
 
@@ -182,7 +182,7 @@ def _x264(**options: str) -> dict[str, str]:
 
 
 def list_clips() -> Iterator[Clip]:
-    """All kinds."""
+    """Yield one clip of each kind."""
     h264 = Encoding("libx264", options=_x264(bf="2"))
     yield Clip("plain.mp4", h264)
     yield Clip("plain.mkv", h264)

@@ -67,6 +67,13 @@ def test_every_benchmark_has_help():
     assert text.count("--quick") >= text.count("usage: bench_") == len(SCRIPTS) >= 9
 
 
+def test_the_commands_of_the_page_exist():
+    """Relative to the root or to ``dev/bench``."""
+    commands = re.findall(r"python (\S+)", (ROOT / "docs" / "performance.rst").read_text())
+    assert len(commands) >= len(SCRIPTS) - 1
+    assert all((ROOT / command).exists() or (BENCH / command).exists() for command in commands)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)

@@ -1,4 +1,4 @@
-"""A source far larger than the memory that its conversion may take."""
+"""Converting a source that is much larger than the memory allowed for it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ print(json.dumps({
     "prepared": report.prepared,
     "bytes_written": report.bytes_written,
     "seconds": time.perf_counter() - started,
-    # not ru_maxrss, which a child takes over from the process that started it
+    # not ru_maxrss, which a child inherits from the process that started it
     "peak_bytes": int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) * 1024,
 }))
 """
 
 
 def write_big_tiff(path, edge: int) -> np.ndarray:
-    """An ``edge`` x ``edge`` RGB TIFF of repeated photographs, written strip by strip; returns the repeated pattern."""
+    """Write an ``edge`` x ``edge`` RGB TIFF of repeated photographs strip by strip; return the repeated pattern."""
     import tifffile
 
     frames = nf.SimpleFrames.demo(backend=None)

@@ -22,7 +22,7 @@ CROPS = 150
 
 @pytest.fixture(scope="module", params=["direct tiff", "direct png", "cog", "npy"])
 def scenes(request, tmp_path_factory):
-    """Frames over four images, and their arrays; crops of them go through GDAL handles or maps."""
+    """Frames over four images, read through GDAL handles or memory maps; and their arrays."""
     import tifffile
     from PIL import Image
 
@@ -41,7 +41,7 @@ def scenes(request, tmp_path_factory):
 
 
 def read_crops(frames, arrays, seed, count=CROPS):
-    """Random crops against numpy; the number of wrong ones."""
+    """Compare random crops with numpy; return the number of wrong ones."""
     rng = np.random.default_rng(seed)
     wrong = 0
     for _ in range(count):
@@ -93,7 +93,7 @@ def test_processes_started_afresh(scenes, method):
 
 
 def fork_and_read(frames, arrays, seed):
-    """Fork by hand, as a data loader does; the child reads, says how many were wrong, and leaves at once."""
+    """Fork as a data loader does; the child reads crops, writes the number of wrong ones to a pipe, and exits."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -189,7 +189,7 @@ def test_files_stay_open_up_to_a_limit_only(tmp_path):
         paths[number] = tmp_path / f"{number}.tif"
         tifffile.imwrite(paths[number], np.full((16, 16), number % 251, np.uint8))
     frames = nf.SimpleFrames(paths, backend=None, workdir=tmp_path / "w")
-    gc.collect()  # what other tests left
+    gc.collect()  # frames left by other tests
     before = len(os.listdir("/proc/self/fd"))
     for number in range(300):
         assert int(frames.load_region(number)[0, 0, 0]) == number % 251

@@ -1,7 +1,7 @@
-"""Every example of the README and of the documentation runs, and prints what its page shows.
+"""Every example of the README and the documentation runs and prints what its page shows.
 
-A page is one session: its ``>>>`` examples and its console blocks run in the order in which they stand, in one empty
-folder and one namespace. Runs of blanks compare as one, and ``...`` stands for what differs from run to run.
+A page is one session: its ``>>>`` examples and console blocks run in order, in one empty folder and one namespace. Runs of
+blanks compare as one, and ``...`` matches any text.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def dedent(body: str) -> str:
 
 
 def examples_of(text: str) -> list[doctest.Example]:
-    """The page's examples in order; a console command becomes a call of ``run_command``."""
+    """Return the page's examples in order; a console command becomes a call of ``run_command``."""
     examples = doctest.DocTestParser().get_examples(text)
     for block in CODE_BLOCK.finditer(text):
         if block["language"] != "console":
@@ -57,7 +57,7 @@ def examples_of(text: str) -> list[doctest.Example]:
 
 
 def run_command(command: str) -> str:
-    """What a terminal shows for ``command``; an exit status other than 0 is an error unless the page asks for it."""
+    """Run a command and return its output; a non-zero exit status is an error."""
     prelude = f'ndframes() {{ "{sys.executable}" -m ndframes "$@"; }}\n'
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
@@ -75,7 +75,7 @@ def run_command(command: str) -> str:
 
 
 def run_page(text: str, name: str) -> list[str]:
-    """Run a page; returns what went wrong, an example a piece."""
+    """Run a page; return a report for each example that failed."""
     session = doctest.DocTest(examples_of(text), {"run_command": run_command}, name, name, 0, text)
     complaints: list[str] = []
     doctest.DocTestRunner(optionflags=FLAGS, verbose=False).run(session, out=complaints.append)
@@ -84,7 +84,7 @@ def run_page(text: str, name: str) -> list[str]:
 
 @pytest.fixture
 def session(tmp_path, monkeypatch):
-    """An empty folder to be in, and a cache of its own."""
+    """Run in an empty folder, with a cache of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NDFRAMES_WORKDIR", str(tmp_path / "workdir"))
 
@@ -105,7 +105,7 @@ def test_a_page_has_examples(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_no_code_escapes_the_run(page):
-    """Python is shown as a session, commands in a console block; bash blocks hold only what sets up a machine."""
+    """Python is shown as a session and commands in console blocks; bash blocks contain only installation steps."""
     for block in CODE_BLOCK.finditer(page.read_text()):
         assert block["language"] in {"pycon", "console", "bash", "text"}
         if block["language"] == "pycon":
@@ -133,7 +133,7 @@ def test_examples_of_the_reference_fit_the_column():
 
 
 def test_the_pictures_of_a_page_are_those_that_its_code_makes(session, tmp_path):
-    """``python docs/channels/make.py`` makes them anew, after a change that is meant."""
+    """``python docs/channels/make.py`` makes them again after an intended change."""
     assert run_page((ROOT / "docs" / "channels.rst").read_text(), "channels") == []
     shown = set(re.findall(r"image:: channels/(\S+)", (ROOT / "docs" / "channels.rst").read_text()))
     folder = ROOT / "docs" / "channels"
@@ -143,7 +143,7 @@ def test_the_pictures_of_a_page_are_those_that_its_code_makes(session, tmp_path)
     for name in shown:
         kept, made = (np.asarray(Image.open(place / name), int) for place in (folder, tmp_path / "channels"))
         assert kept.shape == made.shape, name
-        assert np.abs(kept - made).max() <= 1, name  # OpenCV and numpy round halves in different ways
+        assert np.abs(kept - made).max() <= 1, name  # OpenCV and numpy round halves differently
 
 
 def test_the_picture_of_the_first_screen_is_what_its_script_draws():
@@ -185,7 +185,7 @@ def test_every_public_name_stands_in_the_reference():
 
 
 def test_each_line_of_the_table_of_other_packages_is_an_example():
-    """And so it runs, with the page."""
+    """So it runs with the page."""
     text = (ROOT / "docs" / "video.rst").read_text()
     cells = re.findall(r"^   \* - .*\n(?:       .*\n)*     - .*\n(?:       .*\n)*     - (.*)\n", text, re.M)
     lines = [cell.strip("`") for cell in cells if cell != "Here"]
@@ -212,7 +212,7 @@ def test_the_design_page_lists_every_package_on_its_floor():
 
 
 def run_floors(source: str) -> dict[str, int]:
-    """The floors that the test of the layout states."""
+    """The floors as ``test_architecture.py`` states them."""
     names: dict[str, object] = {}
     for node in ast.parse(source).body:
         targets = [target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)]
@@ -249,11 +249,11 @@ def test_the_runner_takes_a_page_in_order(session):
     assert run_page(PAGE.format(value=1, word="made"), "page") == []
 
 
-@pytest.mark.parametrize(("change", "told"), [({"value": 2}, "value   is 2"), ({"word": "lost"}, "made")])
-def test_the_runner_sees_a_difference(session, change, told):
+@pytest.mark.parametrize(("change", "reported"), [({"value": 2}, "value   is 2"), ({"word": "lost"}, "made")])
+def test_the_runner_sees_a_difference(session, change, reported):
     complaints = run_page(PAGE.format(**{"value": 1, "word": "made", **change}), "page")
     assert len(complaints) == 1
-    assert told in complaints[0]
+    assert reported in complaints[0]
 
 
 def test_the_runner_sees_a_command_that_fails(session):

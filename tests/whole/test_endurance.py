@@ -1,4 +1,4 @@
-"""A thousand images where 64 files may be open, and crops without end: no error, nothing that grows."""
+"""Many crops of a thousand images with at most 64 open files: no error, and constant memory and descriptors."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def read_on(thread):
     try:
         for block in range(BLOCKS):
             for number in range(crops // BLOCKS // THREADS):
-                # Every image early on, by each thread; then any.
+                # First every image by each thread, then random images.
                 image = number % len(paths) if block < 4 else int(rng.integers(len(paths)))
                 top, left = rng.integers(0, arrays.shape[1] - 40, 2).tolist()
                 region = np.s_[top : top + 40, left : left + 33]
                 wrong[thread] += not np.array_equal(frames.load_region(image, region)[:, :, 0], arrays[image][region])
             if barrier.wait(300) == 0:
-                spare.close()  # else there might be no descriptor for a look
+                spare.close()  # frees a descriptor for reading the figures
                 with open("/proc/self/statm") as statm:
                     pages = int(statm.read().split()[1])
                 samples.append((pages * resource.getpagesize(), len(os.listdir("/proc/self/fd")) - 1))
@@ -64,7 +64,7 @@ print(json.dumps({"wrong": sum(wrong), "errors": errors, "samples": samples}))
 
 @pytest.fixture(scope="module")
 def thousand(tmp_path_factory):
-    """A thousand small images of each kind of source, and their pixels."""
+    """A folder with a thousand small images of each kind of source, and their pixels."""
     import tifffile
     from PIL import Image
 
@@ -90,14 +90,14 @@ def test_descriptors_and_memory_stay_flat(
     thousand, suffix, backend, is_late, images, crops, most_growth_bytes, record_property
 ):
     paths = [str(thousand / f"{number}{suffix}") for number in range(images)]
-    given = json.dumps([paths, backend, str(thousand), crops, 64, is_late])
-    command = [sys.executable, "-W", "error", "-c", READ_ON, given]
+    arguments = json.dumps([paths, backend, str(thousand), crops, 64, is_late])
+    command = [sys.executable, "-W", "error", "-c", READ_ON, arguments]
     result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=1700)
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert not told["errors"], "\n".join(told["errors"])
-    assert told["wrong"] == 0
-    memory, descriptors = zip(*told["samples"], strict=True)
+    found = json.loads(result.stdout)
+    assert not found["errors"], "\n".join(found["errors"])
+    assert found["wrong"] == 0
+    memory, descriptors = zip(*found["samples"], strict=True)
     settled = len(memory) // 2
     growth = memory[-1] - memory[settled]
     line = (
