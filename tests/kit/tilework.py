@@ -1,12 +1,17 @@
-"""What tests of tiles have in common: entries on the disk, their tiles one by one, and a count of what is decoded."""
+"""Helpers for tests of tiles: entries on disk, their tiles one by one, counts of decoded tiles, other libraries."""
 
 from __future__ import annotations
 
+import threading
+import warnings
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
+import tifffile
+from rasterio.errors import NotGeoreferencedWarning
 
 import ndframes as nf
 from ndframes.cache.trailer import append_trailer, read_trailer
@@ -93,3 +98,97 @@ def _watched(decode: Any, image_id: Any, seen: list[tuple[Any, bytes]], tiles_of
 def tiles_under(rows: range, cols: range, extent: int) -> set[tuple[int, int]]:
     """Which tiles hold a pixel at ``rows`` x ``cols``, counted one by one."""
     return {(row // extent, col // extent) for row in rows for col in cols}
+
+
+def levels_of(reader) -> list[np.ndarray]:
+    """The pixels of all levels."""
+    return [reader.read_all(level=level) for level in range(1 + len(reader.overview_shapes))]
+
+
+def _read_by_rasterio(path, level: int) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, **({"overview_level": level - 1} if level else {})) as dataset:
+            return dataset.read().transpose(1, 2, 0)
+
+
+def assert_equal_bits(got: np.ndarray, wanted: np.ndarray) -> None:
+    """NaNs and the signs of zeros count, too."""
+    assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype)
+    assert np.ascontiguousarray(got).tobytes() == np.ascontiguousarray(wanted).tobytes()
+
+
+def assert_others_read_the_same(path, levels: list[np.ndarray], compress: str) -> None:
+    """By tifffile and by rasterio, every level, bit for bit."""
+    with tifffile.TiffFile(path) as file:
+        assert len(file.pages) == len(levels)
+        for page, level in zip(file.pages, levels, strict=True):
+            assert page.compression.name.replace("ADOBE_", "") == compress
+            assert_equal_bits(level, page.asarray().reshape(level.shape))
+    for number, level in enumerate(levels):
+        other = _read_by_rasterio(path, number)
+        if compress == "JPEG":  # another libjpeg is in rasterio's wheel
+            differences = np.abs(other.astype(int) - level)
+            assert differences.max() <= 1
+            assert np.count_nonzero(differences) <= level.size / 10_000
+        elif level.dtype in ("bool", "float16"):  # GDAL has no such dtypes
+            np.testing.assert_array_equal(other.astype(level.dtype), level)
+        else:
+            assert_equal_bits(level, other)
+
+
+def is_mapped(path) -> bool:
+    with open("/proc/self/maps") as file:
+        return str(path) in file.read()
+
+
+def segments_of_level(reader, level: int = 0) -> range:
+    """The numbers of a level's tiles."""
+    item = reader.trailer.meta["layout"]["levels"][level]
+    down, across = (-(-extent // item["tile_extent"]) for extent in item["shape"])
+    return range(item["first_segment"], item["first_segment"] + down * across)
+
+
+PHOTOGRAPH = nf.SimpleFrames.demo(backend=None).load_region("coffee", np.s_[100:200, 200:330])
+
+
+def tile_number(compress: str, row: int, col: int) -> int:
+    """The number in its file of a tile of the photograph, which has four rows of five tiles."""
+    return 1 + (col * 4 + row if compress == "NONE" else row * 5 + col)
+
+
+def count_quarantined(frames) -> int:
+    folder = frames.cache.root / "quarantine"
+    return len(list(folder.iterdir())) if folder.exists() else 0
+
+
+def tile_cache_of(frames):
+    return frames._opener._tiles
+
+
+def read_crops(frames, arrays, seed: int, count: int) -> int:
+    """Read random crops, and count those that differ from numpy's."""
+    rng, wrong = np.random.default_rng(seed), 0
+    for _ in range(count):
+        number, (top, left) = int(rng.integers(len(arrays))), rng.integers(0, 60, 2).tolist()
+        region = np.s_[top : top + 40, left : left + 50]
+        wrong += not np.array_equal(frames.load_region(number, region), arrays[number][region])
+    return wrong
+
+
+def run_in_threads(work, count: int) -> list:
+    """The results of ``work(seed)`` in ``count`` threads, or the errors that it raised."""
+    outcomes = []
+
+    def run(seed):
+        try:
+            outcomes.append(work(seed))
+        except BaseException as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
