@@ -310,7 +310,7 @@ def test_channels_of_a_dataset(run, dataset):
         (("--region", "900:,:"), "the region is empty: the image is 400 x 600 px"),
         (("--region", "::2,:"), "without steps"),
         (("--region", ":,:,0:1"), "without steps"),
-        (("--region", "a"), "is no slice"),
+        (("--region", "a"), "is not a slice"),
         (("-o", "out.tif"), "out.tif: the picture is a PNG file; the name must end in .png"),
         (("-o", "gone/out.png"), "there is no folder gone"),
         (("--image-id", "1"), "--image-id is only for COCO datasets"),
