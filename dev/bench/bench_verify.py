@@ -1,6 +1,6 @@
 """Checking an entry while it is read: ``verify="open"``, ``"first-touch"`` and ``"always"``.
 
-Random crops of one image, in each form of entry and of several sizes. In each round every contender is opened anew and reads
+Random crops of one image, in each form of entry and of several sizes. In each round every contender is opened again and reads
 the same crops twice: "first" is the first read of a crop, with the file in the page cache; "again" is the second one. The
 baseline is a copied slice of a numpy memmap. All pixels are compared.
 
