@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint, formatting, types and documentation, from a bare machine.
+# Run lint, formatting, types and the HTML documentation. Needs only Python with pip.
 set -euo pipefail
 source "$(dirname "$0")/_setup.sh"
 setup tests

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job on real photographs, from a bare machine.
+# Run `ndframes demo` on real photographs. Needs only Python with pip; arguments go to the command.
 set -euo pipefail
 source "$(dirname "$0")/_setup.sh"
 setup demo

@@ -1,4 +1,4 @@
-"""Sphinx: the pages beside this file, and the docstrings of the package."""
+"""Settings of Sphinx, which builds these pages and the reference from the docstrings."""
 
 import ndframes
 
@@ -11,12 +11,10 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "performance/*.rst"]
 highlight_language = "none"
 
-html_theme = "alabaster"
-html_theme_options = {
-    "description": "Any crop of any frame, exactly right.",
-    "page_width": "1080px",
-    "fixed_sidebar": True,
-}
+html_theme = "furo"
+html_title = "ndframes"
+html_static_path = ["_static"]
+html_css_files = ["ndframes.css"]
 html_show_copyright = False
 html_copy_source = False
 

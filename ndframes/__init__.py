@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .cache.cache import Cache
     from .cache.remover import GcReport
-    from .cache.store import Cache, CacheEntry
+    from .cache.store import CacheEntry
     from .cache.upkeep import CacheStat
     from .cache.verify import BadEntry, VerifyReport
     from .errors import (
@@ -133,7 +134,7 @@ _HOME = {
     "AlignableImageData": "items.image",
     "Backend": "spec.backends",
     "BadEntry": "cache.verify",
-    "Cache": "cache.store",
+    "Cache": "cache.cache",
     "CacheEntry": "cache.store",
     "CacheStat": "cache.upkeep",
     "ChannelInfo": "spec.pathinfo",

@@ -69,3 +69,11 @@ def frames_of(tmp_path, write_npy):
 def at_rest(monkeypatch):
     """Sources count as settled at once, so that what was opened stays open."""
     monkeypatch.setattr("ndframes.system.stamp._LONGEST_TICK_NS", 0)
+
+
+@pytest.fixture(scope="module")
+def module_at_rest():
+    """:func:`at_rest` for a whole module, so that fixtures of the module can rely on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ndframes.system.stamp._LONGEST_TICK_NS", 0)
+        yield

@@ -1,83 +1,66 @@
-"""What batches save: 64 random crops of 256 pixels at once, and the crops of a sliding window, files in memory.
+"""Batches: 64 random crops of 256 pixels in one call, and the crops of a sliding window, files in the page cache.
 
-Three jobs, each with all its contenders in turn on the same crops, pixels compared:
+Three tasks, each with interleaved rounds of all its contenders on the same crops, whose pixels are compared:
 
-- *batch*: ``Frames.load_regions`` on one thread and on two, against as many calls of ``load_region``, for every form of
-  entry; tensorstore with all reads under way at once, on one thread and on two; and slices of a memmap, copied: the limit.
-  Each takes turns of five batches, one after the other, as a training loop asks for them: a core that sleeps takes long to
-  wake. Fresh memory for 12 MB of results has its price, so forms that are decoded are there with the same ``out`` each time, too.
-- *sweep*: windows that overlap by half, row after row over a part of the image, one ``load_region`` each, with the memory
-  of decoded tiles and without it (``tile_bytes=0``). Neighbours share tiles, so it should help.
-- *apart*: random crops of which no two share a tile, again with and without. Nothing is found again, so that memory must
-  cost nothing. As in the sweeps, checksums are left aside (``verify="open"``): every tile is visited for the first time.
+- *batch*: ``Frames.load_regions`` with one thread and with two, against one ``load_region`` per crop, for every form of
+  entry; tensorstore with all reads started at once, with one thread and with two; and the baseline, copied slices of a
+  memmap. A round has five batches, one after the other as in a training loop: a core that sleeps takes long to wake up.
+  Forms that are decoded also run with ``out`` reused, since new memory for 12 MB of results takes time of its own.
+- *sweep*: windows that overlap by half, row by row over a part of the image, one ``load_region`` each, with the cache of
+  decoded tiles and without it (``tile_bytes=0``). Neighbours share tiles, so the cache should help.
+- *apart*: random crops of which no two share a tile, again with and without that cache. It finds nothing here, so it should
+  cost nothing. As in the sweeps, checksums are off (``verify="open"``): every tile would be checked on its first visit.
 
     pip install ".[bench]"
     python dev/bench/bench_batch.py --folder /var/tmp/bench --json dev/bench/results/batch.json
-    python dev/bench/bench_batch.py --height 2048 --width 2048 --part 1024 --rounds 3       # a look
+    python dev/bench/bench_batch.py --quick
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contenders import IMAGE_ID, Contender, Entry, Memmap, Ndframes
-from contest import Contest, Samples
-from crops import CropDrawer, count_apart, draw_anywhere, draw_apart, sweep
-from mosaic import ensure_mosaic
-from outcome import is_chosen, make_parser, open_folder, print_absent, print_table, write_json
-from references import References
-from zarrs import Tensorstore, ZarrForm
+from data.mosaic import ensure_mosaic
+from kit.comparison import Comparison
+from kit.crops import Crop, CropDrawer, count_apart, draw_anywhere, draw_apart, sweep
+from kit.options import is_chosen, make_parser, open_folder, parse_options
+from kit.output import print_absent, print_table, write_json
+from kit.references import References
+from pages.figures import Dots
+from pages.page import Page, Row, Table, number, times, unique
+from peers.base import Contender, Memmap
+from peers.entries import Entry, Ndframes, NdframesBatch
+from peers.zarr_readers import Tensorstore, ZarrForm
 
 if TYPE_CHECKING:
     import numpy as np
-    from crops import Crop
+
+    from kit.measurements import Measurements
 
 _FORMS = ("npy", "none", "zstd", "auto", "jpeg")
 _COMPRESSED_FORMS = ("zstd", "auto", "jpeg")
-_DECODED_FORMS = ("none", *_COMPRESSED_FORMS)
+_TILED_FORMS = ("none", *_COMPRESSED_FORMS)
 _CHUNK_PX = 256
-
-
-@dataclass
-class NdframesBatch(Ndframes):
-    """``Frames.load_regions`` on so many threads, into fresh memory or always the same."""
-
-    workers: int = 1
-    is_out_kept: bool = False
-
-    def open(self) -> None:
-        super().open()
-        self._out = None
-
-    def read_batch(self, crops: Sequence[Crop]) -> Sequence[np.ndarray]:
-        requests = [(IMAGE_ID, crop.region) for crop in crops]
-        result = self._frames.load_regions(requests, workers=self.workers, out=self._out)
-        if self.is_out_kept:
-            self._out = result
-        return result
+_TASKS = ("batch", "sweep", "apart")
 
 
 def make_batch_contenders(source: Path, folder: Path) -> list[Contender]:
+    """The contenders of the task *batch*."""
     contenders: list[Contender] = [Memmap("memmap", "raw", source)]
     for form in _FORMS:
         entry = Entry(source, folder / "ndframes", form)
         contenders.append(Ndframes(f"ndframes {form}, one by one", entry.codec, entry))
-        contenders += [
-            NdframesBatch(f"ndframes {form}, workers={workers}", entry.codec, entry, workers=workers)
-            for workers in (1, 2)
-        ]
-        if form in _COMPRESSED_FORMS:
+        for is_out_reused in (False, True) if form in _COMPRESSED_FORMS else (False,):
             contenders += [
                 NdframesBatch(
-                    f"ndframes {form}, out kept, workers={workers}",
+                    f"ndframes {form},{' out kept,' if is_out_reused else ''} workers={workers}",
                     entry.codec,
                     entry,
                     workers=workers,
-                    is_out_kept=True,
+                    is_out_reused=is_out_reused,
                 )
                 for workers in (1, 2)
             ]
@@ -90,10 +73,10 @@ def make_batch_contenders(source: Path, folder: Path) -> list[Contender]:
     return contenders
 
 
-def make_memory_contenders(source: Path, folder: Path) -> list[Contender]:
-    """Every form that is decoded, with the memory of decoded tiles as it is by default, and without."""
+def make_tile_cache_contenders(source: Path, folder: Path) -> list[Contender]:
+    """The contenders of *sweep* and *apart*: every tiled form, with the default cache of decoded tiles and without."""
     contenders: list[Contender] = [Memmap("memmap", "raw", source)]
-    for form in _DECODED_FORMS:
+    for form in _TILED_FORMS:
         entry = Entry(source, folder / "ndframes", form)
         options = {"verify": "open"}
         contenders += [
@@ -104,7 +87,7 @@ def make_memory_contenders(source: Path, folder: Path) -> list[Contender]:
 
 
 def draw_sweep(shape: tuple[int, int], part_px: int, crop_px: int) -> CropDrawer:
-    """A sweep over another part of the image each round."""
+    """A sweep over another part of the image in each round."""
     extent = min(part_px, *shape)
 
     def draw(rng: np.random.Generator) -> list[Crop]:
@@ -114,36 +97,36 @@ def draw_sweep(shape: tuple[int, int], part_px: int, crop_px: int) -> CropDrawer
     return draw
 
 
-def run_job(
-    job: str, contenders: list[Contender], draw: CropDrawer, options: argparse.Namespace, source: Path
+def run_task(
+    task: str, contenders: list[Contender], draw: CropDrawer, options: argparse.Namespace, source: Path
 ) -> list[dict[str, Any]]:
-    """Time one job; times of the batch job are of whole batches."""
+    """Time one task. Times of *batch* are of whole batches, the others of single crops."""
     chosen = [item for item in contenders if is_chosen(item.name, options)]
-    batch = options.batch if job == "batch" else None
-    with Contest(chosen, References(source), is_toured=job == "batch") as contest:
-        contest.run(draw, rounds=options.warmup, seed=options.seed + 1, batch=batch)
-        samples = contest.run(draw, rounds=options.rounds, seed=options.seed, batch=batch)
-    rows = [list_result(item, contest, samples) for item in chosen]
-    print_results(job, batch, rows)
-    return [{"job": job, **row} for row in rows]
+    batch = options.batch if task == "batch" else None
+    with Comparison(chosen, References(source), is_whole_image_read=task == "batch") as comparison:
+        comparison.run(draw, rounds=options.warmup, seed=options.seed + 1, batch=batch)
+        found = comparison.run(draw, rounds=options.rounds, seed=options.seed, batch=batch)
+    rows = [list_result(item, comparison, found) for item in chosen]
+    print_results(task, batch, rows)
+    return [{"job": task, **row} for row in rows]
 
 
-def list_result(contender: Contender, contest: Contest, samples: dict[str, Samples]) -> dict[str, Any]:
-    """One row; ``ratio`` is to what the contender is to be compared with, by name in ``compared_with``."""
-    row = {"contender": contender.name, "side": contender.side, "codec": contender.codec}
-    if contender.name in contest.absent:
-        return {**row, "status": contest.absent[contender.name]}
-    mine = samples[contender.name]
-    row |= {"status": "measured", "pixels": contest.pixels[contender.name], **mine.summarize()}
-    row["ratio_to_memmap"] = mine.ratio_to(samples["memmap"]) if "memmap" in samples else None
+def list_result(contender: Contender, comparison: Comparison, found: dict[str, Measurements]) -> dict[str, Any]:
+    """Return one row; ``ratio`` is to the contender named in ``compared_with``."""
+    row = {"contender": contender.name, "role": contender.role, "codec": contender.codec}
+    if contender.name in comparison.absent:
+        return {**row, "status": comparison.absent[contender.name]}
+    mine = found[contender.name]
+    row |= {"status": "measured", "pixels": comparison.pixels[contender.name], **mine.summarize()}
+    row["ratio_to_memmap"] = mine.ratio_to(found["memmap"]) if "memmap" in found else None
     other = find_compared(contender.name)
-    if other in samples:
-        row |= {"compared_with": other, "ratio": mine.ratio_to(samples[other])}
+    if other in found:
+        row |= {"compared_with": other, "ratio": mine.ratio_to(found[other])}
     return row
 
 
 def find_compared(name: str) -> str:
-    """With what a contender is compared: a batch with single calls, two threads with one, a memory with none."""
+    """Name what a contender is compared with: a batch with single calls, two threads with one, a cache with none."""
     for ending, other in (
         (", out kept, workers=1", ", one by one"),
         (", workers=1", ", one by one"),
@@ -155,44 +138,64 @@ def find_compared(name: str) -> str:
     return f"{name}, tile_bytes=0"
 
 
-def print_results(job: str, batch: int | None, rows: list[dict[str, Any]]) -> None:
+def print_results(task: str, batch: int | None, rows: list[dict[str, Any]]) -> None:
     unit = f"us for {batch}" if batch else "median us"
     cells = []
     for row in rows:
         if row["status"] == "measured":
-            ratio = f"x{row['ratio']:.2f} of {row['compared_with']}" if "ratio" in row else ""
-            limit = "" if row["ratio_to_memmap"] is None else f"{row['ratio_to_memmap']:.2f}"
-            cells.append((row["contender"], f"{row['median_us']:.0f}", limit, f"{row['busy_cores']:.2f}", ratio))
-    print_table(job, ("", unit, "x memmap", "cores", "takes"), cells)
+            ratio = "" if row["ratio_to_memmap"] is None else f"{row['ratio_to_memmap']:.2f}"
+            compared = f"x{row['ratio']:.2f} {row['compared_with']}" if "ratio" in row else ""
+            cells.append((row["contender"], f"{row['median_us']:.0f}", ratio, f"{row['busy_cores']:.2f}", compared))
+    print_table(task, ("", unit, "x memmap", "cores", "time relative to"), cells)
     print_absent(rows)
 
 
+def render(rows: Sequence[Row]) -> Page:
+    """One table and one figure per task."""
+    tables, figures = [], []
+    titles = {"batch": "Time per batch", "sweep": "Sweep: time per crop", "apart": "Crops apart: time per crop"}
+    for task in unique(row["job"] for row in rows):
+        mine = [row for row in rows if row["job"] == task]
+        cells = [
+            [
+                row["contender"],
+                number(row["median_us"]),
+                times(row["ratio_to_memmap"]),
+                f"{times(row['ratio'])} {row['compared_with']}" if "ratio" in row else "",
+            ]
+            for row in mine
+        ]
+        tables.append(Table(titles[task], ["", "median µs", "ratio to memmap", "time relative to"], cells))
+        names = [row["contender"] for row in mine]
+        figures.append(Dots(titles[task], "µs", names, {"median": [row["median_us"] for row in mine]}))
+    return Page(tables, figures)
+
+
 def main() -> None:
-    parser = make_parser(__doc__)
+    quick = "--height 1536 --width 1536 --part 768 --rounds 2 --warmup 0 --batches 1 --batch 16"
+    parser = make_parser(__doc__, quick=quick, rounds=15, warmup=2)
     parser.add_argument("--crop", type=int, default=256, help="edge of the crops in pixels")
     parser.add_argument("--batch", type=int, default=64, help="crops in a batch")
-    parser.add_argument("--batches", type=int, default=5, help="batches in a turn, one after the other")
-    parser.add_argument("--part", type=int, default=2048, help="edge of the part that is swept")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--warmup", type=int, default=2, help="rounds before those that count")
-    parser.add_argument("--jobs", nargs="+", default=["batch", "sweep", "apart"], choices=["batch", "sweep", "apart"])
-    options = parser.parse_args()
+    parser.add_argument("--batches", type=int, default=5, help="batches in a round, one after the other")
+    parser.add_argument("--part", type=int, default=2048, help="edge of the swept part in pixels")
+    parser.add_argument("--jobs", nargs="+", default=list(_TASKS), choices=_TASKS, help="tasks to run")
+    options = parse_options(parser)
     results = []
     with open_folder(options) as folder:
         shape = (options.height, options.width)
         source = ensure_mosaic(folder, shape)
         apart = options.batch // 2
         if count_apart(shape, options.crop, tile_px=_CHUNK_PX) < apart * (options.warmup + options.rounds):
-            print("apart: the image is too small for so many rounds, tiles will come again")
+            print("apart: the image is too small for this many rounds, so tiles are read again")
         draws = {
             "batch": draw_anywhere(shape, options.crop, options.batch * options.batches),
             "sweep": draw_sweep(shape, options.part, options.crop),
             "apart": draw_apart(shape, options.crop, apart, tile_px=_CHUNK_PX),
         }
-        for job in options.jobs:
-            make = make_batch_contenders if job == "batch" else make_memory_contenders
-            results += run_job(job, make(source, folder), draws[job], options, source)
-        write_json(options, "batch", folder, results)
+        for task in options.jobs:
+            make = make_batch_contenders if task == "batch" else make_tile_cache_contenders
+            results += run_task(task, make(source, folder), draws[task], options, source)
+        write_json(options, __file__, folder, results)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""What a crop costs when nothing is in memory: bytes from the disk, and time, a crop.
+"""Crops from a cold disk: bytes read and time per crop when nothing is in memory.
 
-Before each series of crops the contender's files are taken out of the page cache (``posix_fadvise``, which needs no root;
-``mincore`` then tells whether they are out, and if not, the script says so and ends: on tmpfs there is no disk to read).
-A series is read by a reader that was freshly opened after that, in a process whose libraries are loaded already: it has
-opened, read a corner and closed once before. What opening takes is told apart, and so is a first crop, with which tables
-of tiles and of checksums come in; the figures are of the crops after it.
+Before each series of crops the contender's files are evicted from the page cache by ``posix_fadvise``, which needs no root.
+``mincore`` then shows whether they are gone; a contender whose files stay is left out. On tmpfs, which has no disk, all are.
+Each series has a newly opened reader in a process whose libraries are already loaded: it has opened, read a corner and
+closed before. Opening is reported separately, and so is the first crop, which also reads tables of tiles and checksums. The
+medians are of the crops after it.
 
-No two crops of a series share a tile. "touched" is what the tiles under a crop take on disk, as tifffile finds them in the
-entry (the rows of an npy, the chunk files of a zarr), also counted in whole pages of 4 KiB. A ratio of 1 to that is the
-limit. The bytes are those that the kernel says it read for the process (``/proc/self/io``), read-ahead included.
+No two crops of a series share a tile. "touched" is the size on disk of the tiles under a crop, as tifffile finds them in the
+entry (for an npy its rows, for a zarr its chunk files), also counted in whole pages of 4 KiB. A ratio of 1 to that is the
+physical limit. Bytes read are those that the kernel counts for the process (``/proc/self/io``), read-ahead included.
 
     pip install ".[bench]"
     python dev/bench/bench_cold.py --folder /var/tmp/bench --json dev/bench/results/cold.json
-    python dev/bench/bench_cold.py --height 2048 --width 2048 --crops 4 --rounds 2 --folder .     # a look
+    python dev/bench/bench_cold.py --quick --folder .
 """
 
 from __future__ import annotations
@@ -26,15 +26,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contenders import Contender, Entry, Memmap, Ndframes, Rasterio
-from crops import Crop, cover, digest, draw_apart
-from lanes import Lane, LaneError
-from mosaic import ensure_mosaic
-from outcome import is_chosen, make_parser, open_folder, print_absent, print_table, write_json
-from pagecache import count_bytes_read, count_resident_bytes, drop
-from references import References
-from touched import count_bytes, count_page_bytes
-from zarrs import Tensorstore, ZarrForm
+
+from data.mosaic import ensure_mosaic
+from kit.byte_ranges import count_bytes, count_page_bytes
+from kit.crops import Crop, cover, digest, draw_apart
+from kit.options import is_chosen, make_parser, open_folder, parse_options
+from kit.output import print_absent, print_table, write_json
+from kit.pagecache import count_bytes_read, count_resident_bytes, evict
+from kit.processes import ContenderError, ContenderProcess, Field, running
+from kit.references import References
+from pages.figures import Dots
+from pages.page import Page, Row, Table, number, unique
+from peers.base import Contender, Memmap
+from peers.entries import Entry, Ndframes
+from peers.tiff_readers import Rasterio
+from peers.zarr_readers import Tensorstore, ZarrForm
 
 _CHUNK_PX = 256
 _ZARR_LEVEL = 3
@@ -42,11 +48,11 @@ _ZARR_LEVEL = 3
 
 @dataclass(frozen=True)
 class Series:
-    """One series of crops by a fresh reader.
+    """One series of crops by a newly opened reader.
 
     Attributes:
-        open_seconds: what opening took.
-        open_bytes: what opening read.
+        open_seconds: time of opening.
+        open_bytes: bytes that opening read.
         times_us: of each crop, the first one included.
         read_bytes: of each crop.
         digests: of each crop's pixels.
@@ -70,15 +76,15 @@ def make_contenders(source: Path, folder: Path) -> list[Contender]:
     return contenders
 
 
-def take_series(contender: Contender, corner: Crop, crops: Sequence[Crop]) -> Series:
-    """Read ``crops`` from the disk; runs in the contender's process."""
+def read_series(contender: Contender, corner: Crop, crops: Sequence[Crop]) -> Series:
+    """Read ``crops`` from the disk, in the contender's process."""
     contender.open()
     contender.read(corner)
     contender.close()
     files = contender.files()
-    drop(files)
+    evict(files)
     if count_resident_bytes(files):
-        raise OSError(f"{contender.name}: its files do not leave the page cache; choose a --folder on a disk")
+        raise OSError(f"{contender.name}: its files stay in the page cache; choose a --folder on a disk")
     bytes_before, started = count_bytes_read(), time.perf_counter()
     contender.open()
     open_seconds, open_bytes = time.perf_counter() - started, count_bytes_read() - bytes_before
@@ -93,38 +99,28 @@ def take_series(contender: Contender, corner: Crop, crops: Sequence[Crop]) -> Se
     return Series(open_seconds, open_bytes, times_us, read_bytes, digests)
 
 
-def admit(contenders: Sequence[Contender]) -> tuple[list[Lane], dict[str, str]]:
-    """Lanes of those who can take part, and why the others do not."""
-    absent = {item.name: f"not installed: {', '.join(item.missing)}" for item in contenders if item.missing}
-    present = [item for item in contenders if item.name not in absent]
-    for contender in present:
-        contender.build()
-    return [Lane(contender) for contender in present], absent
-
-
 def run_series(
-    lanes: Sequence[Lane], references: References, crop_px: int, options: argparse.Namespace
+    field: Field, references: References, crop_px: int, options: argparse.Namespace
 ) -> dict[str, list[tuple[list[Crop], Series]]]:
-    """By contender, the crops and the series of each round; the order changes."""
+    """Return the crops and the series of each round, by contender."""
     rng = np.random.default_rng(options.seed)
     draw = draw_apart(references.shape, crop_px, options.crops + 1, tile_px=_CHUNK_PX)
     corner = cover(references.shape, 64)[0]
-    found: dict[str, list[tuple[list[Crop], Series]]] = {lane.name: [] for lane in lanes}
+    found: dict[str, list[tuple[list[Crop], Series]]] = {process.name: [] for process in field.processes}
     for _ in range(options.rounds):
         crops = draw(rng)
-        for index in rng.permutation(len(lanes)).tolist():
-            lane = lanes[index]
-            series = lane.call(take_series, corner, crops)
-            references.match(lane.contender, crops, series.digests)
-            found[lane.name].append((crops, series))
+        for process in field.shuffled(rng):
+            series = process.call(read_series, corner, crops)
+            references.match(process.contender, crops, series.digests)
+            found[process.name].append((crops, series))
     return found
 
 
 def summarize(contender: Contender, rounds: Sequence[tuple[list[Crop], Series]]) -> dict[str, Any]:
-    """Figures of all crops but the first of each series, and what stands apart."""
+    """Summarize all crops except the first of each series; opening and first crops separately."""
     later = [crop for crops, _ in rounds for crop in crops[1:]]
     read_bytes = [each for _, series in rounds for each in series.read_bytes[1:]]
-    touched = [contender.touched(crop) for crop in later]
+    touched = [contender.byte_ranges(crop) for crop in later]
     touched_bytes = sum(count_bytes(ranges) for ranges in touched)
     touched_page_bytes = sum(count_page_bytes(ranges) for ranges in touched)
     times_us = [each for _, series in rounds for each in series.times_us[1:]]
@@ -178,39 +174,72 @@ def print_results(crop_px: int, rows: list[dict[str, Any]]) -> None:
 
 
 def run_sizes(contenders: Sequence[Contender], source: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    lanes, absent = admit(contenders)
     references = References(source)
+    corner = cover(references.shape, 64)[0]
     results = []
-    try:
+
+    def check(process: ContenderProcess) -> None:
+        references.match(process.contender, [corner], process.call(read_series, corner, [corner]).digests)
+
+    with running(contenders, check) as field:
         for crop_px in options.sizes:
-            found = run_series(lanes, references, crop_px, options)
+            found = run_series(field, references, crop_px, options)
             rows = [
-                {"crop_px": crop_px, "contender": item.name, "side": item.side, "codec": item.codec}
-                | ({"status": absent[item.name]} if item.name in absent else summarize(item, found[item.name]))
+                {"crop_px": crop_px, "contender": item.name, "role": item.role, "codec": item.codec}
+                | (
+                    {"status": field.absent[item.name]}
+                    if item.name in field.absent
+                    else summarize(item, found[item.name])
+                )
                 for item in contenders
             ]
             print_results(crop_px, rows)
             results += rows
-    finally:
-        for lane in lanes:
-            lane.close()
     return results
 
 
+def render(rows: Sequence[Row]) -> Page:
+    """One table and one figure per crop size."""
+    tables, figures = [], []
+    header = ["", "µs", "KiB read", "KiB touched", "read / touched", "in whole pages", "first crop µs", "open KiB"]
+    for size in unique(row["crop_px"] for row in rows):
+        mine = [row for row in rows if row["crop_px"] == size]
+        cells = [
+            [
+                row["contender"],
+                number(row["median_us"]),
+                number(row["mean_read_bytes"] / 1024),
+                number(row["mean_touched_bytes"] / 1024),
+                f"{row['read_to_touched']:.2f}",
+                f"{row['read_to_touched_pages']:.2f}",
+                number(row["first_crop_us"]),
+                number(row["open_bytes"] / 1024),
+            ]
+            for row in mine
+        ]
+        tables.append(Table(f"Crops of {size} px from a cold disk", header, cells))
+        series = {
+            "read": [row["mean_read_bytes"] / 1024 for row in mine],
+            "touched": [row["mean_touched_bytes"] / 1024 for row in mine],
+        }
+        title = f"Data per crop of {size} px from a cold disk"
+        figures.append(Dots(title, "KiB", [row["contender"] for row in mine], series))
+    return Page(tables, figures)
+
+
 def main() -> None:
-    parser = make_parser(__doc__)
+    parser = make_parser(__doc__, quick="--height 2048 --width 2048 --crops 4 --rounds 2", rounds=7)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256], help="edges of the crops in pixels")
-    parser.add_argument("--crops", type=int, default=30, help="crops in a series, behind the first one")
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
+    parser.add_argument("--crops", type=int, default=30, help="crops in a series, after the first one")
+    options = parse_options(parser)
     with open_folder(options) as folder:
         source = ensure_mosaic(folder, (options.height, options.width))
         contenders = [item for item in make_contenders(source, folder) if is_chosen(item.name, options)]
         try:
             results = run_sizes(contenders, source, options)
-        except LaneError as error:
+        except ContenderError as error:
             raise SystemExit(str(error)) from error
-        write_json(options, "cold", folder, results)
+        write_json(options, __file__, folder, results)
 
 
 if __name__ == "__main__":

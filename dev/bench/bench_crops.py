@@ -1,54 +1,66 @@
-"""What a random crop costs, files in memory, one thread: microseconds a crop.
+"""Random crops of a large image: microseconds per crop, files in the page cache, one thread.
 
-ndframes in each of its forms; rasterio, tifffile, pyvips and async-tiff on the very files that ndframes wrote; tensorstore
-and zarr-python on a zarr of the same pixels; ndsampler on its own cache; and the limit, a slice of a numpy memmap, copied.
-Each contender lives in a process of its own and reads the same crops, in turn, in another order each round; every crop's
-pixels are compared, and before the first round the whole image's. "cores" is how many were busy while it read. What is not
-installed, or gives wrong pixels, is listed as such.
+Contenders: ndframes with each form of entry; rasterio, tifffile, pyvips and async-tiff on the files that ndframes wrote;
+tensorstore and zarr-python on a zarr of the same pixels; ndsampler on its own cache; and the baseline, a copied slice of a
+numpy memmap. Each runs in a process of its own and reads the same crops, in interleaved rounds with another order each
+round. The pixels of every crop are compared, and before the first round those of the whole image. "cores" is the mean
+number of busy cores. Contenders that are not installed or return wrong pixels are named and left out.
 
-One thread means that of the contender's process, which is one of ``multiprocessing``; in the main process ndframes would take
-another for crops that take longer to decode. So it stands there once more with ``threads=2``.
+One thread is what ndframes uses by default in a process of ``multiprocessing``; in the main process it decodes larger
+crops with one thread per core. Rows with ``threads=2`` show that.
 
-Decoded tiles are kept by whoever keeps them by default, and a single image is not much to keep. So ndframes stands there
-twice, also with no memory of decoded tiles (``tile_bytes=0``), and so does rasterio: with GDAL's own cache (5 % of the
-machine's memory), which is emptied before each round, and with one of 16 MB. That is how it is with many images.
+Libraries that cache decoded tiles by default do so here, although one image fits such a cache. Therefore ndframes also runs
+without it (``tile_bytes=0``), and rasterio with two sizes of GDAL's cache: the default, 5 % of the memory, emptied before
+each round; and 16 MB. That is closer to reading from many images.
 
-Before each read ndframes looks whether the source is still the file that it was, which none of the others does. With
-``recheck_seconds=60`` it does that once a minute.
+Before each read ndframes checks whether the source has changed; the other libraries do not. With ``recheck_seconds=60`` it
+checks once a minute.
 
-``--blocksizes`` repeats it all with tiles of other sizes.
+``--blocksizes`` repeats everything with other tile sizes.
 
     pip install ".[bench]"
     python dev/bench/bench_crops.py --folder /var/tmp/bench --json dev/bench/results/crops.json
-    python dev/bench/bench_crops.py --height 1024 --width 1536 --rounds 3       # a look, in seconds
+    python dev/bench/bench_crops.py --quick
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from contenders import AsyncTiff, Contender, Entry, Memmap, Ndframes, Ndsampler, Pyvips, Rasterio, Tifffile
-from contest import Contest, Samples
-from crops import draw_anywhere
-from mosaic import ensure_mosaic
-from outcome import is_chosen, make_parser, open_folder, print_absent, print_table, write_json
-from references import References
-from zarrs import Tensorstore, ZarrForm, ZarrPython
 
+from data.mosaic import ensure_mosaic
+from kit.comparison import Comparison
+from kit.crops import draw_anywhere
+from kit.options import is_chosen, make_parser, open_folder, parse_options
+from kit.output import print_absent, print_table, write_json
+from kit.references import References
 from ndframes.spec.backends import Backend
+from pages.figures import Bars, Dots, Lines
+from pages.page import Page, Row, Table, number, times, unique
+from peers.ancestor import Ndsampler
+from peers.base import Contender, Memmap
+from peers.entries import Entry, Ndframes
+from peers.tiff_readers import AsyncTiff, Pyvips, Rasterio, Tifffile
+from peers.zarr_readers import Tensorstore, ZarrForm, ZarrPython
+
+if TYPE_CHECKING:
+    from kit.measurements import Measurements
 
 _SMALL_PX = 256
 _ZARR_CHUNK_PX = 256
 _ZARR_LEVEL = 3
 _SMALL_CACHE = {"GDAL_CACHEMAX": "16MB"}
-#: Whose job is the same: a codec of ndframes, and those of its peers.
-_COMPARED = {"raw": ("raw",), "zstd": ("zstd",), "auto": ("raw", "zstd"), "jpeg": ("jpeg",)}
+#: Codecs of the peers that do the same work, by codec of ndframes.
+_COMPARABLE_CODECS = {"raw": ("raw",), "zstd": ("zstd",), "auto": ("raw", "zstd"), "jpeg": ("jpeg",)}
+_TIFF_READERS = {"tifffile": Tifffile, "pyvips": Pyvips, "async-tiff": AsyncTiff}
 
 
 def make_contenders(source: Path, folder: Path, blocksize: int | None) -> list[Contender]:
+    """All contenders with one tile size."""
     entries = {
         form: Entry(source, folder / "ndframes", form, blocksize) for form in ("npy", "none", "zstd", "auto", "jpeg")
     }
@@ -79,11 +91,8 @@ def make_contenders(source: Path, folder: Path, blocksize: int | None) -> list[C
     return contenders
 
 
-_TIFF_READERS = {"tifffile": Tifffile, "pyvips": Pyvips, "async-tiff": AsyncTiff}
-
-
 def make_zarr_contenders(source: Path, entry: Entry) -> list[Contender]:
-    """Both libraries, with chunks of 256 pixels and as ndframes tiles, and with zstd's level 3 and ndframes' own."""
+    """Both libraries, with chunks of 256 pixels and of ndframes' tile size, and with zstd level 3 and ndframes' level."""
     own_level = Backend(type="cog", compress="ZSTD").codec_for(np.dtype(np.uint8), 3).level
     chunks = sorted({_ZARR_CHUNK_PX, entry.blocksize or entry.tile_px})
     contenders: list[Contender] = []
@@ -102,46 +111,50 @@ def make_zarr_contenders(source: Path, entry: Entry) -> list[Contender]:
     return contenders
 
 
-def run_session(source: Path, folder: Path, blocksize: int | None, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All contenders with one size of tiles, and all sizes of crops."""
+def run_blocksize(
+    source: Path, folder: Path, blocksize: int | None, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Time all contenders with one tile size and every crop size."""
     contenders = [item for item in make_contenders(source, folder, blocksize) if is_chosen(item.name, options)]
     references = References(source)
     tile_px = Entry(source, folder / "ndframes", "zstd", blocksize).tile_px
     rows = []
-    with Contest(contenders, references) as contest:
+    with Comparison(contenders, references) as comparison:
         for crop_px in options.sizes:
             count = options.crops if crop_px <= _SMALL_PX else -(-options.crops // 4)
             draw = draw_anywhere(references.shape, crop_px, count)
-            contest.run(draw, rounds=options.warmup, seed=options.seed + 1)
-            samples = contest.run(draw, rounds=options.rounds, seed=options.seed)
-            found = list_results(contenders, contest, samples)
-            rows += [{"blocksize": blocksize, "tile_px": tile_px, "crop_px": crop_px, **row} for row in found]
-            print_results(f"{crop_px} px, tiles of {blocksize or 'the default size'}", found)
+            comparison.run(draw, rounds=options.warmup, seed=options.seed + 1)
+            found = comparison.run(draw, rounds=options.rounds, seed=options.seed)
+            results = list_results(contenders, comparison, found)
+            rows += [{"blocksize": blocksize, "tile_px": tile_px, "crop_px": crop_px, **row} for row in results]
+            print_results(f"{crop_px} px, tiles of {blocksize or 'the default size'}", results)
     return rows
 
 
-def list_results(contenders: list[Contender], contest: Contest, samples: dict[str, Samples]) -> list[dict[str, Any]]:
-    """A row for each contender, those who did not take part included."""
-    limit = samples.get("memmap")
+def list_results(
+    contenders: list[Contender], comparison: Comparison, found: dict[str, Measurements]
+) -> list[dict[str, Any]]:
+    """One row per contender, including those that took no part."""
+    baseline = found.get("memmap")
     rows = []
     for contender in contenders:
-        row: dict[str, Any] = {"contender": contender.name, "side": contender.side, "codec": contender.codec}
-        if contender.name in contest.absent:
-            rows.append({**row, "status": contest.absent[contender.name]})
+        row: dict[str, Any] = {"contender": contender.name, "role": contender.role, "codec": contender.codec}
+        if contender.name in comparison.absent:
+            rows.append({**row, "status": comparison.absent[contender.name]})
             continue
-        mine = samples[contender.name]
-        row |= {"status": "measured", "pixels": contest.pixels[contender.name], **mine.summarize()}
-        row["ratio_to_memmap"] = None if limit is None else mine.ratio_to(limit)
-        if contender.side == "ndframes":
-            row["peers_in_ratio"] = compare(contender, contenders, samples)
+        mine = found[contender.name]
+        row |= {"status": "measured", "pixels": comparison.pixels[contender.name], **mine.summarize()}
+        row["ratio_to_memmap"] = None if baseline is None else mine.ratio_to(baseline)
+        if contender.role == "ndframes":
+            row["peers_in_ratio"] = compare(contender, contenders, found)
         rows.append(row)
     return rows
 
 
-def compare(mine: Contender, contenders: list[Contender], samples: dict[str, Samples]) -> dict[str, float]:
-    """By peer of the same codec, how many times as long it takes."""
-    peers = [item for item in contenders if item.side == "peer" and item.codec in _COMPARED[mine.codec]]
-    return {item.name: samples[item.name].ratio_to(samples[mine.name]) for item in peers if item.name in samples}
+def compare(mine: Contender, contenders: list[Contender], found: dict[str, Measurements]) -> dict[str, float]:
+    """How many times as long as ``mine`` each peer with a comparable codec takes."""
+    peers = [item for item in contenders if item.role == "peer" and item.codec in _COMPARABLE_CODECS[mine.codec]]
+    return {item.name: found[item.name].ratio_to(found[mine.name]) for item in peers if item.name in found}
 
 
 def print_results(title: str, rows: list[dict[str, Any]]) -> None:
@@ -156,35 +169,103 @@ def print_results(title: str, rows: list[dict[str, Any]]) -> None:
         cells.append((row["contender"], f"{row['median_us']:.0f}", quartiles, ratio, cores, row["pixels"]))
     print_table(title, header, cells)
     print_absent(rows)
-    print_ratios(rows)
+    table = make_ratio_table(rows, "")
+    if table.rows:
+        print_table("time of a peer / time of ndframes", table.header, table.rows)
 
 
-def print_ratios(rows: list[dict[str, Any]]) -> None:
-    """Peers down, forms of ndframes across, where the codec is the same."""
+# -- the page ---------------------------------------------------------------------------------------------------------
+
+#: The form of ndframes that bars compare peers with, by codec.
+_BAR_FORMS = {"raw": "ndframes none", "zstd": "ndframes zstd", "jpeg": "ndframes jpeg"}
+
+
+def render(rows: Sequence[Row]) -> Page:
+    """Times by contender and crop size, ratios of peers, and figures for the default tile size."""
+    tables: list[Table] = []
+    figures: list[Bars | Dots | Lines] = []
+    for blocksize in unique(row["blocksize"] for row in rows):
+        mine = [row for row in rows if row["blocksize"] == blocksize]
+        suffix = "" if blocksize is None else f", tiles of {blocksize}"
+        sizes = unique(row["crop_px"] for row in mine)
+        middle = _SMALL_PX if _SMALL_PX in sizes else sizes[len(sizes) // 2]
+        of_middle = [row for row in mine if row["crop_px"] == middle]
+        tables += [make_time_table(mine, sizes, suffix), make_ratio_table(of_middle, f", {middle} px{suffix}")]
+        if not figures:
+            figures += [make_dots(mine, sizes, suffix), *make_bars(of_middle, f"{middle} px{suffix}")]
+    return Page(tables, figures + make_tile_lines(rows))
+
+
+def make_time_table(rows: Sequence[Row], sizes: Sequence[int], suffix: str) -> Table:
+    by_place = {(row["contender"], row["crop_px"]): row for row in rows}
+    names = unique(row["contender"] for row in rows)
+    cells = [[name, *(format_time(by_place[name, size]) for size in sizes)] for name in names]
+    return Table(f"Microseconds per crop (ratio to memmap){suffix}", ["", *(f"{size} px" for size in sizes)], cells)
+
+
+def format_time(row: Row) -> str:
+    ratio = times(row["ratio_to_memmap"])
+    return f"{number(row['median_us'])} ({ratio})" if ratio else number(row["median_us"])
+
+
+def make_ratio_table(rows: Sequence[Row], suffix: str) -> Table:
+    """Peers in rows, forms of ndframes in columns."""
     forms = [row for row in rows if row.get("peers_in_ratio")]
-    peers = [row["contender"] for row in rows if any(row["contender"] in form["peers_in_ratio"] for form in forms)]
-    cells = []
-    for peer in peers:
-        ratios = [form["peers_in_ratio"].get(peer) for form in forms]
-        cells.append((peer, *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios)))
-    if cells:
-        print_table("how many times as long the peer takes", ("", *(form["contender"] for form in forms)), cells)
+    peers = unique(
+        row["contender"] for row in rows if any(row["contender"] in form["peers_in_ratio"] for form in forms)
+    )
+    cells = [[peer, *(times(form["peers_in_ratio"].get(peer)) for form in forms)] for peer in peers]
+    return Table(f"Time of a peer / time of ndframes{suffix}", ["", *(row["contender"] for row in forms)], cells)
+
+
+def make_dots(rows: Sequence[Row], sizes: Sequence[int], suffix: str) -> Dots:
+    names = unique(row["contender"] for row in rows)
+    series = {f"{size} px": [row["median_us"] for row in rows if row["crop_px"] == size] for size in sizes}
+    return Dots(f"Time per crop{suffix}", "µs", names, series)
+
+
+def make_bars(rows: Sequence[Row], suffix: str) -> list[Bars]:
+    by_name = {row["contender"]: row for row in rows}
+    pairs = [
+        (f"{peer} / {form}", ratio)
+        for form in _BAR_FORMS.values()
+        for peer, ratio in by_name.get(form, {}).get("peers_in_ratio", {}).items()
+    ]
+    title, axis = f"Time of a peer / time of ndframes, {suffix}", "ratio"
+    return [Bars(title, axis, [name for name, _ in pairs], [ratio for _, ratio in pairs])] if pairs else []
+
+
+def make_tile_lines(rows: Sequence[Row]) -> list[Lines]:
+    """Times of ndframes and GDAL by tile size, if several were measured."""
+    if len(unique(row["tile_px"] for row in rows)) < 2:
+        return []
+    shown = [
+        row
+        for row in rows
+        if row["crop_px"] == _SMALL_PX and (row["role"] == "ndframes" or row["contender"].endswith("cache 16 MB"))
+    ]
+    series = {
+        name: sorted({row["tile_px"]: row["median_us"] for row in shown if row["contender"] == name}.items())
+        for name in unique(row["contender"] for row in shown)
+    }
+    title = f"Time per crop of {_SMALL_PX} px by tile size"
+    return [Lines(title, "edge of a tile in pixels", "µs", series)] if series else []
 
 
 def main() -> None:
-    parser = make_parser(__doc__)
+    parser = make_parser(
+        __doc__, quick="--height 1024 --width 1536 --rounds 2 --warmup 0 --crops 20", rounds=9, warmup=2
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256, 1024], help="edges of the crops in pixels")
-    parser.add_argument("--blocksizes", type=int, nargs="*", default=[], help="edges of tiles to try, too")
-    parser.add_argument("--crops", type=int, default=200, help="crops in a round; a quarter of that beyond 256 px")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--warmup", type=int, default=2, help="rounds before those that count")
-    options = parser.parse_args()
+    parser.add_argument("--blocksizes", type=int, nargs="*", default=[], help="further tile sizes in pixels")
+    parser.add_argument("--crops", type=int, default=200, help="crops per round; a quarter of it above 256 px")
+    options = parse_options(parser)
     results = []
     with open_folder(options) as folder:
         source = ensure_mosaic(folder, (options.height, options.width))
         for blocksize in (None, *options.blocksizes):
-            results += run_session(source, folder, blocksize, options)
-        write_json(options, "crops", folder, results)
+            results += run_blocksize(source, folder, blocksize, options)
+        write_json(options, __file__, folder, results)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""Training's view of it: crops a second out of a torch DataLoader, end to end.
+"""A torch DataLoader: crops per second, end to end.
 
-Batches of 64 random crops of 256 pixels, two workers, which are forked or spawned and stay; files in memory. Each
-contender's dataset reads a crop in ``__getitem__``, or all crops of a batch in ``__getitems__`` ("batched", by
-``Frames.load_regions``); torch's own collation makes a batch of them. One epoch of each contender before the first round
-starts the workers, and every batch of it is compared with the image. tensorstore is spawned only: its threads do not
-survive a fork. The limit is a slice of a numpy memmap, copied.
+Batches of 64 random crops of 256 pixels, two persistent workers that are forked or spawned, files in the page cache. Each
+contender's dataset reads one crop in ``__getitem__``, or all crops of a batch in ``__getitems__`` ("batched", by
+``Frames.load_regions``); torch's default collation joins them. Before the first round one epoch of each contender starts
+the workers, and every batch of it is compared with the image. tensorstore is spawned only, since its threads do not
+survive a fork. The baseline is a copied slice of a numpy memmap.
 
-torch is not in the extra, since most of its builds bring gigabytes for GPUs. It is installed by hand, from an index that
-has a build without:
+torch is not in the extra ``bench``, since most of its builds include gigabytes for GPUs. Install a build without them by
+hand:
 
     pip install ".[bench]"
     pip install torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
     python dev/bench/bench_loader.py --folder /var/tmp/bench --json dev/bench/results/loader.json
-    python dev/bench/bench_loader.py --height 1024 --width 1536 --batches 4 --rounds 2     # a look
+    python dev/bench/bench_loader.py --quick
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from bench_batch import NdframesBatch
-from contenders import Contender, Entry, Memmap, Ndframes, Rasterio
-from crops import Crop, digest, draw_anywhere
-from lanes import build_apart
-from mosaic import ensure_mosaic
-from outcome import is_chosen, is_installed, make_parser, open_folder, print_absent, print_table, write_json
-from references import References
-from zarrs import Tensorstore, ZarrForm
+
+from data.mosaic import ensure_mosaic
+from kit.crops import Crop, digest, draw_anywhere
+from kit.options import is_chosen, is_installed, make_parser, open_folder, parse_options
+from kit.output import print_absent, print_table, write_json
+from kit.processes import build_in_process
+from kit.references import References
+from pages.figures import Dots
+from pages.page import Page, Row, Table, number, times
+from peers.base import Contender, Memmap
+from peers.entries import Entry, Ndframes, NdframesBatch
+from peers.tiff_readers import Rasterio
+from peers.zarr_readers import Tensorstore, ZarrForm
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -67,7 +72,7 @@ class CropDataset:
 
 
 class BatchedCropDataset(CropDataset):
-    """The same, whole batches at once: torch asks for those by ``__getitems__`` where there is such a method."""
+    """A dataset that reads whole batches: torch calls ``__getitems__`` if a dataset has it."""
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[np.ndarray]:
         self._open()
@@ -89,13 +94,13 @@ class EpochSampler:
 
 
 @dataclass
-class Feeder:
+class LoaderContender:
     """A contender behind a DataLoader.
 
     Attributes:
-        contender: who reads.
-        start_method: how its workers come to be.
-        is_batched: whether it is asked for whole batches.
+        contender: reads the crops.
+        start_method: of the workers.
+        is_batched: whether it reads whole batches.
     """
 
     contender: Contender
@@ -104,16 +109,16 @@ class Feeder:
 
     @property
     def name(self) -> str:
-        """As tables call it."""
+        """In tables."""
         return f"{self.contender.name}{', batched' if self.is_batched else ''}, {self.start_method}"
 
     @property
     def missing(self) -> list[str]:
         """Modules that are not installed."""
-        return self.contender.missing
+        return [*([] if is_installed("torch") else ["torch"]), *self.contender.missing]
 
     def start(self, crops: Sequence[Crop], options: argparse.Namespace) -> DataLoader[Any]:
-        """Its DataLoader over ``crops``, of which an epoch is a part."""
+        """Return its DataLoader over the crops of all epochs."""
         from torch.utils.data import DataLoader
 
         kind = BatchedCropDataset if self.is_batched else CropDataset
@@ -127,27 +132,27 @@ class Feeder:
         )
 
 
-def make_feeders(source: Path, folder: Path) -> list[Feeder]:
+def make_contenders(source: Path, folder: Path) -> list[LoaderContender]:
     entries = {form: Entry(source, folder / "ndframes", form) for form in (*_FORMS, "zstd")}
-    feeders = []
+    contenders = []
     for method in _START_METHODS:
-        feeders.append(Feeder(Memmap("memmap", "raw", source), method))
+        contenders.append(LoaderContender(Memmap("memmap", "raw", source), method))
         for form in _FORMS:
             entry = entries[form]
-            feeders.append(Feeder(Ndframes(f"ndframes {form}", entry.codec, entry), method))
+            contenders.append(LoaderContender(Ndframes(f"ndframes {form}", entry.codec, entry), method))
             batched = NdframesBatch(f"ndframes {form}", entry.codec, entry, workers=1)
-            feeders.append(Feeder(batched, method, is_batched=True))
+            contenders.append(LoaderContender(batched, method, is_batched=True))
         readers = [Rasterio(f"rasterio {form}", entries[form].codec, entries[form]) for form in ("none", "zstd")]
-        feeders += [Feeder(reader, method) for reader in readers]
+        contenders += [LoaderContender(reader, method) for reader in readers]
     for level in (None, _ZARR_LEVEL):
         form = ZarrForm(source, _CHUNK_PX, level)
-        contender = Tensorstore(f"tensorstore {form.describe()}", form.codec, form)
-        feeders += [Feeder(contender, "spawn"), Feeder(contender, "spawn", is_batched=True)]
-    return feeders
+        reader = Tensorstore(f"tensorstore {form.describe()}", form.codec, form)
+        contenders += [LoaderContender(reader, "spawn"), LoaderContender(reader, "spawn", is_batched=True)]
+    return contenders
 
 
 def run_epoch(loader: DataLoader[Any], epoch: int) -> tuple[float, list[bytes]]:
-    """The seconds of one epoch, and, of the first one, the digest of every crop."""
+    """Return the seconds of one epoch and, for epoch 0, the digest of every crop."""
     loader.sampler.epoch = epoch
     digests: list[bytes] = []
     started = time.perf_counter()
@@ -157,43 +162,45 @@ def run_epoch(loader: DataLoader[Any], epoch: int) -> tuple[float, list[bytes]]:
     return time.perf_counter() - started, digests
 
 
-def run_rounds(feeders: Sequence[Feeder], source: Path, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Crops a second of each feeder in each round, the order another each time."""
+def run_rounds(
+    contenders: Sequence[LoaderContender], source: Path, options: argparse.Namespace
+) -> dict[str, list[float]]:
+    """Return the crops per second of each contender in each round, in another order each round."""
     references = References(source)
     rng = np.random.default_rng(options.seed)
     count = options.batch * options.batches
     crops = draw_anywhere(references.shape, options.crop, count * (options.rounds + 1))(rng)
     loaders = {}
-    for feeder in feeders:
-        feeder.contender = build_apart(feeder.contender)
-        loaders[feeder.name] = feeder.start(crops, options)
-        _, digests = run_epoch(loaders[feeder.name], 0)
-        references.match(feeder.contender, crops[:count], digests)
-    speeds: dict[str, list[float]] = {feeder.name: [] for feeder in feeders}
-    for number in range(options.rounds):
-        for index in rng.permutation(len(feeders)).tolist():
-            name = feeders[index].name
-            seconds, _ = run_epoch(loaders[name], number + 1)
+    for item in contenders:
+        item.contender = build_in_process(item.contender)
+        loaders[item.name] = item.start(crops, options)
+        _, digests = run_epoch(loaders[item.name], 0)
+        references.match(item.contender, crops[:count], digests)
+    speeds: dict[str, list[float]] = {item.name: [] for item in contenders}
+    for round_number in range(options.rounds):
+        for index in rng.permutation(len(contenders)).tolist():
+            name = contenders[index].name
+            seconds, _ = run_epoch(loaders[name], round_number + 1)
             speeds[name].append(count / seconds)
     return speeds
 
 
-def list_result(feeder: Feeder, speeds: dict[str, list[float]], reason: str) -> dict[str, Any]:
+def list_result(item: LoaderContender, speeds: dict[str, list[float]]) -> dict[str, Any]:
     row = {
-        "contender": feeder.name,
-        "side": feeder.contender.side,
-        "codec": feeder.contender.codec,
-        "start_method": feeder.start_method,
-        "is_batched": feeder.is_batched,
+        "contender": item.name,
+        "role": item.contender.role,
+        "codec": item.contender.codec,
+        "start_method": item.start_method,
+        "is_batched": item.is_batched,
     }
-    if feeder.name not in speeds:
-        return {**row, "status": reason}
-    mine, limit = speeds[feeder.name], speeds.get(f"memmap, {feeder.start_method}")
+    if item.missing:
+        return {**row, "status": f"not installed: {', '.join(item.missing)}"}
+    mine, baseline = speeds[item.name], speeds.get(f"memmap, {item.start_method}")
     first, median, third = np.percentile(mine, (25, 50, 75)).tolist()
     row |= {"status": "measured", "crops_per_second": median, "first_quartile": first, "third_quartile": third}
     row["round_speeds"] = mine
-    if limit is not None:
-        row["ratio_to_memmap"] = statistics.median(each / its for each, its in zip(mine, limit, strict=True))
+    if baseline is not None:
+        row["ratio_to_memmap"] = statistics.median(each / its for each, its in zip(mine, baseline, strict=True))
     return row
 
 
@@ -208,28 +215,35 @@ def print_results(rows: Sequence[dict[str, Any]]) -> None:
         for row in sorted(rows, key=lambda row: -row.get("crops_per_second", 0))
         if row["status"] == "measured"
     ]
-    print_table("crops a second out of a DataLoader", ("", "median", "quartiles", "of memmap's"), cells)
+    print_table("crops per second of a DataLoader", ("", "median", "quartiles", "x memmap"), cells)
     print_absent(rows)
 
 
+def render(rows: Sequence[Row]) -> Page:
+    """Crops per second, the fastest first."""
+    title = "Crops per second of a DataLoader"
+    ordered = sorted(rows, key=lambda row: -row["crops_per_second"])
+    cells = [[row["contender"], number(row["crops_per_second"]), times(row.get("ratio_to_memmap"))] for row in ordered]
+    names, speeds = [row["contender"] for row in ordered], [row["crops_per_second"] for row in ordered]
+    table = Table(title, ["", "crops / s", "ratio to memmap"], cells)
+    return Page([table], [Dots(title, "crops / s", names, {"median": speeds})])
+
+
 def main() -> None:
-    parser = make_parser(__doc__)
+    quick = "--height 1024 --width 1536 --batches 2 --batch 16 --rounds 2"
+    parser = make_parser(__doc__, quick=quick, rounds=7)
     parser.add_argument("--crop", type=int, default=256, help="edge of the crops in pixels")
     parser.add_argument("--batch", type=int, default=64, help="crops in a batch")
     parser.add_argument("--batches", type=int, default=32, help="batches in an epoch")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
-    has_torch = is_installed("torch")
+    parser.add_argument("--workers", type=int, default=2, help="of a DataLoader")
+    options = parse_options(parser)
     with open_folder(options) as folder:
         source = ensure_mosaic(folder, (options.height, options.width))
-        feeders = [item for item in make_feeders(source, folder) if is_chosen(item.name, options)]
-        present = [item for item in feeders if has_torch and not item.missing]
-        speeds = run_rounds(present, source, options) if present else {}
-        missing = [] if has_torch else ["torch"]
-        rows = [list_result(item, speeds, f"not installed: {', '.join(missing + item.missing)}") for item in feeders]
+        contenders = [item for item in make_contenders(source, folder) if is_chosen(item.name, options)]
+        speeds = run_rounds([item for item in contenders if not item.missing], source, options)
+        rows = [list_result(item, speeds) for item in contenders]
         print_results(rows)
-        write_json(options, "loader", folder, rows)
+        write_json(options, __file__, folder, rows)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""What the whole image at 1/64 costs, from images of growing size: it must not grow with the image, only with the result.
+"""The whole image at 1/64, for images of growing size: the time must depend on the result, not on the image.
 
-``Frames.load_region(image_id, scale=1/64)`` of square mosaics of 4,096 and 16,384 pixels (``--huge``: one of 65,536 in one
-band, 4.3 GB, and about as much again for its entry), from overviews, which an npy lacks. Beside it, on the same entry:
-rasterio and tifffile, and pyvips where it reads the codec. The limit is that very thumbnail as a ``.npy``, mapped and copied.
-"cold" is a new ``Frames`` (a newly opened file) in a process whose libraries are loaded; "warm" is a second read by the
-same. Files are in the page cache.
+``Frames.load_region(image_id, scale=1/64)`` of square mosaics of 4,096 and 16,384 pixels. ``--huge`` adds one of 65,536
+pixels in one band: 4.3 GB, and about as much again for its entry. ndframes reads overviews, which an npy does not have.
+Peers on the same entry: rasterio, tifffile, and pyvips where it supports the codec. The baseline is the finished thumbnail as
+``.npy``, mapped and copied. "cold" is a new ``Frames`` (for peers a newly opened file) in a process whose libraries are
+loaded; "warm" is a second read of it. Files are in the page cache.
 
-Which pixel is right at 1/64 is a matter of filters. Each result must have the right shape, and be near the mean of 64 x 64
-pixels; "difference" is by how much a pixel is off in the mean.
+The right pixel at 1/64 depends on the filter. Each result must have the right shape and be close to the means of 64 x 64
+pixels; "difference" is the mean difference to them.
 
     pip install ".[bench]"
     python dev/bench/bench_thumbnail.py --folder /var/tmp/bench --huge --json dev/bench/results/thumbnail.json
-    python dev/bench/bench_thumbnail.py --extents 1024 2048 --rounds 3     # a look
+    python dev/bench/bench_thumbnail.py --quick
 """
 
 from __future__ import annotations
@@ -19,31 +19,35 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from contenders import IMAGE_ID, Contender, Entry, Memmap, Ndframes, Pyvips, Rasterio, Tifffile
-from lanes import Lane, LaneError
-from mosaic import ensure_mosaic, making
-from outcome import is_chosen, make_parser, open_folder, print_absent, print_table, write_json
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from data.mosaic import ensure_mosaic, making
+from kit.options import is_chosen, make_parser, open_folder, parse_options
+from kit.output import print_absent, print_table, write_json
+from kit.processes import ContenderError, ContenderProcess, running
+from pages.figures import Lines
+from pages.page import Page, Row, Table, number, unique
+from peers.base import Contender, Memmap
+from peers.entries import IMAGE_ID, Entry, Ndframes
+from peers.tiff_readers import Pyvips, Rasterio, Tifffile
 
 _FACTOR = 64
 _HUGE_PX = 65536
 _BAND_PX = 64 * _FACTOR
-# Filters differ by up to 5 on a mosaic of small photographs; what cannot decode gives black, which differs by 100.
-_MOST_DIFFERENCE = 10.0
+# Filters differ by up to 5 levels on a mosaic of small photographs; a black result of a failed decoder differs by 100.
+_MAX_DIFFERENCE = 10.0
 
 
 class Thumbnailer(Contender):
-    """A contender that gives the whole image at 1/64."""
+    """A contender that reads the whole image at 1/64."""
 
     def read_thumbnail(self) -> np.ndarray:
-        """The pixels ``(height, width, bands)``, in memory."""
+        """Return the pixels ``(height, width, bands)``, in memory."""
         raise NotImplementedError
 
 
@@ -62,7 +66,7 @@ class NdframesThumbnailer(Ndframes, Thumbnailer):
 
 
 class RasterioThumbnailer(Rasterio, Thumbnailer):
-    """A decimated read, averaged, for which GDAL chooses an overview."""
+    """A decimated read with averaging, for which GDAL chooses an overview."""
 
     def read_thumbnail(self) -> np.ndarray:
         from rasterio.enums import Resampling
@@ -73,7 +77,7 @@ class RasterioThumbnailer(Rasterio, Thumbnailer):
 
 
 class TifffileThumbnailer(Tifffile, Thumbnailer):
-    """The page that is nearest from above, averaged down here where it is larger."""
+    """The smallest page that is large enough, averaged here if it is larger."""
 
     requires = ("tifffile",)
 
@@ -91,7 +95,7 @@ class TifffileThumbnailer(Tifffile, Thumbnailer):
 
 
 class PyvipsThumbnailer(Pyvips, Thumbnailer):
-    """libvips' own thumbnails, which use the pages of a pyramid."""
+    """``Image.thumbnail``, which uses the pages of a pyramid."""
 
     def open(self) -> None:
         import pyvips
@@ -106,16 +110,22 @@ class PyvipsThumbnailer(Pyvips, Thumbnailer):
 
 
 @dataclass(frozen=True)
-class Visit:
-    """One new opening and what it read: microseconds of the first and of the second read, and the pixels."""
+class Reads:
+    """Two reads by a newly opened contender.
+
+    Attributes:
+        cold_us: of opening and the first read.
+        warm_us: of the second read.
+        pixels: of the thumbnail.
+    """
 
     cold_us: float
     warm_us: float
     pixels: np.ndarray
 
 
-def visit(contender: Thumbnailer) -> Visit:
-    """Open, read twice, close; runs in the contender's process."""
+def read_twice(contender: Thumbnailer) -> Reads:
+    """Open, read twice, close; in the contender's process."""
     started = time.perf_counter()
     contender.open()
     contender.read_thumbnail()
@@ -123,12 +133,12 @@ def visit(contender: Thumbnailer) -> Visit:
     pixels = contender.read_thumbnail()
     ended = time.perf_counter()
     contender.close()
-    return Visit((opened - started) * 1e6, (ended - opened) * 1e6, pixels)
+    return Reads((opened - started) * 1e6, (ended - opened) * 1e6, pixels)
 
 
-def average(pixels: np.ndarray, thumbnail_level: int) -> np.ndarray:
-    """Means of squares, which at the far edges may be smaller, so that a thumbnail of 1/64 comes of a level of 1/n."""
-    extent = max(1, _FACTOR // thumbnail_level)
+def average(pixels: np.ndarray, level_factor: int) -> np.ndarray:
+    """Average squares of a level that is already ``level_factor`` times as coarse; squares at the far edges may be smaller."""
+    extent = max(1, _FACTOR // level_factor)
     height, width = pixels.shape[:2]
     rows, cols = np.arange(0, height, extent), np.arange(0, width, extent)
     sums = np.add.reduceat(np.add.reduceat(pixels, rows, axis=0, dtype=np.float64), cols, axis=1)
@@ -137,7 +147,7 @@ def average(pixels: np.ndarray, thumbnail_level: int) -> np.ndarray:
 
 
 def ensure_thumbnail(mosaic: Path) -> Path:
-    """The mean of each 64 x 64 pixels of the mosaic, as ``.npy`` beside it."""
+    """Return the means of 64 x 64 pixels of the mosaic, as ``.npy``; make it unless it exists."""
     path = mosaic.with_name(f"{mosaic.stem}-mean{_FACTOR}.npy")
     with making(path) as part:
         if part is not None:
@@ -161,49 +171,52 @@ def make_contenders(source: Path, thumbnail: Path, folder: Path, forms: Sequence
     return contenders
 
 
-def admit(contender: Thumbnailer, right: np.ndarray) -> tuple[Lane | None, str, float]:
-    """Its lane, or why it has none; and by how much its pixels differ from the means."""
-    if contender.missing:
-        return None, f"not installed: {', '.join(contender.missing)}", 0.0
-    contender.build()
-    lane = Lane(contender)
-    try:
-        pixels = lane.call(visit).pixels
-        difference = _compare(pixels, right)
-    except (LaneError, ValueError) as error:
-        lane.close()
-        return None, str(error).partition("\n")[0], 0.0
-    return lane, "measured", difference
-
-
 def run_image(contenders: Sequence[Thumbnailer], thumbnail: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each contender on one image."""
-    right = np.load(thumbnail)
-    admitted = {contender.name: admit(contender, right) for contender in contenders}
-    lanes = [lane for lane, _, _ in admitted.values() if lane is not None]
-    visits: dict[str, list[Visit]] = {lane.name: [] for lane in lanes}
+    """Return a row for each contender on one image."""
+    reference = np.load(thumbnail)
+    differences = {}
+
+    def check(process: ContenderProcess) -> None:
+        differences[process.name] = compare(process.call(read_twice).pixels, reference)
+
     rng = np.random.default_rng(options.seed)
-    for _ in range(options.rounds):
-        for index in rng.permutation(len(lanes)).tolist():
-            visits[lanes[index].name].append(lanes[index].call(visit))
-    for lane in lanes:
-        lane.close()
+    with running(contenders, check) as field:
+        found: dict[str, list[Reads]] = {process.name: [] for process in field.processes}
+        for _ in range(options.rounds):
+            for process in field.shuffled(rng):
+                found[process.name].append(process.call(read_twice))
     rows = []
     for contender in contenders:
-        _, status, difference = admitted[contender.name]
-        row = {"contender": contender.name, "side": contender.side, "codec": contender.codec, "status": status}
-        if contender.name in visits:
-            row |= summarize(visits[contender.name]) | {"mean_difference": difference}
+        row = {"contender": contender.name, "role": contender.role, "codec": contender.codec}
+        if contender.name in found:
+            row |= {"status": "measured", **summarize(found[contender.name])}
+            row["mean_difference"] = differences[contender.name]
+        else:
+            row["status"] = field.absent[contender.name]
         rows.append(row)
     return rows
 
 
-def summarize(visits: Sequence[Visit]) -> dict[str, Any]:
+def compare(pixels: np.ndarray, reference: np.ndarray) -> float:
+    """Return the mean difference.
+
+    Raises:
+        ContenderError: the shape or the pixels are wrong.
+    """
+    if pixels.shape != reference.shape:
+        raise ContenderError(f"wrong shape: {pixels.shape} instead of {reference.shape}")
+    difference = float(np.abs(pixels.astype(np.float64) - reference).mean())
+    if difference > _MAX_DIFFERENCE:
+        raise ContenderError(f"wrong pixels: the mean difference is {difference:.1f}")
+    return difference
+
+
+def summarize(reads: Sequence[Reads]) -> dict[str, Any]:
     return {
-        "cold_us": statistics.median(item.cold_us for item in visits),
-        "warm_us": statistics.median(item.warm_us for item in visits),
-        "all_cold_us": [item.cold_us for item in visits],
-        "all_warm_us": [item.warm_us for item in visits],
+        "cold_us": statistics.median(item.cold_us for item in reads),
+        "warm_us": statistics.median(item.warm_us for item in reads),
+        "all_cold_us": [item.cold_us for item in reads],
+        "all_warm_us": [item.warm_us for item in reads],
     }
 
 
@@ -217,24 +230,32 @@ def print_results(title: str, rows: Sequence[dict[str, Any]]) -> None:
     print_absent(rows)
 
 
-def _compare(pixels: np.ndarray, right: np.ndarray) -> float:
-    if pixels.shape != right.shape:
-        raise ValueError(f"wrong shape: {pixels.shape} instead of {right.shape}")
-    difference = float(np.abs(pixels.astype(np.float64) - right).mean())
-    if difference > _MOST_DIFFERENCE:
-        raise ValueError(f"wrong pixels: they differ by {difference:.1f} in the mean")
-    return difference
+def render(rows: Sequence[Row]) -> Page:
+    """One table, and cold times by image size."""
+    cells = [
+        [
+            row["contender"],
+            f"{row['extent_px']:,} px, {row['bands']} bands",
+            number(row["cold_us"]),
+            number(row["warm_us"]),
+            f"{row['mean_difference']:.2f}",
+        ]
+        for row in rows
+    ]
+    series = {
+        name: [(row["extent_px"], row["cold_us"] / 1000) for row in rows if row["contender"] == name]
+        for name in unique(row["contender"] for row in rows)
+    }
+    table = Table("The whole image at 1/64", ["", "image", "cold µs", "warm µs", "difference"], cells)
+    return Page([table], [Lines("The whole image at 1/64, cold", "edge of the image in pixels", "ms", series)])
 
 
 def main() -> None:
-    parser = make_parser(__doc__, shape=None)
+    parser = make_parser(__doc__, quick="--extents 1024 2048 --rounds 3", shape=None, rounds=15)
     parser.add_argument("--extents", type=int, nargs="+", default=[4096, 16384], help="edges of the images in pixels")
-    parser.add_argument("--forms", nargs="+", default=["npy", "none", "zstd"])
-    parser.add_argument(
-        "--huge", action="store_true", help=f"also an image of {_HUGE_PX} x {_HUGE_PX} in one band, ZSTD"
-    )
-    parser.add_argument("--rounds", type=int, default=15)
-    options = parser.parse_args()
+    parser.add_argument("--forms", nargs="+", default=["npy", "none", "zstd"], help="of the entries")
+    parser.add_argument("--huge", action="store_true", help=f"add an image of {_HUGE_PX} x {_HUGE_PX} pixels, one band")
+    options = parse_options(parser)
     images = [(extent, 3, options.forms) for extent in options.extents]
     images += [(_HUGE_PX, 1, ["zstd"])] if options.huge else []
     results = []
@@ -245,9 +266,9 @@ def main() -> None:
             contenders = make_contenders(source, thumbnail, folder, forms)
             chosen = [item for item in contenders if is_chosen(item.name, options)]
             rows = run_image(chosen, thumbnail, options)
-            print_results(f"1/{_FACTOR} of {extent} x {extent} in {bands} bands", rows)
+            print_results(f"1/{_FACTOR} of {extent} x {extent} pixels in {bands} bands", rows)
             results += [{"extent_px": extent, "bands": bands, **row} for row in rows]
-        write_json(options, "thumbnail", folder, results)
+        write_json(options, __file__, folder, results)
 
 
 if __name__ == "__main__":

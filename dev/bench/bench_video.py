@@ -1,25 +1,26 @@
-"""What frames of a video cost: ndframes, torchcodec, decord and OpenCV on the same H.264 files, in memory, one thread each.
+"""Frames of a video: ndframes, torchcodec, decord and OpenCV on the same H.264 files, in the page cache, one thread each.
 
-Photographs that a camera pans over: 500 frames of 1080p with a key frame at least every 12 or every 250 frames, and 120 frames of
-4K; B-frames as x264 makes them by default. All contenders take turns, each in a process of its own, on the same numbers:
+The clips are photographs seen by a moving camera: 500 frames of 1080p with a key frame at least every 12 or every 250
+frames, and 120 frames of 4K, with x264's default B-frames. Each contender runs in a process of its own and serves the same
+requests, in interleaved rounds. Tasks, in milliseconds per request:
 
-- *frame*: single frames anywhere; *window*: 16 neighbours at once; *batch*: 32 frames anywhere at once, in order;
-  *sequence*: 100 frames one after the other, by number. Milliseconds a request.
-- *open*: until the number of frames is known. ndframes finds the frames when it is first asked for a video ("first"), and
-  knows them from its cache after that.
-- *crop*: 128 x 128 pixels of 16 frames of the 4K video.
+- *frame*: a frame anywhere; *window*: 16 consecutive frames in one request; *batch*: 32 frames anywhere in one request, in
+  increasing order; *sequence*: 100 consecutive frames, one request each.
+- *open*: until the number of frames is known. ndframes indexes a video when it first opens it ("first"), and reads the index
+  from its cache after that.
+- *crop*: 128 x 128 pixels of 16 frames of the 4K clip.
 
-ndframes keeps the frames decoded last, 64 MB of them, which is a fiftieth of a clip. "intra", "npy" and "cog" are forms of its
-cache: a video of which each frame is a key frame, the pixels as they are (10 GB for these clips), and tiles in space and time.
-Each contender's frames are held against what decoding from the beginning gives: equal to the last pixel, or it is said by how
-much they differ. Who gives another frame than the one that was asked for takes no part.
+ndframes caches up to 64 MB of decoded frames, a fiftieth of a clip. "intra", "npy" and "cog" are forms of its cache entries: a
+video of key frames only, uncompressed pixels (10 GB for these clips), and tiles in space and time. Frames of each contender
+are compared with those of decoding from the beginning: they are equal, or the largest difference is reported. A contender
+that returns another frame than the requested one is named and left out.
 
-torchcodec is installed by hand, of a version that was built for the torch that there is, and finds FFmpeg in PyAV's wheel:
+torchcodec must be installed by hand, in a version for the installed torch. It finds FFmpeg in PyAV's wheel:
 
     pip install ".[bench]"
     pip install torch==2.13.0 torchcodec==0.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
     python dev/bench/bench_video.py --folder /var/tmp/bench --json dev/bench/results/video.json
-    python dev/bench/bench_video.py --folder /var/tmp/bench --clips gop12 --jobs frame open --rounds 2       # a look
+    python dev/bench/bench_video.py --quick
 """
 
 from __future__ import annotations
@@ -31,13 +32,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from clips import CLIPS, Clip, ensure_clip
-from contest import Samples, Turn
-from crops import digest
-from lanes import Lane, LaneError
-from outcome import is_chosen, make_parser, open_folder, print_absent, print_table, write_json
-from players import Decord, NdframesPlayer, OpenCV, Player, Torchcodec
-from stills import Stills, WrongFrameError
+
+from data.clips import CLIPS, Clip, ensure_clip
+from kit.crops import digest
+from kit.measurements import Measurements, Round
+from kit.options import is_chosen, make_parser, open_folder, parse_options
+from kit.output import print_absent, print_table, write_json
+from kit.processes import ContenderError, ContenderProcess, Field, running
+from kit.reference_frames import ReferenceFrames
+from pages.figures import Dots
+from pages.page import Page, Row, Table, number, times, unique
+from peers.video_readers import Decord, NdframesVideo, OpenCV, Torchcodec, VideoFile
 
 _WINDOW = 16
 _BATCH = 32
@@ -48,15 +53,15 @@ _CHECKED = 8
 Request = tuple[Any, ...]
 
 
-def make_players(path: Path, folder: Path) -> list[Player]:
-    """All contenders. Those that read a cached form are named by it."""
+def make_contenders(path: Path, folder: Path) -> list[VideoFile]:
+    """All contenders; those of ndframes are named by their backend."""
     workdir = folder / "ndframes"
     return [
-        NdframesPlayer("ndframes", "h264", path, workdir),
-        NdframesPlayer("ndframes, first", "h264", path, workdir, is_first=True),
-        NdframesPlayer("ndframes intra", "intra", path, workdir, backend="intra"),
-        NdframesPlayer("ndframes npy", "npy", path, workdir, backend="npy"),
-        NdframesPlayer("ndframes cog", "cog", path, workdir, backend="cog"),
+        NdframesVideo("ndframes", "h264", path, workdir),
+        NdframesVideo("ndframes, first", "h264", path, workdir, is_first=True),
+        NdframesVideo("ndframes intra", "intra", path, workdir, backend="intra"),
+        NdframesVideo("ndframes npy", "npy", path, workdir, backend="npy"),
+        NdframesVideo("ndframes cog", "cog", path, workdir, backend="cog"),
         Torchcodec("torchcodec exact", "h264", path),
         Torchcodec("torchcodec exact, its threads", "h264", path, threads=None),
         Torchcodec("torchcodec approximate", "h264", path, mode="approximate"),
@@ -67,7 +72,7 @@ def make_players(path: Path, folder: Path) -> list[Player]:
     ]
 
 
-# -- jobs: what is asked for in a round, and how it is read ------------------------------------------------------------
+# -- tasks: the requests of a round, and the method that serves them ---------------------------------------------------
 
 
 def draw_frames(clip: Clip, rng: np.random.Generator) -> list[Request]:
@@ -92,7 +97,7 @@ def draw_crops(clip: Clip, rng: np.random.Generator) -> list[Request]:
     return [(first, _WINDOW, top, left, _CROP_PX) for first, top, left in zip(firsts, *corners, strict=True)]
 
 
-def draw_openings(clip: Clip, rng: np.random.Generator) -> list[Request]:  # noqa: ARG001 - they are all alike
+def draw_openings(clip: Clip, rng: np.random.Generator) -> list[Request]:  # noqa: ARG001 - same signature as the others
     return [()] * 8
 
 
@@ -112,173 +117,152 @@ READERS: dict[str, str] = {
     "sequence": "read_following",
     "crop": "crop",
 }
-#: Jobs of the small clips and of the large one.
-JOBS = {1080: ("open", "frame", "window", "batch", "sequence"), 2160: ("open", "frame", "crop")}
+_MANY_FRAMES = ("open", "frame", "window", "batch", "sequence")
+#: Tasks by the height of a clip.
+TASKS = {360: _MANY_FRAMES, 1080: _MANY_FRAMES, 2160: ("open", "frame", "crop")}
 
 
-def numbers_of(job: str, request: Request) -> list[int]:
-    """The frames that a request asks for, in order."""
-    if job == "frame":
+def list_numbers(task: str, request: Request) -> list[int]:
+    """The numbers of the frames that a request returns, in order."""
+    if task == "frame":
         return [request[0]]
-    return list(request[0]) if job == "batch" else list(range(request[0], request[0] + request[1]))
+    return list(request[0]) if task == "batch" else list(range(request[0], request[0] + request[1]))
 
 
 # -- in the contender's process ----------------------------------------------------------------------------------------
 
 
-def open_player(player: Player) -> int:
-    return player.open_and_count()
+def open_and_count(contender: VideoFile) -> int:
+    return contender.open_and_count()
 
 
-def take_turn(player: Player, job: str, requests: Sequence[Request]) -> Turn:
-    """Answer the requests of a round one by one."""
-    read = getattr(player, READERS[job])
+def read_round(contender: VideoFile, task: str, requests: Sequence[Request]) -> Round:
+    """Serve the requests of a round one by one."""
+    read = getattr(contender, READERS[task])
     times_us, cpu_seconds = [], 0.0
     for request in requests:
-        if job == "open":
-            player.rest()
+        if task == "open":
+            contender.prepare_reopening()
         cpu_started, started = time.process_time(), time.perf_counter()
         answer = read(*request)
         times_us.append((time.perf_counter() - started) * 1e6)
         cpu_seconds += time.process_time() - cpu_started
         del answer
-    return Turn(times_us, [], cpu_seconds)
+    return Round(times_us, cpu_seconds)
 
 
-def show(player: Player, job: str, request: Request) -> list[tuple[bytes, np.ndarray]]:
-    """The frames of a request: a digest of each, and a part of its pixels."""
-    answer = getattr(player, READERS[job])(*request)
-    frames = [answer] if job == "frame" else list(answer)
-    return [(digest(pixels), Stills.thin_out(pixels)) for pixels in frames]
+def read_checked(contender: VideoFile, task: str, request: Request) -> list[tuple[bytes, np.ndarray]]:
+    """Return the digest and a sample of the pixels of each frame of a request."""
+    answer = getattr(contender, READERS[task])(*request)
+    frames = [answer] if task == "frame" else list(answer)
+    return [(digest(pixels), ReferenceFrames.take_sample(pixels)) for pixels in frames]
 
 
-# -- the contest -------------------------------------------------------------------------------------------------------
+# -- rounds ------------------------------------------------------------------------------------------------------------
 
 
 def run_clip(clip: Clip, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All contenders and all jobs on one clip."""
+    """Run all contenders and tasks on one clip."""
     path = ensure_clip(folder, clip)
-    stills = Stills(path, clip.count)
-    players = [player for player in make_players(path, folder) if is_chosen(player.name, options)]
+    references = ReferenceFrames(path, clip.count)
+    contenders = [item for item in make_contenders(path, folder) if is_chosen(item.name, options)]
     rows = []
-    absent: dict[str, str] = {}
-    lanes: dict[str, Lane] = {}
-    try:
-        for player in players:
-            open_lane(player, clip, lanes, absent)
-        for job in JOBS[clip.shape[0]]:
-            if options.jobs is None or job in options.jobs:
-                rows += run_job(job, clip, players, lanes, absent, stills, options)
-    finally:
-        for lane in lanes.values():
-            lane.close()
+
+    def check(process: ContenderProcess) -> None:
+        count = process.call(open_and_count)
+        if count != clip.count:
+            raise ContenderError(f"it counts {count} frames instead of {clip.count}")
+
+    with running(contenders, check) as field:
+        for task in TASKS[clip.shape[0]]:
+            if options.jobs is None or task in options.jobs:
+                found = run_task(task, clip, contenders, field, references, options)
+                print_results(f"{task}, {clip.title}", found)
+                rows += found
     return rows
 
 
-def open_lane(player: Player, clip: Clip, lanes: dict[str, Lane], absent: dict[str, str]) -> None:
-    """A process for a contender, or why it has none."""
-    if player.missing:
-        absent[player.name] = f"not installed: {', '.join(player.missing)}"
-        return
-    lane = None
-    try:
-        player.build()
-        lane = Lane(player)
-        count = lane.call(open_player)
-    except (LaneError, ValueError) as error:
-        absent[player.name] = str(error).partition("\n")[0]
-        if lane is not None:
-            lane.close()
-        return
-    if count == clip.count:
-        lanes[player.name] = lane
-    else:
-        absent[player.name] = f"it counts {count} frames, there are {clip.count}"
-        lane.close()
-
-
-def run_job(
-    job: str,
+def run_task(
+    task: str,
     clip: Clip,
-    players: Sequence[Player],
-    lanes: dict[str, Lane],
-    absent: dict[str, str],
-    stills: Stills,
+    contenders: Sequence[VideoFile],
+    field: Field,
+    references: ReferenceFrames,
     options: argparse.Namespace,
 ) -> list[dict[str, Any]]:
-    """Rounds of one job; first everybody's frames are held against the right ones."""
+    """Check the frames of every contender, then time the rounds of one task."""
     rng = np.random.default_rng(options.seed)
-    draw = DRAWERS[job]
-    entrants = {name: lane for name, lane in lanes.items() if takes_part(lane.contender, job)}
-    here = dict(absent)
-    differences: dict[str, float] = {}
-    if job != "open":
-        checked = draw(clip, np.random.default_rng(options.seed + 1))[:_CHECKED]
-        for name in list(entrants):
-            try:
-                differences[name] = max(check(entrants[name], job, request, stills) for request in checked)
-            except (LaneError, WrongFrameError) as error:
-                here[name] = str(error).partition("\n")[0]
-                del entrants[name]
-    samples = {name: Samples() for name in entrants}
-    for number in range(-options.warmup, options.rounds):
+    draw = DRAWERS[task]
+    checked = draw(clip, np.random.default_rng(options.seed + 1))[:_CHECKED]
+    entrants, differences = Field(absent=dict(field.absent)), {}
+    for process in field.processes:
+        if not takes_part(process.contender, task):
+            continue
+        try:
+            largest = 0 if task == "open" else max(check(process, task, request, references) for request in checked)
+        except ContenderError as error:
+            entrants.absent[process.name] = str(error).partition("\n")[0]
+        else:
+            entrants.processes.append(process)
+            differences[process.name] = largest
+    found = {process.name: Measurements() for process in entrants.processes}
+    for round_number in range(-options.warmup, options.rounds):
         requests = draw(clip, rng)
-        for name in rng.permutation(list(entrants)).tolist():
-            turn = entrants[name].call(take_turn, job, requests)
-            if number >= 0:
-                samples[name].turns.append(turn)
-    return list_results(job, clip, players, samples, differences, here)
+        for process in entrants.shuffled(rng):
+            one = process.call(read_round, task, requests)
+            if round_number >= 0:
+                found[process.name].rounds.append(one)
+    return list_results(task, clip, contenders, found, differences, entrants.absent)
 
 
-def takes_part(player: Player, job: str) -> bool:
-    """Nobody opens a video for the first time in order to read from it; the cached forms in tiles are for crops."""
-    is_first, backend = getattr(player, "is_first", False), getattr(player, "backend", None)
-    return job == "open" if is_first else job == "crop" if backend == "cog" else True
+def takes_part(contender: VideoFile, task: str) -> bool:
+    """Whether a task is meaningful for a contender: first openings for *open* only, tiles for *crop* only."""
+    is_first, backend = getattr(contender, "is_first", False), getattr(contender, "backend", None)
+    return task == "open" if is_first else task == "crop" if backend == "cog" else True
 
 
-def check(lane: Lane, job: str, request: Request, stills: Stills) -> float:
-    """By how much the pixels of an answer differ from the right ones."""
-    shown = lane.call(show, job, request)
-    if job == "crop":
+def check(process: ContenderProcess, task: str, request: Request, references: ReferenceFrames) -> float:
+    """Return the largest difference between the frames of an answer and the reference."""
+    answer = process.call(read_checked, task, request)
+    if task == "crop":
         first, count, top, left, extent_px = request
-        return stills.check_crop(range(first, first + count), top, left, extent_px, [found for found, _ in shown])
-    return max(
-        stills.check(number, found, some) for number, (found, some) in zip(numbers_of(job, request), shown, strict=True)
-    )
-
-
-def count_cpu_us(samples: Samples) -> float:
-    """What a request costs all threads together in the mean: the same on a machine that has other work as well."""
-    return 1e6 * sum(turn.cpu_seconds for turn in samples.turns) / sum(len(turn.times_us) for turn in samples.turns)
+        numbers = range(first, first + count)
+        return references.check_crop(numbers, top, left, extent_px, [found for found, _ in answer])
+    numbered = zip(list_numbers(task, request), answer, strict=True)
+    return max(references.check(number, found, sample) for number, (found, sample) in numbered)
 
 
 def list_results(
-    job: str,
+    task: str,
     clip: Clip,
-    players: Sequence[Player],
-    samples: dict[str, Samples],
+    contenders: Sequence[VideoFile],
+    found: dict[str, Measurements],
     differences: dict[str, float],
     absent: dict[str, str],
 ) -> list[dict[str, Any]]:
-    """A row for each contender, and as a table."""
-    own = samples.get("ndframes")
+    """Return a row for each contender that takes part in the task, or is absent."""
+    own = found.get("ndframes")
     rows = []
-    for player in players:
+    for contender in contenders:
         row: dict[str, Any] = {
-            "job": job,
+            "job": task,
             "clip": clip.title,
-            "contender": player.name,
-            "side": player.side,
-            "codec": player.codec,
+            "contender": contender.name,
+            "role": contender.role,
+            "codec": contender.codec,
         }
-        if player.name in absent:
-            rows.append({**row, "status": absent[player.name]})
-        elif player.name in samples:
-            mine = samples[player.name]
-            row |= {"status": "measured", "largest_difference": differences.get(player.name, 0), **mine.summarize()}
-            row["cpu_us"] = count_cpu_us(mine)
+        if contender.name in absent:
+            rows.append({**row, "status": absent[contender.name]})
+        elif contender.name in found:
+            mine = found[contender.name]
+            row |= {"status": "measured", "largest_difference": differences[contender.name], **mine.summarize()}
+            row["cpu_us"] = mine.cpu_us
             row["ratio_to_ndframes"] = None if own is None else mine.ratio_to(own)
             rows.append(row)
+    return rows
+
+
+def print_results(title: str, rows: Sequence[dict[str, Any]]) -> None:
     cells = [
         (
             row["contender"],
@@ -291,25 +275,59 @@ def list_results(
         for row in rows
         if row["status"] == "measured"
     ]
-    print_table(
-        f"{job}, {clip.title}", ("", "median ms", "quartiles", "x ndframes", "cpu ms", "largest difference"), cells
-    )
+    print_table(title, ("", "median ms", "quartiles", "x ndframes", "cpu ms", "largest difference"), cells)
     print_absent(rows)
-    return rows
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def render(rows: Sequence[Row]) -> Page:
+    """One table and one figure per task, the clips side by side."""
+    tables, figures = [], []
+    titles = {
+        "open": "Opening a video",
+        "frame": "A frame anywhere",
+        "window": "16 consecutive frames",
+        "batch": "32 frames anywhere, in increasing order",
+        "sequence": "100 frames one after the other",
+        "crop": "128 x 128 pixels of 16 frames",
+    }
+    for task in unique(row["job"] for row in rows):
+        mine = [row for row in rows if row["job"] == task]
+        clips, names = unique(row["clip"] for row in mine), unique(row["contender"] for row in mine)
+        by_place = {(row["contender"], row["clip"]): row for row in mine}
+        cells = [[name, *(format_cell(by_place.get((name, clip))) for clip in clips)] for name in names]
+        title = f"{titles[task]}: milliseconds (ratio to ndframes); processor time"
+        tables.append(Table(title, ["", *clips], cells))
+        series = {
+            clip: [by_place[name, clip]["median_us"] / 1000 if (name, clip) in by_place else None for name in names]
+            for clip in clips
+        }
+        figures.append(Dots(titles[task], "ms", names, series))
+    return Page(tables, figures)
+
+
+def format_cell(row: Row | None) -> str:
+    """The median, its ratio to ndframes, and the processor time, which other load on the machine hardly changes."""
+    if row is None:
+        return ""
+    ratio = times(row["ratio_to_ndframes"])
+    return f"{number(row['median_us'] / 1000)} ({ratio}); {number(row['cpu_us'] / 1000)}"
 
 
 def main() -> None:
-    parser = make_parser(__doc__, shape=None)
-    parser.add_argument("--clips", nargs="+", choices=list(CLIPS), default=list(CLIPS))
-    parser.add_argument("--jobs", nargs="+", choices=list(DRAWERS), help="only these")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--warmup", type=int, default=1, help="rounds before those that count")
-    options = parser.parse_args()
+    parser = make_parser(
+        __doc__, quick="--clips quick --jobs open frame window --rounds 2", shape=None, rounds=7, warmup=1
+    )
+    parser.add_argument("--clips", nargs="+", choices=list(CLIPS), default=["gop12", "gop250", "4k"])
+    parser.add_argument("--jobs", nargs="+", choices=list(DRAWERS), help="tasks to run; default: all")
+    options = parse_options(parser)
     results = []
     with open_folder(options) as folder:
         for name in options.clips:
             results += run_clip(CLIPS[name], folder, options)
-        write_json(options, "video", folder, results)
+        write_json(options, __file__, folder, results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write the pictures of channels.rst again, by running the page: ``python docs/channels/make.py``."""
+"""Run the page channels.rst and keep the pictures that it writes: ``python docs/channels/make.py``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGE = FOLDER.with_suffix(".rst")
 
 
 def main() -> int:
-    """Run the page in a folder of its own, and take its pictures; returns how many of its examples failed."""
+    """Run the page in a temporary folder and copy its pictures; return the number of failed examples."""
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

@@ -1,51 +1,46 @@
-"""Budget: a cache keeps to its size, and leaves so much of the disk free, by removing what was used longest ago."""
+"""Budget: the byte limits of a cache, kept by removing the entries used longest ago."""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ..errors import CacheError
+from ..system.process import ForkAware
 from ..text import count_noun
 from .layout import check_marks
 from .leases import leases_elsewhere
-from .remover import (
-    Remover,
-    alone,
-    by_use,
-    bytes_of,
-    telling,
-)
+from .remover import Remover, by_last_use, collector_lock, search_errors, sum_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..system.files import FileSystem
     from .remover import GcReport
-    from .store import Cache
+    from .store import Store
 
-__all__ = ["Usage", "free_space", "keep_budget"]
+__all__ = ["Budget", "Usage", "check_limit"]
 _log = logging.getLogger("ndframes")
 _LOW_WATER = 0.85
 _WRITERS = 16
-# In units of what one count took: so that counting takes a twentieth of the time at most.
-_COUNT_EVERY = 20
+# In units of the time that one count took: counting then takes a twentieth of a writer's time at most.
+_RECOUNT_FACTOR = 20.0
 _SETTLE_SECONDS = 1.0
 _POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a process knows of the size of a cache without looking again.
+    """What a process knows of the size of a cache without counting again.
 
     Attributes:
-        total_bytes: all entries, when they were last counted.
-        free_bytes: what was free on the disk then.
-        valid_until: for how long that is believed, in seconds of ``time.monotonic()``.
-        written_bytes: what this process has added since.
-        is_stuck: whether others keep it over the budget; so the entries are counted from time to time alone.
-        has_warned: whether that was told.
+        total_bytes: the bytes of all entries when they were last counted.
+        free_bytes: the bytes free on the disk at that time.
+        valid_until: until when the count may be used, in seconds of ``time.monotonic()``.
+        written_bytes: what this process has written since.
+        is_stuck: whether entries that cannot be removed exceed the limit; then only time makes the count stale.
     """
 
     total_bytes: int
@@ -53,13 +48,13 @@ class Usage:
     valid_until: float
     written_bytes: int = 0
     is_stuck: bool = False
-    has_warned: bool = False
 
     def is_stale(self, max_bytes: int, free_bytes: int) -> bool:
-        """Whether the entries must be counted again, lest many writers together exceed the budget unseen.
+        """Whether the entries must be counted again, because other writers may have used up the rest of the limit.
 
-        Each may use its share of what was left. One that writes little looks again when the disk shows that the others
-        have used up half of it, and from time to time, since what others delete there hides that.
+        Each of several writers may use a share of what was left. A writer of little also counts when the free space of
+        the disk shows that others have used half of what was left, and from time to time in any case: files that are
+        deleted elsewhere on the disk hide the use.
         """
         left_bytes = max_bytes - self.total_bytes
         if time.monotonic() > self.valid_until:
@@ -71,117 +66,161 @@ class Usage:
         )
 
 
-def keep_budget(cache: Cache, newest: Path) -> None:
-    """Remove entries, those used longest ago first, if there are more than ``cache.max_bytes``; never ``newest``.
+class Budget(ForkAware):
+    """Keeps a store within its limits.
 
-    Called after every publish, so the entries are counted only now and then. A writer that finds the budget exceeded
-    waits until it is kept again, so that each is one entry ahead at most. Raises nothing: the entry is there, and a
-    budget that cannot be kept is told once.
+    The store is an argument of the methods, not an attribute: a cycle of references would keep a dropped store, and
+    with it its lease, until the next garbage collection.
+
+    Args:
+        max_bytes: the limit of all entries together; ``None``: no limit.
+        min_free_bytes: how much must stay free on the disk; ``None``: no limit.
+        recount_factor: how long a count of the entries is used, in units of the time that it took.
     """
-    assert cache.max_bytes is not None  # noqa: S101
-    try:
-        usage = _note_written(cache, newest)
-        free = cache.files.free_bytes(str(cache.root))
-        if usage is not None and not usage.is_stale(cache.max_bytes, free):
+
+    def __init__(
+        self, max_bytes: int | None, min_free_bytes: int | None, *, recount_factor: float = _RECOUNT_FACTOR
+    ) -> None:
+        check_limit("max_bytes", max_bytes)
+        check_limit("min_free_bytes", min_free_bytes)
+        self.max_bytes = max_bytes
+        self.min_free_bytes = min_free_bytes
+        self._recount_factor = recount_factor
+        self._usage: Usage | None = None
+        self._has_warned = False
+        self._lock = threading.Lock()
+        super().__init__()
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether entries may be removed because of a limit."""
+        return self.max_bytes is not None or self.min_free_bytes is not None
+
+    def make_room(self, store: Store, needed_bytes: int) -> int:
+        """Remove entries until an entry of this size leaves ``min_free_bytes`` free; returns the bytes that are free.
+
+        Raises:
+            CacheError: the folder does not bear the marks of a cache, or those of a newer version.
+        """
+        free_bytes = store.files.free_bytes(str(store.root))
+        if self.min_free_bytes is None or free_bytes >= needed_bytes + self.min_free_bytes:
+            return free_bytes
+        return _free_space(store, needed_bytes + self.min_free_bytes)
+
+    def entry_published(self, store: Store, newest: Path) -> None:
+        """Remove entries, those used longest ago first, if all exceed ``max_bytes``; never ``newest``.
+
+        Called after each publication, so the entries are counted only now and then. A writer that finds the limit
+        exceeded waits until it is kept again, so each writer is ahead by one entry at most. Raises no ``OSError``: the
+        entry exists, and a limit that cannot be kept is only logged, once.
+        """
+        if self.max_bytes is None:
             return
-        if _count_again(cache) > cache.max_bytes:
-            _shrink(cache, newest)
-    except OSError as error:
-        _warn_once(cache, str(error))
+        try:
+            usage = self._add_written(store, newest)
+            free_bytes = store.files.free_bytes(str(store.root))
+            if usage is not None and not usage.is_stale(self.max_bytes, free_bytes):
+                return
+            if self._count(store) > self.max_bytes:
+                self._shrink(store, newest, self.max_bytes)
+        except OSError as error:
+            self._warn_once(store, str(error))
+
+    def _add_written(self, store: Store, newest: Path) -> Usage | None:
+        """What is known of the store's size, with the newest entry in it; ``None`` before the first count."""
+        size_bytes = _size_of(store, newest)
+        with self._lock:
+            if self._usage is not None:
+                self._usage = replace(self._usage, written_bytes=self._usage.written_bytes + size_bytes)
+            return self._usage
+
+    def _count(self, store: Store, *, is_stuck: bool = False) -> int:
+        """Count the bytes of all entries."""
+        free_bytes = store.files.free_bytes(str(store.root))
+        started = time.monotonic()
+        total_bytes = sum_bytes(store.ls())
+        ended = time.monotonic()
+        valid_until = ended + self._recount_factor * (ended - started)
+        with self._lock:
+            self._usage = Usage(total_bytes, free_bytes, valid_until, is_stuck=is_stuck)
+        return total_bytes
+
+    def _shrink(self, store: Store, newest: Path, max_bytes: int) -> None:
+        """Remove entries down to below the limit, unless another process has just done so."""
+        with collector_lock(store):
+            check_marks(store.root)
+            remover = Remover(store, is_dry_run=False)
+            if remover.remaining_bytes > max_bytes:
+                # Room to spare, so that the next entries do not cause a collection each.
+                remover.evict_until(_LOW_WATER * max_bytes, spared=newest)
+            report = remover.report()
+            is_over = report.remaining_bytes > max_bytes
+            self._count(store, is_stuck=is_over and bool(report.leased or report.failed))
+        if is_over:
+            self._warn_once(store, _explain_excess(store, report, max_bytes))
+
+    def _warn_once(self, store: Store, problem: str) -> None:
+        with self._lock:
+            had_warned, self._has_warned = self._has_warned, True
+        if not had_warned:
+            limit = f"{self.max_bytes:,}"
+            _log.warning("cache %s does not keep its budget of %s bytes: %s", store.root, limit, problem)
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()
 
 
-def free_space(cache: Cache, wanted_free_bytes: int) -> int:
-    """Remove entries, those used longest ago first, until so many bytes are free on the disk.
-
-    The bytes of an entry that somebody has mapped come back when the map is closed, and some file systems take their
-    time. So it ends, too, when twice as much was removed as was short: more would empty the cache for nothing. Where all
-    entries together are not enough, none is removed.
-
-    Returns:
-        How many bytes are free then.
+def check_limit(name: str, value: int | None) -> None:
+    """Check that a limit is a number of bytes or ``None``.
 
     Raises:
-        CacheError: the folder does not bear the marks of a cache, or those of a newer version.
+        CacheError: it is not.
     """
-    with telling(cache), alone(cache):
-        check_marks(cache.root)
-        free = cache.files.free_bytes(str(cache.root))
-        if free >= wanted_free_bytes:
-            return free
-        remover = Remover(cache, is_dry_run=False)
-        if free + remover.removable_bytes < wanted_free_bytes:
-            return free
-        most = 2 * (wanted_free_bytes - free)
-        for entry in sorted(remover.entries, key=by_use):
-            if free >= wanted_free_bytes or remover.freed_bytes >= most:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise CacheError(f"{name}={value!r}; allowed: a number of bytes, 0 or more, or None")
+
+
+def _free_space(store: Store, wanted_free_bytes: int) -> int:
+    """Remove entries, those used longest ago first, until so many bytes are free; returns the bytes that are free.
+
+    If all entries together are not enough, none is removed. It also ends when twice the missing bytes were removed:
+    the bytes of a mapped entry become free only when the map is closed, and some file systems free them late, so
+    waiting for the number to be reached could empty the cache for nothing.
+    """
+    with search_errors(store), collector_lock(store):
+        check_marks(store.root)
+        free_bytes = store.files.free_bytes(str(store.root))
+        if free_bytes >= wanted_free_bytes:  # another process has made room meanwhile
+            return free_bytes
+        remover = Remover(store, is_dry_run=False)
+        if free_bytes + remover.removable_bytes < wanted_free_bytes:
+            return free_bytes
+        most_bytes = 2 * (wanted_free_bytes - free_bytes)
+        for entry in sorted(remover.entries, key=by_last_use):
+            if free_bytes >= wanted_free_bytes or remover.freed_bytes >= most_bytes:
                 break
             remover.evict(entry)
-            free = cache.files.free_bytes(str(cache.root))
+            free_bytes = store.files.free_bytes(str(store.root))
         deadline = time.monotonic() + _SETTLE_SECONDS
-        while remover.freed_bytes and free < wanted_free_bytes and time.monotonic() < deadline:
+        while remover.freed_bytes and free_bytes < wanted_free_bytes and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-            free = cache.files.free_bytes(str(cache.root))
-        return free
+            free_bytes = store.files.free_bytes(str(store.root))
+        return free_bytes
 
 
-def _note_written(cache: Cache, newest: Path) -> Usage | None:
-    """What is known of the cache's size, with the newest entry in it."""
-    with cache._locks_lock:  # noqa: SLF001 - two threads may publish at once
-        usage = cache._usage  # noqa: SLF001
-        if usage is not None:
-            usage = replace(usage, written_bytes=usage.written_bytes + _size_of(cache.files, newest))
-            cache._usage = usage  # noqa: SLF001
-    return usage
-
-
-def _count_again(cache: Cache, *, is_stuck: bool = False) -> int:
-    """How many bytes the entries have, now."""
-    free = cache.files.free_bytes(str(cache.root))
-    started = time.monotonic()
-    total = bytes_of(cache.ls())
-    ended = time.monotonic()
-    has_warned = cache._usage is not None and cache._usage.has_warned  # noqa: SLF001 - kept there for this module
-    valid_until = ended + _COUNT_EVERY * (ended - started)
-    cache._usage = Usage(total, free, valid_until, is_stuck=is_stuck, has_warned=has_warned)  # noqa: SLF001
-    return total
-
-
-def _shrink(cache: Cache, newest: Path) -> None:
-    """Bring the cache back under its budget, with room to spare, unless another process just did."""
-    assert cache.max_bytes is not None  # noqa: S101
-    with alone(cache):
-        check_marks(cache.root)
-        remover = Remover(cache, is_dry_run=False)
-        if remover.remaining_bytes > cache.max_bytes:
-            remover.evict_until(_LOW_WATER * cache.max_bytes, spared=newest)
-        report = remover.report()
-        is_over = report.remaining_bytes > cache.max_bytes
-        _count_again(cache, is_stuck=is_over and bool(report.leased or report.failed))
-    if is_over:
-        _warn_once(cache, _explain_excess(cache, report))
-
-
-def _explain_excess(cache: Cache, report: GcReport) -> str:
-    assert cache.max_bytes is not None  # noqa: S101
-    excess = f"it holds {report.remaining_bytes - cache.max_bytes:,} bytes more"
+def _explain_excess(store: Store, report: GcReport, max_bytes: int) -> str:
+    excess = f"it holds {report.remaining_bytes - max_bytes:,} bytes more"
     if report.leased:
-        holders = {lease.owner for lease in leases_elsewhere(cache.files, cache.root, cache.lease_names)}
-        named = ", ".join(f"process {owner.pid} on {owner.host}" for owner in sorted(holders))
-        return f"{excess}, and {count_noun(report.leased, 'entry')} must stay for other jobs: {named}"
+        holders = {lease.owner for lease in leases_elsewhere(store.files, store.root, store.lease_names)}
+        names = ", ".join(f"process {owner.pid} on {owner.host}" for owner in sorted(holders))
+        return f"{excess}, and {count_noun(report.leased, 'entry')} must stay for other jobs: {names}"
     if report.failed:
         return f"{excess}; {report.failed[0].path} could not be removed: {report.failed[0].problem}"
     return f"{excess}; its newest entry alone is too large"
 
 
-def _warn_once(cache: Cache, problem: str) -> None:
-    usage = cache._usage or Usage(cache.max_bytes or 0, 0, 0.0)  # noqa: SLF001
-    if not usage.has_warned:
-        _log.warning("cache %s does not keep its budget of %s bytes: %s", cache.root, f"{cache.max_bytes:,}", problem)
-    cache._usage = replace(usage, has_warned=True)  # noqa: SLF001
-
-
-def _size_of(files: FileSystem, path: Path) -> int:
+def _size_of(store: Store, path: Path) -> int:
     try:
-        return files.status(str(path)).st_size
-    except FileNotFoundError:  # removed by another process already
+        return store.files.status(str(path)).st_size
+    except FileNotFoundError:  # another process has removed it already
         return 0

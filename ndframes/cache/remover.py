@@ -1,7 +1,7 @@
-"""Remover: removes files of a cache, or only says which it would.
+"""Remover: removes files of a cache, or only reports which files it would remove.
 
-Nothing is removed but regular files that bear the names of a cache (:mod:`.layout`), under a folder that bears its marks.
-A file is unlinked, never changed: whoever has it mapped reads on.
+Only regular files with the names of a cache (:mod:`.layout`), under a folder with the marks of a cache, are removed. A
+file is unlinked, never changed, so a reader that has mapped it can go on.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 
     from ..system.files import FileSystem
     from .layout import OwnedName
-    from .store import Cache, CacheEntry
+    from .store import CacheEntry, Store
 
 __all__ = [
     "GcReport",
     "NotRemoved",
     "Remover",
-    "alone",
-    "by_use",
-    "bytes_of",
+    "by_last_use",
+    "collector_lock",
+    "open_remover",
     "owned_files",
     "quarantined_files",
-    "sweeping",
-    "telling",
-]  # fmt: skip
-_GC_WAIT_SECONDS = 2.0
+    "search_errors",
+    "sum_bytes",
+]
+_LOCK_WAIT_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 
 
 class NotRemoved(NamedTuple):
-    """A file that should have gone, and why it did not."""
+    """A file that could not be removed, and why."""
 
     path: str
     problem: str
@@ -56,18 +56,18 @@ class NotRemoved(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GcReport:
-    """What was removed from a cache, or would have been.
+    """What was removed from a cache, or would be removed.
 
     Attributes:
-        removed: how many entries.
-        freed_bytes: the bytes of everything that was removed.
-        kept: how many entries are left.
-        remaining_bytes: their bytes.
-        leased: how many of them were to go, and stay since other running jobs hold them.
-        leftovers: how many other files were removed: half-written, damaged, of jobs that have ended.
-        failed: what could not be removed.
-        paths: everything that was removed.
-        is_dry_run: whether all that was only looked up.
+        removed: the number of entries removed.
+        freed_bytes: the bytes of all removed files.
+        kept: the number of entries that remain.
+        remaining_bytes: the bytes of those.
+        leased: how many of those should have been removed, but are held by other running jobs.
+        leftovers: the number of other files removed: half-written, damaged, or of jobs that have ended.
+        failed: the files that could not be removed.
+        paths: the files that were removed.
+        is_dry_run: whether nothing was removed and the report tells what would be.
     """
 
     removed: int
@@ -82,11 +82,11 @@ class GcReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed."""
+        """Whether every file was removed that should be."""
         return not self.failed
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """The attributes as plain data, ready for JSON."""
         return {**asdict(self), "failed": [item._asdict() for item in self.failed], "paths": list(self.paths)}
 
     def __str__(self) -> str:
@@ -100,95 +100,116 @@ class GcReport:
 
 
 @contextmanager
-def sweeping(cache: Cache, *, dry_run: bool) -> Iterator[Remover | None]:
-    """A remover for the cache, nobody else's at work as far as that can be had; ``None`` where there is no cache."""
-    with telling(cache):
-        if not _is_there(cache.files, cache.root):
+def open_remover(store: Store, *, dry_run: bool) -> Iterator[Remover | None]:
+    """A remover for the store, with the collector's lock if that is free; ``None`` where there is no store.
+
+    Raises:
+        CacheError: the folder does not bear the marks of a cache, or cannot be searched.
+    """
+    with search_errors(store):
+        if not _is_there(store.files, store.root):
             yield None
             return
-        check_marks(cache.root)
-        if dry_run:  # which writes nothing, a lock neither
-            yield Remover(cache, is_dry_run=True)
+        check_marks(store.root)
+        if dry_run:  # which writes nothing, no lock file either
+            yield Remover(store, is_dry_run=True)
             return
-        with alone(cache):
-            yield Remover(cache, is_dry_run=False)
+        with collector_lock(store):
+            yield Remover(store, is_dry_run=False)
 
 
 @contextmanager
-def alone(cache: Cache) -> Iterator[None]:
-    """One collector at a time, as far as that can be had. To save work: two of them do no harm, one that hangs does."""
+def collector_lock(store: Store) -> Iterator[None]:
+    """Keep other collectors out, to save work.
+
+    Two collectors at once do no harm, so the context is entered without the lock if another process holds it for long.
+    """
     with ExitStack() as stack:
         try:
-            path = str(cache.root / "locks" / "gc")
-            stack.enter_context(cache.files.lock(path, seconds=_GC_WAIT_SECONDS, poll_seconds=_POLL_SECONDS))
+            path = str(store.root / "locks" / "gc")
+            stack.enter_context(store.files.lock(path, seconds=_LOCK_WAIT_SECONDS, poll_seconds=_POLL_SECONDS))
         except OSError:
-            pass  # whoever has it takes too long, or no lock is to be had
+            pass  # held for too long, or this file system has no locks
         yield
 
 
 @contextmanager
-def telling(cache: Cache) -> Iterator[None]:
-    """What the system says, as an error of ours."""
+def search_errors(store: Store) -> Iterator[None]:
+    """Raise the system's errors while the folder is searched as cache errors."""
     try:
         yield
     except NdframesError:
         raise
     except OSError as error:
-        raise CacheError(f"cache folder {cache.root} cannot be searched: {error}; check who may read it") from error
+        raise CacheError(
+            f"cache folder {store.root} cannot be searched: {error}; check the folder's permissions"
+        ) from error
 
 
 class Remover:
-    """Removes files, or only notes which, and counts."""
+    """Removes files of a store, or only notes which, and counts them.
 
-    def __init__(self, cache: Cache, *, is_dry_run: bool) -> None:
-        self._cache = cache
-        self._files = cache.files
+    Args:
+        store: the store.
+        is_dry_run: whether to remove nothing.
+
+    Attributes:
+        entries: the entries that remain, in the order in which they were found.
+        freed_bytes: the bytes of all files removed so far.
+    """
+
+    def __init__(self, store: Store, *, is_dry_run: bool) -> None:
+        self._store = store
+        self._files = store.files
         self._is_dry_run = is_dry_run
-        self._leased = leased_elsewhere(cache.files, cache.root, cache.lease_names)
-        self._bound: set[str] = set()
+        self._leased = leased_elsewhere(store.files, store.root, store.lease_names)
+        self._kept_for_lease: set[str] = set()
         self._failed: list[NotRemoved] = []
         self._paths: list[str] = []
         self._removed = 0
         self._leftovers = 0
         self.freed_bytes = 0
-        #: what is left, in the order in which it was found
-        self.entries: dict[CacheEntry, None] = dict.fromkeys(cache.ls())
+        self.entries: dict[CacheEntry, None] = dict.fromkeys(store.ls())
 
     @property
     def remaining_bytes(self) -> int:
-        """The bytes of the entries that are left."""
-        return bytes_of(self.entries)
+        """The bytes of the entries that remain."""
+        return sum_bytes(self.entries)
 
     @property
     def removable_bytes(self) -> int:
-        """The bytes of those of them that no other job holds."""
-        return bytes_of(entry for entry in self.entries if entry.key.relative_path not in self._leased)
+        """The bytes of the remaining entries that no other job holds."""
+        return sum_bytes(entry for entry in self.entries if entry.key.relative_path not in self._leased)
 
-    def sweep_leftovers(self) -> None:
-        """Remove what dead writers left, damaged entries, and the leases of jobs that have ended."""
-        root = self._cache.root
+    def remove_leftovers(self) -> None:
+        """Remove the files of dead writers, damaged entries, and the leases of jobs that have ended."""
+        root = self._store.root
         for path, status, owner in owned_files(self._files, root / "tmp", parse_part):
             if is_abandoned(self._files, path, owner):
-                self._sweep(path, status)
-        for path, status in quarantined_files(self._cache):
-            self._sweep(path, status)
+                self._remove_leftover(path, status)
+        for path, status in quarantined_files(self._store):
+            self._remove_leftover(path, status)
         for path, status, owner in owned_files(self._files, root / "leases", parse_lease):
             if is_abandoned(self._files, path, owner):
-                self._sweep(path, status)
+                self._remove_leftover(path, status)
 
     def evict_until(self, limit_bytes: float, *, spared: Path | None = None) -> None:
-        """Remove entries, those used longest ago first, until no more than so many bytes are left."""
+        """Remove entries, those used longest ago first, until no more than ``limit_bytes`` remain; never ``spared``."""
         remaining = self.remaining_bytes
-        for entry in sorted(self.entries, key=by_use):
+        for entry in sorted(self.entries, key=by_last_use):
             if remaining <= limit_bytes:
                 return
             if entry.path != spared and self.evict(entry):
                 remaining -= entry.size_bytes
 
     def evict(self, entry: CacheEntry) -> bool:
-        """Remove an entry, unless another job holds it, or anything has happened to it since; whether it is gone."""
+        """Remove an entry unless another job holds it, or it was read or replaced since it was listed.
+
+        Returns:
+            Whether the entry is gone.
+        """
         if entry.key.relative_path in self._leased:
-            self._bound.add(entry.key.relative_path)
+            self._kept_for_lease.add(entry.key.relative_path)
             return False
         path = str(entry.path)
         try:
@@ -204,27 +225,27 @@ class Remover:
         return True
 
     def report(self) -> GcReport:
-        """What was done."""
+        """What was removed so far."""
         return GcReport(
             removed=self._removed,
             freed_bytes=self.freed_bytes,
             kept=len(self.entries),
             remaining_bytes=self.remaining_bytes,
-            leased=len(self._bound),
+            leased=len(self._kept_for_lease),
             leftovers=self._leftovers,
             failed=tuple(self._failed),
             paths=tuple(self._paths),
             is_dry_run=self._is_dry_run,
         )
 
-    def _sweep(self, path: str, status: os.stat_result) -> None:
+    def _remove_leftover(self, path: str, status: os.stat_result) -> None:
         self._leftovers += self._remove(path, status)
 
     def _remove(self, path: str, status: os.stat_result) -> bool:
         if not self._is_dry_run:
             try:
                 self._files.remove(path)
-            except OSError as error:  # another user's, as a rule; the rest can go all the same
+            except OSError as error:  # usually another user's file; the others can still be removed
                 self._failed.append(NotRemoved(path, error.strerror or str(error)))
                 return False
         self._paths.append(path)
@@ -235,22 +256,22 @@ class Remover:
 def owned_files(
     files: FileSystem, folder: Path, parse: Callable[[str], OwnedName | None]
 ) -> Iterator[tuple[str, os.stat_result, OwnedName]]:
-    """The regular files of a folder whose names, as ``parse`` reads them, tell whose they are: path, status, owner."""
-    for name, path, status in _plain_files(files, folder):
+    """The regular files of a folder whose names ``parse`` reads as an owner: path, status, owner."""
+    for name, path, status in _regular_files(files, folder):
         owner = parse(name)
         if owner is not None:
             yield path, status, owner
 
 
-def quarantined_files(cache: Cache) -> Iterator[tuple[str, os.stat_result]]:
-    """The damaged entries that were put away: path and status."""
-    for name, path, status in _plain_files(cache.files, cache.root / "quarantine"):
+def quarantined_files(store: Store) -> Iterator[tuple[str, os.stat_result]]:
+    """The damaged entries in the quarantine folder: path and status."""
+    for name, path, status in _regular_files(store.files, store.root / "quarantine"):
         if is_quarantined(name):
             yield path, status
 
 
-def _plain_files(files: FileSystem, folder: Path) -> Iterator[tuple[str, str, os.stat_result]]:
-    """The regular files of a folder; a link is none, and no folder either."""
+def _regular_files(files: FileSystem, folder: Path) -> Iterator[tuple[str, str, os.stat_result]]:
+    """The regular files of a folder; links are not followed, to the folder neither."""
     if folder.is_symlink():
         return
     for item in files.scan(str(folder)):
@@ -270,11 +291,11 @@ def _is_there(files: FileSystem, path: Path) -> bool:
     return True
 
 
-def by_use(entry: CacheEntry) -> tuple[float, str]:
-    """In this order entries go: those used longest ago first."""
+def by_last_use(entry: CacheEntry) -> tuple[float, str]:
+    """Sort key of the order in which entries are removed: those used longest ago first."""
     return entry.used, str(entry.path)
 
 
-def bytes_of(entries: Iterable[CacheEntry]) -> int:
-    """The length of all of them together."""
+def sum_bytes(entries: Iterable[CacheEntry]) -> int:
+    """The bytes of all these entries."""
     return sum(entry.size_bytes for entry in entries)

@@ -1,21 +1,19 @@
-"""Cache: the folder of entries. Entries are found by name, written aside, and appear whole or not at all."""
+"""Store: immutable entries in a folder, found by key and published atomically."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-import threading
 import time
 import uuid
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import CacheEntryGoneError, CacheError, CacheFullError, NdframesError
 from ..system.files import FileSystem
-from ..system.process import ForkAware
 from ..system.stamp import stamp_of
 from .keys import FORMAT_VERSION
 from .layout import (
@@ -28,23 +26,19 @@ from .layout import (
     parse_part,
     write_marks,
 )
+from .leases import Lease
+from .single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ..system.stamp import SourceStamp
-    from .budget import Usage
     from .keys import EntryKey
-    from .leases import Lease
-    from .remover import GcReport
-    from .upkeep import CacheStat
-    from .verify import VerifyReport
 
-__all__ = ["Cache", "CacheEntry"]
-_STRIPES = 4096
-_LOCK_POLL_SECONDS = 1.0
-_LOCK_AGE_SECONDS = 60.0
-_TRIES = 3
+__all__ = ["LOCK_AGE_SECONDS", "CacheEntry", "Store", "check_room"]
+#: How long a writer may be silent before others stop waiting for it.
+LOCK_AGE_SECONDS = 60.0
+_ATTEMPTS = 3
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -55,10 +49,10 @@ class CacheEntry:
 
     Attributes:
         path: the file.
-        key: what it is the entry of.
-        size_bytes: its length.
+        key: the key under which it is found.
+        size_bytes: the length of the file.
         mtime: when it was written, in seconds since 1970.
-        atime: when it was last used, as far as the system keeps account, in seconds since 1970.
+        atime: when it was last read, in seconds since 1970; approximate on most systems.
     """
 
     path: Path
@@ -69,76 +63,63 @@ class CacheEntry:
 
     @property
     def used(self) -> float:
-        """When it was last used or written, in seconds since 1970."""
+        """When it was last read or written, in seconds since 1970."""
         return max(self.mtime, self.atime)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """The attributes as plain data, ready for JSON."""
         return {**asdict(self), "path": str(self.path)}
 
 
-class Cache(ForkAware):
-    """The store of entries under a workdir, in a folder of its own: ``<workdir>/ndframes-cache``.
+class Store:
+    """Entries under a workdir, in a folder of their own: ``<workdir>/ndframes-cache``.
 
-    Nothing is created before the first entry is written, and reading takes no lock and writes nothing. An entry is
-    immutable: a regular, read-only ``.tif`` or ``.npy`` that any other tool can read.
+    An entry is found by its key, written to a temporary file, and published atomically. Reading takes no lock and
+    writes nothing. :class:`~ndframes.Cache` adds limits and maintenance.
 
     Args:
-        workdir: the folder that belongs to the user; created when needed.
-        max_bytes: a budget for all entries together: when a new one exceeds it, those used longest ago are removed,
-            down to 85 % of it. ``None``: no limit, and nothing is ever removed unasked.
-        min_free_bytes: so much is left free on the disk, by removing entries before a new one is written; where that is
-            not enough, nothing is written. ``None``: only what the new entry needs must be free.
-        files: the file operations, for tests of what happens when they fail.
-
-    Example:
-        >>> import tempfile
-        >>> cache = Cache(tempfile.mkdtemp())
-        >>> list(cache.ls())
-        []
+        workdir: the user's folder; it is created when the first entry is written.
+        files: the file operations.
+        lock_age_seconds: how long a writer may be silent before others stop waiting for it.
     """
 
     def __init__(
         self,
         workdir: str | os.PathLike[str],
         *,
-        max_bytes: int | None = None,
-        min_free_bytes: int | None = None,
         files: FileSystem | None = None,
+        lock_age_seconds: float = LOCK_AGE_SECONDS,
     ) -> None:
         self.workdir = Path(os.fsdecode(workdir)).absolute()
         self.root = self.workdir / FOLDER
-        self.max_bytes = _check_bytes("max_bytes", max_bytes)
-        self.min_free_bytes = _check_bytes("min_free_bytes", min_free_bytes)
         self.files = files or FileSystem()
+        self.lock_age_seconds = lock_age_seconds
         self._job_leases: frozenset[str] = frozenset()
         self._lease: Lease | None = None
-        self._usage: Usage | None = None
-        self._locks: dict[EntryKey, threading.Lock] = {}
-        self._locks_lock = threading.Lock()
-        self._is_marked = False
-        super().__init__()
+        self._single_flight = SingleFlight(self.root, lock_age_seconds)
+        self._has_folders = False
 
     def __repr__(self) -> str:
-        limits = {"max_bytes": self.max_bytes, "min_free_bytes": self.min_free_bytes}
-        given = "".join(f", {name}={value}" for name, value in limits.items() if value is not None)
-        return f"Cache({str(self.workdir)!r}{given})"
+        return f"{type(self).__name__}({str(self.workdir)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        limits = {"max_bytes": self.max_bytes, "min_free_bytes": self.min_free_bytes, "files": self.files}
-        return _rebuild, (type(self), str(self.workdir), limits, self.lease_names)
+        return _rebuild, (type(self), str(self.workdir), self._options(), self.lease_names)
+
+    def _options(self) -> dict[str, Any]:
+        """The keyword arguments that make an equal store in another process."""
+        return {"files": self.files, "lock_age_seconds": self.lock_age_seconds}
 
     # -- finding --------------------------------------------------------------------------------------------------
 
     def path(self, key: EntryKey) -> Path:
-        """Where the entry of ``key`` lies, or would lie."""
+        """The path of the entry of ``key``, whether the entry exists or not."""
         return self.root / key.relative_path
 
     def find(self, key: EntryKey) -> Path | None:
-        """The path of the entry of ``key``, or ``None`` if there is none. Its content is not looked at.
+        """The path of the entry of ``key``, or ``None`` if it does not exist. The content is not checked.
 
         Raises:
-            CacheError: the folder may not be searched.
+            CacheError: the folder cannot be searched.
         """
         path = self.path(key)
         try:
@@ -149,10 +130,10 @@ class Cache(ForkAware):
             raise self._unsearchable(error) from error
 
     def ls(self) -> Iterator[CacheEntry]:
-        """Every entry, in no particular order; what lies behind a link is none.
+        """Every entry, in no particular order. Links are not followed.
 
         Raises:
-            CacheError: the folder may not be searched.
+            CacheError: the folder cannot be searched.
         """
         try:
             for layout in self.files.scan(str(self.root)):
@@ -170,16 +151,16 @@ class Cache(ForkAware):
         return (item.path for item in self.files.scan(folder) if item.is_dir(follow_symlinks=False))
 
     def ls_source(self, backend_id: str, source_id: str) -> list[CacheEntry]:
-        """The entries of one source in one form, whatever its state then; the one written last comes first."""
+        """The entries of one source in one form, of any state of the source; the last one written comes first."""
         shard = self.root / f"v{FORMAT_VERSION}" / backend_id / source_id[:2]
         found = [entry for entry in self._ls_shard(str(shard)) if entry.key.source_id == source_id]
         return sorted(found, key=lambda entry: (-entry.mtime, str(entry.path)))
 
     def ls_forms(self, source_id: str) -> list[CacheEntry]:
-        """The entries of one source in all forms; of each form those as :meth:`ls_source` lists them.
+        """The entries of one source in all forms, each form in the order of :meth:`ls_source`.
 
         Raises:
-            CacheError: the folder may not be searched.
+            CacheError: the folder cannot be searched.
         """
         try:
             forms = [os.path.basename(path) for path in self._ls_folders(str(self.root / f"v{FORMAT_VERSION}"))]
@@ -200,74 +181,91 @@ class Cache(ForkAware):
                 yield CacheEntry(Path(item.path), key, status.st_size, status.st_mtime, status.st_atime)
 
     def note_use(self, path: Path, mtime_ns: int) -> None:
-        """Remember that an entry is in use, where that decides what is removed first: in its time of access."""
-        if self.max_bytes is None and self.min_free_bytes is None:
-            return
+        """Record in an entry's access time that it is used now.
+
+        Args:
+            path: the entry.
+            mtime_ns: its modification time, which stays.
+        """
         try:
             self.files.touch(str(path), time.time_ns(), mtime_ns)
         except OSError:
-            pass  # removed meanwhile, or not ours to touch: the kernel's own account of access must do
+            pass  # removed meanwhile, or another user's file: the access time that the kernel keeps must do
 
     # -- writing --------------------------------------------------------------------------------------------------
 
     def publish(self, key: EntryKey, write: Callable[[IO[bytes]], None], *, estimated_bytes: int) -> tuple[Path, bool]:
-        """Make the entry of ``key`` by calling ``write`` with an empty file, unless it is there.
+        """Create the entry of ``key`` by calling ``write`` with an empty file, unless the entry exists.
 
-        The file is given its name only after ``write`` returned and its bytes reached the disk. Locks keep others from
-        doing the same work at the same time; that the result is right never depends on them.
+        The file gets its name only after ``write`` has returned and the bytes have reached the disk. Locks keep
+        others from doing the same work at the same time; the result never depends on them.
 
         Args:
-            key: the entry's name.
-            write: fills the file; whatever it raises, nothing is published and nothing is left behind.
-            estimated_bytes: space that must be free before anything is written.
+            key: the entry's key.
+            write: fills the file. If it raises, nothing is published and nothing is left behind.
+            estimated_bytes: the space that must be free before anything is written.
 
         Returns:
             The entry's path, and whether this call wrote it.
 
         Raises:
-            CacheFullError: too little space is free.
-            CacheEntryGoneError: somebody deletes the cache again and again.
+            CacheFullError: there is not enough free space.
+            CacheEntryGoneError: another process keeps deleting the cache.
             CacheError: the folder cannot be written.
         """
         final = self.path(key)
-        for tries_left in reversed(range(_TRIES)):
+        for attempts_left in reversed(range(_ATTEMPTS)):
             temporary = self.root / "tmp" / new_part_name(key.state_id)
             try:
-                self._mark(final.parent)
-                with self._telling(), self._single_flight(key):
+                self._make_folders(final.parent)
+                with self._as_cache_errors(), self._single_flight.enter(self.files, key):
                     if final.is_file():
                         return final, False
-                    self._make_room(estimated_bytes)
-                    is_new = self._write_and_name(str(temporary), str(final), write)
+                    self.make_room(estimated_bytes)
+                    is_new = self._write_and_link(str(temporary), str(final), write)
                 break
             except OSError as error:
                 if not _was_deleted(error, temporary, final):
                     raise
-                if not tries_left:
+                if not attempts_left:
                     raise CacheEntryGoneError(f"cache {self.root} is being deleted all the time: {error}") from error
-                self._is_marked = False
+                self._has_folders = False
             finally:
-                self._drop(temporary)
+                self._remove_temporary(temporary)
         if is_new:
-            self._keep_budget(final)
+            self.entry_published(final)
         return final, is_new
 
+    def make_room(self, needed_bytes: int) -> None:
+        """Called before an entry is written: check that the disk has this many bytes free.
+
+        Raises:
+            CacheFullError: it has not.
+        """
+        check_room(self.root, self.files.free_bytes(str(self.root)), needed_bytes)
+
+    def entry_published(self, path: Path) -> None:
+        """Called after an entry was written. Does nothing here; a subclass may remove other entries."""
+
     def scratch(self, room_bytes: int = 0) -> IO[bytes]:
-        """A file without a name, with so much room, for what waits while an entry is being written."""
+        """A file without a name and with this much room reserved, for data that waits while an entry is written."""
         return self.files.scratch(str(self.root / "tmp"), room_bytes)
 
     def quarantine(self, path: Path, seen: SourceStamp | None = None) -> bool:
-        """Take a damaged entry out of the way, to be looked at; whether it is out of the way.
+        """Move a damaged entry to the quarantine folder, where it can be inspected.
 
         Args:
             path: the entry.
-            seen: what was found damaged: another file that has come to its place meanwhile is left alone.
+            seen: the stamp of the damaged file. A file that has replaced it meanwhile is left alone.
+
+        Returns:
+            Whether the damaged file is out of the way.
         """
         target = self.root / "quarantine" / f"{path.name}.{uuid.uuid4().hex[:8]}"
         return self._take_away(path, seen, lambda: self.files.move(str(path), str(target)))
 
     def discard(self, path: Path, seen: SourceStamp | None = None) -> bool:
-        """Remove an entry that is of no use any more; arguments and result as for :meth:`quarantine`."""
+        """Remove an entry that is no longer useful; arguments and result as for :meth:`quarantine`."""
         return self._take_away(path, seen, lambda: self.files.remove(str(path)))
 
     def _take_away(self, path: Path, seen: SourceStamp | None, take: Callable[[], object]) -> bool:
@@ -276,229 +274,128 @@ class Cache(ForkAware):
                 take()
         except FileNotFoundError:
             return not path.exists()
-        except OSError:  # a read-only folder, or another user's: whoever reads must do without this entry
+        except OSError:  # a read-only folder, or another user's: the reader must do without this entry
             return False
         return True
 
-    def _write_and_name(self, temporary: str, final: str, write: Callable[[IO[bytes]], None]) -> bool:
-        with self.files.create(temporary) as file:
-            self._hold(file)
-            write(file)
-            self.files.make_read_only(temporary)
-            self.files.sync_file(file)
-        is_new = self.files.link_or_replace(temporary, final)
-        self.files.sync_folder(os.path.dirname(final))
-        return is_new
-
-    def _drop(self, temporary: Path) -> None:
-        """Remove what was written aside; what cannot be removed now is swept when its writer has ended."""
+    def _make_folders(self, folder: Path) -> None:
+        """Create the folders; once a process, remove what crashed writers left."""
         try:
-            self.files.remove(str(temporary))
-        except OSError:
-            pass
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """What the system says, as an error of ours."""
-        try:
-            yield
-        except NdframesError:
-            raise
-        except OSError as error:
-            raise self._explain(error) from error
-
-    def _explain(self, error: OSError) -> CacheError:
-        if error.errno in _REFUSED:
-            return self._refusal(error)
-        outcome = "ran out of space" if error.errno in _FULL else "failed"
-        return _to_cache_error(f"cache {self.root} {outcome} while writing an entry: {error}", error)
-
-    def _refusal(self, error: OSError) -> CacheError:
-        """The error for a folder in which nothing can be written."""
-        return _to_cache_error(
-            f"cache folder {self.root} cannot be written: {error}; choose another workdir, or backend=None to read sources directly",
-            error,
-        )
-
-    def _hold(self, file: IO[bytes]) -> None:
-        """Show others that the writer of this file lives."""
-        try:
-            hold_lock(self.files, file)
-        except OSError:
-            pass  # no locks on this file system: the file's age must do
-
-    def _make_room(self, needed_bytes: int) -> None:
-        wanted = needed_bytes + (self.min_free_bytes or 0)
-        free = self.files.free_bytes(str(self.root))
-        if free < wanted and self.min_free_bytes is not None:
-            from .budget import free_space
-
-            free = free_space(self, wanted)
-        if free < wanted:
-            told = CacheFullError(
-                f"cache {self.root} has {free:,} bytes left, an entry may need {needed_bytes:,}"
-                + (f" and {self.min_free_bytes:,} must stay free" if self.min_free_bytes else "")
-                + "; free some ('ndframes cache gc --max-bytes'), or choose another workdir"
-            )
-            told.errno = errno.ENOSPC
-            raise told
-
-    def _keep_budget(self, newest: Path) -> None:
-        if self.max_bytes is not None:
-            from .budget import keep_budget
-
-            keep_budget(self, newest)
-
-    @contextmanager
-    def _single_flight(self, key: EntryKey) -> Iterator[None]:
-        """One writer a key at a time: in this process surely, across processes where the file system has locks."""
-        with self._locks_lock:
-            lock = self._locks.setdefault(key, threading.Lock())
-        try:
-            with lock, ExitStack() as stack:
-                self._wait_for_lock(_stripe_of(key.state_id), stack)
-                yield
-        finally:
-            with self._locks_lock:
-                self._locks.pop(key, None)
-
-    def _wait_for_lock(self, stripe: str, stack: ExitStack) -> None:
-        """Wait while whoever has the lock shows signs of life; at worst the work is done twice."""
-        path = str(self.root / "locks" / stripe)
-        started = time.time()
-        while time.time() - max(started, self._last_sign_of_life(stripe)) < _LOCK_AGE_SECONDS:
-            try:
-                stack.enter_context(self.files.lock(path, seconds=_LOCK_POLL_SECONDS))
-            except TimeoutError:
-                continue
-            except OSError:
-                pass  # no lock to be had
-            return
-
-    def _last_sign_of_life(self, stripe: str) -> float:
-        """When the writer that has this lock last touched what it writes, in seconds since 1970."""
-        latest = 0.0
-        for item in self.files.scan(str(self.root / "tmp")):
-            owner = parse_part(item.name)
-            if owner is not None and _stripe_of(owner.state_id) == stripe:
-                try:
-                    latest = max(latest, item.stat(follow_symlinks=False).st_mtime)
-                except FileNotFoundError:
-                    continue
-        return latest
-
-    def _mark(self, folder: Path) -> None:
-        """Create the folders; once a process, sweep what crashed writers left."""
-        try:
-            if not (self._is_marked and self.root.is_dir()):
+            if not (self._has_folders and self.root.is_dir()):
                 write_marks(self.files, self.root)
                 for item in self.files.scan(str(self.root / "tmp")):
                     owner = parse_part(item.name)
                     if owner is not None and is_abandoned(self.files, item.path, owner):
                         self.files.remove(item.path)
-                self._is_marked = True
+                self._has_folders = True
             self.files.make_folders(str(folder))
         except OSError as error:
-            raise self._refusal(error) from error
+            raise self._unwritable(error) from error
 
-    # -- upkeep ---------------------------------------------------------------------------------------------------
+    def _write_and_link(self, temporary: str, final: str, write: Callable[[IO[bytes]], None]) -> bool:
+        with self.files.create(temporary) as file:
+            self._lock_temporary(file)
+            write(file)
+            self.files.make_read_only(temporary)
+            # The bytes must be durable before the name is: a power loss in between would leave a name without content.
+            self.files.sync_file(file)
+        is_new = self.files.link_or_replace(temporary, final)
+        self.files.sync_folder(os.path.dirname(final))
+        return is_new
 
-    def stat(self) -> CacheStat:
-        """How much there is of what: entries, bytes, leftovers, free space."""
-        from .upkeep import stat_cache
+    def _lock_temporary(self, file: IO[bytes]) -> None:
+        """Show other processes that the writer of this file is alive."""
+        try:
+            hold_lock(self.files, file)
+        except OSError:
+            pass  # no locks on this file system: others judge by the file's age
 
-        return stat_cache(self)
+    def _remove_temporary(self, temporary: Path) -> None:
+        try:
+            self.files.remove(str(temporary))
+        except OSError:
+            pass  # a later writer removes it once this process has ended
 
-    def verify(
-        self, read_data: bool = False, repair: bool = False, *, progress: Callable[[int, int], None] | None = None
-    ) -> VerifyReport:
-        """Check every entry: its length, its trailer, and that it bears the name of what it holds.
+    # -- errors ---------------------------------------------------------------------------------------------------
 
-        Args:
-            read_data: whether to read everything as well, and to hold every byte against its checksum.
-            repair: whether to take damaged entries out of the way; what is missing is made again when it is needed.
-            progress: called with the bytes looked at so far, and those of all entries.
-        """
-        from .verify import verify_cache
+    @contextmanager
+    def _as_cache_errors(self) -> Iterator[None]:
+        """Raise the system's errors as cache errors."""
+        try:
+            yield
+        except NdframesError:
+            raise
+        except OSError as error:
+            raise self._write_error(error) from error
 
-        return verify_cache(self, read_data=read_data, repair=repair, progress=progress)
+    def _write_error(self, error: OSError) -> CacheError:
+        if error.errno in _REFUSED:
+            return self._unwritable(error)
+        outcome = "ran out of space" if error.errno in _FULL else "failed"
+        return _to_cache_error(f"cache {self.root} {outcome} while writing an entry: {error}", error)
 
-    def gc(self, max_bytes: int | None = None, dry_run: bool = False) -> GcReport:
-        """Remove what is of no use any more: what dead writers left, damaged entries, superseded states of sources.
-
-        Entries that a running job of another process holds are kept. No file but the cache's own is ever removed.
-
-        Args:
-            max_bytes: remove entries as well, those used longest ago first, until all others fit; ``None``: the cache's
-                own budget, if it has one.
-            dry_run: only say what would be removed.
-
-        Raises:
-            CacheError: the folder does not bear the marks of a cache, or those of a newer version.
-        """
-        from .upkeep import collect_garbage
-
-        _check_bytes("max_bytes", max_bytes)
-        return collect_garbage(self, max_bytes=max_bytes, dry_run=dry_run)
-
-    def clear(self, dry_run: bool = False) -> GcReport:
-        """Remove every entry that no running job of another process holds, and everything that is of no use any more.
-
-        Raises:
-            CacheError: the folder does not bear the marks of a cache, or those of a newer version.
-        """
-        from .upkeep import clear_cache
-
-        return clear_cache(self, dry_run=dry_run)
+    def _unwritable(self, error: OSError) -> CacheError:
+        return _to_cache_error(
+            f"cache folder {self.root} cannot be written: {error}; choose another workdir, or backend=None to read sources directly",
+            error,
+        )
 
     # -- leases ---------------------------------------------------------------------------------------------------
 
     def hold(self, keys: Iterable[EntryKey]) -> None:
-        """Keep these entries from being removed by other processes, until this one ends or forgets this cache."""
-        from .leases import Lease
-
+        """Keep other processes from removing these entries, until this process ends or drops this object."""
         if self._lease is None:
             self._lease = Lease(self.files, self.root)
         self._lease.add(keys)
 
     @property
     def lease_names(self) -> frozenset[str]:
-        """The leases of this job: its own, and those of the process that sent it this cache."""
+        """The names of this job's leases: its own, and those of the process from which it got this object."""
         return self._job_leases | ({self._lease.name} if self._lease is not None else set())
 
-    def _after_fork_in_child(self) -> None:
-        self._locks = {}
-        self._locks_lock = threading.Lock()
+
+def check_room(root: Path, free_bytes: int, needed_bytes: int, min_free_bytes: int = 0) -> None:
+    """Check that an entry fits on the disk.
+
+    Args:
+        root: the store's folder.
+        free_bytes: what is free on its disk.
+        needed_bytes: what the entry may need.
+        min_free_bytes: what must stay free beside it.
+
+    Raises:
+        CacheFullError: there is not enough space.
+    """
+    if free_bytes >= needed_bytes + min_free_bytes:
+        return
+    error = CacheFullError(
+        f"cache {root} has {free_bytes:,} bytes left, an entry may need {needed_bytes:,}"
+        + (f" and {min_free_bytes:,} must stay free" if min_free_bytes else "")
+        + "; free some ('ndframes cache gc --max-bytes'), or choose another workdir"
+    )
+    error.errno = errno.ENOSPC
+    raise error
 
 
-def _rebuild(kind: type[Cache], workdir: str, limits: dict[str, Any], leases: frozenset[str]) -> Cache:
-    cache = kind(workdir, **limits)
-    cache._job_leases = leases  # noqa: SLF001 - what of it travels beside its arguments
-    return cache
+def _rebuild(kind: type[Store], workdir: str, options: dict[str, Any], leases: frozenset[str]) -> Store:
+    store = kind(workdir, **options)
+    store._job_leases = leases  # noqa: SLF001 - it travels beside the constructor's arguments
+    return store
 
 
 def _to_cache_error(message: str, error: OSError) -> CacheError:
-    told = (CacheFullError if error.errno in _FULL else CacheError)(message)
-    told.errno = error.errno
-    return told
-
-
-def _stripe_of(state_id: str) -> str:
-    return f"{int(state_id[:8], 16) % _STRIPES:03x}"
+    converted = (CacheFullError if error.errno in _FULL else CacheError)(message)
+    converted.errno = error.errno
+    return converted
 
 
 def _was_deleted(error: OSError, temporary: Path, final: Path) -> bool:
-    """Whether an error came of somebody's deleting the cache, or its folders, while an entry was being written.
+    """Whether an error came from somebody deleting the cache, or its folders, while an entry was being written.
 
-    Where the cache itself lacks a file, it did, even if everything is there: a third process may have made it anew.
+    A missing file of the cache itself proves it even if everything exists now: a third process may have rebuilt the
+    folders since.
     """
     if isinstance(error, CacheError) and error.errno == errno.ENOENT:
         return True
     is_gone = not os.path.lexists(temporary) or not final.parent.is_dir()
     return error.errno in (None, errno.ENOENT) and is_gone
-
-
-def _check_bytes(name: str, value: int | None) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise CacheError(f"{name}={value!r}; allowed: a number of bytes, 0 or more, or None")
-    return value

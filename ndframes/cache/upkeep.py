@@ -1,4 +1,4 @@
-"""Upkeep: how much a cache holds, and what of it is of no use any more."""
+"""Upkeep: counts what a store holds, and removes what is no longer useful."""
 
 from __future__ import annotations
 
@@ -9,26 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..text import count_noun, format_bytes
 from .layout import parse_part
 from .leases import leased_elsewhere
-from .remover import (
-    GcReport,
-    bytes_of,
-    owned_files,
-    quarantined_files,
-    sweeping,
-    telling,
-)
+from .remover import GcReport, open_remover, owned_files, quarantined_files, search_errors, sum_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from .store import Cache, CacheEntry
+    from .store import CacheEntry, Store
 
 __all__ = ["BackendStat", "CacheStat", "clear_cache", "collect_garbage", "stat_cache"]
 
 
 class BackendStat(NamedTuple):
-    """The entries of one form: the digest of its options, their suffix, how many there are, how many bytes."""
+    """The entries of one form: the digest of its options, their suffix, their number and their bytes."""
 
     backend_id: str
     suffix: str
@@ -41,21 +34,21 @@ class CacheStat:
     """How much a cache holds.
 
     Attributes:
-        entries: how many entries there are.
+        entries: the number of entries.
         total_bytes: their bytes.
         by_backend: the same for each form of entry, the largest first.
-        oldest_used: when the entry used longest ago was, in seconds since 1970; ``None`` where there is none.
-        newest_used: the same of the one used last.
-        superseded: how many entries are of a state in which their source is no more.
+        oldest_used: when the entry used longest ago was used, in seconds since 1970; ``None`` without entries.
+        newest_used: when the entry used last was used, in seconds since 1970; ``None`` without entries.
+        superseded: the number of entries of former states of their sources.
         superseded_bytes: their bytes.
-        temporary: how many files are being written, or were left by writers that died.
+        temporary: the number of files that are being written, or that dead writers left.
         temporary_bytes: their bytes.
-        quarantined: how many damaged entries were taken out of the way.
+        quarantined: the number of damaged entries in the quarantine folder.
         quarantined_bytes: their bytes.
-        leased: how many entries other running jobs hold.
-        free_bytes: what is free on the disk.
-        max_bytes: the budget, if there is one.
-        min_free_bytes: what must stay free, if anything.
+        leased: the number of entries that other running jobs hold.
+        free_bytes: the bytes free on the disk.
+        max_bytes: the limit of all entries together, if there is one.
+        min_free_bytes: what must stay free on the disk, if that is limited.
     """
 
     entries: int
@@ -75,7 +68,7 @@ class CacheStat:
     min_free_bytes: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """The attributes as plain data, ready for JSON."""
         return {**asdict(self), "by_backend": [form._asdict() for form in self.by_backend]}
 
     def __str__(self) -> str:
@@ -99,60 +92,59 @@ class CacheStat:
         return "\n".join(lines)
 
 
-def stat_cache(cache: Cache) -> CacheStat:
-    """Count; see :meth:`Cache.stat`."""
-    with telling(cache):
-        entries = list(cache.ls())
+def stat_cache(store: Store, *, max_bytes: int | None, min_free_bytes: int | None) -> CacheStat:
+    """Count; see :meth:`Cache.stat`. The limits are only reported."""
+    with search_errors(store):
+        entries = list(store.ls())
         superseded = _find_superseded(entries)
-        temporary = list(owned_files(cache.files, cache.root / "tmp", parse_part))
-        quarantined = list(quarantined_files(cache))
-        leased = leased_elsewhere(cache.files, cache.root, cache.lease_names)
+        temporary = list(owned_files(store.files, store.root / "tmp", parse_part))
+        quarantined = list(quarantined_files(store))
+        leased = leased_elsewhere(store.files, store.root, store.lease_names)
         return CacheStat(
             entries=len(entries),
-            total_bytes=bytes_of(entries),
+            total_bytes=sum_bytes(entries),
             by_backend=_count_by_backend(entries),
             oldest_used=min((entry.used for entry in entries), default=None),
             newest_used=max((entry.used for entry in entries), default=None),
             superseded=len(superseded),
-            superseded_bytes=bytes_of(superseded),
+            superseded_bytes=sum_bytes(superseded),
             temporary=len(temporary),
             temporary_bytes=sum(status.st_size for _, status, _ in temporary),
             quarantined=len(quarantined),
             quarantined_bytes=sum(status.st_size for _, status in quarantined),
             leased=sum(entry.key.relative_path in leased for entry in entries),
-            free_bytes=cache.files.free_bytes(_existing(cache.root)),
-            max_bytes=cache.max_bytes,
-            min_free_bytes=cache.min_free_bytes,
+            free_bytes=store.files.free_bytes(_existing(store.root)),
+            max_bytes=max_bytes,
+            min_free_bytes=min_free_bytes,
         )
 
 
-def collect_garbage(cache: Cache, *, max_bytes: int | None, dry_run: bool) -> GcReport:
-    """Remove what is of no use any more; see :meth:`Cache.gc`."""
-    limit = cache.max_bytes if max_bytes is None else max_bytes
-    with sweeping(cache, dry_run=dry_run) as remover:
+def collect_garbage(store: Store, limit_bytes: int | None, *, dry_run: bool) -> GcReport:
+    """Remove what is no longer useful, then entries down to the limit; see :meth:`Cache.gc`."""
+    with open_remover(store, dry_run=dry_run) as remover:
         if remover is None:
             return GcReport(0, 0, 0, is_dry_run=dry_run)
-        remover.sweep_leftovers()
+        remover.remove_leftovers()
         for entry in _find_superseded(remover.entries):
             remover.evict(entry)
-        if limit is not None:
-            remover.evict_until(limit)
+        if limit_bytes is not None:
+            remover.evict_until(limit_bytes)
         return remover.report()
 
 
-def clear_cache(cache: Cache, *, dry_run: bool) -> GcReport:
+def clear_cache(store: Store, *, dry_run: bool) -> GcReport:
     """Remove every entry; see :meth:`Cache.clear`."""
-    with sweeping(cache, dry_run=dry_run) as remover:
+    with open_remover(store, dry_run=dry_run) as remover:
         if remover is None:
             return GcReport(0, 0, 0, is_dry_run=dry_run)
-        remover.sweep_leftovers()
+        remover.remove_leftovers()
         for entry in list(remover.entries):
             remover.evict(entry)
         return remover.report()
 
 
 def _find_superseded(entries: Iterable[CacheEntry]) -> list[CacheEntry]:
-    """All but the one written last, of the entries of one source in one form."""
+    """Of the entries of one source in one form, all but the one written last."""
     states: dict[tuple[str, str, str], list[CacheEntry]] = defaultdict(list)
     for entry in entries:
         states[entry.key.backend_id, entry.key.source_id, entry.key.suffix].append(entry)
@@ -175,7 +167,7 @@ def _count_by_backend(entries: Sequence[CacheEntry]) -> tuple[BackendStat, ...]:
 
 
 def _existing(path: Path) -> str:
-    """The path, or the nearest folder above it that is there."""
+    """The path, or the nearest folder above it that exists."""
     while not path.exists():
         path = path.parent
     return str(path)

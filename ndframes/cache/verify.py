@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..system.files import FileSystem
     from ..system.stamp import SourceStamp
-    from .store import Cache, CacheEntry
+    from .store import CacheEntry, Store
 
 __all__ = ["BadEntry", "VerifyReport", "verify_cache"]
 try:
@@ -93,18 +93,18 @@ class _Finding(NamedTuple):
 
 
 def verify_cache(
-    cache: Cache, *, read_data: bool, repair: bool, progress: Callable[[int, int], None] | None
+    store: Store, *, read_data: bool, repair: bool, progress: Callable[[int, int], None] | None
 ) -> VerifyReport:
     """Check every entry; see :meth:`Cache.verify`."""
     started = time.perf_counter()
-    entries = sorted(cache.ls(), key=lambda entry: str(entry.path))
+    entries = sorted(store.ls(), key=lambda entry: str(entry.path))
     if repair and entries:
-        check_marks(cache.root)
+        check_marks(store.root)
     meter = _Meter(sum(entry.size_bytes for entry in entries), progress)
-    check = partial(_check_and_count, cache.files, meter=meter, read_data=read_data)
+    check = partial(_check_and_count, store.files, meter=meter, read_data=read_data)
     findings = list(zip(entries, _map_in_threads(check, entries, meter), strict=True))
     bad = [(entry, finding) for entry, finding in findings if finding.verdict == "bad"]
-    repaired = sum(cache.quarantine(entry.path, finding.seen) for entry, finding in bad) if repair else 0
+    repaired = sum(store.quarantine(entry.path, finding.seen) for entry, finding in bad) if repair else 0
     checked = [entry for entry, finding in findings if finding.verdict in ("good", "bad")]
     return VerifyReport(
         ok=not bad,

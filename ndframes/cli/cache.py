@@ -19,8 +19,8 @@ from .common import (
 )
 
 if TYPE_CHECKING:
+    from ..cache.cache import Cache
     from ..cache.remover import GcReport
-    from ..cache.store import Cache
     from ..cache.upkeep import CacheStat
 
 __all__ = ["cache", "verify"]
@@ -196,8 +196,8 @@ def clear(ctx: click.Context, *, workdir: str | None, dry_run: bool, as_json: bo
 
 
 def _open_store(workdir: str | None) -> Cache:
+    from ..cache.cache import Cache
     from ..cache.layout import default_workdir
-    from ..cache.store import Cache
 
     return Cache(default_workdir() if workdir is None else workdir)
 

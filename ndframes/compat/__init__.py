@@ -1,1 +1,1 @@
-"""Thin adapters, so that ndframes stands where another package stood: one module under the name of each."""
+"""Thin adapters with the interfaces of other packages: one module for each, under its name."""

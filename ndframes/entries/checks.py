@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -113,55 +113,79 @@ class SourceWatch:
         return SourceChangedError(f"{self._info.path} changed while it was being converted; try again when it rests")
 
 
-class Witness(Reader):
-    """A source that remembers a few lines of what was read from it, so that what was written can be held against them."""
+class SamplingReader(Reader):
+    """A source that remembers a few lines of what was read from it, to compare them with what was written.
+
+    Args:
+        source: the image or video that is read.
+        is_lossless: whether what was written must have the same pixels.
+
+    Attributes:
+        source: the image or video that is read.
+    """
 
     def __init__(self, source: Reader, *, is_lossless: bool) -> None:
-        super().__init__(
-            source.path,
-            format=source.format,
-            shape=source.shape,
-            dtype=source.dtype,
-            tile_shape=source.tile_shape,
-        )
-        self.nodata = source.nodata
-        self.frame_count = source.frame_count
-        self.is_lossless = is_lossless
+        super().__init__(source.path, source.facts)
         self.source = source
-        last = source.shape[0] - 1
-        self._lines = sorted({last * number // (_SAMPLES - 1) for number in range(_SAMPLES)})
-        self._seen: list[tuple[int, range, Array]] = []
+        self._is_lossless = is_lossless
+        last_time, last_row = (source.frame_count or 1) - 1, source.shape[0] - 1
+        lines = (
+            (last_time * number // (_SAMPLES - 1), last_row * number // (_SAMPLES - 1)) for number in range(_SAMPLES)
+        )
+        self._lines = list(dict.fromkeys(lines))
+        self._samples: list[_Sample] = []
 
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         self.source.read(rows, cols, bands, out, level=level)
-        self._look(rows, cols, out)
+        self._sample([0], rows, cols, out[None])
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         self.source.read_frames(times, rows, cols, bands, out)
-        height = self.frame_shape[0]
-        for place, number in enumerate(times):
-            top = number * height
-            self._look(range(rows.start + top, rows.stop + top), cols, out[place])
+        self._sample(times, rows, cols, out)
 
-    def _look(self, rows: range, cols: range, out: Array) -> None:
-        for number, line in enumerate(self._lines):
-            if line in rows:
+    def _sample(self, times: Sequence[int], rows: range, cols: range, pixels: Array) -> None:
+        """Copy a part of each line that is to be remembered, of all that were read now."""
+        for number, (frame, row) in enumerate(self._lines):
+            if frame in times and row in rows:
                 first = (len(cols) - _SAMPLE_PX) * number // _SAMPLES if len(cols) > _SAMPLE_PX else 0
                 part = cols[first : first + _SAMPLE_PX]
-                self._seen.append((line, part, out[line - rows.start, first : first + len(part)].copy()))
+                line = pixels[times.index(frame), row - rows.start, first : first + len(part)]
+                self._samples.append(_Sample(frame, row, part, line.copy()))
 
     def check(self, entry: Reader) -> None:
-        """Hold ``entry`` against what passed: shape, dtype and, where lossless, every line that was kept."""
-        if (entry.shape, entry.dtype) != (self.shape, self.dtype):
-            raise CacheEntryError(
-                f"entry for {self.path} came out as {entry.shape} {entry.dtype}, not {self.shape} {self.dtype}"
-            )
-        for line, cols, wanted in self._seen:
-            got = np.empty((1, *wanted.shape), self.dtype)
-            entry.read(range(line, line + 1), cols, range(self.shape[2]), got)
+        """Compare ``entry`` with what was read: number of frames, shape, dtype and, if it is lossless, the samples.
+
+        Raises:
+            CacheEntryError: they differ.
+        """
+        made, wanted = ((item.frame_count, item.shape, item.dtype) for item in (entry, self))
+        if made != wanted:
+            raise CacheEntryError(f"entry for {self.path} came out as {_describe(entry)}, not {_describe(self)}")
+        for sample in self._samples:
+            rows = range(sample.row, sample.row + 1)
+            pixels = np.empty((1, 1, *sample.pixels.shape), self.dtype)
+            if self.frame_count is None:
+                entry.read(rows, sample.cols, self.all_bands, pixels[0])
+            else:
+                entry.read_frames([sample.frame], rows, sample.cols, self.all_bands, pixels)
             with np.errstate(invalid="ignore"):  # signalling NaNs compare as any other NaN
-                is_equal = np.array_equal(got[0], wanted, equal_nan=wanted.dtype.kind in "fc")
-            if self.is_lossless and not is_equal:
+                is_equal = np.array_equal(pixels[0, 0], sample.pixels, equal_nan=self.dtype.kind in "fc")
+            if self._is_lossless and not is_equal:
+                where = "" if self.frame_count is None else f"frame {sample.frame}, "
                 raise CacheEntryError(
-                    f"entry for {self.path} differs from it in row {line}, columns {cols}; not published"
+                    f"entry for {self.path} differs from it in {where}row {sample.row}, columns {sample.cols}; not published"
                 )
+
+
+class _Sample(NamedTuple):
+    """A part of a line that was read from a source; ``frame`` is 0 in an image."""
+
+    frame: int
+    row: int
+    cols: range
+    pixels: Array
+
+
+def _describe(reader: Reader) -> str:
+    shape = reader.shape if reader.frame_count is None else (reader.frame_count, *reader.shape)
+    return f"{shape} {reader.dtype}"

@@ -11,16 +11,16 @@ from typing import IO, TYPE_CHECKING, Any
 from ..cache.trailer import append_trailer
 from ..system.handles import HandlePool
 from ..system.process import IMPORTING
-from .checks import SourceWatch, Witness
+from .checks import SamplingReader, SourceWatch
 from .jobs import JobResult
-from .payload import PayloadFile, open_frames, open_payload
+from .payload import SegmentFile, describe_pixels, open_frames, open_payload
 from .source import SourceOpener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ..cache.cache import Cache
     from ..cache.keys import EntryKey
-    from ..cache.store import Cache
     from ..formats.reader import Reader
     from ..spec.backends import Backend
     from ..spec.pathinfo import ChannelInfo
@@ -78,12 +78,12 @@ class Conversion:
             def write(file: IO[bytes]) -> None:
                 with watch:
                     is_lossless = self.backend.is_lossless_for(source.dtype, source.shape[2])
-                    witness = Witness(source, is_lossless=is_lossless)
+                    sampled = SamplingReader(source, is_lossless=is_lossless)
                     report = _with_heartbeat(self.cache, file.name, progress)
-                    payload = _write(file, witness, self, threads, report)
+                    payload = _write(file, sampled, self, threads, report)
                     file.flush()
                     _check_written(file, payload, threads)
-                    witness.check(_open_written(file.name, self, payload, source, pool))
+                    sampled.check(_open_written(file.name, self, payload, source, pool))
                     append_trailer(file, payload.segments, _describe(self, source, payload, watch.finish()))
                 written.append(file.tell())
 
@@ -95,22 +95,22 @@ class Conversion:
 
 
 def _write(
-    file: IO[bytes], witness: Witness, conversion: Conversion, threads: int, progress: Callable[[float], None]
+    file: IO[bytes], sampled: SamplingReader, conversion: Conversion, threads: int, progress: Callable[[float], None]
 ) -> Payload:
-    backend, source = conversion.backend, witness.source
+    backend, source = conversion.backend, sampled.source
     is_video = source.frame_count is not None
     if backend.type == "intra":
         with IMPORTING:
             from ..video.intra import write_intra
-            from ..video.stack import VideoStack
+            from ..video.reader import VideoReader
 
-        assert isinstance(source, VideoStack)  # noqa: S101 - no image is asked for in this form
+        assert isinstance(source, VideoReader)  # noqa: S101 - no image is asked for in this form
         return write_intra(file, source, quality=backend.quality, progress=progress)
     if backend.type == "npy":
         with IMPORTING:
             from ..formats.tiled.npy_writer import write_npy
 
-        return write_npy(file, witness, progress=progress)
+        return write_npy(file, sampled, progress=progress)
     with IMPORTING:
         from ..formats.tiled.cog_writer import write_cog
         from ..formats.tiled.volume_writer import write_volume
@@ -126,7 +126,7 @@ def _write(
             codec.compress,
         )
     write = write_volume if is_video else write_cog
-    return write(file, witness, backend, threads=threads, progress=progress, scratch=conversion.cache.scratch)
+    return write(file, sampled, backend, threads=threads, progress=progress, scratch=conversion.cache.scratch)
 
 
 def _open_written(path: str, conversion: Conversion, payload: Payload, source: Reader, pool: HandlePool) -> Reader:
@@ -134,8 +134,8 @@ def _open_written(path: str, conversion: Conversion, payload: Payload, source: R
     suffix = conversion.key.suffix
     if source.frame_count is None or suffix == ".npy":
         return open_payload(path, suffix, pool, has_frames=source.frame_count is not None)
-    file = PayloadFile(path, payload.segments)
-    return open_frames(path, payload.layout, source.shape, source.dtype, source.frame_count, file, None, pool)
+    file = SegmentFile(path, payload.segments)
+    return open_frames(path, payload.layout, source.facts, file, None, pool)
 
 
 def _check_written(file: IO[bytes], payload: Payload, threads: int) -> None:
@@ -156,10 +156,7 @@ def _describe(conversion: Conversion, source: Reader, payload: Payload, seen: di
     return {
         "key": dict(conversion.fields),
         "source": seen,
-        "shape": list(source.shape),
-        "dtype": source.dtype.str,
-        "nodata": source.nodata,
-        "frames": source.frame_count,
+        **describe_pixels(source.facts),
         "layout": dict(payload.layout),
         "versions": {name: getattr(sys.modules.get(name), "__version__", None) for name in _VERSIONED},
         "created_ns": time.time_ns(),

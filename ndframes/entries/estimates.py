@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..formats.stack import StackPart, StackReader
+from ..formats.images.arrays import ArrayReader
 from ..formats.tiled.tile_cache import TileCache
 from ..formats.tiled.volume_writer import write_volume
-from ..geometry.regions import to_slice
 from ..spec.backends import Backend
 from ..system.handles import HandlePool
 from ..video.intra import write_intra
-from .payload import PayloadFile, open_frames
+from .payload import SegmentFile, open_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .._typing import Array
     from ..formats.reader import Reader
     from ..system.segments import Payload
-    from ..video.stack import VideoStack
+    from ..video.reader import VideoReader
 
 __all__ = ["FormEstimate", "advise", "estimate_forms"]
 _SAMPLE_FRAMES = 16
@@ -57,35 +58,31 @@ class FormEstimate:
         return asdict(self)
 
 
-def estimate_forms(stack: VideoStack) -> list[FormEstimate]:
+def estimate_forms(video: VideoReader) -> list[FormEstimate]:
     """Try every form on up to 16 frames from the middle of a video.
 
     Sizes are those of the sample times the number of frames; seconds are this machine's, now.
     """
-    count = stack.frame_count or 0
-    index = stack.video.index
+    count, index = video.frame_count or 0, video.decoder.index
     start = int(index.keys[index.find_key(count // 2)])
-    part = StackPart(stack, range(start, min(count, start + _SAMPLE_FRAMES)))
-    length = part.frame_count or 1
-    height, width, _ = part.frame_shape
-    _read(part, range(1), range(height), range(width))
+    times = range(start, min(count, start + _SAMPLE_FRAMES))
+    rows, cols = range(video.shape[0]), range(video.shape[1])
+    _read(video, times[:1], rows, cols)  # opens the decoder
+    decode = _seconds(lambda: [None for _ in video.decoder.decode(times)]) / len(times)
     started = time.perf_counter()
-    for _ in stack.video.decode(part.frames):
-        pass
-    decode = (time.perf_counter() - started) / length
-    started = time.perf_counter()
-    pixels = _read(part, range(length), range(height), range(width))
-    show = (time.perf_counter() - started) / length  # decoded, and made into pixels
+    pixels = _read(video, times, rows, cols)
+    show = (time.perf_counter() - started) / len(times)  # decoded, and made into pixels
     before = float(np.mean(np.arange(count) - index.keys[np.searchsorted(index.keys, np.arange(count), "right") - 1]))
     found = [FormEstimate("none", 0, before * decode + show, before * decode + min(count, _SAMPLE_FRAMES) * show, 0.0)]
-    writers: dict[str, Callable[[IO[bytes]], Payload]] = {
-        "intra": lambda file: write_intra(file, stack, frames=part.frames),
-        "cog": lambda file: write_volume(file, part, Backend(type="cog")),
+    sample = ArrayReader(video.path, pixels, format="npy", has_frames=True)
+    writers: dict[str, tuple[Callable[[IO[bytes]], Payload], float]] = {
+        "intra": (lambda file: write_intra(file, video, frames=times), 0.0),
+        "cog": (lambda file: write_volume(file, sample, Backend(type="cog")), show),
     }
-    for form, write in writers.items():
-        found.append(_try_form(form, write, part, count))
-    frame, crop = _reading_seconds(_Pixels(part, pixels))
-    found.append(FormEstimate("npy", stack.nbytes, frame, crop, count * (show + frame)))
+    for form, (write, read_seconds) in writers.items():
+        found.append(_try_form(form, write, read_seconds, sample, count))
+    frame, crop = _reading_seconds(sample)
+    found.append(FormEstimate("npy", video.nbytes, frame, crop, count * (show + frame)))
     return found
 
 
@@ -108,17 +105,20 @@ def advise(estimates: Sequence[FormEstimate]) -> str:
     return f"{', '.join(told)}; {'neither' if len(told) == 2 else 'none'} where frames are read in their order"
 
 
-def _try_form(form: str, write: Callable[[IO[bytes]], Payload], part: StackPart, count: int) -> FormEstimate:
-    length = part.frame_count or 1
-    with tempfile.NamedTemporaryFile(suffix=f".{form}") as file, _Pool() as pool:
+def _try_form(
+    form: str, write: Callable[[IO[bytes]], Payload], read_seconds: float, sample: Reader, count: int
+) -> FormEstimate:
+    """Write the sample and read it again; ``read_seconds`` a frame are spent on the source before ``write``."""
+    length = sample.frame_count or 1
+    with tempfile.NamedTemporaryFile(suffix=f".{form}") as file, closing(HandlePool()) as pool:
         started = time.perf_counter()
         payload = write(file)
         file.flush()
-        seconds = time.perf_counter() - started
-        entry = PayloadFile(file.name, payload.segments)
-        reader = open_frames(file.name, payload.layout, part.shape, part.dtype, length, entry, TileCache(0), pool)
+        seconds = (time.perf_counter() - started) / length + read_seconds
+        entry = SegmentFile(file.name, payload.segments)
+        reader = open_frames(file.name, payload.layout, sample.facts, entry, TileCache(0), pool)
         frame, crop = _reading_seconds(reader)
-        return FormEstimate(form, file.tell() * count // length, frame, crop, seconds / length * count)
+        return FormEstimate(form, file.tell() * count // length, frame, crop, seconds * count)
 
 
 def _read(reader: Reader, times: range, rows: range, cols: range) -> Array:
@@ -129,7 +129,7 @@ def _read(reader: Reader, times: range, rows: range, cols: range) -> Array:
 
 def _reading_seconds(reader: Reader) -> tuple[float, float]:
     """To read a frame, and a crop; each of other pixels than the one before."""
-    height, width, _ = reader.frame_shape
+    height, width, _ = reader.shape
     times = range(reader.frame_count or 1)
     frames = [(times[number : number + 1], range(height), range(width)) for number in times[::3]]
     tops, lefts = (
@@ -139,33 +139,13 @@ def _reading_seconds(reader: Reader) -> tuple[float, float]:
         (times, range(top, min(height, top + _CROP_PX)), range(left, min(width, left + _CROP_PX)))
         for top, left in zip(tops, lefts, strict=False)
     ]
-    frame, crop = (float(np.median([_seconds(reader, *wanted) for wanted in some])) for some in (frames, crops))
+    frame, crop = (
+        float(np.median([_seconds(partial(_read, reader, *region)) for region in some])) for some in (frames, crops)
+    )
     return frame, crop
 
 
-def _seconds(reader: Reader, times: range, rows: range, cols: range) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
-    _read(reader, times, rows, cols)
+    work()
     return time.perf_counter() - started
-
-
-class _Pixels(StackReader):
-    """The sample as an array: what a mapped file comes to."""
-
-    def __init__(self, part: StackPart, pixels: Array) -> None:
-        super().__init__(part.path, format="npy", shape=part.shape, dtype=part.dtype, tile_shape=part.tile_shape)
-        self.frame_count = part.frame_count
-        self._pixels = pixels
-
-    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:  # noqa: ARG002
-        out[...] = self._pixels[times[0] : times[-1] + 1, to_slice(rows), to_slice(cols)]
-
-
-class _Pool(HandlePool):
-    """Handles that are let go of at the end."""
-
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

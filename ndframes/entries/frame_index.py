@@ -25,15 +25,15 @@ from ..formats.tiled.npy_writer import write_npy
 from ..spec.backends import Backend
 from ..system.handles import HandlePool
 from ..system.stamp import SourceStamp, stat_source
+from ..video.decoder import VideoDecoder
 from ..video.index import FrameForm, FrameIndex, build_index
-from ..video.reader import VideoReader
 from .jobs import JobResult
 from .reader import EntryReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..cache.store import Cache
+    from ..cache.cache import Cache
     from ..spec.pathinfo import ChannelInfo
 
 __all__ = ["Indexing", "find_index"]
@@ -88,7 +88,7 @@ class Indexing:
         if not self.stamp.is_settled(time.time_ns()):
             return index
         # The form takes a decoded frame. It is stored with the index, so that opening a video decodes nothing.
-        index = replace(index, form=VideoReader(self.info.path, index, pool).form)
+        index = replace(index, form=VideoDecoder(self.info.path, index, pool).form)
         # Checked after both scans of the file, so that they have read the same content.
         if stat_source(self.info.path) != self.stamp:
             raise SourceChangedError(

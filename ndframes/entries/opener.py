@@ -24,7 +24,7 @@ from ..errors import (
     SourceChangedError,
     SourceMissingError,
 )
-from ..formats.stack import FrameReader
+from ..formats.frame import FrameReader
 from ..spec.kinds import is_whole_video, whole_of
 from ..system.memory import ClockCache
 from ..system.process import IMPORTING, core_count
@@ -39,7 +39,7 @@ from .source import SourceOpener
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..cache.store import Cache
+    from ..cache.cache import Cache
     from ..cache.trailer import Trailer
     from ..formats.tiled.tile_cache import TileCache
     from ..spec.backends import Backend

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ..formats.reader import ReaderFacts
 from ..system.process import IMPORTING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import numpy as np
 
     from .._typing import Array
     from ..formats.reader import Reader
@@ -17,8 +18,37 @@ if TYPE_CHECKING:
     from ..system.handles import HandlePool
     from ..system.stamp import SourceStamp
 
-__all__ = ["PayloadFile", "open_frames", "open_payload"]
+__all__ = ["SegmentFile", "describe_pixels", "open_frames", "open_payload", "parse_pixels"]
 _TILE_BYTES = 64 * 2**20
+
+
+def describe_pixels(facts: ReaderFacts) -> dict[str, Any]:
+    """Describe pixels for the trailer of their entry.
+
+    A trailer counts the rows of all frames of a video, as of one tall image. That is how entries are written since the
+    first version; nothing else counts rows like this.
+    """
+    height, width, bands = facts.shape
+    return {
+        "shape": [height if facts.frame_count is None else facts.frame_count * height, width, bands],
+        "dtype": facts.dtype.str,
+        "nodata": facts.nodata,
+        "frames": facts.frame_count,
+    }
+
+
+def parse_pixels(meta: Mapping[str, Any]) -> ReaderFacts:
+    """Read back what :func:`describe_pixels` wrote. The blocks are not in it: the payload's reader finds them."""
+    (rows, width, bands), frame_count = meta["shape"], meta.get("frames")
+    height = rows if frame_count is None else rows // frame_count
+    return ReaderFacts(
+        format="entry",
+        shape=(height, width, bands),
+        dtype=np.dtype(meta["dtype"]),
+        tile_shape=(height, width),
+        nodata=meta.get("nodata"),
+        frame_count=frame_count,
+    )
 
 
 def open_payload(
@@ -47,9 +77,7 @@ def open_payload(
 def open_frames(
     path: str,
     layout: Mapping[str, Any],
-    shape: tuple[int, int, int],
-    dtype: np.dtype[Any],
-    frame_count: int,
+    facts: ReaderFacts,
     source: Any,
     tiles: TileCache | None,
     pool: HandlePool,
@@ -59,9 +87,7 @@ def open_frames(
     Args:
         path: the file, for messages.
         layout: what its writer says of it; see :class:`~ndframes.system.segments.Payload`.
-        shape: ``(frames * height, width, channels)``.
-        dtype: of the pixels.
-        frame_count: how many frames there are.
+        facts: shape, dtype and number of frames of the video.
         source: where the bytes of segments come from.
         tiles: keeps what is decoded; ``None``: a little of it.
         pool: lends decoders.
@@ -74,14 +100,14 @@ def open_frames(
         with IMPORTING:
             from ..formats.tiled.volume_reader import VolumeReader
 
-        return VolumeReader(path, layout, dtype, shape[2], source, cache)
+        return VolumeReader(path, layout, facts.dtype, facts.shape[2], source, cache)
     with IMPORTING:
         from ..video.intra import IntraReader
 
-    return IntraReader(path, layout, shape, dtype, frame_count, source, cache, pool)
+    return IntraReader(path, layout, facts, source, cache, pool)
 
 
-class PayloadFile:
+class SegmentFile:
     """The segments of a file that has no trailer yet.
 
     Args:

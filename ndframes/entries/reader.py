@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ..cache.failures import AsCacheErrors, raise_as_cache_error
 from ..cache.trailer import open_trailer
@@ -14,7 +13,7 @@ from ..formats.reader import Reader
 from ..geometry.tiling import bounding_range
 from ..system.process import IMPORTING
 from .bytes import EntryBytes, VerifyMode
-from .payload import open_frames, open_payload
+from .payload import open_frames, open_payload, parse_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -70,27 +69,23 @@ class EntryReader(Reader):
         self.key = key
         self.path = name
         self.trailer, self.stamp = open_trailer(name, key, files)
+        self._written = parse_pixels(self.trailer.meta)
         self._chunks: _Chunks | None = None
         self._inner: Reader
         with AsCacheErrors(name):
             self._bytes = EntryBytes(name, self.stamp, self.trailer, files, pool, verify)
             if key.suffix == ".npy":
                 self._inner, self._chunks = self._open_array(pool)
-            elif self.trailer.meta.get("frames") is not None:
+            elif self._written.frame_count is not None:
                 self._inner = self._open_frames(tiles, pool)
             else:
                 self._inner = self._open_tiles(tiles)
-        super().__init__(
-            name,
-            format=self._inner.format,
-            shape=self._inner.shape,
-            dtype=self._inner.dtype,
-            tile_shape=self._inner.tile_shape,
+        facts = replace(
+            self._inner.facts,
+            nodata=self._written.nodata,
             memory_bytes=self._inner.memory_bytes + self._bytes.memory_bytes,
         )
-        self.is_shareable = self._inner.is_shareable
-        self.frame_count, self.tile_frames = self._inner.frame_count, self._inner.tile_frames
-        self.nodata = self.trailer.meta.get("nodata")
+        super().__init__(name, facts)
 
     @property
     def is_worth_sharing(self) -> bool:
@@ -121,7 +116,7 @@ class EntryReader(Reader):
         """
         try:
             if self._chunks is not None:
-                self._chunks.touch(rows, cols)
+                self._chunks.touch(0, rows, cols)
             self._inner.read_window(rows, cols, bands, out, level)
         except OSError as error:  # an UnreadableImageError too
             self._explain(error)
@@ -131,7 +126,7 @@ class EntryReader(Reader):
         """As :meth:`read_window`, for any positive steps."""
         try:
             if self._chunks is not None:
-                self._chunks.touch(bounding_range(rows), bounding_range(cols))
+                self._chunks.touch(0, bounding_range(rows), bounding_range(cols))
             self._inner.read_strided(rows, cols, bands, out, level)
         except OSError as error:
             self._explain(error)
@@ -139,10 +134,19 @@ class EntryReader(Reader):
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         """As :meth:`Reader.read_frames`; what is touched is checked first."""
-        if self._chunks is not None:
-            super().read_frames(times, rows, cols, bands, out)
-            return
-        self._do(partial(self._inner.read_frames, times, rows, cols, bands, out))
+        if self._chunks is None:
+            self._do(partial(self._inner.read_frames, times, rows, cols, bands, out))
+        elif out.size:
+            self._do(partial(self._read_checked, self._chunks, times, rows, cols, bands, out))
+
+    def _read_checked(
+        self, chunks: _Chunks, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array
+    ) -> None:
+        """Read frame by frame: what was just checked is still in the system's page cache."""
+        window = bounding_range(rows), bounding_range(cols)
+        for place, time in enumerate(times):
+            chunks.touch(time, *window)
+            self._inner.read_frames([time], rows, cols, bands, out[place : place + 1])
 
     def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
         """As :meth:`Reader.split`."""
@@ -172,26 +176,22 @@ class EntryReader(Reader):
     def _open_array(self, pool: HandlePool) -> tuple[Reader, _Chunks]:
         """The pixels of an npy; where it does not open, find out whether that is for its bytes."""
         try:
-            has_frames = self.trailer.meta.get("frames") is not None
+            has_frames = self._written.frame_count is not None
             reader = open_payload(self.path, self.key.suffix, pool, stamp=self.stamp, has_frames=has_frames)
         except UnreadableImageError:
             self._bytes.check_everything()
             raise
-        meta = self.trailer.meta
-        if (list(reader.shape), reader.dtype) != (meta["shape"], np.dtype(meta["dtype"])):
-            raise CacheEntryDamagedError(
-                f"{self.path} opens as {reader.shape} {reader.dtype}, but was written otherwise"
-            )
-        return reader, _Chunks(self._bytes, meta["layout"]["chunk_bytes"], reader)
+        found, written = ((facts.frame_count, facts.shape, facts.dtype) for facts in (reader.facts, self._written))
+        if found != written:
+            raise CacheEntryDamagedError(f"{self.path} opens as {found}, but was written as {written}")
+        return reader, _Chunks(self._bytes, self.trailer.meta["layout"]["chunk_bytes"], reader)
 
     def _open_frames(self, tiles: TileCache | None, pool: HandlePool) -> Reader:
         with IMPORTING:
             from ..formats.tiled import codecs
 
-        meta = self.trailer.meta
         self._bytes.checksum = codecs.checksum
-        shape, dtype = tuple(meta["shape"]), np.dtype(meta["dtype"])
-        return open_frames(self.path, meta["layout"], shape, dtype, meta["frames"], self._bytes, tiles, pool)
+        return open_frames(self.path, self.trailer.meta["layout"], self._written, self._bytes, tiles, pool)
 
     def _open_tiles(self, tiles: TileCache | None) -> Reader:
         with IMPORTING:
@@ -199,10 +199,10 @@ class EntryReader(Reader):
             from ..formats.tiled.tile_cache import TileCache
             from ..formats.tiled.tile_reader import TileReader
 
-        meta = self.trailer.meta
+        written, layout = self._written, self.trailer.meta["layout"]
         self._bytes.checksum = codecs.checksum
         cache = TileCache(0) if tiles is None else tiles
-        return TileReader(self.path, meta["layout"], np.dtype(meta["dtype"]), meta["shape"][2], self._bytes, cache)
+        return TileReader(self.path, layout, written.dtype, written.shape[2], self._bytes, cache)
 
     def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
         return self._inner.overview_shapes
@@ -216,10 +216,15 @@ class _Chunks:
         self._chunk_bytes = chunk_bytes
         self._pixel_bytes = reader.shape[2] * reader.dtype.itemsize
         self._row_bytes = reader.shape[1] * self._pixel_bytes
+        self._frame_bytes = reader.shape[0] * self._row_bytes
 
-    def touch(self, rows: range, cols: range) -> None:
-        """Check what lies under ``rows`` x ``cols``, of step 1, as far as that is due; the head too, which says how to read it."""
-        first, last = cols.start * self._pixel_bytes, cols.stop * self._pixel_bytes - 1
+    def touch(self, time: int, rows: range, cols: range) -> None:
+        """Check what lies under ``rows`` x ``cols``, of step 1, of a frame, unless it was checked; and the file's head.
+
+        An image is frame 0.
+        """
+        origin = time * self._frame_bytes
+        first, last = origin + cols.start * self._pixel_bytes, origin + cols.stop * self._pixel_bytes - 1
         if self._row_bytes <= self._chunk_bytes:
             self._touch_bytes(rows.start * self._row_bytes + first, (rows.stop - 1) * self._row_bytes + last)
             return

@@ -6,15 +6,15 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..formats.images.sniff import open_source as open_image
-from ..formats.stack import FrameReader
+from ..formats.frame import FrameReader
+from ..formats.images.sniff import open_image
 from ..spec.kinds import is_video_name
+from ..video.decoder import VideoDecoder
 from ..video.reader import VideoReader
-from ..video.stack import VideoStack
 from .frame_index import find_index
 
 if TYPE_CHECKING:
-    from ..cache.store import Cache
+    from ..cache.cache import Cache
     from ..formats.reader import Reader
     from ..spec.pathinfo import ChannelInfo
     from ..system.handles import HandlePool
@@ -55,8 +55,8 @@ class SourceOpener:
         if not is_video_name(info.path):
             return open_image(target, self.pool, is_mapped=is_mapped)
         whole = replace(target, page=None)
-        stack = open_video(whole, stamp, self.cache, self.pool, frame_bytes=self.frame_bytes)
-        return stack if info.page is None else FrameReader(stack, info.page)
+        video = open_video(whole, stamp, self.cache, self.pool, frame_bytes=self.frame_bytes)
+        return video if info.page is None else FrameReader(video, info.page)
 
 
 def follow_links(path: str) -> str:
@@ -72,7 +72,7 @@ def open_video(
     pool: HandlePool,
     *,
     frame_bytes: int = 64 * 2**20,
-) -> VideoStack:
+) -> VideoReader:
     """Open a video, its frames found before if need be.
 
     Args:
@@ -88,4 +88,4 @@ def open_video(
     index = find_index(info, stamp, cache, pool)
     is_gray = info.pixel_format == "gray"
     errors: Any = info.frame_errors
-    return VideoStack(VideoReader(info.path, index, pool, frame_bytes=frame_bytes, is_gray=is_gray, errors=errors))
+    return VideoReader(VideoDecoder(info.path, index, pool, frame_bytes=frame_bytes, is_gray=is_gray, errors=errors))

@@ -1,10 +1,10 @@
-"""Reader: one opened image file, from which any crop can be read into an array."""
+"""Reader: an opened image or video file, from which crops are read into arrays."""
 
 from __future__ import annotations
 
 import logging
 import math
-from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,16 +16,26 @@ from ..geometry.tiling import bounding_range, count_touched, tile_ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["WORTH_SHARING_SECONDS", "Array", "Crop", "Reader", "log_orientation", "row_bands"]
+__all__ = [
+    "WORTH_SHARING_SECONDS",
+    "Array",
+    "Crop",
+    "Reader",
+    "ReaderFacts",
+    "frame_runs",
+    "log_orientation",
+    "row_bands",
+    "to_ascending",
+]
 _log = logging.getLogger("ndframes")
-#: Less than this of decoding is done about as soon as a second thread has begun.
+#: A second thread takes about this long to start: less decoding than that is not worth sharing.
 WORTH_SHARING_SECONDS = 1.5e-3
 _STRIP_ROWS = 256
 _EPSILON = 1e-9
 
 
 class Crop(NamedTuple):
-    """What one call of :meth:`Reader.read` is asked for."""
+    """The arguments of one call of :meth:`Reader.read`."""
 
     rows: range
     cols: range
@@ -34,95 +44,116 @@ class Crop(NamedTuple):
     level: int = 0
 
 
-class Reader(ABC):
-    """One image file, opened for crops.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderFacts:
+    """What is known of an opened file before any pixel is read.
 
-    Safe to share between threads, and across a fork; not picklable: it is opened anew where it is needed.
+    Attributes:
+        format: the file's format in one word, for people.
+        shape: ``(height, width, bands)`` of the image, or of each frame of a video.
+        dtype: of the pixels, in native byte order.
+        tile_shape: ``(height, width)`` of the blocks in which pixels are stored; the whole shape if there are no blocks.
+        nodata: the value that means "no data"; ``None`` if the file names none.
+        frame_count: the number of frames of a video; ``None`` for an image.
+        tile_frames: the number of frames that a block spans.
+        memory_bytes: the memory that the open file costs.
+        is_shareable: whether :meth:`Reader.split` cuts a single crop into pieces.
+    """
+
+    format: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    tile_shape: tuple[int, int]
+    nodata: float | None = None
+    frame_count: int | None = None
+    tile_frames: int = 1
+    memory_bytes: int = 4096
+    is_shareable: bool = False
+
+
+class Reader:
+    """One image or video file, opened for crops.
+
+    Callers :meth:`read` an image and :meth:`read_frames` of a video. A reader of images implements :meth:`read_window`, and
+    :meth:`read_strided` if it can skip pixels; a reader of videos implements :meth:`read_frames`.
+
+    Threads may share a reader, and it survives a fork. It does not pickle: open the file again where it is needed.
+
+    Args:
+        path: the file.
+        facts: what is known of it. Each fact is an attribute of the reader as well, since every crop looks at several.
 
     Attributes:
         path: the file.
-        format: its format in one word, for people.
-        shape: ``(height, width, bands)``.
-        dtype: of the pixels, in native byte order.
-        tile_shape: ``(height, width)`` of the blocks in which the file stores them; the whole shape where it has none.
-        memory_bytes: what keeping it open costs.
-        all_bands: the numbers of its bands, in order.
-        is_shareable: whether :meth:`split` cuts a single crop into pieces.
-        nodata: the number that stands for no data, where the file says so.
-        frame_count: of a video, how many frames it holds, which lie one below the other in ``shape``; ``None`` for an image.
-        tile_frames: how many frames a block spans.
+        facts: what is known of it.
+        all_bands: the numbers of all bands, in order.
     """
 
-    is_shareable = False
-    nodata: float | None = None
-    frame_count: int | None = None
-    tile_frames = 1
     _overview_shapes: tuple[tuple[int, int], ...] | None = None
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        format: str,  # noqa: A002 - the field's word
-        shape: tuple[int, int, int],
-        dtype: np.dtype[Any],
-        tile_shape: tuple[int, int],
-        memory_bytes: int = 4096,
-    ) -> None:
+    def __init__(self, path: str, facts: ReaderFacts) -> None:
         self.path = path
-        self.format = format
-        self.shape = shape
-        self.dtype = dtype
-        self.tile_shape = tile_shape
-        self.memory_bytes = memory_bytes
-        self.all_bands = range(shape[2])
+        self.facts = facts
+        self.format = facts.format
+        self.shape = facts.shape
+        self.dtype = facts.dtype
+        self.tile_shape = facts.tile_shape
+        self.nodata = facts.nodata
+        self.frame_count = facts.frame_count
+        self.tile_frames = facts.tile_frames
+        self.memory_bytes = facts.memory_bytes
+        self.is_shareable = facts.is_shareable
+        self.all_bands = range(facts.shape[2])
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the decoded image or video in bytes."""
+        frame_count = 1 if self.frame_count is None else self.frame_count
+        return math.prod(self.shape, start=frame_count * self.dtype.itemsize)
+
+    # -- overviews ----------------------------------------------------------------------------------------------------
 
     @property
     def overview_shapes(self) -> tuple[tuple[int, int], ...]:
-        """``(height, width)`` of the smaller copies that the file carries, largest first."""
+        """``(height, width)`` of the smaller copies in the file, largest first."""
         if self._overview_shapes is None:
             self._overview_shapes = tuple(self._find_overview_shapes())
         return self._overview_shapes
 
-    @property
-    def frame_shape(self) -> tuple[int, int, int]:
-        """``(height, width, bands)`` of one frame; of an image, its own."""
-        return self.shape[0] // (self.frame_count or 1), *self.shape[1:]
-
-    @property
-    def nbytes(self) -> int:
-        """The size of the decoded image in bytes."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
     def level_shape(self, level: int) -> tuple[int, int, int]:
         """``(height, width, bands)`` of the image (level 0) or of one of its overviews."""
-        if level == 0:  # by far the most common; what overviews there are is found out by a look at the file
+        if level == 0:  # by far the most common; finding the overviews may take a look at the file
             return self.shape
         height, width = self.overview_shapes[level - 1]
         return height, width, self.shape[2]
 
     def level_factors(self, level: int) -> tuple[float, float]:
-        """How many of the image's pixels one pixel of a level covers, in y and in x."""
+        """The height and the width of a level's pixel, in pixels of the image."""
         height, width, _ = self.level_shape(level)
         return self.shape[0] / height, self.shape[1] / width
 
     def find_level(self, step_y: float, step_x: float) -> int:
-        """The coarsest level of which a pixel covers no more than so many of the image's, in y and in x."""
+        """The coarsest level whose pixels are at most ``step_y`` high and ``step_x`` wide, in pixels of the image."""
         chosen = 0
-        if step_y >= 2 - _EPSILON and step_x >= 2 - _EPSILON:  # else nobody has to look what overviews there are
+        if step_y >= 2 - _EPSILON and step_x >= 2 - _EPSILON:  # else no overview is coarse enough: do not look for any
             for level in range(1, len(self.overview_shapes) + 1):
                 factor_y, factor_x = self.level_factors(level)
                 if factor_y <= step_y + _EPSILON and factor_x <= step_x + _EPSILON:
                     chosen = level
         return chosen
 
+    def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
+        return ()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
     def read(self, rows: range, cols: range, bands: Sequence[int], out: Array, *, level: int = 0) -> None:
-        """Fill ``out`` with the pixels at ``rows`` x ``cols`` of ``bands``.
+        """Fill ``out`` with the pixels of an image at ``rows`` x ``cols`` of ``bands``.
 
         Args:
-            rows: y coordinates inside the level, in the order wanted; any step.
-            cols: x coordinates, likewise.
-            bands: band numbers from 0, in the order wanted.
+            rows: y coordinates inside the level; any step.
+            cols: x coordinates inside the level; any step.
+            bands: band numbers from 0, in any order.
             out: ``(len(rows), len(cols), len(bands))`` in this reader's dtype; any strides.
             level: 0 for the image, 1 for its first overview, and so on.
 
@@ -134,76 +165,57 @@ class Reader(ABC):
         if rows.step == 1 and cols.step == 1:
             self.read_window(rows, cols, bands, out, level)
         elif rows.step < 0 or cols.step < 0:
-            flip = np.s_[:: -1 if rows.step < 0 else 1, :: -1 if cols.step < 0 else 1]
-            self.read(_ascending(rows), _ascending(cols), bands, out[flip], level=level)
+            rows, cols, out = to_ascending(rows, cols, out)
+            self.read(rows, cols, bands, out, level=level)
         else:
             self.read_strided(rows, cols, bands, out, level)
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
-        """Fill ``out`` with the pixels at ``rows`` x ``cols`` of ``bands`` of some frames.
+        """Fill ``out`` with the pixels of a video at ``rows`` x ``cols`` of ``bands`` of some frames.
 
         Args:
-            times: their numbers, in the order wanted.
-            rows: y coordinates inside a frame, as in :meth:`read`, and so are those that follow.
-            cols: likewise.
-            bands: likewise.
-            out: ``(len(times), len(rows), len(cols), len(bands))``.
+            times: the numbers of the frames, in any order; a frame may come several times.
+            rows: y coordinates inside a frame; any step.
+            cols: x coordinates inside a frame; any step.
+            bands: band numbers from 0, in any order.
+            out: ``(len(times), len(rows), len(cols), len(bands))`` in this reader's dtype; any strides.
 
         Raises:
             UnreadableImageError: the file's bytes do not decode.
         """
-        height = self.frame_shape[0]
-        for place, time in enumerate(times):
-            top = time * height
-            self.read(range(rows.start + top, rows.stop + top, rows.step), cols, bands, out[place])
+        raise NotImplementedError(f"{self.path} is opened as an image, not as a video")
+
+    def find_readable(self, numbers: Sequence[int], among: range, *, is_replaced: bool) -> dict[int, int]:  # noqa: ARG002
+        """Find the frames of a video that decode.
+
+        Args:
+            numbers: the numbers of the requested frames.
+            among: the numbers of the frames that may replace one.
+            is_replaced: whether a frame that does not decode is replaced by the nearest one that does.
+
+        Returns:
+            For each requested frame the number of the frame to read; frames that cannot be read are left out.
+
+        Raises:
+            UnreadableImageError: no frame can replace one.
+        """
+        return {number: number for number in numbers}  # only a video file can be damaged: entries are checked
 
     def read_all(self, *, level: int = 0) -> Array:
-        """The whole level as a new array."""
+        """Read a whole level of an image into a new array."""
         shape = self.level_shape(level)
         out = np.empty(shape, self.dtype)
         self.read(range(shape[0]), range(shape[1]), range(shape[2]), out, level=level)
         return out
 
-    def count_decoded(self, rows: range, cols: range) -> int:
-        """How many of the file's blocks a read of ``rows`` x ``cols`` decodes."""
-        return count_touched(rows, cols, self.tile_shape)
-
-    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
-        """The same for a read of ``rows`` x ``cols`` of some frames of a video."""
-        height = self.frame_shape[0]
-        return sum(
-            self.count_decoded(range(rows.start + time * height, rows.stop + time * height, rows.step), cols)
-            for time in times
-        )
-
-    def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
-        """Cut the reading of many crops into pieces of work that any threads may do in any order.
-
-        A block that several crops share is decoded by one of them for all.
-        """
-        for crop in crops:
-            yield partial(self.read, *crop[:4], level=crop.level)
-
-    def estimate_seconds(self, crop: Crop) -> float:  # noqa: ARG002
-        """About how long one thread will take to decode what a crop needs; 0 where it is not cut into pieces."""
-        return 0.0
-
-    @property
-    def is_worth_sharing(self) -> bool:
-        """Whether several threads do the pieces of :meth:`split` sooner than one."""
-        return True
-
-    def read_ahead(self, crops: Sequence[Crop]) -> None:  # noqa: B027 - most readers cannot say
-        """Tell the system which bytes of the file these crops will need, so that a disk can fetch them side by side."""
-
-    @abstractmethod
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`read`, for ranges of step 1 that hold at least one pixel."""
+        raise NotImplementedError(f"{self.path} is opened as a video, not as an image")
 
     def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`read`, for ranges of positive steps that hold at least one pixel.
 
-        The covering window is read in strips, so that a coarse step over a huge image stays small in memory.
+        The covering window is read in strips, so that a coarse step over a huge image needs little memory.
         """
         strip_extent = self.tile_shape[0] if 64 <= self.tile_shape[0] <= 1024 else _STRIP_ROWS
         window_cols = bounding_range(cols)
@@ -215,19 +227,61 @@ class Reader(ABC):
             out[done : done + len(strip)] = window[:: strip.step, :: cols.step]
             done += len(strip)
 
-    def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
-        return ()
+    # -- costs, and sharing the work ----------------------------------------------------------------------------------
+
+    def count_decoded(self, rows: range, cols: range) -> int:
+        """Count the blocks that a read of ``rows`` x ``cols`` of an image decodes."""
+        return count_touched(rows, cols, self.tile_shape)
+
+    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
+        """Count the blocks that a read of ``rows`` x ``cols`` of some frames of a video decodes."""
+        return len({time // self.tile_frames for time in times}) * count_touched(rows, cols, self.tile_shape)
+
+    def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
+        """Cut the reading of many crops of an image into tasks, for any threads in any order.
+
+        A block that several crops touch is decoded once.
+        """
+        for crop in crops:
+            yield partial(self.read, *crop[:4], level=crop.level)
+
+    def estimate_seconds(self, crop: Crop) -> float:  # noqa: ARG002
+        """Estimate how long one thread takes to decode a crop; 0 if :meth:`split` does not cut single crops."""
+        return 0.0
+
+    @property
+    def is_worth_sharing(self) -> bool:
+        """Whether several threads finish the tasks of :meth:`split` sooner than one."""
+        return True
+
+    def read_ahead(self, crops: Sequence[Crop]) -> None:
+        """Ask the system to fetch the bytes that these crops need, so that a disk works on many requests at once."""
+
+
+def to_ascending(rows: range, cols: range, out: Array) -> tuple[range, range, Array]:
+    """Reverse ranges of negative step, and flip ``out``, whose last axes are y, x and the band, to match.
+
+    Example:
+        >>> rows, cols, out = to_ascending(range(3, 0, -1), range(2), np.zeros((3, 2, 1)))
+        >>> out[0] = 7
+        >>> rows, cols, out.base[:, 0, 0].tolist()
+        (range(1, 4), range(0, 2), [0.0, 0.0, 7.0])
+    """
+    flip = np.s_[..., :: -1 if rows.step < 0 else 1, :: -1 if cols.step < 0 else 1, :]
+    return _ascending(rows), _ascending(cols), out[flip]
+
+
+def _ascending(axis: range) -> range:
+    return axis[::-1] if axis.step < 0 else axis
 
 
 def row_bands(source: Reader, width: int, most_bytes: int, *, multiple: int = 1) -> Iterator[range]:
-    """The rows of a source from top to bottom, in pieces of about ``most_bytes`` over ``width`` columns.
+    """Cut the rows of an image into bands of about ``most_bytes`` over ``width`` columns, from top to bottom.
 
-    Each but the last is a multiple of ``multiple``, and where that can be one of the source's blocks, so that none is
-    decoded twice; of a video, whole frames.
+    The height of each band but the last is a multiple of ``multiple``, and of the height of the source's blocks if
+    ``most_bytes`` allows it: no block is then decoded twice.
     """
     height, _, band_count = source.shape
-    if source.frame_count is not None:  # none is decoded twice
-        multiple = source.frame_shape[0]
     most_rows = max(1, most_bytes // (width * band_count * source.dtype.itemsize))
     step = math.lcm(multiple, min(source.tile_shape[0], height))
     if step > 2 * most_rows:
@@ -237,14 +291,18 @@ def row_bands(source: Reader, width: int, most_bytes: int, *, multiple: int = 1)
         yield range(top, min(top + step, height))
 
 
+def frame_runs(source: Reader, most_bytes: int) -> Iterator[range]:
+    """Cut the frames of a video into runs of at most ``most_bytes``, or of one frame, in their order."""
+    count = source.frame_count or 0
+    step = max(1, most_bytes // math.prod(source.shape, start=source.dtype.itemsize))
+    for start in range(0, count, step):
+        yield range(start, min(start + step, count))
+
+
 def log_orientation(path: str, orientation: object) -> None:
-    """Say that a camera's rotation flag was seen and left alone."""
+    """Warn that a camera's rotation flag is not applied."""
     _log.warning(
         "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels",
         path,
         orientation,
     )
-
-
-def _ascending(axis: range) -> range:
-    return axis[::-1] if axis.step < 0 else axis

@@ -2,71 +2,45 @@
 
 from __future__ import annotations
 
-import difflib
-from abc import ABC, abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ..cache.keys import Keyer
-from ..cache.layout import default_workdir
-from ..cache.store import Cache
-from ..entries.bytes import VerifyMode
-from ..entries.opener import BoundOpener, ChannelOpener, WhenSourceMissing
+from ..entries.opener import BoundOpener
 from ..errors import (
-    ImageIdError,
     NdframesError,
     RegionError,
     SourceChangedError,
-    check_choice,
     name_image,
     naming_image,
-    shorten,
 )
-from ..items.factory import ItemFactory
 from ..pixels.options import ReadOptions
-from ..spec.backends import backend_for, coerce_backend
-from ..spec.kinds import is_video_name
-from ..system.handles import HandlePool
-from ..system.process import half_of_memory
 from ..system.threads import count_threads
-from ..system.workers import Limits
 from .batch import check_batch_bytes, check_requests, load_batch, load_each
+from .collection import ImageCollection
 from .explain import explain_item
 from .lazyframe import LazyFrame, LazyVideo
-from .open_images import OpenImages
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
     from concurrent.futures import Executor
 
     from typing_extensions import Unpack
 
     from .._typing import Array
-    from ..cache.keys import HashidMode
-    from ..entries.conversion import Conversion
-    from ..entries.opener import Survey
     from ..geometry.kernels import Interpolation
     from ..geometry.regions import PadMode, Region
     from ..items.item import LazyImage
     from ..pixels.options import ReadKeywords, WarpKeywords
     from ..pixels.values import NodataMode
-    from ..spec.backends import Backend, BackendPicker, BackendSpec
-    from ..spec.pathinfo import ChannelInfo, PathInfo
     from .batch import Request
     from .explain import Explanation
     from .prepare import ErrorPolicy, PrepareReport
 
-__all__ = ["Frames", "is_member"]
-_MEMORY_BYTES = 256 * 2**20
+__all__ = ["Frames"]
 _UNSTABLE_TRIES = 3
-# Open files, pixels and what belongs to them: a copy in another process makes its own.
-_NOT_PICKLED = ("_pathinfos", "_images", "_opener")
 
 
-class Frames(ABC):
+class Frames(ImageCollection):
     """Images by id: any crop of any image, from a cache of tiles that fills itself.
 
     A subclass defines the property :attr:`image_ids` and the method :meth:`build_pathinfo`. Instances pickle small (without
@@ -106,127 +80,6 @@ class Frames(ABC):
         >>> frames.load_region("astronaut", (slice(100, 164), slice(-64, None))).shape
         (64, 64, 3)
     """
-
-    def __init__(  # noqa: PLR0913 - one keyword for each option
-        self,
-        *,
-        workdir: str | os.PathLike[str] | None = None,
-        backend: BackendSpec | BackendPicker = "auto",
-        hashid_mode: HashidMode = "PATH",
-        isolate: bool | Limits = False,
-        max_bytes: int | None = None,
-        min_free_bytes: int | None = None,
-        memory_bytes: int = _MEMORY_BYTES,
-        tile_bytes: int | None = None,
-        threads: int | None = None,
-        max_region_bytes: int | None = None,
-        verify: VerifyMode = "first-touch",
-        when_source_missing: WhenSourceMissing = "raise",
-        recheck_seconds: float = 0,
-    ) -> None:
-        check_choice("verify", verify, VerifyMode)
-        check_choice("when_source_missing", when_source_missing, WhenSourceMissing)
-        count_threads(threads)
-        self._threads = threads
-        self._limits = Limits() if isolate is True else isolate or None
-        self._verify = verify
-        self._when_source_missing = when_source_missing
-        self._recheck_seconds = _to_seconds(recheck_seconds)
-        if not callable(backend):
-            coerce_backend(backend)  # raises if it is unknown
-        self._backend = backend
-        self._keyer = Keyer(hashid_mode)
-        self._tile_bytes = memory_bytes // 4 if tile_bytes is None else min(tile_bytes, memory_bytes)
-        self._memory_bytes = memory_bytes - self._tile_bytes
-        self._max_region_bytes = half_of_memory() if max_region_bytes is None else max_region_bytes
-        self._cache = Cache(
-            default_workdir() if workdir is None else workdir, max_bytes=max_bytes, min_free_bytes=min_free_bytes
-        )
-        self.refresh()
-
-    @property
-    def backend(self) -> BackendSpec | BackendPicker:
-        """The form of cache entries, as given. Assigning another one closes all images."""
-        return self._backend
-
-    @backend.setter
-    def backend(self, backend: BackendSpec | BackendPicker) -> None:
-        if not callable(backend):
-            coerce_backend(backend)
-        self._backend = backend
-        self.refresh()
-
-    @property
-    def hashid_mode(self) -> HashidMode:
-        """How sources are identified."""
-        return self._keyer.mode
-
-    @property
-    def max_region_bytes(self) -> int:
-        """The largest result that is allowed, in bytes."""
-        return self._max_region_bytes
-
-    @property
-    def cache(self) -> Cache:
-        """The cache under the workdir. Assigning another one closes all images."""
-        return self._cache
-
-    @cache.setter
-    def cache(self, cache: Cache) -> None:
-        self._cache = cache
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Close all images and forget their descriptions; the next read of each builds and opens it again."""
-        self._pathinfos: dict[Hashable, PathInfo] = {}
-        self._images = OpenImages(
-            self._make_item, memory_bytes=self._memory_bytes, recheck_seconds=self._recheck_seconds
-        )
-        self._opener = ChannelOpener(
-            self._cache,
-            self._keyer,
-            HandlePool(),
-            verify=self._verify,
-            when_source_missing=self._when_source_missing,
-            tile_bytes=self._tile_bytes,
-            limits=self._limits,
-        )
-
-    # -- to be written by a subclass ----------------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def image_ids(self) -> Sequence[Hashable]:
-        """The ids of the images, in order."""
-
-    @abstractmethod
-    def build_pathinfo(self, image_id: Hashable) -> PathInfo:
-        """Describe the image ``image_id``: its files and how they line up. Called once for each image; opens no file."""
-
-    # -- images -------------------------------------------------------------------------------------------------
-
-    def pathinfo(self, image_id: Hashable) -> PathInfo:
-        """The description of an image, built once by :meth:`build_pathinfo`.
-
-        Raises:
-            ImageIdError: there is no such image.
-        """
-        try:
-            known = self._pathinfos.get(image_id)
-            if known is None:
-                known = self._pathinfos[image_id] = self.build_pathinfo(image_id)
-        except ImageIdError:
-            raise
-        except (KeyError, IndexError, TypeError) as error:
-            if not is_member(self.image_ids, image_id):
-                raise self._unknown(image_id) from error
-            raise
-        return known
-
-    def image(self, image_id: Hashable) -> LazyImage:
-        """The image, opened lazily, and kept open while the memory budget allows it and its sources do not change."""
-        with naming_image(image_id):
-            return self._current_image(image_id)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -423,7 +276,11 @@ class Frames(ABC):
             item = self._factory(self._opener_of(image_id, converts=False)).make(self.pathinfo(image_id))
             return explain_item(item, region, channels, scale=scale)
 
-    # -- the cache -------- --------------------------------------------------------------------------------------
+    def __getitem__(self, index: int) -> LazyFrame:
+        """The frame at a position of :attr:`image_ids`."""
+        return self.load_frame(self.image_ids[index])
+
+    # -- the cache ------------------------------------------------------------------------------------------------
 
     def prepare(
         self,
@@ -455,47 +312,10 @@ class Frames(ABC):
 
         return prepare(self, image_ids, workers=workers, executor=executor, errors=errors, progress=progress)
 
-    def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
-        """The form of the cache entry of ``info``; ``None`` where the source is read directly."""
-        spec = self._backend(image_id, info) if callable(self._backend) else self._backend
-        return backend_for(spec, is_video=is_video_name(info.path))
-
-    def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
-        """The conversion that gives ``info`` its cache entry; ``None`` where the source is read directly."""
-        return self._opener.plan(info, self.pick_backend(image_id, info))
-
-    def survey_channel(self, image_id: Hashable, info: ChannelInfo) -> Survey:
-        """Whether ``info`` has its cache entry, whole and of the source's present state, and the job that would make it."""
-        return self._opener.survey(info, self.pick_backend(image_id, info))
-
-    # -- a collection -------------------------------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(self.image_ids)
-
-    def __contains__(self, image_id: object) -> bool:
-        return is_member(self.image_ids, image_id)
-
-    def __getitem__(self, index: int) -> LazyFrame:
-        """The frame at a position of :attr:`image_ids`."""
-        return self.load_frame(self.image_ids[index])
-
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__}: {len(self):,} images, backend {self._describe_backend()}, {self.cache.workdir}>"
         )
-
-    # -- internal ------------------------------------------------------------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in _NOT_PICKLED}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self.refresh()
 
     def _read(self, image_id: Hashable, read: Callable[[LazyImage], Array]) -> Array:
         """Call ``read`` with the image, again if its source changed meanwhile; errors name the image."""
@@ -509,43 +329,3 @@ class Frames(ABC):
                 if not tries_left or not isinstance(error, SourceChangedError):
                     raise
                 self._images.discard(image_id)
-
-    def _current_image(self, image_id: Hashable) -> LazyImage:
-        return self._images.get(image_id)
-
-    def _make_item(self, image_id: Hashable, on_open: Callable[[], None]) -> LazyImage:
-        factory = self._factory(self._opener_of(image_id), threads=self._threads)
-        return factory.make(self.pathinfo(image_id), on_open)
-
-    def _factory(self, opener: BoundOpener, threads: int | None = 1) -> ItemFactory:
-        return ItemFactory(opener, self._cache, self._max_region_bytes, threads)
-
-    def _opener_of(self, image_id: Hashable, *, converts: bool = True) -> BoundOpener:
-        return BoundOpener(self._opener, lambda info: self.pick_backend(image_id, info), converts=converts)
-
-    def _describe_backend(self) -> str:
-        if callable(self._backend):
-            return "picked per channel"
-        backend = coerce_backend(self._backend)
-        return "none" if backend is None else backend.type
-
-    def _unknown(self, image_id: object) -> ImageIdError:
-        ids, name = self.image_ids, shorten(image_id)
-        close = difflib.get_close_matches(name.strip("'"), [str(item) for item in ids[:10_000]], n=3)
-        first = f"the first is {ids[0]!r}" if len(ids) else "so nothing can be read"
-        hint = f"; close: {', '.join(close)}" if close else f"; there are {len(ids):,}, {first}"
-        return ImageIdError(f"no image {name}{hint}")
-
-
-def _to_seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not value >= 0:
-        raise ValueError(f"recheck_seconds={shorten(value)}; give a number of seconds, 0 to look before every read")
-    return float(value)
-
-
-def is_member(ids: Any, image_id: object) -> bool:
-    """Whether ``image_id`` is one of ``ids``, which may be any container."""
-    try:
-        return image_id in ids
-    except (TypeError, ValueError):  # not hashable, or not comparable with the ids, which may be an array
-        return False

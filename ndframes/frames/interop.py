@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from ..spec.pathinfo import ChannelInfo, PathInfo
     from ..system.stamp import SourceStamp
 
-__all__ = ["ImageCollection", "LazyArray", "find_chunk", "to_dask", "to_xarray", "tokenize_state"]
+__all__ = ["ImageCatalog", "LazyArray", "find_chunk", "to_dask", "to_xarray", "tokenize_state"]
 _CHUNK_BYTES = 32 * 2**20
 
 
-class ImageCollection(Protocol):
+class ImageCatalog(Protocol):
     """The images of a :class:`~ndframes.Frames`, their files and the forms of their cache entries."""
 
     def image(self, image_id: Hashable) -> LazyImage:
@@ -56,8 +56,8 @@ class LazyArray(Protocol):
     image_id: Hashable
 
     @property
-    def frames(self) -> ImageCollection:
-        """The collection of the image."""
+    def frames(self) -> ImageCatalog:
+        """The catalog of the image."""
 
     @property
     def channels(self) -> tuple[str, ...]:

@@ -12,24 +12,25 @@ if TYPE_CHECKING:
 
     from ..items.item import LazyImage
 
-__all__ = ["OpenImages"]
+__all__ = ["ItemMaker", "OpenImages"]
 
 
-class _ItemMaker(Protocol):
-    def __call__(self, image_id: Hashable, on_open: Callable[[], None]) -> LazyImage: ...
+class ItemMaker(Protocol):
+    """Makes an image that is not open."""
+
+    def __call__(self, image_id: Hashable, on_open: Callable[[], None]) -> LazyImage:
+        """Make it; ``on_open`` is called whenever it opened a file, since it then uses more memory."""
 
 
 class OpenImages:
     """Images by id, opened when they are first used. Safe to share between threads and across a fork.
 
     Args:
-        make: makes an image that is not open; ``on_open`` is called whenever that image opened a file.
         memory_bytes: the budget of memory; images that were not used lately are closed first.
         recheck_seconds: for how long a check of an image's sources is trusted; 0 checks before every use.
     """
 
-    def __init__(self, make: _ItemMaker, *, memory_bytes: int, recheck_seconds: float) -> None:
-        self._make = make
+    def __init__(self, *, memory_bytes: int, recheck_seconds: float) -> None:
         self._recheck_seconds = recheck_seconds
         self._images: ClockCache[Hashable, LazyImage] = ClockCache(memory_bytes, _memory_bytes_of)
 
@@ -38,8 +39,12 @@ class OpenImages:
         """The memory that the open images use."""
         return self._images.used_bytes
 
-    def get(self, image_id: Hashable) -> LazyImage:
-        """The image, opened again if one of its sources changed.
+    def get(self, image_id: Hashable, make: ItemMaker) -> LazyImage:
+        """The image, made again if one of its sources changed.
+
+        Args:
+            image_id: the image.
+            make: makes it. An argument, since keeping it would tie this object to its owner in a reference cycle.
 
         Raises:
             ImageIdError: there is no such image.
@@ -50,13 +55,19 @@ class OpenImages:
             image = None
         if image is not None and self._is_current(image):
             return image
-        fresh = self._make(image_id, lambda: self._images.put(image_id, fresh))  # its memory has grown
+        fresh = make(image_id, lambda: self._update(image_id))
         self._images.put(image_id, fresh)
         return fresh
 
     def discard(self, image_id: Hashable) -> None:
         """Close an image, if it is open."""
         self._images.discard(image_id)
+
+    def _update(self, image_id: Hashable) -> None:
+        """Count the memory of an image again, which has opened a file."""
+        image = self._images.get(image_id)
+        if image is not None:
+            self._images.put(image_id, image)
 
     def _is_current(self, image: LazyImage) -> bool:
         if not self._recheck_seconds:

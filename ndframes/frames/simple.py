@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..spec.pathinfo import ChannelInfo, PathInfo
 from .clip import Clip, to_clip
-from .frames import Frames, is_member
+from .collection import is_member
+from .frames import Frames
 from .photographs import demo_paths
 
 if TYPE_CHECKING:

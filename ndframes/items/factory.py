@@ -15,7 +15,7 @@ from .sequence import ImageSequence
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..cache.store import Cache
+    from ..cache.cache import Cache
     from ..entries.opener import BoundOpener
     from ..spec.pathinfo import PathInfo
     from .item import LazyImage

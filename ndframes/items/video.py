@@ -10,13 +10,12 @@ import numpy as np
 
 from ..entries.frame_index import find_index
 from ..errors import check_choice
-from ..formats.stack import FrameReader
+from ..formats.frame import FrameReader
 from ..geometry.regions import resolve_region, to_slice
 from ..pixels.results import allocate
 from ..spec.channels import default_codes
 from ..spec.pathinfo import PathInfo, cut_frames
-from ..video.reader import VideoErrors, VideoReader
-from ..video.stack import VideoStack
+from ..video.decoder import VideoDecoder, VideoErrors
 from .explain import explain_parts
 from .image import AlignableImageData
 from .item import DEFAULT_OPTIONS
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._typing import Array
-    from ..cache.store import Cache
+    from ..cache.cache import Cache
     from ..entries.opened import OpenedChannel
     from ..formats.reader import Reader
     from ..geometry.regions import Region
@@ -149,7 +148,7 @@ class VideoData(ImageSequence):
         from ..video.metadata import describe_video
 
         path = self.pathinfo.channels[0].path
-        return describe_video(path, VideoReader(path, self.index, self._pool, frame_bytes=0))
+        return describe_video(path, VideoDecoder(path, self.index, self._pool, frame_bytes=0))
 
     def is_current(self) -> bool:
         """Whether the file is still the one that was opened."""
@@ -177,17 +176,17 @@ class VideoData(ImageSequence):
     def read(self, numbers: Sequence[int], channels: Sequence[str], errors: VideoErrors) -> tuple[list[int], Array]:
         """Read whole frames; see :meth:`ndframes.LazyVideo.read`."""
         check_choice("errors", errors, VideoErrors)
-        reader = self.reader
-        source_of = {number: number for number in numbers}
-        if errors != "raise" and isinstance(reader, VideoStack):  # an entry has all frames
-            found = reader.video.find_readable([self.frames[number] for number in numbers], self.frames, errors)
-            source_of = {
+        replacement_of = {number: number for number in numbers}
+        if errors != "raise":
+            in_file = [self.frames[number] for number in numbers]
+            found = self.reader.find_readable(in_file, self.frames, is_replaced=errors == "nearest")
+            replacement_of = {
                 number: found[self.frames[number]] - self.frames.start
                 for number in numbers
                 if self.frames[number] in found
             }
-        kept = [number for number in numbers if number in source_of]
-        listed: Any = [source_of[number] for number in kept] or slice(0, 0)
+        kept = [number for number in numbers if number in replacement_of]
+        listed: Any = [replacement_of[number] for number in kept] or slice(0, 0)
         return kept, self.load_region((listed,), channels)
 
     def explain(self, sampled: SampledRegion) -> list[FileExplanation]:
@@ -267,7 +266,7 @@ class _FrameOpener:
 
     def reopen(self, info: ChannelInfo, opened: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:  # noqa: ARG002
         assert isinstance(opened.reader, FrameReader)  # noqa: S101
-        failed = replace(opened, reader=opened.reader.stack)
+        failed = replace(opened, reader=opened.reader.video)
         return self._frame_of(self._video.reopen(0, failed, error, directly=directly))
 
     def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:  # noqa: ARG002

@@ -1,1 +1,1 @@
-"""Whole videos: read and write them."""
+"""Reading and writing whole videos."""

@@ -1,4 +1,4 @@
-"""read_video: frames of a video file as one array."""
+"""read_video and video_metadata: frames of a video file as one array, and a description of the file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from ..cache.cache import Cache
 from ..cache.layout import default_workdir
-from ..cache.store import Cache
 from ..entries.frame_index import find_index
 from ..errors import RegionError, UnreadableImageError, check_choice, shorten
 from ..geometry.regions import to_row
@@ -17,18 +17,18 @@ from ..spec.pathinfo import ChannelInfo
 from ..system.handles import HandlePool
 from ..system.process import half_of_memory
 from ..system.stamp import stat_source
+from ..video.decoder import VideoDecoder, VideoErrors
 from ..video.index import open_container
 from ..video.metadata import describe_video
-from ..video.reader import VideoErrors, VideoReader
-from ..video.stack import VideoStack
+from ..video.reader import VideoReader
 
 if TYPE_CHECKING:
     from .._typing import Array
     from ..video.metadata import VideoMetadata
 
 __all__ = ["open_reader", "read_video", "video_metadata"]
-# What FFmpeg takes for a video though it is an image, or a text.
-_NO_VIDEOS = frozenset(["image2", "tty"])
+# FFmpeg opens still images and text files with these demuxers, as videos of one frame or of scrolling text.
+_NOT_VIDEO = frozenset(["image2", "tty"])
 
 
 def read_video(
@@ -42,30 +42,31 @@ def read_video(
 ) -> Array:
     """Read frames of a video into a new array.
 
-    Frame ``i`` is the ``i``-th one that decoding from the beginning shows. Each is decoded once, in the order of the file,
-    and goes straight to its place; only the array itself takes memory.
+    Frame ``i`` is the ``i``-th frame that decoding from the start shows. Each frame is decoded once, in the order of the file,
+    into its place in the result; no other frames are held in memory.
 
     Args:
-        path: a video of any kind that is read.
-        indices: the numbers of the frames, in any order; one may come twice, and negative ones count from the end. ``None``:
-            all frames.
+        path: a video file.
+        indices: frame numbers in any order. Numbers may repeat; negative ones count from the end. ``None``: all frames.
         channels: codes such as ``"r|g|b"`` or ``"g"``; ``None``: all.
-        workdir: where the cache is that keeps the index of the frames. ``None``: ``$NDFRAMES_WORKDIR``, else the user's cache
-            folder.
-        pixel_format: ``"gray"``: the brightness alone, as it is stored; see :class:`ndframes.ChannelInfo`.
-        errors: what becomes of a frame that does not decode: ``"raise"``, an error; ``"skip"``, it is left out;
-            ``"nearest"``, the nearest frame that does stands for it. :meth:`ndframes.LazyVideo.read` says which are there.
+        workdir: the folder that holds the cache, which stores the frame index. ``None``: ``$NDFRAMES_WORKDIR``, else the
+            user's cache folder.
+        pixel_format: ``"gray"`` reads the stored luma only; see :class:`ndframes.ChannelInfo`.
+        errors: what to do about a frame that cannot be decoded. ``"raise"``: raise an error; ``"skip"``: leave it out;
+            ``"nearest"``: use the nearest frame that can be decoded. :meth:`ndframes.LazyVideo.read` also returns which
+            frames were read.
 
     Returns:
-        ``(t, height, width, channels)``, uint8, or uint16 for more than 8 bits; ``(0, height, width, channels)`` for no indices.
+        A new array ``(t, height, width, channels)``: uint8, or uint16 for videos of more than 8 bits. Without indices, ``t``
+        is 0.
 
     Raises:
-        RegionIndexError: there is no such frame.
-        RegionError: the indices are no whole numbers.
-        RegionTooLargeError: the result takes more than half of the machine's memory.
-        ChannelError: there is no such channel.
-        PathInfoError, ValueError: ``pixel_format`` or ``errors`` is none of its values.
-        SourceError: it is no video that is read, or a frame does not decode.
+        RegionIndexError: a frame number is out of range.
+        RegionError: an index is not an integer.
+        RegionTooLargeError: the result exceeds half of the machine's memory.
+        ChannelError: the video lacks a channel.
+        PathInfoError, ValueError: ``pixel_format`` or ``errors`` is not an allowed value.
+        SourceError: the file is not a readable video, or a frame cannot be decoded.
 
     Example:
         >>> import numpy as np
@@ -84,19 +85,21 @@ def read_video(
         indices = range(count)
     elif isinstance(indices, (str, bytes)) or not isinstance(indices, Iterable):
         raise RegionError(
-            f"{reader.path}: indices={shorten(indices)}; give the numbers of frames, such as [5] or range(0, 100, 5)"
+            f"{reader.path}: indices={shorten(indices)}; give frame numbers, such as [5] or range(0, 100, 5)"
         )
     numbers = [to_row(item, count) for item in indices]
+    # Before the result is allocated: its length is the number of readable frames.
     if errors == "skip":
-        there = reader.find_readable(numbers, range(count), errors)
-        numbers = [number for number in numbers if number in there]
-    height, width, bands = reader.frame_shape
-    codes = default_codes(bands)
+        readable = reader.find_readable(numbers, range(count), errors)
+        numbers = [number for number in numbers if number in readable]
+    height, width, band_count = reader.frame_shape
+    codes = default_codes(band_count)
     picked = find_codes(codes, codes if channels is None else parse_codes(channels))
-    stack = VideoStack(reader)
-    bands_wanted = stack.all_bands if picked == tuple(stack.all_bands) else picked
+    video = VideoReader(reader)
+    # The object itself means "all bands" to the reader, which then copies whole pixels instead of picking bands.
+    bands = video.all_bands if picked == tuple(video.all_bands) else picked
     out = allocate((len(numbers), height, width, len(picked)), reader.dtype, half_of_memory())
-    stack.read_frames(numbers, range(height), range(width), bands_wanted, out)
+    video.read_frames(numbers, range(height), range(width), bands, out)
     return out
 
 
@@ -106,37 +109,38 @@ def open_reader(
     *,
     is_gray: bool = False,
     errors: VideoErrors = "raise",
-) -> VideoReader:
-    """A reader of a video file, its frames found before if need be; it remembers none that it decoded.
+) -> VideoDecoder:
+    """Open a reader of a video file that keeps no decoded frames; the frame index is built if the cache lacks it.
 
     Raises:
-        SourceError: it is no video that is read.
+        SourceError: the file is not a readable video.
     """
     info, pool = ChannelInfo(os.fsdecode(path)), HandlePool()
     stamp = stat_source(info.path)
     with open_container(info.path) as container:
         names = container.format.name
-        if names in _NO_VIDEOS or names.endswith("_pipe"):
-            raise UnreadableImageError(f"{info.path} is no video ({names}); an image is opened by ndframes.open")
+        if names in _NOT_VIDEO or names.endswith("_pipe"):
+            raise UnreadableImageError(f"{info.path} is not a video ({names}); open images with ndframes.open")
     cache = Cache(default_workdir() if workdir is None else workdir)
-    return VideoReader(
+    # No memory for decoded frames: the callers use each frame once.
+    return VideoDecoder(
         info.path, find_index(info, stamp, cache, pool), pool, frame_bytes=0, is_gray=is_gray, errors=errors
     )
 
 
 def video_metadata(path: str | os.PathLike[str], *, workdir: str | os.PathLike[str] | None = None) -> VideoMetadata:
-    """Say what a video is.
+    """Describe a video file.
 
-    The first time, its frames are counted, by a scan of the file; the cache keeps what is found. One frame is decoded.
+    The first call scans the file to index its frames, and the cache keeps the index. One frame is decoded.
 
     Args:
-        path: a video of any kind that is read.
-        workdir: where the cache is that keeps the index of the frames. ``None``: ``$NDFRAMES_WORKDIR``, else the user's cache
-            folder.
+        path: a video file.
+        workdir: the folder that holds the cache, which stores the frame index. ``None``: ``$NDFRAMES_WORKDIR``, else the
+            user's cache folder.
 
     Raises:
-        SourceMissingError: there is no such file.
-        UnreadableImageError: it is no video, or nothing of it decodes.
+        SourceMissingError: the file does not exist.
+        UnreadableImageError: the file is not a video, or no frame of it can be decoded.
 
     Example:
         >>> import numpy as np

@@ -1,10 +1,10 @@
-"""write_video: frames of any kind to a video file."""
+"""write_video: write frames of any kind to a video file."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import VideoWriteError, shorten
@@ -33,35 +33,35 @@ def write_video(  # noqa: PLR0913 - a keyword for each thing that a user may cho
     metadata: Mapping[str, Any] | None = None,
     progress: bool | None = None,
 ) -> WriteReport:
-    """Write frames to a video, one at a time; the file appears whole or not at all.
+    """Write frames to a video file, one at a time; the file appears complete or not at all.
 
     Args:
-        path: of the video; see :class:`VideoWriter` for this and what follows.
-        frames: an array ``(t, height, width)`` or ``(t, height, width, channels)``; a video or sequence by
-            :func:`ndframes.open` and its kin; or any iterable, a generator too, of frames and paths of images, which are read
-            one by one.
-        fps: frames a second.
-        codec: as in :class:`VideoWriter`, and so are those that follow.
-        quality: likewise.
-        preset: likewise.
-        intra: likewise.
-        pixel_format: likewise.
-        metadata: likewise.
-        progress: whether to show a progress bar on stderr; ``None``: if stderr is a terminal.
+        path: the video file; see :class:`VideoWriter` for this and the following arguments.
+        frames: an array ``(t, height, width)`` or ``(t, height, width, channels)``; a video or sequence from
+            :func:`ndframes.open`; or an iterable of frames and paths of images, such as a generator, read one by one.
+        fps: frames per second.
+        codec: as in :class:`VideoWriter`.
+        quality: as in :class:`VideoWriter`.
+        preset: as in :class:`VideoWriter`.
+        intra: as in :class:`VideoWriter`.
+        pixel_format: as in :class:`VideoWriter`.
+        metadata: as in :class:`VideoWriter`.
+        progress: whether to show a progress bar on stderr; ``None``: only if stderr is a terminal.
 
     Returns:
-        What was written.
+        A report of what was written.
 
     Raises:
-        VideoWriteError: a value, or a frame, cannot be; there is no frame; or ``path`` is one of the files that are read.
+        VideoWriteError: an argument or a frame is not allowed, there are no frames, or ``path`` is a file that is read.
         SourceError: an image cannot be read.
-        OutputError: the video cannot be written there.
+        OutputError: the video cannot be written.
 
     Example:
         >>> import ndframes as nf
         >>> folder = getfixture("tmp_path")
         >>> photos = [nf.demo_paths()["coffee"]] * 3
-        >>> report = nf.write_video(folder / "cup.mp4", photos, fps=2, preset="veryfast", metadata={"rig": 3})
+        >>> options = {"preset": "veryfast", "metadata": {"rig": 3}}
+        >>> report = nf.write_video(folder / "cup.mp4", photos, fps=2, **options)
         >>> report.frames, report.shape, report.codec, report.ratio > 10
         (3, (400, 600, 3), 'h264', True)
         >>> again = nf.write_video(folder / "intra.mp4", nf.open(folder / "cup.mp4"), fps=2, intra=True)
@@ -78,59 +78,53 @@ def write_video(  # noqa: PLR0913 - a keyword for each thing that a user may cho
         pixel_format=pixel_format,
         metadata=metadata,
     )
-    given = _list_frames(frames, writer.path)
-    bar = _Bar(given.total, sys.stderr.isatty() if progress is None else progress)
+    stream = _open_stream(frames, writer.path)
+    bar = _ProgressBar(stream.total, sys.stderr.isatty() if progress is None else progress)
     with writer, bar:
-        for frame in given.frames:
+        for frame in stream.frames:
             writer.append(frame)
             bar.step()
     return writer.close()
 
 
-class _Given(NamedTuple):
-    """What is to be written: frames or paths, and how many there are where that is known."""
+class _FrameStream(NamedTuple):
+    """Frames or paths to write, and their number if it is known."""
 
     frames: Iterable[Any]
     total: int | None
 
 
-def _list_frames(frames: Any, path: str) -> _Given:
+def _open_stream(frames: Any, path: str) -> _FrameStream:
     if isinstance(frames, (str, bytes, os.PathLike)):
         raise VideoWriteError(
-            f"{path}: frames={shorten(frames)} is one path; give a list of paths of images, or ndframes.open(path) of a video"
+            f"{path}: frames={shorten(frames)} is one path; give a list of image paths, or ndframes.open(path) for a video"
         )
     if isinstance(frames, LazyFrame):
-        for source in _paths_of(frames):
-            _refuse_source(path, source)
-        frames = _only_stack(frames, path)
-        return _Given((frames[number] for number in range(len(frames))), len(frames))
+        # The output must not replace a file that is still to be read. The channels of a sequence are the files of all images.
+        for channel in frames.frames.pathinfo(frames.image_id).channels:
+            _refuse_source(path, channel.path)
+        _check_axes(frames, path)
+        return _FrameStream((frames[number] for number in range(len(frames))), len(frames))
     if hasattr(frames, "ndim") and hasattr(frames, "shape"):
-        _only_stack(frames, path)
+        _check_axes(frames, path)
     elif not isinstance(frames, Iterable):
         raise VideoWriteError(
             f"{path}: frames={shorten(frames)}; give an array (t, y, x, channel) or an iterable of frames"
         )
-    return _Given(frames, len(frames) if hasattr(frames, "__len__") else None)
+    return _FrameStream(frames, len(frames) if hasattr(frames, "__len__") else None)
 
 
-def _only_stack(frames: Any, path: str) -> Any:
-    axes = (4,) if isinstance(frames, LazyFrame) else (3, 4)
-    if frames.ndim not in axes:
+def _check_axes(frames: Any, path: str) -> None:
+    # A LazyFrame always has a channel axis: three axes are an image.
+    if frames.ndim not in ((4,) if isinstance(frames, LazyFrame) else (3, 4)):
         raise VideoWriteError(
             f"{path}: frames have the shape {tuple(frames.shape)}, not (t, y, x) or (t, y, x, channel); "
             "give one image as [image]"
         )
-    return frames
 
 
-def _paths_of(frame: LazyFrame) -> Iterator[str]:
-    info = frame.frames.pathinfo(frame.image_id)
-    for image in getattr(info, "images", (info,)):
-        yield from (channel.path for channel in image.channels)
-
-
-class _Bar:
-    """A progress bar over frames."""
+class _ProgressBar:
+    """A progress bar that counts frames, if it is shown."""
 
     def __init__(self, count: int | None, is_shown: bool) -> None:
         self._iter: Any = None
@@ -150,6 +144,6 @@ class _Bar:
             self._iter.end()
 
     def step(self) -> None:
-        """One more frame is written."""
+        """Count one more frame."""
         if self._iter is not None:
             self._iter.step()

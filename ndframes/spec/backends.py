@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .pathinfo import ChannelInfo
 
 
-__all__ = ["SUFFIXES", "Backend", "BackendPicker", "BackendSpec", "Codec", "backend_for", "coerce_backend"]
+__all__ = ["SUFFIXES", "Backend", "BackendPicker", "BackendSpec", "TileCodec", "backend_for", "coerce_backend"]
 BackendType = Literal["cog", "npy", "intra"]
 Compression = Literal["NONE", "ZSTD", "DEFLATE", "LZW", "LERC", "JPEG", "WEBP"]
 Predictor = Literal["NO", "STANDARD", "FLOATING_POINT"]
@@ -63,7 +63,7 @@ _MAX_TILE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Codec:
+class TileCodec:
     """What the tiles of one entry are really written with, once dtype and bands are known."""
 
     compress: Compression
@@ -134,7 +134,7 @@ class Backend:
         """As plain data: what goes into an entry's key."""
         return asdict(self)
 
-    def codec_for(self, dtype: np.dtype[Any], band_count: int) -> Codec:
+    def codec_for(self, dtype: np.dtype[Any], band_count: int) -> TileCodec:
         """The codec for pixels of this dtype: the one that was named where it can hold them, else that of ``"AUTO"``.
 
         Example:
@@ -145,14 +145,14 @@ class Backend:
         is_chosen = self.compress != "AUTO" and _can_hold(self.compress, dtype, band_count)
         compress = self.compress if is_chosen else "ZSTD"
         default_level = _DEFAULT_LEVELS.get(compress, 0) if is_chosen else _AUTO_LEVEL
-        return Codec(
+        return TileCodec(
             compress=compress,  # type: ignore[arg-type]
             predictor=_predictor_for(self.predictor, compress, dtype),
             quality=(self.quality or _DEFAULT_QUALITY[compress]) if compress in _DEFAULT_QUALITY else 0,
             level=default_level if self.level is None or not is_chosen else self.level,
         )
 
-    def video_codec_for(self, dtype: np.dtype[Any], band_count: int) -> Codec:
+    def video_codec_for(self, dtype: np.dtype[Any], band_count: int) -> TileCodec:
         """As :meth:`codec_for`, for tiles in space and time, which codecs of pictures do not hold."""
         is_held = self.compress not in ("JPEG", "WEBP", "LERC")
         return (self if is_held else Backend(type="cog")).codec_for(dtype, band_count)

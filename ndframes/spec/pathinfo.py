@@ -151,7 +151,8 @@ class PathInfo:
         PathInfoError: another value cannot be.
 
     Example:
-        >>> info = PathInfo(1, (ChannelInfo("a.png", channels="rgb"), ChannelInfo("b.png", channels="nir")), default="nir|r")
+        >>> files = ChannelInfo("a.png", channels="rgb"), ChannelInfo("b.png", channels="nir")
+        >>> info = PathInfo(1, files, default="nir|r")
         >>> info.default
         ('nir', 'r')
     """

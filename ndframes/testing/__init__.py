@@ -1,10 +1,6 @@
-"""What users need to put their own :class:`~ndframes.Frames`, and their own disks, to the test.
+"""Fault injection for the cache, on your own :class:`~ndframes.Frames` and your own disks.
 
-:mod:`.faults` fails or dies at any chosen file operation of the cache; :mod:`.harness` does so at all of them, and counts
-what the cache survives; ``python -m ndframes.testing.verify_filesystem DIR`` says whether a file system keeps what the
-cache relies on.
+:mod:`.faults` makes a chosen file operation of the cache fail or kill the process. :mod:`.experiments.harness` does so at
+every operation and counts violations of what the cache guarantees. ``python -m ndframes.testing.verify_filesystem DIR``
+checks that a file system meets the requirements of the cache.
 """
-
-from .faults import FaultyFileSystem, WatchedFileSystem, cut, flip_bit, zero
-
-__all__ = ["FaultyFileSystem", "WatchedFileSystem", "cut", "flip_bit", "zero"]

@@ -1,10 +1,10 @@
-"""Whether a file system keeps what the cache relies on: ``python -m ndframes.testing.verify_filesystem DIR``.
+"""Check whether a file system meets the requirements of the cache: ``python -m ndframes.testing.verify_filesystem DIR``.
 
-First the single properties are probed, then what the cache makes of them, by the experiments of :mod:`.harness`, all in
-a new folder under ``DIR`` that is removed afterwards. Locks that do not exclude are no failure: work may be done twice
-there, and the result is right all the same.
+Probes test single properties first; then the experiments of :mod:`~ndframes.testing.experiments.harness` test the cache as
+a whole. Everything happens in a new folder under ``DIR``, which is removed afterwards. Locks that do not exclude other
+processes are not a failure: conversions may then be repeated, with the right result.
 
-Exit status: 0 every promise holds, 1 one does not, 2 the folder cannot be used, 130 after Ctrl-C.
+Exit status: 0 all checks passed, 1 a check failed, 2 the folder cannot be used, 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -24,94 +24,108 @@ from .experiments.harness import FULL, QUICK, plan_experiments
 from .experiments.probes import PROBES, probe_locks, run_probe
 
 if TYPE_CHECKING:
-    from .experiments.harness import Counts
-    from .experiments.scene import Findings
+    from .experiments.harness import TrialCounts
+    from .experiments.results import ExperimentResult
 
 __all__ = ["main", "verify"]
 _LINE_CHARS = 100
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status.
+    """Run the command; returns its exit status.
 
     Example:
         >>> main([str(getfixture("tmp_path") / "nowhere")])
         2
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m ndframes.testing.verify_filesystem", description=(__doc__ or "").partition("\n\n")[0]
-    )
-    parser.add_argument("folder", metavar="DIR", help="where a cache is to lie; nothing is left behind there")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--full", action="store_true", help="the full counts, half an hour; else about a minute")
-    given = parser.parse_args(arguments)
-    if not os.path.isdir(given.folder) or not os.access(given.folder, os.W_OK):
-        _say(f"{given.folder} is no folder that can be written")
+    options = _parse(arguments)
+    folder = options.folder
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        _log(f"{folder} is not a writable folder")
         return 2
-    findings = []
+    results = []
     try:
-        for found in verify(given.folder, FULL if given.full else QUICK, say=_say):
-            findings.append(found)
-            _say(f"  {'ok' if found.ok else 'NOT OK'}, {found.seconds:.1f} s")
+        for result in verify(folder, FULL if options.full else QUICK, log=_log):
+            results.append(result)
+            _log(f"  {'ok' if result.ok else 'NOT OK'}, {result.seconds:.1f} s")
     except OSError as error:
-        _say(f"{given.folder} cannot be used: {error}")
+        _log(f"{folder} cannot be used: {error}")
         return 2
     except KeyboardInterrupt:
-        _say("interrupted; nothing is left behind")
+        _log("interrupted; nothing is left behind")
         return 130
-    is_ok = all(found.ok for found in findings)
-    if given.json:
-        _print(json.dumps({
-            "folder": os.path.abspath(given.folder),
-            "file_system": file_system_of(given.folder),
-            "ok": is_ok,
-            "findings": [found.to_dict() for found in findings],
-        }))  # fmt: skip
-    else:
-        _print(f"{os.path.abspath(given.folder)}: {file_system_of(given.folder) or 'unknown file system'}")
-        _print(_tabulate(findings))
-        _print("every promise holds" if is_ok else "a promise does not hold: keep the cache on another disk")
-    return 0 if is_ok else 1
+    _print_results(folder, results, as_json=options.json)
+    return 0 if all(result.ok for result in results) else 1
 
 
-def verify(folder: str, counts: Counts = QUICK, *, say: Say = lambda _: None) -> Iterator[Findings]:
-    """Probe the file system of ``folder``, then run the experiments on it; yields what each came to.
+def verify(folder: str, counts: TrialCounts = QUICK, *, log: Log = lambda _: None) -> Iterator[ExperimentResult]:
+    """Probe the file system of ``folder``, then run the experiments on it; yields each result.
 
     Args:
-        folder: nothing is left behind there, not even when this is left in the middle.
+        folder: where to work. Nothing is left behind, even if the caller stops in the middle.
         counts: how often each experiment tries.
-        say: called with a line before each check, and now and then.
+        log: called with a line before each check, and with lines of progress.
 
     Raises:
-        OSError: nothing can be written there at all.
+        OSError: the folder cannot be written.
     """
     place = tempfile.mkdtemp(prefix="ndframes-verify-", dir=folder)
     try:
         with ForkServer() as fork_server:
             for name in PROBES:
-                say(name)
+                log(name)
                 yield run_probe(name, fork_server, place)
-            say("locks")
-            locks, excludes = probe_locks(fork_server, place)
+            log("locks")
+            locks, is_exclusive = probe_locks(fork_server, place)
             yield locks
-            for name, experiment in plan_experiments(
-                fork_server, place, counts, locks="work" if excludes else "lie", say=lambda line: say(f"  {line}")
-            ):
-                say(name)
+            plan = plan_experiments(
+                fork_server,
+                place,
+                counts,
+                locks="exclusive" if is_exclusive else "ineffective",
+                log=lambda line: log(f"  {line}"),
+            )
+            for title, experiment in plan:
+                log(title)
                 yield experiment()
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _tabulate(findings: Sequence[Findings]) -> str:
-    width = max(len(found.name) for found in findings)
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ndframes.testing.verify_filesystem",
+        description="Check whether a file system meets the requirements of the cache.",
+    )
+    parser.add_argument("folder", metavar="DIR", help="the folder to test; nothing is left behind in it")
+    parser.add_argument("--json", action="store_true", help="print the results as one JSON document")
+    parser.add_argument(
+        "--full", action="store_true", help="run the full counts, about half an hour [default: a minute]"
+    )
+    return parser.parse_args(arguments)
+
+
+def _print_results(folder: str, results: Sequence[ExperimentResult], *, as_json: bool) -> None:
+    path, file_system = os.path.abspath(folder), file_system_of(folder)
+    is_ok = all(result.ok for result in results)
+    if as_json:
+        findings = [result.to_dict() for result in results]
+        _print(json.dumps({"folder": path, "file_system": file_system, "ok": is_ok, "findings": findings}))
+        return
+    _print(f"{path}: {file_system or 'unknown file system'}")
+    _print(_tabulate(results))
+    _print("all checks passed" if is_ok else "a check failed: keep the cache on another disk")
+
+
+def _tabulate(results: Sequence[ExperimentResult]) -> str:
+    width = max(len(result.name) for result in results)
     lines = []
-    for found in findings:
-        verdict = "skipped" if found.skipped else "ok" if found.ok else "NOT OK"
-        text = str(found).removeprefix(f"{found.name}: ").partition("\n")[0]
-        lines.append(f"{found.name:<{width}}  {verdict:<7}  {found.seconds:>7.1f} s  {text.rstrip(': ')}")
-        lines += [f"{'':<{width}}  {note.splitlines()[-1][:_LINE_CHARS]}" for note in found.notes]
+    for result in results:
+        verdict = "skipped" if result.skipped else "ok" if result.ok else "NOT OK"
+        text = str(result).removeprefix(f"{result.name}: ").partition("\n")[0]
+        lines.append(f"{result.name:<{width}}  {verdict:<7}  {result.seconds:>7.1f} s  {text.rstrip(': ')}")
+        lines += [f"{'':<{width}}  {note.splitlines()[-1][:_LINE_CHARS]}" for note in result.notes]
     return "\n".join(lines)
 
 
@@ -119,7 +133,7 @@ def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 

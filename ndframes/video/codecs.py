@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CODECS",
-    "Codec",
     "CodecName",
     "Encoding",
+    "VideoCodec",
     "choose_encoding",
     "container_of",
     "to_rate",
@@ -54,7 +54,7 @@ _RGB_FORMATS = frozenset(["rgb24", "gbrp", *_FORMATS_BY_BANDS.values()]) - {"gra
 
 
 @dataclass(frozen=True, slots=True)
-class Codec:
+class VideoCodec:
     """What one codec can do.
 
     Attributes:
@@ -85,10 +85,10 @@ class Codec:
 
 
 #: By name.
-CODECS: dict[str, Codec] = {
+CODECS: dict[str, VideoCodec] = {
     codec.name: codec
     for codec in (
-        Codec(
+        VideoCodec(
             "h264",
             "libx264",
             (".mp4", ".m4v", ".mov", ".mkv"),
@@ -99,7 +99,7 @@ CODECS: dict[str, Codec] = {
             _SPEEDS,
             "medium",
         ),
-        Codec(
+        VideoCodec(
             "hevc",
             "libx265",
             (".mp4", ".m4v", ".mov", ".mkv"),
@@ -111,7 +111,7 @@ CODECS: dict[str, Codec] = {
             "medium",
             least_px=64,  # x265 writes beyond its own memory for narrower frames
         ),
-        Codec(
+        VideoCodec(
             "av1",
             "libsvtav1",
             (".mp4", ".m4v", ".mkv", ".webm"),
@@ -124,8 +124,8 @@ CODECS: dict[str, Codec] = {
             least_px=64,  # so does SVT-AV1
             most_fps=240,
         ),
-        Codec("ffv1", "ffv1", (".mkv", ".avi"), tuple(_FORMATS_BY_BANDS.values())),
-        Codec(
+        VideoCodec("ffv1", "ffv1", (".mkv", ".avi"), tuple(_FORMATS_BY_BANDS.values())),
+        VideoCodec(
             "mjpeg",
             "mjpeg",
             (".avi", ".mov", ".mp4", ".mkv"),
@@ -150,7 +150,7 @@ class Encoding:
         is_intra: whether each frame is a key frame.
     """
 
-    codec: Codec
+    codec: VideoCodec
     pixel_format: str
     quality: int | None
     preset: str | None
@@ -207,7 +207,7 @@ def container_of(path: str) -> str:
     return _CONTAINERS[ending]
 
 
-def to_rate(fps: float | Rational, path: str, codec: Codec) -> Fraction:
+def to_rate(fps: float | Rational, path: str, codec: VideoCodec) -> Fraction:
     """Frames a second as the fraction that is meant: 29.97 stands for 30000/1001.
 
     Args:
@@ -285,7 +285,7 @@ def choose_encoding(
 
 def _choose_codec(
     path: str, name: str | None, shape: tuple[int, int, int] | None, dtype: np.dtype[np.generic] | None
-) -> Codec:
+) -> VideoCodec:
     container_of(path)
     ending = _ending(path)
     if name is None:
@@ -302,7 +302,7 @@ def _choose_codec(
     return codec
 
 
-def _check_quality(path: str, codec: Codec, quality: int | None) -> int | None:
+def _check_quality(path: str, codec: VideoCodec, quality: int | None) -> int | None:
     allowed = codec.qualities
     if quality is None:
         return codec.quality
@@ -315,7 +315,7 @@ def _check_quality(path: str, codec: Codec, quality: int | None) -> int | None:
     return int(quality)
 
 
-def _check_preset(path: str, codec: Codec, preset: str | int | None) -> str | None:
+def _check_preset(path: str, codec: VideoCodec, preset: str | int | None) -> str | None:
     if preset is None:
         return codec.preset
     if isinstance(preset, bool) or str(preset) not in codec.presets:
@@ -324,7 +324,7 @@ def _check_preset(path: str, codec: Codec, preset: str | int | None) -> str | No
     return str(preset)
 
 
-def _check_frames(path: str, codec: Codec, shape: tuple[int, int, int], dtype: np.dtype[np.generic]) -> None:
+def _check_frames(path: str, codec: VideoCodec, shape: tuple[int, int, int], dtype: np.dtype[np.generic]) -> None:
     """See to it that a codec can hold such frames."""
     what = None
     if codec.name != "ffv1":
@@ -342,7 +342,7 @@ def _check_frames(path: str, codec: Codec, shape: tuple[int, int, int], dtype: n
 
 def _choose_format(
     path: str,
-    codec: Codec,
+    codec: VideoCodec,
     asked: str | None,
     shape: tuple[int, int, int],
     dtype: np.dtype[np.generic],

@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import itertools
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..errors import BackendError, CacheEntryError, UnreadableImageError
-from ..formats.stack import StackReader
+from ..formats.reader import Reader, ReaderFacts
 from ..geometry.regions import to_slice
 from ..system.process import IMPORTING
 from ..system.segments import SEGMENT, Payload, checksum
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .._typing import Array
     from ..formats.tiled.tile_cache import TileCache
     from ..system.handles import HandlePool
-    from .stack import VideoStack
+    from .reader import VideoReader
 
 __all__ = ["IntraReader", "write_intra"]
 _RATE = 25  # what a player takes for the speed, where the video says none
@@ -45,7 +45,7 @@ _FFV1 = {"level": "3", "slicecrc": "1"}
 _SEARCH_BYTES = 64
 
 
-class SegmentSource(Protocol):
+class PacketFile(Protocol):
     """Where a reader gets the bytes of frames from, by the numbers of their segments."""
 
     def read(self, index: int) -> Any:
@@ -78,7 +78,7 @@ class _Form:
 
 def write_intra(
     file: IO[bytes],
-    source: VideoStack,
+    source: VideoReader,
     *,
     quality: int | None = None,
     frames: range | None = None,
@@ -109,11 +109,11 @@ def write_intra(
         import av
 
     wanted = range(source.frame_count or 0) if frames is None else frames
-    decoded, count = (frame for _, frame in source.video.decode_each(wanted)), len(wanted)
+    decoded, count = (frame for _, frame in source.decoder.decode_each(wanted)), len(wanted)
     first = next(decoded)
     form = _choose_form(first, source, quality)
     packets: list[tuple[int, int, bytes]] = []
-    rate = source.video.index.rate or _RATE
+    rate = source.decoder.index.rate or _RATE
     with av.open(file, "w", format="avi") as container:
         stream = container.add_stream(form.codec, rate=rate)
         _set_up(stream, _to_form(first, form, source), form)
@@ -140,7 +140,7 @@ def write_intra(
     return Payload(_find_segments(file, packets), layout)
 
 
-def _describe(first: VideoFrame, form: _Form, encoder: VideoCodecContext, source: VideoStack) -> dict[str, Any]:
+def _describe(first: VideoFrame, form: _Form, encoder: VideoCodecContext, source: VideoReader) -> dict[str, Any]:
     """How the frames are decoded, and what they then mean, as plain data."""
     return {
         "codec": form.decoder,
@@ -150,19 +150,17 @@ def _describe(first: VideoFrame, form: _Form, encoder: VideoCodecContext, source
         "color_range": 0 if form.is_shown else int(first.color_range),
         "color_space": 2 if form.is_shown else int(first.colorspace),
         "turns": 0 if form.is_shown else count_turns(first),
-        "is_gray": source.video.is_gray and not form.is_shown,
+        "is_gray": source.decoder.is_gray and not form.is_shown,
     }
 
 
-class IntraReader(StackReader):
+class IntraReader(Reader):
     """Crops of a video of key frames.
 
     Args:
         path: the file, for messages.
         layout: what :func:`write_intra` says of it.
-        shape: ``(frames * height, width, channels)``.
-        dtype: of the pixels.
-        frame_count: how many frames there are.
+        facts: shape, dtype and number of frames of the video.
         source: where the bytes of packets come from.
         cache: keeps decoded frames; may serve many readers.
         pool: lends the decoders.
@@ -175,16 +173,12 @@ class IntraReader(StackReader):
         self,
         path: str,
         layout: Mapping[str, Any],
-        shape: tuple[int, int, int],
-        dtype: np.dtype[Any],
-        frame_count: int,
-        source: SegmentSource,
+        facts: ReaderFacts,
+        source: PacketFile,
         cache: TileCache,
         pool: HandlePool,
     ) -> None:
-        tile_shape = shape[0] // frame_count, shape[1]
-        super().__init__(path, format="intra", shape=shape, dtype=dtype, tile_shape=tile_shape)
-        self.frame_count = frame_count
+        super().__init__(path, replace(facts, format="intra", tile_shape=facts.shape[:2], memory_bytes=4096))
         self._said = _Said(layout["intra"])
         self._source = source
         self._cache = cache
@@ -194,16 +188,18 @@ class IntraReader(StackReader):
     def load_frame(self, number: int) -> Array:
         """The pixels of one frame ``(height, width, channels)``; not to be written to."""
         key = (self._token, number)
-        pixels = self._cache.recall(key)
+        pixels = self._cache.look_up(key)
         if pixels is None:
             data = self._source.read(_segment_of(number))
             with self._pool.borrow(self._token, self._said.open_decoder) as decoder:
                 pixels = self._said.to_pixels(decoder.decode(self.path, number, data))
-            self._cache.offer(key, pixels)
+            self._cache.admit(key, pixels)
         return pixels
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         """As :meth:`Reader.read_frames`."""
+        if not out.size:
+            return
         picks = None if bands == self.all_bands else list(bands)
         inside = to_slice(rows), to_slice(cols)
         for place, time in enumerate(times):
@@ -317,7 +313,7 @@ def _set_up(encoder: Any, frame: VideoFrame, form: _Form) -> None:
     context.thread_count = 1  # a forked child that frees an encoder would wait for its threads for ever
 
 
-def _check_alike(source: VideoStack, number: int, frame: VideoFrame, first: VideoFrame) -> None:
+def _check_alike(source: VideoReader, number: int, frame: VideoFrame, first: VideoFrame) -> None:
     told = [(item.format.name, item.width, item.height, item.color_range, item.colorspace) for item in (frame, first)]
     if told[0] != told[1]:
         raise UnreadableImageError(
@@ -326,7 +322,7 @@ def _check_alike(source: VideoStack, number: int, frame: VideoFrame, first: Vide
         )
 
 
-def _choose_form(first: VideoFrame, source: VideoStack, quality: int | None) -> _Form:
+def _choose_form(first: VideoFrame, source: VideoReader, quality: int | None) -> _Form:
     """The codec and pixel format that suit the video's frames.
 
     Planes are smaller than pixels; but what pixels become of them may depend on more than a codec passes on, such as where
@@ -345,7 +341,7 @@ def _choose_form(first: VideoFrame, source: VideoStack, quality: int | None) -> 
     return _Form("ffv1", {1: "gray16le", 3: "gbrp16le", 4: "gbrap16le"}[bands], _FFV1, is_shown=True)
 
 
-def _lossy_form(first: VideoFrame, name: str, source: VideoStack, quality: int) -> _Form:
+def _lossy_form(first: VideoFrame, name: str, source: VideoReader, quality: int) -> _Form:
     x264 = {
         "preset": "veryfast",
         "tune": "fastdecode",
@@ -363,7 +359,7 @@ def _lossy_form(first: VideoFrame, name: str, source: VideoStack, quality: int) 
     return _Form("libx264", name, x264, is_lossless=False)
 
 
-def _gives_back(form: _Form, frame: VideoFrame, source: VideoStack) -> bool:
+def _gives_back(form: _Form, frame: VideoFrame, source: VideoReader) -> bool:
     """Whether a frame that was stored so has the same planes, and is shown as the same pixels."""
     import av
 
@@ -378,7 +374,7 @@ def _gives_back(form: _Form, frame: VideoFrame, source: VideoStack) -> bool:
     said = _Said(_describe(frame, form, encoder, source))
     again = said.open_decoder().decode(source.path, 0, bytes(packets[0]))
     is_same = _planes_equal(again, stored)
-    return is_same and np.array_equal(said.to_pixels(again), source.video.to_pixels(frame))
+    return is_same and np.array_equal(said.to_pixels(again), source.decoder.to_pixels(frame))
 
 
 def _formats_of(codec: str) -> set[str]:
@@ -387,12 +383,12 @@ def _formats_of(codec: str) -> set[str]:
     return {item.name for item in av.codec.Codec(codec, "w").video_formats or ()}
 
 
-def _to_form(frame: VideoFrame, form: _Form, source: VideoStack) -> VideoFrame:
+def _to_form(frame: VideoFrame, form: _Form, source: VideoReader) -> VideoFrame:
     """A frame as it is given to the encoder."""
     if form.is_shown:
         import av
 
-        pixels = source.video.to_pixels(frame)
+        pixels = source.decoder.to_pixels(frame)
         return av.VideoFrame.from_ndarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, format=form.pixel_format)
     if frame.format.name == form.pixel_format:
         return frame

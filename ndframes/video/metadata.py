@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._typing import Array
+    from .decoder import VideoDecoder
     from .index import FrameIndex
-    from .reader import VideoReader
 
 __all__ = ["VideoMetadata", "describe_video"]
 # FFmpeg's numbers; those of ranges are of AVColorRange, those of matrices of AVColorSpace.
@@ -122,25 +122,25 @@ class VideoMetadata:
         )
 
 
-def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
+def describe_video(path: str, decoder: VideoDecoder) -> VideoMetadata:
     """Say what a video is of which the frames are known.
 
     Args:
         path: the file.
-        reader: reads its frames.
+        decoder: decodes its frames.
 
     Raises:
         UnreadableImageError: it does not open as a video, or nothing of it decodes.
     """
-    index = reader.index
+    index = decoder.index
     with open_container(path) as container:
         stream = pick_stream(container, path, index.stream)
         names = container.format.name.split(",")
         codec = stream.codec_context.codec.canonical_name
         tags = {name: _to_text(text) for name, text in container.metadata.items()}
     ending = os.path.splitext(path)[1][1:].lower()
-    frame = reader.decode_first()
-    height, width, channels = reader.frame_shape
+    frame = decoder.decode_first()
+    height, width, channels = decoder.frame_shape
     duration, is_constant = _measure_times(index)
     distances = np.diff([*index.keys.tolist(), len(index)])
     file_bytes = os.path.getsize(path)
@@ -153,7 +153,7 @@ def describe_video(path: str, reader: VideoReader) -> VideoMetadata:
         height=height,
         width=width,
         channels=channels,
-        dtype=reader.dtype.name,
+        dtype=decoder.dtype.name,
         duration=duration,
         rotation=-count_turns(frame) % 4 * 90,
         pixel_format="gray" if index.is_gray else frame.format.name,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import NdframesError, OutputError, VideoWriteError, shorten
-from ..formats.images.sniff import open_source
+from ..formats.images.sniff import open_image
 from ..spec.pathinfo import ChannelInfo
 from ..system.handles import HandlePool
 from ..system.output import check_place
@@ -198,7 +198,7 @@ class VideoWriter(ForkAware):
         if isinstance(frame, (str, os.PathLike)):
             source = os.fsdecode(frame)
             _refuse_source(self._path, source)
-            name, frame = f"{name} ({source})", open_source(ChannelInfo(source), self._pool).read_all()
+            name, frame = f"{name} ({source})", open_image(ChannelInfo(source), self._pool).read_all()
         pixels = _to_pixels(frame, f"{self._path}: {name}")
         if self._shape is None:
             self._start(pixels)

@@ -14,8 +14,8 @@ import pytest
 from kit.entries import key_of, publish, start_python
 from kit.forking import in_fork
 
+from ndframes.cache.cache import Cache
 from ndframes.cache.leases import Lease, leased_elsewhere, leases_elsewhere
-from ndframes.cache.store import Cache
 from ndframes.system.files import FileSystem
 
 HOLD = """

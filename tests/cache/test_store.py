@@ -21,7 +21,7 @@ import pytest
 from kit.entries import key_of, publish
 
 import ndframes as nf
-from ndframes.cache.store import Cache
+from ndframes.cache.cache import Cache
 from ndframes.system.files import FileSystem
 from ndframes.system.stamp import stat_source
 

@@ -12,16 +12,15 @@ import socket
 import threading
 import time
 import uuid
-from dataclasses import replace
 
 import pytest
 from filelock import FileLock
 from kit.entries import key_of, publish, start_python, tree_of
 
 import ndframes as nf
-from ndframes.cache.budget import Usage
+from ndframes.cache.budget import Budget, Usage
+from ndframes.cache.cache import Cache
 from ndframes.cache.remover import GcReport
-from ndframes.cache.store import Cache
 from ndframes.system.files import FileSystem
 from ndframes.text import format_bytes
 
@@ -578,11 +577,11 @@ def test_an_entry_that_is_larger_than_the_budget_stays_alone_and_is_told_once(tm
 def test_leases_of_others_that_break_the_budget_are_told_once_with_their_holders(tmp_path, caplog):
     plain = Cache(tmp_path)
     one = publish_aged(plain, 3)[0].size_bytes
-    cache = Cache(tmp_path, max_bytes=2 * one)
+    cache = Cache(tmp_path)
+    cache.budget = Budget(2 * one, None, recount_factor=0)
     with hold_in_child(cache, 0, 1, 2) as process:
         for number in range(10, 13):
             newest = publish(cache, number)
-            cache._usage = replace(cache._usage, valid_until=0)
             assert names_of(cache) == {key_of(0), key_of(1), key_of(2), newest.key}
         process.kill()
     (record,) = caplog.records

@@ -14,7 +14,7 @@ import pytest
 from kit.entries import entry_bytes, key_of, publish, start_python, tree_of
 
 import ndframes as nf
-from ndframes.cache.store import Cache
+from ndframes.cache.cache import Cache
 from ndframes.cache.trailer import TAIL_BYTES
 from ndframes.system.files import FileSystem
 from ndframes.system.segments import checksum

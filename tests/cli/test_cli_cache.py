@@ -16,7 +16,7 @@ import pytest
 from kit.entries import key_of, publish, start_python, tree_of
 
 import ndframes as nf
-from ndframes.cache.store import Cache
+from ndframes.cache.cache import Cache
 from ndframes.cli.cache import _parse_size
 from ndframes.text import format_bytes
 

@@ -15,7 +15,7 @@ from kit.videos import Encoding
 from PIL import Image
 
 import ndframes as nf
-from ndframes.cache.store import Cache
+from ndframes.cache.cache import Cache
 from ndframes.entries.estimates import advise, estimate_forms
 from ndframes.spec.backends import coerce_backend
 from ndframes.text import format_bytes

@@ -152,7 +152,7 @@ def test_info_as_json_is_the_metadata(run, walk):
 def test_info_of_what_is_no_video_is_one_line(run, photos):
     for path, told in (
         ("gone.mp4", "does not exist"),
-        ("frames/f0.png", "is no video (png_pipe)"),
+        ("frames/f0.png", "is not a video (png_pipe)"),
         ("frames", "is a directory"),
     ):
         result = run("video", "info", path)

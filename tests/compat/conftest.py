@@ -1,4 +1,4 @@
-"""Fixtures of the adapters: the packages that they stand for, and datasets of theirs, made on the spot."""
+"""Fixtures of the adapters: demo datasets of the original packages."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def demo_data_of_its_own(tmp_path_factory):
-    """No demo dataset is written to the user's cache."""
+def private_demo_data(tmp_path_factory):
+    """Keep demo datasets out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("xdg")))
         yield
@@ -17,7 +17,7 @@ def demo_data_of_its_own(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def demo():
-    """kwcoco's demo datasets, by kind; small."""
+    """A function that makes a small demo dataset of kwcoco, by its name."""
     import kwcoco
 
     @cache

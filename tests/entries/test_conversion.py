@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ def test_a_file_that_came_out_wrong_is_not_published(conversion_of, noise, backe
     class Wrong(Reader):
         def __init__(self, source):
             self.source = source
-            super().__init__(source.path, format="x", shape=source.shape, dtype=source.dtype, tile_shape=(64, 64))
+            super().__init__(source.path, replace(source.facts, tile_shape=(64, 64)))
 
         def read_window(self, rows, cols, bands, out, level):
             self.source.read(rows, cols, bands, out)

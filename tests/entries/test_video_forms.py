@@ -13,13 +13,10 @@ import av
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from kit.forking import in_fork
 from kit.videos import draw, list_clips
 
 import ndframes as nf
-from ndframes.formats.stack import frames_of_rows
 from ndframes.video.index import build_index, decode_all
 from ndframes.video.planes import to_pixels
 
@@ -340,15 +337,6 @@ def test_explain_counts_frames_and_tiles(made, tmp_path):
     open_prepared(path, tmp_path, "intra")
     (file,) = nf.SimpleFrames({"a": path}, workdir=tmp_path, backend="intra").explain("a", region).files
     assert (file.reader, file.tiles) == ("intra", 10)
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.integers(0, 500), st.integers(0, 60), st.integers(1, 7), st.integers(1, 40))
-def test_rows_of_frames(start, count, step, height):
-    rows = range(start, start + count * step, step)
-    pieces = list(frames_of_rows(rows, height))
-    assert [number * height + row for number, inside, _ in pieces for row in inside] == list(rows)
-    assert [place for _, _, places in pieces for place in range(len(rows))[places]] == list(range(len(rows)))
 
 
 # -- one frame of a video as an image ---------------------------------------------------------------------------------

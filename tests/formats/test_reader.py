@@ -16,8 +16,8 @@ import ndframes as nf
 from ndframes.errors import UnreadableImageError
 from ndframes.formats import reader as reader_module
 from ndframes.formats.images.arrays import ArrayReader
-from ndframes.formats.images.sniff import open_source
-from ndframes.formats.reader import Reader, row_bands
+from ndframes.formats.images.sniff import open_image
+from ndframes.formats.reader import Reader, ReaderFacts, frame_runs, row_bands
 from ndframes.system.handles import HandlePool
 
 KINDS = (
@@ -35,7 +35,7 @@ def opened(tmp_path_factory):
     readers = {}
     for name in KINDS:
         path, _ = SAMPLES[name].make(folder)
-        reader = open_source(nf.ChannelInfo(path, **SAMPLES[name].info), pool)
+        reader = open_image(nf.ChannelInfo(path, **SAMPLES[name].info), pool)
         readers[name] = reader, reader.read_all()
     yield readers
     pool.close()
@@ -102,7 +102,9 @@ class Watched(Reader):
     """Remembers how much it was asked for at once."""
 
     def __init__(self, pixels: np.ndarray, tile_shape: tuple[int, int]) -> None:
-        super().__init__("watched", format="array", shape=pixels.shape, dtype=pixels.dtype, tile_shape=tile_shape)
+        super().__init__(
+            "watched", ReaderFacts(format="array", shape=pixels.shape, dtype=pixels.dtype, tile_shape=tile_shape)
+        )
         self.pixels = pixels
         self.windows: list[tuple[range, range]] = []
 
@@ -161,8 +163,7 @@ def test_byte_order_is_the_machines(opened):
     multiple=st.integers(1, 40),
 )
 def test_row_bands_cover_the_image_in_whole_blocks(shape, block, most_bytes, multiple):
-    source = ArrayReader("a", np.empty(shape, np.uint8), format="array")
-    source.tile_shape = (block, 1)
+    source = Watched(np.empty(shape, np.uint8), (block, 1))
     bands = list(row_bands(source, shape[1], most_bytes, multiple=multiple))
     assert [row for band in bands for row in band] == list(range(shape[0]))
     step = len(bands[0])
@@ -173,3 +174,12 @@ def test_row_bands_cover_the_image_in_whole_blocks(shape, block, most_bytes, mul
     whole = math.lcm(multiple, min(block, shape[0]))
     if whole * shape[1] * shape[2] <= most_bytes and len(bands) > 1:
         assert step % whole == 0
+
+
+@given(st.integers(1, 50), st.integers(1, 20), st.integers(1, 3000))
+def test_frame_runs_cover_the_video(count, height, most_bytes):
+    source = ArrayReader("a", np.empty((count, height, 3, 2), np.uint16), format="array", has_frames=True)
+    runs = list(frame_runs(source, most_bytes))
+    assert [time for run in runs for time in run] == list(range(count))
+    for run in runs:
+        assert len(run) * height * 12 <= max(most_bytes, height * 12)

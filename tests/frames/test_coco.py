@@ -1,291 +1,38 @@
-"""CocoFrames: every image and channel against kwcoco's own reading, against a closed formula, and after edits."""
+"""CocoFrames on a dataset with every kind of file: forms, spaces, channels, quantization, the cache, pickles."""
 
 from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import pickle
-import threading
 import warnings
 import zipfile
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import tifffile
-from kit.forking import in_fork
+from kit.coco_bundles import (
+    MATRICES,
+    SHAPE,
+    by_kwcoco,
+    coco,
+    differ,
+    find_slack,
+    interpolate,
+    is_clear,
+    quiet,
+    read_all,
+    read_stored,
+    save,
+    to_video,
+)
 from kit.synthetic import picture
 
 import ndframes as nf
 
-DEMOS = ("vidshapes8-multispectral", "vidshapes8-aux", "vidshapes8-multisensor-msi", "vidshapes2-frames4", "shapes4")
-# OpenCV 5 warps any other number of bands by coordinates that are rounded to 1/32 of a pixel.
-_EXACT_BAND_COUNTS = (1, 3, 4)
-
-
-@contextmanager
-def quiet():
-    """kwcoco and what it imports warn of themselves."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@pytest.fixture(scope="module")
-def demo_of(tmp_path_factory):
-    """kwcoco's demo datasets, made in a folder of this test session."""
-    made = {}
-
-    def make(key):
-        if key not in made:
-            with quiet():
-                import kwcoco
-
-                made[key] = kwcoco.CocoDataset.demo(key, verbose=0)
-        return made[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("demos")))
-        yield make
-
-
-def find_slack(dtype):
-    """How far a rounded integer may be from the exact value: points in rotated files are rounded to 2**-16 of a pixel."""
-    return 0.51 if dtype.itemsize == 1 else 1.0
-
-
-def coco(dataset, folder=None):
-    with quiet():
-        import kwcoco
-
-        dset = kwcoco.CocoDataset(dataset)
-    if folder is not None:
-        dset.bundle_dpath = str(folder)
-    return dset
-
-
-def by_kwcoco(dset, image_id, channels, *, space="image", optimize=False, antialias=True):
-    with quiet():
-        delayed = dset.coco_image(image_id).imdelay(channels, space=space, antialias=antialias)
-        return delayed.finalize(optimize=optimize)
-
-
-def save(path, pixels):
-    """A TIFF that kwcoco reads too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_colour = pixels.ndim == 3 and pixels.shape[2] == 3
-    tifffile.imwrite(path, pixels, photometric="rgb" if is_colour else "minisblack", metadata=None, **_planes(pixels))
-    return str(path)
-
-
-def _planes(pixels):
-    return {"planarconfig": "contig"} if pixels.ndim == 3 else {}
-
-
-def points(matrix, shape):
-    """Where the centres of a result's pixels lie in a file that ``matrix`` brings there: x and y."""
-    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
-    inverse = np.linalg.inv(matrix)
-    return inverse[0, 0] * x + inverse[0, 1] * y + inverse[0, 2], inverse[1, 0] * x + inverse[1, 1] * y + inverse[1, 2]
-
-
-def interpolate(pixels, matrix, shape):
-    """Linear interpolation by its definition, of one band; beyond its border a file goes on as there."""
-    x, y = points(matrix, shape)
-    x, y = (x - 0.5).clip(0, pixels.shape[1] - 1), (y - 0.5).clip(0, pixels.shape[0] - 1)
-    left, top = np.floor(x).astype(int), np.floor(y).astype(int)
-    right, bottom = (left + 1).clip(0, pixels.shape[1] - 1), (top + 1).clip(0, pixels.shape[0] - 1)
-    x, y, pixels = x - left, y - top, pixels.astype(np.float64)
-    upper = pixels[top, left] * (1 - x) + pixels[top, right] * x
-    return upper * (1 - y) + (pixels[bottom, left] * (1 - x) + pixels[bottom, right] * x) * y
-
-
-def is_clear(matrix, shape, file_shape, margin=2):
-    """Which of a result's pixels lie away from the border of a file's coverage, and of the result."""
-    x, y = points(matrix, shape)
-    clear = (x > margin) & (y > margin) & (x < file_shape[1] - margin) & (y < file_shape[0] - margin)
-    clear[:3], clear[-3:], clear[:, :3], clear[:, -3:] = False, False, False, False
-    return clear
-
-
-def read_stored(path):
-    """A file's pixels by another library, with their bands last."""
-    with quiet():
-        import kwimage
-
-        pixels = kwimage.imread(path)
-    return pixels if pixels.ndim == 3 else pixels[:, :, None]
-
-
-def differ(one, other):
-    return np.abs(one.astype(np.float64) - other.astype(np.float64))
-
-
-# -- kwcoco's demos ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("space", ["image", "video"])
-@pytest.mark.parametrize("key", DEMOS)
-def test_every_channel_of_a_demo_is_kwcocos(demo_of, key, space):
-    """To one step; 16 bits now and then to two, since OpenCV's coordinates have 24 bits. The formula tells that ours are right."""
-    dset = demo_of(key)
-    frames = nf.CocoFrames(dset, space=space, backend=None)
-    assert list(frames.image_ids) == list(dset.images())
-    for image_id in frames.image_ids:
-        info = frames.pathinfo(image_id)
-        for file in info.channels:
-            stored = read_stored(file.path)
-            assert stored.shape == (*file.shape, len(file.channels))
-            for band, code in enumerate(file.channels):
-                got = frames.load_region(image_id, None, code)
-                wanted = by_kwcoco(
-                    dset, image_id, code, space=space, optimize=len(file.channels) not in _EXACT_BAND_COUNTS
-                )
-                assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype)
-                assert got.shape[:2] == info.shape
-                if file.is_aligned:
-                    np.testing.assert_array_equal(got[:, :, 0], stored[:, :, band])
-                    np.testing.assert_array_equal(got, wanted)
-                    continue
-                clear = is_clear(file.matrix, info.shape, file.shape)
-                assert clear.mean() > 0.5
-                exact = interpolate(stored[:, :, band], file.matrix, info.shape)
-                assert differ(got[:, :, 0], exact)[clear].max() <= find_slack(stored.dtype)
-                steps = differ(got, wanted)[clear]
-                assert steps.max() <= (1 if got.dtype == np.uint8 else 2)
-                assert (steps > 1).mean() < 1e-4
-
-
-@pytest.mark.parametrize("key", DEMOS)
-def test_every_file_of_a_demo_in_its_own_space(demo_of, key):
-    dset = demo_of(key)
-    frames = nf.CocoFrames(dset, space="asset", backend=None)
-    for image_id in frames.image_ids:
-        for file in frames.pathinfo(image_id).channels:
-            stored = read_stored(file.path)
-            np.testing.assert_array_equal(frames.load_region(image_id, None, list(file.channels)), stored)
-            np.testing.assert_array_equal(
-                frames.load_region(image_id, np.s_[-7:2:-2, 3:9], file.channels[::-1]), stored[-7:2:-2, 3:9, ::-1]
-            )
-
-
-@pytest.mark.parametrize("key", DEMOS[:-1])
-def test_a_demos_video_is_its_images(demo_of, key):
-    dset = demo_of(key)
-    frames = nf.CocoFrames(dset, backend=None)
-    in_video = nf.CocoFrames(dset, space="video", backend=None)
-    for video_id in frames.video_ids:
-        video = dset.index.videos[video_id]
-        image_ids = list(dset.index.vidid_to_gids[video_id])
-        codes = frames.image(("video", video_id)).channels
-        had = [in_video.image(image_id).channels for image_id in image_ids]
-        assert set(codes) == {code for some in had for code in some}
-        crop = np.s_[100:180, 77:230]
-        for code in codes[:4]:
-            got = frames.load_region(("video", video_id), (slice(None), *crop), code, nodata="nan")
-            assert got.shape == (len(image_ids), 80, 153, 1)
-            np.testing.assert_array_equal(
-                frames.load_region(video["name"], (slice(None), *crop), code, nodata="nan"), got
-            )
-            for time, image_id in enumerate(image_ids):
-                if code in had[time]:
-                    np.testing.assert_array_equal(
-                        got[time], in_video.load_region(image_id, crop, code, nodata="nan").astype(got.dtype)
-                    )
-                else:
-                    assert np.isnan(got[time]).all()
-
-
-def test_channels_that_some_frames_lack(demo_of):
-    dset = demo_of("vidshapes8-multisensor-msi")
-    frames = nf.CocoFrames(dset, backend=None)
-    in_video = nf.CocoFrames(dset, space="video", backend=None)
-    found = 0
-    for video_id in frames.video_ids:
-        item, image_ids = ("video", video_id), list(dset.index.vidid_to_gids[video_id])
-        for code in frames.image(item).channels:
-            has = [code in in_video.image(image_id).channels for image_id in image_ids]
-            if all(has):
-                continue
-            found += 1
-            region = np.s_[:, 200:240, 300:330]
-            with pytest.raises(nf.ChannelError, match=f"image {image_ids[has.index(False)]}: no channel"):
-                frames.load_region(item, region, code)
-            masked = frames.load_region(item, region, code, nodata="mask", fill=7)
-            for time, image_id in enumerate(image_ids):
-                if has[time]:
-                    alone = in_video.load_region(image_id, region[1:], code, nodata="mask", fill=7)
-                    np.testing.assert_array_equal(masked.mask[time], alone.mask)
-                    np.testing.assert_array_equal(masked.data[time], alone.data)
-                else:
-                    assert masked.mask[time].all()
-                    assert (masked.data[time] == 7).all()
-            one = has.index(True)
-            assert frames.load_region(item, (one, *region[1:]), code).dtype == in_video.image(image_ids[one]).dtype(
-                code
-            )
-    assert found > 3
-
-
-# -- bundles of our own -----------------------------------------------------------------------------------------------
-
-SHAPE = (90, 120)
-
-
-@pytest.fixture
-def bundle(tmp_path):
-    """A dataset of every kind of file, warp and size, that kwcoco reads too; in a video of two images, given in the wrong order."""
-    folder = tmp_path / "bundle"
-    images = []
-    for number, frame_index in ((1, 5), (2, 3)):
-        save(folder / f"{number}/rgb.tif", picture((*SHAPE, 3), seed=number))
-        save(folder / f"{number}/nir.tif", picture((45, 40), "uint16", seed=number))
-        save(folder / f"{number}/turned.tif", picture((80, 100), "uint8", seed=number + 10))
-        save(folder / f"{number}/real.tif", np.float32(picture((60, 60), "uint8", seed=number) / 7))
-        save(folder / f"{number}/same.tif", picture(SHAPE, "int16", seed=number))
-        images.append(
-            {
-                "id": number, "name": f"image{number}", "file_name": f"{number}/rgb.tif", "channels": "r|g|b",
-                "width": 120, "height": 90, "video_id": 8, "frame_index": frame_index,
-                "warp_img_to_vid": {"type": "affine", "scale": [1.5, 1.25], "offset": [4, -3], "theta": 0.1 * number},
-                "auxiliary": [
-                    {"file_name": f"{number}/nir.tif", "channels": "nir", "width": 40, "height": 45,
-                     "warp_aux_to_img": {"scale": [3, 2]}},
-                ],
-                "assets": [
-                    {"file_name": f"{number}/turned.tif", "channels": "turned", "width": 100, "height": 80,
-                     "warp_aux_to_img": {"type": "affine", "scale": 1.1, "theta": 0.2, "shearx": 0.05, "offset": [9, -5]}},
-                    {"file_name": str(folder / f"{number}/real.tif"), "channels": "real", "width": 60, "height": 60,
-                     "warp_aux_to_img": {"type": "affine", "matrix": [[2, 0, 0.5], [0, 1.5, -0.25], [0, 0, 1]]}},
-                    {"file_name": f"{number}/same.tif", "channels": "same", "width": 120, "height": 90,
-                     "num_overviews": 0},
-                ],
-            }
-        )  # fmt: skip
-    video = {"id": 8, "name": "clip", "width": 200, "height": 130}
-    return {"images": images, "videos": [video], "annotations": [], "categories": []}, folder
-
-
-MATRICES = {
-    "r|g|b": np.eye(3),
-    "nir": np.diag([3.0, 2, 1]),
-    "turned": np.array([[math.cos(0.2), -math.sin(0.2), 9], [math.sin(0.2), math.cos(0.2), -5], [0, 0, 1]])
-    @ np.array([[1, 0.05, 0], [0, 1, 0], [0, 0, 1]])
-    @ np.diag([1.1, 1.1, 1]),
-    "real": np.array([[2, 0, 0.5], [0, 1.5, -0.25], [0, 0, 1]]),
-    "same": np.eye(3),
-}  # fmt: skip
-
-
-def to_video(number):
-    cos, sin = math.cos(0.1 * number), math.sin(0.1 * number)
-    return np.array([[cos, -sin, 4], [sin, cos, -3], [0, 0, 1]]) @ np.diag([1.5, 1.25, 1])
-
 
 @pytest.mark.parametrize("form", ["dict", "kwcoco", "path", "zip"])
-def test_a_dataset_comes_in_any_form(bundle, form, tmp_path):
+def test_every_form_of_a_dataset(bundle, form, tmp_path):
     dataset, folder = bundle
     options = {}
     if form == "dict":
@@ -311,8 +58,8 @@ def test_a_dataset_comes_in_any_form(bundle, form, tmp_path):
     ]
 
 
-def test_kwcocos_maps_are_ours(bundle):
-    """A map of parameters is what kwimage makes of it."""
+def test_affine_parameters_are_kwimages(bundle):
+    """The matrix of a dict of parameters is the one that kwimage makes."""
     with quiet():
         import kwimage
     for given in (
@@ -349,13 +96,13 @@ def test_images_of_many_files(bundle, form):
             assert clear.mean() > 0.3
             assert differ(got[..., 0], interpolate(stored[..., 0], matrix, SHAPE))[clear].max() <= slack / 1.9
             dset.dataset["images"][number - 1]["auxiliary"] += dset.dataset["images"][number - 1]["assets"]
-            wanted = by_kwcoco(dset, number, codes)  # which overlooks assets beside auxiliary files
+            wanted = by_kwcoco(dset, number, codes)  # kwcoco ignores assets beside auxiliary files
             dset.dataset["images"][number - 1]["auxiliary"][1:] = []
             assert differ(got, wanted)[clear].max() <= slack
 
 
-def test_all_files_of_a_video_are_resampled_once(bundle):
-    """Through both maps at a time, which kwcoco does one after the other."""
+def test_files_are_resampled_once_into_a_video(bundle):
+    """By the product of both matrices; kwcoco resamples twice."""
     dataset, folder = bundle
     frames = nf.CocoFrames(dataset, bundle_dpath=folder, space="video", backend=None)
     shape = 130, 200
@@ -372,11 +119,11 @@ def test_all_files_of_a_video_are_resampled_once(bundle):
                 assert differ(got[..., band], interpolate(stored[..., band], matrix, shape))[clear].max() <= slack
         dset = coco(copy.deepcopy(dataset), folder)
         clear = is_clear(to_video(number), shape, SHAPE)
-        wanted = by_kwcoco(dset, number, "r|g|b", space="video")  # whose first map is none
+        wanted = by_kwcoco(dset, number, "r|g|b", space="video")  # resampled once, as its file has no matrix
         assert differ(frames.load_region(number), wanted)[clear].max() <= 1
 
 
-def test_a_video_is_its_images_in_their_order(bundle):
+def test_a_video_is_its_images_by_frame_index(bundle):
     dataset, folder = bundle
     frames = nf.CocoFrames(dataset, bundle_dpath=folder, backend=None)
     in_video = nf.CocoFrames(dataset, bundle_dpath=folder, space="video", backend=None)
@@ -388,7 +135,7 @@ def test_a_video_is_its_images_in_their_order(bundle):
             frame = frames.load_frame(item, channels)
             assert (frame.shape, frame.dtype) == (wanted.shape, wanted.dtype)
             for region in np.s_[0], np.s_[-1], np.s_[::-1, 3:90, 110:7:-3], np.s_[1:1], np.s_[1, 5, 6], np.s_[..., 0]:
-                if wanted.dtype.kind == "f":  # whose coordinates OpenCV counts from the crop, to 24 bits
+                if wanted.dtype.kind == "f":  # OpenCV's coordinates start at the crop and have 24 bits
                     np.testing.assert_allclose(frame[region], wanted[region], rtol=1e-5, atol=1e-3)
                 else:
                     np.testing.assert_array_equal(frame[region], wanted[region])
@@ -407,7 +154,7 @@ def test_the_space_of_assets(bundle):
 
 
 @pytest.mark.parametrize("key", ["base_to_aux", "warp_img_to_aux"])
-def test_old_maps_are_the_other_way_round(bundle, key):
+def test_deprecated_keys_hold_the_inverse_matrix(bundle, key):
     dataset, folder = bundle
     wanted = nf.CocoFrames(copy.deepcopy(dataset), bundle_dpath=folder, backend=None).load_image(1, "turned")
     asset = dataset["images"][0]["assets"][0]
@@ -416,7 +163,7 @@ def test_old_maps_are_the_other_way_round(bundle, key):
     got = nf.CocoFrames(dataset, bundle_dpath=folder, backend=None).load_image(1, "turned")
     assert differ(got, wanted).max() <= 1
     assert differ(got, wanted).mean() < 0.01
-    asset["warp_aux_to_img"] = {"scale": 1}  # which is the one that counts
+    asset["warp_aux_to_img"] = {"scale": 1}  # takes precedence
     asset["width"], asset["height"] = 100, 80
     frames = nf.CocoFrames(dataset, bundle_dpath=folder, backend=None)
     np.testing.assert_array_equal(frames.load_image(1, "turned")[:80, :100, 0], picture((80, 100), seed=11))
@@ -436,13 +183,13 @@ def test_an_image_without_sizes(tmp_path):
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5])
-def test_a_file_whose_bands_nobody_named(tmp_path, bands):
+def test_a_file_without_channel_names(tmp_path, bands):
     pixels = picture((*SHAPE, bands))
     np.save(tmp_path / "a.npy", pixels)
     np.save(tmp_path / "b.npy", picture(SHAPE, "uint16"))
     image = {"id": 1, "file_name": "a.npy", "auxiliary": [{"file_name": "b.npy", "channels": "depth"}]}
     frames = nf.CocoFrames({"images": [image]}, bundle_dpath=tmp_path, backend=None)
-    np.testing.assert_array_equal(frames.load_region(1), pixels)  # the image's own file, as if it had names
+    np.testing.assert_array_equal(frames.load_region(1), pixels)  # the image's own file is the default
     frame = frames.load_frame(1)
     assert len(frame.channels) == bands
     np.testing.assert_array_equal(frames.load_region(1, None, "depth")[..., 0], picture(SHAPE, "uint16"))
@@ -451,7 +198,7 @@ def test_a_file_whose_bands_nobody_named(tmp_path, bands):
     assert frames.load_region(1, None, "<all>").shape == (*SHAPE, bands + 1)
 
 
-def test_a_name_that_two_files_go_by(tmp_path):
+def test_a_channel_in_two_files(tmp_path):
     np.save(tmp_path / "a.npy", picture((*SHAPE, 3)))
     np.save(tmp_path / "b.npy", picture(SHAPE))
     image = {"id": 1, "file_name": "a.npy", "assets": [{"file_name": "b.npy", "channels": "g"}]}
@@ -466,7 +213,7 @@ def test_a_name_that_two_files_go_by(tmp_path):
 
 
 @pytest.mark.parametrize("spec", ["a|b|c", "a,b|c", ["a", "b", "c"], "x:3", "x.4:7"])
-def test_how_channels_are_written(tmp_path, spec):
+def test_notations_of_channels(tmp_path, spec):
     pixels = picture((*SHAPE, 3))
     np.save(tmp_path / "a.npy", pixels)
     image = {"id": 1, "file_name": "a.npy", "channels": spec}
@@ -480,6 +227,55 @@ def test_how_channels_are_written(tmp_path, spec):
     np.testing.assert_array_equal(frames.load_region(1, None, codes[::-1]), pixels[..., ::-1])
     image["channels"] = other
     assert frames.load_frame(1).channels == ("q", "w", "e")
+
+
+def test_a_video_name_equal_to_an_image_id(tmp_path):
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", picture(SHAPE, seed=ord(name)))
+    images = [
+        {"id": "clip", "file_name": "a.npy", "video_id": 1, "frame_index": 0},
+        {"id": "b", "file_name": "b.npy", "video_id": 1, "frame_index": 1},
+    ]
+    frames = nf.CocoFrames(
+        {"images": images, "videos": [{"id": 1, "name": "clip"}]}, bundle_dpath=tmp_path, backend=None
+    )
+    assert frames.load_region("clip").shape == (*SHAPE, 1)
+    assert frames.load_region(("video", 1)).shape == (2, *SHAPE, 1)
+
+
+# -- plain datasets ---------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_dataset(tmp_path):
+    """As other programs write them: without videos and channels, with further keys."""
+    save(tmp_path / "images/a.tif", picture((*SHAPE, 3)))
+    dataset = {
+        "info": {"year": 2017}, "licenses": [],
+        "images": [{"license": 1, "file_name": "images/a.tif", "height": 90, "width": 120, "id": 397133,
+                    "coco_url": "http://images.cocodataset.org/a.jpg", "date_captured": "2013-11-14 17:02:52"}],
+        "annotations": [{"id": 1, "image_id": 397133, "bbox": [1, 2, 3, 4], "category_id": 1}],
+        "categories": [{"id": 1, "name": "cat"}],
+    }  # fmt: skip
+    (tmp_path / "instances.json").write_text(json.dumps(dataset))
+    frames = nf.CocoFrames(tmp_path / "instances.json", backend=None)
+    assert (frames.image_ids, frames.video_ids) == ([397133], [])
+    np.testing.assert_array_equal(frames.load_image(397133), picture((*SHAPE, 3)))
+    in_video = nf.CocoFrames(tmp_path / "instances.json", space="video", backend=None)
+    np.testing.assert_array_equal(in_video.load_image(397133), picture((*SHAPE, 3)))
+    assert "CocoFrames: 1 images" in repr(frames)
+
+
+def test_file_names_are_relative_to_the_current_folder(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", picture(SHAPE))
+    monkeypatch.chdir(tmp_path)
+    frames = nf.CocoFrames({"images": [{"id": 1, "file_name": "a.npy"}]}, backend=None)
+    assert frames.bundle_dpath == type(tmp_path)(".")
+    np.testing.assert_array_equal(frames.load_image(1)[..., 0], picture(SHAPE))
+    given = nf.CocoFrames(
+        {"images": [{"id": 1, "file_name": "a.npy"}], "bundle_dpath": os.fspath(tmp_path)}, backend=None
+    )
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(given.load_image(1)[..., 0], picture(SHAPE))
 
 
 # -- quantization and nodata ------------------------------------------------------------------------------------------
@@ -522,7 +318,7 @@ def test_quantized_files(tmp_path, quantization, scale):
     real = (stored.astype(np.float64) - first) * (high - low) / (last - first) + low
     exact = interpolate(real, np.diag([scale, scale, 1]), got.shape[:2])
     assert differ(got[..., 0], exact)[clear].max() <= 2e-6 * max(abs(low), abs(high))
-    # OpenCV rounds coordinates to 1/32 of a pixel where numbers have 64 bits
+    # OpenCV rounds coordinates of 64-bit images to 1/32 of a pixel
     assert differ(got, wanted)[clear].max() <= (1e-3 if got.dtype == np.float32 else 1e-2) * span
     if scale == 1:
         np.testing.assert_array_equal(np.isnan(got[..., 0]), stored == quantization.get("nodata"))
@@ -531,7 +327,7 @@ def test_quantized_files(tmp_path, quantization, scale):
 @pytest.mark.parametrize("where", ["dataset", "file"])
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
 def test_nodata(tmp_path, where, dtype):
-    """Holes take no part in any mean; away from them, pixels are kwcoco's."""
+    """Nodata pixels are left out of every mean; elsewhere pixels equal kwcoco's."""
     stored = np.clip(picture((40, 50), "uint8"), 1, 254).astype(dtype)
     stored[15:20, 22:30] = 9999
     if where == "file":
@@ -556,7 +352,7 @@ def test_nodata(tmp_path, where, dtype):
     clear = is_clear(np.diag([2, 2, 1]), (80, 100), (40, 50))
     assert np.isnan(got[30:40, 44:60]).all()
     assert np.isnan(got).sum() <= 14 * 20
-    assert np.nanmax(got) < 300  # nothing of 9999 in any mean
+    assert np.nanmax(got) < 300  # 9999 is in no mean
     clear[27:43, 41:63] = False
     assert differ(got, wanted)[clear].max() <= (1 if dtype == "uint16" else 0.3)
     masked = frames.load_region(1, nodata="mask")
@@ -564,169 +360,7 @@ def test_nodata(tmp_path, where, dtype):
     assert masked.dtype == dtype
 
 
-# -- edits ------------------------------------------------------------------------------------------------------------
-
-
-def set_item(name, value):
-    return lambda dataset: dataset["images"][0].__setitem__(name, value)
-
-
-def edit_asset(name, value):
-    return lambda dataset: dataset["images"][0]["assets"][0].__setitem__(name, value)
-
-
-EDITS = {
-    "another file": set_item("file_name", "2/rgb.tif"),
-    "other names": set_item("channels", "g|r|b"),
-    "no names": lambda dataset: dataset["images"][0].pop("channels"),
-    "no file": set_item("file_name", None),
-    "moved in the video": set_item("warp_img_to_vid", {"offset": [7, 8]}),
-    "moved deep inside": lambda dataset: dataset["images"][0]["warp_img_to_vid"]["offset"].__setitem__(0, 11),
-    "another order": set_item("frame_index", 1),
-    "out of the video": set_item("video_id", None),
-    "an asset more": lambda dataset: dataset["images"][0]["assets"].append(
-        {"file_name": "2/same.tif", "channels": "more", "width": 120, "height": 90}
-    ),
-    "an asset less": lambda dataset: dataset["images"][0]["assets"].pop(0),
-    "an asset's map": edit_asset("warp_aux_to_img", {"offset": [3, 4]}),
-    "an asset's quantization": edit_asset("quantization", {"quant_max": 100}),
-    "an asset's nodata": edit_asset("nodata", 5),
-    "an asset's file": lambda dataset: dataset["images"][0]["assets"][0].update(
-        file_name="2/nir.tif", width=40, height=45
-    ),
-    "a map in place": lambda dataset: dataset["images"][0]["assets"][1]["warp_aux_to_img"]["matrix"][0].__setitem__(
-        2, 9.0
-    ),
-    "an array": edit_asset("warp_aux_to_img", np.diag([1.5, 1.25, 1])),
-    "the video's size": lambda dataset: dataset["videos"][0].update(width=70, height=60),
-    "the images' order": lambda dataset: dataset["images"].reverse(),
-    "an image less": lambda dataset: dataset["images"].pop(1),
-    "an image more": lambda dataset: dataset["images"].insert(
-        0, {**copy.deepcopy(dataset["images"][1]), "id": 17, "frame_index": 4}
-    ),
-    "another id": lambda dataset: dataset["images"][1].update(id=22),
-    "another image of that id": lambda dataset: dataset["images"].__setitem__(
-        0, {**copy.deepcopy(dataset["images"][1]), "id": 1}
-    ),
-}
-
-
-def read_all(frames):
-    """All there is to be read, and what cannot be."""
-    found = {}
-    for item in (1, 2, 17, 22, ("video", 8), "clip"):
-        try:
-            frame = frames.load_frame(item)
-            found[item] = frame.channels, frame.shape, frames.load_region(item, nodata="nan")
-            codes = frames.image(item).channels
-            found[item] += codes, [frames.load_region(item, None, code, nodata="nan") for code in codes]
-        except nf.NdframesError as error:
-            found[item] = type(error), str(error)
-    return found
-
-
-@pytest.mark.parametrize("space", ["image", "video"])
-@pytest.mark.parametrize("form", ["dict", "kwcoco"])
-@pytest.mark.parametrize("edit", EDITS)
-def test_an_edit_is_seen(bundle, edit, form, space):
-    dataset, folder = bundle
-    dset = coco(dataset, folder) if form == "kwcoco" else dataset
-    frames = nf.CocoFrames(dset, bundle_dpath=folder, space=space, backend=None)
-    before = read_all(frames)
-    EDITS[edit](dset.dataset if form == "kwcoco" else dset)
-    fresh = nf.CocoFrames(
-        copy.deepcopy(dset.dataset if form == "kwcoco" else dset), bundle_dpath=folder, space=space, backend=None
-    )
-    after, wanted = read_all(frames), read_all(fresh)
-    np.testing.assert_equal(after, wanted)
-    if edit not in ("no names", "moved in the video", "moved deep inside", "the images' order", "an image more"):
-        with pytest.raises(AssertionError):
-            np.testing.assert_equal(before, after)
-    np.testing.assert_equal(read_all(pickle.loads(pickle.dumps(frames))), wanted)
-
-
-def test_edits_by_kwcocos_own_methods(bundle):
-    dataset, folder = bundle
-    dset = coco(dataset, folder)
-    frames = nf.CocoFrames(dset, backend=None)
-    clip = frames.load_frame("clip")
-    assert clip.shape == (2, 130, 200, 3)
-    dset.add_image(id=5, file_name="./1/rgb.tif", channels="r|g|b", width=120, height=90, video_id=8, frame_index=4)
-    assert (clip.shape, frames.image_ids) == ((3, 130, 200, 3), [1, 2, 5])
-    np.testing.assert_array_equal(clip[1, :90, :120], picture((*SHAPE, 3), seed=1))
-    dset.remove_images([2])
-    assert (len(clip), frames.image_ids) == (2, [1, 5])
-    np.testing.assert_array_equal(clip[0, :90, :120], picture((*SHAPE, 3), seed=1))
-    dset.index.imgs[5]["video_id"] = None
-    assert len(clip) == 1
-    dset.remove_videos([8])
-    with pytest.raises(nf.ImageIdError):
-        clip[0]
-
-
-def test_a_bundle_that_is_moved(bundle, tmp_path):
-    dataset, folder = bundle
-    dset = coco(dataset, folder)
-    frames = nf.CocoFrames(dset, backend=None)
-    frames.load_region(1)
-    save(tmp_path / "elsewhere/1/rgb.tif", picture((*SHAPE, 3), seed=77))
-    dset.bundle_dpath = tmp_path / "elsewhere"
-    np.testing.assert_array_equal(frames.load_region(1), picture((*SHAPE, 3), seed=77))
-
-
-def test_what_does_not_matter_opens_nothing_again(bundle):
-    dataset, folder = bundle
-    frames = nf.CocoFrames(dataset, bundle_dpath=folder, backend=None)
-    frames.load_region(1)
-    image = frames.image(1)
-    dataset["images"][0]["caption"] = ["a", "b"]
-    dataset["images"][0]["array"] = np.arange(4)
-    dataset["images"][1]["file_name"] = "gone.tif"
-    assert frames.image(1) is image
-    assert frames.image(1) is image
-    dataset["images"][0]["array"][1] = 7
-    assert frames.image(1) is image
-
-
-class Counted(list):
-    """How often it is gone through."""
-
-    walks = 0
-
-    def __iter__(self):
-        self.walks += 1
-        return super().__iter__()
-
-
-def test_reading_goes_not_through_the_dataset(bundle):
-    dataset, folder = bundle
-    dset = coco(dataset, folder)
-    images = dset.dataset["images"] = Counted(dset.dataset["images"])
-    frames = nf.CocoFrames(dset, backend=None)
-    for item in (1, 2, ("video", 8), "clip"):
-        frames.load_region(item)
-    assert images.walks
-    images.walks = 0
-    for item in (1, 2, ("video", 8), "clip", 1):
-        frames.load_region(item)
-    assert images.walks == 0
-
-
-def test_a_name_that_is_an_id_too(tmp_path):
-    for name in "ab":
-        np.save(tmp_path / f"{name}.npy", picture(SHAPE, seed=ord(name)))
-    images = [
-        {"id": "clip", "file_name": "a.npy", "video_id": 1, "frame_index": 0},
-        {"id": "b", "file_name": "b.npy", "video_id": 1, "frame_index": 1},
-    ]
-    frames = nf.CocoFrames(
-        {"images": images, "videos": [{"id": 1, "name": "clip"}]}, bundle_dpath=tmp_path, backend=None
-    )
-    assert frames.load_region("clip").shape == (*SHAPE, 1)
-    assert frames.load_region(("video", 1)).shape == (2, *SHAPE, 1)
-
-
-# -- the cache, processes, threads ------------------------------------------------------------------------------------
+# -- the cache and pickles --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -740,7 +374,7 @@ def test_prepare(bundle, tmp_path, workers):
     assert len(entries) == 10
     np.testing.assert_equal(read_all(frames), direct)
     in_video = nf.CocoFrames(dataset, bundle_dpath=folder, workdir=tmp_path / "work", space="video")
-    report = in_video.prepare([("video", 8)], progress=False)  # of files, wherever they lie
+    report = in_video.prepare([("video", 8)], progress=False)  # the same entries in every space
     assert (report.prepared, report.present) == (0, 10)
     assert sorted(entry.path for entry in frames.cache.ls()) == entries
 
@@ -753,7 +387,7 @@ def test_a_read_fills_the_cache(bundle, tmp_path, backend):
     )
 
 
-def test_a_pickle_holds_the_dataset_and_nothing_that_was_read(bundle):
+def test_a_pickle_holds_the_dataset_and_no_pixels(bundle):
     dataset, folder = bundle
     frames = nf.CocoFrames(dataset, bundle_dpath=folder, space="video", backend=None)
     before = len(pickle.dumps(frames))
@@ -769,52 +403,6 @@ def test_a_pickle_holds_the_dataset_and_nothing_that_was_read(bundle):
     np.testing.assert_array_equal(dset.load_region("clip", np.s_[:, 5:50, 6:60], "nir|g"), wanted)
 
 
-def test_after_a_fork(bundle):
-    dataset, folder = bundle
-    frames = nf.CocoFrames(dataset, bundle_dpath=folder, backend=None)
-    wanted = read_all(frames)
-
-    def check():
-        np.testing.assert_equal(read_all(frames), wanted)
-        dataset["images"][0]["file_name"] = "2/rgb.tif"
-        return np.array_equal(frames.load_region(1), picture((*SHAPE, 3), seed=2))
-
-    in_fork(check)
-    np.testing.assert_array_equal(frames.load_region(1), picture((*SHAPE, 3), seed=1))
-
-
-def test_threads_while_the_dataset_is_edited(bundle):
-    """Every read gives what the dataset said at a time while it was running."""
-    dataset, folder = bundle
-    frames = nf.CocoFrames(dataset, bundle_dpath=folder, backend=None)
-    wanted = {number: picture((*SHAPE, 3), seed=number) for number in (1, 2)}
-    image = {"id": 9, "file_name": "1/rgb.tif", "channels": "r|g|b", "width": 120, "height": 90}
-    dataset["images"].append(image)
-    done, wrong = threading.Event(), []
-
-    def read():
-        while not done.is_set():
-            got = frames.load_region(9)
-            if not any(np.array_equal(got, pixels) for pixels in wanted.values()):
-                wrong.append("neither")
-
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        for round_number in range(150):
-            number = 1 + round_number % 2
-            image["file_name"] = f"{number}/rgb.tif"
-            if not np.array_equal(frames.load_region(9), wanted[number]):
-                wrong.append("stale")
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    assert not wrong
-    assert np.array_equal(frames.load_region(9), wanted[number])
-
-
 def test_a_batch_of_images_and_videos(bundle):
     dataset, folder = bundle
     frames = nf.CocoFrames(dataset, bundle_dpath=folder, backend=None)
@@ -826,144 +414,3 @@ def test_a_batch_of_images_and_videos(bundle):
     ]
     for got, request in zip(frames.load_regions(requests, "nir|r"), requests, strict=True):
         np.testing.assert_array_equal(got, frames.load_region(*request, "nir|r"))
-
-
-# -- a plain dataset, and errors --------------------------------------------------------------------------------------
-
-
-def test_a_plain_dataset(tmp_path):
-    """As other programs write them: no videos, no channels, more keys than anybody asks for."""
-    save(tmp_path / "images/a.tif", picture((*SHAPE, 3)))
-    dataset = {
-        "info": {"year": 2017}, "licenses": [],
-        "images": [{"license": 1, "file_name": "images/a.tif", "height": 90, "width": 120, "id": 397133,
-                    "coco_url": "http://images.cocodataset.org/a.jpg", "date_captured": "2013-11-14 17:02:52"}],
-        "annotations": [{"id": 1, "image_id": 397133, "bbox": [1, 2, 3, 4], "category_id": 1}],
-        "categories": [{"id": 1, "name": "cat"}],
-    }  # fmt: skip
-    (tmp_path / "instances.json").write_text(json.dumps(dataset))
-    frames = nf.CocoFrames(tmp_path / "instances.json", backend=None)
-    assert (frames.image_ids, frames.video_ids) == ([397133], [])
-    np.testing.assert_array_equal(frames.load_image(397133), picture((*SHAPE, 3)))
-    in_video = nf.CocoFrames(tmp_path / "instances.json", space="video", backend=None)
-    np.testing.assert_array_equal(in_video.load_image(397133), picture((*SHAPE, 3)))
-    assert "CocoFrames: 1 images" in repr(frames)
-
-
-def test_the_current_folder_is_where_names_start_from(tmp_path, monkeypatch):
-    np.save(tmp_path / "a.npy", picture(SHAPE))
-    monkeypatch.chdir(tmp_path)
-    frames = nf.CocoFrames({"images": [{"id": 1, "file_name": "a.npy"}]}, backend=None)
-    assert frames.bundle_dpath == type(tmp_path)(".")
-    np.testing.assert_array_equal(frames.load_image(1)[..., 0], picture(SHAPE))
-    told = nf.CocoFrames(
-        {"images": [{"id": 1, "file_name": "a.npy"}], "bundle_dpath": os.fspath(tmp_path)}, backend=None
-    )
-    monkeypatch.chdir("/")
-    np.testing.assert_array_equal(told.load_image(1)[..., 0], picture(SHAPE))
-
-
-@pytest.mark.parametrize("dset", [None, 5, {}, {"images": 3}, {"images": [{"file_name": "a"}]}, [], "nowhere.json"])
-def test_what_is_no_dataset(dset, tmp_path):
-    with pytest.raises(nf.PathInfoError, match="dataset"):
-        nf.CocoFrames(dset)
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"images": null}', b"PK\x03\x04", b"\xff\xfe"])
-def test_a_file_that_is_no_dataset(tmp_path, content):
-    path = tmp_path / "data.json"
-    path.write_bytes(content)
-    with pytest.raises(nf.PathInfoError, match=r"data\.json (is not a COCO|cannot be read as a) dataset"):
-        nf.CocoFrames(path)
-
-
-def test_an_archive_of_two_datasets(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("a.json", "{}")
-        archive.writestr("b.json", "{}")
-    with pytest.raises(nf.PathInfoError, match=r"holds 2 \.json files"):
-        nf.CocoFrames(tmp_path / "a.zip")
-
-
-def test_no_such_space(bundle):
-    with pytest.raises(ValueError, match="space='world'"):
-        nf.CocoFrames(bundle[0], space="world")
-
-
-@pytest.mark.parametrize(
-    ("item", "message"),
-    [
-        (3, "no image 3; there are 2, the first is 1"),
-        ("klip", "no image 'klip'"),
-        (("video", 9), r"no video .*9.*; there are \[8\]"),
-        ([1], r"no image \[1\]"),
-        (None, "no image None"),
-    ],
-)
-def test_an_unknown_id(bundle, item, message):
-    dataset, folder = bundle
-    frames = nf.CocoFrames(dataset, bundle_dpath=folder, backend=None)
-    for read in (frames.load_region, frames.pathinfo, frames.image, frames.load_frame, frames.load_image):
-        with pytest.raises(nf.ImageIdError, match=message):
-            read(item)
-
-
-TURNED = ("images", 0, "assets", 0)
-WRONG = {
-    "a file that is not there": (("images", 0), {"file_name": "gone.tif"}, nf.SourceMissingError, "gone.tif"),
-    "no file": (("images", 0), {"file_name": None, "auxiliary": [], "assets": None}, nf.PathInfoError, "names no file"),
-    "another size": (("images", 0), {"width": 121}, nf.UnreadableImageError, "90 x 120 px, but said to be 90 x 121"),
-    "an asset's other size": (TURNED, {"height": 7}, nf.UnreadableImageError, "80 x 100 px, but said to be 7 x 100"),
-    "no size": (("images", 0), {"width": -1}, nf.PathInfoError, "shape must be"),
-    "bands": (("images", 0), {"channels": "r|g"}, nf.UnreadableImageError, "3 bands, but 2 channels are named"),
-    "a projection": (
-        TURNED,
-        {"warp_aux_to_img": {"type": "projective", "matrix": [[1, 0, 0], [0, 1, 0], [0.01, 0, 1]]}},
-        nf.PathInfoError,
-        "^image 1: warp_aux_to_img is not an invertible affine",
-    ),
-    "a flat map": (TURNED, {"warp_aux_to_img": {"scale": 0}}, nf.PathInfoError, "not an invertible affine"),
-    "a map of words": (TURNED, {"warp_aux_to_img": "identity"}, nf.PathInfoError, "not an affine"),
-    "a map with a hole": (TURNED, {"warp_aux_to_img": {"scale": math.nan}}, nf.PathInfoError, "invertible affine"),
-    "a map of another kind": (TURNED, {"warp_aux_to_img": {"type": "tps", "points": 3}}, nf.PathInfoError, "not an affine"),
-    "a ragged map": (TURNED, {"warp_aux_to_img": [[1, 2], [3]]}, nf.PathInfoError, "not an affine"),
-    "a video's map": (("images", 0), {"warp_img_to_vid": {"scale": "two"}}, nf.PathInfoError, "warp_img_to_vid is not"),
-    "no quantization": (TURNED, {"quantization": {"orig_min": 3}}, nf.PathInfoError, "no quant_max"),
-    "no video": (("images", 0), {"video_id": 77}, nf.PathInfoError, "^image 1: its video 77 does not exist; the videos are"),
-    "a file name that is none": (("images", 0), {"file_name": 12}, nf.PathInfoError, "file_name"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_what_a_dataset_says_wrongly(bundle, name):
-    dataset, folder = bundle
-    place, values, error, message = WRONG[name]
-    item = dataset
-    for key in place:
-        item = item[key]
-    item.update(values)
-    frames = nf.CocoFrames(dataset, bundle_dpath=folder, space="video", backend=None)
-    with pytest.raises(error, match=message) as caught:
-        frames.load_region(1, None, "turned|g" if name not in ("bands", "no file") else None)
-    assert "image 1" in str(caught.value)
-    assert type(pickle.loads(pickle.dumps(caught.value))) is error
-    np.testing.assert_array_equal(
-        frames.load_region(2, None, "turned|g").shape, (130, 200, 2)
-    )  # of which nothing is wrong
-
-
-def test_a_frame_index_that_is_no_number(bundle):
-    dataset, folder = bundle
-    dataset["images"][0]["frame_index"] = "first"
-    frames = nf.CocoFrames(dataset, bundle_dpath=folder, backend=None)
-    with pytest.raises(nf.PathInfoError, match="video 8: the frame_index of an image is not a number"):
-        frames.load_region("clip")
-
-
-def test_a_video_without_images(bundle):
-    dataset, folder = bundle
-    dataset["videos"].append({"id": 9, "name": "empty"})
-    frames = nf.CocoFrames(dataset, bundle_dpath=folder, backend=None)
-    for item in (("video", 9), "empty"):
-        with pytest.raises(nf.PathInfoError, match="video 9 has no images"):
-            frames.load_region(item)

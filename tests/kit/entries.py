@@ -9,21 +9,25 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ndframes
 from ndframes.cache.keys import EntryKey
-from ndframes.cache.store import Cache, CacheEntry
+from ndframes.cache.store import CacheEntry
 from ndframes.cache.trailer import append_trailer
 from ndframes.system.files import FileSystem
 from ndframes.system.segments import SegmentBuilder
 
-#: What a test's other process begins with: it finds the package and this module, and says what it has to say at once.
+if TYPE_CHECKING:
+    from ndframes.cache.cache import Cache
+
+#: What the code of a test's other process starts with: imports, and ``say``, which prints a line unbuffered.
 PRELUDE = f"""
 import os, signal, sys, time
 sys.path[:0] = [{str(Path(ndframes.__file__).parents[1])!r}, {str(Path(__file__).parents[1])!r}]
+from ndframes.cache.cache import Cache
 from kit.entries import *
-def say(*words): print(" ".join(map(str, words)) + "\\n", end="", flush=True)  # one piece, whoever else is saying something
+def say(*words): print(" ".join(map(str, words)) + "\\n", end="", flush=True)  # one write, so that threads' lines stay whole
 """
 
 

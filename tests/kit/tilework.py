@@ -37,7 +37,7 @@ def entry_path(frames: nf.Frames, image_id: Any = "a") -> Path:
     """Where the entry of a prepared image is; it may be written to from now on."""
     (info,) = frames.pathinfo(image_id).channels
     survey = frames.survey_channel(image_id, info)
-    assert survey.conversion is None, f"{image_id} has no entry"
+    assert survey.job is None, f"{image_id} has no entry"
     path = frames.cache.path(survey.key)
     path.chmod(0o644)
     return path

@@ -1,4 +1,4 @@
-"""What a video says of itself, and its frames read into one array."""
+"""video_metadata and read_video."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The path of each clip, and its frames as decoding from the beginning shows them."""
+    """The path of each clip, and its frames as decoded from the start."""
     folder, found = tmp_path_factory.mktemp("clips"), {}
     for name in NAMES:
         CLIPS[name].make(folder / name)
@@ -52,7 +52,7 @@ def made(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_metadata_is_what_decoding_finds(made, tmp_path, name):
+def test_metadata_matches_decoding(made, tmp_path, name):
     path, frames = made[name]
     found = nf.video_metadata(path, workdir=tmp_path)
     assert (found.shape, found.dtype) == (frames.shape, frames.dtype.name)
@@ -78,21 +78,21 @@ def test_metadata_is_what_decoding_finds(made, tmp_path, name):
     assert pickle.loads(pickle.dumps(found)) == found
 
 
-def test_words_are_those_of_the_file(made, tmp_path):
-    def told(name):
+def test_names_of_formats_and_codecs(made, tmp_path):
+    def names(name):
         found = nf.video_metadata(made[name][0], workdir=tmp_path)
         return found.format, found.codec, found.pixel_format
 
-    assert told("plain.mp4") == ("mp4", "h264", "yuv420p")
-    assert told("gray.mp4") == ("mp4", "h264", "gray")
-    assert told("sixteen.mkv") == ("matroska", "ffv1", "gray16le")
-    assert told("alpha.mkv") == ("matroska", "ffv1", "bgra")
-    assert told("h264.avi") == ("avi", "h264", "yuv420p")
-    assert told("stream.ts") == ("mpegts", "h264", "yuv420p")
-    assert told("odd.mp4") == ("mp4", "h264", "yuv444p")
+    assert names("plain.mp4") == ("mp4", "h264", "yuv420p")
+    assert names("gray.mp4") == ("mp4", "h264", "gray")
+    assert names("sixteen.mkv") == ("matroska", "ffv1", "gray16le")
+    assert names("alpha.mkv") == ("matroska", "ffv1", "bgra")
+    assert names("h264.avi") == ("avi", "h264", "yuv420p")
+    assert names("stream.ts") == ("mpegts", "h264", "yuv420p")
+    assert names("odd.mp4") == ("mp4", "h264", "yuv444p")
 
 
-def test_colors_and_metadata_are_those_that_were_written(tmp_path):
+def test_written_colors_and_metadata_are_read_back(tmp_path):
     frames = np.full((50, 64, 64, 3), 90, np.uint8)
     metadata = {"rig": 3, "notes": ["a", {"b": None}]}
     for ending, codec, name, colors in (
@@ -113,7 +113,7 @@ def test_colors_and_metadata_are_those_that_were_written(tmp_path):
 
 
 @pytest.mark.parametrize("comment", ["a holiday", '["a"]', "{broken", '{"a": 1}', "[" * 100_000])
-def test_comments_of_other_programs_are_tags_unless_they_are_a_dict(tmp_path, comment):
+def test_comments_are_tags_unless_they_are_a_json_object(tmp_path, comment):
     with av.open(str(tmp_path / "a.mkv"), "w") as container:
         container.metadata["comment"] = comment
         stream = container.add_stream("ffv1", rate=25)
@@ -128,7 +128,7 @@ def test_comments_of_other_programs_are_tags_unless_they_are_a_dict(tmp_path, co
         assert (found.metadata, found.tags["COMMENT"]) == ({}, comment)
 
 
-def test_a_large_dict_comes_back(tmp_path):
+def test_large_metadata_is_read_back(tmp_path):
     metadata = {f"name {number}": ["ä€😀" * 20, number / 7] for number in range(2000)}
     for ending in (".mkv", ".mp4", ".avi", ".mov", ".webm"):
         frames = np.zeros((2, 64, 64, 3), np.uint8)
@@ -136,7 +136,7 @@ def test_a_large_dict_comes_back(tmp_path):
         assert nf.video_metadata(tmp_path / f"a{ending}").metadata == metadata
 
 
-def test_metadata_speaks(made, tmp_path):
+def test_metadata_repr_and_dict(made, tmp_path):
     path, _ = made["plain.mp4"]
     found = nf.video_metadata(path, workdir=tmp_path)
     assert repr(found).startswith(
@@ -147,14 +147,14 @@ def test_metadata_speaks(made, tmp_path):
     assert list(facts)[:4] == ["path", "format", "codec", "frames"]
 
 
-def test_one_frame_lasts_as_long_as_the_rate_says(tmp_path):
+def test_the_duration_of_one_frame_follows_from_the_rate(tmp_path):
     nf.write_video(tmp_path / "a.mp4", np.zeros((1, 32, 32), np.uint8), 4)
     found = nf.video_metadata(tmp_path / "a.mp4")
     assert (found.frames, found.duration, found.mean_gop, found.is_constant_rate) == (1, 0.25, 1.0, True)
 
 
 @pytest.mark.parametrize("open_video", [nf.video_metadata, nf.read_video])
-def test_what_is_no_video_is_told(tmp_path, open_video):
+def test_other_files_are_refused(tmp_path, open_video):
     (tmp_path / "a.mp4").write_bytes(b"no video" * 500)
     (tmp_path / "a.txt").write_text("hello\n" * 500)
     with pytest.raises(nf.SourceMissingError, match=r"gone\.mp4 does not exist"):
@@ -164,9 +164,11 @@ def test_what_is_no_video_is_told(tmp_path, open_video):
             open_video(path)
 
 
-def test_the_index_is_found_once(made, tmp_path, monkeypatch):
+def test_the_index_is_built_once(made, tmp_path, monkeypatch):
     path, frames = made["plain.mp4"]
-    time.sleep(max(0.0, os.path.getmtime(path) + 2.1 - time.time()))  # until then it is indexed anew
+    time.sleep(
+        max(0.0, os.path.getmtime(path) + 2.1 - time.time())
+    )  # a file changed within two seconds is indexed each time
     first = nf.video_metadata(path, workdir=tmp_path)
     monkeypatch.delattr(store, "build_index")
     assert nf.video_metadata(path, workdir=tmp_path) == first
@@ -200,7 +202,7 @@ def test_no_indices_give_an_empty_array(made, tmp_path):
     assert (got.shape, got.dtype) == ((0, 64, 96, 1), np.uint16)
 
 
-def test_channels_are_picked_by_their_codes(made, tmp_path):
+def test_channels_are_selected_by_code(made, tmp_path):
     path, frames = made["alpha.mkv"]
     np.testing.assert_array_equal(
         nf.read_video(path, [4, 2], channels="b|a", workdir=tmp_path), frames[[4, 2]][..., [2, 3]]
@@ -210,7 +212,7 @@ def test_channels_are_picked_by_their_codes(made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("indices", "error", "told"),
+    ("indices", "error", "message"),
     [
         ([100], nf.RegionIndexError, "index 100 is out of bounds for axis 0, which has 100"),
         ([0, -101], nf.RegionIndexError, "index -101 is out of bounds"),
@@ -220,12 +222,12 @@ def test_channels_are_picked_by_their_codes(made, tmp_path):
         ("5", nf.RegionError, r"such as \[5\]"),
     ],
 )
-def test_indices_that_are_none_are_refused(made, tmp_path, indices, error, told):
-    with pytest.raises(error, match=told):
+def test_bad_indices_are_refused(made, tmp_path, indices, error, message):
+    with pytest.raises(error, match=message):
         nf.read_video(made["plain.mp4"][0], indices, workdir=tmp_path)
 
 
-def test_a_result_too_large_is_refused_before_it_is_made(made, tmp_path, monkeypatch):
+def test_a_too_large_result_is_refused_before_allocation(made, tmp_path, monkeypatch):
     monkeypatch.setattr(read, "half_of_memory", lambda: 99 * 64 * 96 * 3)
     path, frames = made["plain.mp4"]
     np.testing.assert_array_equal(nf.read_video(path, range(99), workdir=tmp_path), frames[:99])
@@ -233,13 +235,13 @@ def test_a_result_too_large_is_refused_before_it_is_made(made, tmp_path, monkeyp
         nf.read_video(path, workdir=tmp_path)
 
 
-def test_frames_carry_their_numbers(made, tmp_path):
+def test_frames_show_their_numbers(made, tmp_path):
     path, _ = made["plain.mp4"]
     numbers = np.random.default_rng(0).integers(0, 100, 40).tolist()
     assert [read_number(frame) for frame in nf.read_video(path, numbers, workdir=tmp_path)] == numbers
 
 
-def test_tags_that_are_no_text_are_printable(tmp_path):
+def test_undecodable_tags_are_printable(tmp_path):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         container.metadata["comment"] = "caf--e"

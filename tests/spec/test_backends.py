@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import ndframes as nf
 from ndframes.errors import BackendError
 from ndframes.formats.tiled.codecs import encode_tile
-from ndframes.spec.backends import Backend, Codec, coerce_backend
+from ndframes.spec.backends import Backend, TileCodec, coerce_backend
 
 COMPRESSIONS = ("AUTO", "NONE", "ZSTD", "DEFLATE", "LZW", "LERC", "JPEG", "WEBP")
 DTYPES = [
@@ -301,7 +301,7 @@ def test_a_webp_of_100_is_the_only_lossless_one(quality):
     assert cog(compress="WEBP", quality=quality).is_lossless_for(np.dtype("uint8"), 3) == (quality == 100)
     assert not cog(compress="JPEG", quality=quality).is_lossless_for(np.dtype("uint8"), 3)
     fallen_back = cog(compress="JPEG", quality=quality).codec_for(np.dtype("uint16"), 3)
-    assert fallen_back == Codec(compress="ZSTD", predictor="NO", quality=0, level=-1)
+    assert fallen_back == TileCodec(compress="ZSTD", predictor="NO", quality=0, level=-1)
     assert fallen_back.is_lossless
 
 

@@ -35,7 +35,7 @@ from ndframes.errors import (
 from ndframes.formats.images import raster
 from ndframes.formats.images.arrays import NpyReader
 from ndframes.formats.images.raster import RasterReader
-from ndframes.formats.images.sniff import open_source
+from ndframes.formats.images.sniff import open_image
 from ndframes.system.handles import FileHandle, HandlePool, is_out_of_files
 from ndframes.system.stamp import stat_source
 
@@ -657,7 +657,7 @@ from ndframes.formats.images import raster
 from ndframes.formats.images.arrays import NpyReader
 from ndframes.system.handles import FileHandle, HandlePool
 from ndframes.formats.images.raster import RasterReader
-from ndframes.formats.images.sniff import open_source
+from ndframes.formats.images.sniff import open_image
 from ndframes.formats.images.tiff import TiffReader
 
 folder = sys.argv[1]
@@ -666,8 +666,8 @@ OPENERS = {
     "pread": lambda pool: NpyReader(folder + "/a.npy", pool, is_mapped=False),
     "png": lambda pool: RasterReader(folder + "/a.png", "PNG", pool),
     "bytes": lambda pool: RasterReader(os.fsdecode(folder.encode() + b"/\\xff.png"), "PNG", pool),
-    "gdal": lambda pool: open_source(ChannelInfo(folder + "/a.tif"), pool),
-    "page": lambda pool: open_source(ChannelInfo(folder + "/a.tif", page=0), pool),
+    "gdal": lambda pool: open_image(ChannelInfo(folder + "/a.tif"), pool),
+    "page": lambda pool: open_image(ChannelInfo(folder + "/a.tif", page=0), pool),
 }
 wanted = np.load(folder + "/a.npy")
 for name, open_reader in OPENERS.items():
@@ -723,7 +723,7 @@ from ndframes import ChannelInfo
 from ndframes.formats.images import raster
 from ndframes.formats.images.arrays import NpyReader
 from ndframes.system.handles import HandlePool
-from ndframes.formats.images.sniff import open_source
+from ndframes.formats.images.sniff import open_image
 
 folder, kinds = sys.argv[1], ("npy", "tif", "png", "jpg")
 base = np.load(folder + "/0.npy")
@@ -737,7 +737,7 @@ for number in range(300):
         readers.append(NpyReader(path, pool, is_mapped=True))
     else:
         info = ChannelInfo(path, page=0) if kind == "tif" and number % 3 else ChannelInfo(path)
-        readers.append(open_source(info, pool))
+        readers.append(open_image(info, pool))
 opened = len(os.listdir("/proc/self/fd"))
 most, right, errors = [opened], [], []
 
@@ -897,7 +897,7 @@ def test_a_reader_never_reads_another_file(tmp_path, kind, name):
     pixels = picture((300, 400, 3))
     path = write(tmp_path, name, kind, pixels)
     pool = HandlePool()
-    reader = open_source(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
+    reader = open_image(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
 
     def read() -> np.ndarray:
         out = np.empty(reader.shape, reader.dtype)
@@ -924,7 +924,7 @@ def test_where_descriptors_have_no_names(tmp_path, monkeypatch, kind):
     pixels = picture((300, 400, 3))
     path = write(tmp_path, b"a", kind, pixels)
     pool = HandlePool()
-    reader = open_source(nf.ChannelInfo(path), pool)
+    reader = open_image(nf.ChannelInfo(path), pool)
     out = np.empty(reader.shape, reader.dtype)
     os.unlink(path)
     reader.read(range(300), range(400), range(3), out)
@@ -946,7 +946,7 @@ def test_overviews_are_of_the_same_file(tmp_path, size):
     path = tmp_path / "a.jpg"
     Image.fromarray(picture((600, 800, 3))).save(path, "JPEG")
     pool = HandlePool()
-    reader = open_source(nf.ChannelInfo(str(path)), pool)
+    reader = open_image(nf.ChannelInfo(str(path)), pool)
     Image.fromarray(picture((*size, 3))).save(tmp_path / "new", "JPEG")
     (tmp_path / "new").replace(path)
     with pytest.raises(SourceChangedError):
@@ -959,14 +959,14 @@ def test_another_file_is_told_whatever_it_is(tmp_path, kind):
     """Not that it is no image, though it is none."""
     path = write(tmp_path, b"a", kind, picture((30, 40, 3)))
     pool = HandlePool()
-    reader = open_source(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
+    reader = open_image(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
     pool.close()
     (tmp_path / "new").write_bytes(b"garbage")
     (tmp_path / "new").replace(path)
     with pytest.raises(SourceChangedError):
         reader.read_all()
     with pytest.raises(UnreadableImageError):
-        open_source(nf.ChannelInfo(path), pool)
+        open_image(nf.ChannelInfo(path), pool)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -996,7 +996,7 @@ def test_a_file_that_is_swapped_all_the_time(tmp_path, kind):
         while (elapsed := time.monotonic() - started) < 0.6 or (min(counts.values()) == 0 and elapsed < 30):
             pool = HandlePool()
             try:
-                reader = open_source(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
+                reader = open_image(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
                 stamp = reader._stamp
                 wanted = next(pixels for _, side, pixels in sides if side.is_same_file(stamp))
                 pool.close()
@@ -1019,7 +1019,7 @@ def test_messages_name_the_path(tmp_path, kind, cut):
         file.truncate(cut)
     pool = HandlePool()
     with pytest.raises(UnreadableImageError) as caught:
-        open_source(nf.ChannelInfo(path), pool).read_all()
+        open_image(nf.ChannelInfo(path), pool).read_all()
     assert str(caught.value).startswith(path)
     assert "/proc" not in str(caught.value)
 
@@ -1033,7 +1033,7 @@ def test_errors_that_are_kept_keep_no_descriptor(tmp_path, kind):
     pool, errors = HandlePool(), []
     for _ in range(5):
         try:
-            open_source(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
+            open_image(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
         except UnreadableImageError as error:
             errors.append(error)
     pool.close()

@@ -1,11 +1,11 @@
-"""One clean process to fork from, and one set of images, for all experiments of a worker."""
+"""Fixtures of the experiments: one fork server and one set of images for each test process."""
 
 from __future__ import annotations
 
 import pytest
 
 from ndframes.testing.experiments.fork_server import ForkServer
-from ndframes.testing.experiments.scene import Scene
+from ndframes.testing.experiments.images import SyntheticImages
 
 
 @pytest.fixture(scope="session")
@@ -15,19 +15,19 @@ def fork_server():
 
 
 @pytest.fixture(scope="session")
-def scene(tmp_path_factory):
-    return Scene(str(tmp_path_factory.mktemp("scene"))).save()
+def images(tmp_path_factory):
+    return SyntheticImages(str(tmp_path_factory.mktemp("images"))).save()
 
 
 @pytest.fixture
-def report(record_property):
-    """Hold the promises, and put the counts on record."""
+def check(record_property):
+    """Assert that an experiment found no violations, record its counts, and return them."""
 
-    def hold(findings):
-        print(findings, f"in {findings.seconds:.0f} s")
-        record_property(findings.name, str(findings))
-        assert not findings.skipped, findings.skipped
-        assert findings.ok, str(findings)
-        return findings.done
+    def check_result(result):
+        print(result, f"in {result.seconds:.0f} s")
+        record_property(result.name, str(result))
+        assert not result.skipped, result.skipped
+        assert result.ok, str(result)
+        return result.counts
 
-    return hold
+    return check_result

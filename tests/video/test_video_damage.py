@@ -13,9 +13,9 @@ from kit.videos import list_clips
 
 import ndframes as nf
 from ndframes.system.handles import HandlePool
+from ndframes.video.decoder import VideoDecoder
 from ndframes.video.index import build_index, decode_all
 from ndframes.video.planes import to_pixels
-from ndframes.video.reader import VideoReader
 from ndframes.video.slices import are_slices_damaged
 
 CLIPS = {clip.name: clip for clip in list_clips()}
@@ -113,7 +113,7 @@ def test_damage_is_noticed_however_a_read_begins(tmp_path):
     index = build_index(str(path))
     assert index.keys.tolist() == list(range(20))
     for first in (0, 5):
-        reader = VideoReader(str(path), index, HandlePool())
+        reader = VideoDecoder(str(path), index, HandlePool())
         found = {number: reader.to_pixels(frame) for number, frame in reader.decode(range(first, 20))}
         assert sorted(found) == [number for number in range(first, 20) if number != 12]
         assert all(np.array_equal(pixels, frames[number]) for number, pixels in found.items())

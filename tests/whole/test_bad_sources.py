@@ -32,7 +32,7 @@ from ndframes.errors import (
     SourceMissingError,
     UnreadableImageError,
 )
-from ndframes.formats.images.sniff import open_source
+from ndframes.formats.images.sniff import open_image
 from ndframes.formats.images.tiffcheck import check_directories
 from ndframes.system.handles import HandlePool
 
@@ -51,7 +51,7 @@ SEEDS = (
 def read(path: str, **info) -> np.ndarray:
     pool = HandlePool()
     try:
-        return open_source(nf.ChannelInfo(path, **info), pool).read_all()
+        return open_image(nf.ChannelInfo(path, **info), pool).read_all()
     finally:
         pool.close()
 
@@ -112,7 +112,7 @@ def test_permission_denied(tmp_path):
         import ndframes.formats.images.sniff, ndframes.formats.images.raster
         os.setuid(65534)
         try:
-            ndframes.formats.images.sniff.open_source(ChannelInfo({path!r}), HandlePool())
+            ndframes.formats.images.sniff.open_image(ChannelInfo({path!r}), HandlePool())
         except SourceAccessError as error:
             sys.exit(0 if "permission denied" in str(error) else 2)
         sys.exit(3)
@@ -391,7 +391,7 @@ def test_crops_of_a_truncated_file(name, tmp_path):
     short.write_bytes(data[: len(data) * 6 // 10])
     pool = HandlePool()
     try:
-        reader = open_source(nf.ChannelInfo(str(short)), pool)
+        reader = open_image(nf.ChannelInfo(str(short)), pool)
     except SourceError:
         return
     refused = 0
@@ -471,7 +471,7 @@ def mutate_everywhere(name: str, folder: Path, count: int) -> None:
         with warnings.catch_warnings(), within(5):
             warnings.simplefilter("ignore")  # the libraries warn of odd tags
             try:
-                reader = open_source(nf.ChannelInfo(str(changed), **sample.info), pool)
+                reader = open_image(nf.ChannelInfo(str(changed), **sample.info), pool)
                 if reader.nbytes < 1 << 26:
                     reader.read_all()
             except SourceError:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ast
 import doctest
+import inspect
+import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +27,7 @@ import ndframes.errors
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *sorted((ROOT / "docs").glob("*.rst"))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+COLUMN = 100  # characters of code in a line of the HTML pages; docs/_static/ndframes.css makes room for them
 
 CODE_BLOCK = re.compile(
     r"^(?P<indent> *)\.\. code-block:: (?P<language>\S+)\n(?P<body>(?:(?P=indent) +.*\n|\s*\n)*)", re.M
@@ -111,6 +115,23 @@ def test_no_code_escapes_the_run(page):
                 assert re.match(r"(bash dev/|pip install |git clone |cd |#|$)", line), line
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_fits_the_column(page):
+    """A longer line would scroll sideways in a browser window of 1280 pixels."""
+    for block in CODE_BLOCK.finditer(page.read_text()):
+        for line in dedent(block["body"]).split("\n"):
+            assert len(line) <= COLUMN, line
+
+
+def test_examples_of_the_reference_fit_the_column():
+    public = [getattr(ndframes, name) for name in ndframes.__all__]
+    members = [getattr(value, name) for value in public if isinstance(value, type) for name in vars(value)]
+    for documented in [*public, *members]:
+        for example in doctest.DocTestParser().get_examples(inspect.getdoc(documented) or ""):
+            for line in f">>> {example.source}{example.want}".split("\n"):
+                assert len(line) <= COLUMN, line
+
+
 def test_the_pictures_of_a_page_are_those_that_its_code_makes(session, tmp_path):
     """``python docs/channels/make.py`` makes them anew, after a change that is meant."""
     assert run_page((ROOT / "docs" / "channels.rst").read_text(), "channels") == []
@@ -123,6 +144,25 @@ def test_the_pictures_of_a_page_are_those_that_its_code_makes(session, tmp_path)
         kept, made = (np.asarray(Image.open(place / name), int) for place in (folder, tmp_path / "channels"))
         assert kept.shape == made.shape, name
         assert np.abs(kept - made).max() <= 1, name  # OpenCV and numpy round halves in different ways
+
+
+def test_the_picture_of_the_first_screen_is_what_its_script_draws():
+    """``python docs/pictures/make.py`` draws it again, after an intended change."""
+    path = ROOT / "docs" / "pictures" / "patches.png"
+    assert path.stat().st_size < 50_000
+    kept = np.asarray(Image.open(path).convert("RGB"), int)
+    drawn = runpy.run_path(str(path.with_name("make.py")))["draw"]()
+    assert kept.shape == drawn.shape
+    assert np.abs(kept - drawn).max() < 100  # its 64 colours come as close as 79; an outline elsewhere differs by 200
+
+
+def test_the_figures_of_the_first_screen_are_measured():
+    results = json.loads((ROOT / "dev" / "bench" / "results" / "crops.json").read_text())["results"]
+    measured = {row["contender"]: row.get("median_us") for row in results if row["crop_px"] == 256}
+    text = (ROOT / "README.rst").read_text().partition("What it offers")[0]
+    figures = [float(number) for number in re.findall(r"([\d.]+) µs", text.replace("*", ""))]
+    expected = [measured[name] for name in ("ndframes none", "rasterio none", "ndframes auto")]
+    assert figures == pytest.approx(expected, rel=0.005)
 
 
 def test_scripts_and_extras_that_pages_name_are_there():

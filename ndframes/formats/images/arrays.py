@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import UnreadableImageError
+from ...geometry.regions import to_slice
 from ...geometry.tiling import bounding_range
 from ...system.handles import FileHandle, Shareable, closed_on_error
 from ...system.mounts import is_remote
 from ...system.stamp import changed_error, source_error
-from ..reader import Reader
+from ..reader import Reader, ReaderFacts, to_ascending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,31 +37,50 @@ _PIECE_BYTES = 1 << 22
 
 
 class ArrayReader(Reader):
-    """Crops of an array ``(h, w)`` or ``(h, w, c)`` that lies in memory.
+    """Crops of an array in memory: an image ``(h, w)`` or ``(h, w, c)``, or a video ``(t, h, w, c)``.
+
+    Args:
+        path: the file that it came from, for messages.
+        array: the pixels; not copied.
+        format: that of the file.
+        memory_bytes: the memory that it costs.
+        has_frames: whether it is a video.
 
     Raises:
-        UnreadableImageError: the array is not of that shape, is empty, or holds no numbers.
+        UnreadableImageError: the array has another number of axes, is empty, or does not hold numbers.
 
     Example:
         >>> ArrayReader("noise", np.zeros((3, 4), ">u2"), format="array").shape
         (3, 4, 1)
     """
 
-    def __init__(self, path: str, array: Array, *, format: str, memory_bytes: int = 4096) -> None:  # noqa: A002
-        _check_pixels(path, array.shape, array.dtype)
-        self._array = array if array.ndim == 3 else array[:, :, np.newaxis]
-        height, width, bands = self._array.shape
-        super().__init__(
-            path,
+    def __init__(
+        self,
+        path: str,
+        array: Array,
+        *,
+        format: str,  # noqa: A002 - the field's word
+        memory_bytes: int = 4096,
+        has_frames: bool = False,
+    ) -> None:
+        frame_count, shape = _split_shape(path, array.shape, array.dtype, has_frames=has_frames)
+        self._array = array if array.ndim > 2 else array[:, :, np.newaxis]
+        facts = ReaderFacts(
             format=format,
-            shape=(height, width, bands),
+            shape=shape,
             dtype=array.dtype.newbyteorder("="),
-            tile_shape=(height, width),
+            tile_shape=shape[:2],
+            frame_count=frame_count,
             memory_bytes=memory_bytes,
         )
+        super().__init__(path, facts)
 
     def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
-        """None: the pixels lie there."""
+        """As :meth:`Reader.count_decoded`: 0, since pixels are copied."""
+        return 0
+
+    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:  # noqa: ARG002
+        """As :meth:`Reader.count_decoded_of`: 0, since pixels are copied."""
         return 0
 
     @property
@@ -76,9 +96,14 @@ class ArrayReader(Reader):
         """As :meth:`Reader.read_strided`."""
         _copy_crop(self._array, rows, cols, bands, out)
 
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """As :meth:`Reader.read_frames`."""
+        if out.size:
+            _copy_frames(self._array, times, rows, cols, bands, out)
+
 
 class NpyReader(Reader):
-    """Crops of a ``.npy`` file, whose pixels are copied from where they lie. Never unpickles.
+    """Crops of a ``.npy`` file: an image ``(h, w)`` or ``(h, w, c)``, or a video ``(t, h, w, c)``. Never unpickles.
 
     Python keeps a file descriptor open with every map, so maps come from ``pool`` as other handles do.
 
@@ -86,19 +111,19 @@ class NpyReader(Reader):
         path: the file.
         pool: lends the handles.
         stamp: the file that ``path`` must be whenever it is opened; ``None`` takes any whose header is the same.
-        is_mapped: whether the file is mapped into memory, or its bytes are asked for read by read. A map is quicker,
-            but a file that somebody makes shorter is then a bus error, which ends the process; a read raises. ``None``
-            maps where only this machine writes.
-        has_frames: whether it is a video, ``(frames, h, w, c)``.
+        is_mapped: whether the file is mapped into memory, or read piece by piece. A map is quicker; but if another program
+            shortens the file, touching the map is a bus error, which ends the process, while a read raises. ``None``
+            maps unless the file system is remote.
+        has_frames: whether it is a video.
 
     Attributes:
-        data_offset: where in the file the first pixel lies, in bytes.
-        is_fortran_order: whether the first axis is the one that varies fastest.
-        is_mapped: as above, decided.
+        data_offset: the position of the first pixel in the file, in bytes.
+        is_fortran_order: whether the first axis varies fastest.
+        is_mapped: whether the file is mapped into memory.
 
     Raises:
-        UnreadableImageError: the header is damaged, the file is shorter than it says, or it is no image.
-        SourceChangedError: another file than that of ``stamp`` is there, or none; when reading, too.
+        UnreadableImageError: the header is damaged, the file is shorter than it says, or the array is not an image.
+        SourceChangedError: the file of ``stamp`` was replaced or removed; when reading, too.
         SourceError: the system does not open the file.
 
     Example:
@@ -131,36 +156,49 @@ class NpyReader(Reader):
         self.data_offset = layout.data_offset
         self.is_fortran_order = layout.is_fortran_order
         self.is_mapped = not is_remote(path) if is_mapped is None else is_mapped
-        super().__init__(
-            path,
+        facts = ReaderFacts(
             format="npy",
             shape=layout.shape,
             dtype=layout.dtype.newbyteorder("="),
-            tile_shape=(layout.shape[0] // (layout.frame_count or 1), layout.shape[1]),
+            tile_shape=layout.shape[:2],
+            frame_count=layout.frame_count,
         )
-        self.frame_count = layout.frame_count
+        super().__init__(path, facts)
         weakref.finalize(self, pool.discard, self._token)
         self._pixels: Callable[[], _Pixels | None] = weakref.ref(pool.share(self._token, lambda: self._wrap(file)))
 
     def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
-        """None: the pixels lie there."""
+        """As :meth:`Reader.count_decoded`: 0, since pixels are copied."""
+        return 0
+
+    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:  # noqa: ARG002
+        """As :meth:`Reader.count_decoded_of`: 0, since pixels are copied."""
         return 0
 
     @property
     def is_worth_sharing(self) -> bool:
-        """No: copying is bound by the memory."""
+        """``False``: one thread copies as fast as memory allows."""
         return False
 
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
         """As :meth:`Reader.read_window`."""
-        pixels = self._pixels()
-        if pixels is None:
-            pixels = self._pool.share(self._token, self._open)
-            self._pixels = weakref.ref(pixels)
+        pixels = self._pixels() or self._share_pixels()
         pixels.is_used = True
         pixels.read(rows, cols, bands, out)
 
     read_strided = read_window
+
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """As :meth:`Reader.read_frames`."""
+        if out.size:
+            pixels = self._pixels() or self._share_pixels()
+            pixels.is_used = True
+            pixels.read_frames(times, rows, cols, bands, out)
+
+    def _share_pixels(self) -> _Pixels:
+        pixels = self._pool.share(self._token, self._open)
+        self._pixels = weakref.ref(pixels)
+        return pixels
 
     def _open(self) -> _Pixels:
         file = FileHandle(self.path, self._stamp)
@@ -176,17 +214,21 @@ class NpyReader(Reader):
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where the pixels of a ``.npy`` file lie, and as what."""
+    """How a ``.npy`` file stores its pixels: ``shape`` is that of the image, or of each frame."""
 
     shape: tuple[int, int, int]
+    frame_count: int | None
     dtype: np.dtype[Any]
     is_fortran_order: bool
     data_offset: int
-    frame_count: int | None = None
+
+    @property
+    def array_shape(self) -> tuple[int, ...]:
+        return self.shape if self.frame_count is None else (self.frame_count, *self.shape)
 
     @property
     def end_offset(self) -> int:
-        return self.data_offset + math.prod(self.shape) * self.dtype.itemsize
+        return self.data_offset + math.prod(self.array_shape, start=self.dtype.itemsize)
 
 
 class _Pixels(Shareable):
@@ -194,11 +236,15 @@ class _Pixels(Shareable):
 
     @abstractmethod
     def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
-        """Fill ``out`` with the pixels at ``rows`` x ``cols`` of ``bands``, whose steps are positive."""
+        """As :meth:`Reader.read`, for positive steps."""
+
+    @abstractmethod
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        """As :meth:`Reader.read_frames`."""
 
 
 class _MappedPixels(_Pixels):
-    """The file as a piece of memory."""
+    """The file mapped into memory."""
 
     def __init__(self, path: str, file: FileHandle, layout: _Layout) -> None:
         try:
@@ -207,34 +253,45 @@ class _MappedPixels(_Pixels):
             raise source_error(path, error) from error
         file.close()
         order: Any = "F" if layout.is_fortran_order else "C"
-        self._array = np.ndarray(layout.shape, layout.dtype, data, layout.data_offset, order=order)
+        self._array = np.ndarray(layout.array_shape, layout.dtype, data, layout.data_offset, order=order)
 
     def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         _copy_crop(self._array, rows, cols, bands, out)
 
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        _copy_frames(self._array, times, rows, cols, bands, out)
+
 
 class _StoredPixels(_Pixels):
-    """The open file, of which each read asks for the bytes that it needs."""
+    """The open file; each read asks for the bytes that it needs."""
 
     def __init__(self, path: str, file: FileHandle, layout: _Layout) -> None:
         self._path, self._file, self._layout = path, file, layout
 
     def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        self._read([0], rows, cols, bands, out[None])
+
+    def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        rows, cols, out = to_ascending(rows, cols, out)
+        self._read(times, rows, cols, bands, out)
+
+    def _read(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         try:
-            if self._layout.is_fortran_order:
-                self._read_columns(rows, cols, bands, out)
-            else:
-                self._read_rows(rows, cols, bands, out)
+            for place, time in enumerate(times):
+                if self._layout.is_fortran_order:
+                    self._read_columns(rows, cols, bands, out[place])
+                else:
+                    self._read_rows(time * self._layout.shape[0], rows, cols, bands, out[place])
         except EOFError as error:
             raise UnreadableImageError(f"{self._path} was truncated since it was opened: {error}") from error
         except OSError as error:
             raise source_error(self._path, error) from error
 
-    def _read_rows(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+    def _read_rows(self, first: int, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         _, width, band_count = self._layout.shape
         window = bounding_range(cols)
         items = range(window.start * band_count, window.stop * band_count)
-        for place, lines in self._read_lines(0, rows, items, width * band_count):
+        for place, lines in self._read_lines(first, rows, items, width * band_count):
             pixels = lines.reshape(len(lines), -1, band_count)
             _copy_crop(pixels, range(len(lines)), range(0, len(window), cols.step), bands, out[place])
 
@@ -245,16 +302,16 @@ class _StoredPixels(_Pixels):
                 out[:, place, index] = lines[:, :: rows.step].T
 
     def _read_lines(self, first: int, lines: range, items: range, line_items: int) -> Iterator[tuple[slice, Array]]:
-        """Some samples of some lines, a few lines at a time.
+        """Read some samples of some lines, a few lines at a time.
 
         Args:
-            first: what is added to the numbers of the lines.
-            lines: their numbers.
-            items: which samples of each line; step 1.
-            line_items: how many samples a line has.
+            first: the number in the file of line 0.
+            lines: the numbers of the lines.
+            items: the samples of each line; step 1.
+            line_items: the number of samples in a line.
 
         Yields:
-            Which of ``lines`` these are, and their samples ``(lines, items)``.
+            The places of these lines in ``lines``, and their samples ``(lines, items)``.
         """
         dtype = self._layout.dtype
         lines_per_piece = max(1, _PIECE_BYTES // (len(items) * dtype.itemsize))
@@ -280,11 +337,9 @@ def _read_layout(path: str, file: FileHandle, *, has_frames: bool) -> _Layout:
         shape, is_fortran_order, dtype = _parse_header(head)
     except Exception as error:  # the header is Python source, and what a damaged one raises has no end
         raise UnreadableImageError(f"{path} is no .npy file: {error}") from error
-    frame_count = None
-    if has_frames and len(shape) == 4 and not is_fortran_order:  # one below the other
-        frame_count, shape = shape[0], (shape[0] * shape[1], *shape[2:])
-    _check_pixels(path, shape, dtype)
-    layout = _Layout((*shape, 1)[:3], dtype, is_fortran_order, head.tell(), frame_count)  # type: ignore[arg-type]
+    has_frames = has_frames and not is_fortran_order  # a video of ours is always in C order
+    frame_count, frame_shape = _split_shape(path, shape, dtype, has_frames=has_frames)
+    layout = _Layout(frame_shape, frame_count, dtype, is_fortran_order, head.tell())
     if file.stamp.size_bytes < layout.end_offset:
         raise UnreadableImageError(
             f"{path} has {file.stamp.size_bytes:,} bytes, but its header promises {layout.end_offset:,}; it is truncated or damaged"
@@ -315,11 +370,28 @@ def _parse_header_once(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtyp
     raise ValueError(f"version {version} of the format is not known")
 
 
-def _check_pixels(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    if len(shape) not in (2, 3) or min(shape) < 1:
+def _split_shape(
+    path: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, has_frames: bool
+) -> tuple[int | None, tuple[int, int, int]]:
+    """The number of frames of an array, ``None`` for an image, and ``(height, width, bands)``."""
+    frame_count, frame_shape = (shape[0], shape[1:]) if has_frames and len(shape) == 4 else (None, shape)
+    if len(frame_shape) not in (2, 3) or min(shape) < 1:
         raise UnreadableImageError(f"{path} holds an array of shape {shape}; an image is (h, w) or (h, w, c)")
     if dtype.kind not in "biufc":
         raise UnreadableImageError(f"{path} holds {dtype}; an image's pixels are numbers or booleans")
+    height, width, bands = (*frame_shape, 1)[:3]
+    return frame_count, (height, width, bands)
+
+
+def _copy_frames(
+    array: Array, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array
+) -> None:
+    """Copy a part of some frames of ``array``, ``(t, h, w, c)``, into ``out``."""
+    picks = None if bands == range(array.shape[3]) else list(bands)
+    inside = to_slice(rows), to_slice(cols)
+    for place, time in enumerate(times):
+        window = array[time][inside]
+        out[place] = window if picks is None else window[:, :, picks]
 
 
 def _copy_crop(array: Array, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:

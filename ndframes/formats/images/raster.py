@@ -18,7 +18,7 @@ from ...errors import UnreadableImageError
 from ...system.handles import FileHandle, closed_on_error, is_out_of_files
 from ...system.process import ForkGate
 from ...system.stamp import same_file, source_error
-from ..reader import Reader, log_orientation
+from ..reader import Reader, ReaderFacts, log_orientation
 from .limits import check_block, check_expansion
 
 if TYPE_CHECKING:
@@ -128,18 +128,18 @@ class RasterReader(Reader):
             palette = self._layout.palette
             bands = dataset.count if palette is None else palette.shape[1]
             tile_height, tile_width = dataset.block_shapes[0]
-            super().__init__(
-                path,
+            facts = ReaderFacts(
                 format=driver,
                 shape=(dataset.height, dataset.width, bands),
                 dtype=self._layout.dtype,
                 tile_shape=(min(tile_height, dataset.height), min(tile_width, dataset.width)),
+                nodata=dataset.nodata if palette is None else None,
                 memory_bytes=1 << 16,
             )
+            super().__init__(path, facts)
             check_block(
                 path, tile_height * tile_width * dataset.count * self._layout.stored_dtype.itemsize, self.nbytes
             )
-            self.nodata = dataset.nodata if palette is None else None
             self._overview_count = _count_overviews(dataset)
             orientation = dataset.tags().get("EXIF_Orientation", "1")
         if file_bytes is not None:

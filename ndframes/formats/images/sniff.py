@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...system.stamp import SourceStamp
     from ..reader import Reader
 
-__all__ = ["open_source", "sniff"]
+__all__ = ["open_image", "sniff"]
 _HEAD_BYTES = 64
 # The first bytes of MP4, Matroska, AVI and Flash video.
 _VIDEO = re.compile(rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |FLV", re.DOTALL)
@@ -76,7 +76,7 @@ def sniff(head: bytes) -> str | None:
     return None
 
 
-def open_source(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = None) -> Reader:
+def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = None) -> Reader:
     """Open the file of one channel for crops.
 
     The format is told by the file's first bytes, never by its name. ``info.driver`` overrides that: it names a GDAL

@@ -15,7 +15,7 @@ from ...errors import SourceError, UnreadableImageError
 from ...geometry.tiling import bounding_range, tile_ranges
 from ...system.handles import FileHandle, HandlePool, closed_on_error
 from ...system.stamp import same_file
-from ..reader import Reader, log_orientation
+from ..reader import Reader, ReaderFacts, log_orientation
 from .limits import check_block, check_expansion
 from .tiffcheck import check_directories
 
@@ -68,43 +68,23 @@ class TiffReader(Reader):
         self._token = object()
         file = self._pool.open(lambda: FileHandle(path, stamp))
         self._stamp = file.stamp
-        try:
-            with (
-                closed_on_error(file),
-                same_file(path, stamp),
-                _open_stream(path, file) as stream,
-                tifffile.TiffFile(stream) as tiff,
-            ):
-                check_directories(path, every=not (tiff.is_ndpi or tiff.is_lsm))  # whose 32-bit offsets wrap at 4 GiB
-                if page is None and not series and _is_in_rows(tiff.pages.first):
-                    keyframe = tiff.pages.first
-                    levels: list[_Level | _Rows] = [_Rows(path, tiff.series[0])]
-                else:
-                    choice = _choose_pages(path, tiff, page, series)
-                    keyframe = choice[0][0].keyframe
-                    levels = [_Level(path, pages) for pages in choice]
-                palette = _find_palette(keyframe)
-                orientation = _orientation_of(keyframe)
-        except SourceError:
-            raise
-        except Exception as error:
-            raise UnreadableImageError(f"{path} does not open as TIFF, it may be damaged: {error}") from error
-        base = levels[0]
-        self._levels: list[_Level | _Rows] = [
-            level for level in levels if (level.shape[2], level.dtype) == (base.shape[2], base.dtype)
-        ]
-        self._palette = palette if base.shape[2] == 1 else None
-        super().__init__(
-            path,
-            format="TIFF",
-            shape=base.shape if self._palette is None else (*base.shape[:2], 3),
-            dtype=base.dtype if self._palette is None else np.dtype(np.uint8),
-            tile_shape=base.tile_shape,
-            memory_bytes=1 << 16,
-        )
-        check_expansion(path, self.nbytes, self._stamp.size_bytes, band_count=self.shape[2])
-        for level in self._levels:
-            check_block(path, level.block_bytes, self.nbytes)
+        with closed_on_error(file):
+            with same_file(path, stamp):
+                levels, palette, orientation = _parse(path, file, page, series)
+            base = levels[0]
+            self._levels = [level for level in levels if (level.shape[2], level.dtype) == (base.shape[2], base.dtype)]
+            self._palette = palette if base.shape[2] == 1 else None
+            facts = ReaderFacts(
+                format="TIFF",
+                shape=base.shape if self._palette is None else (*base.shape[:2], 3),
+                dtype=base.dtype if self._palette is None else np.dtype(np.uint8),
+                tile_shape=base.tile_shape,
+                memory_bytes=1 << 16,
+            )
+            super().__init__(path, facts)
+            check_expansion(path, self.nbytes, self._stamp.size_bytes, band_count=self.shape[2])
+            for level in self._levels:
+                check_block(path, level.block_bytes, self.nbytes)
         if orientation != 1:
             log_orientation(path, orientation)
         weakref.finalize(self, self._pool.discard, self._token)
@@ -133,6 +113,27 @@ class TiffReader(Reader):
 
     def _open(self) -> FileHandle:
         return FileHandle(self.path, self._stamp)
+
+
+def _parse(
+    path: str, file: FileHandle, page: int | None, series: int | None
+) -> tuple[list[_Level | _Rows], Array | None, int]:
+    """The resolutions of the chosen image, largest first; its palette; its orientation tag."""
+    try:
+        with _open_stream(path, file) as stream, tifffile.TiffFile(stream) as tiff:
+            check_directories(path, every=not (tiff.is_ndpi or tiff.is_lsm))  # their 32-bit offsets wrap at 4 GiB
+            if page is None and not series and _is_in_rows(tiff.pages.first):
+                keyframe = tiff.pages.first
+                levels: list[_Level | _Rows] = [_Rows(path, tiff.series[0])]
+            else:
+                choice = _choose_pages(path, tiff, page, series)
+                keyframe = choice[0][0].keyframe
+                levels = [_Level(path, pages) for pages in choice]
+            return levels, _find_palette(keyframe), _orientation_of(keyframe)
+    except SourceError:
+        raise
+    except Exception as error:  # a damaged tag makes tifffile raise anything
+        raise UnreadableImageError(f"{path} does not open as TIFF, it may be damaged: {error}") from error
 
 
 def _open_stream(path: str, file: FileHandle) -> IO[bytes]:

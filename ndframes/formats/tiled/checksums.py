@@ -1,4 +1,4 @@
-"""Checksums of the pieces of a file, held against what it gives back."""
+"""Compare the segments of a written file with their checksums."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ __all__ = ["check_segments"]
 _READ_BYTES = 2**20
 
 
-def check_segments(file: IO[bytes], segments: Array, threads: int) -> None:
-    """Read back every segment of a flushed file, several at a time: what reached the file is what was meant.
+def check_segments(file: IO[bytes], segments: Array, threads: int, *, read_bytes: int = _READ_BYTES) -> None:
+    """Read every segment of a flushed file back, and compare it with its checksum.
+
+    Args:
+        file: the file.
+        segments: array of :data:`~ndframes.system.segments.SEGMENT`.
+        threads: the number of threads that read and compare.
+        read_bytes: adjacent segments are read together up to about this many bytes.
 
     Raises:
-        CacheEntryDamagedError: it is not.
+        CacheEntryDamagedError: a segment differs.
     """
     descriptor = file.fileno()
 
@@ -38,12 +44,12 @@ def check_segments(file: IO[bytes], segments: Array, threads: int) -> None:
                 )
 
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(check, _runs_of(segments)):
+        for _ in pool.map(check, _runs_of(segments, read_bytes)):
             pass
 
 
-def _runs_of(segments: Array) -> Iterator[Array]:
-    """The segments in the order of the file, in runs of about as many bytes as are read at once."""
+def _runs_of(segments: Array, read_bytes: int) -> Iterator[Array]:
+    """Sort the segments by offset, and cut them into runs of about ``read_bytes``."""
     ordered = np.sort(segments, order="offset")
-    pieces = ordered["offset"] // _READ_BYTES
+    pieces = ordered["offset"] // read_bytes
     return iter(np.split(ordered, np.flatnonzero(np.diff(pieces)) + 1))

@@ -1,4 +1,4 @@
-"""One tile's pixels to bytes and back, by the codec of a COG."""
+"""Encode the pixels of a tile, and decode them again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .jpeg import JpegGrids, decode_jpeg, encode_jpeg_tile
 
 if TYPE_CHECKING:
     from ..._typing import Array
-    from ...spec.backends import Codec
+    from ...spec.backends import TileCodec
 
 __all__ = [
     "DECODE_ERRORS",
@@ -30,20 +30,20 @@ __all__ = [
     "find_grid_decoder",
     "find_several_decoder",
 ]
-#: The bytes of a tile to its pixels ``(extent, extent, bands)``, which may be a view of the bytes.
+#: Decodes the bytes of a tile into pixels ``(extent, extent, bands)``, which may be a view of the bytes.
 Decoder = Callable[[Any], "Array"]
-#: The bytes of several tiles to the pixels of each.
+#: Decodes the bytes of several tiles into the pixels of each.
 SeveralDecoder = Callable[["list[Any]"], "list[Array]"]
-#: The bytes of tiles, row by row, and a window of them all: to the pixels ``(h, w, bands)`` of the window.
+#: Decodes a window of adjacent tiles, given row by row, into pixels ``(h, w, bands)``.
 GridDecoder = Callable[[Sequence[Sequence[bytes]], slice, slice], "Array"]
 _SHORT, _LONG = 3, 4
 imagecodecs: Any = _imagecodecs  # its stubs say less than it takes
-#: What the libraries raise when bytes do not decode: imagecodecs' errors are RuntimeErrors.
+#: The errors of the libraries if bytes do not decode; those of imagecodecs are RuntimeErrors.
 DECODE_ERRORS = (zstandard.ZstdError, RuntimeError, ValueError, TypeError, MemoryError)
 
 
 def checksum(data: Any, start: int = 0) -> int:
-    """As :func:`ndframes.system.segments.checksum`, five times as fast: where its library is loaded anyway.
+    """As :func:`ndframes.system.segments.checksum`, five times as fast, by a library that is loaded here anyway.
 
     Example:
         >>> from ndframes.system import segments
@@ -54,10 +54,10 @@ def checksum(data: Any, start: int = 0) -> int:
     return crc32
 
 
-def encode_tile(tile: Array, codec: Codec) -> bytes:
-    """Encode a tile ``(h, w, bands)``, padded to its full extent, as TIFF stores it.
+def encode_tile(tile: Array, codec: TileCodec) -> bytes:
+    """Encode a whole tile ``(h, w, bands)`` as TIFF stores it.
 
-    Booleans are packed eight to a byte, each row on its own, as one-bit samples.
+    Booleans become samples of one bit; each row begins with a new byte.
     """
     tile = np.ascontiguousarray(tile, tile.dtype.newbyteorder("<"))
     if tile.dtype == bool:
@@ -70,16 +70,16 @@ def encode_tile(tile: Array, codec: Codec) -> bytes:
 
 
 def find_decoder(compress: str, predictor: str, tile_shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Decoder:
-    """What turns the bytes of a tile, as :func:`encode_tile` wrote them, into pixels.
+    """Find the function that decodes a tile of :func:`encode_tile`.
 
     Args:
-        compress: the codec's name.
-        predictor: the differencing's name.
+        compress: the name of the compression.
+        predictor: the name of the differencing.
         tile_shape: ``(extent, extent, bands)``.
         dtype: of the pixels.
 
     Returns:
-        A function for any number of threads. It raises one of :data:`DECODE_ERRORS` where the bytes are damaged.
+        A function that any number of threads may call. It raises one of :data:`DECODE_ERRORS` if the bytes do not decode.
 
     Example:
         >>> decode = find_decoder("NONE", "NO", (1, 2, 3), np.dtype("uint8"))
@@ -97,7 +97,7 @@ def find_decoder(compress: str, predictor: str, tile_shape: tuple[int, int, int]
 def find_several_decoder(
     compress: str, predictor: str, tile_shape: tuple[int, int, int], dtype: np.dtype[Any]
 ) -> SeveralDecoder:
-    """As :func:`find_decoder`, for several tiles: at once, without the interpreter in between, where the codec's library can do that.
+    """As :func:`find_decoder`, for several tiles: in one call into the library, without the interpreter, if there is one.
 
     Example:
         >>> decode = find_several_decoder("NONE", "NO", (1, 2, 1), np.dtype("uint8"))
@@ -113,9 +113,9 @@ def find_several_decoder(
 
 
 def find_grid_decoder(compress: str) -> GridDecoder | None:
-    """As :func:`find_decoder`, for a window of several tiles; ``None`` where they are only decoded one by one, and whole.
+    """As :func:`find_decoder`, for a window of several tiles; ``None`` if tiles can only be decoded one by one, and whole.
 
-    What it decodes are the same pixels as those of the whole tiles.
+    The pixels are the same as those of the whole tiles.
     """
     return JpegGrids() if compress == "JPEG" else None
 
@@ -123,7 +123,7 @@ def find_grid_decoder(compress: str) -> GridDecoder | None:
 def _find_arrangement(
     predictor: str, tile_shape: tuple[int, int, int], dtype: np.dtype[Any]
 ) -> tuple[int, Callable[[Any], Array]]:
-    """How many bytes a tile has once it is unpacked, and what makes pixels of them."""
+    """The number of bytes in a decompressed tile, and the function that makes pixels of them."""
     if dtype.kind == "b":
         height, width, bands = tile_shape
         row_bytes = -(-width * bands // 8)
@@ -139,8 +139,8 @@ def _find_arrangement(
     return raw_bytes, lambda data: undo(np.frombuffer(data, stored).reshape(tile_shape), axis=1)
 
 
-def extra_tags(codec: Codec, band_count: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
-    """The TIFF tags that this codec needs beside its number."""
+def extra_tags(codec: TileCodec, band_count: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+    """The TIFF tags that this compression needs besides its number."""
     if codec.compress == "JPEG" and band_count == 3:
         return ((530, _SHORT, (1, 1)),)
     if codec.compress == "LERC":
@@ -148,21 +148,21 @@ def extra_tags(codec: Codec, band_count: int) -> tuple[tuple[int, int, tuple[int
     return ()
 
 
-def _webp(tile: Array, codec: Codec) -> bytes:
+def _webp(tile: Array, codec: TileCodec) -> bytes:
     if codec.is_lossless:
         return bytes(imagecodecs.webp_encode(tile, lossless=True))
     return bytes(imagecodecs.webp_encode(tile, level=codec.quality, lossless=False))
 
 
 class _Contexts(threading.local):
-    """Each thread's zstd contexts: to make one takes as long as to decode a small tile."""
+    """The zstd contexts of each thread: creating one takes as long as decoding a small tile."""
 
     def __init__(self) -> None:
         self.decompressor = zstandard.ZstdDecompressor()
         self.compressors: dict[int, zstandard.ZstdCompressor] = {}
 
     def compressor(self, level: int) -> zstandard.ZstdCompressor:
-        """The one of that level."""
+        """The context that compresses at this level."""
         if level not in self.compressors:
             self.compressors[level] = zstandard.ZstdCompressor(level=level)
         return self.compressors[level]
@@ -176,7 +176,8 @@ def _inflate(data: Any, raw_bytes: int) -> Any:
 
 
 def _unpack_zstd_tiles(pieces: list[Any], raw_bytes: int) -> Any:
-    """At once where other threads might wait for the interpreter: for each such call the library makes itself a new context."""
+    """Decompress tiles in one call if other threads may be waiting for the interpreter."""
+    # That call creates a new context inside the library, so a lone thread decodes sooner tile by tile.
     if len(pieces) == 1 or not _HAS_SEVERAL or not has_other_threads():
         return [_UNPACKERS["ZSTD"](data, raw_bytes) for data in pieces]
     keep_freed_memory()
@@ -184,7 +185,7 @@ def _unpack_zstd_tiles(pieces: list[Any], raw_bytes: int) -> Any:
     return _CONTEXTS.decompressor.multi_decompress_to_buffer(pieces, decompressed_sizes=sizes)
 
 
-_HAS_SEVERAL = "multi_decompress_to_buffer" in zstandard.backend_features  # not where it goes by way of cffi
+_HAS_SEVERAL = "multi_decompress_to_buffer" in zstandard.backend_features  # missing from zstandard's cffi backend
 _UNPACKERS: dict[str, Callable[[Any, int], Any]] = {
     "NONE": lambda data, _: data,
     "ZSTD": lambda data, raw_bytes: _CONTEXTS.decompressor.decompress(data, max_output_size=raw_bytes),
@@ -195,10 +196,10 @@ _SEVERAL_UNPACKERS: dict[str, Callable[[list[Any], int], Any]] = {"ZSTD": _unpac
 _IMAGE_DECODERS: dict[str, Callable[[Any, int], Any]] = {
     "LERC": lambda data, _: imagecodecs.lerc_decode(data),
     "JPEG": lambda data, _: decode_jpeg(data),
-    # its encoder leaves the alpha of a tile out where all of it is opaque
+    # The encoder omits the alpha of a tile that is opaque throughout.
     "WEBP": lambda data, bands: imagecodecs.webp_decode(data, hasalpha=bands == 4),
 }
-_ENCODERS: dict[str, Callable[[Array, Codec], Any]] = {
+_ENCODERS: dict[str, Callable[[Array, TileCodec], Any]] = {
     "NONE": lambda tile, _: tile.tobytes(),
     "ZSTD": lambda tile, codec: _CONTEXTS.compressor(codec.level).compress(tile.data),
     "DEFLATE": lambda tile, codec: imagecodecs.deflate_encode(tile, level=codec.level, raw=False),

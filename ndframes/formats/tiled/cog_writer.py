@@ -1,4 +1,4 @@
-"""Writing a cloud optimized GeoTIFF from any reader, in one pass and bounded memory."""
+"""Write a cloud optimized GeoTIFF from any reader, in one pass and bounded memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -22,21 +23,35 @@ from .spool import TileSpool, assemble, scratch_beside
 
 if TYPE_CHECKING:
     from ..._typing import Array
-    from ...spec.backends import Backend, Codec
+    from ...spec.backends import Backend, TileCodec
     from ...system.segments import Payload
     from ..reader import Reader
     from .spool import ScratchMaker
 
-__all__ = ["check_tile_tables", "choose_grid", "write_cog"]
-# Of a column of the image: a row of tiles at each of its levels, together.
-_BAND_BYTES = 32 * 2**20
-_READ_BYTES = 16 * 2**20
-# Pixels that threads are to work on while more are being read; each takes a part at a time.
-_WAITING_BYTES = 16 * 2**20
-_PART_BYTES = 2**18
+__all__ = ["BufferSizes", "check_tile_tables", "choose_grid", "write_cog"]
 _MAX_UNTILED_PX = 512
 #: Called with the fraction done, 0 to 1.
 ProgressCallback = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BufferSizes:
+    """How many bytes of pixels the writer holds in memory.
+
+    Attributes:
+        column_bytes: a row of tiles at every level of one column of the image, together; and the largest whole level.
+        read_bytes: the rows that are read at once.
+        waiting_bytes: the pixels that wait for threads while the next rows are read.
+        part_bytes: the pixels that a thread encodes as one task.
+    """
+
+    column_bytes: int = 32 * 2**20
+    read_bytes: int = 16 * 2**20
+    waiting_bytes: int = 16 * 2**20
+    part_bytes: int = 2**18
+
+
+_SIZES = BufferSizes()
 
 
 def write_cog(
@@ -47,24 +62,26 @@ def write_cog(
     threads: int = 1,
     progress: ProgressCallback | None = None,
     scratch: ScratchMaker | None = None,
+    sizes: BufferSizes | None = None,
 ) -> Payload:
-    """Write ``source`` as a COG to ``file``, which must be empty, seekable and lie on disk.
+    """Write the image ``source`` as a COG to ``file``, which must be empty, seekable and on disk.
 
-    The image passes through once, from top to bottom, a few rows of tiles at a time; every overview is averaged from the
-    level above it on the way. While some rows are being encoded and halved, the next are read. Encoded tiles wait in
-    unnamed files beside ``file``, because a COG's directories and coarse levels stand before its pixels. Images too wide
-    for that are taken in columns.
+    The image is read once, from top to bottom, a few rows of tiles at a time. Every overview is averaged from the level
+    above it on the way. While threads encode and halve some rows, the next are read. A COG begins with its directories and
+    its coarse levels, so encoded tiles wait in unnamed files beside ``file`` until all are there. An image whose rows of
+    tiles do not fit into memory is read in columns.
 
     Args:
-        file: where to write.
-        source: what to write; read in its own dtype.
+        file: the file to write to.
+        source: the image; it is written in its own dtype.
         backend: a ``cog`` backend.
-        threads: how many parts of rows to encode and halve at once, while others are read and written.
-        progress: called after each row of tiles.
-        scratch: makes the unnamed files in which tiles wait, given the room to reserve; ``None``: beside ``file``.
+        threads: the number of threads that encode and halve.
+        progress: called after each row of tiles, with the fraction done, 0 to 1.
+        scratch: creates the unnamed files in which tiles wait; ``None`` creates them beside ``file``.
+        sizes: how much is held in memory.
 
     Returns:
-        The head and every tile, with checksums taken before anything was written.
+        The head and every tile, with checksums computed before anything was written.
     """
     codec = backend.codec_for(source.dtype, source.shape[2])
     extent, shapes = choose_grid(source, backend)
@@ -73,7 +90,7 @@ def write_cog(
         pool = ThreadPoolExecutor(threads)
         stack.callback(pool.shutdown, cancel_futures=True)
         spools = [_LevelSpool(stack.enter_context(make_file(0)), shape, extent) for shape in shapes]
-        _Pyramid(spools, extent, codec, pool, make_file).fill(source, progress)
+        _Pyramid(spools, extent, codec, pool, make_file, sizes or _SIZES).fill(source, progress)
         directories = [
             _directory(spool.shape, extent, source, codec, is_overview=level > 0) for level, spool in enumerate(spools)
         ]
@@ -82,14 +99,14 @@ def write_cog(
 
 
 def check_tile_tables(path: str, payload: Payload) -> None:
-    """Hold the tile tables of a written COG, as another library reads them, against the segments that were meant.
+    """Compare the tile tables of a written COG, as tifffile reads them, with the segments that were meant.
 
-    A tile whose place is zero is read as zeros by every TIFF library, without an error.
+    This has to be exact: every TIFF library reads a tile with the offset 0 as zeros, without an error.
 
     Raises:
         CacheEntryDamagedError: they differ.
     """
-    places = []
+    tables = []
     with tifffile.TiffFile(path) as tiff:
         page_count = len(tiff.pages)
         for page in tiff.pages:
@@ -97,19 +114,19 @@ def check_tile_tables(path: str, payload: Payload) -> None:
             if payload.layout.get("tile_order") == "columns":
                 rows, cols = count_tiles(page.shape, (page.tilelength, page.tilewidth))
                 table = table[:, by_column(rows, cols)]
-            places.append(table)
-    found, meant = np.concatenate(places, axis=1), payload.segments[1:]
+            tables.append(table)
+    found, meant = np.concatenate(tables, axis=1), payload.segments[1:]
     is_equal = np.array_equal(found[0], meant["offset"]) and np.array_equal(found[1], meant["length"])
     if not is_equal or page_count != len(payload.layout.get("levels", (0,))):
-        raise CacheEntryDamagedError(f"{path}: its tile tables do not say where its tiles are; not published")
+        raise CacheEntryDamagedError(f"{path}: its tile tables differ from the places of its tiles; not published")
 
 
 def choose_grid(source: Reader, backend: Backend) -> tuple[int, list[tuple[int, int]]]:
-    """The edge of a tile, and the shape of every level.
+    """Choose the edge of a tile and the shapes of all levels.
 
-    ``rio cogeo validate`` takes a tall level that is exactly one tile wide for one that is not tiled; where no block size
-    was named, it is a little larger then. It also wants every overview narrower than the image, so that an image of
-    one column gets none.
+    Two rules come from ``rio cogeo validate``. It takes a tall level that is exactly one tile wide for an untiled one, so
+    tiles are made a little larger then, unless the backend names their size. And it demands that every overview is narrower
+    than the image, so an image of one column gets none.
     """
     extent = backend.tile_extent_for(source.dtype, source.shape[2])
     while True:
@@ -132,7 +149,7 @@ class _LevelSpool(TileSpool):
 
 
 class _Part(NamedTuple):
-    """What became of some neighbouring tiles of a row."""
+    """Adjacent tiles of a row of tiles, encoded; and their pixels, halved."""
 
     tiles: list[bytes]
     checksums: list[int]
@@ -140,7 +157,7 @@ class _Part(NamedTuple):
 
 
 class _StartedRow(NamedTuple):
-    """A row of tiles that threads are at work on."""
+    """A row of tiles that threads are encoding."""
 
     stream: _LevelStream
     first_tile: int
@@ -150,27 +167,34 @@ class _StartedRow(NamedTuple):
 
 
 class _Pyramid:
-    """Has rows of tiles encoded and halved by threads, while the next rows are being read.
+    """Encodes and halves rows of tiles in threads, while the next rows are read.
 
-    So many rows are waiting that no thread need wait. What became of them is written in the order in which they came, and
-    only then is each row's half passed on to the level below.
+    Enough rows wait that no thread is idle. Results are written in the order of the rows; only then is the half of a row
+    passed on to the next level. So the order of everything is the same for any number of threads.
     """
 
     def __init__(
-        self, spools: list[_LevelSpool], extent: int, codec: Codec, pool: Executor, scratch: ScratchMaker
+        self,
+        spools: list[_LevelSpool],
+        extent: int,
+        codec: TileCodec,
+        pool: Executor,
+        scratch: ScratchMaker,
+        sizes: BufferSizes,
     ) -> None:
         self._spools = spools
         self._extent = extent
         self._codec = codec
         self._pool = pool
         self._scratch = scratch
+        self._sizes = sizes
         self._started: deque[_StartedRow] = deque()
 
     def fill(self, source: Reader, progress: ProgressCallback | None) -> None:
         """Read the source once and write every level."""
         row_bytes = self._extent * self._extent * source.shape[2] * source.dtype.itemsize
-        depth = 0  # levels that a column of the image can build on its own
-        while depth < len(self._spools) - 1 and row_bytes << (depth + 1) <= _BAND_BYTES:
+        depth = 0  # the number of overviews that are built within a column of the image; the others span columns
+        while depth < len(self._spools) - 1 and row_bytes << (depth + 1) <= self._sizes.column_bytes:
             depth += 1
         column_extent = self._extent << depth
         apex = self._make_apex(depth + 1, source)
@@ -185,18 +209,18 @@ class _Pyramid:
             self._fill_apex(apex, depth + 1)
 
     def _make_apex(self, level: int, source: Reader) -> Array | None:
-        """The whole first level that spans columns; on disk where it is large."""
+        """Allocate the whole first level that spans columns; on disk if it is large."""
         if level >= len(self._spools):
             return None
         shape = (*self._spools[level].shape, source.shape[2])
         apex_bytes = math.prod(shape) * source.dtype.itemsize
-        if apex_bytes <= _BAND_BYTES:
+        if apex_bytes <= self._sizes.column_bytes:
             return np.empty(shape, source.dtype)
         with self._scratch(apex_bytes) as file:
             return np.memmap(file, source.dtype, "r+", shape=shape)
 
-    def _make_streams(self, levels: range, cols: range, below: _RowTaker | None) -> list[_LevelStream]:
-        """One for each of these levels; ``cols`` are those of the first, and what is under the last is ``below``."""
+    def _make_streams(self, levels: range, cols: range, below: _RowSink | None) -> list[_LevelStream]:
+        """A stream for each of these levels. ``cols`` are the columns of the first; ``below`` takes the halves of the last."""
         streams: list[_LevelStream] = []
         for level in reversed(levels):
             shift = level - levels.start
@@ -209,13 +233,13 @@ class _Pyramid:
         self, source: Reader, cols: range, stream: _LevelStream, progress: ProgressCallback | None
     ) -> None:
         height, _, band_count = source.shape
-        for rows in row_bands(source, len(cols), _READ_BYTES, multiple=self._extent):
+        for rows in row_bands(source, len(cols), self._sizes.read_bytes, multiple=self._extent):
             pixels = _new_tiles(len(rows), len(cols), band_count, self._extent, source.dtype)
             source.read(rows, cols, range(band_count), pixels[: len(rows), : len(cols)])
             for _, tile_rows in tile_ranges(rows, self._extent):
                 top = tile_rows.start - rows.start
                 stream.encode(pixels[top : top + self._extent], len(tile_rows))
-                self._wait(_WAITING_BYTES)
+                self._wait(self._sizes.waiting_bytes)
                 if progress is not None:
                     progress(tile_rows.stop / height)
 
@@ -223,19 +247,19 @@ class _Pyramid:
         streams = self._make_streams(range(level, len(self._spools)), range(apex.shape[1]), None)
         for top in range(0, apex.shape[0], self._extent):
             streams[0].add(apex[top : top + self._extent])
-            self._wait(_WAITING_BYTES)
+            self._wait(self._sizes.waiting_bytes)
         self._finish(streams)
 
     def _finish(self, streams: list[_LevelStream]) -> None:
-        """Write what is left, level by level."""
+        """Encode and write the last, incomplete row of tiles of each level."""
         for stream in streams:
             stream.flush()
             self._wait(0)
 
     def start(self, stream: _LevelStream, first_tile: int, pixels: Array, height: int) -> None:
-        """Set threads to work on a row of whole tiles, of which so many rows of pixels are the image's."""
+        """Start to encode a row of whole tiles; its first ``height`` rows of pixels are inside the image."""
         tile_bytes = self._extent * self._extent * pixels.shape[2] * pixels.itemsize
-        step = max(1, _PART_BYTES // tile_bytes) * self._extent
+        step = max(1, self._sizes.part_bytes // tile_bytes) * self._extent
         parts = [
             self._pool.submit(_make_part, pixels[:, left : left + step], self._extent, self._codec, stream.has_below)
             for left in range(0, pixels.shape[1], step)
@@ -243,25 +267,23 @@ class _Pyramid:
         self._started.append(_StartedRow(stream, first_tile, height, pixels.nbytes, parts))
 
     def _wait(self, most_bytes: int) -> None:
-        """Write the oldest rows, until no more than so many bytes of pixels are being worked on."""
+        """Write the oldest rows until at most ``most_bytes`` of pixels are still being encoded."""
         while sum(row.pixel_bytes for row in self._started) > most_bytes:
             row = self._started.popleft()
-            row.stream.take(row.first_tile, row.height, [part.result() for part in row.parts])
+            row.stream.write(row.first_tile, row.height, [part.result() for part in row.parts])
 
 
-class _RowTaker(Protocol):
-    """What stands below a level."""
+class _RowSink(Protocol):
+    """What takes the halves of a level."""
 
     def add(self, rows: Array) -> None:
-        """Take the next rows."""
+        """Add the next rows."""
 
 
 class _LevelStream:
-    """One level of one column of the image: gathers rows until they fill a row of tiles, and has that encoded."""
+    """One level of one column of the image: collects rows until they fill a row of tiles, and starts to encode it."""
 
-    def __init__(
-        self, pyramid: _Pyramid, spool: _LevelSpool, extent: int, cols: range, below: _RowTaker | None
-    ) -> None:
+    def __init__(self, pyramid: _Pyramid, spool: _LevelSpool, extent: int, cols: range, below: _RowSink | None) -> None:
         self._pyramid = pyramid
         self._spool = spool
         self._extent = extent
@@ -273,11 +295,11 @@ class _LevelStream:
 
     @property
     def has_below(self) -> bool:
-        """Whether halves are wanted."""
+        """Whether there is a level below, made of halves of this one."""
         return self._below is not None
 
     def add(self, rows: Array) -> None:
-        """Take the next rows: no more than the row of tiles that is being filled has room for."""
+        """Add the next rows: at most as many as complete the current row of tiles."""
         if self._pixels is None:
             self._pixels = _new_tiles(self._extent, self._width, rows.shape[2], self._extent, rows.dtype)
         self._pixels[self._filled : self._filled + len(rows), : self._width] = rows
@@ -286,24 +308,24 @@ class _LevelStream:
             self.flush()
 
     def flush(self) -> None:
-        """Have encoded what was gathered."""
+        """Start to encode the rows that were collected."""
         if self._pixels is not None:
             pixels, height = self._pixels, self._filled
             self._pixels, self._filled = None, 0
             self.encode(pixels, height)
 
     def encode(self, pixels: Array, height: int) -> None:
-        """Have a row of whole tiles encoded, of which so many rows of pixels are the image's.
+        """Start to encode a row of whole tiles; its first ``height`` rows of pixels are inside the image.
 
-        At the image's far edges its last pixels are repeated, which costs codecs least.
+        Beyond the edges of the image its last pixels are repeated: that compresses best.
         """
         pixels[:height, self._width :] = pixels[:height, self._width - 1 : self._width]
         pixels[height:] = pixels[height - 1]
         self._pyramid.start(self, self._next_tile, pixels, height)
         self._next_tile += self._spool.cols
 
-    def take(self, first_tile: int, height: int, parts: list[_Part]) -> None:
-        """Write what became of a row of tiles, and pass its half on."""
+    def write(self, first_tile: int, height: int, parts: list[_Part]) -> None:
+        """Write an encoded row of tiles, and pass its half on."""
         for part in parts:
             self._spool.append(first_tile, part.tiles, part.checksums)
             first_tile += len(part.tiles)
@@ -313,7 +335,7 @@ class _LevelStream:
 
 
 class _ApexColumn:
-    """One column's place in the first level that spans columns."""
+    """The place of one column in the first level that spans columns."""
 
     def __init__(self, apex: Array, left: int) -> None:
         self._apex = apex
@@ -321,22 +343,24 @@ class _ApexColumn:
         self._top = 0
 
     def add(self, rows: Array) -> None:
-        """Take the next rows."""
+        """Add the next rows."""
         self._apex[self._top : self._top + len(rows), self._left : self._left + rows.shape[1]] = rows
         self._top += len(rows)
 
 
 def _new_tiles(height: int, width: int, band_count: int, extent: int, dtype: np.dtype[Any]) -> Array:
-    """Room for so many pixels, rounded up to whole tiles."""
+    """An uninitialised array of this height and width, rounded up to whole tiles."""
     return np.empty((-(-height // extent) * extent, -(-width // extent) * extent, band_count), dtype)
 
 
-def _make_part(pixels: Array, extent: int, codec: Codec, is_halved: bool) -> _Part:
+def _make_part(pixels: Array, extent: int, codec: TileCodec, is_halved: bool) -> _Part:
     tiles = [encode_tile(pixels[:, left : left + extent], codec) for left in range(0, pixels.shape[1], extent)]
     return _Part(tiles, [checksum(tile) for tile in tiles], halve(pixels) if is_halved else None)
 
 
-def _directory(shape: tuple[int, int], extent: int, source: Reader, codec: Codec, *, is_overview: bool) -> Directory:
+def _directory(
+    shape: tuple[int, int], extent: int, source: Reader, codec: TileCodec, *, is_overview: bool
+) -> Directory:
     return Directory(
         shape=shape,
         tile_shape=(extent, extent),
@@ -352,7 +376,7 @@ def _directory(shape: tuple[int, int], extent: int, source: Reader, codec: Codec
 
 
 def _describe(directories: list[Directory], spools: list[_LevelSpool]) -> dict[str, Any]:
-    """Level after level, behind the head; where tiles lie as they are read, column after column, so that each is one array."""
+    """Describe which pixels each tile holds: level by level, the first tile right after the head (segment 0)."""
     levels, first = [], 1
     for spool, item in zip(spools, directories, strict=True):
         levels.append({"shape": list(spool.shape), "tile_extent": item.tile_shape[0], "first_segment": first})

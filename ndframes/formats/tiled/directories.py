@@ -1,7 +1,7 @@
 """The bytes of a cloud optimized TIFF: header, directories, then pixels, coarsest overview first.
 
-Written against the TIFF 6.0 specification, the BigTIFF extension and the layout rules that GDAL publishes for cloud
-optimized GeoTIFF. Pure arithmetic and struct packing: no pixels are looked at here.
+Written from the TIFF 6.0 specification, the BigTIFF extension and the layout rules that GDAL publishes for cloud optimized
+GeoTIFF. This module computes and packs numbers; it never touches pixels.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _SAMPLE_FORMATS = {"b": 1, "u": 1, "i": 2, "f": 3, "c": 6}
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """What one image file directory says: one resolution of the image.
+    """One image file directory: one resolution of the image.
 
     Attributes:
         shape: ``(height, width)``.
         tile_shape: ``(height, width)`` of a tile in pixels.
-        band_count: samples a pixel, stored pixel by pixel.
+        band_count: the samples of a pixel, stored together.
         dtype_kind: numpy's letter for the dtype; ``b`` is stored as one bit.
-        bits: per sample.
-        compress: the codec's name.
-        predictor: the differencing's name.
+        bits: of a sample.
+        compress: the name of the compression.
+        predictor: the name of the differencing that comes before compression.
         is_overview: whether this is a smaller copy.
-        tags: further tags of the codec: ``(number, type, values)``.
-        depth: how many planes it has, one behind the other; ``None`` for an image.
-        tile_depth: how many of them a tile spans.
-        is_by_column: whether its tiles lie in the file column after column; else row after row.
+        tags: more tags of the compression: ``(number, type, values)``.
+        depth: the number of planes (frames of a video); ``None`` for an image.
+        tile_depth: the number of planes that a tile spans.
+        is_by_column: whether tiles are stored column by column; else row by row.
     """
 
     shape: tuple[int, int]
@@ -58,13 +58,13 @@ class Directory:
 
     @property
     def tile_count(self) -> int:
-        """How many tiles it has."""
+        """The number of tiles."""
         rows, cols = count_tiles(self.shape, self.tile_shape)
         return -(-(self.depth or 1) // self.tile_depth) * rows * cols
 
     @property
     def file_order(self) -> Sequence[int]:
-        """The numbers of its tiles, which count row after row, in the order in which they lie in the file."""
+        """The numbers of the tiles, counted row by row as TIFF does, in the order in which they are stored."""
         if not self.is_by_column:
             return range(self.tile_count)
         return by_column(*count_tiles(self.shape, self.tile_shape))
@@ -72,7 +72,7 @@ class Directory:
     def entries(
         self, offsets: Sequence[int], byte_counts: Sequence[int], *, big: bool
     ) -> list[tuple[int, int, Sequence[int]]]:
-        """Its tags in order, as ``(number, type, values)``."""
+        """All tags in order, as ``(number, type, values)``."""
         offset_type = _LONG8 if big else _LONG
         photometric, extra = _colours(self)
         tags: list[tuple[int, int, Sequence[int]]] = [
@@ -101,7 +101,7 @@ class Directory:
 
 
 def by_column(rows: int, cols: int) -> list[int]:
-    """The numbers of tiles, which count row after row, column after column.
+    """The numbers of tiles, counted row by row, in the order of columns.
 
     Example:
         >>> by_column(2, 3)
@@ -111,22 +111,22 @@ def by_column(rows: int, cols: int) -> list[int]:
 
 
 def needs_bigtiff(raw_bytes: int, tile_count: int) -> bool:
-    """Whether offsets may outgrow 32 bits: by the size before compression, since compression may not help."""
+    """Whether offsets may need more than 32 bits. The size before compression decides: noise does not compress."""
     return raw_bytes + 64 * tile_count > _CLASSIC_LIMIT_BYTES
 
 
 def layout_directories(
     directories: Sequence[Directory], byte_counts: Sequence[Sequence[int]], *, big: bool
 ) -> tuple[bytes, list[int]]:
-    """The file's head, and where each directory's pixels begin.
+    """Lay out the head of a file: the header and all directories, in front of all tiles.
 
     Args:
         directories: the image first, then its overviews, largest first.
-        byte_counts: per directory the encoded length of each tile, in tile order.
+        byte_counts: for each directory the encoded length of each tile, counted row by row.
         big: whether to write BigTIFF.
 
     Returns:
-        The header with every directory, and per directory the offset at which its tiles follow each other, in its order.
+        The bytes of the head, and for each directory the offset of its first tile; its other tiles follow without gaps.
     """
     sizes = [len(_pack(item, [0] * item.tile_count, [0] * item.tile_count, 0, 0, big=big)) for item in directories]
     first = 16 if big else 8
@@ -155,7 +155,7 @@ def _running_offsets(start: int, byte_counts: Sequence[int], file_order: Sequenc
 def _pack(
     item: Directory, offsets: Sequence[int], byte_counts: Sequence[int], position: int, next_position: int, *, big: bool
 ) -> bytes:
-    """One directory at ``position``, its long values behind it."""
+    """Pack one directory at ``position``, followed by the values that do not fit into their tags."""
     entries = item.entries(offsets, byte_counts, big=big)
     count_format, count_bytes, entry_bytes, inline_bytes = ("<Q", 8, 20, 8) if big else ("<H", 2, 12, 4)
     table_bytes = count_bytes + entry_bytes * len(entries) + (8 if big else 4)
@@ -174,7 +174,7 @@ def _pack(
 
 
 def _colours(item: Directory) -> tuple[int, tuple[int, ...]]:
-    """The photometric tag, and what each sample beyond the colours is (2: alpha, 0: unspecified)."""
+    """The photometric tag, and the meaning of each sample beyond the colours (2: alpha, 0: unspecified)."""
     if item.compress == "JPEG":
         return (6, ()) if item.band_count == 3 else (1, ())
     is_colour = item.band_count in (3, 4) and item.dtype_kind == "u" and item.bits <= 16

@@ -1,4 +1,4 @@
-"""Halving: 2 x 2 pixels to their mean, as every overview is made of the level above it."""
+"""Average 2 x 2 pixels to one: how each overview is made from the level above it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["halve"]
 
 
 def halve(pixels: Array) -> Array:
-    """Average 2 x 2 pixels to one; a last odd row or column counts double.
+    """Average 2 x 2 pixels ``(h, w, bands)`` to one; an odd last row or column is repeated.
 
-    Integers round half up, booleans become true where half or more are, NaNs are left out of the average.
+    Integers round half up. Booleans are true if at least half of the pixels are. NaNs are left out of the average.
 
     Example:
         >>> halve(np.array([[1, 3, 9], [4, 6, 0]], np.uint8)[:, :, None])[:, :, 0]
@@ -33,7 +33,7 @@ def halve(pixels: Array) -> Array:
 
 
 def _average_narrow(pixels: Array) -> Array:
-    """The mean of integers, rounded half up, in a dtype of twice their width."""
+    """The mean of integers, rounded half up, computed in a dtype of twice their width."""
     wide = np.dtype(f"{pixels.dtype.kind}{2 * pixels.dtype.itemsize}")
     pairs = pixels[0::2].astype(wide)
     pairs += pixels[1::2]
@@ -45,7 +45,7 @@ def _average_narrow(pixels: Array) -> Array:
 
 
 def _average_wide(corners: list[Array]) -> Array:
-    """The same where no dtype is wider: quotients and remainders are added apart."""
+    """The mean of 64-bit integers, rounded half up: quotients and remainders by 4 are added separately to avoid overflow."""
     quotients = sum((corner >> 2 for corner in corners[1:]), corners[0] >> 2)
     remainders = sum((corner & 3 for corner in corners[1:]), corners[0] & 3)
     return np.asarray(quotients + ((remainders + 2) >> 2), corners[0].dtype)
@@ -61,13 +61,13 @@ def _average_reals(corners: list[Array]) -> Array:
         stack[missing] = 0
         means = stack.sum(axis=0) / present
         overflown = ~np.isfinite(means)
-        if overflown.any():  # four finite values may add up to more than the dtype holds
+        if overflown.any():  # the sum of four finite values may be infinite although their mean is not
             means = np.where(overflown, (stack / present).sum(axis=0), means)
         means[present == 0] = np.nan
         return np.asarray(means, dtype)
 
 
 def _every_other(pixels: Array, first: int) -> Array:
-    """Every other column, copied pixel by pixel: numpy takes several times as long for a few samples at a time."""
+    """Every other column. A pixel is copied as one opaque item: numpy is several times slower with an axis of few samples."""
     whole = np.ascontiguousarray(pixels).view(f"V{pixels.shape[2] * pixels.dtype.itemsize}")
     return np.ascontiguousarray(whole[:, first::2]).view(pixels.dtype)

@@ -1,8 +1,8 @@
-"""JPEG for tiles, with restarts within each row of blocks, so that any window decodes without the rest.
+"""JPEG for tiles, with restart markers inside each row of blocks, so that any window decodes without the rest.
 
-A JPEG is decoded from its beginning on, since each block builds upon the one before. A restart marker ends that: what lies
-between two of them can be taken out, and put together with others behind a head that says another size. So the part of
-all tiles that a crop touches is made one JPEG, and decoded at once. Every decoder reads the tiles as they are.
+A JPEG is normally decoded from its beginning, since each block refers to the one before. A restart marker ends that: the
+segment between two markers decodes on its own. So the segments under a crop, of all tiles that it touches, are joined
+behind a head with another size, and decoded as one JPEG. Each tile is a regular JPEG that any decoder reads.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["JpegGrids", "decode_jpeg", "encode_jpeg_tile"]
 imagecodecs: Any = _imagecodecs  # its stubs say less than it takes
 _BLOCK_PX = 8
-_MOST_BLOCKS = 4  # from a restart to the next: 32 pixels, for four per cent of the bytes
-_WORTH_SPARING = 1 / 8  # of a tile: to take the others out of it has its price
+_MOST_BLOCKS = 4  # between two restarts: 32 pixels; the markers cost four per cent of the bytes
+_LEAST_SKIPPED = 1 / 8  # of a tile: cutting segments out costs more than decoding fewer than these
 _START_OF_FRAME, _RESTART_INTERVAL, _START_OF_SCAN = 0xC0, 0xDD, 0xDA
-_RESTARTS = tuple(bytes([0xFF, 0xD0 + number]) for number in range(8))  # they are counted off
+_RESTARTS = tuple(bytes([0xFF, 0xD0 + number]) for number in range(8))
 _ANY_RESTART = re.compile(b"\xff[\xd0-\xd7]")
 _END = b"\xff\xd9"
 
@@ -35,7 +35,7 @@ _END = b"\xff\xd9"
 def encode_jpeg_tile(tile: Array, quality: int) -> bytes:
     """Encode a tile ``(h, w, bands)``, uint8, of one or three bands; its edges are multiples of 8 pixels.
 
-    Colour has full resolution: libraries that have to spread a coarser one do it in ways that differ by up to 20.
+    Colour has full resolution. Libraries upsample a coarser one in different ways, whose results differ by up to 20.
     """
     with IMPORTING:
         import cv2
@@ -48,7 +48,7 @@ def encode_jpeg_tile(tile: Array, quality: int) -> bytes:
     ordered = cv2.cvtColor(tile, cv2.COLOR_RGB2BGR) if tile.shape[2] == 3 else tile
     is_written, data = cv2.imencode(".jpg", ordered, options)
     if not is_written:
-        raise ValueError(f"opencv encodes no JPEG of a tile {tile.shape} {tile.dtype}")
+        raise ValueError(f"opencv does not encode a tile {tile.shape} {tile.dtype} as JPEG")
     encoded: bytes = data.tobytes()
     return encoded
 
@@ -56,24 +56,24 @@ def encode_jpeg_tile(tile: Array, quality: int) -> bytes:
 def decode_jpeg(data: Any) -> Array:
     """Decode a whole tile ``(h, w, bands)``."""
     pixels: Array = imagecodecs.jpeg8_decode(data)
-    return pixels.reshape(*pixels.shape[:2], -1)  # of one band it comes without that axis
+    return pixels.reshape(*pixels.shape[:2], -1)  # a gray JPEG comes without the axis of bands
 
 
 class JpegGrids:
-    """Decodes windows of neighbouring tiles, for any number of threads."""
+    """Decodes windows of adjacent tiles; any number of threads may call it."""
 
     def __init__(self) -> None:
         self._head = _NO_HEAD
 
     def __call__(self, grid: Sequence[Sequence[bytes]], rows: slice, cols: slice) -> Array:
-        """Decode the pixels at ``rows`` x ``cols`` of tiles of one size, which are given row by row.
+        """Decode the pixels at ``rows`` x ``cols`` of tiles of one size, given row by row.
 
         Returns:
-            Those pixels ``(h, w, bands)``. Where tiles have no restarts, they were decoded whole for it.
+            The pixels ``(h, w, bands)``. Tiles without restart markers are decoded whole.
         """
         head = self._head
         if not head.leads(grid):
-            head = self._head = _Head.parse(grid[0][0])  # it is the same in all tiles of a file
+            head = self._head = _Head.parse(grid[0][0])  # all tiles of a file have the same head
             if not head.leads(grid):
                 return _decode_whole(grid, rows, cols)
         unit_px = head.interval * _BLOCK_PX
@@ -81,11 +81,12 @@ class JpegGrids:
         across = range(cols.start // unit_px, -(-cols.stop // unit_px))
         units = len(down) * len(across)
         is_alone = len(grid) == len(grid[0]) == 1
-        if is_alone and units > (1 - _WORTH_SPARING) * math.prod(head.units):
+        if is_alone and units > (1 - _LEAST_SKIPPED) * math.prod(head.units):
             return _decode_whole(grid, rows, cols)
-        pieces = _take(head, grid, down, across)
+        pieces = _cut_segments(head, grid, down, across)
         if len(pieces) != units:
             return _decode_whole(grid, rows, cols)
+        # Markers are numbered 0 to 7 in turn: segments get the numbers of their new places.
         stream: list[bytes] = [b""] * (2 * units)
         stream[::2] = pieces
         stream[1::2] = (_RESTARTS * (units // 8 + 1))[:units]
@@ -96,14 +97,15 @@ class JpegGrids:
 
 
 class _Head(NamedTuple):
-    """What lies before the pixels of a JPEG.
+    """The part of a JPEG before its pixels.
 
     Attributes:
-        data: its bytes.
-        height: of the picture.
-        width: likewise.
-        size_at: where these are said.
-        interval: from a restart to the next, in blocks; 0 if there are none, or not at the end of each row of blocks.
+        data: the bytes.
+        height: the height of the picture in pixels.
+        width: the width of the picture in pixels.
+        size_at: the position of height and width in ``data``.
+        interval: the number of blocks from a restart marker to the next; 0 if there are none, or a row of blocks does not
+            end with one.
     """
 
     data: bytes
@@ -114,7 +116,7 @@ class _Head(NamedTuple):
 
     @classmethod
     def parse(cls, data: bytes) -> _Head:
-        """The head of a JPEG; what is none is left to the decoder."""
+        """Parse the head of a JPEG. Anything else gives ``interval=0``, so that the decoder gets it and raises."""
         place = 2
         size_at = height = width = interval = 0
         while data[place : place + 1] == b"\xff":
@@ -132,15 +134,15 @@ class _Head(NamedTuple):
 
     @property
     def units(self) -> tuple[int, int]:
-        """How many rows of blocks there are, and in each of them pieces from a restart to the next."""
+        """The number of rows of blocks, and the number of restart segments in each."""
         return self.height // _BLOCK_PX, self.width // (self.interval * _BLOCK_PX)
 
     def leads(self, grid: Sequence[Sequence[bytes]]) -> bool:
-        """Whether it is the head of all tiles, and their restarts are where they can be used."""
+        """Whether all tiles begin with this head, and it allows cutting."""
         return self.interval > 0 and all(bytes(data[: len(self.data)]) == self.data for tiles in grid for data in tiles)
 
     def resize(self, height: int, width: int) -> bytes:
-        """The head of a picture of another size."""
+        """The bytes of this head for a picture of another size."""
         size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
         return self.data[: self.size_at] + size + self.data[self.size_at + 4 :]
 
@@ -155,8 +157,8 @@ def _decode_whole(grid: Sequence[Sequence[bytes]], rows: slice, cols: slice) -> 
     return np.concatenate(lines)[rows, cols]
 
 
-def _take(head: _Head, grid: Sequence[Sequence[bytes]], down: range, across: range) -> list[bytes]:
-    """What lies between two restarts each, row after row; too few, where the tiles do not have all of their restarts."""
+def _cut_segments(head: _Head, grid: Sequence[Sequence[bytes]], down: range, across: range) -> list[bytes]:
+    """The restart segments of these rows of blocks and these columns, row by row; none if a tile lacks restart markers."""
     rows_per_tile, units_per_row = head.units
     pieces = []
     for number, tiles in enumerate(grid):

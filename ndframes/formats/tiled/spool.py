@@ -1,4 +1,4 @@
-"""Spools: files in which encoded tiles wait, until it is known where in a TIFF each of them will lie."""
+"""TileSpool: a file in which encoded tiles wait until their places in the TIFF are known."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ScratchMaker", "TileSpool", "assemble", "scratch_beside"]
 _COPY_BYTES = 2**20
-#: Makes an unnamed file with room for so many bytes.
+#: Creates an unnamed file of this many bytes.
 ScratchMaker = Callable[[int], IO[bytes]]
 
 
 class TileSpool:
-    """Encoded tiles of one TIFF directory, in the order in which they were made.
+    """The encoded tiles of one TIFF directory, in the order in which they were encoded.
 
     Args:
-        file: where they wait.
-        tile_count: how many there will be.
+        file: the file in which they wait.
+        tile_count: the number of tiles of the directory.
     """
 
     def __init__(self, file: IO[bytes], tile_count: int) -> None:
@@ -45,14 +45,14 @@ class TileSpool:
         self._position = 0
 
     def append(self, first: int, tiles: Sequence[bytes], checksums: Sequence[int]) -> None:
-        """Take tiles that follow each other, from number ``first`` on."""
+        """Append consecutive tiles, from number ``first`` on."""
         for index, (data, crc32) in enumerate(zip(tiles, checksums, strict=True), first):
             self.offsets[index], self.byte_counts[index], self.checksums[index] = self._position, len(data), crc32
             self.file.write(data)
             self._position += len(data)
 
     def runs(self, order: Iterable[int]) -> Iterator[tuple[int, int]]:
-        """The tiles in this order as (offset, length) pieces of the file, neighbours joined."""
+        """The (offset, length) pieces of the file that hold the tiles in this order, adjacent tiles joined."""
         start = length = 0
         for index in order:
             if self.offsets[index] != start + length:
@@ -70,14 +70,14 @@ def assemble(
     *,
     big: bool,
 ) -> Payload:
-    """Write a TIFF: its head, then the tiles of its directories, those of the last one first.
+    """Write a TIFF: the head, then the tiles of its directories, those of the last directory first.
 
     Args:
-        file: where to.
-        directories: what each says.
-        spools: the tiles of each.
-        layout: which pixels the tiles hold; see :class:`~ndframes.system.segments.Payload`.
-        big: whether it is BigTIFF.
+        file: the file to write to.
+        directories: the directories, largest resolution first.
+        spools: the tiles of each directory.
+        layout: which pixels each tile holds; see :class:`~ndframes.system.segments.Payload`.
+        big: whether to write BigTIFF.
     """
     head, starts = layout_directories(directories, [spool.byte_counts for spool in spools], big=big)
     file.write(head)
@@ -91,7 +91,7 @@ def assemble(
 
 
 def scratch_beside(file: IO[bytes]) -> ScratchMaker:
-    """Makes unnamed files in the folder of ``file``."""
+    """Create unnamed files in the folder of ``file``."""
     folder = os.path.dirname(os.path.abspath(file.name))
 
     def make(room_bytes: int) -> IO[bytes]:
@@ -105,7 +105,7 @@ def scratch_beside(file: IO[bytes]) -> ScratchMaker:
 def _segments(
     head: bytes, starts: Sequence[int], spools: Sequence[TileSpool], orders: Sequence[Sequence[int]]
 ) -> np.ndarray[Any, np.dtype[Any]]:
-    """The head, then every tile, directory after directory, in each as they lie in the file."""
+    """The head, then every tile: directory by directory, in each in the order of the file."""
     segments = np.empty(1 + sum(len(spool.offsets) for spool in spools), SEGMENT)
     segments[0] = 0, len(head), checksum(head)
     first = 1
@@ -122,7 +122,7 @@ def _copy_bytes(source: IO[bytes], target: IO[bytes], start: int, length: int) -
     buffer = memoryview(bytearray(min(length, _COPY_BYTES)))
     while length:
         count = source.readinto(buffer[:length])  # type: ignore[attr-defined]
-        if not count:  # else we would ask for the rest for ever
-            raise OSError(errno.EIO, f"{length:,} bytes that were written to a scratch file are not there")
+        if not count:  # without this check a truncated scratch file would be read for ever
+            raise OSError(errno.EIO, f"a scratch file lacks {length:,} bytes that were written to it")
         target.write(buffer[:count])
         length -= count

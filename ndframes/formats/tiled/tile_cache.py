@@ -12,63 +12,63 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["PART_WEIGHT", "WHOLE_WEIGHT", "TileCache"]
-
-
-# How loud a tile that is asked for again speaks for keeping tiles: one that is only decoded whole, and one that need not be.
+#: What a hit adds to the score: of a tile that can only be decoded whole, and of one that could be decoded in part.
 WHOLE_WEIGHT, PART_WEIGHT = 2, 1
-_MOST_WORTH, _ENOUGH_WORTH = 64, 16
-_MOST_SEEN = 1024
+_MAX_SCORE, _ADMISSION_SCORE = 64, 16
+_MAX_RECENT = 1024
 
 
 class TileCache(ClockCache[tuple[object, int], Array]):
     """Decoded tiles, by the reader's token and the tile's number.
 
-    To keep a tile costs fresh memory, which may take longer to have than a tile to decode. So tiles are kept while enough of
-    them are asked for again: each that is, or would have been had it been kept, speaks for it, and each that is decoded
-    and was not seen lately speaks against it, with a weight of one. That is a third of them where those that speak for it have
-    a weight of two, and half of them with a weight of one, as is right where a tile could be decoded in part.
+    Storing a tile needs fresh memory, and the system may take longer to provide that than the codec to decode a tile. So
+    tiles are admitted only while enough of them are used again. A score counts this: each hit adds its weight, and so does
+    each miss of a tile that was decoded recently, since storing it would have made it a hit. Every other miss subtracts
+    one. With a weight of 2 tiles are admitted if a third of the reads are hits; with a weight of 1, if half of them are,
+    because a tile that could be decoded in part costs more to decode whole.
 
     Args:
-        max_bytes: how much of them is kept.
+        max_bytes: the budget.
     """
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes, _nbytes)
-        self._worth = _MOST_WORTH
-        self._lately: OrderedDict[tuple[object, int], None] = OrderedDict()
+        self._score = _MAX_SCORE
+        self._recent: OrderedDict[tuple[object, int], None] = OrderedDict()
 
-    def recall(self, key: tuple[object, int], weight: int = WHOLE_WEIGHT) -> Array | None:
-        """As :meth:`get`, for one that is wanted."""
+    def look_up(self, key: tuple[object, int], weight: int = WHOLE_WEIGHT) -> Array | None:
+        """Get a tile that is about to be used, and count the hit; ``None`` if it is not stored."""
         tile = self.get(key)
         if tile is not None:
-            self._worth = min(_MOST_WORTH, self._worth + weight)
+            self._score = min(_MAX_SCORE, self._score + weight)
         return tile
 
-    def offer(self, key: tuple[object, int], tile: Array) -> None:
-        """Keep a tile that was decoded just now, if that is worth it."""
-        if self.expects(key):
+    def admit(self, key: tuple[object, int], tile: Array) -> None:
+        """Count the miss of a tile that was decoded just now, and store the tile if tiles are admitted."""
+        if self.record_miss(key):
             self.put(key, tile)
 
-    def expects(self, key: tuple[object, int], weight: int = WHOLE_WEIGHT) -> bool:
-        """Take notice of a tile that is to be decoded now; returns whether it is worth keeping."""
-        self.notice((key,), weight)
-        return self.is_keeping
+    def record_miss(self, key: tuple[object, int], weight: int = WHOLE_WEIGHT) -> bool:
+        """Count the miss of a tile; returns whether tiles are admitted now."""
+        self.record_misses((key,), weight)
+        return self.is_admitting
 
-    def notice(self, keys: Sequence[tuple[object, int]], weight: int) -> None:
-        """The same of several tiles."""
-        lately, worth = self._lately, self._worth
+    def record_misses(self, keys: Sequence[tuple[object, int]], weight: int) -> None:
+        """Count the misses of several tiles."""
+        # Threads do this without a lock, which is too slow here: a lost update leaves the score a little off, no more.
+        recent, score = self._recent, self._score
         for key in keys:
-            is_again = lately.pop(key, key) is None
-            lately[key] = None
-            worth = min(_MOST_WORTH, worth + weight) if is_again else max(0, worth - 1)
-        self._worth = worth
-        while len(lately) > _MOST_SEEN:
-            lately.popitem(last=False)
+            is_repeated = recent.pop(key, key) is None
+            recent[key] = None
+            score = min(_MAX_SCORE, score + weight) if is_repeated else max(0, score - 1)
+        self._score = score
+        while len(recent) > _MAX_RECENT:
+            recent.popitem(last=False)
 
     @property
-    def is_keeping(self) -> bool:
-        """Whether tiles are worth keeping, as things stand."""
-        return self._worth >= _ENOUGH_WORTH and self.max_bytes > 0
+    def is_admitting(self) -> bool:
+        """Whether enough tiles are used again that new ones are stored."""
+        return self._score >= _ADMISSION_SCORE and self.max_bytes > 0
 
 
 def _nbytes(tile: Array) -> int:

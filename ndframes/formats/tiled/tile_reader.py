@@ -1,7 +1,7 @@
-"""Reading the tiles of a COG that this package wrote: its table is known, so no TIFF library stands in between.
+"""TileReader: crops of a COG that this package wrote.
 
-A tile is decoded whole and kept for a while, since the next crop may touch it too. Tiles that are not compressed are
-not decoded at all: where the file can be mapped, a crop is copied from where it lies.
+The places of its tiles are in the trailer of the entry, so no TIFF library is needed. Decoded tiles are cached, since the
+next crop may touch them too. Tiles without compression are copied straight from the mapped file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from ...errors import UnreadableImageError
 from ...geometry.tiling import count_tiles, tile_spans
 from ...system.process import core_count, has_other_threads
-from ..reader import WORTH_SHARING_SECONDS, Crop, Reader
+from ..reader import WORTH_SHARING_SECONDS, Crop, Reader, ReaderFacts
 from .codecs import DECODE_ERRORS, find_decoder, find_grid_decoder, find_several_decoder
 from .tile_cache import PART_WEIGHT, WHOLE_WEIGHT, TileCache
 
@@ -36,81 +36,89 @@ if TYPE_CHECKING:
     from ..._typing import Array
     from .codecs import GridDecoder
 
-__all__ = ["TileCache", "TileReader", "TileSource"]
+__all__ = ["TileCache", "TileFile", "TileReader"]
 T = TypeVar("T")
-# How much the tile decoded last counts in the mean of how long one takes.
-_NEWEST_SHARE = 0.1
+# The weight of the newest measurement in the running mean of the seconds that a tile takes to decode.
+_NEWEST_WEIGHT = 0.1
+# A tile is decoded sooner than the interpreter switches threads: sharing such tiles makes them slower.
 _LEAST_SHARED_SECONDS = 15e-6
-# Tiles are read and decoded together up to so many bytes of pixels: 16 tiles of 128 x 128, RGB.
-_MOST_TOGETHER_BYTES = 3 << 18
-# Where many cores would leave each other nothing to do, groups are smaller.
+# Tiles are read and decoded in groups of up to this many bytes of pixels: 16 tiles of 128 x 128, RGB.
+_GROUP_BYTES = 3 << 18
+# With many cores, groups are smaller, so that no core runs out of work before the others.
 _LEAST_TASKS_PER_CORE = 2
 _ALL = slice(None)
-#: Where rows or columns of a crop meet a tile; see :func:`~ndframes.geometry.tiling.tile_spans`.
+#: A tile's row or column of tiles, a part of the tile, and that part in the crop; see
+#: :func:`~ndframes.geometry.tiling.tile_spans`.
 _Span = tuple[int, slice, slice]
 
 
-class _Block(NamedTuple):
-    """Tiles that a crop touches, row by row; which part of them, which bands (``None``: all), and where they go.
+class _TileBlock(NamedTuple):
+    """A rectangle of tiles that a crop touches.
 
-    ``runs`` are their numbers in the file.
+    Attributes:
+        runs: the numbers of the tiles in the file, a row of tiles each.
+        row_spans: where the rows of tiles meet the crop.
+        col_spans: where the columns of tiles meet the crop.
+        bands: the bands of the crop; ``None``: all, in order.
+        out: the pixels of the crop.
     """
 
     runs: list[range]
     row_spans: Sequence[_Span]
     col_spans: Sequence[_Span]
-    picks: list[int] | None
+    bands: list[int] | None
     out: Array
 
     @property
     def indices(self) -> list[int]:
-        """The numbers of all its tiles, row by row."""
+        """The numbers of all tiles, row by row."""
         return list(chain.from_iterable(self.runs))
 
     @property
     def spans(self) -> list[tuple[_Span, _Span]]:
-        """Where each of them is, row by row."""
+        """The spans of each tile, row by row."""
         return [(row_span, col_span) for row_span in self.row_spans for col_span in self.col_spans]
 
-    def put(self, part: Array, out_rows: slice, out_cols: slice) -> None:
-        """Bring a part of a tile to its place."""
-        self.out[out_rows, out_cols] = part if self.picks is None else part[:, :, self.picks]
+    def copy(self, part: Array, out_rows: slice, out_cols: slice) -> None:
+        """Copy a part of a tile to its place in the crop."""
+        self.out[out_rows, out_cols] = part if self.bands is None else part[:, :, self.bands]
 
 
-#: A tile's part in a block: which rows and columns of it.
-_Share = tuple[_Block, _Span, _Span]
+#: One tile of a block, and its spans.
+_BlockTile = tuple[_TileBlock, _Span, _Span]
 
 
-class TileSource(Protocol):
-    """Where a reader gets the bytes of tiles from, by their numbers in the file."""
+class TileFile(Protocol):
+    """The bytes of tiles, by their numbers in the file."""
 
     @property
     def is_mapped(self) -> bool:
-        """Whether the file lies in memory as it is. Known before it is opened."""
+        """Whether the file is mapped into memory when it is opened."""
 
     def read(self, index: int) -> Any:
-        """The bytes of one tile, fit to be decoded."""
+        """The checked bytes of one tile."""
 
     def read_run(self, run: range) -> list[Any]:
-        """The same of several, in one request where they follow each other and the file allows it."""
+        """The checked bytes of several tiles, read in one request if they are adjacent in the file."""
 
     def views(self) -> dict[int, Array] | None:
-        """Arrays over the mapped file, kept as long as it stays mapped; ``None`` where it is not."""
+        """A dictionary for arrays over the mapped file, kept as long as it stays mapped; ``None`` if it is not mapped."""
 
     def map(self, first: int, count: int, tile_bytes: int) -> memoryview:
-        """The bytes of tiles that follow each other, as they lie in the mapped file."""
+        """A view of adjacent tiles in the mapped file."""
 
     def read_ahead(self, index: int) -> None:
-        """Have the bytes of one tile fetched from the disk without waiting for them."""
+        """Have the bytes of one tile fetched from the disk, without waiting for them."""
 
     def expect(self, runs: Sequence[range]) -> bool:
-        """The same, for those tiles of these runs that may not be in memory; whether there are any.
+        """Call :meth:`read_ahead` for those tiles of these runs that may not be in memory.
 
-        Not where there is but one, which is read at once.
+        Returns:
+            Whether there are any; ``False`` for a single tile, which is read at once.
         """
 
     def touch(self, runs: Sequence[range]) -> None:
-        """See to it that these runs of tiles, which lie mapped there, are fit to be used."""
+        """Check these runs of tiles in the mapped file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +127,12 @@ class _Level:
 
     Attributes:
         shape: ``(height, width)``.
-        extent: a tile's edge in pixels.
-        first: the number of its first tile; tiles are numbered as they lie in the file.
-        down: how many tiles lie one below the other.
-        across: how many lie side by side.
-        row_step: from a tile's number to that of the one below it.
-        col_step: from a tile's number to that of the one beside it.
+        extent: the edge of a tile in pixels.
+        first: the number of its first tile; tiles are numbered in the order of the file.
+        down: the number of rows of tiles.
+        across: the number of columns of tiles.
+        row_step: the difference between the numbers of a tile and of the tile below it.
+        col_step: the difference between the numbers of a tile and of the next tile in its row.
     """
 
     shape: tuple[int, int]
@@ -137,7 +145,7 @@ class _Level:
 
     @classmethod
     def from_layout(cls, item: Mapping[str, Any], *, is_by_column: bool) -> _Level:
-        """The level that an entry's layout describes; see :class:`~ndframes.system.segments.Payload`."""
+        """Read one of the levels of an entry's layout; see :class:`~ndframes.system.segments.Payload`."""
         height, width = item["shape"]
         extent = int(item["tile_extent"])
         down, across = count_tiles((height, width), (extent, extent))
@@ -150,11 +158,12 @@ class TileReader(Reader):
 
     Args:
         path: the file, for messages.
-        layout: what its writer says of it; see :class:`~ndframes.system.segments.Payload`.
+        layout: which pixels each tile holds; see :class:`~ndframes.system.segments.Payload`.
         dtype: of the pixels.
-        band_count: how many samples a pixel has.
-        source: where the bytes of tiles come from.
-        cache: keeps decoded tiles; may serve many readers.
+        band_count: the number of samples in a pixel.
+        file: the bytes of the tiles.
+        cache: stores decoded tiles; many readers may share it.
+        group_bytes: tiles are read and decoded in groups of up to this many bytes of pixels.
 
     Raises:
         UnreadableImageError: a tile does not decode, when reading.
@@ -166,20 +175,24 @@ class TileReader(Reader):
         layout: Mapping[str, Any],
         dtype: np.dtype[Any],
         band_count: int,
-        source: TileSource,
+        file: TileFile,
         cache: TileCache,
+        *,
+        group_bytes: int = _GROUP_BYTES,
     ) -> None:
         is_by_column = layout.get("tile_order") == "columns"
         self._levels = [_Level.from_layout(item, is_by_column=is_by_column) for item in layout["levels"]]
         base = self._levels[0]
-        super().__init__(
-            path,
+        self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
+        facts = ReaderFacts(
             format="COG",
             shape=(*base.shape, band_count),
             dtype=dtype,
             tile_shape=(min(base.extent, base.shape[0]), min(base.extent, base.shape[1])),
+            is_shareable=not self._is_plain,
         )
-        self._source = source
+        super().__init__(path, facts)
+        self._file = file
         self._cache = cache
         self._token = object()
         self._decode_seconds = 0.0
@@ -188,33 +201,35 @@ class TileReader(Reader):
         coding = layout["compress"], layout["predictor"], self._tile_shape, dtype
         self._decode, self._decode_several = find_decoder(*coding), find_several_decoder(*coding)
         self._decode_grid = find_grid_decoder(layout["compress"])
-        self._voice = WHOLE_WEIGHT if self._decode_grid is None else PART_WEIGHT
-        self._most_together = max(1, _MOST_TOGETHER_BYTES // self._tile_bytes)
-        self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
-        self.is_shareable = not self._is_plain
+        self._hit_weight = WHOLE_WEIGHT if self._decode_grid is None else PART_WEIGHT
+        self._group_tiles = max(1, group_bytes // self._tile_bytes)
 
     def count_decoded(self, rows: range, cols: range) -> int:
-        """None, where the pixels lie there as they are."""
-        return 0 if self._is_plain and self._source.is_mapped else super().count_decoded(rows, cols)
+        """As :meth:`Reader.count_decoded`: 0 if pixels are copied from the mapped file."""
+        return 0 if self._is_plain and self._file.is_mapped else super().count_decoded(rows, cols)
 
     def level_factors(self, level: int) -> tuple[float, float]:
-        """As :meth:`Reader.level_factors`: each level halves the one above it, whatever is left over at its far edges."""
+        """As :meth:`Reader.level_factors`: exact powers of two.
+
+        An odd last row or column makes the shapes of two levels differ by a little more or less than that, but a pixel
+        still covers 2 x 2 pixels of the level above.
+        """
         return 2.0**level, 2.0**level
 
     def load_part(self, index: int, rows: slice, cols: slice) -> Array:
-        """A part of a tile ``(h, w, bands)``, by its number in the file; not to be written to.
+        """Load a part of a tile ``(h, w, bands)``, by its number in the file; it must not be written to.
 
-        A tile that is not worth keeping is decoded no further than is wanted, where its codec can do that.
+        A tile that is not going to be cached is decoded no further than that part, if its codec can do so.
         """
         key = (self._token, index)
-        tile = self._cache.recall(key, self._voice)
+        tile = self._cache.look_up(key, self._hit_weight)
         if tile is None:
-            is_kept = self._cache.expects(key, self._voice)
-            data = self._source.read(index)
-            if self._decode_grid is not None and not is_kept:
+            is_stored = self._cache.record_miss(key, self._hit_weight)
+            data = self._file.read(index)
+            if self._decode_grid is not None and not is_stored:
                 return self._decode_with(self._decode_grid, [index], [[data]], rows, cols)
             tile = self._decode_with(self._decode, [index], data)
-            if is_kept:
+            if is_stored:
                 self._cache.put(key, tile)
         return tile[rows, cols]
 
@@ -229,107 +244,114 @@ class TileReader(Reader):
             for block in self._find_blocks(Crop(rows, cols, bands, out, level)):
                 self._read_block(block)
             return
-        spans = tile_spans(cols, chosen.extent)
-        top = chosen.first + rows.start // chosen.extent
+        # Tiles without compression are in the file column by column: each column of tiles is one tall array of pixels.
+        col_spans = tile_spans(cols, chosen.extent)
+        first = chosen.first + rows.start // chosen.extent
         stop = chosen.first + (rows.stop - 1) // chosen.extent + 1
-        self._source.touch([range(top + col * chosen.down, stop + col * chosen.down) for col, _, _ in spans])
+        self._file.touch([range(first + col * chosen.down, stop + col * chosen.down) for col, _, _ in col_spans])
         picks = None if bands == self.all_bands else list(bands)
-        inside_rows = slice(rows.start, rows.stop)
-        for col, inside_cols, out_cols in spans:
-            part = columns[col, inside_rows, inside_cols]
+        src_rows = slice(rows.start, rows.stop)
+        for tile_col, inside_cols, out_cols in col_spans:
+            part = columns[tile_col, src_rows, inside_cols]
             out[:, out_cols] = part if picks is None else part[:, :, picks]
 
-    def _read_block(self, block: _Block) -> None:
-        """Read some tiles: as one picture, where the codec can do that, or each whole."""
+    def _read_block(self, block: _TileBlock) -> None:
+        """Read a block: as one picture if the codec can decode a window of several tiles, else tile by tile."""
         if self._decode_grid is not None:
             self._read_picture(block, self._decode_grid)
             return
-        for tile, ((_, rows, out_rows), (_, cols, out_cols)) in zip(
+        for tile, ((_, inside_rows, out_rows), (_, inside_cols, out_cols)) in zip(
             self._load_tiles(block.runs, is_alone=True), block.spans, strict=True
         ):
-            block.put(tile[rows, cols], out_rows, out_cols)
+            block.copy(tile[inside_rows, inside_cols], out_rows, out_cols)
 
-    def _read_picture(self, block: _Block, decode: GridDecoder) -> None:
-        """Read some tiles as one picture; one by one where they are worth keeping, or all kept."""
+    def _read_picture(self, block: _TileBlock, decode: GridDecoder) -> None:
+        """Decode a window of several tiles at once; tile by tile if tiles are admitted to the cache, or all are in it."""
         indices = block.indices
         keys = [(self._token, index) for index in indices]
-        self._source.expect(block.runs)
-        if self._cache.is_keeping or all(map(self._cache.__contains__, keys)):
+        self._file.expect(block.runs)
+        if self._cache.is_admitting or all(map(self._cache.__contains__, keys)):
             for (_, index), ((_, rows, out_rows), (_, cols, out_cols)) in zip(keys, block.spans, strict=True):
-                block.put(self.load_part(index, rows, cols), out_rows, out_cols)
+                block.copy(self.load_part(index, rows, cols), out_rows, out_cols)
             return
-        self._cache.notice(keys, self._voice)
-        grid = [self._source.read_run(run) for run in block.runs]
+        self._cache.record_misses(keys, self._hit_weight)
+        grid = [self._file.read_run(run) for run in block.runs]
         extent = self._tile_shape[0]
         window = _window_of(block.row_spans, extent), _window_of(block.col_spans, extent)
         part = self._decode_with(decode, indices, grid, *window)
-        places = (_bounding([place for _, _, place in axis]) for axis in (block.row_spans, block.col_spans))
-        block.put(part, *places)
+        out_rows, out_cols = (
+            _bounding([out_part for _, _, out_part in axis]) for axis in (block.row_spans, block.col_spans)
+        )
+        block.copy(part, out_rows, out_cols)
 
     def _load_tiles(self, runs: Sequence[range], *, is_alone: bool) -> Iterator[Array]:
-        """Tiles, whole: one by one where they are worth keeping, else those that are kept, and all others decoded together.
+        """Load whole tiles, by their numbers.
+
+        While tiles are admitted to the cache, they are decoded one by one. Otherwise those in the cache are taken from
+        there, and all others are decoded in one call.
 
         Args:
-            runs: their numbers.
-            is_alone: nobody else decodes while the disk is waited for: so what came first is decoded while the rest is on its way.
+            runs: the numbers of the tiles.
+            is_alone: whether no other thread decodes meanwhile. Then each run is decoded as soon as it is read, while the
+                disk fetches the next one.
         """
-        cache, weight = self._cache, self._voice
+        cache, weight = self._cache, self._hit_weight
         keys = [(self._token, index) for run in runs for index in run]
-        is_by_run = self._source.expect(runs) and is_alone
-        if cache.is_keeping:
+        is_by_run = self._file.expect(runs) and is_alone
+        if cache.is_admitting:
             return (self.load_part(index, _ALL, _ALL) for _, index in keys)
         if not any(map(cache.__contains__, keys)):
-            cache.notice(keys, weight)
-            return self._decode_together(runs, is_by_run=is_by_run)
-        kept = [cache.recall(key, weight) for key in keys]
-        missing = [key for key, tile in zip(keys, kept, strict=True) if tile is None]
-        cache.notice(missing, weight)
-        decoded = self._decode_together(_runs_of(index for _, index in missing), is_by_run=is_by_run)
-        return (next(decoded) if tile is None else tile for tile in kept)
+            cache.record_misses(keys, weight)
+            return self._decode_group(runs, is_by_run=is_by_run)
+        stored = [cache.look_up(key, weight) for key in keys]
+        missing = [key for key, tile in zip(keys, stored, strict=True) if tile is None]
+        cache.record_misses(missing, weight)
+        decoded = self._decode_group(_runs_of(index for _, index in missing), is_by_run=is_by_run)
+        return (next(decoded) if tile is None else tile for tile in stored)
 
-    def _decode_together(self, runs: Sequence[range], *, is_by_run: bool) -> Iterator[Array]:
-        """Tiles that are not kept, all at once or run by run; notice was taken of them."""
+    def _decode_group(self, runs: Sequence[range], *, is_by_run: bool) -> Iterator[Array]:
+        """Read and decode tiles, all in one call or run by run, past the cache."""
         for group in [[run] for run in runs] if is_by_run else [runs]:
             indices = list(chain.from_iterable(group))
-            pieces = list(chain.from_iterable(map(self._source.read_run, group)))
+            pieces = list(chain.from_iterable(map(self._file.read_run, group)))
             yield from self._decode_with(self._decode_several, indices, pieces)
 
     def _map_level(self, level: _Level) -> Array | None:
-        """All columns of tiles of a level, ``(across, down * extent, extent, bands)``, as they lie in the mapped file.
+        """The columns of tiles of a level in the mapped file, ``(across, down * extent, extent, bands)``.
 
-        ``None`` where it is not mapped, or they do not lie there so.
+        ``None`` if the file is not mapped, or its tiles are stored row by row.
         """
-        views = self._source.views()
+        views = self._file.views()
         if views is None or level.row_step != 1:
             return None
         columns = views.get(level.first)
         if columns is None:
-            data = self._source.map(level.first, level.down * level.across, self._tile_bytes)
+            data = self._file.map(level.first, level.down * level.across, self._tile_bytes)
             shape = level.across, level.down * level.extent, *self._tile_shape[1:]
             columns = views[level.first] = np.ndarray(shape, self.dtype.newbyteorder("<"), data)
         return columns
 
     def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
-        """As :meth:`Reader.split`, in the order of the file: a piece of work is a few tiles, or a crop that is decoded as a picture."""
-        if self._is_plain and self._source.is_mapped:
+        """As :meth:`Reader.split`, in the order of the file. A task reads a group of tiles, or a block as one picture."""
+        if self._is_plain and self._file.is_mapped:
             yield from super().split(crops)
             return
         blocks, others = self._list_blocks(crops)
         yield from super().split(others)
-        pictures, shares = self._sort_out(blocks)
+        pictures, shared = self._separate(blocks)
         tasks = [(block.runs[0].start, partial(self._read_block, block)) for block in pictures]
-        share = max(1, len(shares) // (_LEAST_TASKS_PER_CORE * core_count()))
-        most = min(share, self._most_together) if self._decode_grid is None else 1
-        for runs in _groups_of(shares, most):
-            wanted = [shares[index] for index in chain.from_iterable(runs)]
-            tasks.append((runs[0].start, partial(self._serve, runs, wanted)))
+        per_task = max(1, len(shared) // (_LEAST_TASKS_PER_CORE * core_count()))
+        most = min(per_task, self._group_tiles) if self._decode_grid is None else 1
+        for runs in _groups_of(shared, most):
+            uses = [shared[index] for index in chain.from_iterable(runs)]
+            tasks.append((runs[0].start, partial(self._read_shared, runs, uses)))
         for _, task in sorted(tasks, key=itemgetter(0)):
             yield task
 
-    def _sort_out(self, blocks: Sequence[_Block]) -> tuple[list[_Block], dict[int, list[_Share]]]:
-        """The blocks that are decoded as a picture each, since they share no tile; of all others, who wants what of each tile."""
-        pictures: list[_Block] = []
-        shares: dict[int, list[_Share]] = {}
+    def _separate(self, blocks: Sequence[_TileBlock]) -> tuple[list[_TileBlock], dict[int, list[_BlockTile]]]:
+        """The blocks to decode as one picture each, since no other block touches their tiles; the uses of all other tiles."""
+        pictures: list[_TileBlock] = []
+        shared: dict[int, list[_BlockTile]] = {}
         touches = (
             Counter(chain.from_iterable(block.indices for block in blocks)) if self._decode_grid is not None else {}
         )
@@ -339,17 +361,17 @@ class TileReader(Reader):
                 continue
             for run, row_span in zip(block.runs, block.row_spans, strict=True):
                 for index, col_span in zip(run, block.col_spans, strict=True):
-                    shares.setdefault(index, []).append((block, row_span, col_span))
-        return pictures, shares
+                    shared.setdefault(index, []).append((block, row_span, col_span))
+        return pictures, shared
 
     def read_ahead(self, crops: Sequence[Crop]) -> None:
-        """As :meth:`Reader.read_ahead`: exactly the tiles that are touched and not in memory yet."""
+        """As :meth:`Reader.read_ahead`: exactly the tiles that the crops touch and that are not in the cache."""
         for index in sorted({index for block in self._list_blocks(crops)[0] for index in block.indices}):
             if (self._token, index) not in self._cache:
-                self._source.read_ahead(index)
+                self._file.read_ahead(index)
 
-    def _list_blocks(self, crops: Sequence[Crop]) -> tuple[list[_Block], list[Crop]]:
-        """The tiles that crops touch, those of one that is alone row by row; and the crops with steps, which are no runs of pixels."""
+    def _list_blocks(self, crops: Sequence[Crop]) -> tuple[list[_TileBlock], list[Crop]]:
+        """The blocks of all crops of step 1, and the other crops. A single crop is cut into rows of tiles, to share it."""
         plain: list[Crop] = []
         others: list[Crop] = []
         for crop in crops:
@@ -357,26 +379,26 @@ class TileReader(Reader):
         is_alone = len(plain) == 1
         return [block for crop in plain for block in self._find_blocks(crop, is_by_row=is_alone)], others
 
-    def _find_blocks(self, crop: Crop, *, is_by_row: bool = False) -> list[_Block]:
-        """The tiles that a crop touches, all together or, if wished or where they are too many, by pieces of a row."""
-        picks = None if crop.bands == self.all_bands else list(crop.bands)
+    def _find_blocks(self, crop: Crop, *, is_by_row: bool = False) -> list[_TileBlock]:
+        """The tiles that a crop touches: one block, or parts of rows of tiles if that is asked or the block is too large."""
+        bands = None if crop.bands == self.all_bands else list(crop.bands)
         row_spans, col_spans, runs = _find_tiles(self._levels[crop.level], crop.rows, crop.cols)
-        most = self._most_together
+        most = self._group_tiles
         if not is_by_row and len(runs) * len(col_spans) <= most:
-            return [_Block(runs, row_spans, col_spans, picks, crop.out)]
+            return [_TileBlock(runs, row_spans, col_spans, bands, crop.out)]
         return [
-            _Block([run[first : first + most]], [row_span], col_spans[first : first + most], picks, crop.out)
+            _TileBlock([run[first : first + most]], [row_span], col_spans[first : first + most], bands, crop.out)
             for run, row_span in zip(runs, row_spans, strict=True)
             for first in range(0, len(run), most)
         ]
 
     @property
     def is_worth_sharing(self) -> bool:
-        """As :meth:`Reader.is_worth_sharing`: not where a tile is decoded sooner than the interpreter changes hands."""
+        """As :meth:`Reader.is_worth_sharing`: not if a tile is decoded sooner than the interpreter switches threads."""
         return self.is_shareable and (not self._decode_seconds or self._decode_seconds > _LEAST_SHARED_SECONDS)
 
     def estimate_seconds(self, crop: Crop) -> float:
-        """As :meth:`Reader.estimate_seconds`: the tiles that are not in memory, each as long as those before took."""
+        """As :meth:`Reader.estimate_seconds`: the number of tiles that are not in the cache, times the mean of the past."""
         level = self._levels[crop.level]
         if not self.is_worth_sharing or crop.rows.step != 1 or crop.cols.step != 1:
             return 0.0
@@ -387,22 +409,22 @@ class TileReader(Reader):
         indices = (level.first + row * level.row_step + col * level.col_step for row in rows for col in cols)
         return self._decode_seconds * sum((self._token, index) not in self._cache for index in indices)
 
-    def _serve(self, runs: Sequence[range], shares: Sequence[Sequence[_Share]]) -> None:
-        """Read tiles, each once and as far as it is wanted, and hand out its parts."""
+    def _read_shared(self, runs: Sequence[range], uses: Sequence[Sequence[_BlockTile]]) -> None:
+        """Read tiles, each once and no further than any block needs, and copy their parts to all blocks that use them."""
         if self._decode_grid is None:
-            for tile, found in zip(self._load_tiles(runs, is_alone=not has_other_threads()), shares, strict=True):
-                _hand_out(tile, found)
+            for tile, found in zip(self._load_tiles(runs, is_alone=not has_other_threads()), uses, strict=True):
+                _copy_to_blocks(tile, found)
             return
-        for index, found in zip(chain.from_iterable(runs), shares, strict=True):
+        for index, found in zip(chain.from_iterable(runs), uses, strict=True):
             rows = _bounding([inside_rows for _, (_, inside_rows, _), _ in found])
             cols = _bounding([inside_cols for _, _, (_, inside_cols, _) in found])
-            _hand_out(self.load_part(index, rows, cols), found, rows.start, cols.start)
+            _copy_to_blocks(self.load_part(index, rows, cols), found, rows.start, cols.start)
 
     def _decode_with(self, decode: Callable[..., T], indices: Sequence[int], *arguments: Any) -> T:
-        """What ``decode`` gives for these tiles; the time it takes is remembered.
+        """Call ``decode`` for these tiles, and measure the time.
 
         Raises:
-            UnreadableImageError: one of them does not decode; which one is found out.
+            UnreadableImageError: a tile does not decode; the message names it.
         """
         started = time.perf_counter()
         try:
@@ -410,17 +432,17 @@ class TileReader(Reader):
         except DECODE_ERRORS as error:
             which = f"tile {indices[0]:,} does not decode"
             if len(indices) > 1:
-                for index in indices:
-                    self._decode_with(self._decode, [index], self._source.read(index))
+                for index in indices:  # raises for the tile that is to blame
+                    self._decode_with(self._decode, [index], self._file.read(index))
                 which = f"tiles {indices[0]:,} to {indices[-1]:,} do not decode together"
             raise UnreadableImageError(f"{self.path}: {which}: {error}") from error
         elapsed = (time.perf_counter() - started) / len(indices)
-        self._decode_seconds += (elapsed - self._decode_seconds) * (_NEWEST_SHARE if self._decode_seconds else 1)
+        self._decode_seconds += (elapsed - self._decode_seconds) * (_NEWEST_WEIGHT if self._decode_seconds else 1)
         return pixels
 
 
 def _find_tiles(level: _Level, rows: range, cols: range) -> tuple[list[_Span], list[_Span], list[range]]:
-    """Where ``rows`` and ``cols`` meet tiles, and the numbers of these tiles in the file, row by row."""
+    """The spans of ``rows`` and ``cols`` over tiles, and the numbers of these tiles in the file, row by row."""
     row_spans, col_spans = tile_spans(rows, level.extent), tile_spans(cols, level.extent)
     first, count = level.first + col_spans[0][0] * level.col_step, len(col_spans)
     runs = []
@@ -431,12 +453,12 @@ def _find_tiles(level: _Level, rows: range, cols: range) -> tuple[list[_Span], l
 
 
 def _window_of(spans: Sequence[_Span], extent: int) -> slice:
-    """The part of several tiles, one behind the other, that these spans are."""
+    """The part that these spans take of all their tiles, put side by side."""
     return slice(spans[0][1].start, (len(spans) - 1) * extent + spans[-1][1].stop)
 
 
 def _groups_of(indices: Iterable[int], most: int) -> list[list[range]]:
-    """Numbers, each once, in groups of no more than so many; those of a group as runs that follow each other.
+    """Sort distinct numbers, cut them into groups of at most ``most``, and each group into runs of consecutive numbers.
 
     Example:
         >>> _groups_of([7, 1, 2, 3, 9], 4)
@@ -447,7 +469,7 @@ def _groups_of(indices: Iterable[int], most: int) -> list[list[range]]:
 
 
 def _runs_of(indices: Iterable[int]) -> list[range]:
-    """Numbers, in their order, as runs of such as follow each other."""
+    """Cut a sequence of numbers into runs of consecutive ones."""
     runs: list[range] = []
     first = stop = -1
     for index in indices:
@@ -459,11 +481,11 @@ def _runs_of(indices: Iterable[int]) -> list[range]:
     return [*runs, range(first, stop)] if stop >= 0 else []
 
 
-def _hand_out(part: Array, shares: Sequence[_Share], top: int = 0, left: int = 0) -> None:
-    """Bring to its places what several blocks want of a part of a tile that begins at (``top``, ``left``)."""
-    for block, (_, rows, out_rows), (_, cols, out_cols) in shares:
+def _copy_to_blocks(part: Array, uses: Sequence[_BlockTile], top: int = 0, left: int = 0) -> None:
+    """Copy a part of a tile, which begins at (``top``, ``left``) inside the tile, to all blocks that use it."""
+    for block, (_, rows, out_rows), (_, cols, out_cols) in uses:
         inside = slice(rows.start - top, rows.stop - top), slice(cols.start - left, cols.stop - left)
-        block.put(part[inside], out_rows, out_cols)
+        block.copy(part[inside], out_rows, out_cols)
 
 
 def _bounding(parts: Sequence[slice]) -> slice:

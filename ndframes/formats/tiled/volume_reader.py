@@ -1,4 +1,4 @@
-"""Reading a video from a TIFF of tiles in space and time: a crop of some frames decodes the tiles that it touches."""
+"""VolumeReader: crops of a video that is stored in tiles of space and time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from ...errors import UnreadableImageError
 from ...geometry.regions import to_slice
-from ...geometry.tiling import bounding_range, count_touched, tile_ranges
-from ..stack import StackReader, frames_of_rows
+from ...geometry.tiling import tile_ranges
+from ..reader import Reader, ReaderFacts
 from .codecs import DECODE_ERRORS, find_decoder
 
 if TYPE_CHECKING:
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
     from ..._typing import Array
     from .tile_cache import TileCache
-    from .tile_reader import TileSource
+    from .tile_reader import TileFile
 
 __all__ = ["VolumeReader"]
 
 
-class VolumeReader(StackReader):
-    """Crops of a video from its tiles ``(frames, height, width)``.
+class VolumeReader(Reader):
+    """Crops of a video from its tiles ``(frames, height, width)``. A read decodes only the tiles that it touches.
 
     Args:
         path: the file, for messages.
-        layout: what its writer says of it; see :class:`~ndframes.system.segments.Payload`.
+        layout: which pixels each tile holds; see :class:`~ndframes.system.segments.Payload`.
         dtype: of the pixels.
-        band_count: how many samples a pixel has.
-        source: where the bytes of tiles come from.
-        cache: keeps decoded tiles; may serve many readers.
+        band_count: the number of samples in a pixel.
+        file: the bytes of the tiles.
+        cache: stores decoded tiles; many readers may share it.
 
     Raises:
         UnreadableImageError: a tile does not decode, when reading.
@@ -43,52 +43,40 @@ class VolumeReader(StackReader):
         layout: Mapping[str, Any],
         dtype: np.dtype[Any],
         band_count: int,
-        source: TileSource,
+        file: TileFile,
         cache: TileCache,
     ) -> None:
         volume = layout["volume"]
         count, height, width = volume["shape"]
         self._block = tuple(volume["tile_shape"])
-        super().__init__(
-            path,
+        facts = ReaderFacts(
             format="COG",
-            shape=(count * height, width, band_count),
+            shape=(height, width, band_count),
             dtype=dtype,
             tile_shape=(min(self._block[1], height), min(self._block[2], width)),
+            frame_count=count,
+            tile_frames=min(self._block[0], count),
         )
-        self.frame_count = count
-        self.tile_frames = min(self._block[0], count)
+        super().__init__(path, facts)
         self._first = int(volume["first_segment"])
         self._down, self._across = -(-height // self._block[1]), -(-width // self._block[2])
-        self._source = source
+        self._file = file
         self._cache = cache
         self._token = object()
         rows_by_cols = self._block[0] * self._block[1], self._block[2], band_count
         self._decode = find_decoder(layout["compress"], layout["predictor"], rows_by_cols, dtype)
 
-    def count_decoded(self, rows: range, cols: range) -> int:
-        """The tiles of every frame that is touched."""
-        touched: dict[int, int] = {}
-        for number, inside, _ in frames_of_rows(bounding_range(rows), self.frame_shape[0]):
-            block = number // self._block[0]
-            touched[block] = max(touched.get(block, 0), count_touched(inside, cols, self._block[1:]))
-        return sum(touched.values())
-
-    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
-        """As :meth:`Reader.count_decoded_of`: each tile once."""
-        return len({time // self._block[0] for time in times}) * count_touched(rows, cols, self._block[1:])
-
     def load_tile(self, index: int) -> Array:
-        """One decoded tile ``(frames, height, width, bands)``, by its number in the file; not to be written to."""
+        """Load a tile ``(frames, height, width, bands)``, by its number in the file; it must not be written to."""
         key = (self._token, index)
-        tile = self._cache.recall(key)
+        tile = self._cache.look_up(key)
         if tile is None:
-            data = self._source.read(index)
+            data = self._file.read(index)
             try:
                 tile = self._decode(data).reshape(*self._block, self.shape[2])
             except DECODE_ERRORS as error:
                 raise UnreadableImageError(f"{self.path}: tile {index:,} does not decode: {error}") from error
-            self._cache.offer(key, tile)
+            self._cache.admit(key, tile)
         return tile
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
@@ -96,22 +84,22 @@ class VolumeReader(StackReader):
         if not out.size:
             return
         picks = None if bands == self.all_bands else list(bands)
-        wanted = np.asarray(times)
-        blocks = wanted // self._block[0]
-        row_spans, col_spans = _spans(rows, self._block[1]), _spans(cols, self._block[2])
-        for block in np.unique(blocks).tolist():
-            places = np.flatnonzero(blocks == block)
-            frames = _as_slice(wanted[places] - block * self._block[0])
-            at = _as_slice(places)
-            for row, inside_rows, out_rows in row_spans:
-                start = self._first + (block * self._down + row) * self._across
-                for col, inside_cols, out_cols in col_spans:
-                    part = self.load_tile(start + col)[frames, inside_rows, inside_cols]
-                    out[at, out_rows, out_cols] = part if picks is None else part[..., picks]
+        numbers = np.asarray(times)
+        tile_times = numbers // self._block[0]
+        row_spans, col_spans = _tile_spans(rows, self._block[1]), _tile_spans(cols, self._block[2])
+        for tile_time in np.unique(tile_times).tolist():
+            places = np.flatnonzero(tile_times == tile_time)
+            inside_frames = _as_slice(numbers[places] - tile_time * self._block[0])
+            out_frames = _as_slice(places)
+            for tile_row, inside_rows, out_rows in row_spans:
+                start = self._first + (tile_time * self._down + tile_row) * self._across
+                for tile_col, inside_cols, out_cols in col_spans:
+                    part = self.load_tile(start + tile_col)[inside_frames, inside_rows, inside_cols]
+                    out[out_frames, out_rows, out_cols] = part if picks is None else part[..., picks]
 
 
-def _spans(axis: range, extent: int) -> list[tuple[int, slice, slice]]:
-    """Where the tiles under ``axis`` meet it: tile index, part of the tile, part of ``axis``."""
+def _tile_spans(axis: range, extent: int) -> list[tuple[int, slice, slice]]:
+    """As :func:`~ndframes.geometry.tiling.tile_spans`, for any step."""
     spans = []
     done = 0
     for index, some in tile_ranges(axis, extent):
@@ -123,7 +111,7 @@ def _spans(axis: range, extent: int) -> list[tuple[int, slice, slice]]:
 
 
 def _as_slice(numbers: Array) -> Any:
-    """Numbers that follow each other as a slice, which copies sooner than a list of them."""
+    """Turn consecutive numbers into a slice: numpy copies by a slice faster than by a list."""
     if len(numbers) == 1 or (np.diff(numbers) == 1).all():
         return slice(int(numbers[0]), int(numbers[-1]) + 1)
     return numbers

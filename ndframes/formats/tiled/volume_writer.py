@@ -1,7 +1,7 @@
-"""Writing a video as a TIFF of tiles in space and time, in one pass and bounded memory.
+"""Write a video as a TIFF of tiles in space and time, in one pass and bounded memory.
 
-It is one image of several planes, by the tags ImageDepth and TileDepth, which TIFF has for volumes: ``tifffile`` reads all of
-it, and GDAL its first frame.
+The file holds one image with the tags ImageDepth and TileDepth, which TIFF defines for volumes. ``tifffile`` reads all of it;
+GDAL reads the first frame.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..._typing import Array
-    from ...spec.backends import Backend, Codec
+    from ...spec.backends import Backend, TileCodec
     from ...system.segments import Payload
     from ..reader import Reader
     from .spool import ScratchMaker
@@ -42,23 +42,23 @@ def write_volume(
 ) -> Payload:
     """Write the video ``source`` as a TIFF of tiles ``(frames, height, width)`` to ``file``, which must be empty and seekable.
 
-    Frames are read once, in their order; as many are in memory as a tile spans. While some tiles are encoded, the next
-    are cut, and when all of them are, the next frames are read.
+    Frames are read once, in order. Memory holds the frames that one tile spans; they are cut and encoded before the next
+    ones are read.
 
     Args:
-        file: where to write.
-        source: a reader of frames.
+        file: the file to write to.
+        source: a reader of a video.
         backend: a ``cog`` backend.
-        threads: how many parts of frames to encode at once.
-        progress: called with the fraction done.
-        scratch: makes the unnamed file in which tiles wait; ``None``: beside ``file``.
+        threads: the number of threads that encode.
+        progress: called with the fraction done, 0 to 1.
+        scratch: creates the unnamed file in which tiles wait; ``None`` creates it beside ``file``.
 
     Returns:
-        The head and every tile, with checksums taken before anything was written.
+        The head and every tile, with checksums computed before anything was written.
     """
-    height, width, band_count = source.frame_shape
+    height, width, band_count = source.shape
     count = source.frame_count or 1
-    block = backend.block_shape_for(source.frame_shape, source.dtype)
+    block = backend.block_shape_for(source.shape, source.dtype)
     codec = backend.video_codec_for(source.dtype, band_count)
     directory = _directory((count, height, width), block, source, codec)
     make_file = scratch or scratch_beside(file)
@@ -66,14 +66,14 @@ def write_volume(
         pool = stack.enter_context(ThreadPoolExecutor(threads))
         stack.callback(pool.shutdown, cancel_futures=True)
         spool = TileSpool(stack.enter_context(make_file(0)), directory.tile_count)
-        tiles = _Tiles(pool, spool, codec, block)
-        pixels = _room(block, height, width, band_count, source.dtype)
+        tiles = _TileEncoder(pool, spool, codec, block)
+        pixels = _allocate_tiles(block, height, width, band_count, source.dtype)
         for start in range(0, count, block[0]):
             times = range(start, min(count, start + block[0]))
             source.read_frames(
                 times, range(height), range(width), range(band_count), pixels[: len(times), :height, :width]
             )
-            # Beyond the edges the last pixels are repeated, which costs codecs least.
+            # Tiles reach beyond the last column, row and frame: repeated pixels compress best.
             pixels[: len(times), :height, width:] = pixels[: len(times), :height, width - 1 : width]
             pixels[: len(times), height:] = pixels[: len(times), height - 1 : height]
             pixels[len(times) :] = pixels[len(times) - 1]
@@ -85,26 +85,28 @@ def write_volume(
         return assemble(file, [directory], [spool], {"volume": head}, big=big)
 
 
-class _Tiles:
-    """Has tiles encoded by threads, and writes them in their order."""
+class _TileEncoder:
+    """Encodes tiles in threads, and writes them in order."""
 
-    def __init__(self, pool: ThreadPoolExecutor, spool: TileSpool, codec: Codec, block: tuple[int, int, int]) -> None:
+    def __init__(
+        self, pool: ThreadPoolExecutor, spool: TileSpool, codec: TileCodec, block: tuple[int, int, int]
+    ) -> None:
         self._pool, self._spool, self._codec, self._block = pool, spool, codec, block
         self._started: deque[Future[tuple[list[bytes], list[int]]]] = deque()
         self._next = 0
 
     def encode(self, pixels: Array) -> None:
-        """All tiles of some frames, ``(frames, height, width, bands)``, in whole tiles; done when this returns."""
+        """Encode and write all tiles of some frames, ``(frames, height, width, bands)``, which are whole tiles."""
         _, height, width = self._block
         step = max(1, _PART_BYTES // (pixels[:, :height, :width].nbytes)) * width
         for top in range(0, pixels.shape[1], height):
             for left in range(0, pixels.shape[2], step):
                 part = pixels[:, top : top + height, left : left + step]
-                self._started.append(self._pool.submit(self._make, part))
+                self._started.append(self._pool.submit(self._encode_part, part))
                 self._wait(_WAITING_PARTS)
         self._wait(0)
 
-    def _make(self, part: Array) -> tuple[list[bytes], list[int]]:
+    def _encode_part(self, part: Array) -> tuple[list[bytes], list[int]]:
         frames, height, width = self._block
         tiles = []
         for left in range(0, part.shape[2], width):
@@ -113,18 +115,19 @@ class _Tiles:
         return tiles, [checksum(tile) for tile in tiles]
 
     def _wait(self, most: int) -> None:
+        """Write the oldest parts until at most ``most`` are still being encoded."""
         while len(self._started) > most:
             tiles, checksums = self._started.popleft().result()
             self._spool.append(self._next, tiles, checksums)
             self._next += len(tiles)
 
 
-def _room(block: tuple[int, int, int], height: int, width: int, bands: int, dtype: np.dtype[Any]) -> Array:
+def _allocate_tiles(block: tuple[int, int, int], height: int, width: int, bands: int, dtype: np.dtype[Any]) -> Array:
     rows, cols = (-(-extent // tile) * tile for extent, tile in zip((height, width), block[1:], strict=True))
     return np.empty((block[0], rows, cols, bands), dtype)
 
 
-def _directory(shape: tuple[int, int, int], block: tuple[int, int, int], source: Reader, codec: Codec) -> Directory:
+def _directory(shape: tuple[int, int, int], block: tuple[int, int, int], source: Reader, codec: TileCodec) -> Directory:
     return Directory(
         shape=shape[1:],
         tile_shape=block[1:],

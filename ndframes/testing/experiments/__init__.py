@@ -1,1 +1,1 @@
-"""Experiments that stress the cache: kills, races, full disks, damage."""
+"""Fault-injection and stress experiments on the cache: crashes, races, full disks, power loss, bit rot."""

@@ -1,4 +1,4 @@
-"""Crashes: what is left of a cache when a process is killed, or a call fails, at any step of its work."""
+"""Crashes: kill a process, or make a call fail, at every step of the cache's work."""
 
 from __future__ import annotations
 
@@ -18,27 +18,30 @@ import numpy as np
 from ...errors import NdframesError
 from ...system.process import core_count
 from ..faults import FaultyFileSystem
-from .fork_server import Task
-from .scene import FORMS, Tally, examine, find_leftovers
+from .checks import check_cache, find_leftovers
+from .fork_server import Task, TimedSignal
+from .images import FORMS
+from .results import Recorder
 
 if TYPE_CHECKING:
     from ...frames.frames import Frames
     from ...system.files import FileSystem
-    from .fork_server import Ended, ForkServer
-    from .scene import Findings, Scene
+    from .fork_server import ChildResult, ForkServer
+    from .images import SyntheticImages
+    from .results import ExperimentResult
 
-__all__ = ["ERROR_KINDS", "fail_everywhere", "kill_everywhere"]
-#: What may become of a call besides success.
+__all__ = ["ERROR_KINDS", "inject_errors", "inject_kills"]
+#: The ways in which a file operation can fail.
 ERROR_KINDS = ("EIO", "ENOSPC", "EDQUOT", "short", "lost")
 _LEAST_SECONDS = 0.002
 _PARALLEL_SHARE = 20
-_WATCHDOG_SECONDS = 60.0
-Say = Callable[[str], None]
+_TIMEOUT_SECONDS = 60.0
+Log = Callable[[str], None]
 
 
-def kill_everywhere(
+def inject_kills(
     fork_server: ForkServer,
-    scene: Scene,
+    images: SyntheticImages,
     folder: str,
     *,
     kills: int,
@@ -46,234 +49,243 @@ def kill_everywhere(
     stride: int = 1,
     parallel: bool = True,
     seed: int = 0,
-    say: Say | None = None,
-) -> Findings:
-    """Kill processes with SIGKILL: at each file operation in turn, then at random moments; look what they leave.
+    log: Log | None = None,
+) -> ExperimentResult:
+    """Kill processes with SIGKILL: at each file operation in turn, then at random moments; check each cache afterwards.
 
-    The victims read on demand, prepare what is missing and collect garbage. What a fresh process must find then is
-    told at :func:`~ndframes.testing.experiments.scene.examine`.
+    The processes read on demand, prepare what is missing, and collect garbage. A fresh process then runs
+    :func:`~ndframes.testing.experiments.checks.check_cache`.
 
     Args:
-        fork_server: forks the victims.
-        scene: the images.
-        folder: where the caches go; one for each victim, removed afterwards.
-        kills: how many in all; every operation comes first.
-        crops: how many of each image are compared after each kill.
-        stride: only every so many-th operation.
-        parallel: whether some of the random kills hit a ``prepare`` with two workers: alone, or with them.
+        fork_server: forks the processes.
+        images: the sources.
+        folder: for the caches; one for each process, removed afterwards.
+        kills: how many processes to kill; the file operations come first.
+        crops: how many crops of each image are compared after a kill.
+        stride: kill at every ``stride``-th file operation only.
+        parallel: whether some random kills hit a ``prepare`` with two workers: either the parent alone, or all of them.
         seed: of the random moments.
-        say: called with a line now and then.
+        log: called with lines of progress.
     """
-    tally = Tally("wrong crops", "failed verify", "not rebuilt", "leftovers", "hangs", "odd ends")
-    lane = _Lane(fork_server, scene, folder, crops, tally, say)
+    recorder = Recorder("wrong crops", "damaged entries", "not rebuilt", "leftovers", "timeouts", "unexpected exits")
+    runner = _TrialRunner(fork_server, images, folder, crops, recorder, log)
     for form in FORMS:
         for batch in _batches(count(1, stride)):
-            calls = [partial(_work, scene, form, FaultyFileSystem("any", nth, "kill")) for nth in batch]
-            ends = lane.run(form, calls, "fault points")
-            if not all(_was_killed(end) for end in ends) or tally.done["kills"] >= kills:
+            calls = [partial(_use_cache, images, form, FaultyFileSystem("any", nth, "kill")) for nth in batch]
+            results = runner.run(form, calls, "fault points")
+            # A process that survived made fewer operations than its fault's number: all operations are covered.
+            if not all(_was_killed(result) for result in results) or recorder.counts["kills"] >= kills:
                 break
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     turns = count(1)
-    while tally.done["kills"] < kills and not tally.broken["odd ends"]:
-        form = chance.choice(list(FORMS))
+    while recorder.counts["kills"] < kills and not recorder.violations["unexpected exits"]:
+        form = rng.choice(list(FORMS))
         if parallel and next(turns) % _PARALLEL_SHARE == 0:
-            lane.run_parallel(form, chance)
+            runner.kill_parallel_prepare(form, rng)
         else:
-            lane.run_at_random(form, chance)
-    return tally.finish("kills")
+            runner.kill_at_random(form, rng)
+    return recorder.finish("kills")
 
 
-def fail_everywhere(
+def inject_errors(
     fork_server: ForkServer,
-    scene: Scene,
+    images: SyntheticImages,
     folder: str,
     *,
     kinds: Sequence[str] = ERROR_KINDS,
     crops: int = 16,
     stride: int = 1,
-    say: Say | None = None,
-) -> Findings:
-    """Make each file operation fail in turn, in each way; look what becomes of the call, of the next one, and of the cache.
+    log: Log | None = None,
+) -> ExperimentResult:
+    """Make each file operation fail in turn, in each way; check the call, the next call, and the cache.
 
-    A call must give the right pixels or an error of ours that names a file and says what the system said; it must leave
-    nothing half written; and the next call must succeed.
+    A call must return the right pixels, or raise an error of this package that names a file and carries the system's error.
+    It must leave no temporary file, and the next call must succeed.
 
     Args:
         fork_server: forks the processes.
-        scene: the images.
-        folder: where the caches go.
+        images: the sources.
+        folder: for the caches.
         kinds: as for :class:`~ndframes.testing.faults.FaultyFileSystem`.
-        crops: how many of each image are compared afterwards.
-        stride: only every so many-th operation.
-        say: called with a line now and then.
+        crops: how many crops of each image are compared afterwards.
+        stride: fail every ``stride``-th file operation only.
+        log: called with lines of progress.
     """
-    promises = "unclear errors", "left in tmp", "second failures"
-    tally = Tally("wrong crops", "failed verify", "not rebuilt", "leftovers", *promises, "hangs", "odd ends")
-    lane = _Lane(fork_server, scene, folder, crops, tally, say)
+    recorder = Recorder(
+        "wrong crops", "damaged entries", "not rebuilt", "leftovers", "unclear errors", "left in tmp", "failed retries",
+        "timeouts", "unexpected exits",
+    )  # fmt: skip
+    runner = _TrialRunner(fork_server, images, folder, crops, recorder, log)
     for form in FORMS:
         for kind in kinds:
             for batch in _batches(count(1, stride)):
-                calls = [partial(_fail, scene, form, FaultyFileSystem("any", nth, kind)) for nth in batch]
-                ends = lane.run(form, calls, "faults")
-                if not all(_did_fire(end) for end in ends):
+                calls = [partial(_use_failing_cache, images, form, FaultyFileSystem("any", nth, kind)) for nth in batch]
+                if not all(_did_fire(result) for result in runner.run(form, calls, "faults")):
                     break
-        for kind in ("ENOSPC", "EDQUOT"):
-            files = [FaultyFileSystem("write", nth, kind, is_lasting=True) for nth in islice(count(1), core_count())]
-            lane.run(form, [partial(_fail, scene, form, each) for each in files], "full disks")
-    return tally.finish("errors")
+        for kind in sorted({"ENOSPC", "EDQUOT"}.intersection(kinds)):
+            files = [
+                FaultyFileSystem("write", nth, kind, is_lasting=True) for nth in range(1, 1 + max(2, core_count()))
+            ]
+            runner.run(form, [partial(_use_failing_cache, images, form, each) for each in files], "full disks")
+    return recorder.finish("errors")
 
 
-class _Lane:
-    """Runs some victims at a time, each in a cache of its own, then has each cache examined by a fresh process."""
+class _TrialRunner:
+    """Runs faulty processes, each on a cache of its own, and checks every cache in a fresh process."""
 
     def __init__(
-        self, fork_server: ForkServer, scene: Scene, folder: str, crops: int, tally: Tally, say: Say | None
+        self,
+        fork_server: ForkServer,
+        images: SyntheticImages,
+        folder: str,
+        crops: int,
+        recorder: Recorder,
+        log: Log | None,
     ) -> None:
-        self._nursery = fork_server
-        self._scene = scene
+        self._fork_server = fork_server
+        self._images = images
         self._folder = folder
         self._crops = crops
-        self._tally = tally
-        self._say = say
+        self._recorder = recorder
+        self._log = log
         self._durations: dict[str, float] = {}
-        self._number = 0
+        self._trials = 0
 
     def run(
-        self, form: str, calls: Sequence[partial[Any]], what: str, signals: Sequence[tuple[float, int, bool]] = ()
-    ) -> list[Ended]:
-        """Let the victims run, each with one of the ``signals``, look after them, and count ``what`` befell them."""
-        workdirs = [os.path.join(self._folder, f"work-{self._number + index}") for index in range(len(calls))]
-        self._number += len(calls)
+        self, form: str, calls: Sequence[partial[Any]], what: str, signals: Sequence[TimedSignal] = ()
+    ) -> list[ChildResult]:
+        """Run the calls at once, the n-th with the n-th of the ``signals``, and count the faults under ``what``."""
+        workdirs = [os.path.join(self._folder, f"work-{self._trials + index}") for index in range(len(calls))]
+        self._trials += len(calls)
         tasks = [
             Task(partial(call, workdir), signals[index : index + 1])
             for index, (call, workdir) in enumerate(zip(calls, workdirs, strict=True))
         ]
-        ends = self._nursery.run(*tasks, seconds=_WATCHDOG_SECONDS)
+        results = self._fork_server.run(*tasks, seconds=_TIMEOUT_SECONDS)
         contexts = [f"{form}, {call.args[2] or what}" for call in calls]
-        for end, context in zip(ends, contexts, strict=True):
-            self._note_end(end, context, what)
+        for result, context in zip(results, contexts, strict=True):
+            self._record(result, context, what)
         checks = [
-            partial(examine, self._scene, workdir, form, crops=self._crops, seed=self._number) for workdir in workdirs
+            partial(check_cache, self._images, workdir, form, crops=self._crops, seed=self._trials)
+            for workdir in workdirs
         ]
-        for end, context in zip(self._nursery.run(*checks, seconds=_WATCHDOG_SECONDS), contexts, strict=True):
-            self._note_end(end, f"{context}, afterwards", "")
+        for result, context in zip(self._fork_server.run(*checks, seconds=_TIMEOUT_SECONDS), contexts, strict=True):
+            self._record(result, f"{context}, afterwards", "")
         for workdir in workdirs:
             shutil.rmtree(workdir, ignore_errors=True)
-        if self._say is not None and self._number % 100 < len(calls):
-            self._say(f"{self._number} trials, {sum(self._tally.broken.values())} broken promises")
-        return ends
+        if self._log is not None and self._trials % 100 < len(calls):
+            self._log(f"{self._trials} trials, {sum(self._recorder.violations.values())} violations")
+        return results
 
-    def run_at_random(self, form: str, chance: random.Random) -> None:
-        """Kill processes that do what they like."""
-        call = partial(_work, self._scene, form, None)
+    def kill_at_random(self, form: str, rng: random.Random) -> None:
+        """Kill processes at random moments, one on each core."""
+        call = partial(_use_cache, self._images, form, None)
         duration = self._measure(form, call)
-        moments = [chance.uniform(_LEAST_SECONDS, duration) for _ in range(core_count())]
-        self.run(form, [call] * len(moments), "random moments", [(at, signal.SIGKILL, False) for at in moments])
+        moments = [rng.uniform(_LEAST_SECONDS, duration) for _ in range(core_count())]
+        self.run(form, [call] * len(moments), "random moments", [TimedSignal(at, signal.SIGKILL) for at in moments])
 
-    def run_parallel(self, form: str, chance: random.Random) -> None:
-        """Kill a process that has workers, or all of them at once."""
-        call = partial(_prepare_with_workers, self._scene, form, None)
+    def kill_parallel_prepare(self, form: str, rng: random.Random) -> None:
+        """Kill a process that has workers: it alone, or all of them at once."""
+        call = partial(_prepare_in_workers, self._images, form, None)
         duration = self._measure(f"{form} in parallel", call)
-        at = chance.uniform(duration / 3, duration)
-        self.run(form, [call], "random moments", [(at, signal.SIGKILL, chance.random() < 0.5)])
+        kill = TimedSignal(rng.uniform(duration / 3, duration), signal.SIGKILL, rng.random() < 0.5)
+        self.run(form, [call], "random moments", [kill])
 
     def _measure(self, name: str, call: partial[Any]) -> float:
-        """How long the call takes when it is left alone."""
+        """The duration of the call without faults, measured once."""
         if name not in self._durations:
             workdir = os.path.join(self._folder, "measured")
             started = time.perf_counter()
-            self._nursery.run(partial(call, workdir), seconds=_WATCHDOG_SECONDS)
+            self._fork_server.run(partial(call, workdir), seconds=_TIMEOUT_SECONDS)
             self._durations[name] = time.perf_counter() - started
             shutil.rmtree(workdir, ignore_errors=True)
         return self._durations[name]
 
-    def _note_end(self, end: Ended, context: str, what: str) -> None:
-        if end.is_hung:
-            self._tally.fault("hangs", note=f"{context}: {end.problem}")
-        elif what and _was_killed(end):
-            self._tally.count("kills")
-            self._tally.count(what)
-        elif not end.ok:
-            self._tally.fault("odd ends", note=f"{context}: status {end.status}: {end.problem}")
-        elif isinstance(end.value, Tally):
-            self._tally.add(end.value, context)
+    def _record(self, result: ChildResult, context: str, what: str) -> None:
+        if what and _was_killed(result):
+            self._recorder.count("kills")
+            self._recorder.count(what)
+        elif not result.ok or isinstance(result.value, Recorder):
+            self._recorder.merge_child(result, context)
 
 
-def _work(scene: Scene, form: str, files: FileSystem | None, workdir: str) -> None:
-    """One image on demand, the others prepared, and most of it collected."""
-    frames = scene.frames(workdir, form, files)
+def _use_cache(images: SyntheticImages, form: str, files: FileSystem | None, workdir: str) -> None:
+    """Read one image on demand, prepare the others, and evict half of the bytes."""
+    frames = images.frames(workdir, form, files)
     frames.load_region(0)
     frames.prepare()
     frames.cache.gc(max_bytes=sum(entry.size_bytes for entry in frames.cache.ls()) // 2)
 
 
-def _prepare_with_workers(scene: Scene, form: str, files: FileSystem | None, workdir: str) -> None:
-    scene.frames(workdir, form, files).prepare(workers=2)
+def _prepare_in_workers(images: SyntheticImages, form: str, files: FileSystem | None, workdir: str) -> None:
+    images.frames(workdir, form, files).prepare(workers=2)
 
 
-def _fail(scene: Scene, form: str, files: FaultyFileSystem, workdir: str) -> Tally:
-    """As :func:`_work`, where something fails; then again, where nothing does."""
-    tally = Tally()
-    frames = scene.frames(workdir, form, files)
+def _use_failing_cache(images: SyntheticImages, form: str, files: FaultyFileSystem, workdir: str) -> Recorder:
+    """As :func:`_use_cache`, with errors recorded; then once more without faults."""
+    recorder = Recorder()
+    frames = images.frames(workdir, form, files)
     for step in (_load_one, _prepare_rest, _collect):
-        _attempt(step, frames, scene, workdir, tally, files)
-    # What cannot be unlinked stays until somebody can.
-    left = [name for name in find_leftovers(frames.cache) if name.startswith("tmp")]
+        _attempt(step, frames, images, workdir, recorder, files)
+    # A file that could not be unlinked may stay: the next collection removes it.
+    leftovers = [name for name in find_leftovers(frames.cache) if name.startswith("tmp")]
     if files.struck != "remove":
-        tally.fault("left in tmp", len(left), ", ".join(left))
+        recorder.violate("left in tmp", len(leftovers), ", ".join(leftovers))
     if files.fired:
-        tally.count("full disks" if files.is_lasting else "faults")
+        recorder.count("full disks" if files.is_lasting else "faults")
     files.mend()
     try:
-        for number, array in enumerate(scene.arrays()):
-            tally.fault("wrong crops", int(not np.array_equal(frames.load_image(number), array)), f"image {number}")
+        for number, array in enumerate(images.arrays()):
+            is_equal = np.array_equal(frames.load_image(number), array)
+            recorder.violate("wrong crops", int(not is_equal), f"image {number}")
     except Exception:
-        tally.fault("second failures", note=traceback.format_exc(limit=-4))
-    return tally
+        recorder.violate("failed retries", note=traceback.format_exc(limit=-4))
+    return recorder
 
 
-def _load_one(frames: Frames, scene: Scene, tally: Tally) -> None:
-    is_equal = np.array_equal(frames.load_region(0), scene.array(0))
-    tally.fault("wrong crops", int(not is_equal), "image 0, read while it happened")
+def _load_one(frames: Frames, images: SyntheticImages, recorder: Recorder) -> None:
+    is_equal = np.array_equal(frames.load_region(0), images.array(0))
+    recorder.violate("wrong crops", int(not is_equal), "image 0, read during the fault")
 
 
-def _prepare_rest(frames: Frames, scene: Scene, tally: Tally) -> None:
+def _prepare_rest(frames: Frames, images: SyntheticImages, recorder: Recorder) -> None:
     for failure in frames.prepare(errors="collect").failed:
         raise failure.error
 
 
-def _collect(frames: Frames, scene: Scene, tally: Tally) -> None:
+def _collect(frames: Frames, images: SyntheticImages, recorder: Recorder) -> None:
     report = frames.cache.gc(max_bytes=0)
-    tally.count("errors told", len(report.failed))
+    recorder.count("reported errors", len(report.failed))
 
 
 def _attempt(
-    step: Callable[[Frames, Scene, Tally], None],
+    step: Callable[[Frames, SyntheticImages, Recorder], None],
     frames: Frames,
-    scene: Scene,
+    images: SyntheticImages,
     workdir: str,
-    tally: Tally,
+    recorder: Recorder,
     files: FaultyFileSystem,
 ) -> None:
     try:
-        step(frames, scene, tally)
+        step(frames, images, recorder)
     except NdframesError as error:
-        tally.count("errors told")
-        names_file = workdir in str(error) or scene.folder in str(error)
+        recorder.count("reported errors")
+        names_file = workdir in str(error) or images.folder in str(error)
         if not isinstance(error, OSError) or not names_file:
-            tally.fault("unclear errors", note=f"{files.struck}: {type(error).__name__}: {error}")
+            recorder.violate("unclear errors", note=f"{files.struck}: {type(error).__name__}: {error}")
     except Exception:
-        tally.fault("unclear errors", note=f"{files.struck}: {traceback.format_exc(limit=-4)}")
+        recorder.violate("unclear errors", note=f"{files.struck}: {traceback.format_exc(limit=-4)}")
 
 
 def _batches(numbers: Iterator[int]) -> Iterator[list[int]]:
+    """Lists of numbers, one for each core."""
     while True:
         yield list(islice(numbers, core_count()))
 
 
-def _was_killed(end: Ended) -> bool:
-    return end.status == -signal.SIGKILL and not end.is_hung
+def _was_killed(result: ChildResult) -> bool:
+    return result.status == -signal.SIGKILL and not result.timed_out
 
 
-def _did_fire(end: Ended) -> bool:
-    return end.ok and bool(end.value.done["faults"])
+def _did_fire(result: ChildResult) -> bool:
+    return result.ok and bool(result.value.counts["faults"])

@@ -1,4 +1,4 @@
-"""Crowds: many processes on one cache at once, some of them stopped, or removing what the others read."""
+"""Contention: many processes on one cache at once, some of them suspended or removing what others read."""
 
 from __future__ import annotations
 
@@ -9,200 +9,205 @@ import shutil
 import signal
 import time
 import traceback
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from ...cache import store
+from ...cache.cache import Cache
 from ...cache.layout import parse_entry
-from ...cache.store import Cache
 from ...errors import CacheError
 from ..faults import FaultyFileSystem, WatchedFileSystem
-from .fork_server import Task
-from .scene import (
-    FORMS,
-    Tally,
-    entry_begun,
-    examine,
-    read_crops,
-)
+from .checks import check_cache, read_crops, state_being_written
+from .images import FORMS
+from .results import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ...system.files import FileSystem
     from .fork_server import ForkServer
-    from .scene import Findings, Scene
+    from .images import SyntheticImages
+    from .results import ExperimentResult
 
-__all__ = ["LockMode", "evict_under_readers", "race", "stop_a_writer"]
-#: What locks do on the file system: exclude others; be given to everybody at once; be refused with an error.
-LockMode = Literal["work", "lie", "ENOLCK", "ENOSYS"]
-_WATCHDOG_SECONDS = 60.0
-_CROPS_PER_LOOK = 50
-_LOOKS_PER_OPENING = 4
+__all__ = ["LockMode", "evict_under_readers", "race_for_entries", "suspend_writer"]
+#: What locks do on the file system: exclude other processes; be granted to everybody; fail with an error.
+LockMode = Literal["exclusive", "ineffective", "ENOLCK", "ENOSYS"]
+_TIMEOUT_SECONDS = 60.0
+_CROPS_PER_STEP = 50
+_STEPS_PER_OPENING = 4
 
 
-def race(
+def race_for_entries(
     fork_server: ForkServer,
-    scene: Scene,
+    images: SyntheticImages,
     folder: str,
     *,
     processes: int = 16,
-    locks: LockMode = "work",
+    locks: LockMode = "exclusive",
     form: str = "cog",
     seconds: float = 600.0,
-) -> Findings:
-    """Let many processes want all images at once, each in an order of its own, half by a crop and half by ``prepare``.
+) -> ExperimentResult:
+    """Have many processes read all images at once, each in its own order, some through ``prepare``.
 
-    While locks work, each image must be converted once, all told; where they do not, work may be done twice. Every
-    process must get the right pixels, and each entry may be reported as new once at most.
+    Every process must get the right pixels. With working locks, each image must be converted exactly once; without them,
+    conversions may be repeated, but only one process may publish an entry.
 
     Args:
-        fork_server: forks them.
-        scene: the images.
-        folder: where the cache goes.
+        fork_server: forks the processes.
+        images: the sources.
+        folder: for the cache.
         processes: how many.
-        locks: what they do; see :data:`LockMode`.
+        locks: how locks behave; see :data:`LockMode`.
         form: of the entries.
-        seconds: what takes longer hangs.
+        seconds: the time limit.
     """
-    tally = Tally("wrong crops", "failed verify", "conversions too many", "hangs", "odd ends")
+    recorder = Recorder("wrong crops", "damaged entries", "excess conversions", "timeouts", "unexpected exits")
     workdir = os.path.join(folder, "race")
-    calls = [partial(_want_everything, scene, form, locks, workdir, seed) for seed in range(processes)]
-    for end in fork_server.run(*calls, seconds=seconds):
-        tally.add_end(end, "race")
-    tally.count("processes", processes)
-    wanted = scene.count
-    tally.count("images", wanted)
-    tally.add_end(fork_server.run(partial(examine, scene, workdir, form, crops=2), seconds=seconds)[0], "afterwards")
-    excess = tally.done["published"] - wanted
-    if locks == "work":
-        excess += tally.done["conversions"] - wanted
-    tally.fault("conversions too many", abs(excess), f"{dict(tally.done)}")
+    calls = [partial(_request_all, images, form, locks, workdir, seed) for seed in range(processes)]
+    for result in fork_server.run(*calls, seconds=seconds):
+        recorder.merge_child(result, "race")
+    recorder.count("processes", processes)
+    recorder.count("images", images.count)
+    check = partial(check_cache, images, workdir, form, crops=2)
+    recorder.merge_child(fork_server.run(check, seconds=seconds)[0], "afterwards")
+    excess = recorder.counts["published"] - images.count
+    if locks == "exclusive":
+        excess += recorder.counts["conversions"] - images.count
+    recorder.violate("excess conversions", abs(excess), f"{dict(recorder.counts)}")
     shutil.rmtree(workdir, ignore_errors=True)
-    return tally.finish(f"race, locks {locks}")
+    return recorder.finish(f"race, locks {locks}")
 
 
-def stop_a_writer(
+def suspend_writer(
     fork_server: ForkServer,
-    scene: Scene,
+    images: SyntheticImages,
     folder: str,
     *,
     lock_age_seconds: float = 2.0,
-    patience_seconds: float = 10.0,
-    stopped_seconds: float | None = None,
+    patience_seconds: float = 20.0,
     waiters: int = 3,
     form: str = "cog",
-) -> Findings:
-    """Stop a process by SIGSTOP while it writes an entry and holds its lock; others must go on without it.
+) -> ExperimentResult:
+    """Suspend a process with SIGSTOP while it writes an entry and holds the lock; other processes must go on without it.
+
+    The writer is resumed when all waiters are done, or have waited too long. It must then succeed as well.
 
     Args:
-        fork_server: forks them.
-        scene: the images; the first is used.
-        folder: where the cache goes.
-        lock_age_seconds: after how much silence the others believe that a writer is gone.
-        patience_seconds: how much later they must have got their pixels.
-        stopped_seconds: when the stopped process is continued, which must come to a good end too; ``None``: when the
-            patience of the others is at its end.
-        waiters: how many wait for it.
+        fork_server: forks the processes.
+        images: the sources; the first one is used.
+        folder: for the cache.
+        lock_age_seconds: how long a lock without a sign of life is respected.
+        patience_seconds: how much longer the waiters may take.
+        waiters: how many processes wait for the entry.
         form: of the entry.
     """
-    tally = Tally("wrong crops", "failed verify", "waited too long", "hangs", "odd ends")
-    workdir = os.path.join(folder, "stopped")
+    recorder = Recorder("wrong crops", "damaged entries", "waited too long", "timeouts", "unexpected exits")
+    workdir, signs = os.path.join(folder, "suspended"), os.path.join(folder, "suspended-signs")
+    os.makedirs(signs)
     limit_seconds = lock_age_seconds + patience_seconds
-    holder = Task(
-        partial(_load_first, scene, form, workdir, lock_age_seconds, FaultyFileSystem("make_read_only", 1, "stop")),
-        [(stopped_seconds or limit_seconds, signal.SIGCONT, False)],
+    results = fork_server.run(
+        partial(_load_and_suspend, images, form, workdir, signs, lock_age_seconds),
+        partial(_resume_writer, signs, waiters, limit_seconds),
+        *(partial(_load_after_writer, images, form, workdir, signs, lock_age_seconds, n) for n in range(waiters)),
+        seconds=2 * limit_seconds + _TIMEOUT_SECONDS,
     )
-    calls = [partial(_load_after, scene, form, workdir, lock_age_seconds) for _ in range(waiters)]
-    ends = fork_server.run(holder, *calls, seconds=2 * max(limit_seconds, stopped_seconds or 0))
-    for end in ends:
-        tally.add_end(end, "stopped")
-    for end in ends[1:]:
-        if end.ok and end.value.done["milliseconds"] > 1000 * limit_seconds:
-            tally.fault("waited too long", note=f"{end.value.done['milliseconds']} ms")
-    del tally.done["milliseconds"]
-    tally.count("waiters", waiters)
-    tally.add_end(fork_server.run(partial(examine, scene, workdir, form, crops=8))[0], "afterwards")
+    for result in results:
+        recorder.merge_child(result, "suspended")
+    for result in results[2:]:
+        if result.ok and result.value.counts["milliseconds"] > 1000 * limit_seconds:
+            recorder.violate("waited too long", note=f"{result.value.counts['milliseconds']} ms")
+    del recorder.counts["milliseconds"]
+    recorder.count("waiters", waiters)
+    recorder.merge_child(fork_server.run(partial(check_cache, images, workdir, form, crops=8))[0], "afterwards")
     shutil.rmtree(workdir, ignore_errors=True)
-    return tally.finish("stopped writer")
+    shutil.rmtree(signs)
+    return recorder.finish("suspended writer")
 
 
 def evict_under_readers(
     fork_server: ForkServer,
-    scene: Scene,
+    images: SyntheticImages,
     folder: str,
     *,
     readers: int = 8,
     crops: int = 1000,
+    min_actions: Mapping[str, int] | None = None,
     seconds: float = 600.0,
     seed: int = 0,
-) -> Findings:
-    """Remove entries, and the whole folder, under processes that read crops and rebuild what is missing.
+) -> ExperimentResult:
+    """Remove entries, and the whole cache folder, while processes read crops and rebuild what is missing.
 
     Args:
-        fork_server: forks the readers, and the one that removes single entries, collects garbage to a small budget,
-            prepares anew, and deletes the folder.
-        scene: the images.
-        folder: where the caches go.
-        readers: how many.
-        crops: how many each of them reads; half of the readers read COGs, half ``.npy``.
-        seconds: what takes longer hangs.
-        seed: of all choices.
+        fork_server: forks the readers, and an evictor that removes entries, collects garbage down to a small budget, prepares
+            the images, and deletes the folder.
+        images: the sources.
+        folder: for the caches.
+        readers: how many; half of them read COGs, half read ``.npy``.
+        crops: how many crops each reader reads at least.
+        min_actions: how often the evictor must do an action, by its name in the result, for each form of entry. Readers
+            and evictor go on until it has, so that the counts do not depend on the speed of the machine.
+        seconds: the time limit, for each form of entry.
+        seed: of all random choices.
     """
-    tally = Tally("wrong crops", "failed verify", "exceptions", "signals", "hangs", "odd ends")
+    recorder = Recorder("wrong crops", "damaged entries", "exceptions", "signals", "timeouts", "unexpected exits")
     for form in FORMS:
         workdir = os.path.join(folder, f"evicted-{form}")
-        marks = [os.path.join(folder, f"done-{form}-{number}") for number in range(max(1, readers // len(FORMS)))]
+        enough_file = os.path.join(folder, f"enough-{form}")
+        done_files = [os.path.join(folder, f"done-{form}-{number}") for number in range(max(1, readers // len(FORMS)))]
+        loop_seconds = seconds - 5
         calls: list[partial[Any]] = [
-            partial(_read_on, scene, form, workdir, crops, seed + number, mark) for number, mark in enumerate(marks)
+            partial(_read_repeatedly, images, form, workdir, crops, seed + number, done_file, enough_file, loop_seconds)
+            for number, done_file in enumerate(done_files)
         ]
-        evictor = partial(_evict_on, scene, form, workdir, marks, seconds - 5, seed)
-        ends = fork_server.run(*calls, evictor, seconds=seconds)
-        for end in ends:
-            tally.fault("signals", int(end.status < 0 and not end.is_hung), f"status {end.status}: {end.problem}")
-            tally.add_end(end, form)
-        tally.count("readers", len(marks))
-        tally.add_end(fork_server.run(partial(examine, scene, workdir, form, crops=8))[0], f"{form}, afterwards")
+        minima = dict(min_actions or {})
+        evictor = partial(_evict_repeatedly, images, form, workdir, done_files, enough_file, minima, loop_seconds, seed)
+        for result in fork_server.run(*calls, evictor, seconds=seconds):
+            was_signalled = result.status < 0 and not result.timed_out
+            recorder.violate("signals", int(was_signalled), f"status {result.status}: {result.problem}")
+            recorder.merge_child(result, form)
+        recorder.count("readers", len(done_files))
+        check = partial(check_cache, images, workdir, form, crops=8)
+        recorder.merge_child(fork_server.run(check)[0], f"{form}, afterwards")
         shutil.rmtree(workdir, ignore_errors=True)
-        for mark in marks:
-            os.unlink(mark)
-    return tally.finish("eviction")
+        for path in (*done_files, enough_file):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+    return recorder.finish("eviction")
 
 
-def _want_everything(scene: Scene, form: str, locks: LockMode, workdir: str, seed: int) -> Tally:
-    tally = Tally()
+def _request_all(images: SyntheticImages, form: str, locks: LockMode, workdir: str, seed: int) -> Recorder:
+    recorder = Recorder()
     files = _CountingFileSystem(locks)
-    frames = scene.frames(workdir, form, files)
-    order = list(range(scene.count))
+    frames = images.frames(workdir, form, files)
+    order = list(range(images.count))
     random.Random(seed).shuffle(order)
     for number in order:
         if (number + seed) % 2:
             report = frames.prepare([number])
-            tally.count("reported as new", report.prepared)
-        array = scene.array(number)
-        tally.fault("wrong crops", int(not np.array_equal(frames.load_region(number), array)), f"image {number}")
-        tally.count("crops")
-    tally.count("conversions", files.begun)
-    tally.count("published", files.published)
-    return tally
+            recorder.count("reported as new", report.prepared)
+        is_equal = np.array_equal(frames.load_region(number), images.array(number))
+        recorder.violate("wrong crops", int(not is_equal), f"image {number}")
+        recorder.count("crops")
+    recorder.count("conversions", files.conversions)
+    recorder.count("published", files.published)
+    return recorder
 
 
 class _CountingFileSystem(WatchedFileSystem):
-    """Counts entries that were begun, and those that got their names; its locks are as good as told."""
+    """Counts the entries that are begun and published; its locks behave as ``locks`` says."""
 
     def __init__(self, locks: LockMode) -> None:
         if locks not in get_args(LockMode):
             raise ValueError(f"locks={locks!r}; allowed: {', '.join(get_args(LockMode))}")
-        self._lock_mode = locks
-        self.begun = 0
+        self._locks = locks
+        self.conversions = 0
         self.published = 0
 
     def before(self, operation: str, path: str) -> None:
         if operation == "create":
-            self.begun += entry_begun(path) is not None
+            self.conversions += state_being_written(path) is not None
 
     def link_or_replace(self, temporary: str, final: str) -> bool:
         is_new = super().link_or_replace(temporary, final)
@@ -216,78 +221,147 @@ class _CountingFileSystem(WatchedFileSystem):
         return nullcontext() if self._is_granted() else super().lock(path, seconds=seconds, poll_seconds=poll_seconds)
 
     def _is_granted(self) -> bool:
-        """Whether everybody gets a lock at once."""
-        if self._lock_mode in ("work", "lie"):
-            return self._lock_mode == "lie"
-        code = getattr(errno, self._lock_mode)
+        """Whether a lock is granted without a look at other holders."""
+        if self._locks in ("exclusive", "ineffective"):
+            return self._locks == "ineffective"
+        code = getattr(errno, self._locks)
         raise OSError(code, os.strerror(code))
 
 
-def _load_first(scene: Scene, form: str, workdir: str, lock_age_seconds: float, files: FileSystem | None) -> Tally:
-    store._LOCK_AGE_SECONDS = lock_age_seconds  # noqa: SLF001 - of this child, which ends soon
-    tally = Tally()
-    started = time.monotonic()
-    is_equal = np.array_equal(scene.frames(workdir, form, files).load_region(0), scene.array(0))
-    tally.fault("wrong crops", int(not is_equal), "image 0")
-    if files is None:
-        tally.count("milliseconds", int(1000 * (time.monotonic() - started)))
-    return tally
-
-
-def _load_after(scene: Scene, form: str, workdir: str, lock_age_seconds: float) -> Tally:
-    """As :func:`_load_first`, once another has begun."""
-    cache = Cache(workdir)
-    while not any(entry_begun(item.path) for item in cache.files.scan(str(cache.root / "tmp"))):
-        time.sleep(0.005)
-    return _load_first(scene, form, workdir, lock_age_seconds, None)
-
-
-def _read_on(scene: Scene, form: str, workdir: str, crops: int, seed: int, mark: str) -> Tally:
-    tally = Tally()
-    arrays = scene.arrays()
+def _load_and_suspend(
+    images: SyntheticImages, form: str, workdir: str, signs: str, lock_age_seconds: float
+) -> Recorder:
+    """Read the first image, suspended after the entry is written and before it is published."""
+    with open(os.path.join(signs, "writer-pid"), "w", encoding="ascii") as file:
+        file.write(str(os.getpid()))
     try:
-        for first in range(0, crops, _CROPS_PER_LOOK):
-            try:
-                # New frames now and then: what they hold open else would never be opened again.
-                if first % (_LOOKS_PER_OPENING * _CROPS_PER_LOOK) == 0:
-                    frames = scene.frames(workdir, form)
-                read_crops(frames, arrays, min(_CROPS_PER_LOOK, crops - first), seed + first, tally)
-            except Exception:
-                tally.fault("exceptions", note=traceback.format_exc(limit=-6))
+        files = FaultyFileSystem("make_read_only", 1, "stop")
+        return _load_first(images, form, workdir, lock_age_seconds, files)
     finally:
-        with open(mark, "wb"):
-            pass
-    return tally
+        _touch(os.path.join(signs, "writer-done"))
 
 
-def _evict_on(scene: Scene, form: str, workdir: str, marks: Sequence[str], seconds: float, seed: int) -> Tally:
-    """Remove, until all readers have left their marks."""
-    tally = Tally()
-    chance = random.Random(seed)
+def _load_after_writer(
+    images: SyntheticImages, form: str, workdir: str, signs: str, lock_age_seconds: float, number: int
+) -> Recorder:
+    """Read the first image once the writer has begun its entry, and measure how long that takes."""
+    cache = Cache(workdir)
+    while not any(state_being_written(item.path) for item in cache.files.scan(str(cache.root / "tmp"))):
+        time.sleep(0.005)
+    _touch(os.path.join(signs, f"waiting-{number}"))
+    started = time.monotonic()
+    recorder = _load_first(images, form, workdir, lock_age_seconds, None)
+    recorder.count("milliseconds", int(1000 * (time.monotonic() - started)))
+    _touch(os.path.join(signs, f"done-{number}"))
+    return recorder
+
+
+def _load_first(
+    images: SyntheticImages, form: str, workdir: str, lock_age_seconds: float, files: FileSystem | None
+) -> Recorder:
+    recorder = Recorder()
+    frames = images.frames(workdir, form)
+    frames.cache = Cache(workdir, files=files, lock_age_seconds=lock_age_seconds)
+    is_equal = np.array_equal(frames.load_region(0), images.array(0))
+    recorder.violate("wrong crops", int(not is_equal), "image 0")
+    return recorder
+
+
+def _resume_writer(signs: str, waiters: int, limit_seconds: float) -> Recorder:
+    """Resume the writer when all waiters are done, or have waited for ``limit_seconds``."""
+
+    def have_all(sign: str) -> bool:
+        return all(os.path.exists(os.path.join(signs, f"{sign}-{number}")) for number in range(waiters))
+
+    while not have_all("waiting"):
+        time.sleep(0.01)
+    deadline = time.monotonic() + limit_seconds
+    while not have_all("done") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with open(os.path.join(signs, "writer-pid"), encoding="ascii") as file:
+        pid = int(file.read())
+    # Again and again: on a busy machine, the writer may not have stopped yet when the first signal comes.
+    while not os.path.exists(os.path.join(signs, "writer-done")):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        time.sleep(0.05)
+    return Recorder()
+
+
+def _read_repeatedly(
+    images: SyntheticImages,
+    form: str,
+    workdir: str,
+    crops: int,
+    seed: int,
+    done_file: str,
+    enough_file: str,
+    seconds: float,
+) -> Recorder:
+    """Read ``crops`` crops, and go on until ``enough_file`` exists; create ``done_file`` at the end."""
+    recorder = Recorder()
+    arrays = images.arrays()
+    deadline = time.monotonic() + seconds
+    done = 0
+    try:
+        while done < crops or not (os.path.exists(enough_file) or time.monotonic() > deadline):
+            try:
+                # Open new frames from time to time: open handles keep reading deleted entries, and never reopen them.
+                if done % (_STEPS_PER_OPENING * _CROPS_PER_STEP) == 0:
+                    frames = images.frames(workdir, form)
+                read_crops(frames, arrays, _CROPS_PER_STEP, seed + done, recorder)
+            except Exception:
+                recorder.violate("exceptions", note=traceback.format_exc(limit=-6))
+            done += _CROPS_PER_STEP
+    finally:
+        _touch(done_file)
+    return recorder
+
+
+def _evict_repeatedly(
+    images: SyntheticImages,
+    form: str,
+    workdir: str,
+    done_files: Sequence[str],
+    enough_file: str,
+    minima: Mapping[str, int],
+    seconds: float,
+    seed: int,
+) -> Recorder:
+    """Remove entries until all readers are done; create ``enough_file`` once the ``minima`` of all actions are reached."""
+    recorder = Recorder()
+    rng = random.Random(seed)
     deadline = time.monotonic() + seconds
     actions: list[tuple[int, str, Callable[[Cache], object]]] = [
-        (12, "evictions", lambda cache: _evict_one(cache, chance)),
-        (4, "collections", lambda cache: cache.gc(max_bytes=2 * scene.array(0).nbytes)),
-        (3, "preparations", lambda cache: scene.frames(cache.workdir, form).prepare()),
+        (12, "evictions", lambda cache: _evict_one(cache, rng)),
+        (4, "collections", lambda cache: cache.gc(max_bytes=2 * images.array(0).nbytes)),
+        (3, "preparations", lambda cache: images.frames(cache.workdir, form).prepare()),
         (1, "deleted caches", lambda cache: shutil.rmtree(cache.root, ignore_errors=True)),
     ]
     weights = [weight for weight, _, _ in actions]
-    while not all(map(os.path.exists, marks)) and time.monotonic() < deadline:
-        _, what, act = chance.choices(actions, weights)[0]
+    while not all(map(os.path.exists, done_files)) and time.monotonic() < deadline:
+        if all(recorder.counts[what] >= minimum for what, minimum in minima.items()):
+            _touch(enough_file)
+        _, what, act = rng.choices(actions, weights)[0]
         try:
             act(Cache(workdir))
-            tally.count(what)
+            recorder.count(what)
         except CacheError as error:
-            # One that meets the folder before somebody has marked it anew must leave it alone.
-            is_right = what == "collections" and "marks of a cache" in str(error)
-            tally.fault("exceptions", int(not is_right), f"{what}: {traceback.format_exc(limit=-6)}")
+            # A collection must refuse a deleted folder that a reader has begun to recreate but not marked as a cache yet.
+            is_expected = what == "collections" and "marks of a cache" in str(error)
+            recorder.violate("exceptions", int(not is_expected), f"{what}: {traceback.format_exc(limit=-6)}")
         except Exception:
-            tally.fault("exceptions", note=f"{what}: {traceback.format_exc(limit=-6)}")
-        time.sleep(chance.uniform(0, 0.02))
-    return tally
+            recorder.violate("exceptions", note=f"{what}: {traceback.format_exc(limit=-6)}")
+        time.sleep(rng.uniform(0, 0.02))
+    return recorder
 
 
-def _evict_one(cache: Cache, chance: random.Random) -> None:
+def _evict_one(cache: Cache, rng: random.Random) -> None:
     entries = list(cache.ls())
     if entries:
-        cache.discard(chance.choice(entries).path)
+        cache.discard(rng.choice(entries).path)
+
+
+def _touch(path: str) -> None:
+    with open(path, "wb"):
+        pass

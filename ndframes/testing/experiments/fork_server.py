@@ -1,7 +1,7 @@
-"""ForkServer: a process kept clean, to fork others from that may be killed.
+"""ForkServer: run calls in forked children that may be killed, from one clean parent process.
 
-A fresh interpreter with everything imported takes most of a second, a fork of one takes milliseconds; but a process that
-has threads or open handles is no good parent. So there is one that does nothing but fork and wait.
+Starting an interpreter with everything imported takes most of a second, forking one takes milliseconds. But a process with
+threads or open handles must not fork: the child would inherit locked locks. So one process does nothing but fork and wait.
 """
 
 from __future__ import annotations
@@ -26,53 +26,74 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-__all__ = ["Ended", "ForkServer", "Task", "serve"]
-# Whatever starts threads when it is imported must not: a process with threads is no good parent.
+__all__ = ["ChildResult", "ForkServer", "Task", "TimedSignal", "serve"]
+# Libraries that start threads on import must not do so here: the parent has to be single-threaded when it forks.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# What children would otherwise import once each, the lazily loaded parts of numpy and imagecodecs included.
 _PRELOADED = (
     "filelock",
-    "tifffile",
-    "imagecodecs",
-    "ndframes.frames.frames",
-    "ndframes.frames.prepare",
+    "imagecodecs._deflate",
+    "imagecodecs._zlib",
     "ndframes.cache.budget",
     "ndframes.cache.upkeep",
     "ndframes.cache.verify",
     "ndframes.formats.images.arrays",
+    "ndframes.formats.images.raster",
     "ndframes.formats.tiled.cog_writer",
     "ndframes.formats.tiled.npy_writer",
-    "ndframes.formats.images.raster",
+    "ndframes.formats.tiled.tile_cache",
+    "ndframes.formats.tiled.tile_reader",
+    "ndframes.formats.tiled.volume_writer",
+    "ndframes.frames.frames",
+    "ndframes.frames.prepare",
+    "numpy.random",
+    "resource",
+    "tifffile",
 )
 _PR_SET_CHILD_SUBREAPER = 36
 _READ_BYTES = 1 << 16
 
 
-class Task(NamedTuple):
-    """A call for a child of its own.
+class TimedSignal(NamedTuple):
+    """A signal to send to a running child.
 
     Attributes:
-        call: what to do; it and what it returns must pickle.
-        signals: what befalls the child meanwhile: after so many seconds, this signal, to it alone or to its whole group.
+        after_seconds: when, counted from the start of the run.
+        number: which signal.
+        to_group: whether the child's own children get it too.
+    """
+
+    after_seconds: float
+    number: int
+    to_group: bool = False
+
+
+class Task(NamedTuple):
+    """A call to run in a child of its own.
+
+    Attributes:
+        call: a function without arguments; the function and its result must pickle.
+        signals: sent to the child while it runs.
     """
 
     call: Callable[[], Any]
-    signals: Sequence[tuple[float, int, bool]] = ()
+    signals: Sequence[TimedSignal] = ()
 
 
-class Ended(NamedTuple):
+class ChildResult(NamedTuple):
     """How a child ended.
 
     Attributes:
-        status: its exit status; the negative number of the signal that killed it.
-        value: what the call returned, ``None`` where it did not come to that.
-        problem: a traceback, or what the child and its own children wrote to stderr.
-        is_hung: whether it had to be killed since its time was over.
+        status: the exit status, or the negative number of the signal that killed the child.
+        value: what the call returned; ``None`` if it did not return.
+        problem: a traceback, and whatever the child and its own children wrote to stdout and stderr.
+        timed_out: whether the child was killed because its time was over.
     """
 
     status: int
     value: Any
     problem: str
-    is_hung: bool
+    timed_out: bool
 
     @property
     def ok(self) -> bool:
@@ -81,12 +102,12 @@ class Ended(NamedTuple):
 
 
 class ForkServer:
-    """Runs calls in forked children of a clean process, several at once, and waits for each so long and no longer.
+    """Runs calls in forked children of a clean process, several at once, each with a time limit.
 
     Example:
         >>> from functools import partial
         >>> with ForkServer() as fork_server:
-        ...     [ended.value for ended in fork_server.run(partial(pow, 2, 3), partial(pow, 2, 4))]
+        ...     [result.value for result in fork_server.run(partial(pow, 2, 3), partial(pow, 2, 4))]
         [8, 16]
     """
 
@@ -96,7 +117,7 @@ class ForkServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **_ENVIRONMENT},
-            start_new_session=True,  # a Ctrl-C is for us; the children end when we do
+            start_new_session=True,  # a terminal's Ctrl-C must not reach the children; close() ends them
         )
 
     def __enter__(self) -> ForkServer:
@@ -107,37 +128,37 @@ class ForkServer:
     ) -> None:
         self.close(is_abrupt=kind is not None)
 
-    def run(self, *calls: Task | Callable[[], Any], seconds: float = 60.0) -> list[Ended]:
-        """Run all of these at once, and wait for all of them and for the processes that they start.
+    def run(self, *calls: Task | Callable[[], Any], seconds: float = 60.0) -> list[ChildResult]:
+        """Run all calls at once; wait for the children and for every process that they start.
 
         Args:
-            calls: functions to be called without arguments, importable, as ``functools.partial`` of them is too.
-            seconds: what takes longer is killed, with all that it started.
+            calls: tasks, or importable functions without arguments, such as a ``functools.partial`` of one.
+            seconds: the time limit, after which a child and its own children are killed.
 
         Returns:
-            How each ended, in the order of the calls.
+            The results, in the order of the calls.
 
         Raises:
-            RuntimeError: the clean process itself is gone.
+            RuntimeError: the server process has died.
         """
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018
         tasks = [call if isinstance(call, Task) else Task(call) for call in calls]
         try:
             send_message(self._process.stdin, pickle.dumps((tasks, seconds)))
         except BrokenPipeError as error:
-            raise RuntimeError("the process that children are forked from has died") from error
+            raise RuntimeError("the fork server process has died") from error
         answer = receive_message(self._process.stdout)
         if answer is None:
-            raise RuntimeError("the process that children are forked from has died")
-        ended: list[Ended] = pickle.loads(answer)
-        return ended
+            raise RuntimeError("the fork server process has died")
+        results: list[ChildResult] = pickle.loads(answer)
+        return results
 
     def close(self, *, is_abrupt: bool = False) -> None:
-        """End it; ``is_abrupt``: in the middle of whatever it does."""
+        """End the server process; with ``is_abrupt``, kill the running children as well."""
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018
         if is_abrupt:
             self._process.terminate()
-        with suppress(BrokenPipeError):  # it is gone already, and did not hear all that it was told
+        with suppress(BrokenPipeError):  # the process is dead, and closing flushes what it did not read
             self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
@@ -145,21 +166,20 @@ class ForkServer:
 
 @dataclass(slots=True)
 class _Child:
-    """A running child, and what came from it so far."""
+    """A running child, and its output so far."""
 
     pid: int
-    group: int
-    signals: list[tuple[float, int, bool]]
+    signals: list[TimedSignal]
     answer: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
     open_pipes: int = 2
-    is_hung: bool = False
+    timed_out: bool = False
 
     def send(self, number: int, *, to_group: bool) -> None:
-        """Signal it; one that is gone minds nothing."""
+        """Send a signal, unless the child is gone."""
         try:
             if to_group:
-                os.killpg(self.group, number)
+                os.killpg(self.pid, number)
             else:
                 os.kill(self.pid, number)
         except ProcessLookupError:
@@ -167,62 +187,67 @@ class _Child:
 
 
 def serve() -> None:
-    """The clean process: read calls from stdin, fork a child for each, answer on stdout, until stdin ends."""
-    _adopt_orphans()
+    """The server process: read calls from stdin, fork a child for each, answer on stdout, until stdin ends."""
+    _become_subreaper()
     for name in _PRELOADED:
         import_module(name)
     answers = os.fdopen(os.dup(1), "wb")
+    # From here on, prints go to stderr: stdout carries the answers.
     os.dup2(2, 1)
     while (payload := receive_message(sys.stdin.buffer)) is not None:
         tasks, seconds = pickle.loads(payload)
-        ended = _run_all(tasks, seconds)
-        send_message(answers, pickle.dumps(ended))
+        send_message(answers, pickle.dumps(_run_all(tasks, seconds)))
 
 
-def _adopt_orphans() -> None:
-    """The children's children come to us when their parents die; else they might wait unburied, and pass for alive."""
+def _become_subreaper() -> None:
+    """Have orphaned grandchildren reparented to this process.
+
+    Otherwise init adopts them. Until it reaps them, which a container's init may never do, they are zombies that still
+    have a process id, and the cache would take them for running.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _run_all(tasks: Sequence[Task], seconds: float) -> list[Ended]:
+def _run_all(tasks: Sequence[Task], seconds: float) -> list[ChildResult]:
     started = time.monotonic()
     children: list[_Child] = []
     statuses: dict[int, int] = {}
-    signal.signal(signal.SIGTERM, lambda *_: _end_with(children))
+    signal.signal(signal.SIGTERM, lambda *_: _kill_all(children))
     with selectors.DefaultSelector() as selector:
         for task in tasks:
             children.append(_start(task, started, selector))  # noqa: PERF401 - SIGTERM must find those started so far
         while any(child.open_pipes for child in children):
-            _collect(selector, _send_due(children, started + seconds))
-            _bury(statuses)
-    while _bury(statuses):  # their own children too: one that is dead and not buried passes for alive
+            _read_pipes(selector, _send_due_signals(children, started + seconds))
+            _reap(statuses)
+    # The grandchildren too: see _become_subreaper.
+    while _reap(statuses):
         time.sleep(0.001)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    return [_judge(child, statuses[child.pid]) for child in children]
+    return [_to_result(child, statuses[child.pid]) for child in children]
 
 
 def _start(task: Task, started: float, selector: selectors.BaseSelector) -> _Child:
     answer_read, answer_write = os.pipe()
-    # The children's children inherit stderr and nothing else: while it is open, one of them lives.
+    # Grandchildren inherit stderr and nothing else: as long as this pipe is open, one of them is alive.
     stderr_read, stderr_write = os.pipe()
     pid = os.fork()
     if not pid:
-        _live(task.call, answer_write, stderr_write)
+        _run_child(task.call, answer_write, stderr_write)
     os.close(answer_write)
     os.close(stderr_write)
-    try:
+    # Parent and child both set the group, since either may be first to need it; the one that comes second may fail.
+    with suppress(PermissionError, ProcessLookupError):
         os.setpgid(pid, pid)
-    except (PermissionError, ProcessLookupError):  # it did so itself, and is further on
-        pass
-    child = _Child(pid, pid, sorted((started + after, number, group) for after, number, group in task.signals))
+    due = sorted(item._replace(after_seconds=started + item.after_seconds) for item in task.signals)
+    child = _Child(pid, due)
     selector.register(answer_read, selectors.EVENT_READ, (child, child.answer))
     selector.register(stderr_read, selectors.EVENT_READ, (child, child.stderr))
     return child
 
 
-def _live(call: Callable[[], Any], answer_write: int, stderr_write: int) -> None:
-    """A child's whole life."""
+def _run_child(call: Callable[[], Any], answer_write: int, stderr_write: int) -> None:
+    """Run the call in the child, send its pickled result, and exit."""
     status = 1
     try:
         os.setpgid(0, 0)
@@ -241,10 +266,11 @@ def _live(call: Callable[[], Any], answer_write: int, stderr_write: int) -> None
         with os.fdopen(answer_write, "wb") as pipe:
             pipe.write(answer)
     finally:
+        # Not sys.exit: the server's exit handlers and buffers were forked as well, and must not run twice.
         os._exit(status)
 
 
-def _collect(selector: selectors.BaseSelector, wait_seconds: float) -> None:
+def _read_pipes(selector: selectors.BaseSelector, wait_seconds: float) -> None:
     for key, _ in selector.select(wait_seconds):
         child, target = key.data
         data = os.read(key.fd, _READ_BYTES)
@@ -255,22 +281,22 @@ def _collect(selector: selectors.BaseSelector, wait_seconds: float) -> None:
             os.close(key.fd)
 
 
-def _send_due(children: Sequence[_Child], deadline: float) -> float:
-    """Send the signals whose time has come; how long it is to the next."""
+def _send_due_signals(children: Sequence[_Child], deadline: float) -> float:
+    """Send the signals that are due, and kill what is late; returns the seconds until the next one."""
     now = time.monotonic()
     for child in children:
-        while child.signals and child.signals[0][0] <= now:
-            _, number, to_group = child.signals.pop(0)
-            child.send(number, to_group=to_group)
+        while child.signals and child.signals[0].after_seconds <= now:
+            due = child.signals.pop(0)
+            child.send(due.number, to_group=due.to_group)
         if now > deadline and child.open_pipes:
-            child.is_hung = True
+            child.timed_out = True
             child.send(signal.SIGKILL, to_group=True)
-    next_times = [child.signals[0][0] for child in children if child.signals]
+    next_times = [child.signals[0].after_seconds for child in children if child.signals]
     return max(0.001, min([deadline, now + 1.0, *next_times]) - now)
 
 
-def _bury(statuses: dict[int, int]) -> bool:
-    """Take leave of dead children, adopted ones among them; whether others live."""
+def _reap(statuses: dict[int, int]) -> bool:
+    """Collect the exit statuses of dead children and adopted grandchildren; returns whether any are still running."""
     try:
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             statuses[ended[0]] = os.waitstatus_to_exitcode(ended[1])
@@ -279,13 +305,13 @@ def _bury(statuses: dict[int, int]) -> bool:
     return True
 
 
-def _end_with(children: Sequence[_Child]) -> None:
+def _kill_all(children: Sequence[_Child]) -> None:
     for child in children:
         child.send(signal.SIGKILL, to_group=True)
     os._exit(1)
 
 
-def _judge(child: _Child, status: int) -> Ended:
+def _to_result(child: _Child, status: int) -> ChildResult:
     is_whole = status == 0 and bool(child.answer)
     value = pickle.loads(child.answer) if is_whole else None
-    return Ended(status, value, child.stderr.decode(errors="replace"), child.is_hung)
+    return ChildResult(status, value, child.stderr.decode(errors="replace"), child.timed_out)

@@ -1,16 +1,17 @@
-"""Harness: experiments that show what the cache survives, with counts.
+"""The plan of experiments: which faults are injected, and how many.
 
-Each is a function that takes a :class:`ForkServer` to fork processes from, a :class:`Scene` of images whose pixels are known,
-a folder to work in, and how often it is to try; each returns :class:`Findings`: what was done, and how often a promise of
-the cache did not hold. None of them hangs: what takes too long is killed and counted.
+Each experiment is a function of a :class:`~ndframes.testing.experiments.fork_server.ForkServer`, images whose pixels are
+known, a folder to work in, and counts. It returns an
+:class:`~ndframes.testing.experiments.results.ExperimentResult`: what was done, and how often a guarantee of the cache was
+violated. No experiment hangs: processes that exceed their time limit are killed and counted.
 
 Example:
     >>> from ndframes.testing.experiments.fork_server import ForkServer
     >>> folder = str(getfixture("tmp_path"))
     >>> with ForkServer() as fork_server:
-    ...     scene = Scene(folder, count=2).save(is_settled=False)
-    ...     findings = kill_everywhere(fork_server, scene, folder, kills=2, crops=4, stride=20)
-    >>> findings.ok, findings.broken["wrong crops"], findings.done["kills"] >= 2
+    ...     images = SyntheticImages(folder, count=2).save(is_settled=False)
+    ...     result = inject_kills(fork_server, images, folder, kills=2, crops=4, stride=20)
+    >>> result.ok, result.violations["wrong crops"], result.counts["kills"] >= 2
     (True, 0, True)
 """
 
@@ -21,31 +22,31 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .crashes import fail_everywhere, kill_everywhere
-from .crowds import evict_under_readers, race, stop_a_writer
-from .scene import Findings, Scene
-from .space import fill_up
+from .crashes import inject_errors, inject_kills
+from .crowds import evict_under_readers, race_for_entries, suspend_writer
+from .images import SyntheticImages
+from .space import exhaust_space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .crowds import LockMode
     from .fork_server import ForkServer
+    from .results import ExperimentResult
 
-__all__ = ["FULL", "QUICK", "Counts", "plan_experiments"]
+__all__ = ["FULL", "QUICK", "TrialCounts", "plan_experiments"]
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class TrialCounts:
     """How often each experiment tries.
 
     Attributes:
-        kills: processes killed.
-        stride: every so many-th file operation is made to kill or to fail.
-        sizes: of a disk that is too small.
-        race_images: that 16 processes want at once.
-        eviction_crops: for each of 8 readers.
-        stopped_patience_seconds: how long others may wait for a writer that was stopped, beyond the age of its lock.
+        kills: how many processes are killed.
+        stride: kill or fail at every ``stride``-th file operation.
+        sizes: how many sizes of a disk that is too small.
+        race_images: how many images 16 processes convert at once.
+        eviction_crops: how many crops each of 8 readers reads.
     """
 
     kills: int
@@ -53,16 +54,15 @@ class Counts:
     sizes: int
     race_images: int
     eviction_crops: int
-    stopped_patience_seconds: float
 
 
 #: About a minute on two cores.
-QUICK = Counts(
-    kills=40, stride=16, sizes=8, race_images=30, eviction_crops=500, stopped_patience_seconds=3.0
+QUICK = TrialCounts(
+    kills=40, stride=16, sizes=8, race_images=30, eviction_crops=500
 )  # fmt: skip
-#: The counts that are quoted; half an hour on two cores.
-FULL = Counts(
-    kills=1000, stride=1, sizes=50, race_images=200, eviction_crops=100_000, stopped_patience_seconds=10.0
+#: The counts that the documentation quotes; half an hour on two cores.
+FULL = TrialCounts(
+    kills=1000, stride=1, sizes=50, race_images=200, eviction_crops=100_000
 )  # fmt: skip
 _LARGE = (640, 650, 3)
 _SMALL = (90, 100, 3)
@@ -71,44 +71,44 @@ _SMALL = (90, 100, 3)
 def plan_experiments(
     fork_server: ForkServer,
     folder: str,
-    counts: Counts,
+    counts: TrialCounts,
     *,
-    locks: LockMode = "work",
-    say: Callable[[str], None] | None = None,
-) -> Iterator[tuple[str, Callable[[], Findings]]]:
-    """Those experiments whose outcome may depend on the file system of ``folder``, each with a line that announces it.
+    locks: LockMode = "exclusive",
+    log: Callable[[str], None] | None = None,
+) -> Iterator[tuple[str, Callable[[], ExperimentResult]]]:
+    """Yield the experiments that depend on the file system of ``folder``, each with a title.
 
     Args:
         fork_server: forks the processes.
-        folder: where all happens; an empty one, which is not emptied afterwards.
-        counts: how often.
-        locks: ``"lie"`` where it is known that the file system's locks do not exclude.
-        say: called with lines of progress.
+        folder: an empty folder to work in; the caller removes it.
+        counts: how often each experiment tries.
+        locks: ``"ineffective"`` if the locks of the file system are known not to exclude other processes.
+        log: called with lines of progress.
     """
-    scene = Scene(os.path.join(folder, "sources")).save()
-    large = Scene(os.path.join(folder, "large"), count=1, shape=_LARGE, seed=1).save()
-    many = Scene(os.path.join(folder, "many"), count=counts.race_images, shape=_SMALL, seed=2).save()
+    images = SyntheticImages(os.path.join(folder, "sources")).save()
+    large = SyntheticImages(os.path.join(folder, "large"), count=1, shape=_LARGE, seed=1).save()
+    many = SyntheticImages(os.path.join(folder, "many"), count=counts.race_images, shape=_SMALL, seed=2).save()
     yield (
-        f"{counts.kills:,} processes killed",
-        partial(kill_everywhere, fork_server, scene, folder, kills=counts.kills, stride=counts.stride, say=say),
+        f"{counts.kills:,} killed processes",
+        partial(inject_kills, fork_server, images, folder, kills=counts.kills, stride=counts.stride, log=log),
     )
     yield (
-        "file operations that fail",
-        partial(fail_everywhere, fork_server, scene, folder, stride=counts.stride, say=say),
+        "failing file operations",
+        partial(inject_errors, fork_server, images, folder, stride=counts.stride, log=log),
     )
     yield (
-        f"files that may not grow, {counts.sizes} sizes",
-        partial(fill_up, fork_server, large, folder, limit="file length", steps=counts.sizes),
+        f"{counts.sizes} limits of the file length",
+        partial(exhaust_space, fork_server, large, folder, limit="file length", steps=counts.sizes),
     )
     yield (
-        f"16 processes that want {counts.race_images} images at once",
-        partial(race, fork_server, many, folder, locks=locks),
+        f"16 processes that convert {counts.race_images} images at once",
+        partial(race_for_entries, fork_server, many, folder, locks=locks),
     )
     yield (
-        "a writer that is stopped",
-        partial(stop_a_writer, fork_server, scene, folder, patience_seconds=counts.stopped_patience_seconds),
+        "a suspended writer",
+        partial(suspend_writer, fork_server, images, folder),
     )
     yield (
         f"8 readers of {counts.eviction_crops:,} crops each, under eviction",
-        partial(evict_under_readers, fork_server, scene, folder, crops=counts.eviction_crops, seconds=3600.0),
+        partial(evict_under_readers, fork_server, images, folder, crops=counts.eviction_crops, seconds=3600.0),
     )

@@ -1,4 +1,4 @@
-"""Interrupts: Ctrl-C at any moment of a ``prepare``, and what is there a moment later."""
+"""Interrupts: Ctrl-C at random moments of a ``prepare``."""
 
 from __future__ import annotations
 
@@ -12,127 +12,127 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ...cache.store import Cache
-from .fork_server import Task
-from .scene import FORMS, Tally, find_leftovers, read_crops
+from ...cache.cache import Cache
+from .checks import find_leftovers, read_crops
+from .fork_server import Task, TimedSignal
+from .images import FORMS
+from .results import Recorder
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from .fork_server import ForkServer
-    from .scene import Findings, Scene
+    from .fork_server import ChildResult, ForkServer
+    from .images import SyntheticImages
+    from .results import ExperimentResult
 
-__all__ = ["interrupt_often"]
+__all__ = ["inject_interrupts"]
 _MOST_SECONDS = 5.0
-_WATCHDOG_SECONDS = 60.0
-_AGAIN_SECONDS = 0.002
+_TIMEOUT_SECONDS = 60.0
+_RETRY_SECONDS = 0.002
 
 
-def interrupt_often(
+def inject_interrupts(
     fork_server: ForkServer,
-    scene: Scene,
+    images: SyntheticImages,
     folder: str,
     *,
     interrupts: int,
     workers: int = 2,
     crops: int = 4,
     seed: int = 0,
-) -> Findings:
-    """Press Ctrl-C at random moments of a ``prepare``, as a terminal does: for it and all its workers at once.
+) -> ExperimentResult:
+    """Send SIGINT to a ``prepare`` and its workers at random moments, as a terminal does on Ctrl-C.
 
-    It must end by :class:`KeyboardInterrupt`, within 5 seconds, with every process that it started; no temporary file may
-    be left; no worker may print a word; and the next ``prepare`` must make what is missing, and nothing else.
+    The process must end with :class:`KeyboardInterrupt` within 5 seconds, together with every process that it started. It
+    must leave no temporary files, and its workers must print nothing. The next ``prepare`` must make what is missing, and
+    nothing else.
 
     Args:
         fork_server: forks the processes.
-        scene: the images.
-        folder: where the caches go; one for each trial, removed afterwards.
-        interrupts: how often one must have met a ``prepare`` that was not done yet.
+        images: the sources.
+        folder: for the caches; one for each trial, removed afterwards.
+        interrupts: how many signals must hit a ``prepare`` that is still running.
         workers: as for :meth:`ndframes.Frames.prepare`.
-        crops: how many of each image are compared after the next ``prepare``.
+        crops: how many crops of each image are compared after the next ``prepare``.
         seed: of the random moments.
     """
-    tally = Tally(
-        "slow ends",
-        "noise",
-        "swallowed",
-        "wrong crops",
-        "failed verify",
-        "leftovers",
-        "done twice",
-        "hangs",
-        "odd ends",
-    )
-    chance = random.Random(seed)
+    recorder = Recorder(
+        "slow exits", "worker output", "ignored interrupts", "wrong crops", "damaged entries", "leftovers",
+        "repeated conversions", "timeouts", "unexpected exits",
+    )  # fmt: skip
+    rng = random.Random(seed)
     workdir = os.path.join(folder, f"interrupted-{workers}")
-    durations = {form: _measure(fork_server, scene, form, workers, workdir) for form in FORMS}
-    longest = 0.0
-    while tally.done["interrupts"] < interrupts and not tally.broken["odd ends"]:
-        form = chance.choice(list(FORMS))
-        at = chance.uniform(0, durations[form])
-        task = Task(partial(_prepare, scene, form, workers, workdir), [(at, signal.SIGINT, True)])
+    durations = {form: _measure(fork_server, images, form, workers, workdir) for form in FORMS}
+    slowest = 0.0
+    while recorder.counts["interrupts"] < interrupts and not recorder.violations["unexpected exits"]:
+        form = rng.choice(list(FORMS))
+        at = rng.uniform(0, durations[form])
+        task = Task(partial(_prepare, images, form, workers, workdir), [TimedSignal(at, signal.SIGINT, to_group=True)])
         started = time.perf_counter()
-        end = fork_server.run(task, seconds=_WATCHDOG_SECONDS)[0]
+        result = fork_server.run(task, seconds=_TIMEOUT_SECONDS)[0]
         seconds = time.perf_counter() - started - at
         context = f"{form}, {workers} workers, after {at:.3f} s"
-        if end.is_hung:
-            tally.fault("hangs", note=f"{context}: {end.problem}")
-        elif not end.ok:
-            tally.fault("odd ends", note=f"{context}: status {end.status}: {end.problem}")
-        elif end.value == "interrupted":
-            tally.count("interrupts")
-            longest = max(longest, seconds)
-            tally.fault("slow ends", int(seconds > _MOST_SECONDS), f"{context}: {seconds:.1f} s")
-            tally.fault("noise", int(bool(end.problem)), f"{context}: {end.problem}")
-        else:
-            tally.fault("swallowed", int(end.value == "swallowed"), f"{context}: {end.problem}")
-            tally.count("too late")
-        after = fork_server.run(partial(_resume, scene, form, workdir, crops, tally.done["interrupts"]))[0]
-        if after.ok:
-            tally.add(after.value, context)
-        else:
-            tally.fault("odd ends", note=f"{context}, afterwards: {after.problem}")
+        if _record(result, seconds, context, recorder):
+            slowest = max(slowest, seconds)
+        resume = partial(_resume, images, form, workdir, crops, recorder.counts["interrupts"])
+        recorder.merge_child(fork_server.run(resume)[0], f"{context}, afterwards")
         shutil.rmtree(workdir, ignore_errors=True)
-    tally.count("milliseconds for the slowest", round(1000 * longest))
-    return tally.finish(f"Ctrl-C, {workers} workers")
+    recorder.count("milliseconds for the slowest", round(1000 * slowest))
+    return recorder.finish(f"Ctrl-C, {workers} workers")
 
 
-def _measure(fork_server: ForkServer, scene: Scene, form: str, workers: int, workdir: str) -> float:
+def _record(result: ChildResult, seconds: float, context: str, recorder: Recorder) -> bool:
+    """Record how a ``prepare`` ended; returns whether it was interrupted."""
+    if not result.ok:
+        recorder.merge_child(result, context)
+        return False
+    if result.value != "interrupted":
+        recorder.violate("ignored interrupts", int(result.value == "ignored"), f"{context}: {result.problem}")
+        recorder.count("too late")
+        return False
+    recorder.count("interrupts")
+    recorder.violate("slow exits", int(seconds > _MOST_SECONDS), f"{context}: {seconds:.1f} s")
+    recorder.violate("worker output", int(bool(result.problem)), f"{context}: {result.problem}")
+    return True
+
+
+def _measure(fork_server: ForkServer, images: SyntheticImages, form: str, workers: int, workdir: str) -> float:
     started = time.perf_counter()
-    fork_server.run(partial(_prepare, scene, form, workers, workdir), seconds=_WATCHDOG_SECONDS)
+    fork_server.run(partial(_prepare, images, form, workers, workdir), seconds=_TIMEOUT_SECONDS)
     shutil.rmtree(workdir)
     return time.perf_counter() - started
 
 
-def _prepare(scene: Scene, form: str, workers: int, workdir: str) -> str:
-    """How it ended: "finished", "interrupted", or "swallowed" where it was interrupted and did not heed it."""
-    pressed = []
+def _prepare(images: SyntheticImages, form: str, workers: int, workdir: str) -> str:
+    """Returns ``"finished"``, ``"interrupted"``, or ``"ignored"`` if it finished in spite of an interrupt."""
+    signals = []
 
-    def press(number: int, frame: FrameType | None) -> None:
-        if _is_in_finalizer(frame):  # Python prints what is raised there, and goes on
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+    def handle(number: int, frame: FrameType | None) -> None:
+        # Python prints an exception of a finalizer and drops it: try again a moment later, in other code.
+        if _is_in_finalizer(frame):
+            signal.setitimer(signal.ITIMER_REAL, _RETRY_SECONDS)
             return
-        pressed.append(number)
+        signals.append(number)
         signal.default_int_handler(number, frame)
 
-    signal.signal(signal.SIGALRM, press)
-
-    signal.signal(signal.SIGINT, press)
+    signal.signal(signal.SIGALRM, handle)
+    signal.signal(signal.SIGINT, handle)
     frames = None
     try:
-        frames = scene.frames(workdir, form)
+        frames = images.frames(workdir, form)
         frames.prepare(workers=workers)
-        outcome = "swallowed" if pressed else "finished"
+        outcome = "ignored" if signals else "finished"
     except KeyboardInterrupt:
         outcome = "interrupted"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The child exits through os._exit: release the lease here, as the end of an interpreter would.
     del frames
-    gc.collect()  # gives up its lease, as the end of an interpreter does
+    gc.collect()
     return outcome
 
 
 def _is_in_finalizer(frame: FrameType | None) -> bool:
-    """Whether a frame is part of what the interpreter calls when an object goes."""
+    """Whether a frame was called by a ``__del__`` or a weak reference's callback."""
     while frame is not None:
         code = frame.f_code
         if code.co_name == "__del__" or (code.co_name == "__call__" and code.co_filename == weakref.__file__):
@@ -141,18 +141,20 @@ def _is_in_finalizer(frame: FrameType | None) -> bool:
     return False
 
 
-def _resume(scene: Scene, form: str, workdir: str, crops: int, seed: int) -> Tally:
-    tally = Tally()
+def _resume(images: SyntheticImages, form: str, workdir: str, crops: int, seed: int) -> Recorder:
+    """Check what the interrupted ``prepare`` left, and finish its work."""
+    recorder = Recorder()
     cache = Cache(workdir)
     report = cache.verify(read_data=True)
-    tally.fault("failed verify", len(report.bad), str(report))
+    recorder.violate("damaged entries", len(report.bad), str(report))
     if cache.root.is_dir():
-        left = [name for name in find_leftovers(cache) if not name.startswith("/")]
-        tally.fault("leftovers", len(left), ", ".join(left))
-    frames = scene.frames(workdir, form)
+        # An interrupt before the marks were written gives a message with an absolute path, which is not a leftover.
+        leftovers = [name for name in find_leftovers(cache) if not name.startswith("/")]
+        recorder.violate("leftovers", len(leftovers), ", ".join(leftovers))
+    frames = images.frames(workdir, form)
     rerun = frames.prepare()
-    is_right = (rerun.present, rerun.prepared) == (report.checked, scene.count - report.checked)
-    tally.fault("done twice", int(not is_right), f"{report.checked} were there; then {rerun}")
-    tally.count("entries kept", report.checked)
-    read_crops(frames, scene.arrays(), crops * scene.count, seed, tally)
-    return tally
+    is_right = (rerun.present, rerun.prepared) == (report.checked, images.count - report.checked)
+    recorder.violate("repeated conversions", int(not is_right), f"{report.checked} entries existed; then {rerun}")
+    recorder.count("entries kept", report.checked)
+    read_crops(frames, images.arrays(), crops * images.count, seed, recorder)
+    return recorder

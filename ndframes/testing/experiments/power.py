@@ -1,4 +1,4 @@
-"""Power: what is left of a cache on a disk that lost it."""
+"""Power loss: what is left of a cache on a disk that lost power."""
 
 from __future__ import annotations
 
@@ -10,143 +10,146 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
+from ...cache.cache import Cache
 from ...cache.layout import check_marks
-from ...cache.store import Cache
 from ...errors import CacheError
 from ..faults import WatchedFileSystem
-from .scene import FORMS, Tally, read_crops
+from .checks import read_crops
+from .images import FORMS
+from .results import Recorder
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable
 
     from .fork_server import ForkServer
-    from .scene import Findings, Scene
+    from .images import SyntheticImages
+    from .results import ExperimentResult
 
-__all__ = ["lose_power"]
+__all__ = ["simulate_power_loss"]
 _BLOCK_BYTES = 4096
 
 
-def lose_power(
+def simulate_power_loss(
     fork_server: ForkServer,
-    scene: Scene,
+    images: SyntheticImages,
     folder: str,
     *,
-    images: int,
-    heeds_syncs: bool = True,
+    conversions: int,
+    honors_sync: bool = True,
     crops: int = 8,
     seed: int = 0,
     seconds: float = 600.0,
-) -> Findings:
-    """Replay conversions up to each of their steps, as a disk might show them that lost power there.
+) -> ExperimentResult:
+    """Record the writes of conversions, and replay them up to each step, as a disk might keep them that lost power there.
 
-    What was written since the last sync is, piece by piece and at random, there, missing, or zero; so is every name
-    since its folder was synced, there or missing. What then lies under an entry's name must be whole, and no crop may
-    be wrong. Where the disk does not heed syncs, entries may be damaged; each must be refused before its pixels are used.
+    Each block that was not synced is kept, lost or zeroed, at random. Each name that was made since its folder was synced
+    is kept or lost. Whatever then has an entry's name must be intact, and no crop may be wrong. If the disk ignores syncs,
+    entries may be damaged, but each damaged entry must be rejected before its pixels are used.
 
     Args:
         fork_server: forks the processes.
-        scene: how many images there are and how large; further ones get other seeds.
-        folder: where sources and caches go.
-        images: how many conversions are replayed, in each form half of them.
-        heeds_syncs: whether the disk does as it is told.
-        crops: how many of each image are compared after each replay.
-        seed: of all choices.
-        seconds: what takes longer hangs.
+        images: how many images there are in a round, and their shape; each round has another seed.
+        folder: for sources and caches.
+        conversions: how many conversions to replay, in equal parts for each form of entry.
+        honors_sync: whether the disk has written all data when a sync returns.
+        crops: how many crops of each image are compared after each replay.
+        seed: of all random choices.
+        seconds: the time limit of a round.
     """
-    tally = Tally("wrong crops", *(("damaged entries", "damaged marks") if heeds_syncs else ()), "hangs", "odd ends")
-    rounds = -(-images // (scene.count * len(FORMS)))
+    guarantees = ("damaged entries", "damaged marks") if honors_sync else ()
+    recorder = Recorder("wrong crops", *guarantees, "timeouts", "unexpected exits")
+    rounds = -(-conversions // (images.count * len(FORMS)))
     for number in range(rounds):
-        calls = [
-            partial(_replay_all, replace(scene, seed=seed + number + 1), form, folder, heeds_syncs, crops)
-            for form in FORMS
-        ]
-        for form, end in zip(FORMS, fork_server.run(*calls, seconds=seconds), strict=True):
-            tally.add_end(end, f"{form}, seed {seed + number + 1}")
-    return tally.finish("power loss" if heeds_syncs else "power loss, syncs not heeded")
+        round_images = replace(images, seed=seed + number + 1)
+        calls = [partial(_replay_all, round_images, form, folder, honors_sync, crops) for form in FORMS]
+        for form, result in zip(FORMS, fork_server.run(*calls, seconds=seconds), strict=True):
+            recorder.merge_child(result, f"{form}, seed {round_images.seed}")
+    return recorder.finish("power loss" if honors_sync else "power loss, syncs ignored")
 
 
-def _replay_all(scene: Scene, form: str, folder: str, heeds_syncs: bool, crops: int) -> Tally:
-    place = os.path.join(folder, f"power-{form}-{scene.seed}")
-    scene = replace(scene, folder=place).save(is_settled=False)
+def _replay_all(images: SyntheticImages, form: str, folder: str, honors_sync: bool, crops: int) -> Recorder:
+    place = os.path.join(folder, f"power-{form}-{images.seed}")
+    images = replace(images, folder=place).save(is_settled=False)
     workdir = os.path.join(place, "work")
-    files = _RecordingFileSystem(heeds_syncs)
-    scene.frames(workdir, form, files).prepare()
+    files = _RecordingFileSystem(honors_sync)
+    images.frames(workdir, form, files).prepare()
     shutil.rmtree(workdir)
-    tally = Tally()
-    tally.count("images", scene.count)
-    chance = random.Random(scene.seed)
+    recorder = Recorder()
+    recorder.count("images", images.count)
+    rng = random.Random(images.seed)
     for length in range(len(files.steps) + 1):
         disk = _Disk()
         for step in files.steps[:length]:
             step(disk)
-        disk.save(chance)
-        _look_at(scene, workdir, form, heeds_syncs, crops, tally)
+        disk.lose_power(rng)
+        _check_replay(images, workdir, form, honors_sync, crops, recorder)
         shutil.rmtree(workdir, ignore_errors=True)
     shutil.rmtree(place)
-    return tally
+    return recorder
 
 
-def _look_at(scene: Scene, workdir: str, form: str, heeds_syncs: bool, crops: int, tally: Tally) -> None:
-    """Use what the disk has kept."""
-    tally.count("replays")
+def _check_replay(
+    images: SyntheticImages, workdir: str, form: str, honors_sync: bool, crops: int, recorder: Recorder
+) -> None:
+    recorder.count("replays")
     cache = Cache(workdir)
     report = cache.verify(read_data=True)
-    tally.count("entries found", report.checked)
-    if heeds_syncs:
-        tally.fault("damaged entries", len(report.bad), str(report))
+    recorder.count("entries found", report.checked)
+    if honors_sync:
+        recorder.violate("damaged entries", len(report.bad), str(report))
     else:
-        tally.count("damaged entries refused", len(report.bad))
-    read_crops(scene.frames(workdir, form), scene.arrays(), crops * scene.count, 0, tally)
-    if not heeds_syncs:
+        recorder.count("rejected entries", len(report.bad))
+    read_crops(images.frames(workdir, form), images.arrays(), crops * images.count, 0, recorder)
+    if not honors_sync:
         return
-    # Marks that are missing are made when the next entry is written; those that are there must be whole by then.
+    # Lost marks are written again with the next entry, so write one; existing marks must be intact by then.
     for entry in list(cache.ls())[:1]:
         cache.discard(entry.path)
-    scene.frames(workdir, form).prepare()
+    images.frames(workdir, form).prepare()
     try:
         check_marks(cache.root)
     except CacheError as error:
-        tally.fault("damaged marks", note=str(error))
+        recorder.violate("damaged marks", note=str(error))
 
 
 @dataclass(slots=True)
 class _StoredFile:
-    """A file as the disk has it, and what it was told of it since the last sync."""
+    """The content of a file on the disk, and the writes since its last sync."""
 
-    durable: bytearray = field(default_factory=bytearray)
+    content: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, bytes]] = field(default_factory=list)
 
     def write(self, offset: int, data: bytes) -> None:
-        if len(self.durable) < offset + len(data):
-            self.durable.extend(bytes(offset + len(data) - len(self.durable)))
-        self.durable[offset : offset + len(data)] = data
+        if len(self.content) < offset + len(data):
+            self.content.extend(bytes(offset + len(data) - len(self.content)))
+        self.content[offset : offset + len(data)] = data
 
     def sync(self) -> None:
         for offset, data in self.pending:
             self.write(offset, data)
         self.pending.clear()
 
-    def lose(self, chance: random.Random) -> None:
-        """Each block that was not synced is kept, or lost, or zero."""
+    def lose_power(self, rng: random.Random) -> None:
+        """Keep, lose or zero each pending block: disks reorder writes, and file systems allocate blocks before filling them."""
         for offset, data in self.pending:
             for start in range(0, len(data), _BLOCK_BYTES):
                 block = data[start : start + _BLOCK_BYTES]
-                fate = chance.randrange(3)
+                fate = rng.randrange(3)
                 if fate:
                     self.write(offset + start, block if fate == 1 else bytes(len(block)))
 
 
 class _Disk:
-    """A disk and the names on it, of which those since the last sync of their folder are not sure."""
+    """A simulated disk: files, durable names, and names that are pending until their folder is synced."""
 
     def __init__(self) -> None:
         self._files: dict[str, _StoredFile] = {}
-        self._sure: dict[str, _StoredFile] = {}
-        self._unsure: dict[str, list[tuple[str, _StoredFile | None]]] = defaultdict(list)
+        self._durable: dict[str, _StoredFile] = {}
+        self._pending: dict[str, list[tuple[str, _StoredFile | None]]] = defaultdict(list)
 
     def create(self, path: str) -> None:
-        self._name(path, _StoredFile())
+        self._set_name(path, _StoredFile())
 
     def write(self, path: str, offset: int, data: bytes) -> None:
         self._files[path].pending.append((offset, data))
@@ -155,46 +158,47 @@ class _Disk:
         self._files[path].sync()
 
     def link(self, path: str, final: str) -> None:
-        self._name(final, self._files[path])
+        self._set_name(final, self._files[path])
 
     def remove(self, path: str) -> None:
-        self._name(path, None)
+        self._set_name(path, None)
 
     def sync_folder(self, folder: str) -> None:
-        for path, file in self._unsure.pop(folder, []):
-            self._make_sure(path, file)
+        for path, file in self._pending.pop(folder, []):
+            self._make_durable(path, file)
 
-    def save(self, chance: random.Random) -> None:
-        """Lose power, and write to the real disk what is left on this one."""
-        for changes in self._unsure.values():
+    def lose_power(self, rng: random.Random) -> None:
+        """Decide what survives, and write that to the real disk."""
+        for changes in self._pending.values():
             for path, file in changes:
-                if chance.random() < 0.5:
-                    self._make_sure(path, file)
-        contents: dict[int, _StoredFile] = {id(file): file for file in self._sure.values()}
+                if rng.random() < 0.5:
+                    self._make_durable(path, file)
+        # A file with two names loses its pending blocks once.
+        contents: dict[int, _StoredFile] = {id(file): file for file in self._durable.values()}
         for file in contents.values():
-            file.lose(chance)
-        for path, file in self._sure.items():
+            file.lose_power(rng)
+        for path, file in self._durable.items():
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "wb") as target:
-                target.write(file.durable)
+                target.write(file.content)
 
-    def _name(self, path: str, file: _StoredFile | None) -> None:
-        self._unsure[os.path.dirname(path)].append((path, file))
+    def _set_name(self, path: str, file: _StoredFile | None) -> None:
+        self._pending[os.path.dirname(path)].append((path, file))
         if file is not None:
             self._files[path] = file
 
-    def _make_sure(self, path: str, file: _StoredFile | None) -> None:
+    def _make_durable(self, path: str, file: _StoredFile | None) -> None:
         if file is None:
-            self._sure.pop(path, None)
+            self._durable.pop(path, None)
         else:
-            self._sure[path] = file
+            self._durable[path] = file
 
 
 class _RecordingFileSystem(WatchedFileSystem):
-    """Writes down what is done to files with names, as steps to be done on a :class:`_Disk`."""
+    """Records what is done to named files, as steps to apply to a :class:`_Disk`."""
 
-    def __init__(self, heeds_syncs: bool) -> None:
-        self._heeds_syncs = heeds_syncs
+    def __init__(self, honors_sync: bool) -> None:
+        self._honors_sync = honors_sync
         self.steps: list[Callable[[_Disk], None]] = []
 
     def before(self, operation: str, path: str) -> None:
@@ -208,19 +212,19 @@ class _RecordingFileSystem(WatchedFileSystem):
     def write(self, raw: io.FileIO, data: memoryview) -> int:
         offset, count = raw.tell(), super().write(raw, data)
         name: Any = raw.name
-        if isinstance(name, str):  # an unnamed one is gone in any case
+        if isinstance(name, str):  # a file without a name does not survive a power loss
             written = bytes(data[:count])
             self.steps.append(lambda disk: disk.write(name, offset, written))
         return count
 
     def sync_file(self, file: IO[bytes]) -> None:
         super().sync_file(file)
-        if self._heeds_syncs:
+        if self._honors_sync:
             self.steps.append(lambda disk: disk.sync_file(file.name))
 
     def sync_folder(self, path: str) -> None:
         super().sync_folder(path)
-        if self._heeds_syncs:
+        if self._honors_sync:
             self.steps.append(lambda disk: disk.sync_folder(path))
 
     def link_or_replace(self, temporary: str, final: str) -> bool:

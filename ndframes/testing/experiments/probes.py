@@ -1,4 +1,4 @@
-"""Probes: single properties of a file system that the cache relies on."""
+"""Probes: tests of single properties that the cache requires of a file system."""
 
 from __future__ import annotations
 
@@ -8,59 +8,64 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ...system.files import FileSystem
-from .fork_server import ForkServer, Task
-from .scene import Tally
+from .fork_server import ForkServer
+from .results import Recorder
 
 if TYPE_CHECKING:
-    from .scene import Findings
+    from .results import ExperimentResult
 
 __all__ = ["PROBES", "probe_locks", "run_probe"]
 _RACERS = 4
 _NAMES = 100
 _REPLACEMENTS = 300
+_WAIT_SECONDS = 15.0
 _PAGE = b"ndframes" * 8192
-Probe = Callable[[ForkServer, str, Tally], None]
+Probe = Callable[[ForkServer, str, Recorder], None]
 
 
-def probe_locks(fork_server: ForkServer, folder: str) -> tuple[Findings, bool]:
-    """Whether a lock keeps other processes out, and ends with its holder when that is killed; the latter as a bool."""
-    tally = Tally()
+def probe_locks(fork_server: ForkServer, folder: str) -> tuple[ExperimentResult, bool]:
+    """Test that a lock excludes other processes, and is released when its holder is killed.
+
+    Returns:
+        The result, without violations in any case, and whether locks work. The cache is correct without them.
+    """
+    recorder = Recorder()
     path = os.path.join(folder, "locked")
-    holder = Task(partial(_hold_lock, path), [(3.0, signal.SIGKILL, False)])
-    end = fork_server.run(holder, partial(_try_lock, path), seconds=30.0)[1]
-    problem = end.problem if not end.ok else end.value
-    tally.count("locks tried", 2)
+    result = fork_server.run(partial(_hold_lock, path), partial(_try_lock, path), seconds=60.0)[1]
+    problem = result.value if result.ok else result.problem
+    recorder.count("locks tried", 2)
     if problem:
-        tally.notes.append(f"work may be done twice, with the right result: {problem}")
-    return tally.finish("locks"), not problem
+        recorder.notes.append(f"conversions may be repeated, with the right result: {problem}")
+    return recorder.finish("locks"), not problem
 
 
-def run_probe(name: str, fork_server: ForkServer, folder: str) -> Findings:
-    """Probe one of :data:`PROBES`, in a folder of its own under ``folder``."""
-    tally = Tally("failures")
+def run_probe(name: str, fork_server: ForkServer, folder: str) -> ExperimentResult:
+    """Run one of :data:`PROBES`, in a new folder under ``folder``."""
+    recorder = Recorder("failures")
     try:
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            PROBES[name](fork_server, place, tally)
+            PROBES[name](fork_server, place, recorder)
     except OSError as error:
-        tally.fault("failures", note=str(error))
-    return tally.finish(name)
+        recorder.violate("failures", note=str(error))
+    return recorder.finish(name)
 
 
-def _probe_create(fork_server: ForkServer, folder: str, tally: Tally) -> None:
-    """Of many that create a file at once, one does."""
-    ends = fork_server.run(*[partial(_create_all, folder)] * _RACERS)
-    winners = sum(end.value or 0 for end in ends)
-    tally.count("names", _NAMES)
-    tally.count("processes", _RACERS)
-    tally.fault("failures", abs(winners - _NAMES), f"{winners} creations of {_NAMES} names succeeded")
+def _probe_create(fork_server: ForkServer, folder: str, recorder: Recorder) -> None:
+    """When several processes create a file at once, exactly one succeeds."""
+    results = fork_server.run(*[partial(_create_all, folder)] * _RACERS)
+    created = sum(result.value or 0 for result in results)
+    recorder.count("names", _NAMES)
+    recorder.count("processes", _RACERS)
+    recorder.violate("failures", abs(created - _NAMES), f"{created} creations of {_NAMES} names succeeded")
 
 
-def _probe_link(fork_server: ForkServer, folder: str, tally: Tally) -> None:
-    """A finished file gets its name, unless another has it already."""
+def _probe_link(fork_server: ForkServer, folder: str, recorder: Recorder) -> None:
+    """Linking a finished file to its final name fails if the name exists."""
     files = FileSystem()
     first, second, final = (os.path.join(folder, name) for name in ("first", "second", "final"))
     for path in (first, second):
@@ -69,58 +74,63 @@ def _probe_link(fork_server: ForkServer, folder: str, tally: Tally) -> None:
     outcomes = files.link_or_replace(first, final), files.link_or_replace(second, final)
     with open(final, "rb") as file:
         kept = file.read()
-    tally.count("names", 1)
+    recorder.count("names", 1)
     if not os.path.lexists(first):
-        tally.notes.append("no hard links here: entries are renamed into place, and the last of two stays")
+        recorder.notes.append(
+            "no hard links: entries are renamed into place, and the later of two replaces the earlier"
+        )
         return
     is_kept = outcomes == (True, False) and kept == first.encode()
-    tally.fault("failures", int(not is_kept), f"a second link to one name: {outcomes}, holds {kept!r}")
+    recorder.violate(
+        "failures", int(not is_kept), f"two links to one name gave {outcomes}, and the file holds {kept!r}"
+    )
 
 
-def _probe_rename(fork_server: ForkServer, folder: str, tally: Tally) -> None:
-    """Who reads a file that is being replaced sees the old one or the new one, whole."""
+def _probe_rename(fork_server: ForkServer, folder: str, recorder: Recorder) -> None:
+    """A reader of a file that is being replaced sees all of the old or all of the new content."""
     path = os.path.join(folder, "file")
     _write(path, b"\0" * len(_PAGE))
     reader, writer = fork_server.run(partial(_read_while, path), partial(_replace_often, path))
-    tally.count("replacements", _REPLACEMENTS)
-    for end in (reader, writer):
-        tally.fault("failures", int(not end.ok), end.problem)
-    looks, torn = reader.value or (0, 0)
-    tally.count("reads", looks)
-    tally.fault("failures", torn, "a reader saw neither the old file nor the new one")
+    recorder.count("replacements", _REPLACEMENTS)
+    for result in (reader, writer):
+        recorder.violate("failures", int(not result.ok), result.problem)
+    reads, torn = reader.value or (0, 0)
+    recorder.count("reads", reads)
+    recorder.violate("failures", torn, "a reader saw neither the old file nor the new one")
 
 
-def _probe_sync(fork_server: ForkServer, folder: str, tally: Tally) -> None:
+def _probe_sync(fork_server: ForkServer, folder: str, recorder: Recorder) -> None:
     """Files and folders can be synced."""
     files = FileSystem()
     with files.create(os.path.join(folder, "file")) as file:
         file.write(_PAGE)
         files.sync_file(file)
     files.sync_folder(folder)
-    tally.count("syncs", 2)
+    recorder.count("syncs", 2)
 
 
-def _probe_map(fork_server: ForkServer, folder: str, tally: Tally) -> None:
-    """A mapped file can be read after its name is gone; in a child, since what may happen is a signal."""
-    end = fork_server.run(partial(_read_unlinked_map, folder))[0]
-    tally.count("maps", 1)
-    tally.fault("failures", int(not end.ok or not end.value), f"status {end.status}: {end.problem}")
+def _probe_map(fork_server: ForkServer, folder: str, recorder: Recorder) -> None:
+    """A mapped file can be read after it was unlinked."""
+    # In a child: a failure is a SIGBUS.
+    result = fork_server.run(partial(_read_unlinked_map, folder))[0]
+    recorder.count("maps", 1)
+    recorder.violate("failures", int(not result.ok or not result.value), f"status {result.status}: {result.problem}")
 
 
-def _probe_free(fork_server: ForkServer, folder: str, tally: Tally) -> None:
-    """The free space is told."""
+def _probe_free(fork_server: ForkServer, folder: str, recorder: Recorder) -> None:
+    """The system reports the free space."""
     free = FileSystem().free_bytes(folder)
-    tally.count("MB free", free // 10**6)
-    tally.fault("failures", int(free <= 0), f"{free} bytes free, though files can be written")
+    recorder.count("MB free", free // 10**6)
+    recorder.violate("failures", int(free <= 0), f"{free} bytes free, though files can be written")
 
 
-#: By what is to hold.
+#: The required properties, and the functions that test them.
 PROBES: Mapping[str, Probe] = {
-    "create excludes": _probe_create,
-    "link does not clobber": _probe_link,
-    "rename is one step": _probe_rename,
+    "exclusive create": _probe_create,
+    "link does not replace": _probe_link,
+    "atomic rename": _probe_rename,
     "sync": _probe_sync,
-    "a map outlives its name": _probe_map,
+    "map of an unlinked file": _probe_map,
     "free space": _probe_free,
 }
 
@@ -137,30 +147,45 @@ def _create_all(folder: str) -> int:
 
 
 def _hold_lock(path: str) -> None:
+    """Take the lock, write the own process id, or 0 if the lock was refused, and wait to be killed."""
     with open(path, "wb") as file:
-        if FileSystem().try_lock(file):
-            file.write(b"held")
-            file.flush()
-        while True:
-            time.sleep(1)
+        is_granted = FileSystem().try_lock(file)
+        file.write(b"%d\n" % (os.getpid() if is_granted else 0))
+        file.flush()
+        if is_granted:
+            signal.pause()
 
 
 def _try_lock(path: str) -> str:
-    """Try while another holds it, then when that one was killed; what is wrong, if anything."""
-    deadline = time.monotonic() + 2
-    while not (os.path.exists(path) and os.path.getsize(path)):
-        if time.monotonic() > deadline:
-            return "the first lock was not granted"
-        time.sleep(0.01)
+    """Try the lock while another process holds it, and after killing that process; returns the problem, or ``""``."""
+    holder_pid = _wait_for_holder(path)
+    if not holder_pid:
+        return "an unheld lock was not granted"
+    try:
+        with open(path, "rb") as file:
+            if FileSystem().try_lock(file):
+                return "a lock that another process holds was granted"
+    finally:
+        os.kill(holder_pid, signal.SIGKILL)
+    deadline = time.monotonic() + _WAIT_SECONDS
     with open(path, "rb") as file:
-        if FileSystem().try_lock(file):
-            return "a lock that another process holds was granted once more"
-        deadline = time.monotonic() + 10
         while not FileSystem().try_lock(file):
             if time.monotonic() > deadline:
-                return "the lock of a killed process stays"
+                return "the lock of a killed process was not released"
             time.sleep(0.05)
     return ""
+
+
+def _wait_for_holder(path: str) -> int:
+    """The process id in the lock file; 0 if the holder has no lock."""
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(FileNotFoundError), open(path, "rb") as file:
+            content = file.read()
+            if content.endswith(b"\n"):
+                return int(content)
+        time.sleep(0.01)
+    return 0
 
 
 def _replace_often(path: str) -> None:
@@ -171,13 +196,13 @@ def _replace_often(path: str) -> None:
 
 
 def _read_while(path: str) -> tuple[int, int]:
-    looks = torn = 0
+    reads = torn = 0
     while not os.path.exists(path + ".done"):
         with open(path, "rb") as file:
             data = file.read()
-        looks += 1
+        reads += 1
         torn += len(data) != len(_PAGE) or data.count(data[:1]) != len(data)
-    return looks, torn
+    return reads, torn
 
 
 def _read_unlinked_map(folder: str) -> bool:

@@ -1,4 +1,4 @@
-"""Space: what a cache does on a disk that is full."""
+"""Full disks: conversions on a disk that has too little space."""
 
 from __future__ import annotations
 
@@ -12,114 +12,121 @@ from typing import IO, TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ...cache.store import Cache
+from ...cache.cache import Cache
 from ...errors import CacheError, NdframesError
 from ...formats.tiled import cog_writer as cog
 from ..faults import WatchedFileSystem
-from .scene import Findings, Tally, find_leftovers
+from .checks import find_leftovers
+from .results import ExperimentResult, Recorder
 
 if TYPE_CHECKING:
     from .fork_server import ForkServer
-    from .scene import Scene
+    from .images import SyntheticImages
 
-__all__ = ["LimitKind", "fill_up"]
-#: What runs out: a small file system of its own in memory; or the length that a file may have.
+__all__ = ["LimitKind", "exhaust_space"]
+#: What runs out: a small file system of its own in memory, or the length that a file may have (RLIMIT_FSIZE).
 LimitKind = Literal["tmpfs", "file length"]
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _LEAST_BYTES = 1 << 14
-# So small that what cog.py builds overviews from does not fit, and is mapped.
-_SMALL_BAND_BYTES = 1 << 14
+# So small that the COG writer's overview data does not fit in memory and goes to a mapped file.
+_COLUMN_BYTES, _SMALL_COLUMN_BYTES = cog.BufferSizes().column_bytes, 1 << 14
 _PLENTY_BYTES = 1 << 40
+# Constants of Linux's unshare(2) and mount(2).
 _CLONE_NEWNS, _MS_REC, _MS_PRIVATE = 0x20000, 0x4000, 0x40000
 
 
-def fill_up(
+def exhaust_space(
     fork_server: ForkServer,
-    scene: Scene,
+    images: SyntheticImages,
     folder: str,
     *,
     limit: LimitKind = "tmpfs",
     steps: int = 50,
     seconds: float = 60.0,
-) -> Findings:
-    """Convert an image where there is too little room for it, in so many steps up to more than enough.
+) -> ExperimentResult:
+    """Convert an image with limited space, from far too little to more than enough.
 
-    Each is tried twice: on a file system that tells how much is free, and on one that promises plenty, as a quota does;
-    COGs also with overviews from a mapped file. A conversion must succeed, or raise an error with the system's number
-    for it; what is published must be whole, nothing may be left behind, and no signal raised.
+    Each size is tried on a file system that reports its free space, and on one that overstates it, as a quota does; COGs
+    also with overviews from a mapped file. A conversion must succeed, or raise an error with the system's error number.
+    Published entries must be intact, nothing may be left behind, and no process may die of a signal such as SIGBUS.
 
     Args:
-        fork_server: forks a process for each try.
-        scene: the images; the first is used.
-        folder: where the caches go; with ``"tmpfs"`` only where that is mounted.
-        limit: what runs out. ``"tmpfs"`` needs Linux and the right to mount.
-        steps: how many sizes.
-        seconds: what takes longer hangs.
+        fork_server: forks a process for each conversion.
+        images: the sources; the first one is used.
+        folder: for the caches, or the mount point of the tmpfs.
+        limit: what runs out. ``"tmpfs"`` needs Linux and the privilege to mount.
+        steps: how many sizes to try.
+        seconds: the time limit of a conversion.
     """
-    tally = Tally("wrong crops", "failed verify", "signals", "unclear errors", "leftovers", "hangs", "odd ends")
+    recorder = Recorder(
+        "wrong crops", "damaged entries", "signals", "unclear errors", "leftovers", "timeouts", "unexpected exits"
+    )
     name = f"full disk, {limit}"
     if limit == "tmpfs":
         problem = fork_server.run(partial(_find_mount_problem, folder))[0].value
         if problem:
-            return Findings(name, skipped=f"no tmpfs can be mounted here: {problem}")
-    most = 3 * scene.array(0).nbytes
-    sizes = [_LEAST_BYTES + (most - _LEAST_BYTES) * step // max(1, steps - 1) for step in range(steps)]
-    for size in sizes:
+            return ExperimentResult(name, skipped=f"a tmpfs cannot be mounted here: {problem}")
+    most_bytes = 3 * images.array(0).nbytes
+    sizes = [_LEAST_BYTES + (most_bytes - _LEAST_BYTES) * step // max(1, steps - 1) for step in range(steps)]
+    for size_bytes in sizes:
         calls = [
-            partial(_convert_within, scene, form, folder, limit, size, is_boastful, band_bytes)
-            for form, band_bytes in (("cog", cog._BAND_BYTES), ("cog", _SMALL_BAND_BYTES), ("npy", cog._BAND_BYTES))  # noqa: SLF001
-            for is_boastful in (False, True)
+            partial(_convert_with_limit, images, form, folder, limit, size_bytes, overstates, column_bytes)
+            for form, column_bytes in (("cog", _COLUMN_BYTES), ("cog", _SMALL_COLUMN_BYTES), ("npy", _COLUMN_BYTES))
+            for overstates in (False, True)
         ]
         for call in calls:
-            end = fork_server.run(call, seconds=seconds)[0]
-            context = f"{call.args[1]}, {size:,} bytes"
-            if end.ok:
-                tally.add(end.value, context)
-            elif end.is_hung:
-                tally.fault("hangs", note=context)
+            result = fork_server.run(call, seconds=seconds)[0]
+            context = f"{call.args[1]}, {size_bytes:,} bytes"
+            if result.status < 0 and not result.timed_out:
+                recorder.violate("signals", note=f"{context}: status {result.status}: {result.problem}")
             else:
-                promise = "signals" if end.status < 0 else "odd ends"
-                tally.fault(promise, note=f"{context}: status {end.status}: {end.problem}")
-    tally.count("sizes", len(sizes))
-    return tally.finish(name)
+                recorder.merge_child(result, context)
+    recorder.count("sizes", len(sizes))
+    return recorder.finish(name)
 
 
-def _convert_within(
-    scene: Scene, form: str, folder: str, limit: LimitKind, size_bytes: int, is_boastful: bool, band_bytes: int
-) -> Tally:
+def _convert_with_limit(
+    images: SyntheticImages,
+    form: str,
+    folder: str,
+    limit: LimitKind,
+    size_bytes: int,
+    overstates: bool,
+    column_bytes: int,
+) -> Recorder:
     workdir = os.path.join(folder, "full")
     os.makedirs(workdir, exist_ok=True)
     if limit == "tmpfs":
         _mount_tmpfs(workdir, size_bytes)
     else:
         _limit_file_length(size_bytes)
-    cog._BAND_BYTES = band_bytes  # noqa: SLF001 - of this child, which ends soon
-    tally = Tally()
-    files = _RoomyFileSystem(is_boastful)
-    frames = scene.frames(workdir, form, files)
-    tally.count("conversions")
+    cog._SIZES = cog.BufferSizes(column_bytes=column_bytes)  # noqa: SLF001 - in this child process, which ends soon
+    recorder = Recorder()
+    files = _LimitedFileSystem(overstates)
+    frames = images.frames(workdir, form, files)
+    recorder.count("conversions")
     try:
-        is_equal = np.array_equal(frames.load_region(0), scene.array(0))
-        tally.count("that fitted")
-        tally.fault("wrong crops", int(not is_equal))
+        is_equal = np.array_equal(frames.load_region(0), images.array(0))
+        recorder.count("that fitted")
+        recorder.violate("wrong crops", int(not is_equal))
     except NdframesError as error:
         is_clear = isinstance(error, CacheError) and error.errno in _FULL
-        tally.fault("unclear errors", int(not is_clear), f"{type(error).__name__} {error}")
-    tally.count("mapped files", files.mapped)
+        recorder.violate("unclear errors", int(not is_clear), f"{type(error).__name__} {error}")
+    recorder.count("mapped files", files.mapped)
     report = Cache(workdir).verify(read_data=True)
-    tally.fault("failed verify", len(report.bad), str(report))
-    left = [name for name in find_leftovers(frames.cache) if name.startswith("tmp")]
-    tally.fault("leftovers", len(left), ", ".join(left))
+    recorder.violate("damaged entries", len(report.bad), str(report))
+    leftovers = [name for name in find_leftovers(frames.cache) if name.startswith("tmp")]
+    recorder.violate("leftovers", len(leftovers), ", ".join(leftovers))
     if limit != "tmpfs":
         shutil.rmtree(workdir)
-    return tally
+    return recorder
 
 
-class _RoomyFileSystem(WatchedFileSystem):
-    """Counts files to be mapped, and may promise more room than there is."""
+class _LimitedFileSystem(WatchedFileSystem):
+    """Counts the files that will be mapped, and may overstate the free space."""
 
-    def __init__(self, is_boastful: bool) -> None:
-        self._is_boastful = is_boastful
+    def __init__(self, overstates: bool) -> None:
+        self._overstates = overstates
         self.mapped = 0
 
     def before(self, operation: str, path: str) -> None:
@@ -131,7 +138,7 @@ class _RoomyFileSystem(WatchedFileSystem):
         return file
 
     def free_bytes(self, path: str) -> int:
-        return _PLENTY_BYTES if self._is_boastful else super().free_bytes(path)
+        return _PLENTY_BYTES if self._overstates else super().free_bytes(path)
 
 
 def _find_mount_problem(folder: str) -> str:
@@ -145,11 +152,12 @@ def _find_mount_problem(folder: str) -> str:
 
 
 def _mount_tmpfs(point: str, size_bytes: int) -> None:
-    """Mount a tmpfs for this process alone; it goes when the process ends."""
+    """Mount a tmpfs in a mount namespace of this process, which the kernel removes when the process ends."""
     if sys.platform != "linux":
-        raise OSError(errno.ENOSYS, "Linux alone has tmpfs")
+        raise OSError(errno.ENOSYS, "tmpfs exists on Linux only")
     libc = ctypes.CDLL(None, use_errno=True)
     _check(libc.unshare(_CLONE_NEWNS))
+    # Private: otherwise the mount would propagate to the parent namespace.
     _check(libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None))
     _check(libc.mount(b"none", os.fsencode(point), b"tmpfs", 0, f"size={size_bytes}".encode()))
 

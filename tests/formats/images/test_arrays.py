@@ -25,7 +25,7 @@ from ndframes.errors import (
     UnreadableImageError,
 )
 from ndframes.formats.images import arrays
-from ndframes.formats.images.arrays import NpyReader
+from ndframes.formats.images.arrays import ArrayReader, NpyReader
 from ndframes.system.handles import HandlePool
 from ndframes.system.mounts import is_remote
 from ndframes.system.stamp import stat_source
@@ -103,6 +103,32 @@ def test_crops_are_numpy_slices(tmp_path_factory, is_mapped, data):
         )
     )
     np.testing.assert_array_equal(crop(reader, rows, cols, bands), whole[np.ix_(rows, cols, bands)])
+    pool.close()
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("kind", ["mapped", "pread", "in memory"])
+def test_crops_of_frames_are_numpy_slices(tmp_path_factory, kind, data):
+    shape = data.draw(st.sampled_from([(1, 5, 4, 1), (7, 13, 9, 3), (4, 6, 11, 5)]))
+    pixels = noise(shape, ">u2")
+    path = tmp_path_factory.getbasetemp() / f"frames {'x'.join(map(str, shape))}.npy"
+    if not path.exists():
+        np.save(path, pixels)
+    pool = HandlePool()
+    if kind == "in memory":
+        reader = ArrayReader(str(path), pixels, format="array", has_frames=True)
+    else:
+        reader = NpyReader(str(path), pool, is_mapped=kind == "mapped", has_frames=True)
+    assert (reader.frame_count, reader.shape, reader.tile_shape) == (shape[0], shape[1:], shape[1:3])
+    assert reader.nbytes == pixels.nbytes
+    times = data.draw(st.lists(st.integers(0, shape[0] - 1), max_size=5) | axes(shape[0]))
+    rows, cols = data.draw(axes(shape[1])), data.draw(axes(shape[2]))
+    bands = data.draw(st.lists(st.integers(0, shape[3] - 1), max_size=4) | st.just(range(shape[3])))
+    out = np.zeros((len(times), len(rows), len(cols), len(bands)), reader.dtype)
+    reader.read_frames(times, rows, cols, bands, out)
+    np.testing.assert_array_equal(out, pixels[np.ix_(*(np.array(axis, int) for axis in (times, rows, cols, bands)))])
+    assert reader.count_decoded_of(times, rows, cols) == 0
     pool.close()
 
 

@@ -23,7 +23,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 import ndframes as nf
 from ndframes.errors import SourceError, UnreadableImageError
-from ndframes.formats.images.sniff import open_source, sniff
+from ndframes.formats.images.sniff import open_image, sniff
 from ndframes.system.handles import HandlePool
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def pool():
 
 
 def open_path(path: str, pool: HandlePool, **info) -> Reader:
-    return open_source(nf.ChannelInfo(path, **info), pool)
+    return open_image(nf.ChannelInfo(path, **info), pool)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from kit.synthetic import picture
 
 import ndframes as nf
 from ndframes.errors import UnreadableImageError
-from ndframes.formats.images.sniff import open_source
+from ndframes.formats.images.sniff import open_image
 from ndframes.system.handles import HandlePool
 
 LAYOUTS = {
@@ -47,9 +47,9 @@ def test_a_row_of_pages_can_still_be_chosen(tmp_path):
     path = str(tmp_path / "a.tif")
     tifffile.imwrite(path, pixels, photometric="minisblack")
     pool = HandlePool()
-    reader = open_source(nf.ChannelInfo(path, page=17), pool)
+    reader = open_image(nf.ChannelInfo(path, page=17), pool)
     np.testing.assert_array_equal(reader.read_all()[:, :, 0], pixels[17])
-    np.testing.assert_array_equal(open_source(nf.ChannelInfo(path, series=0), pool).read_all(), pixels)
+    np.testing.assert_array_equal(open_image(nf.ChannelInfo(path, series=0), pool).read_all(), pixels)
     pool.close()
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndframes.errors import CacheEntryDamagedError
-from ndframes.formats.tiled import checksums, codecs
+from ndframes.formats.tiled import codecs
 from ndframes.formats.tiled.checksums import check_segments
 from ndframes.system.segments import SEGMENT, checksum
 from ndframes.testing.faults import cut, flip_bit
@@ -35,18 +35,17 @@ def written(tmp_path):
 
 @pytest.mark.parametrize("read_bytes", [1, 1000, 1 << 20])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_every_segment_is_read_back(written, read_bytes, threads, monkeypatch):
-    monkeypatch.setattr(checksums, "_READ_BYTES", read_bytes)
+def test_every_segment_is_read_back(written, read_bytes, threads):
     path, segments = written
     with open(path, "rb") as file:
-        check_segments(file, segments, threads)
+        check_segments(file, segments, threads, read_bytes=read_bytes)
         for segment in segments:
             bit = 8 * int(segment["offset"]) + 3
             flip_bit(path, bit)
             with pytest.raises(CacheEntryDamagedError, match=f"bytes at {segment['offset']:,} do not read back"):
-                check_segments(file, segments, threads)
+                check_segments(file, segments, threads, read_bytes=read_bytes)
             flip_bit(path, bit)
-        check_segments(file, segments, threads)
+        check_segments(file, segments, threads, read_bytes=read_bytes)
         cut(path, -1)
         with pytest.raises(CacheEntryDamagedError):
-            check_segments(file, segments, threads)
+            check_segments(file, segments, threads, read_bytes=read_bytes)

@@ -21,14 +21,16 @@ from ndframes.formats.tiled.codecs import (
     find_decoder,
     find_several_decoder,
 )
-from ndframes.spec.backends import Codec, coerce_backend
+from ndframes.spec.backends import TileCodec, coerce_backend
 from ndframes.system import segments
 
 FLAT = ("NONE", "ZSTD", "DEFLATE", "LZW")
 LERC_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32")
 
 
-def codec_of(compress: str, dtype: str, bands: int, *, differences: bool = False, quality: int | None = None) -> Codec:
+def codec_of(
+    compress: str, dtype: str, bands: int, *, differences: bool = False, quality: int | None = None
+) -> TileCodec:
     config = {"compress": compress, "predictor": "YES" if differences else "NO", "quality": quality}
     codec = coerce_backend({"type": "cog", "config": config}).codec_for(np.dtype(dtype), bands)
     assert codec.compress == compress
@@ -42,7 +44,7 @@ def among_threads(*, are_others: bool):
         yield
 
 
-def there_and_back(tile: np.ndarray, codec: Codec) -> np.ndarray:
+def there_and_back(tile: np.ndarray, codec: TileCodec) -> np.ndarray:
     data = encode_tile(tile, codec)
     assert type(data) is bytes
     pixels = find_decoder(codec.compress, codec.predictor, tile.shape, tile.dtype)(data)

@@ -28,7 +28,7 @@ from ndframes.formats.images.raster import RasterReader
 from ndframes.formats.tiled import cog_writer as cog
 from ndframes.formats.tiled import directories as tiffwrite
 from ndframes.formats.tiled.codecs import encode_tile
-from ndframes.formats.tiled.cog_writer import write_cog
+from ndframes.formats.tiled.cog_writer import BufferSizes, write_cog
 from ndframes.formats.tiled.halve import halve
 from ndframes.formats.tiled.npy_writer import write_npy
 from ndframes.geometry.tiling import overview_shapes
@@ -38,11 +38,11 @@ from ndframes.system.handles import HandlePool
 LOSSLESS = ("NONE", "ZSTD", "DEFLATE", "LZW")
 
 
-def write(path: Path, pixels: np.ndarray, *, threads: int = 1, **config) -> str:
+def write(path: Path, pixels: np.ndarray, *, threads: int = 1, sizes: BufferSizes | None = None, **config) -> str:
     """Write ``pixels`` as a COG; returns its path."""
     backend = coerce_backend({"type": "cog", "config": config})
     with open(path, "wb") as file:
-        write_cog(file, ArrayReader("source", pixels, format="array"), backend, threads=threads)
+        write_cog(file, ArrayReader("source", pixels, format="array"), backend, threads=threads, sizes=sizes)
     return str(path)
 
 
@@ -224,40 +224,39 @@ def test_directory_offsets_beyond_32_bits():
 
 @pytest.mark.parametrize("shape", [(40, 700), (333, 700), (700, 333), (65, 1025)])
 @pytest.mark.parametrize(
-    ("band_bytes", "dtype"), [(16 * 16 * 3 * 8, "uint8"), (1, "float32"), (16 * 16 * 3 * 100, "bool")]
+    ("column_bytes", "dtype"), [(16 * 16 * 3 * 8, "uint8"), (1, "float32"), (16 * 16 * 3 * 100, "bool")]
 )
-def test_columns_change_nothing(shape, band_bytes, dtype, tmp_path, monkeypatch):
+def test_columns_change_nothing(shape, column_bytes, dtype, tmp_path):
     """An image too wide for one pass of rows comes out as if it were not."""
     pixels = picture((*shape, 3), dtype)
+    sizes = BufferSizes(column_bytes=column_bytes)
     whole = write(tmp_path / "a.tif", pixels, blocksize=16)
-    monkeypatch.setattr(cog, "_BAND_BYTES", band_bytes)
-    columns = write(tmp_path / "b.tif", pixels, blocksize=16)
+    columns = write(tmp_path / "b.tif", pixels, blocksize=16, sizes=sizes)
     assert_valid(columns)
     assert_holds(columns, pyramid(pixels, 16))
     assert_holds(whole, pyramid(pixels, 16))
-    columns = write(tmp_path / "c.tif", pixels, blocksize=16, overviews=False)
+    columns = write(tmp_path / "c.tif", pixels, blocksize=16, sizes=sizes, overviews=False)
     assert_holds(columns, [pixels])
 
 
-def test_columns_are_really_taken(tmp_path, monkeypatch):
+def test_a_wide_image_is_read_in_columns(tmp_path):
     seen = set()
 
-    class Watched(ArrayReader):
+    class Columns(ArrayReader):
         def read_strided(self, rows, cols, bands, out, level):
             seen.add(cols)
             super().read_strided(rows, cols, bands, out, level)
 
     pixels = picture((64, 700, 3))
-    monkeypatch.setattr(cog, "_BAND_BYTES", 1)
     with open(tmp_path / "a.tif", "wb") as file:
         backend = coerce_backend({"type": "cog", "config": {"blocksize": 16}})
-        write_cog(file, Watched("source", pixels, format="array"), backend)
+        write_cog(file, Columns("source", pixels, format="array"), backend, sizes=BufferSizes(column_bytes=1))
     assert len(seen) > 3
 
 
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_who_works_on_what_changes_nothing(dtype, threads, tmp_path, monkeypatch):
+def test_sizes_of_buffers_change_nothing(dtype, threads, tmp_path):
     pixels = picture((333, 700, 3), dtype)
     whole = Path(write(tmp_path / "a.tif", pixels, blocksize=16)).read_bytes()
     for read_bytes, waiting_bytes, part_bytes in (
@@ -266,26 +265,25 @@ def test_who_works_on_what_changes_nothing(dtype, threads, tmp_path, monkeypatch
         (1 << 20, 100_000, 1),
         (50_000, 0, 1 << 30),
     ):
-        monkeypatch.setattr(cog, "_READ_BYTES", read_bytes)
-        monkeypatch.setattr(cog, "_WAITING_BYTES", waiting_bytes)
-        monkeypatch.setattr(cog, "_PART_BYTES", part_bytes)
-        assert Path(write(tmp_path / "b.tif", pixels, blocksize=16, threads=threads)).read_bytes() == whole
+        sizes = BufferSizes(read_bytes=read_bytes, waiting_bytes=waiting_bytes, part_bytes=part_bytes)
+        path = write(tmp_path / "b.tif", pixels, blocksize=16, threads=threads, sizes=sizes)
+        assert Path(path).read_bytes() == whole
 
 
-class _Told(ArrayReader):
+class Watched(ArrayReader):
     """Calls a function before each read, with the first of its rows."""
 
-    def __init__(self, pixels, tell):
+    def __init__(self, pixels, on_read):
         super().__init__("source", pixels, format="array")
-        self.tell = tell
+        self.on_read = on_read
 
     def read_window(self, rows, cols, bands, out, level):
-        self.tell(rows.start)
+        self.on_read(rows.start)
         super().read_window(rows, cols, bands, out, level)
 
 
 def test_rows_are_read_while_others_are_encoded(tmp_path, monkeypatch):
-    """No tile is done before the second read has begun: who took turns would wait for ever."""
+    """No tile is done before the second read has begun: a writer that took turns would wait for ever."""
     has_gone_on = threading.Event()
     waited = []
 
@@ -294,14 +292,14 @@ def test_rows_are_read_while_others_are_encoded(tmp_path, monkeypatch):
         return encode_tile(tile, codec)
 
     monkeypatch.setattr(cog, "encode_tile", encode_late)
-    monkeypatch.setattr(cog, "_READ_BYTES", 1)
-    source = _Told(picture((64, 64, 1)), lambda top: has_gone_on.set() if top else None)
+    source = Watched(picture((64, 64, 1)), lambda top: has_gone_on.set() if top else None)
+    backend = coerce_backend({"type": "cog", "config": {"blocksize": 16}})
     with open(tmp_path / "a.tif", "wb") as file:
-        write_cog(file, source, coerce_backend({"type": "cog", "config": {"blocksize": 16}}))
+        write_cog(file, source, backend, sizes=BufferSizes(read_bytes=1))
     assert all(waited)
 
 
-def test_rows_are_read_while_others_are_written_to_npy(tmp_path, monkeypatch):
+def test_rows_are_read_while_others_are_written_to_npy(tmp_path):
     has_gone_on = threading.Event()
     waited = []
 
@@ -311,44 +309,45 @@ def test_rows_are_read_while_others_are_written_to_npy(tmp_path, monkeypatch):
                 waited.append(has_gone_on.wait(10))
             return super().write(data)
 
-    monkeypatch.setattr("ndframes.formats.tiled.npy_writer._BAND_BYTES", 1)
-    source = _Told(picture((5, 64, 1)), lambda top: has_gone_on.set() if top else None)
+    source = Watched(picture((5, 64, 1)), lambda top: has_gone_on.set() if top else None)
     with Late(tmp_path / "a.npy", "wb") as file:
-        write_npy(file, source)
+        write_npy(file, source, part_bytes=1)
     assert len(waited) == 5
     assert all(waited)
 
 
 def write_as_cog(file, source):
-    write_cog(file, source, coerce_backend({"type": "cog", "config": {"blocksize": 16}}), threads=3)
+    backend = coerce_backend({"type": "cog", "config": {"blocksize": 16}})
+    write_cog(file, source, backend, threads=3, sizes=BufferSizes(read_bytes=1))
 
 
-@pytest.mark.parametrize("write_it", [write_as_cog, write_npy])
-def test_a_source_that_fails_is_the_error_and_no_thread_stays(write_it, tmp_path, monkeypatch):
-    monkeypatch.setattr(cog, "_READ_BYTES", 1)
-    monkeypatch.setattr("ndframes.formats.tiled.npy_writer._BAND_BYTES", 1)
+def write_as_npy(file, source):
+    write_npy(file, source, part_bytes=1)
 
+
+@pytest.mark.parametrize("write_it", [write_as_cog, write_as_npy])
+def test_a_source_that_fails_is_the_error_and_no_thread_stays(write_it, tmp_path):
     def fail(top):
         if top >= 32:
             raise OSError("the disk is gone")
 
     before = threading.active_count()
-    source = _Told(picture((64, 64, 1)), fail)
+    source = Watched(picture((64, 64, 1)), fail)
     with open(tmp_path / "a", "wb") as file, pytest.raises(OSError, match="the disk is gone"):
         write_it(file, source)
     assert threading.active_count() == before
 
 
-def test_progress_runs_to_one(tmp_path, monkeypatch):
-    for band_bytes in (cog._BAND_BYTES, 1):
-        monkeypatch.setattr(cog, "_BAND_BYTES", band_bytes)
-        told = []
+def test_progress_runs_to_one(tmp_path):
+    backend = coerce_backend({"type": "cog", "config": {"blocksize": 16}})
+    source = ArrayReader("a", picture((100, 700, 1)), format="array")
+    for sizes in (BufferSizes(), BufferSizes(column_bytes=1)):
+        fractions = []
         with open(tmp_path / "a.tif", "wb") as file:
-            backend = coerce_backend({"type": "cog", "config": {"blocksize": 16}})
-            write_cog(file, ArrayReader("a", picture((100, 700, 1)), format="array"), backend, progress=told.append)
-        assert told == sorted(told)
-        assert told[-1] == 1
-        assert len(told) > 3
+            write_cog(file, source, backend, progress=fractions.append, sizes=sizes)
+        assert fractions == sorted(fractions)
+        assert fractions[-1] == 1
+        assert len(fractions) > 3
 
 
 def test_nothing_is_left_beside_the_file(tmp_path):
@@ -401,12 +400,11 @@ def test_halve_complex_numbers(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_npy_writer(dtype, tmp_path, monkeypatch):
-    monkeypatch.setattr("ndframes.formats.tiled.npy_writer._BAND_BYTES", 5000)
+def test_npy_writer(dtype, tmp_path):
     for shape in ((1, 1, 1), (61, 83, 3), (5, 700, 13)):
         pixels = picture(shape, dtype)
         with open(tmp_path / "a.npy", "wb") as file:
-            write_npy(file, ArrayReader("source", np.asfortranarray(pixels), format="array"))
+            write_npy(file, ArrayReader("source", np.asfortranarray(pixels), format="array"), part_bytes=5000)
         got = np.load(tmp_path / "a.npy", allow_pickle=False)
         assert (got.dtype, got.flags.c_contiguous) == (pixels.dtype, True)
         np.testing.assert_array_equal(got, pixels)
@@ -418,12 +416,13 @@ def test_memory_is_bounded(tmp_path):
         import resource
         from ndframes.spec.backends import coerce_backend
         from ndframes.formats.tiled.cog_writer import write_cog
-        from ndframes.formats.reader import Reader
+        from ndframes.formats.reader import Reader, ReaderFacts
         import numpy as np
         class Made(Reader):
             def read_window(self, rows, cols, bands, out, level):
                 out[...] = (np.arange(rows.start, rows.stop) % 251)[:, None, None]
-        source = Made("made", format="made", shape=(5_000, 13_400, 3), dtype=np.dtype("uint8"), tile_shape=(256, 256))
+        facts = ReaderFacts(format="made", shape=(5_000, 13_400, 3), dtype=np.dtype("uint8"), tile_shape=(256, 256))
+        source = Made("made", facts)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with open({str(tmp_path / "b.tif")!r}, "wb") as file:
             write_cog(file, source, coerce_backend({{"type": "cog", "config": {{"compress": "NONE"}}}}), threads=2)

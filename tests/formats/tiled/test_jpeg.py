@@ -14,7 +14,6 @@ from PIL import Image
 
 import ndframes as nf
 from ndframes.formats.tiled import jpeg
-from ndframes.formats.tiled import tile_reader as tiles
 from ndframes.formats.tiled.jpeg import JpegGrids, decode_jpeg, encode_jpeg_tile
 
 PHOTO = np.ascontiguousarray(nf.open(nf.demo_paths()["astronaut"])[...])
@@ -115,11 +114,11 @@ def test_a_tile_without_its_restarts_is_no_other_one():
 
 @pytest.mark.parametrize("bands", [1, 3])
 @pytest.mark.parametrize(("tile_bytes", "together"), [(0, 16), (0, 3), (0, 1), (2**26, 16)])
-def test_crops_are_those_of_the_image(tmp_path, monkeypatch, at_rest, bands, tile_bytes, together):
-    """Of tiles that are kept, and of those of which only a part is decoded, so many together: one by one, and many at once."""
-    monkeypatch.setattr(tiles, "_MOST_TOGETHER_BYTES", together * 128 * 128 * bands)
+def test_crops_are_those_of_the_image(tmp_path, at_rest, bands, tile_bytes, together):
+    """With tiles from the cache, and with windows of up to so many tiles that are decoded in part; alone and in a batch."""
     frames = frames_over(tmp_path, {"a": PHOTO[:401, :389, :bands]}, cog("JPEG", 128), tile_bytes=tile_bytes)
     frames.prepare()
+    frames.image("a").opened(0).reader._inner._group_tiles = together
     seen = watch_decodes(frames, "a")
     whole = frames.load_region("a")
     assert len(seen) == 16

@@ -284,7 +284,7 @@ def test_any_crop_is_what_numpy_cuts(opened, name, rows, cols, codes, data):
 def test_any_crop_of_any_level_goes_to_any_place(opened, name, data):
     """By the reader itself: any order of bands, into arrays of any strides, and nothing is written beside them."""
     reader = opened[name].image("a").opened(0).reader
-    reader._inner._most_together = data.draw(st.sampled_from([1, 5, 1000]))  # tiles
+    reader._inner._group_tiles = data.draw(st.sampled_from([1, 5, 1000]))  # tiles
     level = data.draw(st.integers(0, len(reader.overview_shapes)))
     whole = reader.read_all(level=level)
     rows, cols = (range(extent)[data.draw(axis_slices)] for extent in whole.shape[:2])
@@ -459,7 +459,7 @@ def test_what_is_kept_is_used_and_the_rest_decoded_together(tmp_path, at_rest, m
     inner = frames.image("a").opened(0).reader._inner
     frames.load_region("a", np.s_[:40, :40])
     assert len(memory_of(frames)) == 4
-    monkeypatch.setattr(TileCache, "is_keeping", False)
+    monkeypatch.setattr(TileCache, "is_admitting", False)
     decode, counts = inner._decode_several, []
     monkeypatch.setattr(inner, "_decode_several", lambda pieces: [counts.append(len(pieces)), decode(pieces)][1])
     if read == "one":

@@ -1,43 +1,35 @@
-"""Too little room: an error that says so, or an entry that is whole."""
+"""Full disks: a conversion succeeds, or raises an error with the system's error number."""
 
 from __future__ import annotations
 
 import pytest
 
-from ndframes.testing.experiments.scene import Scene
-from ndframes.testing.experiments.space import fill_up
+from ndframes.testing.experiments.images import SyntheticImages
+from ndframes.testing.experiments.space import exhaust_space
 
-CASES_PER_SIZE = 6  # cog, cog with a mapped file, npy; each on a disk that tells what is free and on one that boasts
+CASES_PER_SIZE = 6  # COG, COG with a mapped file, npy; each with true and with overstated free space
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    return Scene(str(tmp_path_factory.mktemp("large")), count=1, shape=(640, 650, 3), seed=1).save()
+    return SyntheticImages(str(tmp_path_factory.mktemp("large")), count=1, shape=(640, 650, 3), seed=1).save()
 
 
-def check(done, steps):
-    assert done["conversions"] == steps * CASES_PER_SIZE
-    assert 0 < done["that fitted"] < done["conversions"]
-    assert done["mapped files"] > 0
-
-
-def test_files_that_may_not_grow(fork_server, large, tmp_path, report):
-    check(report(fill_up(fork_server, large, str(tmp_path), limit="file length", steps=5)), 5)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_small_disk(fork_server, large, tmp_path, report):
-    findings = fill_up(fork_server, large, str(tmp_path), limit="tmpfs", steps=5)
-    if findings.skipped:
-        pytest.skip(findings.skipped)
-    check(report(findings), 5)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize("limit", ["file length", "tmpfs"])
-def test_fifty_sizes(fork_server, large, tmp_path, report, limit):
-    findings = fill_up(fork_server, large, str(tmp_path), limit=limit, steps=50)
-    if findings.skipped:
-        pytest.skip(findings.skipped)
-    check(report(findings), 50)
+@pytest.mark.parametrize(
+    ("limit", "steps"),
+    [
+        ("file length", 5),
+        ("tmpfs", 5),
+        pytest.param("file length", 50, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+        pytest.param("tmpfs", 50, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
+    ],
+)
+def test_limited_space(fork_server, large, tmp_path, check, limit, steps):
+    result = exhaust_space(fork_server, large, str(tmp_path), limit=limit, steps=steps)
+    if result.skipped and limit == "tmpfs":
+        pytest.skip(result.skipped)
+    counts = check(result)
+    assert counts["conversions"] == steps * CASES_PER_SIZE
+    assert 0 < counts["that fitted"] < counts["conversions"]
+    assert counts["mapped files"] > 0
+    assert limit == "tmpfs" or list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Input data of the benchmarks, synthesised from photographs."""

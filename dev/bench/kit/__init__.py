@@ -1,0 +1,1 @@
+"""Shared parts of the benchmarks: processes, rounds, reference pixels, options and results."""

@@ -1,0 +1,1 @@
+"""Pages and figures of ``docs/performance/``, rendered from ``dev/bench/results/*.json``."""

@@ -1,0 +1,160 @@
+"""Cache: a store with byte limits and maintenance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .budget import Budget, check_limit
+from .store import LOCK_AGE_SECONDS, Store, check_room
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ..system.files import FileSystem
+    from .remover import GcReport
+    from .upkeep import CacheStat
+    from .verify import VerifyReport
+
+__all__ = ["Cache"]
+
+
+class Cache(Store):
+    """The entries under a workdir, in a folder of their own: ``<workdir>/ndframes-cache``.
+
+    Nothing is created before the first entry is written. Reading takes no lock and writes nothing. An entry is an
+    immutable, read-only ``.tif`` or ``.npy`` file that any other tool can read.
+
+    Args:
+        workdir: the user's folder; it is created when the first entry is written.
+        max_bytes: the limit of all entries together. When a new entry exceeds it, the entries used longest ago are
+            removed, down to 85 % of the limit. ``None``: no limit, and nothing is removed unasked.
+        min_free_bytes: how much must stay free on the disk. Entries are removed before a new one is written; if that
+            is not enough, nothing is written. ``None``: only the new entry must fit.
+        files: the file operations; tests replace them to make them fail.
+        lock_age_seconds: how long a writer of another process may be silent before this one stops waiting for it and
+            does the same work itself.
+
+    Attributes:
+        workdir: the user's folder, absolute.
+        root: the cache's own folder.
+        budget: applies the limits.
+
+    Example:
+        >>> import tempfile
+        >>> cache = Cache(tempfile.mkdtemp())
+        >>> list(cache.ls())
+        []
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        *,
+        max_bytes: int | None = None,
+        min_free_bytes: int | None = None,
+        files: FileSystem | None = None,
+        lock_age_seconds: float = LOCK_AGE_SECONDS,
+    ) -> None:
+        super().__init__(workdir, files=files, lock_age_seconds=lock_age_seconds)
+        self.budget = Budget(max_bytes, min_free_bytes)
+
+    def __repr__(self) -> str:
+        limits = {"max_bytes": self.max_bytes, "min_free_bytes": self.min_free_bytes}
+        options = "".join(f", {name}={value}" for name, value in limits.items() if value is not None)
+        return f"Cache({str(self.workdir)!r}{options})"
+
+    def _options(self) -> dict[str, Any]:
+        return {**super()._options(), "max_bytes": self.max_bytes, "min_free_bytes": self.min_free_bytes}
+
+    @property
+    def max_bytes(self) -> int | None:
+        """The limit of all entries together, if there is one."""
+        return self.budget.max_bytes
+
+    @property
+    def min_free_bytes(self) -> int | None:
+        """How much must stay free on the disk, if that is limited."""
+        return self.budget.min_free_bytes
+
+    # -- what the store calls -------------------------------------------------------------------------------------
+
+    def note_use(self, path: Path, mtime_ns: int) -> None:
+        """Record that an entry is used now, if a limit decides by that which entries are removed first.
+
+        Args:
+            path: the entry.
+            mtime_ns: its modification time, which stays.
+        """
+        if self.budget.is_limited:
+            super().note_use(path, mtime_ns)
+
+    def make_room(self, needed_bytes: int) -> None:
+        """Called before an entry is written: remove entries until this many bytes are free beside ``min_free_bytes``.
+
+        Raises:
+            CacheFullError: that is not possible.
+        """
+        check_room(self.root, self.budget.make_room(self, needed_bytes), needed_bytes, self.min_free_bytes or 0)
+
+    def entry_published(self, path: Path) -> None:
+        """Called after an entry was written: remove the entries used longest ago if ``max_bytes`` is exceeded."""
+        self.budget.entry_published(self, path)
+
+    # -- maintenance ----------------------------------------------------------------------------------------------
+
+    def stat(self) -> CacheStat:
+        """Count the entries, their bytes, leftover files and the free space."""
+        from .upkeep import stat_cache
+
+        return stat_cache(self, max_bytes=self.max_bytes, min_free_bytes=self.min_free_bytes)
+
+    def verify(
+        self, read_data: bool = False, repair: bool = False, *, progress: Callable[[int, int], None] | None = None
+    ) -> VerifyReport:
+        """Check of every entry its length, its trailer, and that its name is that of its content.
+
+        Args:
+            read_data: whether to read every byte too, and compare it with its checksum.
+            repair: whether to move damaged entries to the quarantine folder; they are made again when needed.
+            progress: called with the bytes checked so far, and the bytes of all entries.
+
+        Raises:
+            CacheError: the folder cannot be searched; or ``repair``, and it does not bear the marks of a cache.
+        """
+        from .verify import verify_cache
+
+        return verify_cache(self, read_data=read_data, repair=repair, progress=progress)
+
+    def gc(self, max_bytes: int | None = None, dry_run: bool = False) -> GcReport:
+        """Remove what is no longer useful: files of dead writers, damaged entries, entries of former source states.
+
+        Entries that a running job of another process holds stay. Only the cache's own files are removed.
+
+        Args:
+            max_bytes: also remove entries, those used longest ago first, until the others fit in this many bytes.
+                ``None``: the cache's own limit, if it has one.
+            dry_run: whether to remove nothing and only report what would be removed.
+
+        Raises:
+            CacheError: the folder does not bear the marks of a cache, or those of a newer version.
+        """
+        from .upkeep import collect_garbage
+
+        check_limit("max_bytes", max_bytes)
+        limit_bytes = self.max_bytes if max_bytes is None else max_bytes
+        return collect_garbage(self, limit_bytes, dry_run=dry_run)
+
+    def clear(self, dry_run: bool = False) -> GcReport:
+        """Remove every entry that no running job of another process holds, and everything that :meth:`gc` removes.
+
+        Args:
+            dry_run: whether to remove nothing and only report what would be removed.
+
+        Raises:
+            CacheError: the folder does not bear the marks of a cache, or those of a newer version.
+        """
+        from .upkeep import clear_cache
+
+        return clear_cache(self, dry_run=dry_run)
