@@ -1,4 +1,4 @@
-"""``python -m ndframes``: the command line."""
+"""``python -m ndframes`` runs the command line."""
 
 from __future__ import annotations
 

@@ -1,36 +1,35 @@
-"""What can go wrong, as a tree.
+"""The errors of this package.
 
-Every error of this package is a :class:`NdframesError`, and each leaf is also the builtin that a reader of the
-traceback would expect::
+All of them are subclasses of :class:`NdframesError`. Most also inherit the builtin error that fits::
 
     NdframesError
-     ├─ ImageIdError (KeyError)                   no image of that id
-     ├─ ChannelError (LookupError)                no channel of that code
-     ├─ RegionError (ValueError)                  not a region, or not of this image
-     │   ├─ RegionIndexError (IndexError)         an integer index lies outside the image
-     │   └─ RegionTooLargeError (MemoryError)     more bytes than the limit allows
-     ├─ PathInfoError (ValueError)                a description of an image or of a file that cannot be
-     ├─ BackendError (ValueError)                 unknown backend, option or value
-     ├─ HashidError (ValueError)                  a source cannot be keyed the way that was asked for
-     ├─ UnsupportedError (NotImplementedError)    well formed, but not something that this version does
+     ├─ ImageIdError (KeyError)                   no image with this id
+     ├─ ChannelError (LookupError)                no channel with this code
+     ├─ RegionError (ValueError)                  not a region, or not one of this image
+     │   ├─ RegionIndexError (IndexError)         an integer index is out of bounds
+     │   └─ RegionTooLargeError (MemoryError)     the result exceeds the limit in bytes
+     ├─ PathInfoError (ValueError)                an invalid description of an image or a file
+     ├─ BackendError (ValueError)                 an unknown backend, option or value
+     ├─ HashidError (ValueError)                  no key for a source in this hashid mode
+     ├─ UnsupportedError (NotImplementedError)    valid, but not supported by this version
      ├─ MissingExtraError (ImportError)           an optional package is not installed
-     ├─ SourceError (OSError)                     the file that was to be read
+     ├─ SourceError (OSError)                     a source file cannot be read
      │   ├─ SourceMissingError (FileNotFoundError)
      │   ├─ SourceAccessError (PermissionError)
      │   ├─ SourceKindError                       a directory without images, FIFO, socket or device
-     │   ├─ SourceChangedError                    it changed while it was being converted or read
-     │   └─ UnreadableImageError                  empty, truncated, damaged, or no image at all
-     ├─ CacheError (OSError)                      the cache folder
-     │   ├─ CacheFullError                        not enough space left
-     │   └─ CacheEntryError                       an entry is not what it should be
-     │       ├─ CacheEntryDamagedError            its bytes are not those that were written
+     │   ├─ SourceChangedError                    it changed during a conversion or a read
+     │   └─ UnreadableImageError                  empty, truncated, damaged, or not an image
+     ├─ CacheError (OSError)                      the cache folder cannot be used
+     │   ├─ CacheFullError                        not enough space
+     │   └─ CacheEntryError                       an invalid entry
+     │       ├─ CacheEntryDamagedError            its bytes differ from those that were written
      │       └─ CacheEntryGoneError (FileNotFoundError)   it was removed or replaced
-     ├─ OutputError (OSError)                     a file that was to be written
-     ├─ VideoWriteError (ValueError)              frames, or a wish, of which no video can be made
+     ├─ OutputError (OSError)                     an output file cannot be written
+     ├─ VideoWriteError (ValueError)              frames or options that give no video
      └─ PrepareError (RuntimeError)               some images could not be prepared
          └─ WorkerCrashError                      a worker process died on one image
 
-A message says what failed on which image or file, what was found, and what to do. Errors pickle.
+A message says what failed on which image or file, which value was found, and what to do. Errors pickle.
 """
 
 from __future__ import annotations
@@ -77,10 +76,10 @@ _SYSTEM_ATTRIBUTES = ("errno", "strerror", "filename", "filename2", "name", "pat
 
 
 class NdframesError(Exception):
-    """The root of every error that this package raises.
+    """The base class of all errors of this package.
 
     Attributes:
-        image_id: the image that was being worked on, where there was one; it leads the message.
+        image_id: the image on which the operation failed, or ``None``; the message begins with it.
 
     Example:
         >>> import pickle
@@ -99,33 +98,33 @@ class NdframesError(Exception):
         return message if self.image_id is None else f"image {shorten(self.image_id)}: {message}"
 
     def __reduce__(self) -> tuple[type[NdframesError], tuple[object, ...], dict[str, object]]:
-        # OSError keeps errno and its kin outside of __dict__, and does not pickle what was set after it was made
+        # OSError keeps errno and its like outside of __dict__, and pickles only what its constructor got.
         kept = {name: value for name in _SYSTEM_ATTRIBUTES if (value := getattr(self, name, None)) is not None}
         return type(self), self.args, {**kept, **self.__dict__}
 
 
 class ImageIdError(NdframesError, KeyError):
-    """No image of that id."""
+    """There is no image with this id."""
 
 
 class ChannelError(NdframesError, LookupError):
-    """No channel of that code; the message lists the ones there are."""
+    """There is no channel with this code; the message lists the available ones."""
 
 
 class RegionError(NdframesError, ValueError):
-    """Not a region, or one that does not fit this image's axes."""
+    """A value that is not a region, or does not fit the axes of this image."""
 
 
 class RegionIndexError(RegionError, IndexError):
-    """An integer index that lies outside the image."""
+    """An integer index that is out of bounds."""
 
 
 class RegionTooLargeError(RegionError, MemoryError):
-    """A request for more bytes than the limit allows; raised before anything is allocated."""
+    """A result of more bytes than the limit; raised before memory is allocated."""
 
 
 class PathInfoError(NdframesError, ValueError):
-    """A :class:`~ndframes.PathInfo` or :class:`~ndframes.ChannelInfo` with a value that cannot be."""
+    """An invalid value in a :class:`~ndframes.PathInfo` or :class:`~ndframes.ChannelInfo`."""
 
 
 class BackendError(NdframesError, ValueError):
@@ -133,85 +132,85 @@ class BackendError(NdframesError, ValueError):
 
 
 class HashidError(NdframesError, ValueError):
-    """A source that cannot be keyed by the ``hashid_mode`` that was asked for."""
+    """A source for which this ``hashid_mode`` gives no key."""
 
 
 class UnsupportedError(NdframesError, NotImplementedError):
-    """A well-formed request for something that this version does not do."""
+    """A valid request that this version does not support."""
 
 
 class MissingExtraError(NdframesError, ImportError):
-    """An optional package is missing; the message is the ``pip install`` line that mends it."""
+    """An optional package is not installed; the message gives the ``pip install`` command."""
 
 
 class SourceError(NdframesError, OSError):
-    """A source file could not be read."""
+    """A source file cannot be read."""
 
 
 class SourceMissingError(SourceError, FileNotFoundError):
-    """There is no file at the source's path."""
+    """There is no file at the path of the source."""
 
 
 class SourceAccessError(SourceError, PermissionError):
-    """The source may not be read by this user."""
+    """This user has no permission to read the source."""
 
 
 class SourceKindError(SourceError):
-    """The path is a directory without images, a FIFO, a socket or a device, not a file."""
+    """The path is not a file but a directory without images, a FIFO, a socket or a device."""
 
 
 class SourceChangedError(SourceError):
-    """The source changed while it was being converted, again and again; or was replaced or removed while it was read."""
+    """The source changed during each attempt to convert it, or was replaced or removed during a read."""
 
 
 class UnreadableImageError(SourceError):
-    """The file is empty, truncated, damaged, or not an image of a kind that is read."""
+    """The file is empty, truncated or damaged, or its format is not supported."""
 
 
 class CacheError(NdframesError, OSError):
-    """The cache folder cannot be used as it is."""
+    """The cache folder cannot be used."""
 
 
 class CacheFullError(CacheError):
-    """Too little space is left for a new entry."""
+    """There is not enough space for a new entry."""
 
 
 class CacheEntryError(CacheError):
-    """An entry is not what it should be: freshly written, it failed its check; or a newer version wrote it."""
+    """An invalid entry: it failed the check after writing, or a newer version wrote it."""
 
 
 class CacheEntryDamagedError(CacheEntryError):
-    """An entry's bytes are not those that were written. Reading mends this where the source is there."""
+    """The bytes of an entry differ from those that were written. Reads convert the source again if it exists."""
 
 
 class CacheEntryGoneError(CacheEntryError, FileNotFoundError):
-    """An entry was removed, or replaced, since it was found. Reading mends this where the source is there."""
+    """An entry was removed or replaced after it was found. Reads convert the source again if it exists."""
 
 
 class OutputError(NdframesError, OSError):
-    """A file that was to be written cannot be, there or in that format."""
+    """An output file cannot be written at this path or in this format."""
 
 
 class VideoWriteError(NdframesError, ValueError):
-    """Frames of which no video can be made, or a codec, quality or rate that is none; the message names the allowed ones."""
+    """Frames that cannot be encoded, or an invalid codec, quality or rate; the message names the allowed values."""
 
 
 class PrepareError(NdframesError, RuntimeError):
-    """Some images could not be prepared; the message lists every one of them.
+    """Some images could not be prepared; the message lists all of them.
 
     Attributes:
-        report: the :class:`~ndframes.PrepareReport` of the run, ``None`` where one image alone was at stake.
+        report: the :class:`~ndframes.PrepareReport` of the run; ``None`` for an error of a single image.
     """
 
     report: object = None
 
 
 class WorkerCrashError(PrepareError):
-    """A worker process died while it converted this image."""
+    """A worker process died during the conversion of this image."""
 
 
 def name_image(error: NdframesError, image_id: Hashable) -> None:
-    """Make ``error`` name the image ``image_id``, unless it names one.
+    """Set the image id of ``error``, unless it has one.
 
     Example:
         >>> error = ChannelError("no channel 'q'")
@@ -219,12 +218,12 @@ def name_image(error: NdframesError, image_id: Hashable) -> None:
         >>> print(error)
         image 7: no channel 'q'
     """
-    if error.image_id is None and not isinstance(error, ImageIdError):  # which says it already
+    if error.image_id is None and not isinstance(error, ImageIdError):  # whose message names it already
         error.image_id = image_id
 
 
-class naming_image:  # noqa: N801 - reads as a function, and is one but for its speed: it stands around each crop of a batch
-    """Within this context, an error of ours that does not name its image yet is made to name ``image_id``.
+class naming_image:  # noqa: N801 - used like a function; a class, because a generator is slower and each crop enters one
+    """Set the image id of an :class:`NdframesError` that the context raises, unless it has one.
 
     Example:
         >>> with naming_image(7):
@@ -247,7 +246,7 @@ class naming_image:  # noqa: N801 - reads as a function, and is one but for its 
 
 
 def shorten(value: object) -> str:
-    """``repr(value)``, short enough for a message, whatever the value is.
+    """``repr(value)``, shortened for a message.
 
     Example:
         >>> shorten(range(3)), shorten(list(range(1000)))
@@ -258,17 +257,17 @@ def shorten(value: object) -> str:
     brief.maxlong = 60
     try:
         return " ".join(line.strip() for line in brief.repr(value).splitlines())
-    except ValueError:  # Python prints no whole number of more than 4,300 digits
+    except ValueError:  # Python does not print integers of more than 4,300 digits
         return (
             f"<a whole number of {value.bit_length()} bits>" if isinstance(value, int) else f"<{type(value).__name__}>"
         )
 
 
 def check_choice(name: str, value: object, choices: object) -> None:
-    """Refuse a value that is none of a ``Literal``.
+    """Check that ``value`` is one of the values of a ``Literal``.
 
     Raises:
-        ValueError: it is not.
+        ValueError: otherwise; the message lists the allowed values.
     """
     allowed = get_args(choices)
     if value not in allowed:

@@ -1,4 +1,4 @@
-"""Numbers, sizes, durations and lists as text."""
+"""Numbers, byte counts, durations and lists as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LISTED = 20
 
 
 def format_bytes(count: float) -> str:
-    """A byte count for people, in powers of 1000.
+    """A byte count in units of powers of 1000, with three digits.
 
     Example:
         >>> format_bytes(201_326_592)
@@ -29,7 +29,7 @@ def format_bytes(count: float) -> str:
 
 
 def format_number(value: float) -> str:
-    """A value for people: whole from 1,000 on, else of four digits.
+    """A number with four digits; from 1,000 to a billion, as a whole number.
 
     Example:
         >>> format_number(12776.4), format_number(0.123456), format_number(255.0), format_number(3e12)
@@ -39,7 +39,7 @@ def format_number(value: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """A span of time for people, in two digits.
+    """A duration with two digits.
 
     Example:
         >>> [format_seconds(span) for span in (0, 0.00123, 0.0456, 1.26, 75, 5000, 400_000)]
@@ -56,7 +56,7 @@ def _two_digits(value: float) -> str:
 
 
 def count_noun(number: int, noun: str) -> str:
-    """So many of something, in words.
+    """A number and a noun in its singular or plural.
 
     Example:
         >>> count_noun(1, "entry"), count_noun(2000, "entry")
@@ -67,7 +67,7 @@ def count_noun(number: int, noun: str) -> str:
 
 
 def list_first(lines: Iterable[str]) -> list[str]:
-    """The first 20 of many lines, indented, and how many more there are.
+    """The first 20 lines, indented, and the number of the others.
 
     Example:
         >>> list_first(["a", "b"]), list_first(map(str, range(1021)))[-1]

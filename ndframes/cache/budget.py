@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from ..errors import CacheError
 from ..system.process import ForkAware
 from ..text import count_noun
-from .layout import check_marks
 from .leases import leases_elsewhere
 from .remover import Remover, by_last_use, collector_lock, search_errors, sum_bytes
 
@@ -148,7 +147,7 @@ class Budget(ForkAware):
     def _shrink(self, store: Store, newest: Path, max_bytes: int) -> None:
         """Remove entries down to below the limit, unless another process has just done so."""
         with collector_lock(store):
-            check_marks(store.root)
+            store.check_marks()
             remover = Remover(store, is_dry_run=False)
             if remover.remaining_bytes > max_bytes:
                 # Room to spare, so that the next entries do not cause a collection each.
@@ -188,7 +187,7 @@ def _free_space(store: Store, wanted_free_bytes: int) -> int:
     waiting for the number to be reached could empty the cache for nothing.
     """
     with search_errors(store), collector_lock(store):
-        check_marks(store.root)
+        store.check_marks()
         free_bytes = store.files.free_bytes(str(store.root))
         if free_bytes >= wanted_free_bytes:  # another process has made room meanwhile
             return free_bytes
@@ -220,7 +219,5 @@ def _explain_excess(store: Store, report: GcReport, max_bytes: int) -> str:
 
 
 def _size_of(store: Store, path: Path) -> int:
-    try:
-        return store.files.status(str(path)).st_size
-    except FileNotFoundError:  # another process has removed it already
-        return 0
+    status = store.files.status(str(path))
+    return 0 if status is None else status.size_bytes  # another process may have removed it already

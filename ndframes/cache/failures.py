@@ -16,10 +16,10 @@ __all__ = ["raise_as_cache_error"]
 
 
 class AsCacheErrors:
-    """What is wrong with a file, told as what is wrong with an entry.
+    """Context that raises the system's errors about a file as errors about an entry.
 
-    A class, since the error of a generator would refer to itself by way of its traceback, and keep all that its frames
-    hold until the next garbage collection: no entry being there yet is nothing out of the ordinary.
+    A class and not a generator: an error that is raised inside a generator refers to itself by its traceback, which
+    keeps everything in its frames alive until the next garbage collection. Missing entries are too common for that.
     """
 
     __slots__ = ("_path",)
@@ -36,11 +36,11 @@ class AsCacheErrors:
 
 
 def raise_as_cache_error(path: str, error: OSError) -> None:
-    """Raise what ``error`` means for an entry; nothing, where it says that itself."""
+    """Raise the cache error that corresponds to ``error``; return if ``error`` is an error about entries itself."""
     if isinstance(error, (CacheError, UnreadableImageError)):
         return
     if isinstance(error, (SourceChangedError, SourceMissingError, FileNotFoundError, NotADirectoryError)):
         raise CacheEntryGoneError(f"{path} was removed or replaced by another process") from error
-    if error.errno == errno.ESTALE:  # what NFS says of a file that another machine removed
+    if error.errno == errno.ESTALE:  # NFS, when another machine has removed the file
         raise CacheEntryGoneError(f"{path} was removed or replaced on another machine") from error
     raise CacheError(f"{path} cannot be read: {error}") from error

@@ -1,8 +1,8 @@
-"""Keys: which entry belongs to which state of which source, in which form.
+"""Keys: the name of the entry for one state of one source in one form.
 
-An entry's name is two digests. ``source_id`` says who: the resolved path, or the content. ``state_id`` says which
-version of it in which form: the source's size and time, and the backend's options. So a changed source gets a new
-name, and the superseded entry can be found by the part that did not change.
+A name consists of two digests. ``source_id`` identifies the source: by its resolved path, or by its content.
+``state_id`` identifies its version and the form: the source's size and time, and the backend's options. So an entry of a
+changed source gets a new name, and the superseded one is found by the part that did not change.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import HashidError, shorten
 from ..spec.backends import SUFFIXES
-from ..system.stamp import source_error, stat_source
+from ..system.sources import is_writable, link_target, read_sidecar, real_path
 from .contents import ContentHashes
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT_VERSION", "EntryKey", "HashidMode", "Keyer", "backend_id_of", "digest_form"]
 HashidMode = Literal["PATH", "PIXELS", "GIVEN", "DVC"]
-#: Raised by hand whenever the same request would be written differently.
+#: Increased by hand whenever the same source and backend would give another file.
 FORMAT_VERSION = 1
 _MOST_SIDECAR_BYTES = 2**20
-# Only what is listed under "outs:" speaks of the file itself; imports have other md5s above it.
+# Only the md5 under "outs:" is that of the file itself; sidecars of imports list others above it.
 _DVC_OUTS = re.compile(r"^outs:[ \t]*\n(?P<items>(?:[ \t-].*\n?|[ \t]*\n)*)", re.MULTILINE)
 _DVC_MD5 = re.compile(r"^[ -]*md5:[ \t]*['\"]?([0-9a-f]{32}(?:\.dir)?)['\"]?[ \t]*$", re.MULTILINE)
 _DVC_CACHE_PATH = re.compile(r"[/\\]([0-9a-f]{2})[/\\]([0-9a-f]{30})\Z")
@@ -43,8 +43,8 @@ class EntryKey:
 
     Attributes:
         backend_id: digest of the backend's options.
-        source_id: digest of who the source is.
-        state_id: digest of which version of it, in which form.
+        source_id: digest of the source's identity.
+        state_id: digest of the source's version and of the form.
         suffix: ``.tif``, ``.npy`` or ``.avi``.
 
     Example:
@@ -59,7 +59,7 @@ class EntryKey:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> EntryKey:
-        """The key that these fields, as :meth:`Keyer.fields` gives them and an entry carries them, are digested to."""
+        """The key of these fields, which :meth:`Keyer.fields` returns and each entry contains."""
         form = fields["backend"]
         return cls(
             backend_id=digest_form(form),
@@ -70,13 +70,13 @@ class EntryKey:
 
     @property
     def relative_path(self) -> str:
-        """Where the entry lies under the cache's root."""
+        """The path of the entry below the cache's root."""
         name = f"{self.source_id}.{self.state_id}{self.suffix}"
         return f"v{FORMAT_VERSION}/{self.backend_id}/{self.source_id[:2]}/{name}"
 
 
 def backend_id_of(backend: Backend) -> str:
-    """The part of a key that says in which form the entry is."""
+    """The part of a key that identifies the form."""
     return digest_form(backend.to_dict())
 
 
@@ -84,11 +84,11 @@ class Keyer:
     """Makes keys by one ``hashid_mode``.
 
     Modes:
-        ``PATH``: resolved path, size and time of change. Fast; a moved file is a new source.
-        ``PIXELS``: the file's bytes. Copies share one entry; each file is read once a process to know it.
-        ``GIVEN``: ``ChannelInfo.hashid``, which the caller answers for.
-        ``DVC``: the md5 in the ``.dvc`` file beside the source, or in the cache path that it links to. A file that could
-            have been changed is held against its md5, once a process.
+        ``PATH``: resolved path, size and modification time. Fast; a moved file is a new source.
+        ``PIXELS``: the file's bytes. Copies share one entry; each process reads each file once to get its digest.
+        ``GIVEN``: ``ChannelInfo.hashid``; the caller guarantees that it changes with the file.
+        ``DVC``: the md5 in the ``.dvc`` file beside the source, or in the path of DVC's cache to which the source links.
+            Each process compares each file that is writable with its md5 once.
     """
 
     def __init__(self, mode: HashidMode) -> None:
@@ -98,22 +98,23 @@ class Keyer:
         self.contents = ContentHashes()
 
     def __reduce__(self) -> tuple[type[Keyer], tuple[HashidMode]]:
-        return type(self), (self.mode,)  # what is known here would make every pickle of frames large
+        return type(self), (self.mode,)  # without the digests, which would make every pickle of frames large
 
     def key(self, info: ChannelInfo, backend: Backend, stamp: SourceStamp | None) -> EntryKey:
-        """The key of the entry for ``info`` in the form of ``backend``, while its file's state is ``stamp``.
+        """The key of the entry for a channel.
+
+        Args:
+            info: the channel.
+            backend: the form of the entry.
+            stamp: the stamp of the channel's file; ``None`` for a source that is not a local file.
 
         Raises:
-            HashidError: this mode cannot key this source.
+            HashidError: this mode cannot identify this source.
         """
         return EntryKey.from_fields(self.fields(info, backend, stamp))
 
     def fields(self, info: ChannelInfo, backend: Backend, stamp: SourceStamp | None) -> dict[str, Any]:
-        """Everything that the key is a digest of, as plain data.
-
-        Raises:
-            HashidError: this mode cannot key this source.
-        """
+        """The fields of which the key is a digest, as plain data; arguments and errors as for :meth:`key`."""
         identity, state = self._identify(info, stamp)
         return {
             "format": FORMAT_VERSION,
@@ -125,7 +126,7 @@ class Keyer:
         }
 
     def lost_source_id(self, info: ChannelInfo) -> str | None:
-        """The ``source_id`` of a file that is gone; ``None`` where only its content could tell."""
+        """The ``source_id`` of a file that does not exist any more; ``None`` if it depends on the content."""
         if self.mode == "PIXELS":
             return None
         if self.mode == "PATH":
@@ -137,14 +138,14 @@ class Keyer:
         return _digest([self.mode, identity, _part_of(info)], bytes_long=16)
 
     def _identify(self, info: ChannelInfo, stamp: SourceStamp | None) -> tuple[str, list[int]]:
-        """Who the source is, and which version of it."""
+        """The source's identity and version."""
         if self.mode == "GIVEN":
             if not info.hashid:
                 raise HashidError(f"{info.path} has no hashid; hashid_mode='GIVEN' needs ChannelInfo(hashid=...)")
             return info.hashid, []
         if stamp is None:
             raise HashidError(
-                f"{info.path} is no local file, so it cannot be keyed by {self.mode}; give ChannelInfo(hashid=...) with "
+                f"{info.path} is not a local file, so it cannot be keyed by {self.mode}; give ChannelInfo(hashid=...) with "
                 "hashid_mode='GIVEN', or backend=None"
             )
         if self.mode == "PATH":
@@ -154,12 +155,13 @@ class Keyer:
         return self._find_dvc_md5(info.path, stamp), []
 
     def _find_dvc_md5(self, path: str, stamp: SourceStamp) -> str:
-        """The md5 that DVC knows the file by; its word is taken only for a file that DVC keeps read-only in its cache.
+        """The md5 by which DVC knows the file.
 
-        A sidecar's time proves nothing: ``git pull`` writes a new one beside the old file.
+        It is trusted only for a read-only file in DVC's cache; any other file is read and compared. The sidecar's time
+        proves nothing: ``git pull`` writes a new sidecar beside the old file.
         """
         linked = _find_linked_md5(path)
-        if linked is not None and not _is_writable(path):
+        if linked is not None and not is_writable(path):
             return linked
         md5 = linked or _read_dvc_md5(path)
         if self.contents.digest(path, "md5", stamp) != md5:
@@ -170,37 +172,27 @@ class Keyer:
 
 
 def _path_identity(path: str) -> str:
-    return os.fsencode(os.path.realpath(path)).hex()
+    return os.fsencode(real_path(path)).hex()
 
 
 def _part_of(info: ChannelInfo) -> list[Any]:
-    """Which of the images in the file; of a video also how it is decoded, where that was named."""
+    """Which image of the file is meant; for a video also how it is decoded, if that differs from the default."""
     part = [info.page, info.series, info.driver]
     is_named = info.pixel_format is not None or info.frame_errors != "raise"
     return [*part, info.pixel_format, info.frame_errors] if is_named else part
 
 
 def _find_linked_md5(path: str) -> str | None:
-    """The md5 in the name of the file of DVC's cache to which ``path`` links."""
-    found = _DVC_CACHE_PATH.search(os.path.realpath(path)) if os.path.islink(path) else None
+    """The md5 in the path of DVC's cache to which ``path`` links; ``None`` if it does not link there."""
+    found = _DVC_CACHE_PATH.search(link_target(path) or "")
     return found[1] + found[2] if found else None
 
 
-def _is_writable(path: str) -> bool:
-    """Whether the file's mode lets anybody write; what root may do in spite of it is no sign of anything."""
-    try:
-        return bool(os.stat(path).st_mode & 0o222)
-    except OSError as error:
-        raise source_error(path, error) from error
-
-
 def _read_dvc_md5(path: str) -> str:
-    """The md5 of the one file that the sidecar of ``path`` describes."""
+    """The md5 in the sidecar of ``path``."""
     sidecar = path + ".dvc"
     try:
-        stat_source(sidecar)  # a FIFO of that name would block the next line
-        with open(sidecar, encoding="utf-8") as file:
-            text = file.read(_MOST_SIDECAR_BYTES)
+        text = read_sidecar(sidecar, _MOST_SIDECAR_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise HashidError(
             f"{path} has no readable {os.path.basename(sidecar)} beside it and links to no DVC cache; "
@@ -209,16 +201,16 @@ def _read_dvc_md5(path: str) -> str:
     outs = _DVC_OUTS.search(text)
     found = _DVC_MD5.findall(outs["items"]) if outs else []
     if len(found) != 1 or found[0].endswith(".dir"):
-        raise HashidError(f"{sidecar} names no md5 of one single file under 'outs'; run 'dvc add {path}'")
+        raise HashidError(f"{sidecar} does not list the md5 of exactly one file under 'outs'; run 'dvc add {path}'")
     return str(found[0])
 
 
 def digest_form(form: Mapping[str, Any]) -> str:
-    """The part of a key that says in which form an entry is, of that form as plain data."""
+    """The part of a key that identifies a form, from the form as plain data."""
     return _digest(form, bytes_long=6)
 
 
 def _digest(value: Any, *, bytes_long: int) -> str:
-    """blake2b over canonical JSON: types and lengths are part of it, so no two values run together."""
+    """blake2b of canonical JSON: it contains types and lengths, so different values never give the same text."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.blake2b(text.encode("ascii"), digest_size=bytes_long).hexdigest()

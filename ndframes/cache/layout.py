@@ -1,4 +1,4 @@
-"""The folder of a cache: what lies where, under which name, and how the folder says what it is.
+"""Layout: the names of all files in a cache's folder, and the marks that identify the folder.
 
 ::
 
@@ -6,12 +6,12 @@
         CACHEDIR.TAG        for backup programs
         ndframes.json       {"layout": 1}
         v1/<backend>/<xx>/<source>.<state>.tif      entries
-        tmp/<state>-<host>-<pid>-<uuid>.part        what is being written; its writer holds a lock on it
-        locks/<000 ... fff>                         so that work is not done twice
-        leases/<host>-<pid>-<uuid>.lease            what running jobs want kept; each holds a lock on its own
-        quarantine/                                 entries that were found damaged
+        tmp/<state>-<host>-<pid>-<uuid>.part        files being written; the writer holds a lock on its file
+        locks/<000 ... fff>                         lock files; they keep writers from doing the same work
+        leases/<host>-<pid>-<uuid>.lease            entries that running jobs hold; each job locks its own file
+        quarantine/                                 damaged entries
 
-Nothing that does not bear such a name is ever read, changed or removed.
+Files with other names are never read, changed or removed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import json
 import os
 import re
 import socket
-import stat
 import time
 import uuid
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from ..errors import CacheError
+from ..system.files import read_whole
 from .keys import FORMAT_VERSION, EntryKey
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ __all__ = [
     "hold_lock",
     "is_abandoned",
     "is_quarantined",
-    "is_regular",
     "new_lease_name",
     "new_part_name",
     "parse_entry",
@@ -51,7 +50,7 @@ __all__ = [
     "write_marks",
 ]
 FOLDER = "ndframes-cache"
-#: Stands for a state in the temporary names of what is no entry.
+#: Takes the place of the state in the temporary names of files that do not become entries.
 NO_STATE_ID = "0" * 32
 _SUBFOLDERS = ("tmp", "locks", "leases", "quarantine")
 _SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
@@ -61,7 +60,8 @@ _BACKEND = re.compile(r"[0-9a-f]{12}")
 _QUARANTINED = re.compile(_ENTRY.pattern + r"\.[0-9a-f]{8}")
 _PART = re.compile(r"(?P<state>[0-9a-f]{32})-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{32}\.part")
 _LEASE = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{32}\.lease")
-# Between the creation of a file and the lock on it a process may be slow, or dead; other machines' clocks differ.
+# A process may be slow between creating a file and locking it, and the clocks of machines differ. So the file of another
+# machine counts as abandoned only after this time.
 _GRACE_SECONDS = 60.0
 _PROBE_SECONDS = 1.0
 
@@ -77,12 +77,12 @@ def default_workdir() -> Path:
 
 
 class OwnedName(NamedTuple):
-    """A file that belongs to one process.
+    """The owner of a temporary file or a lease, as its name tells.
 
     Attributes:
         host: the machine.
-        pid: the process there.
-        state_id: of the entry that it is to become; empty for a lease.
+        pid: the process on it.
+        state_id: the ``state_id`` of the entry that the file will become; empty for a lease.
     """
 
     host: str
@@ -91,12 +91,12 @@ class OwnedName(NamedTuple):
 
     @property
     def is_mine(self) -> bool:
-        """Whether that is this process."""
+        """Whether the owner is this process."""
         return (self.host, self.pid) == (_host(), os.getpid())
 
 
 def parse_entry(path: str) -> EntryKey | None:
-    """The key in the path of an entry; ``None`` for any other file.
+    """The key of the entry with this path; ``None`` if it is not the path of an entry.
 
     Example:
         >>> parse_entry("v1/0123456789ab/55/notes.txt") is None
@@ -112,29 +112,29 @@ def parse_entry(path: str) -> EntryKey | None:
 
 
 def new_part_name(state_id: str) -> str:
-    """A name that no other temporary file has, on any machine."""
+    """A name for a temporary file, unique across machines."""
     return f"{state_id}-{_host()}-{os.getpid()}-{uuid.uuid4().hex}.part"
 
 
 def parse_part(name: str) -> OwnedName | None:
-    """Whose temporary file that is; ``None`` for any other file."""
+    """The owner of the temporary file with this name; ``None`` if it is not the name of one."""
     match = _PART.fullmatch(name)
     return OwnedName(match["host"], int(match["pid"]), match["state"]) if match else None
 
 
 def new_lease_name() -> str:
-    """A name that no other lease has, on any machine."""
+    """A name for a lease, unique across machines."""
     return f"{_host()}-{os.getpid()}-{uuid.uuid4().hex}.lease"
 
 
 def parse_lease(name: str) -> OwnedName | None:
-    """Whose lease that is; ``None`` for any other file."""
+    """The owner of the lease with this name; ``None`` if it is not the name of one."""
     match = _LEASE.fullmatch(name)
     return OwnedName(match["host"], int(match["pid"])) if match else None
 
 
 def is_quarantined(name: str) -> bool:
-    """Whether that is the name of an entry that was taken out of the way.
+    """Whether this is the name of an entry in the quarantine folder.
 
     Example:
         >>> is_quarantined(f"{'5' * 32}.{'7' * 32}.tif.01234567"), is_quarantined("scan.tif.01234567")
@@ -144,13 +144,13 @@ def is_quarantined(name: str) -> bool:
 
 
 def hold_lock(files: FileSystem, file: IO[bytes]) -> bool:
-    """Lock a file that belongs to this process; whether that went well.
+    """Lock a file that this process owns; returns whether the lock was granted.
 
-    Whoever asks whether a file is abandoned locks it for a moment; that is waited for, since an owner without its lock
-    would be taken for dead a minute later.
+    Another process that checks whether the file is abandoned locks it for a moment. So a refused lock is tried again:
+    without it, the others would take this process for dead a minute later.
 
     Raises:
-        OSError: no locks on this file system.
+        OSError: this file system has no locks.
     """
     deadline = time.monotonic() + _PROBE_SECONDS
     while not files.try_lock(file):
@@ -161,54 +161,52 @@ def hold_lock(files: FileSystem, file: IO[bytes]) -> bool:
 
 
 def is_abandoned(files: FileSystem, path: str, owner: OwnedName) -> bool:
-    """Whether nobody holds this temporary file or lease any more: its owner's lock is gone, and so is its owner.
+    """Whether the owner of a temporary file or lease has ended: nobody holds its lock.
 
-    An owner on this machine is asked for; one elsewhere is given a minute to have taken its lock.
+    A missing lock is not enough, since the owner may not have taken it yet. On this machine the owner must not be running;
+    the file of an owner on another machine must be a minute old.
     """
     try:
         status = files.status(path)
-        if not is_regular(status):
+        if status is None or not status.is_file or files.is_locked(path):
             return False
-        with open(path, "rb") as file:
-            if not files.try_lock(file, is_shared=True):
-                return False
-    except OSError:  # gone meanwhile, not ours to read, or a file system without locks: leave it
+    except OSError:  # removed meanwhile, another user's file, or a file system without locks
         return False
-    age_seconds = time.time() - status.st_mtime
+    age_seconds = time.time() - status.mtime
     return age_seconds > _GRACE_SECONDS or (owner.host == _host() and not _is_running(owner.pid))
 
 
 def write_marks(files: FileSystem, root: Path) -> None:
-    """Create the cache's folders, with the marks that tell people and programs what they are."""
+    """Create the cache's folders, and the files that mark them as a cache for people and programs."""
     for name in _SUBFOLDERS:
         files.make_folders(str(root / name))
     for name, text in (("CACHEDIR.TAG", _TAG), ("ndframes.json", json.dumps({"layout": FORMAT_VERSION}) + "\n")):
         mark = root / name
-        if not mark.exists():
+        if files.status(str(mark), follows_links=True) is None:
             _write_whole(files, root / "tmp", mark, text)
 
 
-def check_marks(root: Path) -> None:
-    """See to it that ``root`` is a cache of a version that this one knows, before anything in it is removed.
+def check_marks(files: FileSystem, root: Path) -> None:
+    """Check that ``root`` is a cache of a version that this one knows, before anything in it is removed.
 
     Raises:
         CacheError: it is not.
     """
     try:
-        tag = (root / "CACHEDIR.TAG").read_text(errors="replace")
-        layout = json.loads((root / "ndframes.json").read_text())["layout"]
+        tag = read_whole(files, str(root / "CACHEDIR.TAG")).decode(errors="replace")
+        layout = json.loads(read_whole(files, str(root / "ndframes.json")))["layout"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CacheError(
             f"{root} does not bear the marks of a cache (CACHEDIR.TAG, ndframes.json), so nothing in it is removed: {error}"
         ) from error
     if not tag.startswith(_SIGNATURE) or not isinstance(layout, int):
-        raise CacheError(f"{root} bears marks of another kind of cache, so nothing in it is removed")
+        raise CacheError(f"{root} bears the marks of another kind of cache, so nothing in it is removed")
     if layout > FORMAT_VERSION:
-        raise CacheError(f"{root} was laid out by a newer ndframes (layout {layout}); use that one to clean it")
+        raise CacheError(f"{root} was created by a newer ndframes (layout {layout}); use that version to clean it")
 
 
 def _write_whole(files: FileSystem, folder: Path, final: Path, text: str) -> None:
-    """Write a small file so that nobody ever sees half of it, not even after the power went."""
+    """Write a small file atomically: nobody sees a part of it, not even after a power loss."""
     temporary = str(folder / new_part_name(NO_STATE_ID))
     try:
         with files.create(temporary) as file:
@@ -216,7 +214,7 @@ def _write_whole(files: FileSystem, folder: Path, final: Path, text: str) -> Non
             files.sync_file(file)
             file.seek(0)
             if file.read() != text.encode():
-                raise OSError(errno.EIO, "what was written is not what is there", temporary)
+                raise OSError(errno.EIO, "the file does not contain what was written", temporary)
         files.link_or_replace(temporary, str(final))
         files.sync_folder(str(final.parent))
     finally:
@@ -230,13 +228,8 @@ def _host() -> str:
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):  # no process has a number that large
+    except (ProcessLookupError, OverflowError):  # the number is larger than any process number
         return False
     except OSError:
         return True
     return True
-
-
-def is_regular(status: os.stat_result) -> bool:
-    """Whether that is a plain file, no link and no folder."""
-    return stat.S_ISREG(status.st_mode)

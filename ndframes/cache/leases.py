@@ -1,4 +1,4 @@
-"""Leases: which entries the running jobs want kept. The kernel ends the lease of a process that dies."""
+"""Leases: the entries that running jobs hold. The kernel ends the lease of a process that dies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..system.files import read_whole
 from ..system.process import ForkAware
 from .layout import (
     hold_lock,
@@ -21,6 +22,7 @@ from .layout import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
+    from typing import IO
 
     from ..system.files import FileSystem
     from .keys import EntryKey
@@ -31,11 +33,11 @@ _log = logging.getLogger("ndframes")
 
 
 class Lease(ForkAware):
-    """Entries that this process wants kept, written down where the others look before they remove any.
+    """Entries that other processes must not remove, listed in a file that they read before they remove any.
 
-    The lease is a file, made when the first entry is added, and locked until this object is gone or the process ends,
-    however it ends. A forked child shares it: the lock holds until both are gone, and the file goes with whoever made
-    it. Where the folder cannot be written nothing is promised, and nothing fails.
+    The file is created when the first entry is added, and locked until this object is deleted or the process ends, in
+    whatever way. A forked child shares the lease: the lock lasts until both processes have dropped it, and the process
+    that created the file removes it. If the folder cannot be written, nothing is held and no error is raised.
 
     Args:
         files: the file operations.
@@ -57,68 +59,64 @@ class Lease(ForkAware):
         self._files = files
         self._root = root
         self._path = root / "leases" / new_lease_name()
-        self._listed: dict[str, None] = {}  # in the order of their coming
-        self._descriptor: int | None = None
-        self._give_up: weakref.finalize[[FileSystem, str, list[int], int], Lease] | None = None
-        self._is_refused = self._has_told = False
+        self._listed: dict[str, None] = {}  # an ordered set
+        self._file: IO[bytes] | None = None
+        self._release: weakref.finalize[[FileSystem, str, list[IO[bytes]], int], Lease] | None = None
+        self._is_refused = self._has_logged = False
         self._lock = threading.Lock()
         super().__init__()
 
     @property
     def name(self) -> str:
-        """The name of its file, whether that is there already or not."""
+        """The name of the lease's file, whether it exists yet or not."""
         return self._path.name
 
     def add(self, keys: Iterable[EntryKey]) -> None:
-        """Keep the entries of these keys as well."""
+        """Hold the entries of these keys too."""
         with self._lock:
             new = {path: None for key in keys if (path := key.relative_path) not in self._listed}
             if not new or self._is_refused:
                 return
             self._listed.update(new)
             try:
-                if self._descriptor is not None and os.path.lexists(self._path):
-                    self._write(new)
-                else:  # the first time, or the whole cache was deleted in use
-                    self._take()
-                    self._write(self._listed)
+                if self._file is not None and self._files.status(str(self._path)) is not None:
+                    self._append(self._file, new)
+                else:  # the first entry, or the whole cache was deleted in use
+                    self._append(self._create(), self._listed)
             except OSError as error:
                 for path in new:
                     del self._listed[path]
-                self._is_refused = self._descriptor is None
-                self._tell(error)
+                self._is_refused = self._file is None
+                self._log_once(error)
 
-    def _take(self) -> None:
-        if self._give_up is not None:
-            self._give_up()
-            self._descriptor = None
-        if not self._path.parent.is_dir():
+    def _create(self) -> IO[bytes]:
+        if self._release is not None:
+            self._release()
+            self._file = None
+        if self._files.status(str(self._path.parent), follows_links=True) is None:
             write_marks(self._files, self._root)
-        descriptors: list[int] = []
-        # Before there is a file, so that none is left whenever a Ctrl-C comes.
-        self._give_up = weakref.finalize(self, _let_go, self._files, str(self._path), descriptors, os.getpid())
-        with self._files.create(str(self._path)) as file:
-            try:
-                hold_lock(self._files, file)
-            except OSError:
-                self._files.remove(str(self._path))  # without a lock nobody could tell when this process has ended
-                raise
-            descriptors.append(os.dup(file.fileno()))
-        self._descriptor = descriptors[0]
+        opened: list[IO[bytes]] = []
+        # Registered before the file exists, so that a Ctrl-C at any moment leaves none behind.
+        self._release = weakref.finalize(self, _close_lease, self._files, str(self._path), opened, os.getpid())
+        opened.append(self._files.create(str(self._path)))
+        try:
+            hold_lock(self._files, opened[0])
+        except OSError:
+            self._release()  # without a lock, others could not tell when this process has ended
+            raise
+        self._file = opened[0]
+        return self._file
 
-    def _tell(self, error: OSError) -> None:
-        if not self._has_told:
+    def _append(self, file: IO[bytes], paths: Iterable[str]) -> None:
+        """Write paths, each after a line end too: the write before may have been cut short in the middle of a line."""
+        self._files.append(file, "".join(f"\n{path}" for path in paths).encode("ascii") + b"\n")
+
+    def _log_once(self, error: OSError) -> None:
+        if not self._has_logged:
             _log.info(
                 "no lease in %s, so other jobs may remove entries that this one uses: %s", self._path.parent, error
             )
-        self._has_told = True
-
-    def _write(self, paths: Iterable[str]) -> None:
-        """In one call as a rule, so that no reader meets half a line; after one that was cut short, on a new line."""
-        assert self._descriptor is not None  # noqa: S101
-        data = "".join(f"\n{path}" for path in paths).encode("ascii") + b"\n"
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        self._has_logged = True
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
@@ -128,8 +126,8 @@ class HeldLease(NamedTuple):
     """A lease of another running job.
 
     Attributes:
-        owner: whose it is.
-        paths: the entries that it keeps, relative to the cache's root.
+        owner: the process that holds it.
+        paths: the paths of the held entries, relative to the cache's root.
     """
 
     owner: OwnedName
@@ -137,30 +135,31 @@ class HeldLease(NamedTuple):
 
 
 def leases_elsewhere(files: FileSystem, root: Path, own_names: Collection[str] = ()) -> Iterator[HeldLease]:
-    """The leases of other jobs that still run.
+    """The leases of other running jobs.
 
-    What this process holds itself does not count: its own orders go before its own leases.
+    The leases of this process do not count, so a job may remove the entries that it holds itself.
 
     Args:
         files: the file operations.
         root: the cache's folder.
-        own_names: leases of the job that this process works for.
+        own_names: the leases of the job to which this process belongs.
     """
     for item in files.scan(str(root / "leases")):
         owner = parse_lease(item.name)
-        if owner is None or owner.is_mine or item.name in own_names or not item.is_file(follow_symlinks=False):
+        if owner is None or owner.is_mine or item.name in own_names or not item.is_file:
             continue
         if is_abandoned(files, item.path, owner):
             continue
         try:
             yield HeldLease(owner, _read_lease(files, item.path))
-        except OSError as error:  # given up meanwhile; or another user's that nobody else may read
-            if os.path.lexists(item.path):
-                _log.info("lease %s cannot be read, so the entries that it names are not known: %s", item.path, error)
+        except FileNotFoundError:  # its process has ended meanwhile
+            continue
+        except OSError as error:  # usually another user's file
+            _log.info("lease %s cannot be read, so the entries that it names are not known: %s", item.path, error)
 
 
 def leased_elsewhere(files: FileSystem, root: Path, own_names: Collection[str] = ()) -> set[str]:
-    """The entries that other running jobs keep, as paths relative to the cache's root.
+    """The entries that other running jobs hold, as paths relative to the cache's root.
 
     Arguments as for :func:`leases_elsewhere`.
 
@@ -175,13 +174,8 @@ def leased_elsewhere(files: FileSystem, root: Path, own_names: Collection[str] =
 
 
 def _read_lease(files: FileSystem, path: str) -> frozenset[str]:
-    """The lines that are paths of entries; whatever else is there may be half written, and means nothing."""
-    descriptor = files.open_to_read(path)
-    try:
-        data = files.read_at(descriptor, 0, os.fstat(descriptor).st_size)
-    finally:
-        os.close(descriptor)
-    lines = data.decode("ascii", errors="replace").split("\n")[:-1]
+    """The lines that are paths of entries; other lines may be half written, and are ignored."""
+    lines = read_whole(files, path).decode("ascii", errors="replace").split("\n")[:-1]
     return frozenset(line for line in lines if _is_entry_path(line))
 
 
@@ -190,13 +184,13 @@ def _is_entry_path(line: str) -> bool:
     return key is not None and key.relative_path == line
 
 
-def _let_go(files: FileSystem, path: str, descriptors: Sequence[int], maker_pid: int) -> None:
-    """Close the lease; its file is removed by the process that made it alone, a forked child only lets go of it."""
+def _close_lease(files: FileSystem, path: str, opened: Sequence[IO[bytes]], maker_pid: int) -> None:
+    """Close the lease, and remove its file if this process made it; a forked child only closes its copy."""
     try:
         if os.getpid() == maker_pid:
             files.remove(path)
     except OSError as error:
         _log.info("lease %s could not be removed: %s", path, error)
     finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        for file in opened:
+            file.close()

@@ -13,21 +13,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import CacheError, NdframesError
 from ..text import count_noun, format_bytes, list_first
 from .layout import (
-    check_marks,
     is_abandoned,
     is_quarantined,
-    is_regular,
     parse_lease,
     parse_part,
 )
 from .leases import leased_elsewhere
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from ..system.files import FileSystem
+    from ..system.files import FileStatus, FileSystem
     from .layout import OwnedName
     from .store import CacheEntry, Store
 
@@ -107,10 +104,10 @@ def open_remover(store: Store, *, dry_run: bool) -> Iterator[Remover | None]:
         CacheError: the folder does not bear the marks of a cache, or cannot be searched.
     """
     with search_errors(store):
-        if not _is_there(store.files, store.root):
+        if store.files.status(str(store.root)) is None:
             yield None
             return
-        check_marks(store.root)
+        store.check_marks()
         if dry_run:  # which writes nothing, no lock file either
             yield Remover(store, is_dry_run=True)
             return
@@ -212,13 +209,13 @@ class Remover:
             self._kept_for_lease.add(entry.key.relative_path)
             return False
         path = str(entry.path)
-        try:
-            status = self._files.status(path)
-        except FileNotFoundError:
+        status = self._files.status(path)
+        if status is None:
             del self.entries[entry]
             return True
-        is_same = (status.st_size, status.st_mtime) == (entry.size_bytes, entry.mtime)
-        if not is_regular(status) or not is_same or status.st_atime > entry.used or not self._remove(path, status):
+        # Listing all entries may take minutes, in which another process may have read this one, or published a new state.
+        is_same = (status.size_bytes, status.mtime) == (entry.size_bytes, entry.mtime)
+        if not status.is_file or not is_same or status.atime > entry.used or not self._remove(path, status):
             return False
         self._removed += 1
         del self.entries[entry]
@@ -238,10 +235,10 @@ class Remover:
             is_dry_run=self._is_dry_run,
         )
 
-    def _remove_leftover(self, path: str, status: os.stat_result) -> None:
+    def _remove_leftover(self, path: str, status: FileStatus) -> None:
         self._leftovers += self._remove(path, status)
 
-    def _remove(self, path: str, status: os.stat_result) -> bool:
+    def _remove(self, path: str, status: FileStatus) -> bool:
         if not self._is_dry_run:
             try:
                 self._files.remove(path)
@@ -249,13 +246,13 @@ class Remover:
                 self._failed.append(NotRemoved(path, error.strerror or str(error)))
                 return False
         self._paths.append(path)
-        self.freed_bytes += status.st_size
+        self.freed_bytes += status.size_bytes
         return True
 
 
 def owned_files(
     files: FileSystem, folder: Path, parse: Callable[[str], OwnedName | None]
-) -> Iterator[tuple[str, os.stat_result, OwnedName]]:
+) -> Iterator[tuple[str, FileStatus, OwnedName]]:
     """The regular files of a folder whose names ``parse`` reads as an owner: path, status, owner."""
     for name, path, status in _regular_files(files, folder):
         owner = parse(name)
@@ -263,32 +260,22 @@ def owned_files(
             yield path, status, owner
 
 
-def quarantined_files(store: Store) -> Iterator[tuple[str, os.stat_result]]:
+def quarantined_files(store: Store) -> Iterator[tuple[str, FileStatus]]:
     """The damaged entries in the quarantine folder: path and status."""
     for name, path, status in _regular_files(store.files, store.root / "quarantine"):
         if is_quarantined(name):
             yield path, status
 
 
-def _regular_files(files: FileSystem, folder: Path) -> Iterator[tuple[str, str, os.stat_result]]:
+def _regular_files(files: FileSystem, folder: Path) -> Iterator[tuple[str, str, FileStatus]]:
     """The regular files of a folder; links are not followed, to the folder neither."""
-    if folder.is_symlink():
+    folder_status = files.status(str(folder))
+    if folder_status is None or not folder_status.is_folder:
         return
     for item in files.scan(str(folder)):
-        try:
-            status = files.status(item.path)
-        except FileNotFoundError:
-            continue
-        if is_regular(status):
+        status = files.status(item.path)
+        if status is not None and status.is_file:
             yield item.name, item.path, status
-
-
-def _is_there(files: FileSystem, path: Path) -> bool:
-    try:
-        files.status(str(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def by_last_use(entry: CacheEntry) -> tuple[float, str]:

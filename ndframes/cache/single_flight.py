@@ -51,6 +51,7 @@ class SingleFlight(ForkAware):
                 yield
         finally:
             with self._locks_guard:
+                # Threads that wait hold this lock object; one that comes now gets a new one, and finds the entry.
                 self._locks.pop(key, None)
 
     def _lock_file(self, files: FileSystem, name: str, stack: ExitStack) -> None:
@@ -72,10 +73,8 @@ class SingleFlight(ForkAware):
         for item in files.scan(str(self._root / "tmp")):
             owner = parse_part(item.name)
             if owner is not None and _lock_file_of(owner.state_id) == name:
-                try:
-                    latest = max(latest, item.stat(follow_symlinks=False).st_mtime)
-                except FileNotFoundError:
-                    continue
+                status = files.status(item.path)
+                latest = max(latest, 0.0 if status is None else status.mtime)
         return latest
 
     def _after_fork_in_child(self) -> None:

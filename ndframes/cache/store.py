@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 import uuid
 from contextlib import contextmanager
@@ -14,13 +13,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import CacheEntryGoneError, CacheError, CacheFullError, NdframesError
 from ..system.files import FileSystem
-from ..system.stamp import stamp_of
 from .keys import FORMAT_VERSION
 from .layout import (
     FOLDER,
+    check_marks,
     hold_lock,
     is_abandoned,
-    is_regular,
     new_part_name,
     parse_entry,
     parse_part,
@@ -123,11 +121,14 @@ class Store:
         """
         path = self.path(key)
         try:
-            return path if stat.S_ISREG(path.stat().st_mode) else None
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            return path if self._is_file(path) else None
         except OSError as error:
             raise self._unsearchable(error) from error
+
+    def _is_file(self, path: Path) -> bool:
+        """Whether this is a regular file, or a link to one: users may move entries to another disk and link them."""
+        status = self.files.status(str(path), follows_links=True)
+        return status is not None and status.is_file
 
     def ls(self) -> Iterator[CacheEntry]:
         """Every entry, in no particular order. Links are not followed.
@@ -137,7 +138,7 @@ class Store:
         """
         try:
             for layout in self.files.scan(str(self.root)):
-                if layout.name == f"v{FORMAT_VERSION}" and layout.is_dir(follow_symlinks=False):
+                if layout.name == f"v{FORMAT_VERSION}" and layout.is_folder:
                     for backend in self._ls_folders(layout.path):
                         for shard in self._ls_folders(backend):
                             yield from self._ls_shard(shard)
@@ -148,7 +149,7 @@ class Store:
         return CacheError(f"cache folder {self.root} cannot be searched: {error}; choose another workdir")
 
     def _ls_folders(self, folder: str) -> Iterator[str]:
-        return (item.path for item in self.files.scan(folder) if item.is_dir(follow_symlinks=False))
+        return (item.path for item in self.files.scan(folder) if item.is_folder)
 
     def ls_source(self, backend_id: str, source_id: str) -> list[CacheEntry]:
         """The entries of one source in one form, of any state of the source; the last one written comes first."""
@@ -173,12 +174,9 @@ class Store:
             key = parse_entry(item.path)
             if key is None:
                 continue
-            try:
-                status = self.files.status(item.path)
-            except FileNotFoundError:
-                continue
-            if is_regular(status):
-                yield CacheEntry(Path(item.path), key, status.st_size, status.st_mtime, status.st_atime)
+            status = self.files.status(item.path)
+            if status is not None and status.is_file:
+                yield CacheEntry(Path(item.path), key, status.size_bytes, status.mtime, status.atime)
 
     def note_use(self, path: Path, mtime_ns: int) -> None:
         """Record in an entry's access time that it is used now.
@@ -219,13 +217,13 @@ class Store:
             try:
                 self._make_folders(final.parent)
                 with self._as_cache_errors(), self._single_flight.enter(self.files, key):
-                    if final.is_file():
+                    if self._is_file(final):  # written by the previous holder of the lock
                         return final, False
                     self.make_room(estimated_bytes)
                     is_new = self._write_and_link(str(temporary), str(final), write)
                 break
             except OSError as error:
-                if not _was_deleted(error, temporary, final):
+                if not self._was_deleted(error, temporary, final):
                     raise
                 if not attempts_left:
                     raise CacheEntryGoneError(f"cache {self.root} is being deleted all the time: {error}") from error
@@ -270,10 +268,11 @@ class Store:
 
     def _take_away(self, path: Path, seen: SourceStamp | None, take: Callable[[], object]) -> bool:
         try:
-            if seen is None or seen.is_same_file(stamp_of(self.files.status(str(path)))):
+            status = self.files.status(str(path))
+            if status is not None and (seen is None or seen.is_same_file(status.stamp)):
                 take()
         except FileNotFoundError:
-            return not path.exists()
+            return self._is_missing(path)
         except OSError:  # a read-only folder, or another user's: the reader must do without this entry
             return False
         return True
@@ -281,7 +280,7 @@ class Store:
     def _make_folders(self, folder: Path) -> None:
         """Create the folders; once a process, remove what crashed writers left."""
         try:
-            if not (self._has_folders and self.root.is_dir()):
+            if not (self._has_folders and self._is_folder(self.root)):
                 write_marks(self.files, self.root)
                 for item in self.files.scan(str(self.root / "tmp")):
                     owner = parse_part(item.name)
@@ -296,6 +295,7 @@ class Store:
         with self.files.create(temporary) as file:
             self._lock_temporary(file)
             write(file)
+            # While the file has its temporary name only: the entry must never be seen writable.
             self.files.make_read_only(temporary)
             # The bytes must be durable before the name is: a power loss in between would leave a name without content.
             self.files.sync_file(file)
@@ -315,6 +315,14 @@ class Store:
             self.files.remove(str(temporary))
         except OSError:
             pass  # a later writer removes it once this process has ended
+
+    def check_marks(self) -> None:
+        """Check that the folder bears the marks of a cache that this version knows.
+
+        Raises:
+            CacheError: it does not, so nothing in it may be removed.
+        """
+        check_marks(self.files, self.root)
 
     # -- errors ---------------------------------------------------------------------------------------------------
 
@@ -339,6 +347,29 @@ class Store:
             f"cache folder {self.root} cannot be written: {error}; choose another workdir, or backend=None to read sources directly",
             error,
         )
+
+    def _was_deleted(self, error: OSError, temporary: Path, final: Path) -> bool:
+        """Whether the error comes from somebody deleting the cache, or its folders, while an entry was being written.
+
+        A missing file of the cache itself proves it even if everything exists now: a third process may have rebuilt
+        the folders since.
+        """
+        if isinstance(error, CacheError) and error.errno == errno.ENOENT:
+            return True
+        return error.errno in (None, errno.ENOENT) and (
+            self._is_missing(temporary) or not self._is_folder(final.parent)
+        )
+
+    def _is_missing(self, path: Path) -> bool:
+        try:
+            return self.files.status(str(path)) is None
+        except OSError:
+            return False
+
+    def _is_folder(self, path: Path) -> bool:
+        """Whether this is a folder, or a link to one: the whole cache may be on another disk."""
+        status = self.files.status(str(path), follows_links=True)
+        return status is not None and status.is_folder
 
     # -- leases ---------------------------------------------------------------------------------------------------
 
@@ -387,15 +418,3 @@ def _to_cache_error(message: str, error: OSError) -> CacheError:
     converted = (CacheFullError if error.errno in _FULL else CacheError)(message)
     converted.errno = error.errno
     return converted
-
-
-def _was_deleted(error: OSError, temporary: Path, final: Path) -> bool:
-    """Whether an error came from somebody deleting the cache, or its folders, while an entry was being written.
-
-    A missing file of the cache itself proves it even if everything exists now: a third process may have rebuilt the
-    folders since.
-    """
-    if isinstance(error, CacheError) and error.errno == errno.ENOENT:
-        return True
-    is_gone = not os.path.lexists(temporary) or not final.parent.is_dir()
-    return error.errno in (None, errno.ENOENT) and is_gone

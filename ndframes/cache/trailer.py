@@ -1,21 +1,20 @@
-"""Trailer: what stands behind an entry's pixels in the same file, and tells whether they are what was written.
+"""Trailer: checksums and metadata behind the pixels of an entry, in the same file.
 
-A TIFF or ``.npy`` may be followed by anything: its readers look no further than its own tables. So an entry is one
-file, published in one step, and no sidecar can disagree with it::
+Readers of TIFF and ``.npy`` ignore bytes behind the data to which the format's own tables point. So an entry is one file,
+published atomically, without a sidecar that could disagree with it::
 
     payload     the COG or .npy, as any tool reads it
-    segments    16 bytes each: where a piece of the payload begins, how long it is, the CRC-32 of its bytes
-    blocks      4 bytes each: the CRC-32 of every 4,096 bytes of that table, so that a crop reads just its part of it
+    segments    16 bytes each: offset, length and CRC-32 of a piece of the payload
+    blocks      4 bytes each: the CRC-32 of every 4,096 bytes of that table, so that a crop reads only its part of it
     meta        JSON: the fields of the key, the source's state, shape, dtype, layout, versions, time
-    tail        64 bytes: sizes and places of the above, and their checksums
+    tail        64 bytes: sizes and offsets of the above, and their checksums
 
-Every byte of the file is under a checksum, and the last of them under its own.
+Checksums cover every byte of the file; the last one covers the tail.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import struct
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -23,17 +22,15 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import CacheEntryDamagedError, CacheEntryError
-from ..system.segments import SEGMENT, checksum
-from ..system.stamp import stamp_of
+from ..system.segments import SEGMENT_DTYPE, checksum
 from .failures import AsCacheErrors
 from .keys import EntryKey
-from .layout import is_regular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .._typing import Array
-    from ..system.files import FileSystem
+    from ..system.files import FileSystem, OpenFile
     from ..system.stamp import SourceStamp
 
 __all__ = [
@@ -74,14 +71,14 @@ class _Tail(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trailer:
-    """The trailer of one entry, checked.
+    """The trailer of one entry, compared with its checksums.
 
     Attributes:
         path: the entry.
-        payload_bytes: how long the COG or ``.npy`` in front of it is.
+        payload_bytes: the length of the COG or ``.npy``.
         total_bytes: the length of the file.
-        segment_count: how many pieces that has.
-        meta: what it says of the entry.
+        segment_count: the number of segments of the payload.
+        meta: the metadata of the entry.
     """
 
     path: str
@@ -92,131 +89,138 @@ class Trailer:
     _segments_crc: int
     _blocks_crc: int
 
-    def load_segments(self, files: FileSystem, descriptor: int) -> Array:
-        """The table of segments, an array of :data:`~ndframes.system.segments.SEGMENT`.
+    def load_segments(self, file: OpenFile) -> Array:
+        """Read the whole table of segments, an array of :data:`~ndframes.system.segments.SEGMENT_DTYPE`.
 
         Raises:
-            CacheEntryDamagedError: it is not what was written.
+            CacheEntryDamagedError: it does not match its checksum.
         """
         table_bytes, blocks_bytes = self._table_bytes
-        data = files.read_at(descriptor, self.payload_bytes, table_bytes + blocks_bytes)
+        data = file.read_at(self.payload_bytes, table_bytes + blocks_bytes)
         table, blocks = data[:table_bytes], data[table_bytes:]
         if len(blocks) != blocks_bytes or (checksum(table), checksum(blocks)) != (self._segments_crc, self._blocks_crc):
             raise self._table_error()
-        return np.frombuffer(table, SEGMENT)
+        return np.frombuffer(table, SEGMENT_DTYPE)
 
-    def load_block(self, files: FileSystem, descriptor: int, number: int, crc32: int) -> bytes:
-        """A part of that table, 4,096 bytes but for the last one; ``crc32`` is its checksum.
+    def load_block(self, file: OpenFile, number: int, crc32: int) -> bytes:
+        """Read a block of that table: 4,096 bytes, the last one fewer.
+
+        Args:
+            file: the open entry.
+            number: the block's number.
+            crc32: its checksum.
 
         Raises:
-            CacheEntryDamagedError: it is not what was written.
+            CacheEntryDamagedError: it does not match its checksum.
         """
         start = number * _BLOCK_BYTES
         length = min(_BLOCK_BYTES, self._table_bytes[0] - start)
-        data = files.read_at(descriptor, self.payload_bytes + start, length)
+        data = file.read_at(self.payload_bytes + start, length)
         if len(data) != length or checksum(data) != crc32:
             raise self._table_error()
         return data
 
-    def load_block_checksums(self, files: FileSystem, descriptor: int) -> tuple[int, ...]:
-        """The checksum of each such part.
+    def load_block_checksums(self, file: OpenFile) -> tuple[int, ...]:
+        """Read the checksums of all blocks.
 
         Raises:
-            CacheEntryDamagedError: they are not what was written.
+            CacheEntryDamagedError: they do not match their own checksum.
         """
         table_bytes, blocks_bytes = self._table_bytes
-        data = files.read_at(descriptor, self.payload_bytes + table_bytes, blocks_bytes)
+        data = file.read_at(self.payload_bytes + table_bytes, blocks_bytes)
         if len(data) != blocks_bytes or checksum(data) != self._blocks_crc:
             raise self._table_error()
         return struct.unpack(f"<{blocks_bytes // 4}I", data)
 
     @property
     def _table_bytes(self) -> tuple[int, int]:
-        """The lengths of the table of segments, and of the checksums of its parts."""
-        table_bytes = self.segment_count * SEGMENT.itemsize
+        """The lengths in bytes of the table of segments, and of the checksums of its blocks."""
+        table_bytes = self.segment_count * SEGMENT_DTYPE.itemsize
         return table_bytes, 4 * -(-table_bytes // _BLOCK_BYTES)
 
     def _table_error(self) -> CacheEntryDamagedError:
         return CacheEntryDamagedError(f"{self.path}: its table of checksums is damaged")
 
-    def check_segment(self, files: FileSystem, descriptor: int, segment: Any, index: int) -> None:
-        """Read one segment, and hold it against its checksum.
+    def check_segment(self, file: OpenFile, segment: Any, index: int) -> None:
+        """Read one segment, and compare it with its checksum.
 
         Raises:
-            CacheEntryDamagedError: it is not what was written.
+            CacheEntryDamagedError: they do not match.
         """
         offset, length = int(segment["offset"]), int(segment["length"])
-        data = files.read_at(descriptor, offset, length)
+        data = file.read_at(offset, length)
         if len(data) != length or checksum(data) != int(segment["crc32"]):
             raise self.segment_error(index, offset, length)
 
     def segment_error(self, index: int, offset: int, length: int) -> CacheEntryDamagedError:
-        """The error for a segment that is not what its checksum says."""
+        """The error for a segment that does not match its checksum."""
         return CacheEntryDamagedError(
             f"{self.path}: segment {index:,} ({length:,} bytes at {offset:,}) is not what was written"
         )
 
-    def check_everything(self, files: FileSystem, descriptor: int) -> None:
-        """Read the whole payload, and hold every segment against its checksum.
+    def check_everything(self, file: OpenFile) -> None:
+        """Read the whole payload, and compare every segment with its checksum.
 
         Raises:
-            CacheEntryDamagedError: something is not what was written.
+            CacheEntryDamagedError: a segment does not match.
         """
-        segments = self.load_segments(files, descriptor)
+        segments = self.load_segments(file)
         check_cover(self.path, segments, self.payload_bytes)
         for index, segment in enumerate(segments):
-            self.check_segment(files, descriptor, segment, index)
+            self.check_segment(file, segment, index)
 
 
 class SegmentTable:
-    """An entry's table of segments, of which each part is read and checked when it is first asked for.
+    """An entry's table of segments; each block is read and checked when it is first needed.
 
     Args:
-        trailer: the entry's.
-        files: the file operations.
+        trailer: the entry's trailer.
     """
 
-    def __init__(self, trailer: Trailer, files: FileSystem) -> None:
+    def __init__(self, trailer: Trailer) -> None:
         self._trailer = trailer
-        self._files = files
         self._checksums: tuple[int, ...] | None = None
         self._blocks: dict[int, bytes] = {}
 
-    def row(self, descriptor: int, index: int) -> tuple[int, int, int]:
-        """Where a segment begins, its length in bytes, and its CRC-32.
+    def row(self, file: OpenFile, index: int) -> tuple[int, int, int]:
+        """The offset of a segment, its length in bytes, and its CRC-32.
 
         Args:
-            descriptor: the open entry.
+            file: the open entry.
             index: the segment's number.
 
         Raises:
-            CacheEntryDamagedError: that part of the table is not what was written.
+            CacheEntryDamagedError: the block of the table does not match its checksum.
         """
         number, place = divmod(index, _ROWS_PER_BLOCK)
         block = self._blocks.get(number)
-        if block is None:
-            block = self._blocks[number] = self._load(descriptor, number)
+        if block is None:  # two threads may load it at once: both get the same bytes, and a lock would cost every tile
+            block = self._blocks[number] = self._load(file, number)
         return _ROW.unpack_from(block, place * _ROW.size)
 
-    def rows(self, descriptor: int, run: range) -> list[tuple[int, int, int]]:
-        """As :meth:`row`, for segments that follow each other."""
+    def rows(self, file: OpenFile, run: range) -> list[tuple[int, int, int]]:
+        """As :meth:`row`, for consecutive segments."""
         number, place = divmod(run.start, _ROWS_PER_BLOCK)
         block = self._blocks.get(number)
         if block is None or place + len(run) > _ROWS_PER_BLOCK:
-            return [self.row(descriptor, index) for index in run]
+            return [self.row(file, index) for index in run]
         return list(_ROW.iter_unpack(block[place * _ROW.size : (place + len(run)) * _ROW.size]))
 
-    def _load(self, descriptor: int, number: int) -> bytes:
+    def _load(self, file: OpenFile, number: int) -> bytes:
         if self._checksums is None:
-            self._checksums = self._trailer.load_block_checksums(self._files, descriptor)
-        return self._trailer.load_block(self._files, descriptor, number, self._checksums[number])
+            self._checksums = self._trailer.load_block_checksums(file)
+        return self._trailer.load_block(file, number, self._checksums[number])
 
 
 def append_trailer(file: IO[bytes], segments: Array, meta: Mapping[str, Any]) -> None:
-    """Write the trailer behind the payload that ``file`` holds, at whose end it stands."""
+    """Write the trailer of a payload that ``file`` contains; the file's position is the payload's end.
+
+    Raises:
+        CacheEntryDamagedError: the segments do not cover the payload.
+    """
     payload_bytes = file.tell()
     check_cover(str(file.name), segments, payload_bytes)
-    table = segments.astype(SEGMENT).tobytes()
+    table = segments.astype(SEGMENT_DTYPE).tobytes()
     parts = [checksum(table[start : start + _BLOCK_BYTES]) for start in range(0, len(table), _BLOCK_BYTES)]
     blocks = struct.pack(f"<{len(parts)}I", *parts)
     text = json.dumps(meta, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
@@ -228,19 +232,25 @@ def append_trailer(file: IO[bytes], segments: Array, meta: Mapping[str, Any]) ->
     file.write(table + blocks + text + head + struct.pack("<I", checksum(head)))
 
 
-def read_trailer(path: str, files: FileSystem, descriptor: int, file_bytes: int) -> Trailer:
-    """Read and check the trailer of the open entry at ``path``: one small read of its end, as a rule.
+def read_trailer(path: str, file: OpenFile) -> Trailer:
+    """Read and check the trailer of an open entry, usually by one small read of the file's end.
+
+    Args:
+        path: the entry, for error messages.
+        file: the open entry.
 
     Raises:
-        CacheEntryDamagedError: there is none, or it is not what was written.
-        CacheEntryError: it was written by a newer version.
+        CacheEntryDamagedError: the file has no trailer, or the trailer does not match its checksums.
+        CacheEntryError: a newer version wrote the entry.
     """
+    file_bytes = file.status.size_bytes
+    # The metadata of most entries is shorter than this, so one request brings both: on a network that halves the time.
     last = min(file_bytes, _FIRST_READ_BYTES)
-    data = files.read_at(descriptor, file_bytes - last, last)
+    data = file.read_at(file_bytes - last, last)
     tail = _check_tail(path, data[-TAIL_BYTES:], file_bytes)
     meta_bytes = file_bytes - TAIL_BYTES - tail.meta_offset
     if meta_bytes + TAIL_BYTES > last:
-        text = files.read_at(descriptor, tail.meta_offset, meta_bytes)
+        text = file.read_at(tail.meta_offset, meta_bytes)
     else:
         text = data[last - TAIL_BYTES - meta_bytes : last - TAIL_BYTES]
     if len(text) != meta_bytes or checksum(text) != tail.meta_crc:
@@ -256,34 +266,32 @@ def read_trailer(path: str, files: FileSystem, descriptor: int, file_bytes: int)
     )
 
 
-def read_trailer_of(key: EntryKey, path: str, files: FileSystem, descriptor: int, status: os.stat_result) -> Trailer:
-    """As :func:`read_trailer`, of what must be the entry of ``key``.
+def read_trailer_of(key: EntryKey, path: str, file: OpenFile) -> Trailer:
+    """As :func:`read_trailer`, for the file that must be the entry of ``key``.
 
     Args:
-        key: what its name says.
-        path: where it lies.
-        files: the file operations.
-        descriptor: the open file.
-        status: what the system says of that.
+        key: the key of which the file has the name.
+        path: the entry, for error messages.
+        file: the open entry.
 
     Raises:
-        CacheEntryDamagedError: also where it is no regular file, or the entry of another key.
-        CacheEntryError: it was written by a newer version.
+        CacheEntryDamagedError: also if it is not a regular file, or the entry of another key.
+        CacheEntryError: a newer version wrote the entry.
     """
-    if not is_regular(status):
-        raise CacheEntryDamagedError(f"{path} is no regular file")
-    trailer = read_trailer(path, files, descriptor, status.st_size)
+    if not file.status.is_file:
+        raise CacheEntryDamagedError(f"{path} is not a regular file")
+    trailer = read_trailer(path, file)
     try:
         written = EntryKey.from_fields(trailer.meta["key"])
     except (KeyError, TypeError) as error:
-        raise CacheEntryDamagedError(f"{path} does not say what it is the entry of") from error
+        raise CacheEntryDamagedError(f"{path}: its description has no valid key") from error
     if written != key:
         raise CacheEntryDamagedError(f"{path} holds the entry of another key")
     return trailer
 
 
 def check_cover(path: str, segments: Array, payload_bytes: int) -> None:
-    """See to it that the segments cover the payload, every byte once.
+    """Check that the segments cover every byte of the payload exactly once.
 
     Raises:
         CacheEntryDamagedError: they do not.
@@ -298,7 +306,7 @@ def check_cover(path: str, segments: Array, payload_bytes: int) -> None:
 def _check_tail(path: str, data: bytes, file_bytes: int) -> _Tail:
     if len(data) != TAIL_BYTES or data[: len(_MAGIC)] != _MAGIC:
         raise CacheEntryDamagedError(
-            f"{path}: {file_bytes:,} bytes that do not end as an entry does; it was cut, or is none"
+            f"{path}: its {file_bytes:,} bytes do not end as an entry does; it was cut, or is another kind of file"
         )
     tail = _Tail(*_TAIL.unpack(data))
     if checksum(data[:-4]) != tail.crc:
@@ -306,25 +314,20 @@ def _check_tail(path: str, data: bytes, file_bytes: int) -> _Tail:
     if tail.version > _VERSION:
         raise CacheEntryError(f"{path} was written by a newer version of ndframes; it is left alone")
     if tail.version < _VERSION:
-        raise CacheEntryDamagedError(f"{path} was written by an older version of ndframes; it has to be made anew")
+        raise CacheEntryDamagedError(f"{path} was written by an older version of ndframes; it must be made again")
     if tail.total_bytes != file_bytes:
         raise CacheEntryDamagedError(f"{path} has {file_bytes:,} bytes, but was written with {tail.total_bytes:,}")
     return tail
 
 
 def open_trailer(path: str, key: EntryKey, files: FileSystem) -> tuple[Trailer, SourceStamp]:
-    """The checked trailer of the entry at ``path``, and which file that is: an ``open``, an ``fstat``, a small read.
+    """Read the trailer of the entry at ``path``, and the stamp of the file.
 
     Raises:
-        CacheEntryGoneError: nothing is there.
-        CacheEntryDamagedError: it is no whole entry, or not the one of ``key``.
-        CacheEntryError: a newer version wrote it.
-        CacheError: it may not be read.
+        CacheEntryGoneError: the entry does not exist.
+        CacheEntryDamagedError: the file is damaged, or is not the entry of ``key``.
+        CacheEntryError: a newer version wrote the entry.
+        CacheError: the file cannot be read.
     """
-    with AsCacheErrors(path):
-        descriptor = files.open_to_read(path)
-        try:
-            status = os.fstat(descriptor)
-            return read_trailer_of(key, path, files, descriptor, status), stamp_of(status)
-        finally:
-            os.close(descriptor)
+    with AsCacheErrors(path), files.open_to_read(path) as file:
+        return read_trailer_of(key, path, file), file.status.stamp

@@ -13,7 +13,6 @@ from .remover import GcReport, open_remover, owned_files, quarantined_files, sea
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from .store import CacheEntry, Store
 
@@ -109,11 +108,11 @@ def stat_cache(store: Store, *, max_bytes: int | None, min_free_bytes: int | Non
             superseded=len(superseded),
             superseded_bytes=sum_bytes(superseded),
             temporary=len(temporary),
-            temporary_bytes=sum(status.st_size for _, status, _ in temporary),
+            temporary_bytes=sum(status.size_bytes for _, status, _ in temporary),
             quarantined=len(quarantined),
-            quarantined_bytes=sum(status.st_size for _, status in quarantined),
+            quarantined_bytes=sum(status.size_bytes for _, status in quarantined),
             leased=sum(entry.key.relative_path in leased for entry in entries),
-            free_bytes=store.files.free_bytes(_existing(store.root)),
+            free_bytes=store.files.free_bytes(_existing(store)),
             max_bytes=max_bytes,
             min_free_bytes=min_free_bytes,
         )
@@ -145,6 +144,7 @@ def clear_cache(store: Store, *, dry_run: bool) -> GcReport:
 
 def _find_superseded(entries: Iterable[CacheEntry]) -> list[CacheEntry]:
     """Of the entries of one source in one form, all but the one written last."""
+    # By time of writing and not of use: a read of an old state by another job does not make it current.
     states: dict[tuple[str, str, str], list[CacheEntry]] = defaultdict(list)
     for entry in entries:
         states[entry.key.backend_id, entry.key.source_id, entry.key.suffix].append(entry)
@@ -166,8 +166,9 @@ def _count_by_backend(entries: Sequence[CacheEntry]) -> tuple[BackendStat, ...]:
     return tuple(sorted(stats, key=lambda stat: (-stat.total_bytes, stat.backend_id)))
 
 
-def _existing(path: Path) -> str:
-    """The path, or the nearest folder above it that exists."""
-    while not path.exists():
+def _existing(store: Store) -> str:
+    """The store's folder, or the nearest folder above it that exists."""
+    path = store.root
+    while store.files.status(str(path), follows_links=True) is None:
         path = path.parent
     return str(path)

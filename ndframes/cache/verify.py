@@ -1,9 +1,8 @@
-"""Verify: whether the entries of a cache are what was written, and lie under the names of what they hold."""
+"""Verify: check that entries match their checksums, and that their names are those of their content."""
 
 from __future__ import annotations
 
 import errno
-import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,27 +12,21 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..errors import CacheEntryDamagedError, CacheEntryError
 from ..system.process import core_count
-from ..system.stamp import stamp_of
 from ..text import format_bytes, list_first
-from .layout import check_marks
 from .trailer import check_cover, read_trailer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ..system.files import FileSystem
+    from ..system.files import FileSystem, OpenFile
     from ..system.stamp import SourceStamp
     from .store import CacheEntry, Store
 
 __all__ = ["BadEntry", "VerifyReport", "verify_cache"]
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
 
 
 class BadEntry(NamedTuple):
-    """An entry that is not what was written, and what is wrong with it."""
+    """A damaged or unreadable entry, and what is wrong with it."""
 
     path: str
     problem: str
@@ -41,17 +34,17 @@ class BadEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What a check of a cache found.
+    """The result of :meth:`Cache.verify`.
 
     Attributes:
         ok: whether no entry is bad.
-        checked: how many entries were looked at.
-        bad: those that are not what was written, or cannot be read.
-        checked_bytes: how many bytes were held against their checksums, or would have to be.
-        seconds: how long it took.
-        read_data: whether every byte was read, or only what says how the entry ought to be.
-        repaired: how many of the bad ones were taken out of the way.
-        newer: how many entries a newer version wrote; they are left alone.
+        checked: the number of entries checked.
+        bad: the entries that are damaged or cannot be read.
+        checked_bytes: the bytes of the checked entries.
+        seconds: the time that the check took.
+        read_data: whether every byte was read; if not, only lengths, names and trailers were checked.
+        repaired: how many bad entries were moved to the quarantine folder.
+        newer: how many entries a newer version wrote; they are not checked.
     """
 
     ok: bool
@@ -64,7 +57,7 @@ class VerifyReport:
     newer: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """The attributes as plain data, ready for JSON."""
         return {**asdict(self), "bad": [item._asdict() for item in self.bad]}
 
     def __str__(self) -> str:
@@ -79,12 +72,12 @@ class VerifyReport:
 
 
 class _Finding(NamedTuple):
-    """What was found of one entry.
+    """The result for one entry.
 
     Attributes:
-        verdict: what it is; ``gone``: removed or replaced by somebody meanwhile.
-        problem: what is wrong with it.
-        seen: which file that was, as far as it was opened.
+        verdict: the result; ``gone``: the entry was removed or replaced meanwhile.
+        problem: what is wrong with a bad entry.
+        seen: the stamp of the file that was checked; ``None`` if it was not opened.
     """
 
     verdict: Literal["good", "bad", "newer", "gone"]
@@ -99,7 +92,7 @@ def verify_cache(
     started = time.perf_counter()
     entries = sorted(store.ls(), key=lambda entry: str(entry.path))
     if repair and entries:
-        check_marks(store.root)
+        store.check_marks()
     meter = _Meter(sum(entry.size_bytes for entry in entries), progress)
     check = partial(_check_and_count, store.files, meter=meter, read_data=read_data)
     findings = list(zip(entries, _map_in_threads(check, entries, meter), strict=True))
@@ -119,7 +112,11 @@ def verify_cache(
 
 
 class _Meter:
-    """Counts bytes over all threads, and tells them to stop."""
+    """Counts the checked bytes of all threads, and carries the request to stop.
+
+    Attributes:
+        is_stopped: whether the threads should end.
+    """
 
     def __init__(self, total_bytes: int, progress: Callable[[int, int], None] | None) -> None:
         self.is_stopped = False
@@ -129,7 +126,7 @@ class _Meter:
         self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
-        """So many bytes more were looked at."""
+        """Count more checked bytes, and report the progress."""
         if self._progress is not None:
             with self._lock:
                 self._done_bytes += count
@@ -139,11 +136,12 @@ class _Meter:
 def _map_in_threads(
     check: Callable[[CacheEntry], _Finding], entries: Sequence[CacheEntry], meter: _Meter
 ) -> Iterator[_Finding]:
-    """The findings in order. Reading and CRC-32 let go of the interpreter, so that threads do both at once."""
+    """The findings, in order. Threads gain time because reading and CRC-32 release the interpreter's lock."""
     with ThreadPoolExecutor(core_count()) as pool:
         try:
             yield from pool.map(check, entries)
         except BaseException:
+            # A thread in the middle of a large entry would else read it to its end, and Ctrl-C would wait for that.
             meter.is_stopped = True
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -166,14 +164,10 @@ def _check(files: FileSystem, entry: CacheEntry, count: Callable[[int], None] | 
     path = str(entry.path)
     seen: SourceStamp | None = None
     try:
-        descriptor = files.open_to_read(path)
-        try:
-            status = os.fstat(descriptor)
-            seen = stamp_of(status)
-            _leave_time_of_use(descriptor)
-            _check_open(files, descriptor, entry, status, count, meter)
-        finally:
-            os.close(descriptor)
+        with files.open_to_read(path) as file:
+            seen = file.status.stamp
+            file.keep_atime()  # a check that counted as a use would change which entries are removed first
+            _check_open(file, entry, count, meter)
     except FileNotFoundError:
         return _Finding("gone")
     except CacheEntryDamagedError as error:
@@ -181,7 +175,7 @@ def _check(files: FileSystem, entry: CacheEntry, count: Callable[[int], None] | 
     except CacheEntryError:
         return _Finding("newer")
     except OSError as error:
-        if error.errno == errno.ESTALE:  # what NFS says of a file that another machine removed
+        if error.errno == errno.ESTALE:  # NFS, when another machine has removed the file
             return _Finding("gone")
         problem = f"{path} cannot be read: {error}"
     else:
@@ -189,39 +183,20 @@ def _check(files: FileSystem, entry: CacheEntry, count: Callable[[int], None] | 
     return _Finding("bad", problem, seen) if _is_there(files, path, seen) else _Finding("gone")
 
 
-def _check_open(
-    files: FileSystem,
-    descriptor: int,
-    entry: CacheEntry,
-    status: os.stat_result,
-    count: Callable[[int], None] | None,
-    meter: _Meter,
-) -> None:
-    trailer = read_trailer_of(entry.key, str(entry.path), files, descriptor, status)
-    segments = trailer.load_segments(files, descriptor)
+def _check_open(file: OpenFile, entry: CacheEntry, count: Callable[[int], None] | None, meter: _Meter) -> None:
+    trailer = read_trailer_of(entry.key, str(entry.path), file)
+    segments = trailer.load_segments(file)
     check_cover(trailer.path, segments, trailer.payload_bytes)
     if count is None:
         return
     for index, segment in enumerate(segments):
         if meter.is_stopped:
             return
-        trailer.check_segment(files, descriptor, segment, index)
+        trailer.check_segment(file, segment, index)
         count(int(segment["length"]))
 
 
 def _is_there(files: FileSystem, path: str, seen: SourceStamp | None) -> bool:
-    """Whether what was found bad still lies there: the entry may have been made anew meanwhile."""
-    try:
-        status = files.status(path)
-    except FileNotFoundError:
-        return False
-    return seen is None or seen.is_same_file(stamp_of(status))
-
-
-def _leave_time_of_use(descriptor: int) -> None:
-    """To look at an entry is no use of it; else a check would shuffle the order in which entries are removed."""
-    if fcntl is not None and hasattr(os, "O_NOATIME"):
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_NOATIME)
-        except OSError:  # another user's file
-            pass
+    """Whether the file found bad is still at its path; another process may have made the entry again meanwhile."""
+    status = files.status(path)
+    return status is not None and (seen is None or seen.is_same_file(status.stamp))

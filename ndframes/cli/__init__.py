@@ -1,4 +1,4 @@
-"""The command line: ``ndframes COMMAND``. Each command's module is imported when it is asked for."""
+"""The command line: ``ndframes COMMAND``. The module of a command is imported when the command runs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
-# In the order in which they are met.
+# The order on the help page, from first steps to maintenance.
 _COMMANDS = ("demo", "prepare", "crop", "show", "info", "video", "cache", "doctor")
 
 
 class _Program(click.Group):
-    """A group that finds its commands by name, and tells our errors in one line."""
+    """A group that imports its commands by name, and reports errors of this package in one line."""
 
     def list_commands(self, ctx: click.Context) -> Sequence[str]:  # type: ignore[override]  # noqa: ARG002
         return _COMMANDS
@@ -37,6 +37,7 @@ class _Program(click.Group):
         except NdframesError as error:
             raise CommandError(describe_error(error)) from error
         except KeyboardInterrupt:
+            # 130 is 128 + SIGINT, which shells report for a process that died of Ctrl-C.
             click.echo("\nndframes: interrupted", err=True)
             ctx.exit(130)
 
@@ -44,19 +45,19 @@ class _Program(click.Group):
 @click.command(cls=_Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "--version", prog_name="ndframes", message="%(prog)s %(version)s")
 def main() -> None:
-    """Any crop of any frame, of a huge image, at memory speed and exactly right.
+    """Read crops of large images and frames of videos, quickly and exactly.
 
-    An image is converted once into a cache entry of tiles; after that a crop of it costs just the tiles that it
-    touches. The cache lies under a work folder: --workdir, else $NDFRAMES_WORKDIR, else the user's cache folder.
+    Each image is converted once into a cache entry of tiles. A crop then decodes only the tiles that it touches. The
+    cache is in a work folder: --workdir, else $NDFRAMES_WORKDIR, else the user's cache folder.
 
     \b
-    In use:
-      ndframes demo                                  see it work, on real photographs
+    For example:
+      ndframes demo                                  demonstration with real photographs
       ndframes prepare scans/ --workers 4            fill the cache
       ndframes crop scans/a.tif --region 0:256,512:768 -o a.png
-      ndframes show scans/a.tif                      a picture of it, with a legend
-      ndframes info scans/a.tif                      what it is, and what a crop costs
+      ndframes show scans/a.tif                      PNG with a legend
+      ndframes info scans/a.tif                      format, size, and cost of a crop
       ndframes video encode a/ -o a.mp4 --fps 25     images to a video
 
-    Exit status: 0 all well; 1 some images failed; 2 a bad request or an unreadable source; 130 interrupted.
+    Exit status: 0 success; 1 some images failed; 2 invalid arguments or an unreadable source; 130 interrupted.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples

@@ -1,4 +1,4 @@
-"""The annotations of one image of a COCO dataset, as marks on a picture of it."""
+"""The annotations of an image of a COCO dataset, as marks to draw."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _MOST_MASK_PIXELS = 2**28
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What an annotation says, in points (x, y) of its image, pixel corners.
+    """An annotation, in points ``(x, y)`` of its image; ``(0, 0)`` is the corner of the first pixel.
 
     Attributes:
-        category: its name; ``""`` where it has none.
-        colour: that of the category.
+        category: the name of the category; ``""`` without one.
+        colour: the colour of the category.
         box: ``(left, top, right, bottom)``.
-        polygons: each a ring, then its holes.
-        points: its keypoints, the ones that are there.
+        polygons: for each polygon, the exterior ring and its holes.
+        points: the labelled keypoints.
     """
 
     category: str
@@ -45,12 +45,12 @@ class Annotation:
 
 
 def find_annotations(dataset: Mapping[str, Any], image_id: Hashable) -> list[Annotation]:
-    """Those of an image, in the dataset's order.
+    """Read the annotations of an image, in the order of the dataset.
 
     Raises:
-        CommandError: one of them is not formed as COCO or kwcoco say.
+        CommandError: an annotation has neither the form of COCO nor that of kwcoco.
     """
-    from ..pixels.drawing import colour_of
+    from ..pixels.drawing import palette_colour
 
     names = {item.get("id"): str(item.get("name", item.get("id"))) for item in dataset.get("categories") or []}
     numbers = {category_id: number for number, category_id in enumerate(names)}
@@ -58,12 +58,13 @@ def find_annotations(dataset: Mapping[str, Any], image_id: Hashable) -> list[Ann
     for item in dataset.get("annotations") or []:
         if item.get("image_id") != image_id:
             continue
+        # Annotations without a category are allowed, and share one more colour.
         category_id = item.get("category_id")
         try:
             found.append(
                 Annotation(
                     names.get(category_id, ""),
-                    colour_of(numbers.get(category_id, len(names))),
+                    palette_colour(numbers.get(category_id, len(names))),
                     _read_box(item.get("bbox")),
                     tuple(_read_polygons(item.get("segmentation"))),
                     tuple(_read_points(item.get("keypoints"))),
@@ -71,18 +72,18 @@ def find_annotations(dataset: Mapping[str, Any], image_id: Hashable) -> list[Ann
             )
         except (TypeError, ValueError, KeyError, IndexError) as error:
             raise CommandError(
-                f"annotation {item.get('id')!r} of image {image_id!r} is not as COCO says: {error}"
+                f"annotation {item.get('id')!r} of image {image_id!r} is not in COCO format: {error}"
             ) from error
     return found
 
 
 def to_marks(annotations: Iterable[Annotation], region: tuple[range, range], scale: float) -> list[Mark]:
-    """They on a picture of a region.
+    """Convert annotations to marks on a picture of a region.
 
     Args:
         annotations: of the image.
-        region: its rows and columns.
-        scale: the picture's size over the region's.
+        region: the rows and columns of the region.
+        scale: the size of the picture divided by the size of the region.
     """
     from ..pixels.drawing import Mark
 
@@ -101,7 +102,7 @@ def to_marks(annotations: Iterable[Annotation], region: tuple[range, range], sca
 
 
 def _read_box(bbox: Any) -> tuple[float, float, float, float] | None:
-    """``[x, y, width, height]``."""
+    """Read ``[x, y, width, height]``."""
     if not bbox:
         return None
     left, top, width, height = _finite(bbox)
@@ -109,7 +110,7 @@ def _read_box(bbox: Any) -> tuple[float, float, float, float] | None:
 
 
 def _read_polygons(segmentation: Any) -> Iterator[tuple[_Ring, ...]]:
-    """Lists of numbers, one or many; kwcoco's dictionaries of an exterior and interiors; run lengths."""
+    """Read COCO's lists of numbers, one or many; kwcoco's objects with an exterior and interiors; run lengths."""
     if not segmentation:
         return
     if isinstance(segmentation, Mapping):
@@ -125,28 +126,33 @@ def _read_polygons(segmentation: Any) -> Iterator[tuple[_Ring, ...]]:
 
 
 def _from_mask(segmentation: Mapping[str, Any]) -> Any:
-    """The outlines of a mask that is given by its runs, column by column."""
+    """The outlines of a mask in run-length encoding, which goes column by column."""
     import kwimage
 
     height, width = map(operator.index, segmentation["size"])
     counts = segmentation["counts"]
+    # Compressed counts are text, uncompressed ones are a list.
     runs = _unpack_runs(counts) if isinstance(counts, str) else list(map(operator.index, counts))
     if min(height, width, *runs) < 0 or sum(runs) != height * width:
-        raise ValueError(f"runs of {sum(runs):,} pixels in all, for a mask of {height:,} x {width:,}")
+        raise ValueError(f"the runs have {sum(runs):,} pixels, the mask has {height:,} x {width:,}")
+    # A few bytes of runs can stand for terabytes of mask.
     if sum(runs) > _MOST_MASK_PIXELS:
-        raise ValueError(f"a mask of {height:,} x {width:,} pixels, which is too large to draw; give its polygons")
+        raise ValueError(f"a mask of {height:,} x {width:,} pixels is too large to draw; use polygons")
     mask = kwimage.Mask.coerce({"size": [height, width], "counts": runs})
     return mask.to_multi_polygon().to_coco(style="new")
 
 
 def _unpack_runs(text: str) -> list[int]:
-    """Runs as pycocotools packs them: 5 bits a letter, low ones first, from the third on less the last but one."""
+    """Unpack run lengths in the text format of pycocotools.
+
+    Each letter holds 5 bits, low bits first. From the fourth run on, the difference to the run before the last is stored.
+    """
     runs: list[int] = []
     value = shift = 0
     for letter in text:
         bits = ord(letter) - 48
         if not 0 <= bits < 64:
-            raise ValueError(f"{letter!r} in runs of a mask")
+            raise ValueError(f"{letter!r} is not allowed in run lengths")
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
@@ -157,7 +163,7 @@ def _unpack_runs(text: str) -> list[int]:
 
 
 def _read_points(keypoints: Any) -> Iterator[_Point]:
-    """``[x, y, visibility, ...]``, or kwcoco's dictionaries; those that are not labelled are left out."""
+    """Read ``[x, y, visibility, ...]`` or kwcoco's objects; points that are not labelled are left out."""
     if not keypoints:
         return
     if isinstance(keypoints[0], Mapping):
@@ -168,24 +174,24 @@ def _read_points(keypoints: Any) -> Iterator[_Point]:
         return
     numbers = _finite(keypoints)
     if len(numbers) % 3:
-        raise ValueError(f"{len(numbers)} numbers of keypoints, which come in threes")
+        raise ValueError(f"keypoints have {len(numbers)} numbers, not a multiple of 3")
     for x, y, visibility in zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True):
         if visibility:
             yield x, y
 
 
 def _to_ring(points: Any) -> _Ring:
-    """``[x, y, x, y, ...]`` or ``[[x, y], ...]``."""
+    """Read ``[x, y, x, y, ...]`` or ``[[x, y], ...]``."""
     if points and isinstance(points[0], (list, tuple)):
         return tuple((x, y) for x, y in map(_finite, points))
     numbers = _finite(points)
     if len(numbers) % 2:
-        raise ValueError(f"a polygon of {len(numbers)} numbers, which come in pairs")
+        raise ValueError(f"a polygon has {len(numbers)} numbers, not a multiple of 2")
     return tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def _finite(numbers: Any) -> list[float]:
     found = [float(number) for number in numbers]
     if not all(map(math.isfinite, found)):
-        raise ValueError(f"{found} are not all finite numbers")
+        raise ValueError(f"{found} has infinite numbers or NaN")
     return found

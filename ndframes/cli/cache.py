@@ -1,4 +1,4 @@
-"""``ndframes cache``: look at the store of entries, check it, and keep it small."""
+"""``ndframes cache``: list, verify, limit and clear the cache."""
 
 from __future__ import annotations
 
@@ -29,28 +29,29 @@ _POWERS = ("", "k", "m", "g", "t", "p")
 
 
 def _parse_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Bytes, as people write them, as a number."""
+    """Parse a number of bytes with a unit."""
     if value is None:
         return None
     match = _SIZE.fullmatch(value.strip())
     if match is None:
-        raise click.BadParameter(f"{value!r} is no size; write 500MB, 2.5GB, 1TiB or a number of bytes", ctx, param)
+        raise click.BadParameter(f"{value!r} is not a size; write 500MB, 2.5GB, 1TiB or a number of bytes", ctx, param)
     factor = (1024 if match["binary"] else 1000) ** _POWERS.index((match["unit"] or "").lower())
+    # Exactly: 0.1GB is 100,000,000 bytes, which floats would miss.
     return int(Decimal(match["number"]) * factor)
 
 
-_dry_run_option = click.option("--dry-run", is_flag=True, help="Remove nothing; list what would be removed.")
+_dry_run_option = click.option("--dry-run", is_flag=True, help="List what would be removed, and remove nothing.")
 
 
 @click.group()
 def cache() -> None:
-    """Look at the cache, check it, and keep it small.
+    """List, verify, limit and clear the cache.
 
-    Entries are ordinary TIFF, npy and AVI files that other programs can read. They are read-only and may be removed at
-    any time; what is missing is made again when it is needed.
+    Entries are ordinary TIFF, npy and AVI files that other programs can read. They are read-only, and may be deleted at any
+    time: missing entries are created again when they are needed.
 
     \b
-    In use:
+    For example:
       ndframes cache ls
       ndframes cache stat
       ndframes cache verify --read-data
@@ -63,79 +64,79 @@ def cache() -> None:
 @workdir_option
 @json_option
 def list_entries(*, workdir: str | None, as_json: bool) -> None:
-    """List the entries of the cache: size, time of writing, time of last use, path; the newest first.
+    """List the entries of the cache, newest first: size, time of creation, time of last use, path.
 
-    The system keeps the time of last use, as a rule to the day.
+    The time of last use is the access time of the file, which most systems update once a day.
 
     \b
-    In use:
+    For example:
       ndframes cache ls
       ndframes cache ls --json | jq '[.entries[].size_bytes] | add'
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     from ..text import count_noun, format_bytes
 
     store = _open_store(workdir)
+    # The path makes the order of entries of the same second reproducible.
     entries = sorted(store.ls(), key=lambda entry: (-entry.mtime, str(entry.path)))
     total = sum(entry.size_bytes for entry in entries)
     if as_json:
         listed = [{**entry.to_dict(), "used": entry.used} for entry in entries]
-        echo_json({**_where(store), "total_bytes": total, "entries": listed})
+        echo_json({**_location(store), "total_bytes": total, "entries": listed})
         return
     for entry in entries:
-        times = f"{_minute(entry.mtime)}  used {_minute(entry.used)}"
+        times = f"{_format_time(entry.mtime)}  used {_format_time(entry.used)}"
         click.echo(f"{format_bytes(entry.size_bytes):>9}  {times}  {show_path(entry.path.relative_to(store.root))}")
     click.echo(f"{count_noun(len(entries), 'entry')}, {format_bytes(total)} in {show_path(store.root)}")
 
 
-@cache.command("stat", short_help="Say how much there is of what.")
+@cache.command("stat", short_help="Print counts and sizes.")
 @workdir_option
 @json_option
 def show_stat(*, workdir: str | None, as_json: bool) -> None:
-    """Say how much the cache holds, and how much of it is of no use any more.
+    """Print counts and sizes of the cache: entries, leftovers, free space.
 
-    Superseded entries are of a state in which their source is no more. What was left half written or damaged, and what
-    is superseded, 'ndframes cache gc' removes.
+    A superseded entry belongs to an earlier state of its source. 'ndframes cache gc' removes superseded entries, damaged
+    entries, and unfinished files of dead processes.
 
     \b
-    In use:
+    For example:
       ndframes cache stat
       ndframes cache stat --json | jq .total_bytes
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     store = _open_store(workdir)
     stat = store.stat()
     if as_json:
-        echo_json({**_where(store), **stat.to_dict()})
+        echo_json({**_location(store), **stat.to_dict()})
     else:
         echo_table(_rows(store, stat))
 
 
-@cache.command(short_help="Check that the entries are what was written.")
+@cache.command(short_help="Check entries for damage.")
 @workdir_option
-@click.option("--read-data", is_flag=True, help="Read everything, and hold every byte against its checksum.")
-@click.option(
-    "--repair", is_flag=True, help="Take bad entries out of the way; they are made again when they are needed."
-)
+@click.option("--read-data", is_flag=True, help="Read all data, and compare it with the checksums.")
+@click.option("--repair", is_flag=True, help="Quarantine damaged entries; they are created again when they are needed.")
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, *, workdir: str | None, read_data: bool, repair: bool, as_json: bool) -> None:
-    """Check that the entries are what was written.
+    """Check entries for damage.
 
-    Without --read-data, a few kilobytes of each are read: whether it is whole, and is the entry that its name says.
-    With --repair, bad entries go to the folder 'quarantine' in the cache, until the next 'ndframes cache gc'.
+    Without --read-data, only a few kilobytes of each entry are read, to check that it is complete and matches its name.
+    With --repair, damaged entries are moved to the folder 'quarantine' in the cache, which 'ndframes cache gc' empties.
 
     \b
-    In use:
+    For example:
       ndframes cache verify
       ndframes cache verify --read-data --repair
       ndframes cache verify --read-data --json | jq '.bad[].path'
 
-    Exit status: 0 all are well, 1 some are bad (they are listed on stderr), 2 a bad request, 130 interrupted.
+    Exit status: 0 success, 1 some entries are damaged (listed on stderr), 2 invalid arguments, 130 interrupted.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     store = _open_store(workdir)
-    with _Bar() as bar:
+    # No bar in a log file, where its control characters would be noise.
+    with _ProgressBar() as bar:
         report = store.verify(read_data, repair, progress=bar.show if sys.stderr.isatty() else None)
     if as_json:
-        echo_json({**_where(store), **report.to_dict()})
+        echo_json({**_location(store), **report.to_dict()})
     else:
         click.echo(str(report).split("\n", 1)[0])
         click.echo(f"cache: {show_path(store.root)}")
@@ -145,33 +146,33 @@ def verify(ctx: click.Context, *, workdir: str | None, read_data: bool, repair: 
         ctx.exit(1)
 
 
-@cache.command(short_help="Remove what is of no use any more.")
+@cache.command(short_help="Remove unused files, and limit the size.")
 @workdir_option
 @click.option(
     "--max-bytes",
     callback=_parse_size,
     metavar="SIZE",
-    help="Remove entries as well, those used longest ago first, until no more than this is left: 500MB, 2.5GB, 1TiB.",
+    help="Also remove the least recently used entries until the cache is at most this large: 500MB, 2.5GB, 1TiB.",
 )
 @_dry_run_option
 @json_option
 @click.pass_context
 def gc(ctx: click.Context, *, workdir: str | None, max_bytes: int | None, dry_run: bool, as_json: bool) -> None:
-    """Remove what is of no use any more: leftovers of jobs that died, damaged entries, superseded ones.
+    """Remove unfinished files of dead processes, damaged entries, and superseded entries.
 
-    What a running job uses is kept, and so is every file that is not the cache's own. Jobs that read an entry while it
-    is removed read on.
+    Entries that a running process has leased are kept, and so are all files that do not belong to the cache. A process that
+    is reading a removed entry can go on reading it.
 
     \b
-    In use:
+    For example:
       ndframes cache gc
       ndframes cache gc --max-bytes 100GB --dry-run
       ndframes cache gc --max-bytes 100GB --json | jq .freed_bytes
 
-    Exit status: 0 all well, 1 some files could not be removed, 2 a bad request or a folder that is no cache.
+    Exit status: 0 success, 1 some files could not be removed, 2 invalid arguments or a folder that is not a cache.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     store = _open_store(workdir)
-    _tell_removed(ctx, store, store.gc(max_bytes, dry_run), as_json=as_json)
+    _report_removed(ctx, store, store.gc(max_bytes, dry_run), as_json=as_json)
 
 
 @cache.command(short_help="Remove every entry.")
@@ -180,19 +181,19 @@ def gc(ctx: click.Context, *, workdir: str | None, max_bytes: int | None, dry_ru
 @json_option
 @click.pass_context
 def clear(ctx: click.Context, *, workdir: str | None, dry_run: bool, as_json: bool) -> None:
-    """Remove every entry that no running job uses, and all that is of no use any more.
+    """Remove every entry that no running process has leased, and everything that 'ndframes cache gc' removes.
 
-    Sources are never touched, nor is any file that is not the cache's own.
+    Sources, and files that do not belong to the cache, are never touched.
 
     \b
-    In use:
+    For example:
       ndframes cache clear --dry-run
       ndframes cache clear --workdir /data/work
 
-    Exit status: 0 all well, 1 some files could not be removed, 2 a bad request or a folder that is no cache.
+    Exit status: 0 success, 1 some files could not be removed, 2 invalid arguments or a folder that is not a cache.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     store = _open_store(workdir)
-    _tell_removed(ctx, store, store.clear(dry_run), as_json=as_json)
+    _report_removed(ctx, store, store.clear(dry_run), as_json=as_json)
 
 
 def _open_store(workdir: str | None) -> Cache:
@@ -202,9 +203,9 @@ def _open_store(workdir: str | None) -> Cache:
     return Cache(default_workdir() if workdir is None else workdir)
 
 
-def _tell_removed(ctx: click.Context, store: Cache, report: GcReport, *, as_json: bool) -> None:
+def _report_removed(ctx: click.Context, store: Cache, report: GcReport, *, as_json: bool) -> None:
     if as_json:
-        echo_json({**_where(store), **report.to_dict()})
+        echo_json({**_location(store), **report.to_dict()})
     else:
         if report.is_dry_run:
             for path in report.paths:
@@ -232,33 +233,33 @@ def _rows(store: Cache, stat: CacheStat) -> dict[str, str]:
         "superseded": amount(stat.superseded, stat.superseded_bytes),
         "being written": amount(stat.temporary, stat.temporary_bytes, "file"),
         "quarantine": amount(stat.quarantined, stat.quarantined_bytes, "file"),
-        "held by jobs": count_noun(stat.leased, "entry") if stat.leased else "none",
+        "leased": count_noun(stat.leased, "entry") if stat.leased else "none",
         "disk": f"{format_bytes(stat.free_bytes)} free",
     }
     if stat.oldest_used is not None and stat.newest_used is not None:
-        rows["last uses"] = f"{_minute(stat.oldest_used)} to {_minute(stat.newest_used)}"
+        rows["last used"] = f"{_format_time(stat.oldest_used)} to {_format_time(stat.newest_used)}"
     return rows
 
 
-def _where(store: Cache) -> dict[str, str]:
+def _location(store: Cache) -> dict[str, str]:
     return {"workdir": str(store.workdir), "root": str(store.root)}
 
 
-def _minute(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     try:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-    except (OverflowError, ValueError, OSError):  # a time that no calendar has
+    except (OverflowError, ValueError, OSError):  # not a time of any calendar
         return f"{seconds:.0f} s"
 
 
-class _Bar:
-    """A progress bar over bytes."""
+class _ProgressBar:
+    """A progress bar that counts bytes; it appears with the first call of :meth:`show`."""
 
     def __init__(self) -> None:
         self._iter: Any = None
         self._done = 0
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> _ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -266,11 +267,11 @@ class _Bar:
             self._iter.end()
 
     def show(self, done_bytes: int, total_bytes: int) -> None:
-        """So many of so many bytes are done; told by one thread at a time."""
+        """Update the bar; not thread-safe."""
         if self._iter is None:
             import ubelt
 
-            self._iter = ubelt.ProgIter(total=total_bytes, desc="verify, bytes", stream=sys.stderr, clearline=True)
+            self._iter = ubelt.ProgIter(total=total_bytes, desc="verify (bytes)", stream=sys.stderr, clearline=True)
             self._iter.begin()
         self._iter.step(done_bytes - self._done)
         self._done = done_bytes

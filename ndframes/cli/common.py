@@ -1,4 +1,4 @@
-"""What the commands share: options, the one line of an error, and JSON."""
+"""Shared by the commands: options, one-line errors, JSON and tables."""
 
 from __future__ import annotations
 
@@ -26,57 +26,55 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class CommandError(click.ClickException):
-    """Ends the program with one line on stderr and exit status 2."""
+    """An error that ends the program with one line on stderr and exit status 2."""
 
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:  # noqa: ARG002 - click's signature
-        """Print the line."""
+        """Print the error on stderr."""
         click.echo(f"ndframes: error: {self.message}", err=True)
 
 
 def workdir_option(command: _Command) -> _Command:
-    """``--workdir``."""
+    """Add ``--workdir`` to a command."""
     return click.option(
         "--workdir",
         type=click.Path(file_okay=False),
         envvar="NDFRAMES_WORKDIR",
         metavar="DIR",
-        help="The folder under which the cache lies.  [default: $NDFRAMES_WORKDIR, else ~/.cache/ndframes]",
+        help="The folder that holds the cache.  [default: $NDFRAMES_WORKDIR, else ~/.cache/ndframes]",
     )(command)
 
 
 def backend_option(choices: tuple[str, ...], *, default: str | None, text: str) -> Callable[[_Command], _Command]:
-    """``--backend``, with the choices that make sense for one command."""
+    """Add ``--backend`` with the choices of one command."""
     return click.option(
         "--backend", type=click.Choice(choices), default=default, show_default=default is not None, help=text
     )
 
 
 def reading_backend_option(command: _Command) -> _Command:
-    """``--backend`` of commands that read one region."""
+    """Add ``--backend`` to a command that reads one region."""
     return backend_option(
         ("auto", "cog", "npy", "intra", "none"),
         default=None,
-        text="Read through a cache entry of this form, made first if it is missing; 'none' reads the source, and so does 'auto' "
-        "of a video.  [default: the 'auto' entry if it is there, else the source, and nothing is converted]",
+        text="Read from a cache entry of this form, and create it if it is missing. 'none' reads the source, and so does "
+        "'auto' for a video.  [default: the 'auto' entry if it exists, else the source; nothing is converted]",
     )(command)
 
 
 def json_option(command: _Command) -> _Command:
-    """``--json``."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there; for programs."
-    )(command)
+    """Add ``--json`` to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else.")(command)
 
 
 def backend_of(name: str) -> str | None:
-    """What :class:`ndframes.Frames` calls the backend of that name."""
+    """Convert the value of ``--backend`` to that of :class:`ndframes.Frames`."""
     return None if name == "none" else name
 
 
 def describe_error(error: BaseException) -> str:
-    """An error in one line, for people who typed a path and not an image id.
+    """Describe an error in one line, with its image unless the message names it.
 
     Example:
         >>> error = NdframesError("a.tif does not exist")
@@ -90,23 +88,25 @@ def describe_error(error: BaseException) -> str:
         text = f"{type(error).__name__}: {error}"
     else:
         text = " ".join(str(part) for part in error.args)
+        # For a single file the id is its path, which most messages contain already.
         if error.image_id is not None and str(error.image_id) not in text:
             text = f"{error.image_id}: {text}"
+    # Messages of libraries may have line breaks, and paths may have bytes that are not UTF-8.
     return show_path(" ".join(text.split()))
 
 
 def show_path(path: object) -> str:
-    """A path as it can be printed anywhere: bytes that are no text are replaced."""
+    """Format a path for printing; undecodable bytes are replaced."""
     return click.format_filename(str(path))
 
 
 def echo_json(value: object) -> None:
-    """Print a value as JSON; what JSON does not know is said as text."""
+    """Print a value as JSON; other types are converted to strings."""
     click.echo(json.dumps(value, indent=2, default=str))
 
 
 def echo_table(rows: Mapping[str, object]) -> None:
-    """Print names and values in two columns; further lines of a value are indented to their column."""
+    """Print names and values in two columns; the lines of a value are aligned."""
     width = max(len(name) for name in rows) + 2
     for name, value in rows.items():
         first, *rest = str(value).split("\n")

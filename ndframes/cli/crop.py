@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import CommandError, reading_backend_option, show_path, workdir_option
-from .sources import frame_option, image_id_option, open_source
+from .sources import frame_option, image_id_option, resolve_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from ..geometry.grid import Sampling
     from ..geometry.kernels import Interpolation
     from ..geometry.regions import PadMode
+    from .sources import ImageArgument
 
 __all__ = ["crop"]
 
 
 def _parse_numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    """One number, or two with a comma between them."""
+    """Parse one number, or two that are separated by a comma."""
     if value is None:
         return None
     try:
@@ -42,7 +43,7 @@ def _parse_numbers(ctx: click.Context, param: click.Parameter, value: str | None
 
 
 def _parse_shape(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
-    """``HxW`` or ``H,W``."""
+    """Parse ``HxW`` or ``H,W``."""
     if value is None:
         return None
     extents = value.lower().replace("x", ",").split(",")
@@ -53,17 +54,17 @@ def _parse_shape(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What is made of a region: how it is cut, sized and turned.
+    """A region, and how it is padded, resampled and rotated.
 
     Attributes:
         slices: the region.
-        pad: what stands outside of the image.
-        fill: the value there.
-        scale: the result's size over the region's.
-        shape: the result's size.
-        degrees: how far the image is turned, counter-clockwise; ``None``: not at all.
-        around: the point, (y, x), that stays where it is; ``None``: the centre of the region.
-        interpolation: how values between pixels are found.
+        pad: how to fill the part outside the image.
+        fill: the value for ``pad="constant"`` and for rotations.
+        scale: the size of the result divided by the size of the region.
+        shape: ``(height, width)`` of the result.
+        degrees: the rotation of the image, counter-clockwise; ``None``: no rotation.
+        around: the fixed point ``(y, x)`` of the rotation; ``None``: the centre of the region.
+        interpolation: how values between pixels are computed.
     """
 
     slices: tuple[slice, ...]
@@ -77,44 +78,45 @@ class _View:
 
     def __post_init__(self) -> None:
         if self.scale is not None and self.shape is not None:
-            raise CommandError("--scale and --shape both say how large the result is; give one of them")
+            raise CommandError("--scale and --shape both set the size of the result; give only one of them")
         if self.around is not None and self.degrees is None:
-            raise CommandError("--around is the point about which --rotate turns; give --rotate as well, or neither")
+            raise CommandError("--around is the centre of --rotate; give --rotate as well")
         if self.degrees is None:
             return
         if not math.isfinite(self.degrees):
-            raise CommandError(f"--rotate {self.degrees} is no angle; give it in degrees")
+            raise CommandError(f"--rotate {self.degrees} is not a finite number of degrees")
         if self.pad in ("edge", "reflect"):
             raise CommandError(
-                f"--rotate fills what lies outside with --fill; leave --pad {self.pad} out, or take --pad constant"
+                f"--rotate cannot be combined with --pad {self.pad}; leave it out, or use --pad constant"
             )
         if any(axis.step not in (None, 1) for axis in self.slices[:2]):
-            raise CommandError("--rotate turns a region without steps; leave them out, and shrink it by --scale")
+            raise CommandError("--rotate needs a region without steps; leave them out, and use --scale to shrink it")
 
     @property
     def factors(self) -> Any:
-        """``scale`` as the library takes it."""
+        """``scale`` as one number or a pair."""
         return self.scale[0] if self.scale is not None and len(self.scale) == 1 else self.scale
 
     def resolve(self, frame: LazyFrame) -> tuple[range, ...]:
-        """The rows, columns and bands of the region."""
-        from ..geometry.regions import resolve_outside, resolve_region
+        """The rows, columns and bands of the region in an image."""
+        from ..geometry.regions import resolve_region, resolve_unclipped
 
         if self.pad is not None:
-            return resolve_outside(self.slices, frame.shape)
+            return resolve_unclipped(self.slices, frame.shape)
         return resolve_region(self.slices, frame.shape).ranges
 
     def sample(self, rows: range, cols: range) -> tuple[Sampling, Sampling] | None:
-        """Where the result's pixels lie before they are turned; ``None`` where they are the region's own."""
+        """The positions of the result's rows and columns before rotation; ``None`` if they are those of the region."""
         from ..geometry.grid import resolve_scale
 
         if self.scale is None and self.shape is None and self.degrees is None:
             return None
+        # A rotation without resampling still needs positions: those of the pixels.
         factors = 1.0 if self.scale is None and self.shape is None else self.factors
         return resolve_scale(rows, cols, factors, self.shape)
 
     def load(self, frames: Frames, frame: LazyFrame, axes: tuple[range, ...]) -> Array:
-        """Read it."""
+        """Read the pixels."""
         samplings = self.sample(axes[0], axes[1])
         if self.degrees is None or samplings is None:
             return frames.load_region(
@@ -130,7 +132,7 @@ class _View:
         around = self.around or tuple((axis.start + axis.stop) / 2 for axis in axes[:2])
         return frames.load_warped(
             frame.image_id,
-            _turn(self.degrees, around, samplings),
+            _rotation_matrix(self.degrees, around, samplings),
             (samplings[0].count, samplings[1].count),
             [frame.channels[band] for band in axes[2]],
             fill=self.fill,
@@ -138,13 +140,13 @@ class _View:
         )
 
 
-@click.command(short_help="Cut a region out of an image.")
+@click.command(short_help="Save a region of an image to a file.")
 @click.argument("path")
 @click.option(
     "--region",
     default=":,:",
     metavar="Y0:Y1,X0:X1",
-    help="Rows and columns, as slices are written in Python: '-128:' is the last 128, ':' everything, '::4' each fourth.  "
+    help="Rows and columns, in Python's slice notation: '-128:' is the last 128, ':' everything, '::4' every fourth.  "
     "[default: everything]",
 )
 @click.option(
@@ -153,63 +155,60 @@ class _View:
     required=True,
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="Where to write; the ending chooses the format: .png, .tif or .npy. A file that is there is replaced.",
+    help="The output file; its extension selects the format: .png, .tif or .npy. An existing file is replaced.",
 )
 @click.option(
     "--pad",
     type=click.Choice(("constant", "edge", "reflect")),
-    help="Fill what lies outside of the image with --fill, the nearest pixel or the mirror image. Numbers are then "
-    "coordinates: '-128:128' begins 128 pixels before the image.",
+    help="Fill the part outside the image with --fill, the nearest pixel, or the mirror image. Negative numbers are then "
+    "coordinates: '-128:128' starts 128 pixels before the image.",
 )
 @click.option(
     "--channels",
     metavar="CODES",
-    help="Which channels, in which order, such as 'b|g|r' or 'gray'.  [default: all, or what the dataset says]",
+    help="The channels, in order, such as 'b|g|r' or 'gray'.  [default: all, or the default of the dataset]",
 )
 @image_id_option
-@frame_option("the only one, where there is one")
+@frame_option("the only frame, if there is one")
 @click.option(
     "--space",
     type=click.Choice(("image", "video", "asset")),
-    help="The grid on which an image of a COCO dataset is read: its own, that of its video, or that of its files, whose "
-    "channels must then be of one size.  [default: image]",
+    help="The grid of the result, for an image of a COCO dataset: that of the image, of its video, or of its files, which must "
+    "then have the same size.  [default: image]",
 )
 @click.option(
     "--scale",
     callback=_parse_numbers,
     metavar="F or FY,FX",
-    help="Resample the region: the result's size over the region's. 0.5 is half the height and half the width.",
+    help="Resample the region by this factor, or by one factor for each axis: 0.5 halves height and width.",
 )
-@click.option(
-    "--shape", callback=_parse_shape, metavar="HxW", help="Resample the region to exactly this height and width."
-)
+@click.option("--shape", callback=_parse_shape, metavar="HxW", help="Resample the region to this height and width.")
 @click.option(
     "--rotate",
     type=float,
     metavar="DEGREES",
-    help="Turn the image before the region is cut out of it; positive is counter-clockwise, as seen on a screen. The "
-    "result is as large as the region, times --scale.",
+    help="Rotate the image before the region is read; positive angles are counter-clockwise, as seen on a screen. The result "
+    "has the size of the region, times --scale.",
 )
 @click.option(
     "--around",
     callback=_parse_numbers,
     metavar="Y,X",
-    help="The point of the image that --rotate leaves where it is; 0,0 is the image's upper left corner.  [default: the "
-    "centre of the region]",
+    help="The centre of --rotate; 0,0 is the upper left corner of the image.  [default: the centre of the region]",
 )
 @click.option(
     "--interpolation",
     type=click.Choice(("nearest", "linear", "cubic", "lanczos")),
     default="linear",
     show_default=True,
-    help="How values between pixels are found; 'nearest' makes up no new ones, for masks.",
+    help="How values between pixels are computed; use 'nearest' for masks.",
 )
 @click.option(
     "--fill",
     type=float,
     default=0.0,
     metavar="VALUE",
-    help="The value of what lies outside: of the image, for --rotate and --pad constant, or of a channel's file.  "
+    help="The value of pixels outside the image, for --rotate and --pad constant, or outside the file of a channel.  "
     "[default: 0]",
 )
 @workdir_option
@@ -233,53 +232,67 @@ def crop(
     workdir: str | None,
     backend: str | None,
 ) -> None:
-    """Cut a region out of an image, into a file of its own.
+    """Save a region of an image to a file.
 
-    PATH is an image of any kind that is read; or a video, a folder of images, a glob or a pattern, of which --frame says
-    which one; or a COCO or kwcoco dataset, a .json or .zip file. Pixels stay exactly what they are, unless --scale, --shape or
-    --rotate ask for new ones, or a channel of a dataset lies on a grid of its own.
+    PATH is an image; a video, a folder of images, a glob or a pattern, with --frame; or a COCO or kwcoco dataset, a .json
+    or .zip file. Pixel values are unchanged, unless --scale, --shape or --rotate resample them, or a channel of a dataset
+    has another grid.
 
-    The file at -o appears whole or not at all. PNG holds 1 to 4 channels of uint8 or uint16; TIFF and npy hold everything.
+    The output file appears complete or not at all. PNG stores 1 to 4 channels of uint8 or uint16; TIFF and npy store
+    everything.
 
     \b
-    In use:
+    For example:
       ndframes crop scan.tif --region 0:256,512:768 -o corner.png
       ndframes crop scan.tif --region -128:,: -o bottom.npy
       ndframes crop scan.tif --region -64:192,-64:192 --pad reflect -o padded.tif
       ndframes crop scan.tif --scale 0.1 --channels g -o small.png
-      ndframes crop scan.tif --region 0:512,0:512 --rotate 30 -o turned.png
+      ndframes crop scan.tif --region 0:512,0:512 --rotate 30 -o rotated.png
       ndframes crop walk.mp4 --frame 500 --region 0:256,0:256 -o still.png
       ndframes crop data.kwcoco.json --image-id 7 --channels 'nir|red' --shape 256x256 -o chip.tif
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    from ..formats.export import check_destination, check_export, export
+    from ..formats.export import check_destination
     from ..geometry.regions import parse_region
 
     view = _View(parse_region(region), pad, fill, scale, shape, rotate, around, interpolation)
     check_destination(output)
-    source = open_source(path, image_id, space=space, frame=frame, workdir=workdir)
+    image = resolve_image(path, image_id, space=space, frame=frame, workdir=workdir)
+    click.echo(_save_view(image, view, output, channels, workdir, backend))
+
+
+def _save_view(
+    image: ImageArgument, view: _View, output: str, channels: str | None, workdir: str | None, backend: str | None
+) -> str:
+    """Read a view and write it to a file; returns the line to print."""
+    from ..formats.export import check_export, export
+
     started = time.perf_counter()
-    frames, way = source.choose_frames(channels, workdir, backend)
-    source.check_is_other_file(output, frames)
-    image = frames.load_frame(source.image_id, channels)
-    axes = view.resolve(image)
+    frames, origin = image.choose_frames(channels, workdir, backend)
+    image.check_not_source(output, frames)
+    lazy = frames.load_frame(image.image_id, channels)
+    axes = view.resolve(lazy)
     samplings = view.sample(axes[0], axes[1])
     height, width = (len(axes[0]), len(axes[1])) if samplings is None else (axis.count for axis in samplings)
-    check_export(output, image.dtype, (height, width, len(axes[2])))
-    pixels = view.load(frames, image, axes)
+    # Before reading: a crop that the format cannot store should fail at once.
+    check_export(output, lazy.dtype, (height, width, len(axes[2])))
+    pixels = view.load(frames, lazy, axes)
     read_seconds = time.perf_counter() - started
     export(output, pixels)
     extents = " x ".join(str(extent) for extent in pixels.shape)
-    told = f"{pixels.dtype} of {source.moment}" if source.moment else f"{pixels.dtype}"
-    click.echo(f"{show_path(output)}: {extents} {told}, read {way} in {1000 * read_seconds:.1f} ms")
+    position = f" of {image.position}" if image.position else ""
+    return f"{show_path(output)}: {extents} {pixels.dtype}{position}, read {origin} in {1000 * read_seconds:.1f} ms"
 
 
-def _turn(degrees: float, around: Sequence[float], samplings: tuple[Sampling, Sampling]) -> list[list[float]]:
-    """The map from the image's points (x, y) to the result's: turned about ``around``, then cut and scaled.
+def _rotation_matrix(
+    degrees: float, around: Sequence[float], samplings: tuple[Sampling, Sampling]
+) -> list[list[float]]:
+    """The matrix from points ``(x, y)`` of the image to points of the result: rotated about ``around``, cut and scaled.
 
-    With y pointing down, counter-clockwise brings (x, y) to (x cos + y sin, y cos - x sin).
+    The y axis points down, so a counter-clockwise rotation maps (x, y) to (x cos + y sin, y cos - x sin).
     """
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    if degrees % 90 == 0:  # exactly, so that pixels stay pixels
+    # Quarter turns must be exact: cos(90 degrees) is 6e-17, and the pixels would be resampled.
+    if degrees % 90 == 0:
         cos, sin = float(round(cos)), float(round(sin))
     y, x = around
     rows, cols = samplings

@@ -12,7 +12,7 @@ from .common import show_path
 __all__ = ["demo"]
 
 
-@click.command(short_help="See it work: exact crops of a big image.")
+@click.command(short_help="Demonstrate fast and exact crops of a large image.")
 @click.option(
     "--size", type=click.IntRange(256, 32768), default=8192, show_default=True, help="Height and width of the mosaic."
 )
@@ -21,7 +21,7 @@ __all__ = ["demo"]
     type=click.Path(file_okay=False),
     envvar="NDFRAMES_WORKDIR",
     metavar="DIR",
-    help="The folder under which the cache lies.  [default: $NDFRAMES_WORKDIR, else a folder in --out]",
+    help="The folder that holds the cache.  [default: $NDFRAMES_WORKDIR, else a folder in --out]",
 )
 @click.option(
     "--out",
@@ -33,27 +33,27 @@ __all__ = ["demo"]
 )
 @click.pass_context
 def demo(ctx: click.Context, *, size: int, workdir: str | None, out: str) -> None:
-    """See it work: random crops of a big image, and the proof that they are exact.
+    """Read random crops of a large image, and verify that they are exact.
 
-    Builds a mosaic of real photographs (from scikit-image, no download), as a striped and deflated TIFF such as
-    scanners write. Prepares it, reads 300 random crops of 256 x 256 through the cache, reads a dozen of them from the
-    source too, compares every crop with the decoded source byte for byte, and prints what each way costs. A contact
-    sheet shows the crops and where they come from.
+    Builds a mosaic of real photographs (from scikit-image, without a download) as a deflated TIFF of strips, as scanners
+    write it. Converts it, reads 300 random crops of 256 x 256 pixels from the cache, and reads 12 of them from the source
+    as well. Compares every crop with the decoded source, byte for byte, and prints the time of each method. A contact
+    sheet shows the crops and their positions.
 
-    Takes half a minute and 350 MB of disk; the second run finds the mosaic and its cache entry, and takes less.
-    Remove the folder when you are done.
+    Needs half a minute and 350 MB of disk space. Further runs reuse the mosaic and its cache entry. Delete the folder
+    when you are done.
 
     \b
-    In use:
+    For example:
       ndframes demo
       ndframes demo --size 2048 --out /tmp/demo
 
-    Exit status: 0 if every crop was equal to the source, 1 if not.
+    Exit status: 0 if all crops equal the source, 1 if not.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     from .mosaic import run_demo
 
     started = time.perf_counter()
-    report = run_demo(size=size, out=out, workdir=workdir, say=lambda line: click.echo(show_path(line)))
+    report = run_demo(size=size, out=out, workdir=workdir, log=lambda line: click.echo(show_path(line)))
     click.echo(f"\n{report}\n")
     click.echo(f"contact sheet: {show_path(os.path.abspath(report.sheet_path))}")
     click.echo(f"finished in {time.perf_counter() - started:.1f} s")

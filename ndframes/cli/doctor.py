@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from .._version import __version__
-from ..system.mounts import file_system_of, is_remote_kind
+from ..system.mounts import file_system_of, is_remote_type
 from .common import (
     echo_json,
     echo_table,
@@ -27,8 +27,8 @@ from .common import (
 )
 
 __all__ = ["doctor"]
-# module, distribution, and the extra that brings it; no extra: it is needed.
-_PARTS = (
+# Module, distribution, and the extra that installs it; None: a required library.
+_LIBRARIES = (
     ("numpy", "numpy", None),
     ("rasterio", "rasterio", None),
     ("tifffile", "tifffile", None),
@@ -55,84 +55,94 @@ _VARIABLES = (
 _LOW_FREE_BYTES = 10 * 10**9
 _LOW_SHARED_BYTES = 1 << 30
 _LOW_OPEN_FILES = 1024
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - looked at, never written
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - measured, never written
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """One library: what is there of it, and the line that mends it where that is not enough."""
+class _Library:
+    """A library: its version, and its problem with the command that fixes it."""
 
     name: str
     version: str | None
-    is_needed: bool
+    is_required: bool
     problem: str | None
-    mend: str | None
+    fix: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, under the keys of ``doctor --json``."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "is_needed": self.is_required,
+            "problem": self.problem,
+            "mend": self.fix,
+        }
 
 
-@click.command(short_help="Look this installation and this machine over.")
+@click.command(short_help="Check the installation and the machine.")
 @workdir_option
 @json_option
 @click.pass_context
 def doctor(ctx: click.Context, *, workdir: str | None, as_json: bool) -> None:
-    """Look this installation and this machine over: versions, disk, memory, and settings that bite.
+    """Check the installation and the machine: versions, disk space, memory, and settings that cause problems.
 
-    Every needed library is really imported, since one that is there may still not load. Nothing is changed; a
-    temporary file is written into the work folder, if that exists, to see whether it can be.
+    Required libraries are imported, because an installed library may fail to load. Nothing is changed; a temporary file is
+    written to the work folder, if it exists, to check that it is writable.
 
-    Advice is printed last. Put the output into a report about a problem.
+    Include the output in problem reports.
 
     \b
-    In use:
+    For example:
       ndframes doctor
       ndframes doctor --workdir /data/work
       ndframes doctor --json | jq .advice
 
-    Exit status: 0 all that is needed is there, 1 something that is needed is not.
+    Exit status: 0 no problems, 1 a required library or the work folder cannot be used.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    parts = [_examine(*part) for part in _PARTS]
+    libraries = [_inspect_library(*library) for library in _LIBRARIES]
     facts: dict[str, Any] = {
         "ndframes": __version__,
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),
         "gdal": _gdal_version(),
-        "parts": [asdict(part) for part in parts],
-        "workdir": _look_at_workdir(workdir),
-        "machine": _look_at_machine(),
-        "processes": _look_at_processes(),
+        "parts": [library.to_dict() for library in libraries],
+        "workdir": _inspect_workdir(workdir),
+        "machine": _inspect_machine(),
+        "processes": _inspect_processes(),
     }
-    problems = _find_problems(facts, parts)
-    facts["problems"], facts["advice"] = problems, _advise(facts)
+    problems = _find_problems(facts, libraries)
+    facts["problems"], facts["advice"] = problems, _find_advice(facts)
     if as_json:
         echo_json(facts)
     else:
-        _print_facts(facts, parts)
+        _print_facts(facts, libraries)
     if problems:
         ctx.exit(1)
 
 
-def _examine(module: str, distribution: str, extra: str | None) -> _Part:
-    """Import a needed library, and look for an optional one."""
+def _inspect_library(module: str, distribution: str, extra: str | None) -> _Library:
+    """Import a required library; look for an optional one without importing it."""
     name = module if module == distribution else f"{module} ({distribution})"
-    mend = f'pip install "ndframes[{extra}]"' if extra else f"pip install {distribution}"
+    fix = f'pip install "ndframes[{extra}]"' if extra else f"pip install {distribution}"
     if find_spec(module) is None:
-        return _Part(name, None, extra is None, "not installed", mend)
+        return _Library(name, None, extra is None, "not installed", fix)
     problem = _try_import(module) if extra is None else None
-    return _Part(name, _version_of(module, distribution), extra is None, problem, mend if problem else None)
+    return _Library(name, _version_of(module, distribution), extra is None, problem, fix if problem else None)
 
 
 def _try_import(module: str) -> str | None:
     try:
         import_module(module)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what is wrong with this library
-        return f"does not import: {type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001 - any error is the problem to report
+        return f"cannot be imported: {type(error).__name__}: {error}"
     return None
 
 
 def _version_of(module: str, distribution: str) -> str:
     try:
         return version(distribution)
-    except PackageNotFoundError:  # another distribution brings this module, such as opencv-python
+    except PackageNotFoundError:  # installed by another distribution, such as opencv-python
         return str(getattr(sys.modules.get(module), "__version__", "version unknown"))
 
 
@@ -140,25 +150,27 @@ def _gdal_version() -> str | None:
     return getattr(sys.modules.get("rasterio"), "__gdal_version__", None)
 
 
-def _look_at_workdir(workdir: str | None) -> dict[str, Any]:
+def _inspect_workdir(workdir: str | None) -> dict[str, Any]:
     from ..cache.layout import default_workdir
 
     path = (default_workdir() if workdir is None else Path(workdir)).absolute()
-    there = path
-    while not os.path.exists(there) and there != there.parent:
-        there = there.parent
-    usage = shutil.disk_usage(there)
+    # A work folder that does not exist yet will be on the disk of the nearest folder above it.
+    existing = path
+    while not os.path.exists(existing) and existing != existing.parent:
+        existing = existing.parent
+    usage = shutil.disk_usage(existing)
     return {
         "path": str(path),
-        "exists": there == path,
-        "is_writable": there.is_dir() and _is_writable(there, probe=there == path),
+        "exists": existing == path,
+        "is_writable": existing.is_dir() and _is_writable(existing, probe=existing == path),
         "free_bytes": usage.free,
         "total_bytes": usage.total,
-        "file_system": file_system_of(there),
+        "file_system": file_system_of(existing),
     }
 
 
 def _is_writable(folder: Path, *, probe: bool) -> bool:
+    # Write a file if possible: access() does not know about quotas, or about permissions on a network mount.
     if not probe:
         return os.access(folder, os.W_OK | os.X_OK)
     try:
@@ -169,7 +181,7 @@ def _is_writable(folder: Path, *, probe: bool) -> bool:
     return True
 
 
-def _look_at_machine() -> dict[str, Any]:
+def _inspect_machine() -> dict[str, Any]:
     from ..system.process import core_count
 
     soft, hard = _open_file_limits()
@@ -185,25 +197,25 @@ def _look_at_machine() -> dict[str, Any]:
 def _open_file_limits() -> tuple[int | None, int | None]:
     try:
         import resource
-    except ImportError:  # not on Windows
+    except ImportError:  # Windows
         return None, None
     return resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
 def _memory_bytes() -> int | None:
-    """The machine's memory, or what a container may use of it."""
+    """The memory of the machine, or the limit of the container."""
     try:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
     try:
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # no such limit, or "max"
+    except (OSError, ValueError):  # no control group, or "max"
         return total
     return min(total, limit)
 
 
-def _look_at_processes() -> dict[str, Any]:
+def _inspect_processes() -> dict[str, Any]:
     import multiprocessing
 
     cv2: Any = sys.modules.get("cv2")
@@ -214,57 +226,59 @@ def _look_at_processes() -> dict[str, Any]:
     }
 
 
-def _find_problems(facts: dict[str, Any], parts: list[_Part]) -> list[str]:
-    """What keeps ndframes from working."""
+def _find_problems(facts: dict[str, Any], libraries: list[_Library]) -> list[str]:
+    """Reasons why ndframes cannot work."""
     found = [
-        f"{part.name}: {part.problem}; mend it with: {part.mend}" for part in parts if part.is_needed and part.mend
+        f"{library.name}: {library.problem}; fix: {library.fix}"
+        for library in libraries
+        if library.is_required and library.fix
     ]
     workdir = facts["workdir"]
     if not workdir["is_writable"]:
-        found.append(f"workdir {workdir['path']} cannot be written; choose another with --workdir or NDFRAMES_WORKDIR")
+        found.append(f"workdir {workdir['path']} is not writable; choose another with --workdir or NDFRAMES_WORKDIR")
     return found
 
 
-def _advise(facts: dict[str, Any]) -> list[str]:
-    """What will work, but may bite."""
+def _find_advice(facts: dict[str, Any]) -> list[str]:
+    """Settings that work, but may cause problems."""
     from ..text import format_bytes
 
     workdir, machine, processes = facts["workdir"], facts["machine"], facts["processes"]
     advice = []
     if workdir["free_bytes"] < _LOW_FREE_BYTES:
-        advice.append(f"the workdir's disk has {format_bytes(workdir['free_bytes'])} left; entries need room")
+        advice.append(f"the disk of the workdir has only {format_bytes(workdir['free_bytes'])} free")
     kind = workdir["file_system"] or ""
-    if is_remote_kind(kind):
-        advice.append(f"the workdir lies on {kind}, a network or user-space file system; a local disk is quicker")
+    if is_remote_type(kind):
+        advice.append(f"the workdir is on {kind}, a network or user-space file system; a local disk is faster")
     if kind in ("tmpfs", "ramfs"):
-        advice.append(f"the workdir lies on {kind}: it takes memory, and is gone after a restart")
+        advice.append(f"the workdir is on {kind}: it uses memory, and is lost on a restart")
     soft = machine["open_files_soft"]
     if soft is not None and 0 <= soft < _LOW_OPEN_FILES:
-        advice.append(f"at most {soft:,} files may be open; 'ulimit -n 4096' gives room")
+        advice.append(f"the limit of open files is {soft:,}; raise it with 'ulimit -n 4096'")
     shared = machine["shared_memory_bytes"]
     if shared is not None and shared < _LOW_SHARED_BYTES:
         advice.append(
-            f"{_SHARED_MEMORY} has {format_bytes(shared)}; data loaders pass batches through it "
-            "(in a container: --shm-size=8g or --ipc=host)"
+            f"{_SHARED_MEMORY} has only {format_bytes(shared)}, and data loaders pass batches through it; in a container, use "
+            "--shm-size=8g or --ipc=host"
         )
     if processes["start_method"] == "fork":
         advice.append(
-            "processes start by fork: ndframes reopens its files in the child, but other libraries' threads do not "
-            "survive; where workers hang, use multiprocessing_context='spawn' or 'forkserver'"
+            "the start method of processes is fork: ndframes reopens its files in the child, but the threads of other "
+            "libraries are lost; if workers hang, use multiprocessing_context='spawn' or 'forkserver'"
         )
     if machine["cores"] > 1 and processes["environment"]["OMP_NUM_THREADS"] is None:
         advice.append(
-            f"OMP_NUM_THREADS is not set: with one worker a core, each starts up to {machine['cores']} threads more; "
-            "set it to 1, and call cv2.setNumThreads(0) in workers"
+            f"OMP_NUM_THREADS is not set: each worker process may start {machine['cores']} threads of its own; set it to 1, and "
+            "call cv2.setNumThreads(0) in workers"
         )
     return advice
 
 
-def _print_facts(facts: dict[str, Any], parts: list[_Part]) -> None:
+def _print_facts(facts: dict[str, Any], libraries: list[_Library]) -> None:
     from ..text import format_bytes
 
     workdir, machine, processes = facts["workdir"], facts["machine"], facts["processes"]
-    state = "is there" if workdir["exists"] else "not there yet"
+    state = "exists" if workdir["exists"] else "does not exist yet"
     writable = "writable" if workdir["is_writable"] else "NOT writable"
     total, shared = machine["memory_bytes"], machine["shared_memory_bytes"]
     echo_table(
@@ -272,8 +286,8 @@ def _print_facts(facts: dict[str, Any], parts: list[_Part]) -> None:
             "ndframes": facts["ndframes"],
             "python": f"{facts['python']}, {show_path(facts['executable'])}",
             "platform": facts["platform"],
-            "GDAL": f"{facts['gdal'] or 'not there'}, inside rasterio",
-            **{part.name: _describe_part(part) for part in parts},
+            "GDAL": f"{facts['gdal'] or 'not found'} (bundled with rasterio)",
+            **{library.name: _describe_library(library) for library in libraries},
         }
     )
     click.echo()
@@ -284,7 +298,7 @@ def _print_facts(facts: dict[str, Any], parts: list[_Part]) -> None:
             "file system": workdir["file_system"] or "unknown",
             "cores": machine["cores"],
             "memory": "unknown" if total is None else format_bytes(total),
-            "open files": f"{_count(machine['open_files_soft'])}, can be raised to {_count(machine['open_files_hard'])}",
+            "open files": f"{_describe_limit(machine['open_files_soft'])}, can be raised to {_describe_limit(machine['open_files_hard'])}",
             _SHARED_MEMORY: "none" if shared is None else format_bytes(shared),
             "start method": processes["start_method"],
             "cv2 threads": "unknown" if processes["cv2_threads"] is None else processes["cv2_threads"],
@@ -297,17 +311,17 @@ def _print_facts(facts: dict[str, Any], parts: list[_Part]) -> None:
             for line in lines:
                 click.echo(click.wrap_text(line, 100, initial_indent="- ", subsequent_indent="  "))
     if not facts["problems"]:
-        click.echo("\nall that is needed is there")
+        click.echo("\nno problems found")
 
 
-def _describe_part(part: _Part) -> str:
-    if part.problem is None:
-        return str(part.version)
-    kind = "" if part.is_needed else "optional, "
-    return f"{kind}{part.problem}; {part.mend}"
+def _describe_library(library: _Library) -> str:
+    if library.problem is None:
+        return str(library.version)
+    kind = "" if library.is_required else "optional, "
+    return f"{kind}{library.problem}; {library.fix}"
 
 
-def _count(limit: int | None) -> str:
+def _describe_limit(limit: int | None) -> str:
     if limit is None:
         return "unknown"
     return "no limit" if limit < 0 else f"{limit:,}"

@@ -13,39 +13,40 @@ from .common import (
     json_option,
     workdir_option,
 )
-from .facts.image import collect, rows
-from .sources import find_clip, is_dataset, open_source, read_dataset
+from .sources import find_clip, is_dataset, read_dataset, resolve_image
 
 __all__ = ["info"]
 
 
-@click.command(short_help="Say what an image or a video is, and what a crop costs.")
+@click.command(short_help="Describe an image, a video or a dataset, and the cost of a crop.")
 @click.argument("path")
-@click.option("--image-id", metavar="ID", help="Which image of a COCO dataset.  [default: tell of the dataset]")
+@click.option("--image-id", metavar="ID", help="Which image of a COCO dataset.  [default: describe the dataset]")
 @workdir_option
 @backend_option(
-    ("auto", "cog", "npy", "none"), default="auto", text="The form of cache entry to ask about; 'none' leaves it out."
+    ("auto", "cog", "npy", "none"),
+    default="auto",
+    text="Which form of cache entry to describe; 'none' skips the cache.",
 )
 @json_option
 def info(*, path: str, image_id: str | None, workdir: str | None, backend: str, as_json: bool) -> None:
-    """Say what an image or a video is, whether it is in the cache, and what a crop of it costs.
+    """Describe an image, a video or a dataset: what it is, whether it is cached, and the cost of a crop.
 
-    Of an image, it reads the file's header alone (all of it for the few formats that are only ever decoded whole), and converts
-    nothing. The crop is one of 256 x 256 from the middle of the image: which tiles it touches, and how many bytes
-    must be decoded for them, from the source and from a cache entry.
+    Image: reads only the header of the file (all of it for the few formats that are always decoded whole), and converts
+    nothing. The crop is 256 x 256 pixels from the middle of the image. The table lists the tiles that it touches, and the
+    bytes to decode, from the source and from a cache entry.
 
-    Of a video, it says how many frames of which size it has, in which forms the cache has it, and what each form would cost: on
-    disk, to read, and to make. For that it reads the file once, to find its frames, which the cache keeps in an index; then it
-    tries each form on at most 16 frames, which may take some seconds. --backend none leaves that out.
+    Video: prints the number of frames, their size, the cached forms, and the cost of each form: disk space, reading and
+    conversion. The first run scans the file to index its frames, and the cache keeps the index. Then each form is tried on
+    at most 16 frames, which may take some seconds; --backend none skips this.
 
-    Of a folder of images, a glob or a pattern such as 'walk/frame{:06d}.png', it says what they are as one sequence, in
-    which order they come, and how many of them are in the cache.
+    Folder of images, glob or pattern such as 'walk/frame{:06d}.png': describes the images as one sequence, their order,
+    and how many of them are cached.
 
-    Of a COCO or kwcoco dataset, a .json or .zip file, it says what is in it; with --image-id, of which files an image is
-    made, and how each lies in it. Positions and scales are told in the order y, x; degrees counter-clockwise.
+    COCO or kwcoco dataset (.json or .zip): counts its content. With --image-id, lists the files of an image and their
+    position in it. Positions and scales are in the order y, x; angles are in degrees, counter-clockwise.
 
     \b
-    In use:
+    For example:
       ndframes info scan.tif
       ndframes info scan.tif --backend npy
       ndframes info scan.tif --json | jq .crop
@@ -55,19 +56,20 @@ def info(*, path: str, image_id: str | None, workdir: str | None, backend: str, 
       ndframes info data.kwcoco.json
       ndframes info data.kwcoco.json --image-id 7
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    facts, rows = _look_at(path, image_id, workdir, backend)
+    facts, rows = _collect_facts(path, image_id, workdir, backend)
     if as_json:
         echo_json(facts)
     else:
         echo_table(rows)
 
 
-def _look_at(
+def _collect_facts(
     path: str, image_id: str | None, workdir: str | None, backend: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What there is to say, for programs and for people."""
-    from .facts.dataset import collect_dataset, collect_image, rows_of_dataset, rows_of_image
-    from .facts.sequence import collect_folder, rows_of_folder
+    """The facts as plain data, and as rows of a table."""
+    from .facts.dataset import collect_dataset, collect_dataset_image, rows_of_dataset, rows_of_dataset_image
+    from .facts.image import collect_image, rows_of_image
+    from .facts.sequence import collect_sequence, rows_of_sequence
     from .facts.video import collect_video, rows_of_video
 
     if image_id is None and is_dataset(path):
@@ -75,11 +77,14 @@ def _look_at(
         return facts, rows_of_dataset(facts)
     clip = find_clip(path)
     if clip is not None and image_id is None:
-        facts = collect_video(path, workdir, backend) if clip.is_video else collect_folder(clip, workdir, backend)
-        return facts, rows_of_video(facts) if clip.is_video else rows_of_folder(facts)
-    source = open_source(path, image_id)
-    if source.dataset is not None:
-        facts = collect_image(source, workdir, backend)
-        return facts, rows_of_image(facts)
-    facts = collect(path, workdir, backend)
-    return facts, rows(facts)
+        if clip.is_video:
+            facts = collect_video(path, workdir, backend)
+            return facts, rows_of_video(facts)
+        facts = collect_sequence(clip, workdir, backend)
+        return facts, rows_of_sequence(facts)
+    image = resolve_image(path, image_id)
+    if image.dataset is not None:
+        facts = collect_dataset_image(image, workdir, backend)
+        return facts, rows_of_dataset_image(facts)
+    facts = collect_image(path, workdir, backend)
+    return facts, rows_of_image(facts)

@@ -1,4 +1,4 @@
-"""The demonstration: a big image from real photographs, crops of it through the cache, and the proof that they are exact."""
+"""The demonstration: a large image made of photographs, crops of it through the cache, and a check that they are exact."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -40,19 +40,19 @@ _BACKGROUND = 24
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """What the demonstration measured.
+    """The results of the demonstration.
 
     Attributes:
         source_path: the mosaic.
-        source_bytes: its file's length.
-        decoded_bytes: what its pixels take in memory.
-        prepared: what ``Frames.prepare`` reported.
-        entry_bytes: the length of its cache entry.
-        cached_seconds: mean time of a crop through the cache.
-        window_seconds: mean time of a crop read from the source by GDAL, strip by strip.
-        whole_seconds: mean time of a crop by decoding the whole source.
-        crops: how many crops were compared.
-        differing: how many of them were not equal, byte for byte, to the decoded source.
+        source_bytes: the size of its file.
+        decoded_bytes: the size of its pixels in memory.
+        prepared: the report of ``Frames.prepare``.
+        entry_bytes: the size of its cache entry.
+        cached_seconds: the mean time of a crop through the cache.
+        window_seconds: the mean time of a crop read from the source by GDAL, strip by strip.
+        whole_seconds: the mean time of a crop by decoding the whole source.
+        crops: the number of crops that were compared.
+        differing: the number of crops that differ from the decoded source.
         sheet_path: the contact sheet.
     """
 
@@ -70,7 +70,7 @@ class DemoReport:
 
     @property
     def is_exact(self) -> bool:
-        """Whether every crop was equal to the source."""
+        """Whether all crops equal the source."""
         return self.differing == 0
 
     def __str__(self) -> str:
@@ -97,23 +97,23 @@ def run_demo(
     size: int,
     out: str | os.PathLike[str],
     workdir: str | os.PathLike[str] | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> DemoReport:
-    """Build a mosaic, prepare it, read random crops of it three ways, compare them, and save a contact sheet.
+    """Build a mosaic, convert it, read random crops in three ways, compare them, and save a contact sheet.
 
     Args:
-        size: the mosaic's height and width, at least 256.
-        out: the folder for the mosaic and the contact sheet; created when needed.
-        workdir: where the cache goes; ``None``: a folder in ``out``.
-        say: called with a line of text after each step.
+        size: height and width of the mosaic in pixels, at least 256.
+        out: the folder for the mosaic and the contact sheet; created if it does not exist.
+        workdir: the folder that holds the cache; ``None``: a folder in ``out``.
+        log: called with a line of text after each step.
 
     Returns:
-        The measurements. Crops that differ from the source are counted, not raised.
+        The measurements, and the number of crops that differ from the source.
 
     Raises:
         ValueError: ``size`` is below 256.
-        MissingExtraError: scikit-image, which ships the photographs, is not installed.
-        NdframesError: anything else that keeps it from being done.
+        MissingExtraError: scikit-image, which contains the photographs, is not installed.
+        NdframesError: the mosaic cannot be written, read or converted.
 
     Example:
         >>> report = run_demo(size=512, out=getfixture("tmp_path"))
@@ -123,34 +123,20 @@ def run_demo(
     if size < CROP_PX:
         raise ValueError(f"size={size}; a mosaic for crops of {CROP_PX} x {CROP_PX} is at least {CROP_PX} wide")
     folder = Path(out)
-    source_path = _make_source(folder, size, say)
+    source_path = _make_source(folder, size, log)
     frames = SimpleFrames({"mosaic": source_path}, workdir=folder / "workdir" if workdir is None else workdir)
     prepared = frames.prepare(progress=True)
-    say(f"prepare    {prepared}" if prepared.prepared else "prepare    the cache entry was there already")
+    log(f"prepare    {prepared if prepared.prepared else 'the cache entry exists already'}")
 
     corners = random_corners(size, _CROPS)
-    crops, cached_seconds = _time_each(partial(_crop, frames), corners)
-    say(f"read       {len(crops)} random crops through the cache in {cached_seconds * len(crops):.2f} s")
-    direct = SimpleFrames({"mosaic": source_path}, backend=None)
-    windows, window_seconds = _time_each(partial(_crop, direct), corners[:_WHOLE_READS])
-    wholes, whole_seconds = _time_each(partial(_crop_of_whole, frames), corners[:_WHOLE_READS])
-    say(f"read       {_WHOLE_READS} of them strip by strip, and by decoding the whole source each time")
-
+    reads = _read_crops(frames, source_path, corners, log)
     truth = frames.load_image("mosaic", cache=False)
-    expected = [truth[y : y + CROP_PX, x : x + CROP_PX] for y, x in corners]
-    differing = len(
-        {
-            index
-            for reads in (crops, windows, wholes)
-            for index, pixels in enumerate(reads)
-            if not _equal(pixels, expected[index])
-        }
-    )
-    say(f"compare    {_CROPS - differing} of {_CROPS} crops equal the decoded source, byte for byte")
+    differing = _count_differing(reads, truth, corners)
+    log(f"compare    {_CROPS - differing} of {_CROPS} crops equal the decoded source, byte for byte")
 
     sheet_path = folder / "contact-sheet.png"
     thumbnail = frames.image("mosaic").load_thumbnail(_sheet_height() - 2 * _GAP_PX)
-    export(str(sheet_path), contact_sheet(crops, corners, thumbnail, size))
+    export(str(sheet_path), contact_sheet(reads.cached.crops, corners, thumbnail, size))
     entry_path = frames.explain("mosaic").files[0].entry_path
     return DemoReport(
         source_path=source_path,
@@ -158,23 +144,61 @@ def run_demo(
         decoded_bytes=truth.nbytes,
         prepared=prepared,
         entry_bytes=os.path.getsize(str(entry_path)),
-        cached_seconds=cached_seconds,
-        window_seconds=window_seconds,
-        whole_seconds=whole_seconds,
+        cached_seconds=reads.cached.seconds,
+        window_seconds=reads.windows.seconds,
+        whole_seconds=reads.wholes.seconds,
         crops=_CROPS,
         differing=differing,
         sheet_path=sheet_path,
     )
 
 
-def build_mosaic(path: str | os.PathLike[str], size: int) -> None:
-    """Write an RGB mosaic of the demo photographs, ``size`` x ``size``, as a striped, deflated TIFF.
+class _TimedCrops(NamedTuple):
+    """Crops, and the mean time of reading one."""
 
-    Cells of 512 x 512 are cut from the photographs at random places (a fixed seed: the same file each time), turned
-    and mirrored. One row of cells at a time is in memory. The file appears whole or not at all.
+    crops: list[Array]
+    seconds: float
+
+
+class _Reads(NamedTuple):
+    """Crops that were read through the cache, from windows of the source, and by decoding the whole source."""
+
+    cached: _TimedCrops
+    windows: _TimedCrops
+    wholes: _TimedCrops
+
+
+def _read_crops(
+    frames: SimpleFrames, source_path: Path, corners: Sequence[tuple[int, int]], log: Callable[[str], None]
+) -> _Reads:
+    cached = _time_each(partial(_crop, frames), corners)
+    log(f"read       {len(cached.crops)} random crops through the cache in {cached.seconds * len(cached.crops):.2f} s")
+    direct = SimpleFrames({"mosaic": source_path}, backend=None)
+    # A dozen suffices: decoding the whole source 300 times would take minutes.
+    windows = _time_each(partial(_crop, direct), corners[:_WHOLE_READS])
+    wholes = _time_each(partial(_crop_of_whole, frames), corners[:_WHOLE_READS])
+    log(f"read       {_WHOLE_READS} of them strip by strip, and by decoding the whole source each time")
+    return _Reads(cached, windows, wholes)
+
+
+def _count_differing(reads: _Reads, truth: Array, corners: Sequence[tuple[int, int]]) -> int:
+    """The number of corners at which any of the reads differs from the decoded source."""
+    expected = [truth[y : y + CROP_PX, x : x + CROP_PX] for y, x in corners]
+    # A set: a corner counts once, even if several ways of reading it are wrong.
+    differing = {
+        index for read in reads for index, pixels in enumerate(read.crops) if not _equal(pixels, expected[index])
+    }
+    return len(differing)
+
+
+def build_mosaic(path: str | os.PathLike[str], size: int) -> None:
+    """Write a mosaic of the demo photographs, ``size`` x ``size`` RGB pixels, as a deflated TIFF of strips.
+
+    Cells of 512 x 512 pixels are cut from the photographs at random positions, rotated and mirrored; the seed is fixed. Only
+    one row of cells is in memory at a time. The file appears complete or not at all.
 
     Raises:
-        MissingExtraError: scikit-image, which ships the photographs, is not installed.
+        MissingExtraError: scikit-image, which contains the photographs, is not installed.
     """
     bands = _bands_of_cells(_load_photographs(), size)
     write_atomically(
@@ -183,7 +207,7 @@ def build_mosaic(path: str | os.PathLike[str], size: int) -> None:
 
 
 def random_corners(size: int, count: int) -> list[tuple[int, int]]:
-    """``(y, x)`` of the top left pixels of ``count`` crops inside a mosaic of ``size``; the same ones each time.
+    """Random upper left corners ``(y, x)`` of ``count`` crops in a mosaic of ``size``; the seed is fixed.
 
     Example:
         >>> random_corners(256, 2)
@@ -194,13 +218,13 @@ def random_corners(size: int, count: int) -> list[tuple[int, int]]:
 
 
 def contact_sheet(crops: Sequence[Array], corners: Sequence[tuple[int, int]], thumbnail: Array, size: int) -> Array:
-    """A picture of the first crops, and to the left of them where in the image they come from, in the same colours.
+    """Draw the first crops, and a thumbnail of the image with their positions, in matching colours.
 
     Args:
-        crops: ``(256, 256, 3)`` uint8, at least 24.
-        corners: their top left pixels, ``(y, x)``.
-        thumbnail: the whole image, small.
-        size: the image's height and width in pixels.
+        crops: arrays ``(256, 256, 3)`` of uint8, at least 24.
+        corners: the upper left corners of the crops, ``(y, x)``.
+        thumbnail: the whole image, reduced.
+        size: height and width of the image in pixels.
 
     Returns:
         ``(height, width, 3)`` uint8.
@@ -224,18 +248,21 @@ def contact_sheet(crops: Sequence[Array], corners: Sequence[tuple[int, int]], th
     return sheet
 
 
-def _make_source(folder: Path, size: int, say: Callable[[str], None]) -> Path:
+def _make_source(folder: Path, size: int, log: Callable[[str], None]) -> Path:
+    """Build the mosaic, unless the folder has it."""
     path = folder / f"mosaic-{size}.tif"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise NdframesError(f"folder {folder} cannot be made: {error.strerror}; choose another with --out") from error
+        raise NdframesError(
+            f"folder {folder} cannot be created: {error.strerror}; choose another with --out"
+        ) from error
     if _is_mosaic(path, size):
-        say(f"mosaic     {path} was there already")
+        log(f"mosaic     {path} exists already")
         return path
     started = time.perf_counter()
     build_mosaic(path, size)
-    say(
+    log(
         f"mosaic     {path}: {size:,} x {size:,} RGB of {len(demo_paths())} photographs, deflated strips, "
         f"{format_bytes(path.stat().st_size)}, made in {time.perf_counter() - started:.1f} s"
     )
@@ -248,23 +275,25 @@ def _is_mosaic(path: Path, size: int) -> bool:
     try:
         return open_frame(path).shape == (size, size, 3)
     except NdframesError:
-        return False  # something else by that name, which is replaced
+        return False  # another file, or an unfinished one: it is replaced
 
 
 def _load_photographs() -> list[Array]:
-    """The photographs as RGB, mirrored at their edges where they are smaller than a cell."""
+    """The photographs as RGB; those smaller than a cell are padded by reflection."""
     frames = SimpleFrames.demo(backend=None)
     photographs = []
     for name in frames:
         frame = frames.load_frame(name)
         region = tuple(slice(0, max(_CELL_PX, extent)) for extent in frame.shape[:2])
         pixels = frames.load_region(name, region, pad="reflect")
+        # Gray photographs become RGB without a copy.
         photographs.append(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
     return photographs
 
 
 def _bands_of_cells(photographs: Sequence[Array], size: int) -> Iterator[Array]:
-    """The mosaic from top to bottom, a row of cells at a time."""
+    """The rows of cells of the mosaic, from top to bottom."""
+    # The order of the draws below determines the file: a change would make old mosaics and new ones differ.
     generator = np.random.default_rng(_SEED)
     cells = -(-size // _CELL_PX)
     for row in range(cells):
@@ -286,11 +315,11 @@ def _crop_of_whole(frames: SimpleFrames, y: int, x: int) -> Array:
     return np.array(whole[y : y + CROP_PX, x : x + CROP_PX])
 
 
-def _time_each(read: Callable[[int, int], Array], corners: Sequence[tuple[int, int]]) -> tuple[list[Array], float]:
-    """The crops, and the mean time of one; opening the file is part of it."""
+def _time_each(read: Callable[[int, int], Array], corners: Sequence[tuple[int, int]]) -> _TimedCrops:
+    """Read the crops; the time includes opening the file."""
     started = time.perf_counter()
     crops = [read(y, x) for y, x in corners]
-    return crops, (time.perf_counter() - started) / len(crops)
+    return _TimedCrops(crops, (time.perf_counter() - started) / len(crops))
 
 
 def _equal(pixels: Array, expected: Array) -> bool:
@@ -302,12 +331,13 @@ def _sheet_height() -> int:
 
 
 def _colour(index: int, count: int) -> tuple[int, int, int]:
+    # Steps of 5 around the colour wheel: neighbours on the sheet get distinct hues.
     red, green, blue = colorsys.hsv_to_rgb(index * 5 % count / count, 0.85, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _draw_frame(picture: Array, y: int, x: int, extent: int, width: int, colour: tuple[int, int, int]) -> None:
-    """The outline of a square, its lines inside it."""
+    """Draw the outline of a square, inside its edges."""
     square = picture[max(0, y) : y + extent, max(0, x) : x + extent]
     for line in (square[:width], square[-width:], square[:, :width], square[:, -width:]):
         line[...] = colour

@@ -7,21 +7,22 @@ import re
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import click
 
 from .common import CommandError, reading_backend_option, show_path, workdir_option
-from .sources import frame_option, image_id_option, open_source
+from .sources import frame_option, image_id_option, resolve_image
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from .._typing import Array
     from ..frames.frames import Frames
-    from ..pixels.drawing import Entry, Mark
+    from ..pixels.drawing import LegendEntry, Mark
     from ..pixels.pictures import Band
-    from .sources import Source
+    from .annotations import Annotation
+    from .sources import ImageArgument
 
 __all__ = ["show"]
 _NATURAL = (("r", "g", "b"), ("red", "green", "blue"))
@@ -40,35 +41,35 @@ def _parse_percentiles(ctx: click.Context, param: click.Parameter, value: str) -
     return low, high
 
 
-@click.command(short_help="Save a picture of an image, with a legend.")
+@click.command(short_help="Save a picture of an image with a legend, as a PNG.")
 @click.argument("path")
 @image_id_option
-@frame_option("the first one")
+@frame_option("the first frame")
 @click.option(
     "--region",
     default=":,:",
     metavar="Y0:Y1,X0:X1",
-    help="Rows and columns, as slices are written in Python, without steps.  [default: everything]",
+    help="Rows and columns, in Python's slice notation, without steps.  [default: everything]",
 )
 @click.option(
     "--channels",
     metavar="CODES",
-    help="One channel for gray, two for magenta and green, three for red, green and blue, such as 'nir|red|green'.  "
-    "[default: r|g|b where there are, else the first three]",
+    help="One channel to show in gray, two in magenta and green, or three in red, green and blue, such as 'nir|red|green'.  "
+    "[default: r|g|b if the image has them, else the first three]",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False),
     metavar="FILE.png",
-    help="Where to write; a file that is there is replaced.  [default: NAME.show.png in the current folder]",
+    help="The output file; an existing file is replaced.  [default: NAME.show.png in the current folder]",
 )
 @click.option(
     "--max-px",
     type=click.IntRange(16, 4096),
     default=1024,
     show_default=True,
-    help="The longer side of the picture, at most, in pixels.",
+    help="The maximum length of the longer side of the picture, in pixels.",
 )
 @click.option(
     "--stretch",
@@ -76,12 +77,12 @@ def _parse_percentiles(ctx: click.Context, param: click.Parameter, value: str) -
     default="2,98",
     show_default=True,
     metavar="LOW,HIGH",
-    help="The percentiles that are shown black and in full colour; one pair for r|g|b together, else one a channel.",
+    help="The percentiles that are shown as black and as full colour, of r|g|b together, or else of each channel.",
 )
 @click.option(
     "--no-stretch",
     is_flag=True,
-    help="Show all of an integer's range, and floats from 0 to 1.",
+    help="Show the full range of integers, and floats from 0 to 1.",
 )
 @workdir_option
 @reading_backend_option
@@ -99,75 +100,86 @@ def show(
     workdir: str | None,
     backend: str | None,
 ) -> None:
-    """Save a picture of an image: any channels, stretched, with its annotations, and a legend that says what is what.
+    """Save a picture of an image, with any channels, annotations and a legend, as a PNG.
 
-    PATH is an image of any kind that is read; or a video, a folder of images, a glob or a pattern, of which --frame says
-    which one; or a COCO or kwcoco dataset, a .json or .zip file: boxes, polygons, masks and keypoints of its image are drawn.
-    Large images are read from their overviews. Where there is no data, the picture has a checkerboard. An image of few pixels
-    is enlarged.
+    PATH is an image; a video, a folder of images, a glob or a pattern, with --frame; or a COCO or kwcoco dataset, a .json
+    or .zip file, whose boxes, polygons, masks and keypoints are drawn. Large images are read from their overviews. Pixels
+    without data are shown as a checkerboard. Small images are enlarged.
 
     \b
-    In use:
+    For example:
       ndframes show scan.tif
       ndframes show scan.tif --region 0:4096,0:4096 -o corner.png
       ndframes show scene.tif --channels 'nir|red|green' --stretch 1,99
       ndframes show walk.mp4 --frame 500
       ndframes show data.kwcoco.json --image-id 7
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    from ..formats.export import check_destination, encode_png
+    from ..formats.export import check_destination
     from ..geometry.regions import parse_region
-    from ..pixels.drawing import Legend, draw_legend, draw_marks
-    from ..pixels.pictures import mix_bands
-    from ..system.output import write_atomically
-    from ..text import count_noun
-    from .annotations import find_annotations, to_marks
 
     slices = _check_region(parse_region(region))
-    source = open_source(path, image_id, frame=frame, takes_first=True, workdir=workdir)
-    target = _default_output(source) if output is None else output
+    image = resolve_image(path, image_id, frame=frame, defaults_to_first=True, workdir=workdir)
+    target = _default_output(image) if output is None else output
     if not target.lower().endswith(".png"):
-        raise CommandError(f"{show_path(target)}: a picture is a PNG file; let its name end in .png")
+        raise CommandError(f"{show_path(target)}: the picture is a PNG file; the name must end in .png")
     check_destination(target)
-    annotations = [] if source.dataset is None else find_annotations(source.dataset, source.image_id)
-    started = time.perf_counter()
-    codes, others = _choose_channels(source, channels, workdir)
-    frames, way = source.choose_frames(codes, workdir, backend)
-    source.check_is_other_file(target, frames)
-    view = _View.of(frames.image(source.image_id).image_shape, slices, max_px)
-    pixels, missing = view.load(frames, source.image_id, codes)
-    read_seconds = time.perf_counter() - started
     percentiles = None if no_stretch else stretch
+    click.echo(_save_picture(image, slices, target, channels, max_px, percentiles, workdir, backend))
+
+
+def _save_picture(
+    image: ImageArgument,
+    slices: tuple[slice, ...],
+    target: str,
+    channels: str | None,
+    max_px: int,
+    percentiles: tuple[float, float] | None,
+    workdir: str | None,
+    backend: str | None,
+) -> str:
+    """Draw the picture and write it to a file; returns the line to print."""
+    from ..formats.export import encode_png
+    from ..pixels.drawing import Legend, draw_legend, draw_marks
+    from ..pixels.pictures import compose_bands
+    from ..system.output import write_atomically
+    from .annotations import find_annotations
+
+    annotations = [] if image.dataset is None else find_annotations(image.dataset, image.image_id)
+    started = time.perf_counter()
+    codes, others = _choose_channels(image, channels, workdir)
+    frames, origin = image.choose_frames(codes, workdir, backend)
+    image.check_not_source(target, frames)
+    view = _View.of(frames.image(image.image_id).image_shape, slices, max_px)
+    pixels, missing = view.load(frames, image.image_id, codes)
+    read_seconds = time.perf_counter() - started
     bands = _find_bands(pixels, missing, codes, percentiles)
-    picture = mix_bands(pixels, missing, bands)
-    marks = [
-        mark for mark in to_marks(annotations, (view.rows, view.cols), view.scale) if mark.reach(picture.shape[:2])
-    ]
+    picture = compose_bands(pixels, missing, bands)
+    marks = _find_marks(annotations, view, picture)
     legend = Legend(
-        title=source.name,
+        title=image.title,
         channels=_list_channels(bands, has_gaps=bool(missing.all(axis=2).any())),
         marks=_list_categories(marks),
         notes=_write_notes(view, percentiles, others),
         bar=view.measure(),
     )
     sheet = draw_legend(draw_marks(picture, marks), legend)
-    write_atomically(target, lambda file: _write(file, encode_png(sheet)))
-    told = f", {count_noun(len(marks), 'annotation')}" if source.dataset is not None else ""
-    told = f" of {source.moment}" if source.moment else told
-    click.echo(
-        f"{show_path(target)}: {'|'.join(codes)} of {view.region}{told}; {sheet.shape[0]:,} x {sheet.shape[1]:,} px, "
-        f"read {way} in {1000 * read_seconds:.1f} ms"
+    write_atomically(target, lambda file: file.write(encode_png(sheet)))
+    subject = _describe_subject(image, len(marks))
+    return (
+        f"{show_path(target)}: {'|'.join(codes)} of {view.region}{subject}; {sheet.shape[0]:,} x {sheet.shape[1]:,} px, "
+        f"read {origin} in {1000 * read_seconds:.1f} ms"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """Which part of an image is shown, and how large.
+    """The region of an image that is shown, and its scale.
 
     Attributes:
-        rows: of the image.
-        cols: likewise.
+        rows: rows of the image.
+        cols: columns of the image.
         shape: ``(height, width)`` of the image.
-        scale: the picture's size over the region's.
+        scale: the size of the picture divided by the size of the region.
     """
 
     rows: range
@@ -177,10 +189,10 @@ class _View:
 
     @classmethod
     def of(cls, shape: tuple[int, int], slices: tuple[slice, ...], max_px: int) -> _View:
-        """The view of a region, at most ``max_px`` large; a small one is enlarged by a whole number.
+        """The view of a region, at most ``max_px`` long; a small region is enlarged by an integer factor.
 
         Raises:
-            CommandError: there is nothing in it.
+            CommandError: the region is empty.
         """
         from ..geometry.regions import resolve_region
 
@@ -190,24 +202,25 @@ class _View:
         longer = max(len(rows), len(cols))
         if longer > max_px:
             return cls(rows, cols, shape, max_px / longer)
+        # An integer factor makes all enlarged pixels equally large.
         whole = min(max_px, _ENLARGED_PX) // longer if longer < _SMALL_PX else 1
         return cls(rows, cols, shape, float(max(1, whole)))
 
     @property
     def region(self) -> str:
-        """As it is typed."""
+        """The region in slice notation."""
         return f"{self.rows.start}:{self.rows.stop},{self.cols.start}:{self.cols.stop}"
 
     def measure(self) -> tuple[float, str]:
-        """A scale bar: its length in the picture, and what that is in the image."""
-        from ..pixels.drawing import NARROWEST_PX, round_length
+        """The length of a scale bar in the picture, and its label: the length in the image."""
+        from ..pixels.drawing import MIN_WIDTH_PX, scale_bar_length
 
-        width_px = max(NARROWEST_PX, len(self.cols) * self.scale)
-        length = max(1.0, round_length(width_px / 4 / self.scale))
+        width_px = max(MIN_WIDTH_PX, len(self.cols) * self.scale)
+        length = max(1.0, scale_bar_length(width_px / 4 / self.scale))
         return length * self.scale, f"{length:,g} px"
 
     def load(self, frames: Frames, image_id: Hashable, codes: Sequence[str]) -> tuple[Array, Array]:
-        """Real pixels ``(h, w, c)``, and which of them say nothing."""
+        """Read pixels ``(h, w, c)``, and a mask of those without data; complex values become magnitudes."""
         import numpy as np
 
         loaded = frames.load_region(
@@ -222,40 +235,58 @@ class _View:
         return (np.abs(pixels) if pixels.dtype.kind == "c" else pixels), missing
 
 
+def _find_marks(annotations: Sequence[Annotation], view: _View, picture: Array) -> list[Mark]:
+    """The marks that reach into the picture."""
+    from .annotations import to_marks
+
+    marks = to_marks(annotations, (view.rows, view.cols), view.scale)
+    return [mark for mark in marks if mark.bounds(picture.shape[:2])]
+
+
+def _describe_subject(image: ImageArgument, mark_count: int) -> str:
+    from ..text import count_noun
+
+    if image.position:
+        return f" of {image.position}"
+    return "" if image.dataset is None else f", {count_noun(mark_count, 'annotation')}"
+
+
 def _check_region(slices: tuple[slice, ...]) -> tuple[slice, ...]:
     if len(slices) > 2 or any(axis.step not in (None, 1) for axis in slices):
         raise CommandError(
-            "--region of a picture is y0:y1,x0:x1 without steps; --channels and --max-px choose the rest"
+            "--region must be y0:y1,x0:x1 without steps; use --channels to select channels, and --max-px to set the size"
         )
     return slices
 
 
-def _default_output(source: Source) -> str:
-    stem = os.path.splitext(os.path.basename(source.path))[0]
-    if source.page is not None:
-        return f"{stem}.frame{source.page}.show.png"
-    if source.dataset is None:
+def _default_output(image: ImageArgument) -> str:
+    stem = os.path.splitext(os.path.basename(image.path))[0]
+    if image.page is not None:
+        return f"{stem}.frame{image.page}.show.png"
+    if image.dataset is None:
         return f"{stem}.show.png"
-    name = re.sub(r"[^\w.-]+", "_", str(source.image_id))
+    # An id may hold slashes and other characters that file names cannot have.
+    name = re.sub(r"[^\w.-]+", "_", str(image.image_id))
     return f"{stem.removesuffix('.kwcoco')}.{name}.show.png"
 
 
 def _choose_channels(
-    source: Source, channels: str | None, workdir: str | None
+    image: ImageArgument, channels: str | None, workdir: str | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The codes that are shown, and those that are not."""
-    image = source.open_frames(workdir, None).image(source.image_id)
+    """The codes to show, and the codes that are not shown."""
+    # From the source, which knows its channels before there are entries.
+    lazy = image.open_frames(workdir, None).image(image.image_id)
     if channels is None:
-        codes = _default_channels(image.select(None), image.channels)
-        return codes, tuple(code for code in image.channels if code not in codes)
-    codes = image.select(channels)
+        codes = _default_channels(lazy.select(None), lazy.channels)
+        return codes, tuple(code for code in lazy.channels if code not in codes)
+    codes = lazy.select(channels)
     if len(codes) > 3:
-        raise CommandError(f"a picture shows 1 to 3 channels, --channels names {len(codes)}: {'|'.join(codes)}")
+        raise CommandError(f"a picture shows 1 to 3 channels; --channels has {len(codes)}: {'|'.join(codes)}")
     return codes, ()
 
 
 def _default_channels(default: tuple[str, ...], every: tuple[str, ...]) -> tuple[str, ...]:
-    """Natural colour where there is; else the first ones, opacity left out."""
+    """Natural colours if the image has them; else the first three channels without opacity."""
     for codes in (default, every):
         for natural in _NATURAL:
             if set(natural) <= set(codes):
@@ -266,7 +297,7 @@ def _default_channels(default: tuple[str, ...], every: tuple[str, ...]) -> tuple
 def _find_bands(
     pixels: Array, missing: Array, codes: tuple[str, ...], percentiles: tuple[float, float] | None
 ) -> list[Band]:
-    """How each channel is shown. Natural colours are stretched together, so that they stay natural."""
+    """The colour and the limits of each channel."""
     from ..pixels.pictures import (
         BLUE,
         GREEN,
@@ -274,39 +305,40 @@ def _find_bands(
         RED,
         WHITE,
         Band,
-        find_limits,
-        range_of,
+        dtype_range,
+        find_stretch_limits,
     )
 
     colours = {1: (WHITE,), 2: (MAGENTA, GREEN)}.get(len(codes), (RED, GREEN, BLUE))
     if percentiles is None:
-        limits = [range_of(pixels.dtype)] * len(codes)
+        limits = [dtype_range(pixels.dtype)] * len(codes)
+    # Separate limits would change the hues of a photograph.
     elif codes in _NATURAL:
-        limits = [find_limits(pixels, missing, percentiles)] * len(codes)
+        limits = [find_stretch_limits(pixels, missing, percentiles)] * len(codes)
     else:
-        limits = [find_limits(pixels[:, :, i], missing[:, :, i], percentiles) for i in range(len(codes))]
+        limits = [find_stretch_limits(pixels[:, :, i], missing[:, :, i], percentiles) for i in range(len(codes))]
     return [Band(code, colour, *ends) for code, colour, ends in zip(codes, colours, limits, strict=True)]
 
 
-def _list_channels(bands: Sequence[Band], *, has_gaps: bool) -> list[Entry]:
-    from ..pixels.drawing import Entry
+def _list_channels(bands: Sequence[Band], *, has_gaps: bool) -> list[LegendEntry]:
+    from ..pixels.drawing import LegendEntry
     from ..text import format_number
 
     entries = [
-        Entry(f"{band.code}: {format_number(band.low)} to {format_number(band.high)}", band.colour, is_ramp=True)
+        LegendEntry(f"{band.code}: {format_number(band.low)} to {format_number(band.high)}", band.colour, is_ramp=True)
         for band in bands
     ]
-    return [*entries, Entry("no data", None)] if has_gaps else entries
+    return [*entries, LegendEntry("no data", None)] if has_gaps else entries
 
 
-def _list_categories(marks: Sequence[Mark]) -> list[Entry]:
-    """The categories that are seen, and how many annotations are of each; those with most first."""
-    from ..pixels.drawing import Entry
+def _list_categories(marks: Sequence[Mark]) -> list[LegendEntry]:
+    """The categories of the marks and their counts, the largest first."""
+    from ..pixels.drawing import LegendEntry
 
     counts = Counter((mark.label or "no category", mark.colour) for mark in marks).most_common()
-    entries = [Entry(f"{name} ({count:,})", colour) for (name, colour), count in counts[:_LISTED]]
+    entries = [LegendEntry(f"{name} ({count:,})", colour) for (name, colour), count in counts[:_LISTED]]
     more = len(counts) - _LISTED
-    return [*entries, Entry(f"{more:,} more categories", (128, 128, 128))] if more > 0 else entries
+    return [*entries, LegendEntry(f"{more:,} more categories", (128, 128, 128))] if more > 0 else entries
 
 
 def _write_notes(view: _View, percentiles: tuple[float, float] | None, others: Sequence[str]) -> list[str]:
@@ -330,7 +362,3 @@ def _write_notes(view: _View, percentiles: tuple[float, float] | None, others: S
         more = f" and {len(others) - _LISTED:,} more" if len(others) > _LISTED else ""
         notes.append(f"not shown: {', '.join(others[:_LISTED])}{more}")
     return notes
-
-
-def _write(file: IO[bytes], content: bytes) -> None:
-    file.write(content)

@@ -1,4 +1,4 @@
-"""What a PATH on the command line names: an image, a frame of a video or a sequence, or an image of a COCO dataset."""
+"""The PATH argument of commands: an image, a frame of a video or a sequence, or an image of a COCO dataset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from ..frames.coco import Space
     from ..frames.frames import Frames
 
-__all__ = ["Source", "find_clip", "frame_option", "image_id_option", "is_dataset", "open_source", "read_dataset"]
+__all__ = [
+    "ImageArgument",
+    "find_clip",
+    "frame_option",
+    "image_id_option",
+    "is_dataset",
+    "read_dataset",
+    "resolve_image",
+]
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _DATASET_SUFFIXES = (".json", ".zip")
 _ZIP_MAGIC = b"PK"
@@ -27,35 +35,35 @@ _LISTED_IDS = 8
 
 
 def image_id_option(command: _Command) -> _Command:
-    """``--image-id``."""
+    """Add ``--image-id`` to a command."""
     return click.option(
-        "--image-id", metavar="ID", help="Which image of a COCO dataset.  [default: the only one, where there is one]"
+        "--image-id", metavar="ID", help="Which image of a COCO dataset.  [default: the only image, if there is one]"
     )(command)
 
 
 def frame_option(default: str) -> Callable[[_Command], _Command]:
-    """``--frame``, and what is taken without it."""
+    """Add ``--frame`` to a command; ``default`` describes what is read without it."""
     return click.option(
         "--frame",
         type=int,
         metavar="N",
-        help="Which frame of a video, or which image of a folder, a glob or a pattern, in their order: 0 is the first one, -1 "
-        f"the last.  [default: {default}]",
+        help="Which frame of a video, or which image of a folder, glob or pattern, in order: 0 is the first, -1 the last.  "
+        f"[default: {default}]",
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImageArgument:
     """One image, as named on the command line.
 
     Attributes:
-        path: the image, or the dataset or the video that it is in.
-        image_id: of the image among the frames.
-        dataset: what the dataset's file holds; ``None`` for an image of its own.
-        space: on which grid an image of a dataset is read.
-        page: the number of the frame of a video; ``None`` for what is no video.
-        moment: which of the frames of a video or a sequence it is, in words; empty for an image alone.
-        siblings: all images of the sequence that it is of.
+        path: the file of the image, or of its dataset or video.
+        image_id: the id of the image in :meth:`open_frames`.
+        dataset: the content of the dataset file; ``None`` if there is no dataset.
+        space: the grid on which to read an image of a dataset.
+        page: the frame number in a video; ``None`` for other files.
+        position: which frame of a video or sequence the image is, such as ``"frame 3 of 12"``; else empty.
+        siblings: the files of all images of a sequence.
     """
 
     path: str
@@ -63,19 +71,19 @@ class Source:
     dataset: Mapping[str, Any] | None = None
     space: Space = "image"
     page: int | None = None
-    moment: str = ""
+    position: str = ""
     siblings: tuple[str, ...] = ()
 
     @property
-    def name(self) -> str:
-        """The image in words."""
+    def title(self) -> str:
+        """A title for a picture of the image."""
         name = show_path(os.path.basename(self.path))
         if self.page is not None:
             return f"frame {self.page:,} of {name}"
         return name if self.dataset is None else f"image {self.image_id} of {name}"
 
     def open_frames(self, workdir: str | None, backend: str | None) -> Frames:
-        """Frames that hold the image, by that backend."""
+        """Open frames that hold the image, with a backend."""
         from ..frames.coco import CocoFrames
         from ..frames.simple import SimpleFrames
 
@@ -91,30 +99,35 @@ class Source:
     def choose_frames(
         self, channels: str | Sequence[str] | None, workdir: str | None, backend: str | None
     ) -> tuple[Frames, str]:
-        """The frames to read ``channels`` by, and how that is in words.
+        """Open the frames from which to read ``channels``, and say in words where the pixels come from.
 
-        Without a backend, cache entries are used where all that is needed are there, and nothing is converted. A video by
-        ``"auto"`` is its own source.
+        Without a backend, cache entries are used if all of them exist, and nothing is converted.
         """
         frames = self.open_frames(workdir, backend_of(backend or "auto"))
         files = frames.explain(self.image_id, (slice(0), slice(0)), channels).files
         if all(file.is_cached for file in files):
             return frames, "from the cache"
+        # With "auto", a video has no entry and is its own source.
         if backend not in (None, "none") and any(file.entry_path is not None for file in files):
             return frames, f"through {'a new cache entry' if len(files) == 1 else 'new cache entries'}"
         return self.open_frames(workdir, None), "from the source"
 
-    def check_is_other_file(self, output: str, frames: Frames) -> None:
-        """See to it that ``output`` is none of the files that are read."""
+    def check_not_source(self, output: str, frames: Frames) -> None:
+        """Check that ``output`` is not one of the files that are read.
+
+        Raises:
+            CommandError: it is.
+        """
         if not os.path.exists(output):
             return
         files = [self.path, *self.siblings, *(item.path for item in frames.pathinfo(self.image_id).channels)]
+        # Not by path: a link may have another name.
         if any(os.path.exists(file) and os.path.samefile(file, output) for file in files):
             raise CommandError(f"{show_path(output)} is the source itself; write to another file")
 
 
 def is_dataset(path: str) -> bool:
-    """Whether a path names a COCO dataset, by its ending."""
+    """Whether a path has the extension of a COCO dataset."""
     return path.lower().endswith(_DATASET_SUFFIXES)
 
 
@@ -125,97 +138,98 @@ def find_clip(path: str) -> Clip | None:
     return to_clip(path) or (Clip(path) if Clip(path).is_video else None)
 
 
-def open_source(
+def resolve_image(
     path: str,
     image_id: str | None,
     *,
     space: Space | None = None,
     frame: int | None = None,
-    takes_first: bool = False,
+    defaults_to_first: bool = False,
     workdir: str | None = None,
-) -> Source:
-    """The image that the arguments name.
+) -> ImageArgument:
+    """Find the image that the arguments name.
 
     Args:
         path: an image, a video, a folder, a glob, a pattern, or a dataset.
         image_id: of an image of a dataset.
-        space: likewise.
-        frame: the place of one frame of a video or a sequence, from its end where it is negative.
-        takes_first: whether the first frame is taken where none is named.
-        workdir: where the cache is that keeps the index of a video.
+        space: the grid on which to read an image of a dataset.
+        frame: the position of a frame in a video or a sequence; negative numbers count from the end.
+        defaults_to_first: whether the first frame is used if ``frame`` is ``None``.
+        workdir: the folder that holds the cache, which stores the frame index of a video.
 
     Raises:
-        CommandError: there is no such image, or several and none is named, or an option is for something else.
+        CommandError: the image does not exist, the choice is ambiguous, or an option does not apply.
         SourceError: the video or the folder cannot be read.
     """
     if is_dataset(path):
         if frame is not None:
             raise CommandError(
-                f"{show_path(path)} is a COCO dataset; --frame is for a video or a sequence, --image-id says which image"
+                f"{show_path(path)} is a COCO dataset; choose an image with --image-id (--frame is for videos and sequences)"
             )
         dataset = read_dataset(path)
-        return Source(path, _find_image(path, dataset, image_id), dataset, space or "image")
+        return ImageArgument(path, _find_image_id(path, dataset, image_id), dataset, space or "image")
     clip = find_clip(path)
     kind = "an image" if clip is None else "a video" if clip.is_video else "a sequence of images"
     for option, value in (("--image-id", image_id), ("--space", space)):
         if value is not None:
-            raise CommandError(f"{show_path(path)} is {kind}; {option} is for a COCO dataset, a .json or .zip file")
+            raise CommandError(f"{show_path(path)} is {kind}; {option} is only for COCO datasets (.json or .zip)")
     if clip is not None:
-        return _open_frame(clip, frame, workdir, takes_first=takes_first)
+        return _resolve_frame(clip, frame, workdir, defaults_to_first=defaults_to_first)
     if frame is not None:
-        raise CommandError(f"{show_path(path)} is an image; --frame is for a video, a folder, a glob or a pattern")
-    return Source(path, path)
+        raise CommandError(f"{show_path(path)} is an image; --frame is only for videos, folders, globs and patterns")
+    return ImageArgument(path, path)
 
 
 def read_dataset(path: str) -> Mapping[str, Any]:
-    """What the file of a COCO dataset holds.
+    """Read the file of a COCO dataset.
 
     Raises:
-        CommandError: it cannot be read, or holds something else.
+        CommandError: the file cannot be read, or is not a dataset.
     """
     try:
         with open(path, "rb") as file:
             content = file.read()
+        # A zip file is recognized by its content, since its name may end in .json.
         dataset = json.loads(_unzip(content) if content.startswith(_ZIP_MAGIC) else content)
     except FileNotFoundError as error:
         raise CommandError(f"{show_path(path)} does not exist; check the path") from error
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        told = getattr(error, "strerror", None) or error
-        raise CommandError(f"{show_path(path)} is no COCO dataset that can be read: {told}") from error
-    if not isinstance(dataset, dict) or not _is_listing(dataset.get("images")):
-        raise CommandError(f"{show_path(path)} is no COCO dataset: it has no list of images, each with an id")
+        reason = getattr(error, "strerror", None) or error
+        raise CommandError(f"{show_path(path)} cannot be read as a COCO dataset: {reason}") from error
+    if not isinstance(dataset, dict) or not _is_list_of_dicts(dataset.get("images")):
+        raise CommandError(f"{show_path(path)} is not a COCO dataset: it has no list of images with ids")
     for key in ("annotations", "categories", "videos"):
-        if not _is_listing(dataset.get(key) or [], has_ids=False):
-            raise CommandError(f"{show_path(path)} is no COCO dataset: its {key} are no list of dictionaries")
+        if not _is_list_of_dicts(dataset.get(key) or [], has_ids=False):
+            raise CommandError(f"{show_path(path)} is not a COCO dataset: {key!r} is not a list of objects")
     return dict(dataset)
 
 
-def _open_frame(clip: Clip, wanted: int | None, workdir: str | None, *, takes_first: bool) -> Source:
-    """One frame of a video or a sequence."""
+def _resolve_frame(clip: Clip, frame: int | None, workdir: str | None, *, defaults_to_first: bool) -> ImageArgument:
+    """Find one frame of a video or a sequence."""
     from ..frames.simple import open_frame
     from ..text import count_noun
 
     path = clip.path
     files = () if clip.is_video else tuple(clip.find_images().values())
     count = len(files) or len(open_frame(path, workdir=workdir))
-    if wanted is None and not takes_first and count > 1:
-        told = f"a video of {count:,} frames" if clip.is_video else f"a sequence of {count:,} images"
-        more = "; 'ndframes video extract' saves several" if clip.is_video else f" for {show_path(files[0])}"
-        raise CommandError(f"{show_path(path)} is {told}; say which one by --frame, such as --frame 0{more}")
-    if wanted is not None and not -count <= wanted < count:
+    if frame is None and not defaults_to_first and count > 1:
+        kind = f"a video of {count:,} frames" if clip.is_video else f"a sequence of {count:,} images"
+        hint = ", or save several with 'ndframes video extract'" if clip.is_video else f" for {show_path(files[0])}"
+        raise CommandError(f"{show_path(path)} is {kind}; choose one with --frame, such as --frame 0{hint}")
+    if frame is not None and not -count <= frame < count:
         raise CommandError(
-            f"{show_path(path)} has {count_noun(count, 'frame' if clip.is_video else 'image')}, counted from 0, and from the end "
-            f"by negative numbers; --frame {wanted} is none of them"
+            f"{show_path(path)} has {count_noun(count, 'frame' if clip.is_video else 'image')}; --frame {frame} is out of "
+            f"range, allowed: {-count:,} to {count - 1:,}"
         )
-    number = (wanted or 0) % count
-    place = "0, the first" if wanted is None and count > 1 else f"{number:,}"
-    moment = f"frame {place} of {count:,}"
+    number = (frame or 0) % count
+    place = "0, the first" if frame is None and count > 1 else f"{number:,}"
+    position = f"frame {place} of {count:,}"
     if clip.is_video:
-        return Source(path, path, page=number, moment=moment)
-    return Source(files[number], files[number], moment=moment, siblings=files)
+        return ImageArgument(path, path, page=number, position=position)
+    return ImageArgument(files[number], files[number], position=position, siblings=files)
 
 
-def _is_listing(items: object, *, has_ids: bool = True) -> bool:
+def _is_list_of_dicts(items: object, *, has_ids: bool = True) -> bool:
     return isinstance(items, list) and all(isinstance(item, dict) and (not has_ids or "id" in item) for item in items)
 
 
@@ -223,19 +237,20 @@ def _unzip(content: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = [name for name in archive.namelist() if name.lower().endswith(".json")]
         if len(names) != 1:
-            raise ValueError(f"it holds {len(names)} .json files, a dataset is one")
+            raise ValueError(f"the archive has {len(names)} .json files; a dataset has one")
         return archive.read(names[0])
 
 
-def _find_image(path: str, dataset: Mapping[str, Any], wanted: str | None) -> Hashable:
+def _find_image_id(path: str, dataset: Mapping[str, Any], text: str | None) -> Hashable:
     ids: list[Hashable] = [image["id"] for image in dataset["images"]]
-    if wanted is None and len(ids) == 1:
+    if text is None and len(ids) == 1:
         return ids[0]
-    found = [image_id for image_id in ids if str(image_id) == wanted]
-    if found:
-        return found[0]
+    # Ids may be numbers; the command line has text only.
+    matches = [image_id for image_id in ids if str(image_id) == text]
+    if matches:
+        return matches[0]
     listed = ", ".join(str(image_id) for image_id in ids[:_LISTED_IDS])
-    there = f"it holds {len(ids):,}: {listed}{', ...' if len(ids) > _LISTED_IDS else ''}" if ids else "it holds none"
-    if wanted is None:
-        raise CommandError(f"{show_path(path)}: say which image by --image-id; {there}")
-    raise CommandError(f"{show_path(path)} has no image {wanted!r}; {there}")
+    summary = f"it has {len(ids):,}: {listed}{', ...' if len(ids) > _LISTED_IDS else ''}" if ids else "it has none"
+    if text is None:
+        raise CommandError(f"{show_path(path)}: choose an image with --image-id; {summary}")
+    raise CommandError(f"{show_path(path)} has no image {text!r}; {summary}")

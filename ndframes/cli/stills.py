@@ -1,4 +1,4 @@
-"""StillFrames: one frame of a video, as an image."""
+"""StillFrames: one frame of a video as an image."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["StillFrames"]
 
 
 class StillFrames(Frames):
-    """One frame of a video, as an image whose id is the path.
+    """One frame of a video as an image; its id is the path of the video.
 
     Args:
-        path: the video.
-        page: the number of the frame, from 0.
-        **options: as for :class:`~ndframes.Frames`.
+        path: the video file.
+        page: the frame number, from 0.
+        **options: keywords of :class:`~ndframes.Frames`.
     """
 
     def __init__(self, path: str, page: int, **options: Unpack[FramesOptions]) -> None:
@@ -33,11 +33,11 @@ class StillFrames(Frames):
 
     @property
     def image_ids(self) -> Sequence[Hashable]:
-        """The path alone."""
+        """The path, as the only id."""
         return [self._path]
 
     def build_pathinfo(self, image_id: Any) -> PathInfo:
-        """The frame."""
+        """Describe the frame."""
         if image_id != self._path:
             raise KeyError(image_id)
         return PathInfo(image_id, (ChannelInfo(self._path, page=self._page),))

@@ -153,6 +153,7 @@ class Frames(_Frames):
                     image.opened(part)
             return None
         whole = super().load_image(image_id, spec, cache=cache)
+        # ndsampler returns what the image reader returns, and that has two axes for one band.
         return whole[:, :, 0] if whole.shape[2:] == (1,) and self._is_on_grid(image_id, spec) else whole
 
     def load_frame(self, image_id: Hashable, channels: Any = ub.NoParam) -> LazyFrame:

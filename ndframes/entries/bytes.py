@@ -1,75 +1,61 @@
-"""EntryBytes: the segments of an entry's file, verified against their checksums."""
+"""EntryBytes: reads the segments of an entry, and compares them with their checksums."""
 
 from __future__ import annotations
 
-import mmap
-import os
 import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..cache.trailer import SegmentTable
 from ..errors import CacheEntryDamagedError, CacheEntryGoneError
-from ..system.handles import Shareable
-from ..system.mounts import is_remote
-from ..system.segments import SEGMENT, checksum
-from ..system.stamp import stamp_of
+from ..system.handles import SharedHandle
+from ..system.segments import SEGMENT_DTYPE, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._typing import Array
     from ..cache.trailer import Trailer
-    from ..system.files import FileSystem
+    from ..system.files import FileMap, FileSystem, OpenFile
     from ..system.handles import HandlePool
     from ..system.stamp import SourceStamp
 
 __all__ = ["VerifyMode"]
 
-
-#: How much of an entry is checked while it is read: its trailer; each piece when it is first touched; each piece, always.
+#: What is compared with its checksum when an entry is read: the trailer alone; each segment when it is first read; each
+#: segment every time.
 VerifyMode = Literal["open", "first-touch", "always"]
 
 
-class _EntryFile(Shareable):
-    """An entry, open to be read by position and, where it is wanted, mapped into memory."""
+class _EntryFile(SharedHandle):
+    """An open entry, shared by the threads that read it.
 
-    def __init__(self, descriptor: int, mapping: mmap.mmap | None) -> None:
-        self._owned = _OwnedDescriptor(descriptor)
-        self.descriptor = descriptor
-        self.mapping = mapping
-        self.views: dict[int, Array] | None = None if mapping is None else {}
-        self.descriptor_count = 1 if mapping is None else 2  # Python keeps one of its own with every map
-
-    def view(self, offset: int, length: int) -> memoryview:
-        """Bytes of the mapped file, about to be read: a cold disk fetches them in one piece, not page by page."""
-        assert self.mapping is not None  # noqa: S101
-        if hasattr(mmap, "MADV_WILLNEED"):
-            start = offset // mmap.PAGESIZE * mmap.PAGESIZE
-            self.mapping.madvise(mmap.MADV_WILLNEED, start, offset + length - start)
-        return memoryview(self.mapping)[offset : offset + length]
-
-
-class _OwnedDescriptor:
-    """Closes a file with its last user.
-
-    No finalizer of the handle itself: while that ran, the weak reference by which readers keep the handle would still
-    give it out, and another thread would read by a descriptor that is closed, or another file's by then.
+    It has no finalizer. While a finalizer ran, the weak reference by which readers keep this object would still give
+    it out, and another thread would read from a closed file. So ``opened`` closes itself, after this object is gone.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def __del__(self) -> None:
-        os.close(self._descriptor)
+    def __init__(self, opened: OpenFile, mapping: FileMap | None) -> None:
+        self.opened = opened
+        self.read_at = opened.read_at  # looked up here and not for each tile
+        self.mapping = mapping
+        self.views: dict[int, Array] | None = None if mapping is None else {}
+        self.descriptor_count = 1 if mapping is None else 2  # mmap duplicates the descriptor
 
 
 class EntryBytes:
-    """The segments of an entry, by number, each held against its checksum as ``verify`` says.
+    """The segments of an entry, by number, compared with their checksums as ``verify`` demands.
+
+    Args:
+        path: the entry.
+        stamp: the stamp of the file whose trailer was read.
+        trailer: its trailer.
+        files: the file operations.
+        pool: keeps the open file.
+        verify: which segments are compared with their checksums.
 
     Attributes:
-        memory_bytes: what it costs once every segment was touched.
-        is_mapped: whether the file is mapped into memory where it is opened.
-        checksum: takes the CRC-32 of bytes.
+        memory_bytes: the memory that this object takes once every segment was read.
+        is_mapped: whether the file is mapped into memory when it is opened.
+        checksum: the function that computes a CRC-32.
     """
 
     def __init__(
@@ -82,34 +68,34 @@ class EntryBytes:
         verify: VerifyMode,
     ) -> None:
         self._path, self._stamp, self._trailer, self._files, self._pool = path, stamp, trailer, files, pool
-        self._table = SegmentTable(trailer, files)
+        self._table = SegmentTable(trailer)
         self._is_checked = bytearray([verify == "open"]) * trailer.segment_count
         self._is_remembered = verify != "always"
-        self.is_mapped = trailer.meta["layout"].get("compress") == "NONE" and not is_remote(path)
+        self.is_mapped = trailer.meta["layout"].get("compress") == "NONE" and files.can_map(path)
         self.checksum: Callable[[bytes], int] = checksum
         self._token = object()
-        self._file: Callable[[], _EntryFile | None] = _nothing
-        self.memory_bytes = trailer.segment_count * (SEGMENT.itemsize + 1)
+        self._file: Callable[[], _EntryFile | None] = _no_file
+        self.memory_bytes = trailer.segment_count * (SEGMENT_DTYPE.itemsize + 1)
         weakref.finalize(self, pool.discard, self._token)
 
     def read(self, index: int) -> Any:
         """The bytes of one segment; a view of them where the file is mapped.
 
         Raises:
-            CacheEntryDamagedError: they are not what was written.
-            CacheEntryGoneError: another file, or none, lies there now.
+            CacheEntryDamagedError: the bytes do not match their checksum.
+            CacheEntryGoneError: the file was removed or replaced.
         """
         file = self._open()
-        offset, length, crc32 = self._table.row(file.descriptor, index)
+        offset, length, crc32 = self._table.row(file.opened, index)
         if file.mapping is None:
-            data: Any = self._files.read_at(file.descriptor, offset, length)
+            data: Any = file.read_at(offset, length)
         else:
-            data = file.view(offset, length)
+            data = file.mapping.view(offset, length)
         self._check(index, data, offset, length, crc32)
         return data
 
     def read_run(self, run: range) -> list[Any]:
-        """The bytes of several segments, in one request where they follow each other; for what is not mapped.
+        """The bytes of several segments, read in one request where they are adjacent; not for mapped files.
 
         Raises:
             CacheEntryDamagedError, CacheEntryGoneError: as :meth:`read`.
@@ -117,12 +103,12 @@ class EntryBytes:
         if run.step != 1:
             return [self.read(index) for index in run]
         file = self._open()
-        rows = self._table.rows(file.descriptor, run)
+        rows = self._table.rows(file.opened, run)
         starts, stops = [row[0] for row in rows], [row[0] + row[1] for row in rows]
         if starts[1:] != stops[:-1]:
             return [self.read(index) for index in run]
         origin, size = starts[0], stops[-1] - starts[0]
-        data = memoryview(self._files.read_at(file.descriptor, origin, size))
+        data = memoryview(file.read_at(origin, size))
         pieces = [data[start - origin : stop - origin] for start, stop in zip(starts, stops, strict=True)]
         if len(data) != size or self._is_checked.find(0, run.start, run.stop) >= 0:
             for index, piece, row in zip(run, pieces, rows, strict=True):
@@ -130,18 +116,18 @@ class EntryBytes:
         return pieces
 
     def _check(self, index: int, data: Any, offset: int, length: int, crc32: int) -> None:
-        """Hold a segment against its checksum, as far as that is due."""
+        """Compare a segment with its checksum, unless that was done before and need not be repeated."""
         if len(data) != length or (not self._is_checked[index] and self.checksum(data) != crc32):
             raise self._trailer.segment_error(index, offset, length)
         if self._is_remembered:
-            self._is_checked[index] = True
+            self._is_checked[index] = True  # threads may do this at once: storing a byte is atomic
 
     def is_checked(self, first: int, stop: int) -> bool:
-        """Whether nothing is due for these segments."""
+        """Whether none of these segments needs a check."""
         return self._is_checked.find(0, first, stop) < 0
 
     def touch(self, runs: Sequence[range]) -> None:
-        """Check the segments of these runs, as far as that is due, where they lie."""
+        """Read and check those segments of these runs that need a check."""
         find = self._is_checked.find
         for run in runs:
             if find(0, run.start, run.stop) >= 0:
@@ -149,86 +135,82 @@ class EntryBytes:
         else:
             return
         self.expect(runs)
-        for index in self._list_due(runs):
+        for index in self._list_unchecked(runs):
             self.read(index)
 
     def expect(self, runs: Sequence[range]) -> bool:
-        """As :meth:`read_ahead`, for those segments of these runs that are due to be checked: the others were read before.
+        """Call :meth:`read_ahead` for the segments of these runs that need a check; the others were read before.
 
         Returns:
-            Whether there are any. Of a single one nothing is said: it is read at once.
+            Whether there are any. ``False`` for a single segment: it is read at once, so fetching it ahead gains nothing.
         """
         if len(runs) == len(runs[0]) == 1:
             return False
-        due = self._list_due(runs)
-        for index in due:
+        unchecked = self._list_unchecked(runs)
+        for index in unchecked:
             self.read_ahead(index)
-        return bool(due)
+        return bool(unchecked)
 
-    def _list_due(self, runs: Sequence[range]) -> list[int]:
+    def _list_unchecked(self, runs: Sequence[range]) -> list[int]:
         is_checked = self._is_checked
         return [index for run in runs for index in run if not is_checked[index]]
 
     def read_ahead(self, index: int) -> None:
-        """Have the bytes of one segment fetched from the disk without waiting for them."""
+        """Have the bytes of one segment fetched from the disk, without waiting for them."""
         file = self._open()
-        offset, length, _ = self._table.row(file.descriptor, index)
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+        offset, length, _ = self._table.row(file.opened, index)
+        file.opened.read_ahead(offset, length)
 
     def views(self) -> dict[int, Array] | None:
-        """Arrays over the mapped file, kept as long as it stays mapped; ``None`` where it is not."""
+        """A dictionary for arrays over the mapped file, kept as long as it stays mapped; ``None`` if it is not mapped."""
         return self._open().views
 
     def map(self, first: int, count: int, tile_bytes: int) -> memoryview:
-        """The bytes of segments of one length that follow each other, as they lie in the mapped file."""
-        file = self._open()
-        start = self._table.row(file.descriptor, first)[0]
-        last = self._table.row(file.descriptor, first + count - 1)
-        if last[:2] != (start + (count - 1) * tile_bytes, tile_bytes):
-            raise CacheEntryDamagedError(f"{self._path}: its tiles do not lie one behind the other")
-        assert file.mapping is not None  # noqa: S101
-        return memoryview(file.mapping)[start : start + count * tile_bytes]
-
-    def check_everything(self) -> None:
-        """Where something does not decode: hold every byte against its checksum.
+        """A view of adjacent segments of equal length in the mapped file.
 
         Raises:
-            CacheEntryDamagedError: something is not what was written.
+            CacheEntryDamagedError: the segments are not adjacent.
+            CacheEntryGoneError: the file was removed or replaced.
         """
-        self._trailer.check_everything(self._files, self._open().descriptor)
+        file = self._open()
+        start = self._table.row(file.opened, first)[0]
+        last = self._table.row(file.opened, first + count - 1)
+        if last[:2] != (start + (count - 1) * tile_bytes, tile_bytes):
+            raise CacheEntryDamagedError(f"{self._path}: its tiles are not adjacent in the file")
+        assert file.mapping is not None  # noqa: S101
+        return file.mapping.buffer[start : start + count * tile_bytes]
+
+    def check_everything(self) -> None:
+        """Compare every byte with its checksum: called when decoding failed, to find out whether the bytes are at fault.
+
+        Raises:
+            CacheEntryDamagedError: bytes do not match their checksum.
+        """
+        self._trailer.check_everything(self._open().opened)
 
     def _open(self) -> _EntryFile:
         file = self._file()
         if file is None:
+            # A weak reference, so that the pool alone decides how many files stay open.
             file = self._pool.share(self._token, self._open_file)
             self._file = weakref.ref(file)
         file.is_used = True
         return file
 
     def _open_file(self) -> _EntryFile:
-        descriptor = self._files.open_to_read(self._path)
+        opened = self._files.open_to_read(self._path)
         try:
-            self._check_same(stamp_of(os.fstat(descriptor)))
-            mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) if self.is_mapped else None
-            _expect_random_reads(descriptor, mapping)
+            self._check_same(opened.status.stamp)
+            opened.expect_random_reads()
+            return _EntryFile(opened, opened.map() if self.is_mapped else None)
         except BaseException:
-            os.close(descriptor)
+            opened.close()
             raise
-        return _EntryFile(descriptor, mapping)
 
     def _check_same(self, stamp: SourceStamp) -> None:
         if not self._stamp.is_same_file(stamp):
             raise CacheEntryGoneError(f"{self._path} was replaced since it was opened")
 
 
-def _expect_random_reads(descriptor: int, mapping: mmap.mmap | None) -> None:
-    """Have the system fetch what is asked for, and not megabytes behind it in the hope that those come next."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-    if mapping is not None and hasattr(mmap, "MADV_RANDOM"):
-        mapping.madvise(mmap.MADV_RANDOM)
-
-
-def _nothing() -> None:
-    return None
+def _no_file() -> None:
+    """Stands for the weak reference to a file that was not opened yet."""

@@ -1,4 +1,4 @@
-"""Checks of a conversion: the source did not change, and the entry holds its pixels."""
+"""Check a conversion: the source did not change meanwhile, and the entry has its pixels."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..cache.contents import hash_file
 from ..cache.keys import Keyer
 from ..errors import CacheEntryError, SourceChangedError
 from ..formats.reader import Reader
+from ..system.sources import hash_file
 from ..system.stamp import stat_source
 from .source import follow_links
 
@@ -33,11 +33,11 @@ _SAMPLE_PX = 512
 
 
 class SourceWatch:
-    """Sees to it that a conversion read one state of its source, the one for which its key was made.
+    """Checks that a conversion reads one state of its source: the state for which its key was computed.
 
-    A file that rests shows every change in its stamp. One that was changed within the last two seconds does not, so
-    its content is digested before and after. What a key made of a path does not say, the content, is digested in any
-    case: a file that was only touched or copied is told by it from one that was rewritten.
+    The stamp of a file shows every change, unless the file was changed within the last two seconds. Such a file is hashed
+    before and after. If the key is computed from the path, the file is hashed in any case: the trailer stores the hash, which
+    later tells a file that was only touched or copied from one that was rewritten.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class SourceWatch:
     def __enter__(self) -> SourceWatch:
         try:
             self._start()
-        except BaseException:  # Ctrl-C, say, when the thread has just started: nobody else would tell it to end
+        except BaseException:  # such as Ctrl-C right after the start of the thread, which nothing else would stop
             self.__exit__()
             raise
         return self
@@ -76,10 +76,13 @@ class SourceWatch:
             self._pool.shutdown()
 
     def finish(self) -> dict[str, Any] | None:
-        """Look again, and tell what the source was all the time.
+        """Check the source once more, and describe it for the trailer.
+
+        Returns:
+            Path, stamp and hash; ``None`` if the source is not a local file.
 
         Raises:
-            SourceChangedError: it changed.
+            SourceChangedError: the source changed.
         """
         stamp = self._stamp
         if stamp is None:
@@ -110,7 +113,9 @@ class SourceWatch:
             raise self._changed()
 
     def _changed(self) -> SourceChangedError:
-        return SourceChangedError(f"{self._info.path} changed while it was being converted; try again when it rests")
+        return SourceChangedError(
+            f"{self._info.path} changed while it was being converted; try again when nothing writes to it"
+        )
 
 
 class SamplingReader(Reader):

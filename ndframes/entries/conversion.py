@@ -13,7 +13,7 @@ from ..system.handles import HandlePool
 from ..system.process import IMPORTING
 from .checks import SamplingReader, SourceWatch
 from .jobs import JobResult
-from .payload import SegmentFile, describe_pixels, open_frames, open_payload
+from .payload import WrittenFile, describe_pixels, open_frames, open_payload
 from .source import SourceOpener
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..formats.reader import Reader
     from ..spec.backends import Backend
     from ..spec.pathinfo import ChannelInfo
-    from ..system.segments import Payload
+    from ..system.segments import Manifest
     from ..system.stamp import SourceStamp
     from ..system.workers import Limits
 
@@ -96,7 +96,7 @@ class Conversion:
 
 def _write(
     file: IO[bytes], sampled: SamplingReader, conversion: Conversion, threads: int, progress: Callable[[float], None]
-) -> Payload:
+) -> Manifest:
     backend, source = conversion.backend, sampled.source
     is_video = source.frame_count is not None
     if backend.type == "intra":
@@ -129,16 +129,16 @@ def _write(
     return write(file, sampled, backend, threads=threads, progress=progress, scratch=conversion.cache.scratch)
 
 
-def _open_written(path: str, conversion: Conversion, payload: Payload, source: Reader, pool: HandlePool) -> Reader:
+def _open_written(path: str, conversion: Conversion, payload: Manifest, source: Reader, pool: HandlePool) -> Reader:
     """A reader of what was written; images by GDAL, as an independent check of our writer."""
     suffix = conversion.key.suffix
     if source.frame_count is None or suffix == ".npy":
         return open_payload(path, suffix, pool, has_frames=source.frame_count is not None)
-    file = SegmentFile(path, payload.segments)
+    file = WrittenFile(path, payload.segments)
     return open_frames(path, payload.layout, source.facts, file, None, pool)
 
 
-def _check_written(file: IO[bytes], payload: Payload, threads: int) -> None:
+def _check_written(file: IO[bytes], payload: Manifest, threads: int) -> None:
     """Compare every segment with its checksum, and the TIFF's own tables with the segments."""
     with IMPORTING:
         from ..formats.tiled.checksums import check_segments
@@ -151,7 +151,7 @@ def _check_written(file: IO[bytes], payload: Payload, threads: int) -> None:
         check_tile_tables(file.name, payload)
 
 
-def _describe(conversion: Conversion, source: Reader, payload: Payload, seen: dict[str, Any] | None) -> dict[str, Any]:
+def _describe(conversion: Conversion, source: Reader, payload: Manifest, seen: dict[str, Any] | None) -> dict[str, Any]:
     """The description that the entry's trailer stores."""
     return {
         "key": dict(conversion.fields),

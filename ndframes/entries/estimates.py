@@ -1,4 +1,4 @@
-"""Advice: which cached form fits a video, and what each would cost, tried on a few of its frames."""
+"""Estimate what each cached form of a video would cost, by trying it on a few frames."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ..formats.tiled.volume_writer import write_volume
 from ..spec.backends import Backend
 from ..system.handles import HandlePool
 from ..video.intra import write_intra
-from .payload import SegmentFile, open_frames
+from .payload import WrittenFile, open_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._typing import Array
     from ..formats.reader import Reader
-    from ..system.segments import Payload
+    from ..system.segments import Manifest
     from ..video.reader import VideoReader
 
 __all__ = ["FormEstimate", "advise", "estimate_forms"]
 _SAMPLE_FRAMES = 16
 _CROP_PX = 128
 _TRIES = 5
-# So much sooner a form must be than the video itself, or it is not worth its room.
-_WORTH = 2.0
+# A form is worth its room on disk if it is read this many times faster than the video itself.
+_LEAST_SPEEDUP = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class FormEstimate:
     """What one form of a video would cost.
 
     Attributes:
-        form: the backend's name; ``"none"`` for the video as it is.
-        entry_bytes: the size of its cache entry.
-        frame_seconds: to read a whole frame, anywhere.
-        crop_seconds: to read a crop of 128 x 128 pixels over 16 frames, anywhere.
-        prepare_seconds: to make the entry, by one thread.
+        form: the name of the backend; ``"none"`` for the video itself.
+        entry_bytes: the size of the cache entry.
+        frame_seconds: the time to read a whole frame, at random.
+        crop_seconds: the time to read a crop of 128 x 128 pixels over 16 frames, at random.
+        prepare_seconds: the time to make the entry, with one thread.
     """
 
     form: str
@@ -61,7 +61,7 @@ class FormEstimate:
 def estimate_forms(video: VideoReader) -> list[FormEstimate]:
     """Try every form on up to 16 frames from the middle of a video.
 
-    Sizes are those of the sample times the number of frames; seconds are this machine's, now.
+    Sizes are extrapolated from the sample; times are measured on this machine, now.
     """
     count, index = video.frame_count or 0, video.decoder.index
     start = int(index.keys[index.find_key(count // 2)])
@@ -71,11 +71,11 @@ def estimate_forms(video: VideoReader) -> list[FormEstimate]:
     decode = _seconds(lambda: [None for _ in video.decoder.decode(times)]) / len(times)
     started = time.perf_counter()
     pixels = _read(video, times, rows, cols)
-    show = (time.perf_counter() - started) / len(times)  # decoded, and made into pixels
+    show = (time.perf_counter() - started) / len(times)  # to decode, and to convert to pixels
     before = float(np.mean(np.arange(count) - index.keys[np.searchsorted(index.keys, np.arange(count), "right") - 1]))
     found = [FormEstimate("none", 0, before * decode + show, before * decode + min(count, _SAMPLE_FRAMES) * show, 0.0)]
     sample = ArrayReader(video.path, pixels, format="npy", has_frames=True)
-    writers: dict[str, tuple[Callable[[IO[bytes]], Payload], float]] = {
+    writers: dict[str, tuple[Callable[[IO[bytes]], Manifest], float]] = {
         "intra": (lambda file: write_intra(file, video, frames=times), 0.0),
         "cog": (lambda file: write_volume(file, sample, Backend(type="cog")), show),
     }
@@ -87,7 +87,7 @@ def estimate_forms(video: VideoReader) -> list[FormEstimate]:
 
 
 def advise(estimates: Sequence[FormEstimate]) -> str:
-    """Which form fits which use, in a line.
+    """Say in one line which form suits which use.
 
     Example:
         >>> forms = [FormEstimate("none", 0, 0.2, 0.25, 0), FormEstimate("intra", 9, 0.01, 0.1, 5), FormEstimate("cog", 9, 0.1, 0.002, 9)]
@@ -96,26 +96,26 @@ def advise(estimates: Sequence[FormEstimate]) -> str:
     """
     forms = {item.form: item for item in estimates}
     as_is = forms["none"]
-    is_frame_worth = forms["intra"].frame_seconds * _WORTH < as_is.frame_seconds
-    is_crop_worth = forms["cog"].crop_seconds * _WORTH < as_is.crop_seconds
-    told = ["'intra' for whole frames at random"] if is_frame_worth else []
-    told += ["'cog' for crops of some frames"] if is_crop_worth else []
-    if not told:
+    is_intra_faster = forms["intra"].frame_seconds * _LEAST_SPEEDUP < as_is.frame_seconds
+    is_cog_faster = forms["cog"].crop_seconds * _LEAST_SPEEDUP < as_is.crop_seconds
+    advice = ["'intra' for whole frames at random"] if is_intra_faster else []
+    advice += ["'cog' for crops of some frames"] if is_cog_faster else []
+    if not advice:
         return "none: its frames are read about as soon as they are from any other form"
-    return f"{', '.join(told)}; {'neither' if len(told) == 2 else 'none'} where frames are read in their order"
+    return f"{', '.join(advice)}; {'neither' if len(advice) == 2 else 'none'} where frames are read in their order"
 
 
 def _try_form(
-    form: str, write: Callable[[IO[bytes]], Payload], read_seconds: float, sample: Reader, count: int
+    form: str, write: Callable[[IO[bytes]], Manifest], read_seconds: float, sample: Reader, count: int
 ) -> FormEstimate:
-    """Write the sample and read it again; ``read_seconds`` a frame are spent on the source before ``write``."""
+    """Write the sample and read it again; reading a frame of the source took ``read_seconds`` before ``write``."""
     length = sample.frame_count or 1
     with tempfile.NamedTemporaryFile(suffix=f".{form}") as file, closing(HandlePool()) as pool:
         started = time.perf_counter()
         payload = write(file)
         file.flush()
         seconds = (time.perf_counter() - started) / length + read_seconds
-        entry = SegmentFile(file.name, payload.segments)
+        entry = WrittenFile(file.name, payload.segments)
         reader = open_frames(file.name, payload.layout, sample.facts, entry, TileCache(0), pool)
         frame, crop = _reading_seconds(reader)
         return FormEstimate(form, file.tell() * count // length, frame, crop, seconds * count)
@@ -128,7 +128,7 @@ def _read(reader: Reader, times: range, rows: range, cols: range) -> Array:
 
 
 def _reading_seconds(reader: Reader) -> tuple[float, float]:
-    """To read a frame, and a crop; each of other pixels than the one before."""
+    """The times to read a frame and a crop; every read touches other pixels than the one before."""
     height, width, _ = reader.shape
     times = range(reader.frame_count or 1)
     frames = [(times[number : number + 1], range(height), range(width)) for number in times[::3]]

@@ -116,7 +116,8 @@ class Indexing:
             pool.close()
         path = self.cache.path(self.key)
         # build() only logs a warning if the cache cannot be written.
-        bytes_written = path.stat().st_size if path.exists() else 0
+        status = self.cache.files.status(str(path))
+        bytes_written = 0 if status is None else status.size_bytes
         return JobResult(path, bool(bytes_written), bytes_written)
 
 
@@ -183,18 +184,18 @@ def _publish(
     table = _to_table(index)
 
     def write(file: IO[bytes]) -> None:
-        payload = write_npy(file, ArrayReader(path, table, format="frame index"))
+        manifest = write_npy(file, ArrayReader(path, table, format="frame index"))
         meta = {
             "key": dict(fields),
             "source": {"path": os.path.realpath(path), "stamp": list(stamp), "sha256": None, "is_settled": True},
             "shape": [*table.shape, 1],
             "dtype": table.dtype.str,
             "nodata": None,
-            "layout": dict(payload.layout),
+            "layout": dict(manifest.layout),
             "video": _describe(index),
             "created_ns": time.time_ns(),
         }
-        append_trailer(file, payload.segments, meta)
+        append_trailer(file, manifest.segments, meta)
 
     try:
         cache.publish(key, write, estimated_bytes=table.nbytes + 4096)

@@ -25,7 +25,7 @@ from ..errors import (
     SourceMissingError,
 )
 from ..formats.frame import FrameReader
-from ..spec.kinds import is_whole_video, whole_of
+from ..spec.kinds import is_whole_video, whole_file_of
 from ..system.memory import ClockCache
 from ..system.process import IMPORTING, core_count
 from ..system.stamp import SourceStamp, stat_source
@@ -106,7 +106,7 @@ class ChannelOpener:
             SourceError: the source does not exist.
             HashidError: the source cannot be keyed.
         """
-        return None if backend is None else self._plan(whole_of(info), backend, _stamp_of(info))
+        return None if backend is None else self._plan(whole_file_of(info), backend, _stamp_of(info))
 
     def survey(self, info: ChannelInfo, backend: Backend | None) -> Survey:
         """Check whether the entry exists, is whole and is of the source's present state; move it away otherwise.
@@ -115,7 +115,7 @@ class ChannelOpener:
             SourceError: the source does not exist.
             HashidError: the source cannot be keyed.
         """
-        info = whole_of(info)
+        info = whole_file_of(info)
         if backend is None:
             return self._survey_index(info) if is_whole_video(info) else Survey()
         try:
@@ -145,7 +145,7 @@ class ChannelOpener:
             SourceError: the source cannot be read.
             CacheError: the cache cannot be written.
         """
-        if whole_of(info) is not info:
+        if whole_file_of(info) is not info:
             return self._open_frame(info, backend, converts=converts)
         return self._open_file(info, backend) if converts else self._open_unconverted(info, backend)
 
@@ -162,7 +162,7 @@ class ChannelOpener:
             directly: whether to open the source instead of an entry.
         """
         for converts in (True, False):
-            self._videos.discard((whole_of(info), backend, converts))
+            self._videos.discard((whole_file_of(info), backend, converts))
         if isinstance(error, CacheEntryDamagedError) and opened.entry is not None:
             self._quarantine(opened.entry.key, error, opened.entry.stamp)
         return self._open_source(info, _stamp_of(info)) if directly else self.open(info, backend)
@@ -234,13 +234,19 @@ class ChannelOpener:
 
     def _open_frame(self, info: ChannelInfo, backend: Backend | None, *, converts: bool) -> OpenedChannel:
         """One frame of a video; the video is opened once for all of its frames."""
-        whole = whole_of(info)
+        whole = whole_file_of(info)
         key = (whole, backend, converts)
         opened = self._videos.get(key)
-        if opened is None or not self.is_current(whole, opened) or _has_entry_now(opened):
+        if opened is None or not self.is_current(whole, opened) or self._has_entry_now(opened):
             opened = self.open(whole, backend, converts=converts)
             self._videos.put(key, opened)
         return replace(opened, reader=FrameReader(opened.reader, info.page or 0, path=info.path))
+
+    def _has_entry_now(self, opened: OpenedChannel) -> bool:
+        """Whether the entry was made since the source was opened."""
+        if opened.is_cached or opened.entry_path is None:
+            return False
+        return self.cache.files.status(str(opened.entry_path)) is not None
 
     # -- entries --------------------------------------------------------------------------------------------------
 
@@ -404,11 +410,6 @@ def _stamp_of(info: ChannelInfo) -> SourceStamp | None:
     if info.driver is not None and not os.path.exists(info.path):
         return None
     return stat_source(info.path)
-
-
-def _has_entry_now(opened: OpenedChannel) -> bool:
-    """Whether the entry was made since the source was opened."""
-    return not opened.is_cached and opened.entry_path is not None and opened.entry_path.exists()
 
 
 def _memory_bytes_of(opened: OpenedChannel) -> int:

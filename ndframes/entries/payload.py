@@ -1,4 +1,4 @@
-"""Payloads: the bytes of an entry before its trailer, opened for crops."""
+"""Open the payload of an entry: its bytes before the trailer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from .._typing import Array
     from ..formats.reader import Reader
     from ..formats.tiled.tile_cache import TileCache
+    from ..formats.tiled.tile_reader import SegmentFile
     from ..system.handles import HandlePool
     from ..system.stamp import SourceStamp
 
-__all__ = ["SegmentFile", "describe_pixels", "open_frames", "open_payload", "parse_pixels"]
+__all__ = ["WrittenFile", "describe_pixels", "open_frames", "open_payload", "parse_pixels"]
 _TILE_BYTES = 64 * 2**20
 
 
@@ -54,14 +55,14 @@ def parse_pixels(meta: Mapping[str, Any]) -> ReaderFacts:
 def open_payload(
     path: str, suffix: str, pool: HandlePool, *, stamp: SourceStamp | None = None, has_frames: bool = False
 ) -> Reader:
-    """Open the COG or ``.npy`` of an entry by what reads any such file, as its name says; its trailer is not looked at.
+    """Open a payload like a file of any other program: a COG by GDAL, a ``.npy`` by its header. The trailer is ignored.
 
     Args:
         path: the file.
-        suffix: of its name.
-        pool: lends the handles.
-        stamp: which file it is.
-        has_frames: whether the ``.npy`` is a video.
+        suffix: the ending of its name.
+        pool: keeps the open handles.
+        stamp: the file that ``path`` must be whenever it is opened; ``None`` accepts any.
+        has_frames: whether a ``.npy`` is a video.
     """
     if suffix == ".npy":
         with IMPORTING:
@@ -78,19 +79,19 @@ def open_frames(
     path: str,
     layout: Mapping[str, Any],
     facts: ReaderFacts,
-    source: Any,
+    file: SegmentFile,
     tiles: TileCache | None,
     pool: HandlePool,
 ) -> Reader:
-    """Open a video's tiles in space and time, or its key frames.
+    """Open the payload of a video: tiles in space and time, or key frames.
 
     Args:
         path: the file, for messages.
-        layout: what its writer says of it; see :class:`~ndframes.system.segments.Payload`.
+        layout: which pixels each segment holds; see :class:`~ndframes.system.segments.Payload`.
         facts: shape, dtype and number of frames of the video.
-        source: where the bytes of segments come from.
-        tiles: keeps what is decoded; ``None``: a little of it.
-        pool: lends decoders.
+        file: the segments.
+        tiles: stores decoded tiles and frames; ``None`` creates a small cache.
+        pool: keeps the decoders.
     """
     with IMPORTING:
         from ..formats.tiled.tile_cache import TileCache
@@ -100,19 +101,19 @@ def open_frames(
         with IMPORTING:
             from ..formats.tiled.volume_reader import VolumeReader
 
-        return VolumeReader(path, layout, facts.dtype, facts.shape[2], source, cache)
+        return VolumeReader(path, layout, facts.dtype, facts.shape[2], file, cache)
     with IMPORTING:
         from ..video.intra import IntraReader
 
-    return IntraReader(path, layout, facts, source, cache, pool)
+    return IntraReader(path, layout, facts, file, cache, pool)
 
 
-class SegmentFile:
-    """The segments of a file that has no trailer yet.
+class WrittenFile:
+    """The segments of a file that was written, but has no trailer yet.
 
     Args:
         path: the file.
-        segments: see :class:`~ndframes.system.segments.Payload`.
+        segments: array of :data:`~ndframes.system.segments.SEGMENT`.
     """
 
     def __init__(self, path: str, segments: Array) -> None:

@@ -1,4 +1,4 @@
-"""Entry: a cache entry opened for crops, its bytes held against their checksums before they are decoded."""
+"""EntryReader: a cache entry, opened for crops. Its bytes are compared with their checksums before they are decoded."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ __all__ = ["EntryReader", "VerifyMode", "open_trailer"]
 class EntryReader(Reader):
     """Crops of one cache entry.
 
-    Opening checks the trailer: that the file is whole, and that it is the entry of ``key``. With ``"first-touch"`` every
-    tile (every MiB of an npy) is held against its checksum before this reader decodes it for the first time, with
+    Opening checks the trailer: that the file is complete, and is the entry of ``key``. With ``"first-touch"`` every tile
+    (every MiB of a ``.npy``) is compared with its checksum before this reader decodes it for the first time; with
     ``"always"`` every time.
 
     Args:
-        path: where it lies.
-        key: its name.
+        path: the file.
+        key: the key of the entry.
         files: the file operations.
-        pool: lends the open file.
-        verify: how much is checked, and when.
-        tiles: keeps decoded tiles; ``None`` keeps none.
+        pool: keeps the open file.
+        verify: what is compared with its checksum, and when.
+        tiles: stores decoded tiles; ``None`` stores none.
 
     Attributes:
-        key: its name.
-        trailer: what the entry says of itself.
-        stamp: which file it is.
+        key: the key of the entry.
+        trailer: the trailer of the entry.
+        stamp: the stamp of the file.
 
     Raises:
-        CacheEntryGoneError: it is not there any more.
-        CacheEntryDamagedError: it is not what was written.
-        CacheEntryError: a newer version wrote it.
+        CacheEntryGoneError: the file was removed.
+        CacheEntryDamagedError: the file differs from what was written.
+        CacheEntryError: a newer version of ndframes wrote it.
     """
 
     def __init__(
@@ -89,37 +89,37 @@ class EntryReader(Reader):
 
     @property
     def is_worth_sharing(self) -> bool:
-        """As for the form that the entry has."""
+        """As the reader of the payload."""
         return self._inner.is_worth_sharing
 
     def estimate_seconds(self, crop: Crop) -> float:
-        """As for the form that the entry has."""
+        """As the reader of the payload."""
         return self._inner.estimate_seconds(crop)
 
     def count_decoded(self, rows: range, cols: range) -> int:
-        """As for the form that the entry has."""
+        """As the reader of the payload."""
         return self._inner.count_decoded(rows, cols)
 
     def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
-        """As for the form that the entry has."""
+        """As the reader of the payload."""
         return self._inner.count_decoded_of(times, rows, cols)
 
     def level_factors(self, level: int) -> tuple[float, float]:
-        """As for the form that the entry has."""
+        """As the reader of the payload."""
         return self._inner.level_factors(level)
 
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`Reader.read_window`; what is touched is checked first.
 
         Raises:
-            CacheEntryGoneError, CacheEntryDamagedError: as when it was opened; ``out`` may be half filled.
+            CacheEntryGoneError, CacheEntryDamagedError: as on opening; ``out`` may be half filled.
         """
         try:
             if self._chunks is not None:
                 self._chunks.touch(0, rows, cols)
             self._inner.read_window(rows, cols, bands, out, level)
-        except OSError as error:  # an UnreadableImageError too
-            self._explain(error)
+        except OSError as error:  # all our errors about files are OSErrors
+            self._raise_for_entry(error)
             raise
 
     def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
@@ -129,15 +129,15 @@ class EntryReader(Reader):
                 self._chunks.touch(0, bounding_range(rows), bounding_range(cols))
             self._inner.read_strided(rows, cols, bands, out, level)
         except OSError as error:
-            self._explain(error)
+            self._raise_for_entry(error)
             raise
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         """As :meth:`Reader.read_frames`; what is touched is checked first."""
         if self._chunks is None:
-            self._do(partial(self._inner.read_frames, times, rows, cols, bands, out))
+            self._run(partial(self._inner.read_frames, times, rows, cols, bands, out))
         elif out.size:
-            self._do(partial(self._read_checked, self._chunks, times, rows, cols, bands, out))
+            self._run(partial(self._read_checked, self._chunks, times, rows, cols, bands, out))
 
     def _read_checked(
         self, chunks: _Chunks, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array
@@ -154,27 +154,27 @@ class EntryReader(Reader):
             yield from super().split(crops)
             return
         for task in self._inner.split(crops):
-            yield partial(self._do, task)
+            yield partial(self._run, task)
 
     def read_ahead(self, crops: Sequence[Crop]) -> None:
         """As :meth:`Reader.read_ahead`."""
-        self._do(partial(self._inner.read_ahead, crops))
+        self._run(partial(self._inner.read_ahead, crops))
 
-    def _do(self, task: Callable[[], None]) -> None:
+    def _run(self, task: Callable[[], None]) -> None:
         try:
             task()
         except OSError as error:
-            self._explain(error)
+            self._raise_for_entry(error)
             raise
 
-    def _explain(self, error: OSError) -> None:
-        """Raise what ``error`` means for an entry."""
+    def _raise_for_entry(self, error: OSError) -> None:
+        """Raise the error of the cache that corresponds to ``error``, if there is one."""
         if isinstance(error, UnreadableImageError):
-            self._bytes.check_everything()  # for the bytes, or for want of memory or handles?
+            self._bytes.check_everything()  # raises if damaged bytes are the cause, and not a lack of memory or handles
         raise_as_cache_error(self.path, error)
 
     def _open_array(self, pool: HandlePool) -> tuple[Reader, _Chunks]:
-        """The pixels of an npy; where it does not open, find out whether that is for its bytes."""
+        """Open a ``.npy``; if that fails, find out whether its bytes are damaged."""
         try:
             has_frames = self._written.frame_count is not None
             reader = open_payload(self.path, self.key.suffix, pool, stamp=self.stamp, has_frames=has_frames)
@@ -209,7 +209,7 @@ class EntryReader(Reader):
 
 
 class _Chunks:
-    """Which segments of an array a window touches: behind the head, each run of so many bytes is one."""
+    """The segments of a ``.npy``: the head, then chunks of equal length without regard to rows and frames."""
 
     def __init__(self, segments: EntryBytes, chunk_bytes: int, reader: Reader) -> None:
         self._segments = segments
@@ -219,9 +219,9 @@ class _Chunks:
         self._frame_bytes = reader.shape[0] * self._row_bytes
 
     def touch(self, time: int, rows: range, cols: range) -> None:
-        """Check what lies under ``rows`` x ``cols``, of step 1, of a frame, unless it was checked; and the file's head.
+        """Check the chunks under ``rows`` x ``cols``, of step 1, of a frame (0 in an image), and the head of the file.
 
-        An image is frame 0.
+        Chunks that were checked before are skipped, unless every read has to be checked.
         """
         origin = time * self._frame_bytes
         first, last = origin + cols.start * self._pixel_bytes, origin + cols.stop * self._pixel_bytes - 1

@@ -1,4 +1,4 @@
-"""Opening a source, whatever it is: an image, a video, one frame of a video."""
+"""Open a source: an image, a video, or one frame of a video."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..formats.frame import FrameReader
 from ..formats.images.sniff import open_image
-from ..spec.kinds import is_video_name
+from ..spec.kinds import is_video_path
 from ..video.decoder import VideoDecoder
 from ..video.reader import VideoReader
 from .frame_index import find_index
@@ -28,9 +28,9 @@ class SourceOpener:
     """Opens sources.
 
     Attributes:
-        cache: keeps the indexes of videos.
-        pool: lends the handles.
-        frame_bytes: how much of the frames of a video that were decoded last is kept in memory.
+        cache: stores the indexes of videos.
+        pool: keeps the open handles.
+        frame_bytes: how many bytes of decoded frames of each video are cached.
     """
 
     cache: Cache
@@ -43,16 +43,16 @@ class SourceOpener:
         """Open the file of one channel for crops.
 
         Args:
-            info: the file, and which of its images, or, as ``page``, which frame of a video.
-            stamp: its state; ``None`` for what is no local file.
-            path: where it lies, links followed, if that is known.
+            info: the file, and which of its images; ``page`` is the number of a frame of a video.
+            stamp: the state of the file; ``None`` if it is not a local file.
+            path: the path with links resolved, if it is known.
             is_mapped: whether a ``.npy`` is mapped; see :class:`~ndframes.formats.images.arrays.NpyReader`.
 
         Raises:
-            SourceError: it cannot be read.
+            SourceError: the file cannot be read.
         """
         target = info if stamp is None else replace(info, path=path or follow_links(info.path))
-        if not is_video_name(info.path):
+        if not is_video_path(info.path):
             return open_image(target, self.pool, is_mapped=is_mapped)
         whole = replace(target, page=None)
         video = open_video(whole, stamp, self.cache, self.pool, frame_bytes=self.frame_bytes)
@@ -60,7 +60,7 @@ class SourceOpener:
 
 
 def follow_links(path: str) -> str:
-    """The file that a path leads to: a link on the way may be changed to and fro while the file is read."""
+    """Resolve the links in a path: a link may be pointed elsewhere, and back, while the file is read."""
     target = os.path.realpath(path)
     return path if target == os.path.abspath(path) else target
 
@@ -73,17 +73,17 @@ def open_video(
     *,
     frame_bytes: int = 64 * 2**20,
 ) -> VideoReader:
-    """Open a video, its frames found before if need be.
+    """Open a video. Its frames are indexed first, if the cache does not have the index.
 
     Args:
         info: the file.
-        stamp: its state.
-        cache: keeps the index of its frames.
-        pool: lends the handles.
-        frame_bytes: how much of the frames decoded last is kept in memory.
+        stamp: the state of the file.
+        cache: stores the index of the frames.
+        pool: keeps the open handles.
+        frame_bytes: how many bytes of decoded frames are cached.
 
     Raises:
-        SourceError: it is no video that decodes.
+        SourceError: the file is not a video, or does not decode.
     """
     index = find_index(info, stamp, cache, pool)
     is_gray = info.pixel_format == "gray"

@@ -1,4 +1,4 @@
-"""Pixels out of here: crops to files that other programs open, and the striped TIFF of the demo."""
+"""Write pixels to files for other programs: crops as PNG, TIFF or .npy, and the striped TIFF of the demo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import OutputError
-from ..system.output import check_place, write_atomically
+from ..system.output import check_output_path, write_atomically
 from ..system.process import core_count
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_destination",
     "check_export",
-    "check_place",
+    "check_output_path",
     "encode_jpeg",
     "encode_png",
     "export",
@@ -33,25 +33,25 @@ _SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 
 
 def check_destination(path: str) -> None:
-    """See to it that something can be written to ``path``, before any work is done for it.
+    """Check that ``path`` can be written, before any work is done for it.
 
     Raises:
-        OutputError: its ending names no format, its folder is missing, or it is there and no regular file.
+        OutputError: its ending names no known format, its folder is missing, or it exists and is not a regular file.
     """
     _suffix(path)
-    check_place(path)
+    check_output_path(path)
 
 
 def check_export(path: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    """See to it that the format of ``path`` can hold such pixels, before they are read.
+    """Check that the format of ``path`` can store such pixels, before they are read.
 
     Args:
-        path: where they go; its ending chooses the format.
-        dtype: theirs.
-        shape: theirs: ``(height, width, channels)``.
+        path: the file to write; its ending chooses the format.
+        dtype: of the pixels.
+        shape: ``(height, width, channels)``.
 
     Raises:
-        OutputError: it cannot; the message says which one can.
+        OutputError: it cannot; the message names a format that can.
     """
     suffix = _suffix(path)
     if suffix != ".npy" and 0 in shape:
@@ -65,10 +65,10 @@ def check_export(path: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Non
 def export(path: str, pixels: Array) -> None:
     """Write ``(height, width, channels)`` to ``path``, exactly; the file appears whole or not at all.
 
-    A PNG is compressed at once; a TIFF is tiled and deflated; ``.npy`` is numpy's own format.
+    A TIFF is tiled and compressed by DEFLATE.
 
     Raises:
-        OutputError: see :func:`check_destination` and :func:`check_export`; or the system refuses.
+        OutputError: as :func:`check_destination` and :func:`check_export`, or the system cannot write.
 
     Example:
         >>> import os, tempfile
@@ -86,14 +86,14 @@ def export(path: str, pixels: Array) -> None:
 def write_striped_tiff(
     file: IO[bytes], shape: tuple[int, int], bands_of_rows: Iterable[Array], *, strip_rows: int
 ) -> None:
-    """Write an RGB image as deflated strips, as scanners and stitchers do, while its rows are being made.
+    """Write an RGB image as strips compressed by DEFLATE, as scanners do, while its rows are produced.
 
     Args:
-        file: where to.
+        file: the file to write to.
         shape: ``(height, width)``.
-        bands_of_rows: uint8 arrays ``(rows, width, 3)`` from top to bottom; all but the last a multiple of
-            ``strip_rows`` high.
-        strip_rows: how many rows a strip holds.
+        bands_of_rows: uint8 arrays ``(rows, width, 3)`` from top to bottom; the height of all but the last is a multiple of
+            ``strip_rows``.
+        strip_rows: the number of rows in a strip.
     """
     import tifffile
 
@@ -130,18 +130,18 @@ def _deflate(strip: Array) -> bytes:
 
 
 def encode_png(pixels: Array) -> bytes:
-    """``(h, w)`` or ``(h, w, 1 to 4)`` of uint8 or uint16 as the bytes of a PNG file."""
-    import imagecodecs
+    """Encode ``(h, w)`` or ``(h, w, 1 to 4)`` of uint8 or uint16 as a PNG file."""
+    from .extensions import load_extensions
 
-    return bytes(imagecodecs.png_encode(pixels, level=6))
+    return bytes(load_extensions("_png").png_encode(pixels, level=6))
 
 
 def encode_jpeg(pixels: Array, quality: int = 95) -> bytes:
-    """``(h, w)`` or ``(h, w, 1 or 3)`` of uint8 as the bytes of a JPEG file, with colours in full resolution."""
-    import imagecodecs
+    """Encode ``(h, w)`` or ``(h, w, 1 or 3)`` of uint8 as a JPEG file, with colours in full resolution."""
+    from .extensions import load_extensions
 
     flat = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-    return bytes(imagecodecs.jpeg8_encode(flat, level=quality, subsampling="444"))
+    return bytes(load_extensions("_jpeg8").jpeg8_encode(flat, level=quality, subsampling="444"))
 
 
 def _write_png(file: IO[bytes], pixels: Array) -> None:

@@ -35,7 +35,7 @@ class FrameReader(Reader):
         count = video.frame_count or 0
         if not 0 <= number < count:
             raise UnreadableImageError(
-                f"{path or video.path} has {count:,} frames, counted from 0; there is none of the number {number:,}"
+                f"{path or video.path} has {count:,} frames, counted from 0; frame {number:,} does not exist"
             )
         facts = replace(video.facts, frame_count=None, tile_frames=1, memory_bytes=4096, is_shareable=False)
         super().__init__(video.path, facts)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .._typing import Array
-from ..geometry.tiling import bounding_range, count_touched, tile_ranges
+from ..geometry.tiling import bounding_range, count_touched_tiles, tile_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -215,7 +215,7 @@ class Reader:
     def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`read`, for ranges of positive steps that hold at least one pixel.
 
-        The covering window is read in strips, so that a coarse step over a huge image needs little memory.
+        The covering_range window is read in strips, so that a coarse step over a huge image needs little memory.
         """
         strip_extent = self.tile_shape[0] if 64 <= self.tile_shape[0] <= 1024 else _STRIP_ROWS
         window_cols = bounding_range(cols)
@@ -231,11 +231,11 @@ class Reader:
 
     def count_decoded(self, rows: range, cols: range) -> int:
         """Count the blocks that a read of ``rows`` x ``cols`` of an image decodes."""
-        return count_touched(rows, cols, self.tile_shape)
+        return count_touched_tiles(rows, cols, self.tile_shape)
 
     def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
         """Count the blocks that a read of ``rows`` x ``cols`` of some frames of a video decodes."""
-        return len({time // self.tile_frames for time in times}) * count_touched(rows, cols, self.tile_shape)
+        return len({time // self.tile_frames for time in times}) * count_touched_tiles(rows, cols, self.tile_shape)
 
     def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
         """Cut the reading of many crops of an image into tasks, for any threads in any order.

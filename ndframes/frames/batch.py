@@ -19,7 +19,7 @@ from ..errors import (
     shorten,
 )
 from ..pixels.results import too_large_error
-from ..system.threads import work_together
+from ..system.threads import run_tasks
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -99,7 +99,7 @@ def load_batch(
             _read_alone(item, channels, loader)
     warped = [partial(_read_alone, item, channels, loader) for item in planned if not item.crop.is_plain]
     if warped:
-        work_together(warped, threads=threads)
+        run_tasks(warped, threads=threads)
     return result
 
 
@@ -126,7 +126,7 @@ def load_each(requests: Sequence[Request], load: Callable[[Hashable, Region], Ar
     def read(number: int) -> None:
         results[number] = load(*requests[number])
 
-    work_together([partial(read, number) for number in range(len(requests))], threads=threads)
+    run_tasks([partial(read, number) for number in range(len(requests))], threads=threads)
     if out is None:
         stack = np.ma.stack if any(isinstance(item, np.ma.MaskedArray) for item in results) else np.stack
         return stack(results) if len({(item.shape, item.dtype) for item in results}) == 1 else results
@@ -241,7 +241,7 @@ def _read_in_common(planned: Sequence[_PlannedRequest], *, threads: int, is_read
         for (image_id, _), (reader, crops) in by_file.items()
         for task in reader.split(crops)
     ]
-    work_together(tasks, threads=threads)
+    run_tasks(tasks, threads=threads)
     for finish in finishes:
         finish()
     return failed

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PathInfoError, SourceKindError, SourceMissingError, shorten
-from ..spec.kinds import IMAGE_ENDINGS, is_video_name
+from ..spec.kinds import IMAGE_SUFFIXES, is_video_path
 from ..spec.pathinfo import (
     ChannelInfo,
     PathInfo,
     SequenceInfo,
-    cut_frames,
-    to_frame_range,
+    coerce_frame_range,
+    slice_frames,
 )
 from ..system.stamp import source_error
 from ..text import count_noun
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..errors import SourceError
 
-__all__ = ["IMAGE_ENDINGS", "Clip", "natural_key", "to_clip"]
+__all__ = ["IMAGE_SUFFIXES", "Clip", "natural_key", "to_clip"]
 _WILD = re.compile(r"[*?[]")
 # %d and %06d, as in printf; {}, {:d}, {:06d} and {frame:06d}, as in str.format.
 _NUMBER = re.compile(r"%(?:0([0-9]+))?d|\{\w*(?::(?:0([0-9]+))?d?)?\}")
@@ -39,7 +39,7 @@ class Clip:
     ``path`` is one of four:
 
     - a video, recognized by the ending of its name;
-    - a folder: the files in it that have the ending of an image (:data:`~ndframes.spec.kinds.IMAGE_ENDINGS`), without hidden
+    - a folder: the files in it that have the ending of an image (:data:`~ndframes.spec.kinds.IMAGE_SUFFIXES`), without hidden
       files and without subfolders;
     - a glob such as ``"walk/*.png"`` or ``"walk/*/left.png"``: the files that match it. If it leaves the ending open
       (``"walk/left*"``), only files with the ending of an image match, as in a folder;
@@ -103,13 +103,13 @@ class Clip:
         # ChannelInfo checks the path and the options of videos. The instance is frozen, hence object.__setattr__.
         object.__setattr__(self, "path", self._to_channel().path)
         _check_expression(self.frame_number)
-        object.__setattr__(self, "frame_range", to_frame_range(self.frame_range))
+        object.__setattr__(self, "frame_range", coerce_frame_range(self.frame_range))
 
     @property
     def is_video(self) -> bool:
         """Whether it is a video file, and not images."""
         # A folder may be called walk.mp4, and a glob may end in .mp4.
-        return is_video_name(self.path) and not os.path.isdir(self.path) and not _is_glob(self.path)
+        return is_video_path(self.path) and not os.path.isdir(self.path) and not _is_glob(self.path)
 
     def find_images(self) -> dict[Hashable, str]:
         """Find the image files that exist now: a mapping in order from the id of each frame to its path.
@@ -144,7 +144,7 @@ class Clip:
             names = _match_expression(self.path, _list_images(root, pattern), self.frame_number)
         if not names:
             raise self._no_images_error(root, pattern)
-        kept = cut_frames(list(names.items()), self.frame_range, self.path, "images")
+        kept = slice_frames(list(names.items()), self.frame_range, self.path, "images")
         return {frame: os.path.join(root, name) for frame, name in kept}
 
     def to_pathinfo(self, image_id: Hashable) -> PathInfo:
@@ -208,6 +208,7 @@ def to_clip(path: object) -> Clip | None:
     if not isinstance(path, (str, os.PathLike)):
         return None
     name = os.fsdecode(path)
+    # A missing path without a wildcard stays a file: the error for a missing file is the clearer one.
     return Clip(name) if os.path.isdir(name) or _is_glob(name) else None
 
 
@@ -256,7 +257,7 @@ def _list_images(root: str, pattern: str) -> set[str]:
 
 
 def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _list_files(folder: str) -> list[str]:

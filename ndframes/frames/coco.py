@@ -21,7 +21,7 @@ from ..errors import (
     naming_image,
     shorten,
 )
-from ..spec.kinds import is_video_name
+from ..spec.kinds import is_video_path
 from ..spec.pathinfo import ChannelInfo, PathInfo, SequenceInfo
 from .frames import Frames
 
@@ -193,6 +193,7 @@ class CocoFrames(Frames):
 
     @property
     def _folder(self) -> str:
+        # Looked up at each use: the bundle_dpath of a kwcoco dataset may be assigned later.
         folder = self._bundle_dpath or getattr(self.dset, "bundle_dpath", None) or self._file_folder
         if folder is None and self._dataset is not None:
             folder = self._dataset.get("bundle_dpath")
@@ -313,7 +314,7 @@ def _build_image(
         channels.append(
             ChannelInfo(
                 path,
-                page=_frame_of(image, prefix) if is_video_name(path) else None,
+                page=_frame_of(image, prefix) if is_video_path(path) else None,
                 channels=_codes_of(record),
                 img_from_src=None if space == "asset" else vid_from_img @ img_from_src,
                 shape=None if is_warped_own_file else _shape_of(record),

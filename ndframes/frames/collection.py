@@ -21,10 +21,10 @@ from ..errors import (
 )
 from ..items.factory import ItemFactory
 from ..spec.backends import backend_for, coerce_backend
-from ..spec.kinds import is_video_name
+from ..spec.kinds import is_video_path
 from ..system.handles import HandlePool
 from ..system.process import half_of_memory
-from ..system.threads import count_threads
+from ..system.threads import resolve_thread_count
 from ..system.workers import Limits
 from .open_images import OpenImages
 
@@ -70,7 +70,7 @@ class ImageCollection(ABC):
     ) -> None:
         check_choice("verify", verify, VerifyMode)
         check_choice("when_source_missing", when_source_missing, WhenSourceMissing)
-        count_threads(threads)
+        resolve_thread_count(threads)
         self._threads = threads
         self._limits = Limits() if isolate is True else isolate or None
         self._verify = verify
@@ -175,7 +175,7 @@ class ImageCollection(ABC):
     def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
         """The form of the cache entry of ``info``; ``None`` where the source is read directly."""
         spec = self._backend(image_id, info) if callable(self._backend) else self._backend
-        return backend_for(spec, is_video=is_video_name(info.path))
+        return backend_for(spec, is_video=is_video_path(info.path))
 
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
         """The conversion that gives ``info`` its cache entry; ``None`` where the source is read directly."""

@@ -14,7 +14,7 @@ from ..errors import (
     naming_image,
 )
 from ..pixels.options import ReadOptions
-from ..system.threads import count_threads
+from ..system.threads import resolve_thread_count
 from .batch import check_batch_bytes, check_requests, load_batch, load_each
 from .collection import ImageCollection
 from .explain import explain_item
@@ -228,7 +228,7 @@ class Frames(ImageCollection):
             >>> batch.shape, np.array_equal(batch[2], frames.load_region(*windows[2]))
             ((8, 64, 64, 3), True)
         """
-        checked, threads = check_requests(requests), count_threads(self._threads if workers is None else workers)
+        checked, threads = check_requests(requests), resolve_thread_count(self._threads if workers is None else workers)
         read_options = ReadOptions.of(**options)
         if read_options.nodata == "mask" and out is not None:
             raise RegionError("a batch with nodata='mask' returns masked arrays; leave out the argument 'out'")

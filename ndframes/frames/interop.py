@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..cache.contents import hash_file
 from ..errors import (
     MissingExtraError,
     RegionError,
@@ -21,6 +20,7 @@ from ..errors import (
 )
 from ..geometry.regions import resolve_region
 from ..spec.pathinfo import SequenceInfo
+from ..system.sources import hash_file
 from ..system.stamp import stat_source
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def to_dask(frame: LazyArray, chunks: Any) -> Any:
         return dask.array.from_array(
             snapshot,
             chunks=blocks,
+            # A name by content: dask then computes equal arrays once, and never takes an old result for a changed file.
             name=f"ndframes-{tokenize(frame, blocks)}",
             meta=np.empty((0,) * frame.ndim, frame.dtype),
             # Blocks are numpy arrays already. Regions are basic slices, so dask must apply lists of integers itself.
@@ -130,6 +131,7 @@ def tokenize_state(frame: LazyArray) -> object:
         files.append(
             (
                 *astuple(info),
+                # A relative path is another file in another working directory.
                 os.path.abspath(info.path),
                 None if backend is None else backend.to_dict(),
                 None if stamp is None else _identify(info, stamp),

@@ -153,6 +153,7 @@ def prepare(
             f"{len(report.failed):,} of {prepared + report.present + len(report.failed):,} failed\n{report}"
         )
         error.report = report
+        # One traceback is enough to find a cause; the message lists every failure.
         raise error from report.failed[0].error
     return report
 

@@ -1,4 +1,4 @@
-"""Affine maps of points, as six numbers: where windows go, and how to come back."""
+"""Affine maps of points, as six numbers."""
 
 from __future__ import annotations
 
@@ -15,25 +15,29 @@ if TYPE_CHECKING:
 __all__ = [
     "IDENTITY",
     "Affine",
-    "box_of",
+    "decompose_affine",
     "describe_affine",
     "invert",
-    "reach_of",
-    "split_affine",
+    "pixels_between",
+    "spanned_shape",
     "to_affine",
-    "window_between",
+    "window_bounds",
 ]
 _EPSILON = 1e-9
-#: An affine map of points, ``(a, b, c, d, e, f)``: ``(x, y)`` goes to ``(a x + b y + c, d x + e y + f)``.
+#: An affine map ``(a, b, c, d, e, f)`` takes the point ``(x, y)`` to ``(a x + b y + c, d x + e y + f)``.
 Affine = tuple[float, float, float, float, float, float]
 IDENTITY: Affine = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def to_affine(matrix: Any, what: str) -> Affine:
-    """An affine matrix, 3x3 or 2x3, or an object that has one, as six numbers.
+    """Six numbers from an affine matrix, 3x3 or 2x3, or from an object with an attribute ``matrix``.
+
+    Args:
+        matrix: the matrix, which acts on columns ``(x, y)``.
+        what: the name of the value, for the message.
 
     Raises:
-        RegionError: it is none, or it cannot be inverted.
+        RegionError: the value is not an affine matrix, or is not invertible.
     """
     try:
         array = np.asarray(getattr(matrix, "matrix", matrix), np.float64)
@@ -45,11 +49,11 @@ def to_affine(matrix: Any, what: str) -> Affine:
         a, b, c, d, e, f = array.ravel().tolist()
         if all(map(math.isfinite, (a, b, c, d, e, f))) and a * e - b * d:
             return a, b, c, d, e, f
-    raise RegionError(f"{what} must be an affine 3x3 matrix that can be inverted, got {shorten(matrix)}")
+    raise RegionError(f"{what} must be an invertible affine 3x3 matrix, got {shorten(matrix)}")
 
 
 def invert(affine: Affine) -> Affine:
-    """The way back.
+    """The inverse map.
 
     Example:
         >>> invert((2.0, 0.0, 3.0, 0.0, 4.0, 5.0))
@@ -60,38 +64,38 @@ def invert(affine: Affine) -> Affine:
     return e / det, -b / det, (b * f - c * e) / det, -d / det, a / det, (c * d - a * f) / det
 
 
-def box_of(affine: Affine, rows: range, cols: range) -> tuple[tuple[float, float], tuple[float, float]]:
-    """From where to where the corners of a window go, in y and in x."""
+def window_bounds(affine: Affine, rows: range, cols: range) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The bounds of a mapped window: the lowest and highest y of its corners, then x."""
     a, b, c, d, e, f = affine
     corners = [(x, y) for x in (cols.start, cols.stop) for y in (rows.start, rows.stop)]
     x_ends, y_ends = [a * x + b * y + c for x, y in corners], [d * x + e * y + f for x, y in corners]
     return (min(y_ends), max(y_ends)), (min(x_ends), max(x_ends))
 
 
-def window_between(low: float, high: float, extent: int) -> range:
-    """The pixels of an axis of ``extent`` that lie between two points, if only in part."""
+def pixels_between(low: float, high: float, extent: int) -> range:
+    """The pixels of an axis of ``extent`` that overlap the interval from ``low`` to ``high``."""
     first = min(max(math.floor(low + _EPSILON), 0), extent)
     return range(first, min(max(math.ceil(high - _EPSILON), first), extent))
 
 
-def reach_of(matrix: Array, height: int, width: int) -> tuple[int, int]:
-    """The size of an image that a file of this size reaches to the end of."""
-    (_, bottom), (_, right) = box_of(to_affine(matrix, "img_from_src"), range(height), range(width))
+def spanned_shape(matrix: Array, height: int, width: int) -> tuple[int, int]:
+    """The shape of the smallest image from the origin that holds a mapped file of ``height`` x ``width``."""
+    (_, bottom), (_, right) = window_bounds(to_affine(matrix, "img_from_src"), range(height), range(width))
     return max(1, math.ceil(bottom - _EPSILON)), max(1, math.ceil(right - _EPSILON))
 
 
-def split_affine(matrix: Array) -> dict[str, Any]:
-    """What an affine map does, in parts: first scale, then shear in x, then rotation, then offset.
+def decompose_affine(matrix: Array) -> dict[str, Any]:
+    """Decompose an affine map into scale, then shear in x, then rotation, then offset.
 
     Args:
-        matrix: 3x3, of points ``(x, y)`` with y pointing down.
+        matrix: 3x3, which acts on columns ``(x, y)``; y points down.
 
     Returns:
-        ``scale``: ``(y, x)``, that of y negative where the map mirrors; ``shear``: how far x moves for each y, before it is
-        turned; ``rotate_degrees``: counter-clockwise as seen on a screen; ``offset``: ``(y, x)``.
+        ``scale``: ``(y, x)``, with a negative y if the map mirrors; ``shear``: the shift of x for each y, before the
+        rotation; ``rotate_degrees``: counter-clockwise on a screen; ``offset``: ``(y, x)``.
 
     Example:
-        >>> split_affine(np.array([[0, 3.0, 5], [-2, 0, 7], [0, 0, 1]]))
+        >>> decompose_affine(np.array([[0, 3.0, 5], [-2, 0, 7], [0, 0, 1]]))
         {'scale': (3.0, 2.0), 'shear': 0.0, 'rotate_degrees': 90.0, 'offset': (7.0, 5.0)}
     """
     (a, b, x), (d, e, y) = np.asarray(matrix, np.float64)[:2].tolist()
@@ -106,7 +110,7 @@ def split_affine(matrix: Array) -> dict[str, Any]:
 
 
 def describe_affine(matrix: Array) -> str:
-    """What an affine map does, in words.
+    """An affine map in words.
 
     Example:
         >>> describe_affine(np.eye(3)), describe_affine(np.array([[6, 0, 0], [0, 6, -2.5], [0, 0, 1]]))
@@ -114,7 +118,7 @@ def describe_affine(matrix: Array) -> str:
         >>> describe_affine(np.array([[0, 3.0, 5], [-2, 0, 7], [0, 0, 1]]))
         'times 3, 2, turned by 90 degrees, moved by 7, 5'
     """
-    parts = split_affine(matrix)
+    parts = decompose_affine(matrix)
     (scale_y, scale_x), (y, x) = parts["scale"], parts["offset"]
     words = []
     if not math.isclose(abs(scale_y), scale_x, rel_tol=1e-6):

@@ -1,4 +1,4 @@
-"""Sampling grids: where the pixels of a resampled region lie in the image."""
+"""Sampling grids: the points of a source array at which the pixels of a result are taken."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["Grid", "Sampling", "footprint", "resolve_scale", "to_shape"]
 
 
-# Less than a millionth of a pixel in images of a million: by rounding, and not meant as a rotation.
-_STRAIGHT = 1e-12
+# A rotation this small moves pixels by less than a millionth in images of a million pixels: it is a rounding error.
+_MAX_ROUNDING = 1e-12
 
 
-@dataclass(slots=True)  # not frozen: each would take a microsecond longer to make
+@dataclass(slots=True)  # not frozen, which would add a microsecond to each
 class Sampling:
-    """Where along one axis the pixels of a result lie in the array that they are taken from.
+    """The position of the pixels of a result along one axis of the source array.
 
     Attributes:
-        start: the corner at which the first one begins.
-        step: how long each is: over 1 shrinks.
-        count: how many there are.
+        start: the coordinate at which the first pixel begins.
+        step: the extent of a pixel; more than 1 shrinks.
+        count: the number of pixels.
     """
 
     start: float
@@ -39,16 +39,16 @@ class Sampling:
     count: int
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the result's pixels are pixels of the array."""
+    def is_pixel_aligned(self) -> bool:
+        """Whether each pixel of the result is exactly one pixel of the array."""
         return abs(self.step - 1) < EPSILON and abs(self.start - round(self.start)) < EPSILON
 
-    def in_plane(self, factor: float, origin: float = 0) -> Sampling:
-        """The same in an array that is ``factor`` times as coarse, counted from its pixel ``origin``."""
+    def rescaled(self, factor: float, origin: float = 0) -> Sampling:
+        """The sampling in an array that is coarser by ``factor``, with coordinates from its pixel ``origin``."""
         return Sampling(self.start / factor - origin, self.step / factor, self.count)
 
     def footprint(self, extent: int | None, interpolation: Interpolation, *, antialias: bool) -> range:
-        """The pixels of an axis of ``extent`` that the result is made of; of an endless axis for ``None``.
+        """The pixels of an axis of ``extent`` on which the result depends; ``None`` is an unbounded axis.
 
         Example:
             >>> Sampling(4.0, 2.0, 3).footprint(100, "linear", antialias=True)
@@ -59,17 +59,18 @@ class Sampling:
         if not self.count:
             return range(0)
         centre = self.start + 0.5 * self.step
-        return _reach(
+        return _footprint_along(
             centre, centre + (self.count - 1) * self.step, self.step if antialias else 1.0, extent, interpolation
         )
 
 
-@dataclass(slots=True)  # likewise
+@dataclass(slots=True)  # not frozen, as above
 class Grid:
-    """Where the pixels of a result lie in the array that they are taken from, in both axes.
+    """The position of the pixels of a result in the source array.
 
     Attributes:
-        matrix: ``(a, b, c, d, e, f)``: the result's point ``(x, y)`` is the array's ``(a x + b y + c, d x + e y + f)``.
+        src_from_out: the map ``(a, b, c, d, e, f)`` from the point ``(x, y)`` of the result to the point
+            ``(a x + b y + c, d x + e y + f)`` of the array.
         shape: ``(height, width)`` of the result.
 
     Example:
@@ -80,31 +81,33 @@ class Grid:
         True
     """
 
-    matrix: tuple[float, float, float, float, float, float]
+    src_from_out: tuple[float, float, float, float, float, float]
     shape: tuple[int, int]
 
     @classmethod
     def of_axes(cls, rows: Sampling, cols: Sampling) -> Grid:
-        """The grid of two axes."""
+        """The grid of one sampling for each axis."""
         return cls((cols.step, 0.0, cols.start, 0.0, rows.step, rows.start), (rows.count, cols.count))
 
     @classmethod
     def of_pixels(cls, rows: range, cols: range) -> Grid:
-        """The grid of the array's own pixels at ``rows`` x ``cols``, of step 1."""
+        """The grid of the array's pixels at ``rows`` x ``cols``, of step 1."""
         return cls((1.0, 0.0, cols.start, 0.0, 1.0, rows.start), (len(rows), len(cols)))
 
     @property
     def axes(self) -> tuple[Sampling, Sampling] | None:
-        """The sampling in y and in x; ``None`` where the grid is rotated, sheared or mirrored."""
-        a, b, c, d, e, f = self.matrix
-        if (b or d) and abs(b) + abs(d) > _STRAIGHT * (abs(a) + abs(e)):  # the same for every crop
+        """The samplings in y and in x; ``None`` if the grid is rotated, sheared or mirrored."""
+        a, b, c, d, e, f = self.src_from_out
+        if (b or d) and abs(b) + abs(d) > _MAX_ROUNDING * (
+            abs(a) + abs(e)
+        ):  # relative, so that it is the same for every crop
             return None
         return (Sampling(f, e, self.shape[0]), Sampling(c, a, self.shape[1])) if a > 0 and e > 0 else None
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every pixel of the result is one of the array's, in whatever order: shifted, mirrored, turned."""
-        a, b, c, d, e, f = self.matrix
+    def is_pixel_aligned(self) -> bool:
+        """Whether each pixel of the result is exactly one pixel of the array: shifted, mirrored or turned by 90 degrees."""
+        a, b, c, d, e, f = self.src_from_out
         if abs(abs(a) + abs(b) - 1) > EPSILON or abs(abs(d) + abs(e) - 1) > EPSILON:
             return False
         if abs(a - round(a)) > EPSILON or abs(e - round(e)) > EPSILON or round(a) * round(e) == round(b) * round(d):
@@ -113,27 +116,27 @@ class Grid:
 
     @property
     def steps(self) -> tuple[float, float]:
-        """How far one pixel of the result goes in the array's y and x: over 1 shrinks."""
-        a, b, _, d, e, _ = self.matrix
+        """The extent of a pixel of the result in the array's y and x; more than 1 shrinks."""
+        a, b, _, d, e, _ = self.src_from_out
         return (abs(e), abs(a)) if not b and not d else (math.hypot(d, e), math.hypot(a, b))
 
-    def cut(self, rows: range, cols: range) -> Grid:
-        """The part at ``rows`` x ``cols``, of step 1."""
-        a, b, c, d, e, f = self.matrix
+    def crop(self, rows: range, cols: range) -> Grid:
+        """The part of the grid at ``rows`` x ``cols`` of the result, of step 1."""
+        a, b, c, d, e, f = self.src_from_out
         x, y = cols.start, rows.start
         return Grid((a, b, a * x + b * y + c, d, e, d * x + e * y + f), (len(rows), len(cols)))
 
-    def in_plane(self, factor_y: float, factor_x: float, top: float = 0, left: float = 0) -> Grid:
-        """The same in an array so many times as coarse, counted from its pixel (``top``, ``left``)."""
-        a, b, c, d, e, f = self.matrix
+    def rescaled(self, factor_y: float, factor_x: float, top: float = 0, left: float = 0) -> Grid:
+        """The grid in an array that is coarser by these factors, with coordinates from its pixel (``top``, ``left``)."""
+        a, b, c, d, e, f = self.src_from_out
         return Grid(
             (a / factor_x, b / factor_x, c / factor_x - left, d / factor_y, e / factor_y, f / factor_y - top),
             self.shape,
         )
 
-    def through(self, affine: tuple[float, float, float, float, float, float]) -> Grid:
-        """The same in another array, to whose points ``affine`` brings those of this one."""
-        a, b, c, d, e, f = self.matrix
+    def transformed(self, affine: tuple[float, float, float, float, float, float]) -> Grid:
+        """The grid in another array, whose points are those of this array mapped by ``affine``."""
+        a, b, c, d, e, f = self.src_from_out
         p, q, r, s, t, u = affine
         return Grid(
             (
@@ -150,40 +153,42 @@ class Grid:
     def footprint(
         self, shape: tuple[int, int], interpolation: Interpolation, *, antialias: bool
     ) -> tuple[range, range]:
-        """The rows and columns of an array of ``shape`` that the result is made of."""
+        """The rows and columns of an array of ``shape`` on which the result depends."""
         return footprint(self, shape, interpolation, self.steps if antialias else (1.0, 1.0))
 
     def footprint_inside(
         self, shape: tuple[int, int], interpolation: Interpolation, *, antialias: bool
     ) -> tuple[range, range] | None:
-        """As :meth:`footprint`; ``None`` where a pixel of the result has its centre outside, or there is none."""
+        """As :meth:`footprint`, but ``None`` if the result is empty or the centre of one of its pixels is outside."""
         if not self.shape[0] or not self.shape[1]:
             return None
-        (top, bottom), (left, right) = self.spans()
+        (top, bottom), (left, right) = self.centre_bounds()
         height, width = shape
         if min(top, left) < -EPSILON or bottom > height + EPSILON or right > width + EPSILON:
             return None
         return self.footprint(shape, interpolation, antialias=antialias)
 
-    def spans(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The smallest and largest y, and x, of the centres of its pixels."""
-        a, b, c, d, e, f = self.matrix
+    def centre_bounds(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The lowest and highest y of the centres of its pixels in the array, then x."""
+        a, b, c, d, e, f = self.src_from_out
         height, width = self.shape
         return _span(d, e, f, width, height), _span(a, b, c, width, height)
 
     def centres(self) -> tuple[Array, Array]:
-        """The y and x of each pixel's centre in the array, float64, which broadcast to the grid's shape."""
-        a, b, c, d, e, f = self.matrix
+        """The y and the x of each pixel's centre in the array; float64 arrays that broadcast to the grid's shape."""
+        a, b, c, d, e, f = self.src_from_out
         y, x = np.arange(self.shape[0])[:, None] + 0.5, np.arange(self.shape[1]) + 0.5
         return (d * x + (e * y + f)) if d else (e * y + f), (a * x + (b * y + c)) if b else (a * x + c)
 
-    def inside(self, height: float, width: float) -> Array | bool:
-        """Which pixels have their centre in an array of ``height`` x ``width``: ``True`` or ``False`` for all, or each."""
-        spans, extents = self.spans(), (height, width)
-        ends = [(low >= -EPSILON, high <= extent + EPSILON) for (low, high), extent in zip(spans, extents, strict=True)]
+    def centres_inside(self, height: float, width: float) -> Array | bool:
+        """Which pixels have their centre in an array of ``height`` x ``width``: ``True`` or ``False`` for all, or a mask."""
+        bounds, extents = self.centre_bounds(), (height, width)
+        ends = [
+            (low >= -EPSILON, high <= extent + EPSILON) for (low, high), extent in zip(bounds, extents, strict=True)
+        ]
         if all(map(all, ends)):
             return True
-        if any(high < -EPSILON or low > extent + EPSILON for (low, high), extent in zip(spans, extents, strict=True)):
+        if any(high < -EPSILON or low > extent + EPSILON for (low, high), extent in zip(bounds, extents, strict=True)):
             return False
         y, x = self.centres()
         return (((y >= -EPSILON) & (y <= height + EPSILON)) & ((x >= -EPSILON) & (x <= width + EPSILON))) & np.ones(
@@ -194,22 +199,23 @@ class Grid:
 def resolve_scale(
     rows: range, cols: range, scale: float | tuple[float, float] | None, shape: tuple[int, int] | None
 ) -> tuple[Sampling, Sampling]:
-    """Where the pixels of a scaled region lie in the image, in y and in x.
+    """The samplings of a scaled region, in y and in x.
 
     Args:
         rows: the region's rows, of step 1.
-        cols: the region's columns, likewise.
-        scale: the result's size over the region's, one number or ``(y, x)``. The result has as many pixels as come
-            nearest to that, halves up and one at least, and each covers exactly ``1 / scale`` of the image's.
-        shape: the result's ``(height, width)``, which then covers exactly the region.
+        cols: the region's columns, of step 1.
+        scale: the ratio of the result's extent to the region's, one number or ``(y, x)``. A pixel of the result covers
+            exactly ``1 / scale`` pixels of the image. The number of pixels is rounded, halves up, and is at least 1.
+        shape: ``(height, width)`` of the result, which then covers exactly the region.
 
     Raises:
-        RegionError: both are given, or neither is positive, or the region has steps or no pixels.
+        RegionError: ``scale`` and ``shape`` are both given, the given one is not positive, or the region has steps or no
+            pixels.
     """
     if rows.step != 1 or cols.step != 1:
-        raise RegionError("a region that is scaled is made of slices without steps in y and x")
+        raise RegionError("a scaled region must consist of slices without steps in y and x")
     if scale is not None and shape is not None:
-        raise RegionError(f"scale={shorten(scale)} and shape={shorten(shape)} are given; one of them says it all")
+        raise RegionError(f"scale={shorten(scale)} and shape={shorten(shape)} are both given; give one of them")
     if shape is not None:
         height, width = to_shape(shape)
         return _fit(rows, height), _fit(cols, width)
@@ -218,29 +224,29 @@ def resolve_scale(
 
 
 def to_shape(shape: object) -> tuple[int, int]:
-    """A result's ``(height, width)`` as two ints.
+    """``(height, width)`` of a result as two ints.
 
     Raises:
-        RegionError: it is no pair of whole numbers, 1 or more each.
+        RegionError: the value is not a pair of whole numbers of at least 1.
     """
     if isinstance(shape, (tuple, list)) and len(shape) == 2:
         extents = [to_index(extent, axis) for axis, extent in enumerate(shape)]
         if min(extents) > 0:
             return extents[0], extents[1]
-    raise RegionError(f"shape={shorten(shape)}; give the result's (height, width) in whole pixels, 1 or more each")
+    raise RegionError(f"shape={shorten(shape)}; give (height, width) of the result in whole pixels, at least 1 each")
 
 
 def footprint(
     grid: Grid, shape: tuple[int, int], interpolation: Interpolation, factors: tuple[float, float]
 ) -> tuple[range, range]:
-    """The window of an array of ``shape`` that a grid's pixels are made of."""
-    (top, bottom), (left, right) = grid.spans()
-    rows = _reach(top, bottom, factors[0], shape[0], interpolation)
-    return rows, _reach(left, right, factors[1], shape[1], interpolation)
+    """The rows and columns of an array of ``shape`` on which the pixels of a grid depend."""
+    (top, bottom), (left, right) = grid.centre_bounds()
+    rows = _footprint_along(top, bottom, factors[0], shape[0], interpolation)
+    return rows, _footprint_along(left, right, factors[1], shape[1], interpolation)
 
 
-def _reach(low: float, high: float, step: float, extent: int | None, interpolation: Interpolation) -> range:
-    """The pixels of an axis of ``extent`` that points from ``low`` to ``high`` are made of; one at least."""
+def _footprint_along(low: float, high: float, step: float, extent: int | None, interpolation: Interpolation) -> range:
+    """The pixels of an axis of ``extent`` on which points from ``low`` to ``high`` depend; at least one."""
     if interpolation == "nearest":
         first, last = math.floor(low + EPSILON), math.floor(high + EPSILON)
     else:
@@ -257,7 +263,7 @@ def _is_integer(number: float) -> bool:
 
 
 def _span(per_x: float, per_y: float, offset: float, width: int, height: int) -> tuple[float, float]:
-    """The least and the greatest of ``per_x * x + per_y * y + offset`` over the centres of so many pixels."""
+    """The lowest and highest value of ``per_x * x + per_y * y + offset`` over the centres of ``width`` x ``height`` pixels."""
     low = high = offset + (per_x + per_y) / 2
     for along in (per_x * (width - 1), per_y * (height - 1)):
         if along < 0:
@@ -273,12 +279,12 @@ def _to_scales(scale: Any) -> tuple[float, float]:
         factors = float(pair[0]), float(pair[1])
         if all(0 < factor < math.inf for factor in factors):
             return factors
-    raise RegionError(f"scale={shorten(scale)}; give a positive number, or two of them: (y, x)")
+    raise RegionError(f"scale={shorten(scale)}; give a positive number, or a pair (y, x)")
 
 
 def _fit(axis: range, count: int) -> Sampling:
     if not axis:
-        raise RegionError("the region holds no pixels that could be scaled to a shape")
+        raise RegionError("an empty region cannot be scaled to a shape")
     return Sampling(axis.start, len(axis) / count, count)
 
 

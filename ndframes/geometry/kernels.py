@@ -13,16 +13,16 @@ __all__ = ["EPSILON", "INTERPOLATIONS", "KERNELS", "Indices", "Interpolation", "
 
 
 Indices = np.ndarray[Any, np.dtype[np.intp]]
-#: How a value between pixels is found: the pixel that holds the point, or a mean of its neighbours, 2, 4 or 8 an axis.
+#: The pixel that holds the point, or a weighted mean of 2, 4 or 8 neighbours along each axis.
 Interpolation = Literal["nearest", "linear", "cubic", "lanczos"]
 INTERPOLATIONS = ("nearest", "linear", "cubic", "lanczos")
-# Steps and starts come from divisions; what is so close to a whole number was meant to be one.
+# Steps and starts are results of divisions; a value this close to a whole number is taken for it.
 EPSILON = 1e-9
 Kernel = Callable[[Array], Array]
 
 
 def first_tap(centres: Any, radius: float) -> Indices:
-    """The first pixel of which the centre lies within ``radius`` of each point."""
+    """The first pixel whose centre is within ``radius`` of each point."""
     first: Indices = np.floor(centres - 0.5 - radius + EPSILON).astype(np.intp) + 1
     return first
 
@@ -42,5 +42,5 @@ def _lanczos(distance: Array) -> Array:
     return np.where(distance < 4, np.sinc(distance) * np.sinc(distance / 4), 0)
 
 
-#: The kernel, and how far it reaches.
+#: Each kernel with its radius in pixels.
 KERNELS: dict[str, tuple[Kernel, int]] = {"linear": (_linear, 1), "cubic": (_cubic, 2), "lanczos": (_lanczos, 4)}

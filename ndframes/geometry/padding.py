@@ -1,4 +1,4 @@
-"""Padding: which pixels, or points, of an image stand for those outside of it."""
+"""Padding: the pixels or points of an image that replace those outside of it."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ if TYPE_CHECKING:
 __all__ = [
     "Run",
     "check_pad",
-    "covering",
-    "fold",
-    "inside",
-    "mirror",
-    "positions_in",
+    "clip_range",
+    "covering_range",
+    "fold_axis",
+    "padded_indices",
+    "slice_within",
 ]
 _EPSILON = 1e-9
 
 
 def check_pad(pad: object) -> None:
-    """Refuse a way of padding that there is not.
+    """Check a pad mode.
 
     Raises:
-        RegionError: the message says which there are.
+        RegionError: the mode does not exist; the message lists those that do.
     """
     if pad not in PAD_MODES:
         raise RegionError(f"pad={pad!r}; allowed: None, {', '.join(map(repr, PAD_MODES))}")
 
 
-def inside(axis: range, extent: int) -> range:
-    """The part of ``axis`` that lies in ``range(extent)``."""
+def clip_range(axis: range, extent: int) -> range:
+    """The positions of ``axis`` that are in ``range(extent)``."""
     first = max(0, -(axis.start // axis.step)) if axis.start < 0 else 0
     last = len(range(axis.start, min(axis.stop, extent), axis.step))
     return axis[min(first, last) : last]
 
 
-def positions_in(inner: range, outer: range) -> slice:
-    """Where the run ``inner`` stands in ``outer``."""
+def slice_within(inner: range, outer: range) -> slice:
+    """The slice of ``outer`` that gives ``inner``, a part of it with the same step."""
     first = (inner.start - outer.start) // outer.step if inner else 0
     return slice(first, first + len(inner))
 
 
-def mirror(axis: range, extent: int, pad: str) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Per position of ``axis`` the pixel that stands there: the nearest one, or the one behind the mirror."""
+def padded_indices(axis: range, extent: int, pad: str) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """For each position of ``axis``, the pixel that replaces it: the nearest one, or the reflected one."""
     indices = np.arange(axis.start, axis.stop, axis.step, dtype=np.intp)
     if pad == "edge" or extent == 1:
         return indices.clip(0, extent - 1)
@@ -59,27 +59,27 @@ def mirror(axis: range, extent: int, pad: str) -> np.ndarray[Any, np.dtype[np.in
     return np.where(indices < extent, indices, period - indices)
 
 
-def covering(indices: np.ndarray[Any, np.dtype[np.intp]]) -> range:
-    """The smallest run of pixels that holds all of these."""
+def covering_range(indices: np.ndarray[Any, np.dtype[np.intp]]) -> range:
+    """The smallest range of pixels that contains all ``indices``."""
     return range(int(indices.min()), int(indices.max()) + 1) if indices.size else range(0)
 
 
 class Run(NamedTuple):
-    """A run of a result's pixels along one axis, of which the points in the image follow each other.
+    """Consecutive pixels of a result along one axis, whose points in the image are consecutive too.
 
     Attributes:
-        place: where in the result; one pixel of ``sampling`` stands for all of them where there are more.
-        sampling: where in the image.
-        direction: -1 where the image is mirrored.
+        out_slice: the pixels of the result. If ``sampling`` has a single pixel, it is repeated for all of them.
+        sampling: the points in the image.
+        direction: 1, or -1 where the image is reflected.
     """
 
-    place: slice
+    out_slice: slice
     sampling: Sampling
     direction: int
 
 
-def fold(sampling: Sampling, extent: int, pad: str) -> Iterator[Run]:
-    """Cut an axis where it leaves the image, or where the mirror image turns round: at the centres of its border pixels."""
+def fold_axis(sampling: Sampling, extent: int, pad: str) -> Iterator[Run]:
+    """Split an axis at the centres of the border pixels, where it leaves the image or where a reflection begins."""
     centres = sampling.start + (np.arange(sampling.count) + 0.5) * sampling.step
     is_inside = (centres > -_EPSILON) & (centres < extent + _EPSILON)
     is_edge = pad == "edge" or extent == 1
@@ -87,12 +87,12 @@ def fold(sampling: Sampling, extent: int, pad: str) -> Iterator[Run]:
     turns[is_inside] = 0
     starts = [0, *(np.flatnonzero(np.diff(turns)) + 1).tolist(), sampling.count]
     for first, last in pairwise(starts):
-        place, turn, count = slice(first, last), int(turns[first]) if first < last else 0, last - first
+        out_slice, turn, count = slice(first, last), int(turns[first]) if first < last else 0, last - first
         begin, end = (sampling.start + number * sampling.step for number in (first, last))
         if turn and is_edge:
             border = 0.5 if turn < 0 else extent - 0.5
-            yield Run(place, Sampling(border - sampling.step / 2, sampling.step, 1), 1)
+            yield Run(out_slice, Sampling(border - sampling.step / 2, sampling.step, 1), 1)
         elif turn % 2:
-            yield Run(place, Sampling((turn + 1) * (extent - 1) + 1 - end, sampling.step, count), -1)
+            yield Run(out_slice, Sampling((turn + 1) * (extent - 1) + 1 - end, sampling.step, count), -1)
         else:
-            yield Run(place, Sampling(begin - turn * (extent - 1), sampling.step, count), 1)
+            yield Run(out_slice, Sampling(begin - turn * (extent - 1), sampling.step, count), 1)

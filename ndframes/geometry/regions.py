@@ -1,8 +1,8 @@
-"""Regions, tile grids and pyramid levels: integers in, integers out.
+"""Regions: numpy's basic indices, boxes and text, resolved against the shape of an image.
 
-A region is what numpy calls a basic index: slices, one an axis. Resolved against a shape, each axis becomes a Python
-``range``, which already knows everything that a crop needs: its start, its step, its length, and how to be cut.
-Axis order is y, x, then the channel. Shapes are ``(height, width)`` or ``(height, width, channels)``.
+A region has one slice for each axis. Resolved against a shape, each slice becomes a Python ``range``, which has a start, a
+step and a length, and can be sliced itself. The axes are y, x, then the channel. Shapes are ``(height, width)`` or
+``(height, width, channels)``.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = [
     "PadMode",
     "Region",
     "Selection",
-    "open_boxes",
+    "boxes_to_slices",
     "parse_region",
-    "resolve_outside",
     "resolve_region",
+    "resolve_unclipped",
     "to_index",
     "to_row",
     "to_slice",
@@ -46,37 +46,37 @@ __all__ = [
 
 
 class BoxLike(Protocol):
-    """A box in the plane, as ``kwimage.Box`` and ``kwimage.Boxes`` of one are: known by what it can do, not by its class.
+    """A box with a method ``to_ltrb``, such as ``kwimage.Box`` or ``kwimage.Boxes`` of one box.
 
-    It stands for two items of a region, y and x. Its corners are rounded outward to whole pixels, so that all of it is
-    covered, and what lies outside of an image is cut off; where a region is padded, it is kept.
+    It replaces two items of a region, y and x. Its corners are rounded outward to whole pixels. The part outside of the
+    image is clipped, except in a padded region.
     """
 
     def to_ltrb(self) -> Any:
-        """The same as left, top, right and bottom; its ``data`` are the four numbers."""
+        """A box whose ``data`` are left, top, right and bottom."""
 
 
 IndexItem = slice | SupportsIndex | EllipsisType | BoxLike
-#: A numpy basic index: one slice (or integer) an axis; ``None`` is everything. A box is two of them.
+#: A numpy basic index: one slice or integer for each axis; ``None`` is everything. A box is two items.
 Region = IndexItem | tuple[IndexItem, ...] | None
-#: What stands outside an image: a value, its nearest pixel, or its mirror image.
+#: What replaces pixels outside of an image: the fill value, the nearest pixel, or the reflected pixel.
 PadMode = Literal["constant", "edge", "reflect"]
 PAD_MODES = ("constant", "edge", "reflect")
 _PLAIN_PARTS = frozenset([int, type(None), np.int64, np.int32])
 _NO_BOXES = frozenset([slice, int, EllipsisType])
 _ALL_KEPT = (False, False, False)
-# So far from an image, and no farther: lengths and mirrored coordinates still fit 64-bit integers.
-_FARTHEST = 1 << 61
-# 18 digits are more than any image has, and fewer than int() refuses with an error of its own.
+# Up to here, lengths and reflected coordinates fit into 64-bit integers.
+_MAX_COORDINATE = 1 << 61
+# More digits than any image needs, and fewer than int() refuses.
 _TYPED_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,18})?\s*")
 
 
 class Selection(NamedTuple):
-    """A region resolved against a shape: which pixels, and which axes stay.
+    """A region resolved against a shape.
 
     Attributes:
-        ranges: per axis the source coordinates, in the order of the result.
-        dropped: per axis whether an integer index takes the axis away.
+        ranges: for each axis the source coordinates, in the order of the result.
+        dropped: for each axis whether an integer index removes it.
     """
 
     ranges: tuple[range, ...]
@@ -84,26 +84,26 @@ class Selection(NamedTuple):
 
     @property
     def full_shape(self) -> tuple[int, ...]:
-        """The shape before integer-indexed axes are taken away."""
+        """The shape before integer indices remove their axes."""
         return tuple(map(len, self.ranges))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape that numpy would give."""
+        """The shape of the result, as in numpy."""
         if True not in self.dropped:
             return self.full_shape
-        return tuple(len(axis) for axis, gone in zip(self.ranges, self.dropped, strict=True) if not gone)
+        return tuple(len(axis) for axis, is_dropped in zip(self.ranges, self.dropped, strict=True) if not is_dropped)
 
 
 def resolve_region(region: Region, shape: Sequence[int]) -> Selection:
     """Resolve ``region`` against ``shape`` by numpy's rules for basic indexing.
 
-    Negative starts count from the end, slices are clipped, steps may be negative, integers drop their axis, missing
-    axes are whole. New axes and boolean or list indices are not regions.
+    Negative starts count from the end, slices are clipped, steps may be negative, integers remove their axis, missing
+    axes are whole. New axes and boolean or list indices are not supported.
 
     Raises:
-        RegionIndexError: an integer lies outside its axis, or there are more items than axes, or several ``...``.
-        RegionError: an item is no slice, integer or ``...``, or a slice's parts are no integers.
+        RegionIndexError: an integer is out of bounds, or there are more items than axes, or several ``...``.
+        RegionError: an item is not a slice, an integer or ``...``, or a part of a slice is not an integer.
 
     Example:
         >>> resolve_region((slice(-2, None), slice(None, None, 3)), (5, 7, 3)).ranges
@@ -115,52 +115,52 @@ def resolve_region(region: Region, shape: Sequence[int]) -> Selection:
         selection = _resolve_crop(region, shape)
         if selection is not None:
             return selection
-    items = _spread(open_boxes(region, len(shape)), len(shape))
+    items = _expand(boxes_to_slices(region, len(shape)), len(shape))
     pairs = [_resolve_item(item, extent, axis) for axis, (item, extent) in enumerate(zip(items, shape, strict=True))]
     return Selection(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))
 
 
-def resolve_outside(region: Region, shape: Sequence[int]) -> tuple[range, ...]:
-    """Resolve ``region`` in the unbounded plane of an image of ``shape``: nothing wraps and nothing is clipped.
+def resolve_unclipped(region: Region, shape: Sequence[int]) -> tuple[range, ...]:
+    """Resolve ``region`` in the unbounded plane of an image of ``shape``: negative coordinates lie outside of the image.
 
-    The first axes are y and x; a channel axis, if ``shape`` has a third one, resolves as numpy does.
+    The first axes are y and x. A channel axis, if ``shape`` has a third one, is resolved by numpy's rules.
 
     Raises:
         RegionTooLargeError: a slice is longer than any array can be.
-        RegionError: an item is not a slice, runs backwards, its parts are no integers, or it lies absurdly far away.
+        RegionError: an item is not a slice, its start is after its stop, a part of it is not an integer, or it is more than
+            2**61 pixels away.
 
     Example:
-        >>> resolve_outside((slice(-2, 4), slice(5, 9)), (6, 6, 3))
+        >>> resolve_unclipped((slice(-2, 4), slice(5, 9)), (6, 6, 3))
         (range(-2, 4), range(5, 9), range(0, 3))
     """
-    items = _spread(open_boxes(region, len(shape), is_clipped=False), len(shape))
+    items = _expand(boxes_to_slices(region, len(shape), is_clipped=False), len(shape))
     plane = tuple(
         _resolve_plane(item, extent, axis) for axis, (item, extent) in enumerate(zip(items[:2], shape[:2], strict=True))
     )
     rest = resolve_region(tuple(items[2:]), shape[2:])
     if any(rest.dropped):
-        raise RegionError(f"a padded region keeps its channel axis: give a slice, not {shorten(items[2])}")
+        raise RegionError(f"a padded region must keep its channel axis: give a slice, got {shorten(items[2])}")
     return plane + rest.ranges
 
 
-def open_boxes(region: Region, axis_count: int, *, is_clipped: bool = True) -> Region:
-    """``region`` with slices in the place of boxes; what holds none stays as it is.
+def boxes_to_slices(region: Region, axis_count: int, *, is_clipped: bool = True) -> Region:
+    """Replace each box in ``region`` by two slices.
 
     Args:
-        region: of any form. A box by itself is all of the axes before y.
-        axis_count: how many axes the region is of: ``(y, x, channel)``, with time in front if there are four.
-        is_clipped: whether corners above or left of the image are moved to its edge, since a slice from there would count
-            from the end.
+        region: a region of any form. A box alone is followed by whole axes, and preceded by a whole time axis.
+        axis_count: the number of axes: ``(y, x, channel)``, with time in front if there are four.
+        is_clipped: whether negative corners are set to 0, because a negative start of a slice counts from the end.
 
     Raises:
-        RegionError: there are several boxes in one, or their corners are no finite numbers.
+        RegionError: a value holds several boxes, or its corners are not finite numbers.
 
     Example:
         >>> import kwimage
         >>> box = kwimage.Box.coerce([-3.5, 2, 10, 8.1], format="xywh")
-        >>> open_boxes((box, 0), 3)
+        >>> boxes_to_slices((box, 0), 3)
         (slice(2, 11, None), slice(0, 7, None), 0)
-        >>> open_boxes(box, 4, is_clipped=False)
+        >>> boxes_to_slices(box, 4, is_clipped=False)
         (slice(None, None, None), slice(2, 11, None), slice(-4, 7, None))
     """
     if _is_box(region):
@@ -174,10 +174,10 @@ def open_boxes(region: Region, axis_count: int, *, is_clipped: bool = True) -> R
 
 
 def parse_region(text: str) -> tuple[slice, ...]:
-    """Read a region as people type it: ``"y0:y1,x0:x1"``, each part a slice as in Python; ``":"`` is a whole axis.
+    """Parse a region such as ``"y0:y1,x0:x1"``. Each part is a slice as in Python; ``":"`` is a whole axis.
 
     Raises:
-        RegionError: the text is not of that form, or a part runs backwards and so can only be empty.
+        RegionError: the text has another form, or a part is empty because it stops before it starts.
 
     Example:
         >>> parse_region("0:256,-128:")
@@ -189,16 +189,16 @@ def parse_region(text: str) -> tuple[slice, ...]:
 def _parse_slice(part: str, text: str) -> slice:
     pieces = part.split(":")
     if not 2 <= len(pieces) <= 3:
-        raise RegionError(f"region {shorten(text)}: {shorten(part)} is no slice; write y0:y1,x0:x1")
+        raise RegionError(f"region {shorten(text)}: {shorten(part)} is not a slice; write y0:y1,x0:x1")
     matches = [_TYPED_NUMBER.fullmatch(piece) for piece in pieces]
     numbers = [None if match is None or match[1] is None else int(match[1]) for match in matches]
     if None in matches:
         raise RegionError(
-            f"region {shorten(text)}: {shorten(part)} holds no whole numbers (of at most 18 digits); write y0:y1,x0:x1"
+            f"region {shorten(text)}: {shorten(part)} must hold whole numbers of at most 18 digits; write y0:y1,x0:x1"
         )
     start, stop, step = (*numbers, None)[:3]
     if step == 0:
-        raise RegionError(f"region {shorten(text)}: {shorten(part)} has step 0; leave it out, or give another")
+        raise RegionError(f"region {shorten(text)}: {shorten(part)} has step 0; give another step, or none")
     if start is not None and stop is not None and (start < 0) == (stop < 0) and (stop - start) * (step or 1) < 0:
         raise RegionError(f"region {shorten(text)}: {shorten(part)} stops before it starts")
     return slice(start, stop, step)
@@ -212,10 +212,12 @@ def _box_to_slices(box: BoxLike, *, is_clipped: bool) -> tuple[slice, slice]:
     corners = np.asarray(box.to_ltrb().data, np.float64).reshape(-1, 4)
     if len(corners) != 1:
         raise RegionError(
-            f"a region is one box, and these are {len(corners)}; load_regions reads many: [(image_id, box) for box in boxes]"
+            f"a region is one box, got {len(corners)}; load_regions reads many: [(image_id, box) for box in boxes]"
         )
-    if not np.isfinite(corners).all() or np.abs(corners).max() > _FARTHEST:
-        raise RegionError(f"a box whose corners are {shorten(corners[0].tolist())} is no region of pixels")
+    if not np.isfinite(corners).all() or np.abs(corners).max() > _MAX_COORDINATE:
+        raise RegionError(
+            f"the corners of a box must be finite and within 2**61 px, got {shorten(corners[0].tolist())}"
+        )
     left, top, right, bottom = corners[0].tolist()
     ends = [math.floor(top), math.ceil(bottom), math.floor(left), math.ceil(right)]
     if is_clipped:
@@ -223,14 +225,14 @@ def _box_to_slices(box: BoxLike, *, is_clipped: bool) -> tuple[slice, slice]:
     return slice(*ends[:2]), slice(*ends[2:])
 
 
-def _spread(region: Region, axis_count: int) -> list[IndexItem]:
-    """One item an axis: ``...`` opened, missing axes whole."""
+def _expand(region: Region, axis_count: int) -> list[IndexItem]:
+    """One item for each axis: ``...`` and missing axes are replaced by whole slices."""
     items = [] if region is None else list(region) if isinstance(region, tuple) else [region]
     ellipses = sum(item is Ellipsis for item in items)
     if ellipses > 1:
-        raise RegionIndexError("a region holds at most one '...'")
+        raise RegionIndexError("a region may hold only one '...'")
     if len(items) - ellipses > axis_count:
-        raise RegionIndexError(f"a region of {len(items) - ellipses} axes for an image of {axis_count}")
+        raise RegionIndexError(f"the region has {len(items) - ellipses} axes, but the image has {axis_count}")
     whole: list[IndexItem] = [slice(None)] * (axis_count - len(items) + ellipses)
     if ellipses:
         at = next(index for index, item in enumerate(items) if item is Ellipsis)
@@ -239,7 +241,7 @@ def _spread(region: Region, axis_count: int) -> list[IndexItem]:
 
 
 def _resolve_crop(region: tuple[IndexItem, ...], shape: Sequence[int]) -> Selection | None:
-    """What nearly every region is, two slices between whole numbers, in a quarter of the time; ``None`` for all else."""
+    """Resolve the most common form, two slices without steps, in a quarter of the time; ``None`` for other forms."""
     rows, cols = region
     if type(rows) is not slice or type(cols) is not slice or rows.step is not None or cols.step is not None:
         return None
@@ -267,17 +269,17 @@ def _resolve_item(item: IndexItem, extent: int, axis: int) -> tuple[range, bool]
 def _slice_to_range(item: slice, extent: int, axis: int) -> range:
     try:
         for part in (item.start, item.stop, item.step):
-            if isinstance(part, np.bool_):  # which numpy 2.2 still takes for a number, with a warning
+            if isinstance(part, np.bool_):  # numpy 2.2 still takes it for a number, with a warning
                 to_index(part, axis)
         return range(*item.indices(extent))
     except (TypeError, ValueError) as error:
         raise RegionError(
-            f"axis {axis}: {shorten(item)} is no region; its parts must be whole numbers and its step not 0"
+            f"axis {axis}: {shorten(item)} is not a region; its parts must be whole numbers, and its step not 0"
         ) from error
 
 
 def to_index(item: object, axis: int) -> int:
-    """``item`` as an int, or an error that names the axis; booleans, floats and arrays are no indices."""
+    """``item`` as an int; booleans, floats and arrays raise a :class:`RegionError` that names the axis."""
     cause = None
     if not isinstance(item, (bool, np.bool_)):
         try:
@@ -285,16 +287,16 @@ def to_index(item: object, axis: int) -> int:
         except TypeError as error:
             cause = error
     raise RegionError(
-        f"axis {axis}: {shorten(item)} ({type(item).__name__}) is no region; give slices of whole numbers, as to numpy"
+        f"axis {axis}: {shorten(item)} ({type(item).__name__}) is not a region; give slices of whole numbers, as in numpy"
     ) from cause
 
 
 def to_row(item: object, extent: int) -> int:
-    """``item`` as a position on the first axis, from its end where it is negative, as numpy has it.
+    """``item`` as a position on the first axis; a negative one counts from the end, as in numpy.
 
     Raises:
-        RegionIndexError: it lies outside.
-        RegionError: it is no whole number.
+        RegionIndexError: it is out of bounds.
+        RegionError: it is not a whole number.
 
     Example:
         >>> to_row(-1, 10), to_row(3, 10)
@@ -307,7 +309,7 @@ def to_row(item: object, extent: int) -> int:
 
 
 def to_slice(axis: range) -> slice:
-    """The slice that takes the positions of ``axis``, none of which is negative.
+    """The slice that selects the positions of ``axis``, which must not be negative.
 
     Example:
         >>> to_slice(range(4, -1, -2)), to_slice(range(2, 8))
@@ -318,16 +320,16 @@ def to_slice(axis: range) -> slice:
 
 def _resolve_plane(item: IndexItem, extent: int, axis: int) -> range:
     if not isinstance(item, slice):
-        raise RegionError(f"axis {axis}: a padded region is made of slices, got {shorten(item)}")
+        raise RegionError(f"axis {axis}: a padded region must consist of slices, got {shorten(item)}")
     start, stop, step = (
         default if value is None else to_index(value, axis)
         for value, default in ((item.start, 0), (item.stop, extent), (item.step, 1))
     )
     if step < 1 or stop < start:
         raise RegionError(
-            f"axis {axis}: {shorten(item)} runs backwards; in the plane of a padded region start <= stop, step >= 1"
+            f"axis {axis}: {shorten(item)} runs backwards; a padded region needs start <= stop and step >= 1"
         )
-    if start < -_FARTHEST or stop > _FARTHEST:
-        kind = RegionTooLargeError if (stop - start) // step > _FARTHEST else RegionError
-        raise kind(f"axis {axis}: {shorten(item)} lies too far outside an image of {extent}; stay within 2**61 px")
+    if start < -_MAX_COORDINATE or stop > _MAX_COORDINATE:
+        kind = RegionTooLargeError if (stop - start) // step > _MAX_COORDINATE else RegionError
+        raise kind(f"axis {axis}: {shorten(item)} is too far outside of an image of {extent} px; stay within 2**61 px")
     return range(start, stop, step)

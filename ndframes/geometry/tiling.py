@@ -1,4 +1,4 @@
-"""Tile grids: which tiles a region touches, and the shapes of overviews."""
+"""Tile grids: the tiles that a region touches, and the shapes of overviews."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["bounding_range", "count_tiles", "count_touched", "overview_shapes", "tile_ranges", "tile_spans"]
+__all__ = ["bounding_range", "count_tiles", "count_touched_tiles", "overview_shapes", "tile_ranges", "tile_spans"]
 
 
 def bounding_range(axis: range) -> range:
@@ -26,7 +26,7 @@ def bounding_range(axis: range) -> range:
 
 
 def tile_ranges(axis: range, tile_extent: int) -> list[tuple[int, range]]:
-    """Cut ``axis`` where tiles of ``tile_extent`` meet: pairs of tile index and sub-range, in the order of ``axis``.
+    """Split ``axis`` at the borders of tiles: pairs of tile index and sub-range, in the order of ``axis``.
 
     Example:
         >>> tile_ranges(range(3, 9), 4)
@@ -44,7 +44,7 @@ def tile_ranges(axis: range, tile_extent: int) -> list[tuple[int, range]]:
 
 
 def tile_spans(axis: range, tile_extent: int) -> list[tuple[int, slice, slice]]:
-    """Where the tiles under ``axis``, whose step is 1, meet it: tile index, part of the tile, part of ``axis``.
+    """The overlaps of ``axis``, of step 1, with tiles: tile index, part of the tile, part of ``axis``.
 
     Example:
         >>> tile_spans(range(3, 9), 4)
@@ -64,7 +64,7 @@ def tile_spans(axis: range, tile_extent: int) -> list[tuple[int, slice, slice]]:
 
 
 def count_tiles(shape: Sequence[int], tile_shape: Sequence[int]) -> tuple[int, int]:
-    """How many tiles of ``tile_shape`` cover ``shape``, in y and in x.
+    """The number of tiles that cover ``shape``, in y and in x.
 
     Example:
         >>> count_tiles((300, 256), (256, 256))
@@ -73,11 +73,11 @@ def count_tiles(shape: Sequence[int], tile_shape: Sequence[int]) -> tuple[int, i
     return -(-shape[0] // tile_shape[0]), -(-shape[1] // tile_shape[1])
 
 
-def count_touched(rows: range, cols: range, tile_shape: Sequence[int]) -> int:
-    """How many tiles of ``tile_shape`` hold a pixel at ``rows`` x ``cols``.
+def count_touched_tiles(rows: range, cols: range, tile_shape: Sequence[int]) -> int:
+    """The number of tiles that hold at least one pixel at ``rows`` x ``cols``.
 
     Example:
-        >>> count_touched(range(250, 260), range(0, 256), (256, 256))
+        >>> count_touched_tiles(range(250, 260), range(0, 256), (256, 256))
         2
     """
     return math.prod(
@@ -87,7 +87,7 @@ def count_touched(rows: range, cols: range, tile_shape: Sequence[int]) -> int:
 
 
 def overview_shapes(shape: Sequence[int], tile_extent: int) -> list[tuple[int, int]]:
-    """The shapes of the overviews below an image: halved, rounding up, until one fits into one tile.
+    """The shapes of the overviews of an image: halved and rounded up until one fits into a tile.
 
     Example:
         >>> overview_shapes((1000, 600), 256)

@@ -14,12 +14,12 @@ import numpy as np
 
 from ..geometry.affine import IDENTITY
 from ..geometry.grid import Grid, Sampling
-from ..geometry.padding import covering, fold, inside, mirror, positions_in
+from ..geometry.padding import clip_range, covering_range, fold_axis, padded_indices, slice_within
 from ..geometry.tiling import bounding_range
 from ..pixels.points import sample
 from ..pixels.results import as_slice, fill_of, put_block
 from ..pixels.stencils import apply_stencils, find_stencil
-from ..pixels.warp import Plane, warp
+from ..pixels.warp import WindowedArray, warp
 from .parts import as_range, side_by_side
 
 if TYPE_CHECKING:
@@ -56,15 +56,15 @@ def fuse_padded(parts: Parts, plan: Plan, result: Result, rows: range, cols: ran
     height, width = plan.shape[:2]
     if options.pad == "constant":
         result.clear(..., options)
-        inner_rows, inner_cols = inside(rows, height), inside(cols, width)
-        target = result.at(positions_in(inner_rows, rows), positions_in(inner_cols, cols))
+        inner_rows, inner_cols = clip_range(rows, height), clip_range(cols, width)
+        target = result.at(slice_within(inner_rows, rows), slice_within(inner_cols, cols))
         if target.missing is not None:
             target.missing[...] = False
         fuse_region(parts, plan, target, inner_rows, inner_cols, options)
         return
     pad = str(options.pad)
-    row_indices, col_indices = mirror(rows, height, pad), mirror(cols, width, pad)
-    row_window, col_window = covering(row_indices), covering(col_indices)
+    row_indices, col_indices = padded_indices(rows, height, pad), padded_indices(cols, width, pad)
+    row_window, col_window = covering_range(row_indices), covering_range(col_indices)
     window = result.like(len(row_window), len(col_window))
     fuse_region(parts, plan, window, row_window, col_window, options)
     result.put(..., window, np.ix_(row_indices - row_window.start, col_indices - col_window.start))
@@ -85,7 +85,7 @@ def fuse_grid(
     """
     if not result.pixels.size:
         return
-    is_inside = grid.inside(*plan.shape[:2]) if is_bounded else True
+    is_inside = grid.centres_inside(*plan.shape[:2]) if is_bounded else True
     if is_inside is not False:
         for pick in plan.picks:
             _fuse_pick(parts, pick, plan, result, grid, options)
@@ -98,12 +98,12 @@ def fuse_padded_grid(
 ) -> None:
     """As :func:`fuse_grid` for a scaled region that is padded with the nearest or the mirrored points."""
     pad = str(options.pad)
-    runs = [list(fold(sampling, extent, pad)) for sampling, extent in zip(samplings, plan.shape[:2], strict=True)]
+    runs = [list(fold_axis(sampling, extent, pad)) for sampling, extent in zip(samplings, plan.shape[:2], strict=True)]
     for rows, cols in product(*runs):
         grid = Grid.of_axes(rows.sampling, cols.sampling)
         piece = result.like(*grid.shape)
         fuse_grid(parts, plan, piece, grid, options)
-        result.at(rows.place, cols.place).put(..., piece, np.s_[:: rows.direction, :: cols.direction])
+        result.at(rows.out_slice, cols.out_slice).put(..., piece, np.s_[:: rows.direction, :: cols.direction])
 
 
 def find_level(
@@ -119,11 +119,11 @@ def locate(
 ) -> tuple[Grid, int]:
     """The level of a file to sample, and an image grid as a grid over that level."""
     reader, src_from_img = parts.reader(part), parts.src_from_img[part]
-    src_grid = grid if src_from_img is None else grid.through(src_from_img)
-    if parts.values(part).mixes(mode):
+    src_grid = grid if src_from_img is None else grid.transformed(src_from_img)
+    if parts.values(part).mixes_missing(mode):
         return src_grid, 0
     level = find_level(reader, *src_grid.steps, interpolation, antialias=antialias)
-    return (src_grid.in_plane(*reader.level_factors(level)) if level else src_grid), level
+    return (src_grid.rescaled(*reader.level_factors(level)) if level else src_grid), level
 
 
 # -- one file on the image's own pixels ---------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def _warp_at_once(parts: Parts, pick: Pick, rows: range, cols: range, out: Array
     if max(abs(a), abs(b), abs(d), abs(e)) >= _OVERVIEW_FACTOR:
         return False
     if b or d or a <= 0 or e <= 0:
-        src_grid = Grid.of_pixels(rows, cols).through(src_from_img)
+        src_grid = Grid.of_pixels(rows, cols).transformed(src_from_img)
         return _warp_turned(parts, pick, src_grid, out, interpolation)
     src_down, src_across = (rows.start * e + f, e), (cols.start * a + c, a)
     return _warp_straight(parts, pick, src_down, src_across, out, interpolation, antialias=options.antialias)
@@ -215,7 +215,7 @@ def _warp_turned(parts: Parts, pick: Pick, src_grid: Grid, out: Array, interpola
     stored = None if window is None else _read_window(parts, pick, window[0], window[1], out)
     if window is None or stored is None:
         return False
-    local = src_grid.in_plane(1, 1, window[0].start, window[1].start)
+    local = src_grid.rescaled(1, 1, window[0].start, window[1].start)
     out[:, :, as_slice(pick.positions)] = sample(stored, local, interpolation, antialias=False)
     return True
 
@@ -245,7 +245,13 @@ def _warp_pick(
     src_grid, level = locate(parts, pick.part, grid, interpolation, antialias=options.antialias, mode=options.nodata)
     height, width, _ = reader.level_shape(level)
     axes = src_grid.axes
-    if axes is not None and axes[0].is_whole and axes[1].is_whole and values.is_plain and result.missing is None:
+    if (
+        axes is not None
+        and axes[0].is_pixel_aligned
+        and axes[1].is_pixel_aligned
+        and values.is_plain
+        and result.missing is None
+    ):
         _copy_pick(parts, pick, result, axes, (height, width), options, level)
         return
     alone = side_by_side(pick)
@@ -257,7 +263,7 @@ def _warp_pick(
 
     factor_y, factor_x = reader.level_factors(level) if level else (1.0, 1.0)
     extent = reader.shape[0] / factor_y, reader.shape[1] / factor_x
-    plane = Plane((height, width), extent, len(pick.bands) * values.dtype.itemsize, read)
+    plane = WindowedArray((height, width), extent, len(pick.bands) * values.dtype.itemsize, read)
     for block in warp(plane, src_grid, interpolation, antialias=options.antialias):
         put_block(block, pick.positions, result, options)
 
@@ -273,10 +279,10 @@ def _copy_pick(
 ) -> None:
     """Copy whole pixels as they are stored; pixels outside the file get the fill value."""
     planes = [range(round(axis.start), round(axis.start) + axis.count) for axis in axes]
-    inner = [inside(plane, extent) for plane, extent in zip(planes, shape, strict=True)]
+    inner = [clip_range(plane, extent) for plane, extent in zip(planes, shape, strict=True)]
     if inner != planes:
         result.pixels[:, :, pick.positions] = fill_of(result, options)
-    target = result.pixels[positions_in(inner[0], planes[0]), positions_in(inner[1], planes[1])]
+    target = result.pixels[slice_within(inner[0], planes[0]), slice_within(inner[1], planes[1])]
     if target.size:
         parts.read_pick(pick, inner[0], inner[1], target, level=level)
 

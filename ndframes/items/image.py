@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 import numpy as np
 
 from ..errors import RegionError
-from ..geometry.affine import IDENTITY, box_of, invert, to_affine, window_between
+from ..geometry.affine import IDENTITY, invert, pixels_between, to_affine, window_bounds
 from ..geometry.grid import Grid, resolve_scale, to_shape
-from ..geometry.regions import resolve_outside, resolve_region
-from ..pixels.results import Result, allocate, finish, refuse_integers
+from ..geometry.regions import resolve_region, resolve_unclipped
+from ..pixels.results import Result, allocate, check_has_rows_and_cols, finish
 from .explain import explain_parts
 from .fuse import fuse_grid, fuse_padded, fuse_padded_grid, fuse_region
 from .item import DEFAULT_OPTIONS, THUMBNAIL_PX, LazyImage
@@ -193,7 +193,7 @@ class AlignableImageData(LazyImage):
         """
         plan = self._planner.plan(channels)
         selection = resolve_region(region, plan.shape)
-        refuse_integers(selection)
+        check_has_rows_and_cols(selection)
         rows, cols, bands = selection.ranges
         if rows.step != 1 or cols.step != 1:
             raise RegionError("parts of a region are windows: give slices without steps in y and x")
@@ -209,7 +209,7 @@ class AlignableImageData(LazyImage):
         """The bytes of the result of a read; no pixel is read."""
         plan = self._planner.plan(channels)
         is_padded = options.pad is not None
-        ranges = resolve_outside(region, plan.shape) if is_padded else resolve_region(region, plan.shape).ranges
+        ranges = resolve_unclipped(region, plan.shape) if is_padded else resolve_region(region, plan.shape).ranges
         rows, cols, bands = map(len, ranges)
         if options.is_resampled:
             rows, cols = (axis.count for axis in resolve_scale(ranges[0], ranges[1], options.scale, options.shape))
@@ -246,7 +246,7 @@ class AlignableImageData(LazyImage):
         return list(explain_parts(self._parts, self._planner, sampled))
 
     def _load_padded(self, region: Region, plan: Plan, options: ReadOptions) -> Array:
-        rows, cols, bands = resolve_outside(region, plan.shape)
+        rows, cols, bands = resolve_unclipped(region, plan.shape)
         plan = self._planner.narrow(plan, bands)
         result = self._allocate((len(rows), len(cols), len(bands)), plan, options)
         fuse_padded(self._parts, plan, result, rows, cols, options)
@@ -255,10 +255,10 @@ class AlignableImageData(LazyImage):
     def _load_scaled(self, region: Region, plan: Plan, options: ReadOptions) -> Array:
         if options.pad is None:
             selection = resolve_region(region, plan.shape)
-            refuse_integers(selection)
+            check_has_rows_and_cols(selection)
             rows, cols, bands = selection.ranges
         else:
-            rows, cols, bands = resolve_outside(region, plan.shape)
+            rows, cols, bands = resolve_unclipped(region, plan.shape)
         samplings = resolve_scale(rows, cols, options.scale, options.shape)
         plan = self._planner.narrow(plan, bands)
         if options.pad not in ("edge", "reflect"):
@@ -274,9 +274,9 @@ class AlignableImageData(LazyImage):
 
     def _load_part(self, pick: Pick, rows: range, cols: range, plan: Plan) -> NativePart:
         reader, info = self._parts.reader(pick.part), self.pathinfo.channels[pick.part]
-        (top, bottom), (left, right) = box_of(pick.src_from_img or IDENTITY, rows, cols)
-        src_rows = window_between(top, bottom, reader.shape[0])
-        src_cols = window_between(left, right, reader.shape[1])
+        (top, bottom), (left, right) = window_bounds(pick.src_from_img or IDENTITY, rows, cols)
+        src_rows = pixels_between(top, bottom, reader.shape[0])
+        src_cols = pixels_between(left, right, reader.shape[1])
         stored = np.empty((len(src_rows), len(src_cols), len(pick.bands)), reader.dtype)
         self._parts.read_pick(side_by_side(pick), src_rows, src_cols, stored)
         src_from_part = np.array([[1.0, 0, src_cols.start], [0, 1, src_rows.start], [0, 0, 1]])

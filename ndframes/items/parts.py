@@ -10,12 +10,12 @@ import numpy as np
 
 from ..errors import CacheEntryDamagedError, CacheEntryGoneError, SourceChangedError, UnreadableImageError
 from ..formats.reader import WORTH_SHARING_SECONDS, Crop, Reader
-from ..geometry.affine import invert, reach_of, to_affine
-from ..pixels.values import Quantization, Values, find_nodata
+from ..geometry.affine import invert, spanned_shape, to_affine
+from ..pixels.values import Quantization, ValueEncoding, resolve_nodata
 from ..spec.channels import default_codes
 from ..system.process import ForkAware
-from ..system.stamp import is_as_stamped
-from ..system.threads import count_threads, work_together
+from ..system.stamp import is_unchanged
+from ..system.threads import resolve_thread_count, run_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,7 +106,7 @@ class Parts(ForkAware):
             for info in infos
         ]
         self._quantizations = [Quantization.from_info(info) for info in infos]
-        self._values: dict[int, Values] = {}
+        self._values: dict[int, ValueEncoding] = {}
         self._lock = threading.RLock()
         super().__init__()
 
@@ -125,7 +125,7 @@ class Parts(ForkAware):
             return self.pathinfo.shape
         part = self._first_aligned
         info, (height, width) = self.pathinfo.channels[part], self.reader(part).shape[:2]
-        return (height, width) if info.is_aligned else reach_of(info.matrix, height, width)
+        return (height, width) if info.is_aligned else spanned_shape(info.matrix, height, width)
 
     def opened(self, part: int) -> OpenedChannel:
         """A file, opened if it is not yet.
@@ -153,19 +153,19 @@ class Parts(ForkAware):
         named = self.pathinfo.channels[part].channels
         return named if named is not None else default_codes(self.reader(part).shape[2])
 
-    def values(self, part: int) -> Values:
+    def values(self, part: int) -> ValueEncoding:
         """What the stored numbers of a file stand for."""
         values = self._values.get(part)
         if values is None:
             reader = self.reader(part)
-            nodata = find_nodata(self.pathinfo.channels[part], reader.nodata)
-            values = self._values[part] = Values(reader.dtype, nodata, self._quantizations[part])
+            nodata = resolve_nodata(self.pathinfo.channels[part], reader.nodata)
+            values = self._values[part] = ValueEncoding(reader.dtype, nodata, self._quantizations[part])
         return values
 
     def is_current(self) -> bool:
         """Whether every opened source is still the file that was opened: one ``stat`` for each."""
         for path, stamp in self._stamps:
-            if not is_as_stamped(path, stamp):
+            if not is_unchanged(path, stamp):
                 return self._is_current_by_opener()
         return self._stamps_suffice or self._is_current_by_opener()
 
@@ -249,9 +249,9 @@ class Parts(ForkAware):
         """Read a crop with several threads if that saves time; return whether it was read."""
         if self._threads == 1 or not crop.out.size or reader.estimate_seconds(crop) < WORTH_SHARING_SECONDS:
             return False
-        threads = count_threads(self._threads)
+        threads = resolve_thread_count(self._threads)
         if threads > 1:
-            work_together(reader.split([crop]), threads=threads)
+            run_tasks(reader.split([crop]), threads=threads)
         return threads > 1
 
     def _is_current_by_opener(self) -> bool:

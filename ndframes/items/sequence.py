@@ -9,8 +9,8 @@ import numpy as np
 
 from ..errors import ChannelError, naming_image
 from ..geometry.grid import resolve_scale, to_shape
-from ..geometry.regions import open_boxes, resolve_outside, resolve_region, to_slice
-from ..pixels.results import Result, refuse_integers
+from ..geometry.regions import boxes_to_slices, resolve_region, resolve_unclipped, to_slice
+from ..pixels.results import Result, check_has_rows_and_cols
 from .item import DEFAULT_OPTIONS, THUMBNAIL_PX, LazyImage
 
 if TYPE_CHECKING:
@@ -275,17 +275,17 @@ class ImageSequence(LazyImage):
             selection = resolve_region(region, full)
             times, rows, cols, bands = selection.ranges
             return StackRegion(times, rows, cols, _take(codes, bands), selection.dropped)
-        region = open_boxes(region, len(full), is_clipped=options.pad is None)
+        region = boxes_to_slices(region, len(full), is_clipped=options.pad is None)
         items = () if region is None else region if isinstance(region, tuple) else (region,)
         if items and items[0] is Ellipsis:
             items = (slice(None),) * (len(full) - len(items) + 1) + items[1:]
         first = resolve_region(items[:1], full[:1])
         rest = tuple(items[1:])
         if options.pad is not None:
-            rows, cols, bands = resolve_outside(rest, full[1:])
+            rows, cols, bands = resolve_unclipped(rest, full[1:])
         else:
             selection = resolve_region(rest, full[1:])
-            refuse_integers(selection)
+            check_has_rows_and_cols(selection)
             rows, cols, bands = selection.ranges
         return StackRegion(first.ranges[0], rows, cols, _take(codes, bands), (*first.dropped, False, False, False))
 

@@ -14,7 +14,7 @@ from ..formats.frame import FrameReader
 from ..geometry.regions import resolve_region, to_slice
 from ..pixels.results import allocate
 from ..spec.channels import default_codes
-from ..spec.pathinfo import PathInfo, cut_frames
+from ..spec.pathinfo import PathInfo, slice_frames
 from ..video.decoder import VideoDecoder, VideoErrors
 from .explain import explain_parts
 from .image import AlignableImageData
@@ -89,7 +89,7 @@ class VideoData(ImageSequence):
             PathInfoError: the frame range goes beyond the file's frames.
         """
         if self._range is None:
-            self._range = cut_frames(
+            self._range = slice_frames(
                 range(self.reader.frame_count or 0), self.pathinfo.frame_range, self.pathinfo.channels[0].path, "frames"
             )
         return self._range

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import VideoWriteError, shorten
 from ..frames.lazyframe import LazyFrame
-from ..video.writer import VideoWriter, _refuse_source
+from ..video.writer import VideoWriter, check_not_source
 
 if TYPE_CHECKING:
     from numbers import Rational
@@ -102,7 +102,7 @@ def _open_stream(frames: Any, path: str) -> _FrameStream:
     if isinstance(frames, LazyFrame):
         # The output must not replace a file that is still to be read. The channels of a sequence are the files of all images.
         for channel in frames.frames.pathinfo(frames.image_id).channels:
-            _refuse_source(path, channel.path)
+            check_not_source(path, channel.path)
         _check_axes(frames, path)
         return _FrameStream((frames[number] for number in range(len(frames))), len(frames))
     if hasattr(frames, "ndim") and hasattr(frames, "shape"):

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from .._typing import Array
 
 __all__ = [
-    "NARROWEST_PX",
+    "MIN_WIDTH_PX",
     "Colour",
-    "Entry",
     "Legend",
+    "LegendEntry",
     "Mark",
-    "colour_of",
     "draw_legend",
     "draw_marks",
-    "round_length",
+    "palette_colour",
+    "scale_bar_length",
 ]
 Colour = tuple[int, int, int]
 _Point = tuple[float, float]
@@ -52,7 +52,7 @@ _GAP_PX = 18
 _LINE_HEIGHT_PX = 22
 _SWATCH_PX, _RAMP_PX = 14, 40
 _PATCH_GAP_PX = 6
-NARROWEST_PX = 360
+MIN_WIDTH_PX = 360
 _INK, _PALE, _PAPER = (34, 34, 34), (105, 105, 105), (255, 255, 255)
 
 
@@ -82,7 +82,7 @@ class Mark:
         for polygon in self.polygons:
             yield from polygon
 
-    def reach(self, shape: tuple[int, ...]) -> tuple[float, float, float, float] | None:
+    def bounds(self, shape: tuple[int, ...]) -> tuple[float, float, float, float] | None:
         """The part of a picture of ``shape`` that it covers, left to bottom; ``None`` where it lies outside."""
         found = [*(point for ring in self.rings() for point in ring), *self.points]
         if not found:
@@ -93,7 +93,7 @@ class Mark:
         return (left, top, right, bottom) if left <= right and top <= bottom else None
 
 
-class Entry(NamedTuple):
+class LegendEntry(NamedTuple):
     """A few words in a legend, after a patch of their colour.
 
     Attributes:
@@ -125,17 +125,17 @@ class Legend:
     """
 
     title: str
-    channels: Sequence[Entry]
-    marks: Sequence[Entry] = ()
+    channels: Sequence[LegendEntry]
+    marks: Sequence[LegendEntry] = ()
     notes: Sequence[str] = field(default=())
     bar: tuple[float, str] | None = None
 
 
-def colour_of(number: int) -> Colour:
+def palette_colour(number: int) -> Colour:
     """The colour of the ``number``-th kind of things; those of small numbers are told apart best.
 
     Example:
-        >>> len({colour_of(number) for number in range(500)})
+        >>> len({palette_colour(number) for number in range(500)})
         500
     """
     if number < len(_PALETTE):
@@ -144,11 +144,11 @@ def colour_of(number: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def round_length(longest: float) -> float:
+def scale_bar_length(longest: float) -> float:
     """The largest of 1, 2, 5, 10, 20, ... that is no more than ``longest``.
 
     Example:
-        >>> round_length(199), round_length(7), round_length(0.3)
+        >>> scale_bar_length(199), scale_bar_length(7), scale_bar_length(0.3)
         (100.0, 5.0, 0.2)
     """
     power = 10.0 ** math.floor(math.log10(longest))
@@ -234,7 +234,7 @@ def _draw_labels(pen: Any, marks: Sequence[Mark], shape: tuple[int, int]) -> Non
     font = _font(_LABEL_PX)
     taken: list[tuple[float, ...]] = []
     for mark in marks:
-        reach = mark.reach(shape)
+        reach = mark.bounds(shape)
         if not mark.label or reach is None:
             continue
         text = _fit(mark.label, font, min(_WIDEST_LABEL_PX, shape[1] - 8))
@@ -287,7 +287,7 @@ def _ink_on(colour: Colour) -> Colour:
 
 def draw_legend(picture: Array, legend: Legend) -> Array:
     """The picture with its legend below, on white; a narrow picture gets a margin on its right."""
-    width = max(picture.shape[1], NARROWEST_PX)
+    width = max(picture.shape[1], MIN_WIDTH_PX)
     strip = _draw_strip(legend, width)
     sheet = np.full((picture.shape[0] + strip.shape[0], width, 3), 255, np.uint8)
     sheet[: picture.shape[0], : picture.shape[1]] = picture
@@ -320,7 +320,7 @@ def _draw_strip(legend: Legend, width: int) -> Array:
     return np.array(strip)
 
 
-def _draw_patch(strip: Any, left: int, top: int, entry: Entry) -> None:
+def _draw_patch(strip: Any, left: int, top: int, entry: LegendEntry) -> None:
     from PIL import Image, ImageDraw
 
     width = entry.patch_px
@@ -341,9 +341,9 @@ def _draw_bar(pen: Any, y: float, length_px: float, text: str, font: Any) -> Non
     pen.text((right + 10, y), text, font=font, fill=_INK, anchor="lm")
 
 
-def _flow(entries: Sequence[Entry], font: Any, room: float) -> list[list[tuple[float, Entry]]]:
+def _flow(entries: Sequence[LegendEntry], font: Any, room: float) -> list[list[tuple[float, LegendEntry]]]:
     """Entries side by side, line after line, and where each begins."""
-    lines: list[list[tuple[float, Entry]]] = []
+    lines: list[list[tuple[float, LegendEntry]]] = []
     x = math.inf
     for entry in entries:
         before = entry.patch_px + _PATCH_GAP_PX

@@ -20,9 +20,9 @@ __all__ = [
     "WHITE",
     "Band",
     "checkerboard",
-    "find_limits",
-    "mix_bands",
-    "range_of",
+    "compose_bands",
+    "dtype_range",
+    "find_stretch_limits",
     "to_picture",
 ]
 _SQUARE_PX = 8
@@ -48,7 +48,7 @@ class Band:
     high: float
 
 
-def find_limits(
+def find_stretch_limits(
     values: Array, missing: Array | None = None, percentiles: tuple[float, float] = (2, 98)
 ) -> tuple[float, float]:
     """Between which values the stretch goes: percentiles of what is there, or all of it where these are one.
@@ -59,7 +59,7 @@ def find_limits(
         percentiles: of the low and the high limit, 0 to 100.
 
     Example:
-        >>> find_limits(np.arange(101)), find_limits(np.array([0, 0, 0, np.nan, 7]), percentiles=(20, 40))
+        >>> find_stretch_limits(np.arange(101)), find_stretch_limits(np.array([0, 0, 0, np.nan, 7]), percentiles=(20, 40))
         ((2.0, 98.0), (0.0, 7.0))
     """
     there = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
@@ -72,11 +72,11 @@ def find_limits(
     return (low, high) if low < high else (float(found.min()), float(found.max()))
 
 
-def range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
+def dtype_range(dtype: np.dtype[Any]) -> tuple[float, float]:
     """The values from black to white where nothing is stretched: all of an integer's, 0 to 1 of the others.
 
     Example:
-        >>> range_of(np.dtype("uint8")), range_of(np.dtype("float32"))
+        >>> dtype_range(np.dtype("uint8")), dtype_range(np.dtype("float32"))
         ((0.0, 255.0), (0.0, 1.0))
     """
     if dtype.kind not in "iu":
@@ -84,7 +84,7 @@ def range_of(dtype: np.dtype[Any]) -> tuple[float, float]:
     return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
 
 
-def mix_bands(pixels: Array, missing: Array, bands: Sequence[Band]) -> Array:
+def compose_bands(pixels: Array, missing: Array, bands: Sequence[Band]) -> Array:
     """Channels as one picture: each in its colour, from black to full between its limits, and all added up.
 
     Where all channels are missing, there is a checkerboard; where one is, it adds nothing.
@@ -99,7 +99,7 @@ def mix_bands(pixels: Array, missing: Array, bands: Sequence[Band]) -> Array:
 
     Example:
         >>> pixels = np.array([[[0], [128], [200]]], np.uint8)
-        >>> mix_bands(pixels, pixels == 200, [Band("gray", WHITE, 0, 255)])[0].tolist()
+        >>> compose_bands(pixels, pixels == 200, [Band("gray", WHITE, 0, 255)])[0].tolist()
         [[0, 0, 0], [128, 128, 128], [236, 236, 236]]
     """
     gone = missing | np.isnan(pixels) if pixels.dtype.kind == "f" else missing

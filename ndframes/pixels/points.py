@@ -44,7 +44,7 @@ def sample(pixels: Array, grid: Grid, interpolation: Interpolation, *, antialias
 
     A grid that is rotated must not be coarser than the array: shrinking takes :func:`warp`.
     """
-    if grid.is_whole:
+    if grid.is_pixel_aligned:
         return take(pixels, grid)
     axes = grid.axes
     if axes is not None:
@@ -70,10 +70,10 @@ def interpolate(pixels: Array, grid: Grid, interpolation: Interpolation) -> Arra
     for top in range(0, height, block_px):
         for left in range(0, width, block_px):
             bottom, right = min(top + block_px, height), min(left + block_px, width)
-            part = grid.cut(range(top, bottom), range(left, right))
+            part = grid.crop(range(top, bottom), range(left, right))
             near_rows, near_cols = footprint(part, quick.shape[:2], "linear", (1.0, 1.0))
             near = quick[near_rows.start : near_rows.stop, near_cols.start : near_cols.stop]
-            local = part.in_plane(1, 1, near_rows.start, near_cols.start)
+            local = part.rescaled(1, 1, near_rows.start, near_cols.start)
             target = out[top:bottom, left:right]
             for first, count in _groups(quick.shape[2]):
                 bands = slice(first, first + count)
@@ -100,7 +100,7 @@ def _remap(pixels: Array, grid: Grid) -> Array:
     256 pixels: so a point is the same in every window that it lies in, and so is its value, to the bit.
     """
     cv2 = _opencv()
-    a, b, c, d, e, f = grid.matrix
+    a, b, c, d, e, f = grid.src_from_out
     x, y = np.arange(grid.shape[1]) + 0.5, np.arange(grid.shape[0])[:, None] + 0.5
     points = []
     exact = np.empty(grid.shape)

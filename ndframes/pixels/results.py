@@ -23,11 +23,11 @@ __all__ = [
     "allocate",
     "as_slice",
     "check_fill",
+    "check_has_rows_and_cols",
     "fill_of",
     "fill_value",
     "finish",
     "put_block",
-    "refuse_integers",
     "result_dtype",
     "too_large_error",
 ]
@@ -179,7 +179,7 @@ def too_large_error(what: str, needed_bytes: int, max_bytes: int) -> RegionTooLa
     )
 
 
-def refuse_integers(selection: Selection) -> None:
+def check_has_rows_and_cols(selection: Selection) -> None:
     """See to it that a region to be resampled has an extent in y and x.
 
     Raises:

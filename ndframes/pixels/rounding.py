@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from .._typing import Array
 
-__all__ = ["quiet", "work_dtype"]
+__all__ = ["ignore_float_errors", "work_dtype"]
 
 
 def work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -30,7 +30,7 @@ def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = T
     if sums.dtype == dtype:
         return sums
     if dtype.kind in "fc":
-        with quiet():
+        with ignore_float_errors():
             return sums.astype(dtype)
     if dtype.kind == "b":
         return np.asarray(sums >= 0.5)
@@ -44,13 +44,13 @@ def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = T
     if dtype.itemsize < 8:
         return sums.astype(dtype)
     # float64 does not hold the largest 64-bit integers: what is past them by rounding is one of them
-    with quiet():
+    with ignore_float_errors():
         out = sums.astype(dtype)
     out[sums >= limits.max] = limits.max
     return out
 
 
-def quiet() -> Any:
+def ignore_float_errors() -> Any:
     """Infinities and overflows are let be."""
     return np.errstate(invalid="ignore", over="ignore")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..geometry.grid import Sampling
 from ..geometry.kernels import EPSILON, KERNELS, first_tap
-from .rounding import quiet, round_to_dtype, work_dtype
+from .rounding import ignore_float_errors, round_to_dtype, work_dtype
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -65,7 +65,7 @@ def find_stencil(
 
 def _stencil_of(sampling: Sampling, interpolation: Interpolation, *, antialias: bool, dtype: np.dtype[Any]) -> Stencil:
     """What a sampling is made of, counted from the array's first pixel; what lies outside is the first one or the last."""
-    if sampling.is_whole:
+    if sampling.is_pixel_aligned:
         interpolation = "nearest"
     indices, weights = _taps_of(sampling, interpolation, antialias, work_dtype(dtype).type(0).real.dtype)
     return Stencil(0, 0, indices, weights)
@@ -74,7 +74,7 @@ def _stencil_of(sampling: Sampling, interpolation: Interpolation, *, antialias: 
 def apply_stencils(pixels: Array, down: Stencil, across: Stencil, *, rows_first: bool, may_overshoot: bool) -> Array:
     """Sample an array ``(h, w, c)`` along y and x; ``rows_first`` where that leaves fewer numbers for the second axis."""
     sums = pixels.astype(work_dtype(pixels.dtype)) if down.weights or across.weights else pixels
-    with quiet() if pixels.dtype.kind in "fc" else nullcontext():
+    with ignore_float_errors() if pixels.dtype.kind in "fc" else nullcontext():
         for is_down in (True, False) if rows_first else (False, True):
             if is_down:
                 sums = _weigh(sums, down)

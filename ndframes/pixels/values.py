@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .._typing import Array
     from ..spec.pathinfo import ChannelInfo
 
-__all__ = ["NODATA_MODES", "NodataMode", "Quantization", "Values", "find_nodata"]
+__all__ = ["NODATA_MODES", "NodataMode", "Quantization", "ValueEncoding", "resolve_nodata"]
 #: What becomes of pixels that hold no data: they keep their number, are not-a-numbers, or are masked.
 NodataMode = Literal["keep", "nan", "mask"]
 NODATA_MODES = ("keep", "nan", "mask")
@@ -84,30 +84,30 @@ class Quantization:
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class ValueEncoding:
     """What the numbers of one file stand for.
 
     Attributes:
-        stored: their dtype in the file.
+        stored_dtype: their dtype in the file.
         nodata: the number that stands for nothing; ``None``: there is none.
         quantization: how integers stand for real values; ``None``: they stand for themselves.
     """
 
-    stored: np.dtype[Any]
+    stored_dtype: np.dtype[Any]
     nodata: float | None
     quantization: Quantization | None
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of what is read."""
-        return self.stored if self.quantization is None else self.quantization.dtype
+        return self.stored_dtype if self.quantization is None else self.quantization.dtype
 
     @property
     def is_plain(self) -> bool:
         """Whether every number stands for itself, as long as nobody asks for what is missing."""
         return self.quantization is None
 
-    def mixes(self, mode: NodataMode) -> bool:
+    def mixes_missing(self, mode: NodataMode) -> bool:
         """Whether means of stored numbers would mix in those that stand for nothing: then overviews are of no use."""
         if self.quantization is not None and self.quantization.nodata is not None:
             return True
@@ -126,6 +126,6 @@ class Values:
         return values, missing
 
 
-def find_nodata(info: ChannelInfo, told_by_file: float | None) -> float | None:
+def resolve_nodata(info: ChannelInfo, file_nodata: float | None) -> float | None:
     """What stands for nothing in a file: what its image says, else what the file says of itself."""
-    return told_by_file if info.nodata is None else info.nodata
+    return file_nodata if info.nodata is None else info.nodata

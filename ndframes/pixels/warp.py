@@ -1,7 +1,7 @@
 """Resampling: arrays in, arrays out.
 
 Coordinates follow pixel corners: pixel ``i`` covers ``[i, i + 1)``, its centre is at ``i + 0.5``. What lies outside an
-array is its nearest pixel; whether a point lies outside is told apart from that, by :meth:`Grid.inside`.
+array is its nearest pixel; whether a point lies outside is told apart from that, by :meth:`Grid.centres_inside`.
 
 A result is made in blocks, each from just the window of the array under it, so the memory that it takes does not grow with
 the array, and no pixel depends on which crop it is part of.
@@ -17,7 +17,7 @@ import numpy as np
 from ..geometry.grid import Grid, Sampling, footprint
 from ..geometry.kernels import EPSILON, Interpolation
 from .points import interpolate, sample, take
-from .rounding import point_dtype, quiet, round_to_dtype
+from .rounding import ignore_float_errors, point_dtype, round_to_dtype
 from .stencils import resample
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ __all__ = [
     "Block",
     "Grid",
     "Interpolation",
-    "Plane",
     "Sampling",
+    "WindowedArray",
     "resample",
     "sample",
     "warp",
@@ -39,7 +39,7 @@ _WINDOW_BYTES = 16 * 2**20
 _ENOUGH = 0.5 - 1e-6
 
 
-class Plane(NamedTuple):
+class WindowedArray(NamedTuple):
     """An array of which windows are read.
 
     Attributes:
@@ -56,7 +56,7 @@ class Plane(NamedTuple):
     read: Callable[[range, range], tuple[Array, Array | None]]
 
     @classmethod
-    def of(cls, pixels: Array) -> Plane:
+    def of(cls, pixels: Array) -> WindowedArray:
         """An array that lies in memory, in which nothing is missing."""
         height, width, bands = pixels.shape
 
@@ -84,7 +84,7 @@ class Block(NamedTuple):
     inside: Array | bool
 
 
-def warp(plane: Plane, grid: Grid, interpolation: Interpolation, *, antialias: bool) -> Iterator[Block]:
+def warp(plane: WindowedArray, grid: Grid, interpolation: Interpolation, *, antialias: bool) -> Iterator[Block]:
     """Sample an array anew, a block of the result at a time.
 
     - Where every pixel of the result is one of the array's, they are taken as they are.
@@ -106,16 +106,16 @@ def warp(plane: Plane, grid: Grid, interpolation: Interpolation, *, antialias: b
     Example:
         >>> ramp = np.arange(8, dtype=np.uint8).reshape(1, 8, 1)
         >>> grid = Grid((2, 0, 0, 0, 1, 0), (1, 4))
-        >>> [block.pixels[0, :, 0].tolist() for block in warp(Plane.of(ramp), grid, "linear", antialias=True)]
+        >>> [block.pixels[0, :, 0].tolist() for block in warp(WindowedArray.of(ramp), grid, "linear", antialias=True)]
         [[1, 3, 5, 6]]
     """
-    if grid.is_whole:
+    if grid.is_pixel_aligned:
         interpolation = "nearest"
     steps = grid.steps
     factors = (max(1.0, steps[0]), max(1.0, steps[1])) if antialias and interpolation != "nearest" else (1.0, 1.0)
     for rows, cols in _cut(grid.shape, steps, plane.pixel_bytes):
-        part = grid.cut(rows, cols)
-        inside = part.inside(*plane.extent)
+        part = grid.crop(rows, cols)
+        inside = part.centres_inside(*plane.extent)
         where = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
         if inside is False:
             yield Block(*where, None, None, inside)
@@ -139,19 +139,19 @@ def _cut(shape: tuple[int, int], steps: tuple[float, float], pixel_bytes: int) -
 
 
 def _sample(
-    plane: Plane, grid: Grid, interpolation: Interpolation, factors: tuple[float, float]
+    plane: WindowedArray, grid: Grid, interpolation: Interpolation, factors: tuple[float, float]
 ) -> tuple[Array, Array | None]:
     """One block's pixels, and which are missing."""
     shrinks = max(factors) > 1 + EPSILON
     if grid.axes is not None or not shrinks:
         rows, cols = footprint(grid, plane.shape, interpolation, factors)
         window, missing = plane.read(rows, cols)
-        local = grid.in_plane(1, 1, rows.start, cols.start)
+        local = grid.rescaled(1, 1, rows.start, cols.start)
         if interpolation == "nearest":
             return take(window, local), None if missing is None else take(missing, local)
         return _mend(window, missing, lambda pixels: sample(pixels, local, interpolation, antialias=shrinks))
     coarse_shape = math.ceil(plane.shape[0] / factors[0]), math.ceil(plane.shape[1] / factors[1])
-    coarse = grid.in_plane(*factors)
+    coarse = grid.rescaled(*factors)
     rows, cols = footprint(coarse, coarse_shape, interpolation, (1.0, 1.0))
     samplings = [
         Sampling(axis.start * factor, factor, len(axis)) for axis, factor in zip((rows, cols), factors, strict=True)
@@ -160,8 +160,8 @@ def _sample(
         sampling.footprint(extent, interpolation, antialias=True)
         for sampling, extent in zip(samplings, plane.shape, strict=True)
     ]
-    along = samplings[0].in_plane(1, under[0].start), samplings[1].in_plane(1, under[1].start)
-    local = coarse.in_plane(1, 1, rows.start, cols.start)
+    along = samplings[0].rescaled(1, under[0].start), samplings[1].rescaled(1, under[1].start)
+    local = coarse.rescaled(1, 1, rows.start, cols.start)
     window, missing = plane.read(under[0], under[1])
 
     def shrink(pixels: Array) -> Array:
@@ -184,7 +184,7 @@ def _mend(window: Array, missing: Array | None, sample: Callable[[Array], Array]
     weights = sample((~missing).astype(work.type(0).real.dtype))
     gone = weights < _ENOUGH
     weights[gone] = 1
-    with quiet():
+    with ignore_float_errors():
         values = round_to_dtype(sums / weights, window.dtype)
     if window.dtype.kind in "fc":
         values[gone] = np.nan

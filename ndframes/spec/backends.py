@@ -1,4 +1,4 @@
-"""Backends: which form a channel takes in the cache, as a frozen value checked when it is made."""
+"""Backends: the form of a channel's cache entry and its options, as a frozen value that is checked at construction."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _PREDICTORS = {
 }
 _LEVELS = {"ZSTD": (1, 22), "DEFLATE": (1, 12)}
 _DEFAULT_LEVELS = {"ZSTD": 3, "DEFLATE": 6}
-# Below its first level, zstd finds repetitions and leaves the rest as it is: flat areas shrink, noise costs next to nothing.
+# Levels below 1 only replace repetitions and store the rest raw: flat areas shrink, and noise decodes at the speed of a copy.
 _AUTO_LEVEL = -1
 _DEFAULT_QUALITY = {"JPEG": 90, "WEBP": 90}
 _PREDICTABLE = ("ZSTD", "DEFLATE", "LZW")
-# No floats: LERC marks nan in a mask that is one for all bands, and that not every reader applies.
+# No floats: LERC stores nan in a mask that all bands share, and that not every reader applies.
 _LERC_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32")
 _TYPES = ("cog", "npy", "intra")
 _OPTIONS = {
@@ -49,22 +49,22 @@ _OPTIONS = {
     "npy": (),
     "intra": ("quality",),
 }
-#: The ending of an entry's name, by its form.
+#: The suffix of an entry's file name, by backend type.
 SUFFIXES = {"cog": ".tif", "npy": ".npy", "intra": ".avi"}
-_MOST_CRF = 51
-# A tile of a video: what a crop of some frames touches beyond its own pixels stays small, and so does the number of tiles.
+_MAX_CRF = 51
+# A compromise: small tiles read few pixels beyond a crop of some frames, large tiles are few.
 _VIDEO_TILE_EXTENT = 64
 _VIDEO_TILE_FRAMES = 8
-_MOST_BLOCK_BYTES = 2**29
+_MAX_BLOCK_BYTES = 2**29
 _TILE_EXTENT = 128
-_PLAIN_TILE_EXTENT = 256  # nothing is decoded, so that fewer and larger pieces are copied sooner
+_UNCOMPRESSED_TILE_EXTENT = 256  # without decoding, fewer and larger copies are faster
 _MIN_TILE_EXTENT = 32
 _MAX_TILE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class TileCodec:
-    """What the tiles of one entry are really written with, once dtype and bands are known."""
+    """The codec and the options with which the tiles of one entry are written."""
 
     compress: Compression
     predictor: Predictor
@@ -73,29 +73,29 @@ class TileCodec:
 
     @property
     def is_lossless(self) -> bool:
-        """Whether the pixels come back as they were."""
+        """Whether decoded pixels equal the encoded ones."""
         return not (self.compress == "JPEG" or (self.compress == "WEBP" and self.quality < 100))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """One form of cache entry, with every option settled but those that wait for the dtype.
+    """The form of a cache entry and its options. Options that depend on the dtype are resolved when an entry is written.
 
     Attributes:
-        type: ``"cog"``, a cloud optimized GeoTIFF, of a video one of tiles in space and time; ``"npy"``, numpy's own format;
-            or ``"intra"``, a video of which every frame is a key frame.
-        compress: the codec of a COG's tiles; ``"AUTO"`` is a lossless one, the fastest to read (see the performance page).
-        blocksize: a tile's edge in pixels, a multiple of 16; ``None``: 128 (256 without compression), less for
+        type: ``"cog"``, a cloud optimized GeoTIFF, whose tiles span space and time for a video; ``"npy"``, numpy's format;
+            or ``"intra"``, a video in which every frame is a key frame.
+        compress: the codec of a COG's tiles. ``"AUTO"`` is the lossless codec that reads fastest (see the performance page).
+        blocksize: the edge of a tile in pixels, a multiple of 16; ``None``: 128 (256 without compression), less for
             pixels of many bytes; 64 for a video.
-        blockframes: how many frames of a video a tile spans; ``None``: 8, less where frames are huge.
+        blockframes: the number of frames in a tile of a video; ``None``: 8, less for huge frames.
         predictor: differencing before a lossless codec.
-        quality: 1 to 100 for ``JPEG`` and ``WEBP`` (a WEBP of 100 is lossless). For ``"intra"`` the constant rate factor of
-            H.264, 1 to 51, of which the smaller is the better; ``None``: lossless.
-        level: effort of ``ZSTD`` (1 to 22) and ``DEFLATE`` (1 to 12).
-        overviews: whether a COG carries halved copies down to one tile.
+        quality: 1 to 100 for ``JPEG`` and ``WEBP`` (a WEBP of 100 is lossless). For ``"intra"``, the constant rate factor of
+            H.264 from 1 (best) to 51; ``None``: lossless.
+        level: the effort of ``ZSTD`` (1 to 22) and ``DEFLATE`` (1 to 12).
+        overviews: whether a COG has halved copies down to one tile.
 
     Raises:
-        BackendError: an option does not exist in this form, or its value is not allowed; the message says what is.
+        BackendError: the type has no such option, or a value is not allowed; the message lists what is allowed.
 
     Example:
         >>> Backend(type="cog", compress="zstd", level=9).compress
@@ -116,61 +116,61 @@ class Backend:
             raise BackendError(f"backend type {shorten(self.type)}; allowed: {', '.join(map(repr, _TYPES))}")
         _set(self, "compress", _to_compress(self.compress))
         _set(self, "blocksize", _to_blocksize(self.blocksize))
-        _set(self, "blockframes", _to_whole("blockframes", self.blockframes, 1, 256))
+        _set(self, "blockframes", _to_integer("blockframes", self.blockframes, 1, 256))
         _set(self, "predictor", _to_predictor(self.predictor))
         _set(self, "quality", _to_quality(self.quality, self.compress, self.type))
         _set(self, "level", _to_level(self.level, self.compress))
         if not isinstance(self.overviews, bool):
             raise BackendError(f"backend option overviews={shorten(self.overviews)}; allowed: True, False")
-        given = [item.name for item in fields(self)[1:] if getattr(self, item.name) != item.default]
-        _check_options(self.type, given)
+        changed = [item.name for item in fields(self)[1:] if getattr(self, item.name) != item.default]
+        _check_options(self.type, changed)
 
     @property
     def suffix(self) -> str:
-        """The file name's ending: ``.tif``, ``.npy`` or ``.avi``."""
+        """The suffix of the file name: ``.tif``, ``.npy`` or ``.avi``."""
         return SUFFIXES[self.type]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data: what goes into an entry's key."""
+        """The fields as plain data, for the key of an entry."""
         return asdict(self)
 
     def codec_for(self, dtype: np.dtype[Any], band_count: int) -> TileCodec:
-        """The codec for pixels of this dtype: the one that was named where it can hold them, else that of ``"AUTO"``.
+        """The codec for pixels of this dtype: the named one if it supports them, otherwise that of ``"AUTO"``.
 
         Example:
             >>> jpeg = coerce_backend({"type": "cog", "config": {"compress": "JPEG"}})
             >>> jpeg.codec_for(np.dtype("uint8"), 3).compress, jpeg.codec_for(np.dtype("uint16"), 3).compress
             ('JPEG', 'ZSTD')
         """
-        is_chosen = self.compress != "AUTO" and _can_hold(self.compress, dtype, band_count)
-        compress = self.compress if is_chosen else "ZSTD"
-        default_level = _DEFAULT_LEVELS.get(compress, 0) if is_chosen else _AUTO_LEVEL
+        is_named = self.compress != "AUTO" and _supports(self.compress, dtype, band_count)
+        compress = self.compress if is_named else "ZSTD"
+        default_level = _DEFAULT_LEVELS.get(compress, 0) if is_named else _AUTO_LEVEL
         return TileCodec(
             compress=compress,  # type: ignore[arg-type]
             predictor=_predictor_for(self.predictor, compress, dtype),
             quality=(self.quality or _DEFAULT_QUALITY[compress]) if compress in _DEFAULT_QUALITY else 0,
-            level=default_level if self.level is None or not is_chosen else self.level,
+            level=default_level if self.level is None or not is_named else self.level,
         )
 
     def video_codec_for(self, dtype: np.dtype[Any], band_count: int) -> TileCodec:
-        """As :meth:`codec_for`, for tiles in space and time, which codecs of pictures do not hold."""
-        is_held = self.compress not in ("JPEG", "WEBP", "LERC")
-        return (self if is_held else Backend(type="cog")).codec_for(dtype, band_count)
+        """As :meth:`codec_for`, for tiles in space and time, which image codecs do not support."""
+        is_supported = self.compress not in ("JPEG", "WEBP", "LERC")
+        return (self if is_supported else Backend(type="cog")).codec_for(dtype, band_count)
 
     def is_lossless_for(self, dtype: np.dtype[Any], band_count: int) -> bool:
-        """Whether pixels of this dtype come back as they were."""
+        """Whether an entry stores pixels of this dtype without loss."""
         if self.type == "intra":
             return self.quality is None
         return self.type == "npy" or self.codec_for(dtype, band_count).is_lossless
 
     def tile_extent_for(self, dtype: np.dtype[Any], band_count: int) -> int:
-        """The edge of a tile in pixels; where none was named, 128, halved while a raw tile is over 1 MiB, down to 32.
+        """The edge of a tile in pixels.
 
-        Without compression it begins at 256.
+        By default 128, or 256 without compression, halved while a raw tile has more than 1 MiB, down to 32.
         """
         if self.blocksize is not None:
             return self.blocksize
-        extent = _PLAIN_TILE_EXTENT if self.compress == "NONE" else _TILE_EXTENT
+        extent = _UNCOMPRESSED_TILE_EXTENT if self.compress == "NONE" else _TILE_EXTENT
         while extent > _MIN_TILE_EXTENT and extent * extent * band_count * dtype.itemsize > _MAX_TILE_BYTES:
             extent //= 2
         return extent
@@ -178,11 +178,11 @@ class Backend:
     def block_shape_for(self, frame_shape: tuple[int, int, int], dtype: np.dtype[Any]) -> tuple[int, int, int]:
         """The shape of a tile of a video, ``(frames, height, width)``.
 
-        As many frames as a tile spans are in memory while tiles are made, so that these take no more than 512 MiB.
+        The writer holds all frames of a tile in memory, so their number is halved while they take more than 512 MiB.
 
         Args:
             frame_shape: ``(height, width, channels)`` of a frame.
-            dtype: of its pixels.
+            dtype: the dtype of its pixels.
 
         Example:
             >>> coerce_backend("cog").block_shape_for((1080, 1920, 3), np.dtype("uint8"))
@@ -190,22 +190,22 @@ class Backend:
         """
         extent = self.blocksize or _VIDEO_TILE_EXTENT
         count = self.blockframes or _VIDEO_TILE_FRAMES
-        while count > 1 and count * math.prod(frame_shape) * dtype.itemsize > _MOST_BLOCK_BYTES:
+        while count > 1 and count * math.prod(frame_shape) * dtype.itemsize > _MAX_BLOCK_BYTES:
             count //= 2
         return count, extent, extent
 
 
-#: What users write; see the design page. ``None`` reads the source directly.
+#: A backend as users write it; ``None`` reads the source directly.
 BackendSpec = str | Mapping[str, Any] | Backend | None
-#: Chooses a backend per channel.
+#: Chooses the backend of each channel.
 BackendPicker = Callable[["Hashable", "ChannelInfo"], BackendSpec]
 
 
 def backend_for(spec: BackendSpec, *, is_video: bool) -> Backend | None:
-    """The backend of one file: what a user wrote may be meant for images and videos.
+    """The backend of one file, from a value that may apply to images and videos.
 
-    ``"auto"`` leaves a video as it is, since its frames are found by their index. ``"intra"`` is about videos alone: an image
-    takes the form of ``"auto"``.
+    ``"auto"`` reads a video directly, by an index of its frames. ``"intra"`` exists for videos only; images get ``"auto"``
+    instead.
 
     Raises:
         BackendError: as :func:`coerce_backend`.
@@ -222,7 +222,7 @@ def backend_for(spec: BackendSpec, *, is_video: bool) -> Backend | None:
 
 
 def coerce_backend(spec: BackendSpec) -> Backend | None:
-    """Make a :class:`Backend` of what a user wrote; ``None`` and a :class:`Backend` stay what they are.
+    """A :class:`Backend` from a value that a user wrote. ``None`` and a :class:`Backend` are returned unchanged.
 
     Raises:
         BackendError: an unknown type, option or value; the message names the allowed ones.
@@ -244,7 +244,7 @@ def coerce_backend(spec: BackendSpec) -> Backend | None:
         )
     unknown = [key for key in spec if key not in ("type", "config")]
     if unknown or "type" not in spec:
-        raise BackendError(f"backend {shorten(dict(spec))}: the keys are 'type' (required) and 'config'")
+        raise BackendError(f"backend {shorten(dict(spec))}; allowed keys: 'type' (required) and 'config'")
     config = spec.get("config")
     if not isinstance(config, (Mapping, type(None))):
         raise BackendError(f"backend config must be a dict or None, got {shorten(config)}")
@@ -263,41 +263,41 @@ def _from_parts(type_name: object, config: Mapping[str, Any]) -> Backend | None:
     _check_options(kind, [key if isinstance(key, str) else shorten(key) for key in config], type_name)
     backend = Backend(type=kind, **config)
     if type_name == "auto" and not backend.is_lossless_for(np.dtype(np.uint8), 3):
-        raise BackendError(f"backend 'auto' is lossless, and compress={backend.compress!r} is not; name the type 'cog'")
+        raise BackendError(f"backend 'auto' is lossless, but compress={backend.compress!r} is not; use the type 'cog'")
     return backend
 
 
-def _check_options(kind: str, given: Sequence[str], name: str | None = None) -> None:
-    unknown = sorted(set(given) - set(_OPTIONS[kind]))
+def _check_options(kind: str, names: Sequence[str], type_name: str | None = None) -> None:
+    unknown = sorted(set(names) - set(_OPTIONS[kind]))
     if unknown:
         allowed = ", ".join(_OPTIONS[kind]) or "none"
-        raise BackendError(f"backend {(name or kind)!r} has no option {', '.join(unknown)}; allowed: {allowed}")
+        raise BackendError(f"backend {(type_name or kind)!r} has no option {', '.join(unknown)}; allowed: {allowed}")
 
 
 def _set(value: object, name: str, item: object) -> None:
-    """Normalise one field of a frozen value while it is being made."""
+    """Set a field of a frozen value, in its ``__post_init__``."""
     object.__setattr__(value, name, item)
 
 
 def _to_compress(value: object) -> str:
-    chosen = value.upper() if isinstance(value, str) else "NONE" if value is None else ""
-    if chosen not in _COMPRESSIONS:
+    name = value.upper() if isinstance(value, str) else "NONE" if value is None else ""
+    if name not in _COMPRESSIONS:
         raise BackendError(f"backend option compress={shorten(value)}; allowed: {', '.join(_COMPRESSIONS)}")
-    return chosen
+    return name
 
 
 def _to_predictor(value: object) -> str:
     name = value if isinstance(value, str) else "AUTO" if value is None else shorten(value)
-    chosen = name.upper()
-    if chosen not in _PREDICTORS:
+    key = name.upper()
+    if key not in _PREDICTORS:
         raise BackendError(
             f"backend option predictor={shorten(value)}; allowed: AUTO, NO, YES, STANDARD, FLOATING_POINT, 1, 2, 3"
         )
-    return _PREDICTORS[chosen]
+    return _PREDICTORS[key]
 
 
 def _to_blocksize(value: object) -> int | None:
-    extent = _to_whole("blocksize", value, 16, 4096)
+    extent = _to_integer("blocksize", value, 16, 4096)
     if extent is not None and extent % 16:
         raise BackendError(f"backend option blocksize={value!r}; allowed: multiples of 16 from 16 to 4096")
     return extent
@@ -305,27 +305,27 @@ def _to_blocksize(value: object) -> int | None:
 
 def _to_quality(value: object, compress: str, kind: str) -> int | None:
     if kind == "intra":
-        return _to_whole("quality", value, 1, _MOST_CRF)
+        return _to_integer("quality", value, 1, _MAX_CRF)
     if value is not None and compress not in _DEFAULT_QUALITY:
         raise BackendError(f"backend option quality is for {' and '.join(_DEFAULT_QUALITY)}, not for {compress=}")
-    return _to_whole("quality", value, 1, 100)
+    return _to_integer("quality", value, 1, 100)
 
 
 def _to_level(value: object, compress: str) -> int | None:
     if value is not None and compress not in _LEVELS:
         raise BackendError(f"backend option level is for {' and '.join(_LEVELS)}, not for {compress=}")
-    return None if value is None else _to_whole("level", value, *_LEVELS[compress])
+    return None if value is None else _to_integer("level", value, *_LEVELS[compress])
 
 
-def _to_whole(name: str, value: object, least: int, most: int) -> int | None:
+def _to_integer(name: str, value: object, lowest: int, highest: int) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
-        raise BackendError(f"backend option {name}={shorten(value)}; allowed: whole numbers from {least} to {most}")
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not lowest <= value <= highest:
+        raise BackendError(f"backend option {name}={shorten(value)}; allowed: whole numbers from {lowest} to {highest}")
     return int(value)
 
 
-def _can_hold(compress: str, dtype: np.dtype[Any], band_count: int) -> bool:
+def _supports(compress: str, dtype: np.dtype[Any], band_count: int) -> bool:
     if compress == "JPEG":
         return dtype == np.uint8 and band_count in (1, 3)
     if compress == "WEBP":
@@ -335,8 +335,8 @@ def _can_hold(compress: str, dtype: np.dtype[Any], band_count: int) -> bool:
     return True
 
 
-def _predictor_for(asked: str, compress: str, dtype: np.dtype[Any]) -> Predictor:
-    """What differencing there will be: none by default (see the performance page), none where it has no meaning."""
-    if asked in ("AUTO", "NO") or compress not in _PREDICTABLE or dtype.kind in "bc":
+def _predictor_for(predictor: str, compress: str, dtype: np.dtype[Any]) -> Predictor:
+    """The predictor for a codec and dtype: none by default (see the performance page), nor where it does not apply."""
+    if predictor in ("AUTO", "NO") or compress not in _PREDICTABLE or dtype.kind in "bc":
         return "NO"
     return "FLOATING_POINT" if dtype.kind == "f" else "STANDARD"

@@ -1,9 +1,8 @@
-"""Channel codes: parse, name and find them. Strings and tuples only.
+"""Channel codes: parse, name and find them.
 
-A code names one band of one file: ``"r"``, ``"nir"``, ``"hidden.3"``. A spec joins codes with ``|``, in the order
-in which the result shall have them: ``"r|g|b"``. Short forms are understood, as in kwcoco: ``"rgb"``, ``"bgr"`` and
-``"rgba"`` stand for their letters, and ``"hidden.0:3"``, ``"hidden:0:3"`` and ``"hidden:3"`` for
-``"hidden.0|hidden.1|hidden.2"``; a third number is the step.
+A code names one band of one file: ``"r"``, ``"nir"``, ``"hidden.3"``. A spec joins codes with ``|`` in the order of the
+result: ``"r|g|b"``. It may use the short forms of kwcoco: ``"rgb"``, ``"bgr"`` and ``"rgba"`` stand for their letters, and
+``"hidden.0:3"``, ``"hidden:0:3"`` and ``"hidden:3"`` for ``"hidden.0|hidden.1|hidden.2"``; a third number is the step.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from ..errors import ChannelError, shorten
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    #: what a caller may pass to choose channels: a spec, a list of codes, or None for the default
+    #: The channels of a read: a spec, a list of codes, or ``None`` for the default.
     ChannelSpec = str | Sequence[str] | None
 __all__ = ["default_codes", "find_codes", "parse_codes"]
 _SHORT_FORMS = {"rgb": ("r", "g", "b"), "rgba": ("r", "g", "b", "a"), "bgr": ("b", "g", "r")}
 _RANGE = re.compile(
     r"(?:(?P<stem>[^:]*?)[.:](?P<start>[0-9]+)|(?P<whole>[^:.]*)):(?P<stop>[0-9]+)(?::(?P<step>[0-9]+))?"
 )
-_MOST_CODES = 65535  # as many as a TIFF has bands; "a.0:999999999999" is a slip, not a request
+_MAX_CODES = 65535  # the most bands of a TIFF; protects against a slip such as "a.0:999999999999"
 _CODES_BY_BAND_COUNT = {1: ("gray",), 2: ("gray", "a"), 3: ("r", "g", "b"), 4: ("r", "g", "b", "a")}
 
 
@@ -32,7 +31,7 @@ def parse_codes(spec: str | Sequence[str]) -> tuple[str, ...]:
     """The codes that ``spec`` names, in order.
 
     Raises:
-        ChannelError: the spec is no string or list of strings, is empty, or holds an empty code.
+        ChannelError: the spec is not a string or a list of strings, is empty, or holds an empty code.
 
     Example:
         >>> parse_codes("nir|rgb|hidden.0:2")
@@ -40,7 +39,7 @@ def parse_codes(spec: str | Sequence[str]) -> tuple[str, ...]:
         >>> parse_codes(["b", "g"])
         ('b', 'g')
     """
-    parts = spec.split("|") if isinstance(spec, str) else list(spec) if _is_listing(spec) else None
+    parts = spec.split("|") if isinstance(spec, str) else list(spec) if _is_list_or_tuple(spec) else None
     if parts is None or not all(isinstance(part, str) for part in parts):
         raise ChannelError(f"channels must be a string like 'r|g|b' or a list of codes, got {shorten(spec)}")
     codes = tuple(code for part in parts for piece in part.split("|") for code in _expand(piece.strip()))
@@ -50,7 +49,7 @@ def parse_codes(spec: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def default_codes(band_count: int) -> tuple[str, ...]:
-    """The codes of a file whose channels nobody named: by the number of its bands.
+    """The codes of a file without named channels, by its number of bands.
 
     Example:
         >>> default_codes(1), default_codes(3), default_codes(5)[-1]
@@ -59,24 +58,24 @@ def default_codes(band_count: int) -> tuple[str, ...]:
     return _CODES_BY_BAND_COUNT.get(band_count) or tuple(f"band.{index}" for index in range(band_count))
 
 
-def find_codes(available: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...]:
-    """The position of each wanted code among the available ones.
+def find_codes(available: Sequence[str], codes: Sequence[str]) -> tuple[int, ...]:
+    """The positions of codes among the available ones.
 
     Raises:
-        ChannelError: a wanted code is not available.
+        ChannelError: a code is not available.
 
     Example:
         >>> find_codes(("r", "g", "b", "nir"), ("nir", "r"))
         (3, 0)
     """
     positions = {code: index for index, code in reversed(list(enumerate(available)))}
-    missing = [code for code in wanted if code not in positions]
+    missing = [code for code in codes if code not in positions]
     if missing:
         raise ChannelError(f"no channel {'|'.join(missing)!r}; there are {'|'.join(available)!r}")
-    return tuple(positions[code] for code in wanted)
+    return tuple(positions[code] for code in codes)
 
 
-def _is_listing(spec: object) -> bool:
+def _is_list_or_tuple(spec: object) -> bool:
     return isinstance(spec, (list, tuple))
 
 
@@ -84,11 +83,11 @@ def _expand(code: str) -> tuple[str, ...]:
     if code in _SHORT_FORMS:
         return _SHORT_FORMS[code]
     if match := _RANGE.fullmatch(code):
-        told = match["start"] or "0", match["stop"], match["step"] or "1"
-        start, stop, step = (int(number) if len(number) < 10 else -1 for number in told)
-        if not 0 <= start < stop <= start + _MOST_CODES or step < 1:
+        texts = match["start"] or "0", match["stop"], match["step"] or "1"
+        start, stop, step = (int(number) if len(number) < 10 else -1 for number in texts)
+        if not 0 <= start < stop <= start + _MAX_CODES or step < 1:
             raise ChannelError(
-                f"channel range {shorten(code)} must hold 1 to {_MOST_CODES:,} codes; the stop is exclusive, as in a slice"
+                f"channel range {shorten(code)} must hold 1 to {_MAX_CODES:,} codes; the stop is exclusive, as in a slice"
             )
         stem = match["stem"] if match["whole"] is None else match["whole"]
         return tuple(f"{stem}.{index}" for index in range(start, stop, step))

@@ -1,4 +1,4 @@
-"""Which files are videos."""
+"""Kinds of files by their suffixes: images and videos."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .pathinfo import ChannelInfo
 
-#: The endings by which images are told in a folder, in lower case.
-IMAGE_ENDINGS = frozenset(
+#: The suffixes of image files in a folder, in lower case.
+IMAGE_SUFFIXES = frozenset(
     [
         ".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi", ".scn", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".j2c", ".webp",
         ".gif", ".bmp", ".ntf", ".nitf", ".pbm", ".pgm", ".ppm", ".pnm", ".sgi", ".img", ".npy", ".hdr", ".avif", ".qoi",
         ".psd",
     ]
 )  # fmt: skip
-__all__ = ["IMAGE_ENDINGS", "is_video_name", "is_whole_video", "whole_of"]
-_ENDINGS = frozenset(
+__all__ = ["IMAGE_SUFFIXES", "is_video_path", "is_whole_video", "whole_file_of"]
+_VIDEO_SUFFIXES = frozenset(
     [
         ".mp4",
         ".m4v",
@@ -46,21 +46,21 @@ _ENDINGS = frozenset(
 )
 
 
-def is_video_name(path: str) -> bool:
-    """Whether a file is a video, by its name's ending.
+def is_video_path(path: str) -> bool:
+    """Whether the suffix of a path is that of a video.
 
     Example:
-        >>> is_video_name("walk.MP4"), is_video_name("walk.tif")
+        >>> is_video_path("walk.MP4"), is_video_path("walk.tif")
         (True, False)
     """
-    return os.path.splitext(path)[1].lower() in _ENDINGS
+    return os.path.splitext(path)[1].lower() in _VIDEO_SUFFIXES
 
 
 def is_whole_video(info: ChannelInfo) -> bool:
-    """Whether a channel is a video, and not one of its frames."""
-    return info.page is None and is_video_name(info.path)
+    """Whether a channel is a whole video rather than one of its frames."""
+    return info.page is None and is_video_path(info.path)
 
 
-def whole_of(info: ChannelInfo) -> ChannelInfo:
-    """What is opened, and kept in the cache, in order to read ``info``: the whole video, of one of its frames."""
-    return replace(info, page=None) if info.page is not None and is_video_name(info.path) else info
+def whole_file_of(info: ChannelInfo) -> ChannelInfo:
+    """The channel that is opened and cached in order to read ``info``: the whole video if it is one of its frames."""
+    return replace(info, page=None) if info.page is not None and is_video_path(info.path) else info

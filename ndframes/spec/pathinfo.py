@@ -1,4 +1,4 @@
-"""PathInfo and ChannelInfo: where an image's pixels lie, and how they line up. Frozen values, nothing opened."""
+"""PathInfo and ChannelInfo: the files of an image and their alignment, as frozen values. No file is opened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import ChannelError, PathInfoError, shorten
 from .channels import parse_codes
 
-__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo", "cut_frames", "to_frame_range"]
+__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo", "coerce_frame_range", "slice_frames"]
 _PIXEL_FORMATS = (None, "gray")
 _FRAME_ERRORS = ("raise", "nearest")
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -25,33 +25,33 @@ Matrix = tuple[tuple[float, float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class ChannelInfo:
-    """One file of an image: its path, the channels it holds, and how it lies in the image.
+    """One file of an image: its path, its channels, and its position in the image.
 
     Attributes:
-        path: the file; ``str`` or path-like, kept as ``str``.
-        channels: the codes of its bands, in file order (a spec such as ``"r|g|b"`` or a list); ``None``: they are
-            named by their number (``gray``, ``gray|a``, ``r|g|b``, ``r|g|b|a``, else ``band.0|band.1|...``).
+        path: the file; ``str`` or path-like, stored as ``str``.
+        channels: the codes of its bands in file order, as a spec such as ``"r|g|b"`` or a list; ``None``: the default names
+            for their number (``gray``, ``gray|a``, ``r|g|b``, ``r|g|b|a``, else ``band.0|band.1|...``).
         img_from_src: 3x3 or 2x3 affine matrix from file pixels to image pixels, acting on ``(x, y)`` columns, pixel
-            centres at +0.5; an array, nested lists, or an object with a ``matrix`` such as ``kwimage.Affine``;
+            centres at +0.5; an array, nested lists, or an object with an attribute ``matrix`` such as ``kwimage.Affine``;
             ``None``: the identity.
-        shape: ``(height, width)`` of the file where it is known without opening it.
-        page: which page (or plane of ``series``) of a file that holds several; ``None``: the first image. Of a video: the number
-            of one frame, which then is the image; ``None``: all of them, with a time axis in front.
-        series: which tifffile series (an OME image, a slide's label, ...) of a TIFF that holds several; which stream of a video.
+        shape: ``(height, width)`` of the file, if it is known without opening it.
+        page: the page (or plane of ``series``) of a file with several; ``None``: the first image. Of a video: the number
+            of one frame, which is then the image; ``None``: all frames, with a time axis in front.
+        series: the tifffile series (an OME image, a slide's label, ...) of a TIFF with several, or the stream of a video.
         nodata: the value that marks missing pixels.
-        quantization: how integers stand for real values: ``orig_min``, ``orig_max``, ``quant_min``, ``quant_max``,
+        quantization: the mapping of integers to real values: ``orig_min``, ``orig_max``, ``quant_min``, ``quant_max``,
             ``nodata``, as in kwcoco.
-        hashid: the caller's own key for the content, for ``hashid_mode="GIVEN"``.
-        driver: opens the source with this GDAL driver, whatever its bytes look like: the way to opt in to a VRT, a
-            ``/vsi`` path or a format that no magic bytes tell. ``None``: the format is told by the file's bytes.
-        pixel_format: what a video's pixels become: ``"gray"``, the brightness alone, which most videos store as a plane of its
-            own, and which is then taken as it is; ``None``: gray, RGB or RGBA, as the video has it.
-        frame_errors: what stands for a frame of a video that does not decode: ``"raise"``, an error; ``"nearest"``, the nearest
-            frame that does. The others keep their numbers.
+        hashid: a key of the content that the caller provides, for ``hashid_mode="GIVEN"``.
+        driver: the GDAL driver that opens the source, for a VRT, a ``/vsi`` path or a format without magic bytes; ``None``:
+            the format is detected from the first bytes.
+        pixel_format: the pixels of a video: ``"gray"``, only the brightness, without conversion if the video stores it in a
+            plane of its own, as most do; ``None``: gray, RGB or RGBA, like the video.
+        frame_errors: what happens if a frame of a video does not decode: ``"raise"`` an error, or read the ``"nearest"`` frame
+            that decodes. Other frames keep their numbers.
 
     Raises:
-        ChannelError: the codes are not well formed, or one stands there twice.
-        PathInfoError: another value cannot be.
+        ChannelError: the codes are malformed, or one occurs twice.
+        PathInfoError: another value is invalid.
 
     Example:
         >>> info = ChannelInfo("scene_nir.tif", channels="nir", img_from_src=np.diag([4, 4, 1]))
@@ -74,7 +74,7 @@ class ChannelInfo:
 
     if TYPE_CHECKING:
 
-        def __init__(  # noqa: PLR0913 - the values a file may come with
+        def __init__(  # noqa: PLR0913 - the fields
             self,
             path: str | os.PathLike[str],
             *,
@@ -94,7 +94,7 @@ class ChannelInfo:
     def __post_init__(self) -> None:
         _set(self, "path", _to_path(self.path))
         _set(self, "channels", None if self.channels is None else parse_codes(self.channels))
-        _check_once(self.channels or (), f"{self.path} is said to hold")
+        _check_unique(self.channels or (), f"{self.path} has")
         _set(self, "img_from_src", _to_matrix(self.img_from_src))
         _set(self, "shape", _to_shape(self.shape))
         for name in ("page", "series"):
@@ -108,7 +108,7 @@ class ChannelInfo:
         _check_allowed("frame_errors", self.frame_errors, _FRAME_ERRORS)
 
     def __eq__(self, other: object) -> bool:
-        """As tuples of fields compare: a nodata of nan is equal to itself, which dataclasses of Python 3.13 deny."""
+        """Compare tuples of fields, in which a nodata of nan equals itself. Dataclasses of Python 3.13 compare field by field."""
         if type(other) is not type(self):
             return NotImplemented
         return _values(self) == _values(other)
@@ -117,7 +117,7 @@ class ChannelInfo:
         return hash(_values(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), _given(self))
+        return _rebuild, (type(self), _changed_fields(self))
 
     @property
     def matrix(self) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -126,29 +126,29 @@ class ChannelInfo:
 
     @property
     def is_aligned(self) -> bool:
-        """Whether file pixels are image pixels."""
+        """Whether file pixels coincide with image pixels."""
         return self.img_from_src is None
 
 
 @dataclass(frozen=True, slots=True)
 class PathInfo:
-    """An image as :meth:`Frames.build_pathinfo` describes it: its files and its size.
+    """The files and the size of an image; :meth:`Frames.build_pathinfo` returns it.
 
     Attributes:
-        image_id: the id it was built for.
-        channels: its files; at least one.
-        shape: ``(height, width)`` of image space; ``None``: that of the first aligned file.
-        default: the channels that are read when none are asked for; ``None``: all.
-        default_file: which of ``channels`` is read instead, where ``default`` is ``None`` since nobody named its bands.
-        num_frames: how many frames it has in time, where that is known; ``None`` for an image.
-        frame_range: of a video, ``(start, stop)``: only these of its frames, ``stop`` excluded; a ``stop`` of ``None`` is the
-            end. Frame 0 is then ``start``.
-        is_native: whether files stay on their own grids: a read is on that of the files that hold its channels, which must
-            be of one size.
+        image_id: the id of the image.
+        channels: its files, at least one.
+        shape: ``(height, width)`` of the image; ``None``: that of the first aligned file.
+        default: the channels of a read that names none; ``None``: all.
+        default_file: the index in ``channels`` of the file to read by default, for a file whose bands have no names.
+        num_frames: the number of frames, if it is known; ``None`` for an image.
+        frame_range: ``(start, stop)`` selects these frames of a video, ``stop`` excluded; a ``stop`` of ``None`` is the end.
+            Frame 0 is then ``start``.
+        is_native: whether files keep their own grids. A read is then on the grid of the files that hold its channels, which
+            must have the same size.
 
     Raises:
-        ChannelError: no files, a code that several files hold, or a default that is not well formed.
-        PathInfoError: another value cannot be.
+        ChannelError: there are no files, several files have the same code, or the default is malformed.
+        PathInfoError: another value is invalid.
 
     Example:
         >>> files = ChannelInfo("a.png", channels="rgb"), ChannelInfo("b.png", channels="nir")
@@ -187,7 +187,7 @@ class PathInfo:
         channels = tuple(self.channels) if isinstance(self.channels, Iterable) else ()
         if not channels or not all(isinstance(channel, ChannelInfo) for channel in channels):
             raise ChannelError(
-                f"PathInfo of {self.image_id!r} needs a sequence of one ChannelInfo or more, got {shorten(self.channels)}"
+                f"PathInfo of {self.image_id!r} needs a sequence of at least one ChannelInfo, got {shorten(self.channels)}"
             )
         _set(self, "channels", channels)
         self._check_codes()
@@ -196,26 +196,26 @@ class PathInfo:
         _set(self, "default_file", _to_count("default_file", self.default_file))
         if self.default_file is not None and self.default_file >= len(channels):
             raise PathInfoError(
-                f"default_file is {self.default_file}, but there are {len(channels)} files, counted from 0"
+                f"default_file is {self.default_file}, but the {len(channels)} files are numbered from 0"
             )
         _set(self, "num_frames", _to_count("num_frames", self.num_frames))
-        _set(self, "frame_range", to_frame_range(self.frame_range))
+        _set(self, "frame_range", coerce_frame_range(self.frame_range))
 
     def _check_codes(self) -> None:
-        named = [code for channel in self.channels for code in channel.channels or ()]
-        _check_once(named, f"PathInfo of {self.image_id!r}: several files hold")
+        codes = [code for channel in self.channels for code in channel.channels or ()]
+        _check_unique(codes, f"PathInfo of {self.image_id!r}: its files have")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), _given(self))
+        return _rebuild, (type(self), _changed_fields(self))
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceInfo(PathInfo):
-    """Images that follow each other in time, on one grid: an item with a time axis in front. :meth:`of` makes one.
+    """A sequence of images on one grid, with a time axis in front. Use :meth:`of` to make one.
 
     Attributes:
-        images: what each image is, its files brought to the common grid by their ``img_from_src``; ``channels`` are the files
-            of all of them, and ``shape`` is that of the grid, or ``None`` for that of the first image.
+        images: the images in their order. The ``img_from_src`` of their files map to the common grid. ``channels`` are the
+            files of all images, and ``shape`` is that of the grid, or ``None`` for that of the first image.
     """
 
     images: tuple[PathInfo, ...] = field(default=(), kw_only=True)
@@ -225,7 +225,7 @@ class SequenceInfo(PathInfo):
         """The sequence of these images.
 
         Raises:
-            PathInfoError: there are none, or one is none.
+            PathInfoError: there are no images, or one of them is not a :class:`PathInfo`.
 
         Example:
             >>> images = [PathInfo(number, (ChannelInfo(f"{number}.png"),)) for number in range(3)]
@@ -234,50 +234,50 @@ class SequenceInfo(PathInfo):
         """
         found = tuple(images)
         if not found or not all(isinstance(image, PathInfo) for image in found):
-            raise PathInfoError(f"a sequence {image_id!r} needs one PathInfo or more, got {shorten(images)}")
+            raise PathInfoError(f"a sequence {image_id!r} needs at least one PathInfo, got {shorten(images)}")
         files = tuple(channel for image in found for channel in image.channels)
         return cls(image_id, files, shape=_to_shape(shape), num_frames=len(found), images=found)
 
     def _check_codes(self) -> None:
-        """Every image has channels of the same codes."""
+        """Allow the same codes in all images."""
 
 
-def to_frame_range(given: Iterable[Any] | None) -> tuple[int, int | None] | None:
-    """A range of frames, checked.
+def coerce_frame_range(value: Iterable[Any] | None) -> tuple[int, int | None] | None:
+    """A checked range of frames, ``(start, stop)``.
 
     Raises:
-        PathInfoError: it is none.
+        PathInfoError: the value is not such a pair.
 
     Example:
-        >>> to_frame_range([2, None])
+        >>> coerce_frame_range([2, None])
         (2, None)
     """
-    if given is None:
+    if value is None:
         return None
     try:
-        first, last = given
+        first, last = value
         start, stop = operator.index(first), None if last is None else operator.index(last)
     except (TypeError, ValueError) as error:
-        raise PathInfoError(f"frame_range must be (start, stop) in whole frames, got {shorten(given)}") from error
+        raise PathInfoError(f"frame_range must be (start, stop) in whole frames, got {shorten(value)}") from error
     if start < 0 or (stop is not None and stop <= start):
-        raise PathInfoError(f"frame_range must be (start, stop) with 0 <= start < stop, got {shorten(given)}")
+        raise PathInfoError(f"frame_range must be (start, stop) with 0 <= start < stop, got {shorten(value)}")
     return start, stop
 
 
-def cut_frames(frames: _Frames, frame_range: tuple[int, int | None] | None, path: str, noun: str) -> _Frames:
-    """The frames at the places of a range; all of them for ``None``.
+def slice_frames(frames: _Frames, frame_range: tuple[int, int | None] | None, path: str, noun: str) -> _Frames:
+    """The frames in a range; all frames for ``None``.
 
     Args:
-        frames: what is there.
-        frame_range: as :func:`to_frame_range` gives it.
-        path: where it is, for messages.
-        noun: what it is, likewise.
+        frames: all frames.
+        frame_range: a result of :func:`coerce_frame_range`.
+        path: the path of the frames, for the message.
+        noun: what the frames are called in the message.
 
     Raises:
-        PathInfoError: the range goes beyond them.
+        PathInfoError: the range goes beyond the last frame.
 
     Example:
-        >>> cut_frames(range(10), (7, None), "walk.mp4", "frames")
+        >>> slice_frames(range(10), (7, None), "walk.mp4", "frames")
         range(7, 10)
     """
     if frame_range is None:
@@ -297,20 +297,20 @@ def _values(value: ChannelInfo) -> tuple[Any, ...]:
     return tuple(getattr(value, item.name) for item in fields(value))
 
 
-def _given(value: ChannelInfo | PathInfo) -> dict[str, Any]:
-    """The fields of a value that are not as by default: all that a pickle needs."""
+def _changed_fields(value: ChannelInfo | PathInfo) -> dict[str, Any]:
+    """The fields that differ from their defaults, which a pickle stores."""
     return {
         item.name: getattr(value, item.name) for item in fields(value) if getattr(value, item.name) is not item.default
     }
 
 
-def _rebuild(kind: type[ChannelInfo] | type[PathInfo], given: dict[str, Any]) -> ChannelInfo | PathInfo:
-    """Make a value of the same constructor arguments; so nodata nan is again the one nan that equals itself."""
-    return kind(**given)
+def _rebuild(kind: type[ChannelInfo] | type[PathInfo], values: dict[str, Any]) -> ChannelInfo | PathInfo:
+    """Unpickle through the constructor, which replaces a nodata of nan by the nan that equals itself."""
+    return kind(**values)
 
 
 def _set(value: object, name: str, item: object) -> None:
-    """Normalise one field of a frozen value while it is being made."""
+    """Set a field of a frozen value, in its ``__post_init__``."""
     object.__setattr__(value, name, item)
 
 
@@ -322,10 +322,10 @@ def _has_hash(value: object) -> bool:
     return True
 
 
-def _check_once(codes: Sequence[str], who: str) -> None:
-    twice = sorted(code for code, count in Counter(codes).items() if count > 1)
-    if twice:
-        raise ChannelError(f"{who} channel {'|'.join(twice)!r} more than once; give each band a code of its own")
+def _check_unique(codes: Sequence[str], subject: str) -> None:
+    repeated = sorted(code for code, count in Counter(codes).items() if count > 1)
+    if repeated:
+        raise ChannelError(f"{subject} channel {'|'.join(repeated)!r} more than once; give each band its own code")
 
 
 def _to_path(path: object) -> str:
@@ -335,11 +335,11 @@ def _to_path(path: object) -> str:
 
 
 def _to_matrix(matrix: Any) -> Matrix | None:
-    given = getattr(matrix, "matrix", matrix)
-    if given is None:
+    value = getattr(matrix, "matrix", matrix)
+    if value is None:
         return None
     try:
-        array = np.asarray(given)
+        array = np.asarray(value)
         array = array.astype(np.float64) if array.dtype.kind in "biufO" else np.empty(0)
     except (TypeError, ValueError, OverflowError) as error:
         raise PathInfoError(f"img_from_src must be a 3x3 matrix of real numbers, got {shorten(matrix)}") from error
@@ -351,7 +351,7 @@ def _to_matrix(matrix: Any) -> Matrix | None:
         )
     if np.linalg.matrix_rank(array[:2, :2]) < 2:
         raise PathInfoError(f"img_from_src must be invertible, got {shorten(matrix)}")
-    rows: Matrix = tuple(tuple(row) for row in (array + 0.0).tolist())  # which makes 0.0 of -0.0
+    rows: Matrix = tuple(tuple(row) for row in (array + 0.0).tolist())  # + 0.0 replaces -0.0
     return None if rows == _IDENTITY else rows
 
 
@@ -359,11 +359,11 @@ def _to_shape(shape: Sequence[int] | None) -> tuple[int, int] | None:
     if shape is None:
         return None
     try:
-        height, width = (_to_whole(extent) for extent in shape)
+        height, width = (_to_int(extent) for extent in shape)
     except (TypeError, ValueError) as error:
         raise PathInfoError(f"shape must be (height, width) in whole pixels, got {shorten(shape)}") from error
     if height < 1 or width < 1:
-        raise PathInfoError(f"shape must be (height, width) of at least one pixel, got {shorten(shape)}")
+        raise PathInfoError(f"shape must be (height, width) of at least 1 pixel, got {shorten(shape)}")
     return height, width
 
 
@@ -371,18 +371,18 @@ def _to_count(name: str, value: SupportsIndex | None) -> int | None:
     if value is None:
         return None
     try:
-        number = _to_whole(value)
+        number = _to_int(value)
     except TypeError as error:
         raise PathInfoError(f"{name} must be a whole number or None, got {shorten(value)}") from error
     if number < 0:
-        raise PathInfoError(f"{name} counts from 0, got {shorten(value)}")
+        raise PathInfoError(f"{name} must be 0 or more, got {shorten(value)}")
     return number
 
 
-def _to_whole(value: SupportsIndex) -> int:
-    """A whole number as int: numpy's integers too, and floats and strings not even if they look like one."""
+def _to_int(value: SupportsIndex) -> int:
+    """An int from an integer of Python or numpy; floats and strings are refused."""
     if isinstance(value, (bool, np.bool_)):
-        raise TypeError("a truth value is no number")
+        raise TypeError("a bool is not a number")
     return operator.index(value)
 
 
@@ -397,12 +397,12 @@ def _to_nodata(nodata: Any) -> float | None:
 
 
 def _same_nan(value: Any) -> Any:
-    """The one nan that equals itself inside tuples, in place of any other."""
+    """Replace any nan by ``math.nan``: tuples compare items by identity first, so it equals itself there."""
     return math.nan if isinstance(value, float) and math.isnan(value) else value
 
 
 def _to_quantization(quantization: Any) -> tuple[tuple[str, Any], ...] | None:
-    """As sorted pairs, which hash; from a mapping, or from such pairs."""
+    """Sorted pairs, which are hashable, from a mapping or from such pairs."""
     if quantization is None:
         return None
     try:

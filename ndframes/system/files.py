@@ -1,47 +1,233 @@
-"""Every file operation of the cache, in one place: what can fail, fails here.
+"""The file operations of a cache, in one place.
 
-The cache does nothing to a disk but by a :class:`FileSystem`, so that tests, and users on a file system that they do not
-trust yet, can put one in its place that fails or dies at any chosen call (:mod:`ndframes.testing.faults`).
+A cache touches its files only through a :class:`FileSystem`. So another kind of storage can take the place of the local
+disk, and a test can put in one that fails at a chosen operation (:mod:`ndframes.testing.faults`). Files are named by
+strings; what the operations return are plain values and the handles of this module.
 """
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import shutil
+import stat
 import tempfile
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock
+
+from .mounts import is_remote
+from .stamp import SourceStamp, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from types import TracebackType
 
-__all__ = ["FileSystem"]
+__all__ = ["FileItem", "FileMap", "FileStatus", "FileSystem", "LocalFile", "OpenFile", "read_whole"]
 try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
+# A FIFO would block an open without O_NONBLOCK until a writer comes.
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _ZEROS = bytes(1 << 20)
 
 
+class FileStatus(NamedTuple):
+    """What is known of a file without reading it.
+
+    Attributes:
+        is_file: whether it is a regular file; links, folders and devices are not.
+        is_folder: whether it is a folder.
+        size_bytes: the length of the content.
+        mtime: when the content was last changed, in seconds since 1970.
+        atime: when the content was last read, in seconds since 1970, as far as that is recorded.
+        stamp: tells this state of the file from every other.
+    """
+
+    is_file: bool
+    is_folder: bool
+    size_bytes: int
+    mtime: float
+    atime: float
+    stamp: SourceStamp
+
+
+class FileItem(NamedTuple):
+    """One item of a folder.
+
+    Attributes:
+        name: its name in the folder.
+        path: the folder's path and its name.
+        is_file: whether it is a regular file; links are not.
+        is_folder: whether it is a folder; links are not.
+    """
+
+    name: str
+    path: str
+    is_file: bool
+    is_folder: bool
+
+
+class OpenFile:
+    """A file that is open to be read by position, by any number of threads at once.
+
+    It is closed by :meth:`close`, or when the last reference to it goes. A storage implements :meth:`read_at` and
+    :meth:`close`. The other methods are for what a local file can do better; their defaults do nothing.
+
+    Args:
+        status: the status of the open file.
+
+    Attributes:
+        status: the status of the file when it was opened.
+    """
+
+    def __init__(self, status: FileStatus) -> None:
+        self.status = status
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Read ``length`` bytes from ``offset``; fewer only where the file ends."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the file; closing it again does nothing."""
+        raise NotImplementedError
+
+    def map(self) -> FileMap | None:
+        """Map the whole file into memory; ``None`` where that is not possible (see :meth:`FileSystem.can_map`)."""
+        return None
+
+    def expect_random_reads(self) -> None:
+        """Advise the system to read nothing beyond what is requested."""
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        """Advise the system to fetch these bytes now, without waiting for them."""
+
+    def keep_atime(self) -> None:
+        """Do not count reads through this handle as uses of the file."""
+
+    def __enter__(self) -> OpenFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class FileMap:
+    """A file that is mapped into memory, until nobody uses it or a view of it any more.
+
+    Attributes:
+        buffer: the whole content.
+    """
+
+    __slots__ = ("_mapping", "buffer")
+
+    def __init__(self, descriptor: int) -> None:
+        self._mapping = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_RANDOM"):
+            # Else the kernel reads far ahead of each page, and crops of a large file fetch mostly what they don't need.
+            self._mapping.madvise(mmap.MADV_RANDOM)
+        self.buffer = memoryview(self._mapping)
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """A view of bytes that are about to be read: a cold disk fetches them in one request, not page by page."""
+        if hasattr(mmap, "MADV_WILLNEED"):
+            start = offset // mmap.PAGESIZE * mmap.PAGESIZE
+            self._mapping.madvise(mmap.MADV_WILLNEED, start, offset + length - start)
+        return self.buffer[offset : offset + length]
+
+
+class LocalFile(OpenFile):
+    """A file of the local file system, open to be read by position.
+
+    Args:
+        path: the file; anything that can be opened, a folder too.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = -1
+        self._descriptor = os.open(path, _READ_FLAGS)
+        try:
+            super().__init__(_to_status(os.fstat(self._descriptor)))
+        except BaseException:
+            self.close()
+            raise
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Read ``length`` bytes from ``offset``; fewer only where the file ends."""
+        data = os.pread(self._descriptor, length, offset)
+        while len(data) < length:  # a signal may cut a read short
+            more = os.pread(self._descriptor, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def close(self) -> None:
+        """Close the file; closing it again does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def map(self) -> FileMap | None:
+        """Map the whole file into memory."""
+        return FileMap(self._descriptor)
+
+    def expect_random_reads(self) -> None:
+        """Advise the system to read nothing beyond what is requested."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        """Advise the system to fetch these bytes now, without waiting for them."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+
+    def keep_atime(self) -> None:
+        """Do not count reads through this handle as uses of the file."""
+        if fcntl is not None and hasattr(os, "O_NOATIME"):
+            try:
+                flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
+                fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags | os.O_NOATIME)
+            except OSError:  # only the file's owner may do that
+                pass
+
+
 class FileSystem:
-    """The operations of a cache on its folder. Each raises ``OSError`` as the system does."""
+    """The file operations of a cache, on the local file system. Each raises ``OSError`` as the system does.
+
+    A subclass for another kind of storage replaces every method. A file that is being written may be a local one there,
+    which is uploaded when it gets its final name.
+    """
 
     # -- writing --------------------------------------------------------------------------------------------------
 
     def make_folders(self, path: str) -> None:
-        """Create ``path`` and what lies above it."""
+        """Create the folder ``path`` and those above it, as far as they are missing."""
         os.makedirs(path, exist_ok=True)
 
     def create(self, path: str) -> IO[bytes]:
-        """A new file at ``path``, open to write and read; fails where something is."""
+        """Create a file, open for writing and reading; fails if the path exists."""
         return open(path, "x+b")
 
+    def append(self, file: IO[bytes], data: bytes) -> None:
+        """Write at the end of a created file without a buffer: usually in one step, so readers see all of it or nothing."""
+        descriptor = file.fileno()
+        while data:
+            data = data[os.write(descriptor, data) :]
+
     def scratch(self, folder: str, room_bytes: int = 0) -> IO[bytes]:
-        """A file without a name in ``folder``, with so much room reserved: to be mapped, which must not meet a full disk."""
+        """Create a file without a name in ``folder``.
+
+        ``room_bytes`` are reserved: a program that writes through a map is killed by SIGBUS if the disk is full then.
+        """
         file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the caller closes it
         try:
             if room_bytes:
@@ -52,12 +238,12 @@ class FileSystem:
         return file
 
     def sync_file(self, file: IO[bytes]) -> None:
-        """Hand everything written to the disk, and wait for it."""
+        """Write everything to the disk, and wait until it is durable."""
         file.flush()
         os.fsync(file.fileno())
 
     def sync_folder(self, path: str) -> None:
-        """Make the folder's new names last; systems that cannot are left in peace."""
+        """Make the folder's new names durable; does nothing where the system offers no way to."""
         if os.name != "posix":
             return
         descriptor = os.open(path, os.O_RDONLY)
@@ -67,25 +253,29 @@ class FileSystem:
             os.close(descriptor)
 
     def make_read_only(self, path: str) -> None:
-        """Take away everybody's right to write."""
+        """Remove all permissions to write the file."""
         os.chmod(path, 0o444)
 
     def link_or_replace(self, temporary: str, final: str) -> bool:
-        """Give a finished file its final name, in one step; whether it got it, or another came first and stays."""
+        """Give a finished file its final name, atomically.
+
+        Returns:
+            Whether it got the name. ``False``: a file with this name exists, and stays.
+        """
         try:
             os.link(temporary, final)
         except FileExistsError:
             return False
-        except OSError:  # a file system without hard links
+        except OSError:  # no hard links here; the last of several writers wins, and all wrote the same
             os.replace(temporary, final)
         return True
 
     def move(self, path: str, target: str) -> None:
-        """Rename within the cache, replacing what had that name."""
+        """Rename a file within the cache; a file with the new name is replaced."""
         os.replace(path, target)
 
     def remove(self, path: str) -> bool:
-        """Unlink ``path``; ``False`` where nothing was."""
+        """Remove a file; ``False`` if it does not exist."""
         try:
             os.unlink(path)
         except FileNotFoundError:
@@ -93,62 +283,101 @@ class FileSystem:
         return True
 
     def touch(self, path: str, atime_ns: int, mtime_ns: int) -> None:
-        """Set a file's times."""
+        """Set a file's access and modification time, in nanoseconds since 1970."""
         os.utime(path, ns=(atime_ns, mtime_ns))
 
-    def try_lock(self, file: IO[bytes], *, is_shared: bool = False) -> bool:
-        """Lock an open file against other processes, without waiting; the kernel unlocks it when this process ends."""
-        if fcntl is None:
-            return True
-        try:
-            fcntl.flock(file.fileno(), (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    # -- locking --------------------------------------------------------------------------------------------------
 
-    def lock(self, path: str, *, seconds: float, poll_seconds: float = 0.05) -> AbstractContextManager[Any]:
-        """Lock the file at ``path``, made where there is none, against other processes, until the context ends.
+    def try_lock(self, file: IO[bytes]) -> bool:
+        """Lock a created file without waiting; the lock ends with the process. Returns whether it was granted."""
+        return fcntl is None or _try_flock(file.fileno(), fcntl.LOCK_EX)
+
+    def is_locked(self, path: str) -> bool:
+        """Whether a living process holds the lock of :meth:`try_lock` on this file."""
+        if fcntl is None:
+            return False
+        descriptor = os.open(path, _READ_FLAGS)
+        try:
+            # A shared lock, so that several processes may ask at once; it ends with the descriptor.
+            return not _try_flock(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
+
+    def lock(self, path: str, *, seconds: float, poll_seconds: float = 0.05) -> AbstractContextManager[object]:
+        """Lock the file ``path`` against other processes until the context ends. The file is created if needed.
 
         Raises:
-            TimeoutError: another process has had it for so many seconds.
-            OSError: no locks are to be had here.
+            TimeoutError: another process has held the lock for this many seconds.
+            OSError: the file system has no locks.
         """
         try:
             return FileLock(path, timeout=seconds, poll_interval=poll_seconds).acquire()
-        except NotImplementedError as error:  # how filelock tells it
+        except NotImplementedError as error:  # filelock raises this on ENOSYS
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), path) from error
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def open_to_read(self, path: str) -> int:
-        """A descriptor of the file at ``path``; a FIFO does not block."""
-        return os.open(path, _READ_FLAGS)
+    def open_to_read(self, path: str) -> OpenFile:
+        """Open a file to be read by position; opening a FIFO does not block."""
+        return LocalFile(path)
 
-    def read_at(self, descriptor: int, offset: int, length: int) -> bytes:
-        """So many bytes from ``offset``; fewer only where the file ends."""
-        data = os.pread(descriptor, length, offset)
-        while len(data) < length:
-            more = os.pread(descriptor, length - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
-        return data
+    def status(self, path: str, *, follows_links: bool = False) -> FileStatus | None:
+        """The status of a file or folder; ``None`` if it does not exist.
 
-    def status(self, path: str) -> os.stat_result:
-        """What is at ``path``; a link is not followed."""
-        return os.lstat(path)
+        Args:
+            path: the file or folder.
+            follows_links: whether a symbolic link stands for its target.
+        """
+        try:
+            return _to_status(os.stat(path, follow_symlinks=follows_links))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
-    def scan(self, folder: str) -> Iterator[os.DirEntry[str]]:
-        """What a folder holds; nothing where there is no folder."""
+    def scan(self, folder: str) -> Iterator[FileItem]:
+        """The items of a folder; none if the folder does not exist."""
         try:
             with os.scandir(folder) as items:
-                yield from items
+                for item in items:
+                    is_file, is_folder = item.is_file(follow_symlinks=False), item.is_dir(follow_symlinks=False)
+                    yield FileItem(item.name, item.path, is_file, is_folder)
         except (FileNotFoundError, NotADirectoryError):
             return
 
+    def can_map(self, path: str) -> bool:
+        """Whether :meth:`OpenFile.map` works for this file, and is safe.
+
+        It is not safe on a network: if another machine truncates a mapped file, the process is killed by SIGBUS.
+        """
+        return not is_remote(path)
+
     def free_bytes(self, path: str) -> int:
-        """What this user may still write to the file system of ``path``."""
+        """How many bytes this user may still write to the file system of ``path``."""
         return shutil.disk_usage(path).free
+
+
+def read_whole(files: FileSystem, path: str) -> bytes:
+    """The content of a small file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with files.open_to_read(path) as file:
+        return file.read_at(0, file.status.size_bytes)
+
+
+def _to_status(status: os.stat_result) -> FileStatus:
+    mode = status.st_mode
+    return FileStatus(
+        stat.S_ISREG(mode), stat.S_ISDIR(mode), status.st_size, status.st_mtime, status.st_atime, stamp_of(status)
+    )
+
+
+def _try_flock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _reserve(file: IO[bytes], room_bytes: int) -> None:

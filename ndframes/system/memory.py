@@ -1,4 +1,4 @@
-"""A memory of values that cost bytes: what was not used for longest goes first."""
+"""A cache in memory with a budget in bytes."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class _Item(Generic[V]):
 
 
 class ClockCache(ForkAware, Generic[K, V]):
-    """Keeps the values used lately, as long as their costs fit a budget; safe to share between threads.
+    """Keeps recently used values within a budget, by the clock algorithm (Corbato, 1968). Threads may share it.
 
-    A value that was used since its turn came last is passed over once (Corbato's clock, 1968): nearly the order of
-    strict least recent use, and a ``get`` takes no lock and moves nothing, since it stands on the way of every crop.
-    A single value that costs more than the whole budget is handed through and not kept.
+    A value that was used since its last turn is passed over once, so the order of eviction is close to that of least
+    recent use. A ``get`` takes no lock and moves nothing, because every crop calls it several times. A value that costs
+    more than the budget is not kept.
 
     Args:
         max_bytes: the budget.
-        cost: what a value costs, in bytes.
+        cost: the cost of a value, in bytes.
 
     Example:
-        >>> lru = ClockCache(10, len)
+        >>> cache = ClockCache(10, len)
         >>> for text in ("aaaa", "bbbb", "cccc"):
-        ...     lru.put(text[0], text)
-        >>> lru.get("a"), lru.get("c"), lru.used_bytes
+        ...     cache.put(text[0], text)
+        >>> cache.get("a"), cache.get("c"), cache.used_bytes
         (None, 'cccc', 8)
     """
 
@@ -49,7 +49,7 @@ class ClockCache(ForkAware, Generic[K, V]):
         super().__init__()
 
     def get(self, key: K) -> V | None:
-        """The value of ``key``, now one of those used lately; ``None`` if it is not kept."""
+        """Return the value of ``key`` and mark it as used; ``None`` if it is not in the cache."""
         item = self._items.get(key)
         if item is None:
             return None
@@ -57,19 +57,19 @@ class ClockCache(ForkAware, Generic[K, V]):
         return item.value
 
     def put(self, key: K, value: V) -> None:
-        """Keep ``value``; let go of those unused for longest until the budget holds."""
+        """Keep ``value``, and evict others until the budget holds."""
         cost = self._cost(value)
         with self._lock:
             released = [self._drop(key)]
             if cost <= self.max_bytes:
-                # before it is there itself: it would be the one to go where all others were used
+                # Make room first: if all other values were used lately, the new one, not used yet, would be evicted.
                 released += self._shrink(self.max_bytes - cost)
                 self._items[key] = _Item(value, cost)
                 self.used_bytes += cost
-        del released  # only now, outside the lock: finalizers may take their time, or come back here
+        del released  # outside the lock, because finalizers may be slow or may call this cache
 
     def discard(self, key: K) -> None:
-        """Let go of ``key``, if it is kept."""
+        """Remove ``key`` if it is in the cache."""
         with self._lock:
             released = self._drop(key)
         del released
@@ -100,6 +100,6 @@ class ClockCache(ForkAware, Generic[K, V]):
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
-        # another thread may have been between two lines of put when the process forked
+        # The fork may have come between two lines of put in another thread.
         self.used_bytes = sum(item.cost for item in self._items.values())
         self._shrink(self.max_bytes)

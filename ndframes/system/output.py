@@ -1,4 +1,4 @@
-"""Output files that appear whole or not at all."""
+"""Output files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ..errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["check_place", "write_atomically"]
+__all__ = ["check_output_path", "write_atomically"]
 
 
 def write_atomically(path: str, write: Callable[[IO[bytes]], object]) -> None:
-    """Have ``write`` fill a file beside ``path``, then give it that name, replacing what had it.
+    """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``, replacing an existing file.
 
     Raises:
-        OutputError: the system refuses; nothing is left behind.
+        OutputError: the system refuses; the temporary file is removed.
     """
-    check_place(path)
-    final = os.path.realpath(path)  # a link stays, and what it points to is replaced
+    check_output_path(path)
+    final = os.path.realpath(path)  # keeps a symbolic link, and replaces the file behind it
     temporary = os.path.join(os.path.dirname(final), f".{uuid.uuid4().hex}.part")
     try:
         with open(temporary, "x+b") as file:
@@ -34,14 +34,14 @@ def write_atomically(path: str, write: Callable[[IO[bytes]], object]) -> None:
             os.unlink(temporary)
 
 
-def check_place(path: str) -> None:
-    """See to it that ``path`` is in a folder that is there, and no file but a regular one has that name.
+def check_output_path(path: str) -> None:
+    """Check that the folder of ``path`` exists, and that ``path`` is a regular file or does not exist.
 
     Raises:
-        OutputError: it is not, or one has.
+        OutputError: otherwise.
     """
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise OutputError(f"{path} cannot be written: there is no folder {folder}; create it first")
     if os.path.exists(path) and not os.path.isfile(path):
-        raise OutputError(f"{path} cannot be written: it is there already, and no regular file")
+        raise OutputError(f"{path} cannot be written: it exists and is not a regular file")

@@ -1,4 +1,4 @@
-"""What this process is: how many cores it may use, whether it has threads, when it may fork, and what a forked child of it must forget."""
+"""Facts about this process (cores, memory, threads), and what makes a fork of it safe."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ __all__ = [
     "has_other_threads",
     "keep_freed_memory",
 ]
-_FORK_WAIT_SECONDS = 30.0
 _LARGEST_KEPT_BYTES = 31 << 20
 
 
 def core_count() -> int:
-    """How many cores this process may run on."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def half_of_memory() -> int:
-    """Half of the machine's memory, in bytes: the largest array that is made unless another limit is set."""
+    """Half of the machine's memory in bytes: the default limit for the size of a result."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, ValueError, OSError):
@@ -38,7 +37,7 @@ def half_of_memory() -> int:
 
 
 def has_other_threads() -> bool:
-    """Whether there are Python threads beside the main one, those of :mod:`_thread` included.
+    """Whether Python threads besides the main one are running, those of :mod:`_thread` included.
 
     Example:
         >>> timer = threading.Timer(60, print)
@@ -47,28 +46,29 @@ def has_other_threads() -> bool:
         True
         >>> timer.cancel()
     """
-    return _thread._count() > 0  # noqa: SLF001 - threading knows its own only
+    return _thread._count() > 0  # noqa: SLF001 - threading counts only threads that it started
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Have memory that is let go of kept for what needs as much next, and not given back to the system at once.
+    """Make glibc keep freed blocks for reuse instead of returning them to the system at once.
 
-    Each page that is fetched from there again costs a fault, for which all threads wait: two that decode groups of tiles took 5,000
-    in a batch of 30 ms, and as long as one alone. glibc keeps blocks up to the size of the largest that it saw freed, which may be
-    32 MiB (``mallopt(3)``, M_MMAP_THRESHOLD); so it is shown such a one, which nobody touches. Other C libraries learn nothing
-    from it, nor does a glibc that is told otherwise (``MALLOC_TRIM_THRESHOLD_``).
+    A page that was returned costs a page fault when it is used again, and page faults of one process wait for each other:
+    two threads that decoded a batch in 30 ms had 5,000 of them, and were no faster than one. glibc raises its threshold
+    for returning a block to the size of the largest block that was freed, up to 32 MiB (``mallopt(3)``,
+    M_MMAP_THRESHOLD). So this function allocates and frees such a block; its pages are never touched. It has no effect
+    with other C libraries, nor if ``MALLOC_TRIM_THRESHOLD_`` is set.
     """
     np.empty(_LARGEST_KEPT_BYTES, np.uint8)
 
 
 class ForkAware(ABC):
-    """An object that holds handles or locks, and lets go of them in a forked child before any other code runs there.
+    """An object with handles or locks, which are reset in a forked child before any other code runs there.
 
-    A lock that another thread held at the moment of the fork would stay locked for ever in the child, and a file
-    handle would be shared with the parent. So both are replaced, and the old handles forgotten, never closed.
+    A lock that another thread held during the fork would stay locked in the child for ever, and the child would share the
+    position of an open file with its parent. So the child replaces the locks and drops the handles without closing them.
 
-    A subclass calls ``super().__init__()`` last: another thread may fork before its own attributes are there.
+    A subclass calls ``super().__init__()`` last, because another thread may fork before the other attributes are set.
     """
 
     def __init__(self) -> None:
@@ -76,15 +76,17 @@ class ForkAware(ABC):
 
     @abstractmethod
     def _after_fork_in_child(self) -> None:
-        """Replace locks; forget handles."""
+        """Replace locks; drop handles."""
 
 
 class ForkGate:
-    """Keeps forks out while a thread is inside a library whose locks a child would inherit locked.
+    """Delays forks while a thread is inside a library whose locks a child would inherit locked.
 
-    ``with gate:`` stands around every call into such a library. A fork anywhere in the process waits until no other
-    thread is inside, and lets none in before it is done; after half a minute it goes ahead, as it would have without a
-    gate. Make one for a library, when the module that knows the library is imported.
+    Enclose every call into such a library in ``with gate:``. A fork anywhere in the process waits until no other thread is
+    inside, and no thread enters before the fork is done. Make one gate for a library, in the module that imports it.
+
+    Args:
+        max_wait_seconds: a fork that waited so long goes ahead, as it would without a gate.
 
     Example:
         >>> gate = ForkGate()
@@ -92,19 +94,20 @@ class ForkGate:
         ...     pass
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_wait_seconds: float = 30.0) -> None:
+        self._max_wait_seconds = max_wait_seconds
         self._own = threading.local()
-        self._start_open(0)
+        self._reset(0)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
                 before=self._close,
                 after_in_parent=self._open,
-                after_in_child=lambda: self._start_open(self._depth),
+                after_in_child=lambda: self._reset(self._depth),
             )
 
     def __enter__(self) -> None:
         with self._condition:
-            if not self._depth:  # who is inside already must be let through, or the fork would wait for him
+            if not self._depth:  # a fork waits for a thread that is inside, so that thread must not wait for the fork
                 self._condition.wait_for(lambda: not self._is_closed)
             self._inside += 1
         self._own.depth = self._depth + 1
@@ -117,10 +120,10 @@ class ForkGate:
 
     @property
     def _depth(self) -> int:
-        """How often this thread is inside."""
+        """How many times this thread has entered."""
         return getattr(self._own, "depth", 0)
 
-    def _start_open(self, inside: int) -> None:
+    def _reset(self, inside: int) -> None:
         self._condition = threading.Condition()
         self._inside = inside
         self._is_closed = False
@@ -128,7 +131,8 @@ class ForkGate:
     def _close(self) -> None:
         with self._condition:
             self._is_closed = True
-            self._condition.wait_for(lambda: self._inside <= self._depth, _FORK_WAIT_SECONDS)
+            # The thread that forks may be inside itself; it must not wait for itself.
+            self._condition.wait_for(lambda: self._inside <= self._depth, self._max_wait_seconds)
 
     def _open(self) -> None:
         with self._condition:
@@ -136,8 +140,8 @@ class ForkGate:
             self._condition.notify_all()
 
 
-#: Stands around an import that a read may be the first to make: a child would wait for ever for the thread that was
-#: importing when it was forked.
+#: Encloses imports that a read may trigger. A child that was forked during an import in another thread would wait for
+#: that thread's import lock for ever.
 IMPORTING = ForkGate()
 _FORK_AWARE: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 

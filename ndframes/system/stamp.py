@@ -1,4 +1,4 @@
-"""What a source file is at this moment: one ``stat``, or an error that says why there is none."""
+"""Stamps: the state of a source file as ``stat`` reports it, and the errors of a file that cannot be read."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = [
     "SourceStamp",
     "changed_error",
-    "check_kind",
-    "is_as_stamped",
-    "same_file",
+    "check_regular_file",
+    "is_unchanged",
+    "require_same_file",
     "source_error",
     "stamp_of",
     "stat_source",
 ]
-# FAT writes times down in steps of two seconds; no file system in use takes longer ones.
+# FAT stores times in steps of two seconds; no file system in use has longer steps.
 _LONGEST_TICK_NS = 2_000_000_000
 _CTIME_IS_CHANGE = os.name == "posix"
 _KINDS = {
@@ -42,14 +42,15 @@ _KINDS = {
 
 
 class SourceStamp(NamedTuple):
-    """What tells one state of a file from another without reading it.
+    """The state of a file, from which a change is detected without reading it.
 
     Attributes:
-        device: the file system's number.
-        inode: the file's number in it.
-        size_bytes: its length.
-        mtime_ns: when its content was last changed, in nanoseconds since 1970.
-        ctime_ns: when anything about it was last changed; cannot be set back. On Windows, when it was created.
+        device: the number of the file system.
+        inode: the number of the file in it.
+        size_bytes: the length of the file.
+        mtime_ns: the time of the last change of the content, in nanoseconds since 1970.
+        ctime_ns: the time of the last change of the content or the metadata, which programs cannot set. On Windows, the
+            time of creation.
 
     Example:
         >>> old = stat_source(__file__)
@@ -64,22 +65,22 @@ class SourceStamp(NamedTuple):
     ctime_ns: int
 
     def is_same_file(self, other: SourceStamp) -> bool:
-        """Whether both are one file with one content.
+        """Whether both stamps are of the same file with the same content.
 
-        ``ctime_ns`` is left out: another link to the file, or another mode, changes it and no pixel.
+        ``ctime_ns`` is not compared, because a new hard link or another mode changes it, but no pixel.
         """
         return self[:4] == other[:4]
 
     def is_settled(self, now_ns: int) -> bool:
-        """Whether any change after ``now_ns`` is sure to give the file another stamp.
+        """Whether every change after ``now_ns`` will give the file another stamp.
 
-        The clocks of file systems tick in steps of up to two seconds. A second change within the tick of the first
-        leaves size, mtime and ctime as they were, so a stamp taken in between stands for both contents; git calls
-        such a file racy. The stamp is settled once the last change lies two seconds back; a change in the future, by
-        another machine's clock, is not.
+        File systems store times in steps of up to two seconds. A second change within the same step may leave size, mtime
+        and ctime the same, so a stamp that was taken between the two changes does not tell the contents apart; git calls
+        such a file racy. A stamp is settled when the last change is at least two seconds old. A change in the future,
+        from a machine with another clock, is not settled.
 
         Args:
-            now_ns: when the stamp was taken, in nanoseconds since 1970.
+            now_ns: the time at which the stamp was taken, in nanoseconds since 1970.
 
         Example:
             >>> stamp = SourceStamp(1, 2, size_bytes=3, mtime_ns=10**9, ctime_ns=10**9)
@@ -91,11 +92,11 @@ class SourceStamp(NamedTuple):
 
 
 def stat_source(path: str) -> SourceStamp:
-    """Stamp the regular file at ``path``, symlinks followed.
+    """The stamp of the regular file at ``path``; symbolic links are followed.
 
     Raises:
-        SourceMissingError: nothing is there.
-        SourceAccessError: a folder on the way may not be searched.
+        SourceMissingError: the file does not exist.
+        SourceAccessError: this user may not search one of the folders.
         SourceKindError: it is not a regular file.
         SourceError: the system refuses the path for another reason.
     """
@@ -103,15 +104,15 @@ def stat_source(path: str) -> SourceStamp:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         raise source_error(path, error) from error
-    check_kind(path, status)
+    check_regular_file(path, status)
     return stamp_of(status)
 
 
-def is_as_stamped(path: str, stamp: SourceStamp) -> bool:
-    """Whether the file at ``path`` is there and in the state of ``stamp``: one ``stat`` and next to nothing else.
+def is_unchanged(path: str, stamp: SourceStamp) -> bool:
+    """Whether the file at ``path`` exists and has exactly this stamp, at the cost of one ``stat``.
 
     Example:
-        >>> is_as_stamped(__file__, stat_source(__file__)), is_as_stamped("/no/such/file", stat_source(__file__))
+        >>> is_unchanged(__file__, stat_source(__file__)), is_unchanged("/no/such/file", stat_source(__file__))
         (True, False)
     """
     try:
@@ -121,19 +122,19 @@ def is_as_stamped(path: str, stamp: SourceStamp) -> bool:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns) == stamp
 
 
-def check_kind(path: str, status: os.stat_result) -> None:
-    """Refuse what is no regular file.
+def check_regular_file(path: str, status: os.stat_result) -> None:
+    """Check that ``status`` is that of a regular file.
 
     Raises:
-        SourceKindError: the message says what it is.
+        SourceKindError: otherwise; the message names the kind of file.
     """
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no regular file")
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "not a regular file")
         raise SourceKindError(f"{path} is {kind}; give the path of an image file")
 
 
 def stamp_of(status: os.stat_result) -> SourceStamp:
-    """The stamp in what ``os.stat`` or ``os.fstat`` said.
+    """The stamp in a result of ``os.stat`` or ``os.fstat``.
 
     Example:
         >>> with open(__file__) as file:
@@ -144,19 +145,19 @@ def stamp_of(status: os.stat_result) -> SourceStamp:
 
 
 @contextmanager
-def same_file(path: str, stamp: SourceStamp | None, *, may_be_gone: bool = False) -> Iterator[None]:
-    """Stands around what opens ``path`` by its name: before and after, the file of ``stamp`` must lie there.
+def require_same_file(path: str, stamp: SourceStamp | None, *, may_be_gone: bool = False) -> Iterator[None]:
+    """Check before and after the context that ``path`` is the file of ``stamp``; for code that opens it by name.
 
     Args:
         path: the file.
-        stamp: what it was; ``None`` checks nothing.
-        may_be_gone: a file that is no longer there is no error, one in its place is.
+        stamp: the expected stamp; ``None`` checks nothing.
+        may_be_gone: whether a missing file is accepted; another file in its place is not.
 
     Raises:
-        SourceChangedError: another file lies there, or none; also in place of any error that came of it.
+        SourceChangedError: the file was replaced or removed. It takes the place of an error that the context raised.
 
     Example:
-        >>> with same_file(__file__, stat_source(__file__)), open(__file__) as file:
+        >>> with require_same_file(__file__, stat_source(__file__)), open(__file__) as file:
         ...     head = file.read(3)
     """
     _check_same(path, stamp, may_be_gone=may_be_gone)
@@ -169,8 +170,8 @@ def same_file(path: str, stamp: SourceStamp | None, *, may_be_gone: bool = False
 
 
 def changed_error(path: str) -> SourceChangedError:
-    """The error for a file that is no longer the one that was opened."""
-    return SourceChangedError(f"{path} was replaced or removed since it was opened; open it anew")
+    """The error for a file that was replaced or removed."""
+    return SourceChangedError(f"{path} was replaced or removed since it was opened; open it again")
 
 
 def _check_same(path: str, stamp: SourceStamp | None, *, may_be_gone: bool) -> None:
@@ -187,24 +188,24 @@ def _check_same(path: str, stamp: SourceStamp | None, *, may_be_gone: bool) -> N
 
 
 def source_error(path: str, error: Exception) -> SourceError:
-    """The error of ours for a failed system call on ``path``."""
+    """The :class:`~ndframes.errors.SourceError` for a failed system call on ``path``."""
     code = getattr(error, "errno", None)
     if code in (errno.ENOENT, errno.ENOTDIR) and "://" in path:
-        told: SourceError = SourceMissingError(
-            f"{path} is no file, and URLs are not read; give the path of a local copy"
+        found: SourceError = SourceMissingError(
+            f"{path} is not a file, and URLs are not supported; give the path of a local copy"
         )
     elif code in (errno.ENOENT, errno.ENOTDIR):
-        told = SourceMissingError(f"{path} does not exist; check the path (relative to {_here()})")
+        found = SourceMissingError(f"{path} does not exist; check the path (relative to {_here()})")
     elif code in (errno.EACCES, errno.EPERM):
-        told = SourceAccessError(f"{path} may not be read by this user (permission denied); check its mode and folders")
+        found = SourceAccessError(f"{path} cannot be read by this user (permission denied); check its mode and folders")
     else:
-        told = SourceError(f"{path} cannot be read: {error}")
-    told.errno = code
-    return told
+        found = SourceError(f"{path} cannot be read: {error}")
+    found.errno = code
+    return found
 
 
 def _here() -> str:
     try:
         return os.getcwd()
     except OSError:
-        return "a working directory that is gone"
+        return "a working directory that was removed"

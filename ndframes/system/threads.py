@@ -1,4 +1,4 @@
-"""Threads that share out pieces of work with the one that asks for them."""
+"""Work shared between the calling thread and helper threads."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from .process import core_count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["count_threads", "work_together"]
-_MOST_THREADS = 16
+__all__ = ["resolve_thread_count", "run_tasks"]
+_MAX_THREADS = 16
 
 
-def work_together(tasks: Iterable[Callable[[], None]], *, threads: int) -> None:
-    """Do every task; where one fails, those that were not begun are left, and the error is raised.
+def run_tasks(tasks: Iterable[Callable[[], None]], *, threads: int) -> None:
+    """Run all tasks. If one raises, the tasks that have not started are skipped, and its error is raised.
 
-    The helpers are new threads each time. That costs 0.1 ms, and buys three things: the system puts a new thread on an idle
-    core, where one that is woken often stays on that of its waker; no thread is there when the process forks; and none
-    outlives the call.
+    Each call starts new threads, which costs 0.1 ms. The system places a new thread on an idle core, whereas a thread that
+    is woken often stays on the core of the thread that wakes it. And no thread exists after the call, so none is lost in a
+    fork.
 
     Args:
-        tasks: begun in their order.
-        threads: how many work at once, the caller's included; fewer, where so many are not to be had.
+        tasks: started in their order.
+        threads: the number of threads, the caller's included. There are fewer if the system refuses to start them.
 
     Example:
         >>> done = []
-        >>> work_together([lambda: done.append(1), lambda: done.append(2)], threads=2)
+        >>> run_tasks([lambda: done.append(1), lambda: done.append(2)], threads=2)
         >>> sorted(done)
         [1, 2]
     """
-    queue = _Queue(tasks)
-    helpers = [_Helper(queue) for _ in range(min(threads, len(queue)) - 1)]
+    queue = _TaskQueue(tasks)
+    helpers = [_HelperThread(queue) for _ in range(min(threads, len(queue)) - 1)]
     try:
         for helper in helpers:
             if not helper.try_start():
                 break
-        queue.work()
+        queue.run()
     finally:
         queue.stop()
         for helper in helpers:
-            helper.finish()
+            helper.join()
     for helper in helpers:
         if helper.error is not None:
             raise helper.error
 
 
-class _Helper:
-    """A thread that works through a queue, if there is a thread to be had.
+class _HelperThread:
+    """A thread that runs the tasks of a queue.
 
-    It is one of ``_thread``, since :meth:`threading.Thread.start` waits until the new thread runs, which takes as long as to
-    decode a tile.
+    It uses ``_thread``, because :meth:`threading.Thread.start` waits until the new thread runs, which takes as long as
+    decoding a tile.
     """
 
-    def __init__(self, queue: _Queue) -> None:
+    def __init__(self, queue: _TaskQueue) -> None:
         self.error: BaseException | None = None
         self._queue = queue
         self._running = _thread.allocate_lock()
@@ -66,26 +66,26 @@ class _Helper:
     def try_start(self) -> bool:
         self._running.acquire()
         try:
-            _thread.start_new_thread(self._work, ())
-        except RuntimeError:  # there are too many, or the interpreter is about to end
+            _thread.start_new_thread(self._run, ())
+        except RuntimeError:  # too many threads, or the interpreter is shutting down
             self._running.release()
             return False
         return True
 
-    def finish(self) -> None:
+    def join(self) -> None:
         self._running.acquire()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         try:
-            self._queue.work()
-        except BaseException as error:  # noqa: BLE001 - raised by the one who waits
+            self._queue.run()
+        except BaseException as error:  # noqa: BLE001 - raised by the calling thread
             self.error = error
         finally:
             self._running.release()
 
 
-class _Queue:
-    """Tasks that several threads take one by one."""
+class _TaskQueue:
+    """Tasks for several threads."""
 
     def __init__(self, tasks: Iterable[Callable[[], None]]) -> None:
         listed = list(tasks)
@@ -95,32 +95,34 @@ class _Queue:
     def __len__(self) -> int:
         return self._count
 
-    def work(self) -> None:
-        """Do what is left, until nothing is."""
+    def run(self) -> None:
+        """Run tasks until there are none."""
         try:
-            while (task := next(self._tasks, None)) is not None:  # of a list: one step, which no other thread divides
+            while (task := next(self._tasks, None)) is not None:  # next() of a list iterator is atomic
                 task()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Let nobody begin anything more."""
+        """Skip the tasks that have not started."""
         self._tasks = iter(())
 
 
-def count_threads(workers: int | None) -> int:
-    """How many threads ``workers`` asks for; ``None``: one for each core, one in a worker process, which has siblings.
+def resolve_thread_count(workers: int | None) -> int:
+    """The number of threads for ``workers``, at most 16.
+
+    ``None`` is one thread for each core, or a single thread in a worker process, because its siblings use the other cores.
 
     Raises:
-        ValueError: it is no number of threads.
+        ValueError: ``workers`` is not a non-negative whole number.
 
     Example:
-        >>> count_threads(0), count_threads(3)
+        >>> resolve_thread_count(0), resolve_thread_count(3)
         (1, 3)
     """
     if workers is None:
-        return 1 if multiprocessing.parent_process() is not None else min(core_count(), _MOST_THREADS)
+        return 1 if multiprocessing.parent_process() is not None else min(core_count(), _MAX_THREADS)
     if isinstance(workers, bool) or not isinstance(workers, (int, np.integer)) or workers < 0:
-        raise ValueError(f"workers={shorten(workers)}; give the number of threads, 0 or 1 for the caller's alone")
-    return max(1, min(int(workers), _MOST_THREADS))
+        raise ValueError(f"workers={shorten(workers)}; give the number of threads, 0 or 1 for the calling thread only")
+    return max(1, min(int(workers), _MAX_THREADS))

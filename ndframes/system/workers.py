@@ -1,8 +1,8 @@
-"""WorkerPool: an executor whose workers may crash, one task at a time.
+"""WorkerPool: an executor in which a crashed worker process fails one task only.
 
-``concurrent.futures.ProcessPoolExecutor`` gives up every pending task when a worker dies, cannot say which task killed
-it, and imports the caller's ``__main__`` in each worker, which surprises scripts without a guard. Here each worker is a
-plain child process that does one task after another; when one dies, its task fails and the next gets a new child.
+``concurrent.futures.ProcessPoolExecutor`` fails all pending tasks when a worker dies, does not report which task was
+running, and imports the caller's ``__main__`` in each worker, which runs scripts without a guard again. Here each worker
+is a child process that runs one task after another. When it dies, its task fails, and the next task gets a new child.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from ..errors import NdframesError, WorkerCrashError
 
 __all__ = ["Limits", "WorkerPool", "child_command", "receive_message", "send_message", "serve"]
 _LENGTH = struct.Struct("<Q")
-_TERM_SECONDS = 1.0
+_STOP_SECONDS = 1.0
 _Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a worker process may use, for files that may have been made to do harm.
+    """Resource limits of a worker process, for files that may be malicious.
 
     Attributes:
-        memory_bytes: of address space, the interpreter and its libraries (some 2 GB) included; what asks for more fails.
-        cpu_seconds: of computing, all threads together; after that the process is killed.
+        memory_bytes: address space, about 2 GB for the interpreter and its libraries included. Allocations beyond fail.
+        cpu_seconds: processor time of all threads together. The process is killed after that.
 
     Example:
         >>> Limits(cpu_seconds=60)
@@ -48,26 +48,26 @@ class Limits:
         for name in ("memory_bytes", "cpu_seconds"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-                raise ValueError(f"{name}={value!r}; allowed: whole numbers over 0")
+                raise ValueError(f"{name}={value!r}; allowed: whole numbers greater than 0")
 
     def apply(self) -> None:
-        """Put this process under the limits, for good; systems that know no such limits are left as they are."""
+        """Set the limits of this process, which cannot be undone. Does nothing on systems without such limits."""
         try:
             import resource
-        except ImportError:  # not on Windows
+        except ImportError:  # Windows
             return
         for kind, value in ((resource.RLIMIT_AS, self.memory_bytes), (resource.RLIMIT_CPU, self.cpu_seconds)):
             hard = resource.getrlimit(kind)[1]
-            most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(kind, (most, most))
+            limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(kind, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class WorkerPool(Executor):
     """Runs picklable calls in ``workers`` child processes.
 
-    A call whose worker dies raises :class:`~ndframes.WorkerCrashError`, the others go on. Children ignore Ctrl-C, end
-    when their parent does, and are told to stop by :meth:`terminate`.
+    A call whose worker dies raises :class:`~ndframes.WorkerCrashError`; the other calls are not affected. Children ignore
+    Ctrl-C, and end when their parent ends or calls :meth:`terminate`.
 
     Example:
         >>> with WorkerPool(1) as pool:
@@ -80,13 +80,13 @@ class WorkerPool(Executor):
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._is_closing = False
-        # Not joined: a join that is interrupted takes its thread to have ended, and so does every later one (Python 3.12 and before).
-        self._ends = [threading.Event() for _ in range(workers)]
+        # Events instead of Thread.join: after an interrupted join, Python 3.12 and earlier take the thread for ended.
+        self._has_ended = [threading.Event() for _ in range(workers)]
         for number in range(workers):
             threading.Thread(target=self._run, args=(number,), daemon=True).start()
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Schedule ``function(*args, **kwargs)``; everything must pickle, and ``function`` be importable."""
+        """Schedule ``function(*args, **kwargs)``. All of them must pickle, and ``function`` must be importable."""
         if self._is_closing:
             raise RuntimeError("this WorkerPool is shut down")
         future: Future[Any] = Future()
@@ -94,22 +94,22 @@ class WorkerPool(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the workers end after what is scheduled, or after what they are doing."""
+        """End the workers after the scheduled calls, or after the running ones with ``cancel_futures``."""
         self._is_closing = True
         if cancel_futures:
             self._cancel_waiting()
-        for _ in self._ends:
+        for _ in self._has_ended:
             self._tasks.put(None)
         if wait:
-            for end in self._ends:
-                end.wait()
+            for event in self._has_ended:
+                event.wait()
 
     def terminate(self) -> None:
-        """Stop at once: cancel what waits, and end the children, which clean up if they can."""
+        """Cancel waiting calls and end the children at once; they get a second to clean up."""
         self._is_closing = True
         self._cancel_waiting()
         children = list(self._children.values())
-        # Asked twice: what the first request raises is lost where it comes in the middle of a finalizer.
+        # SIGTERM twice: if the first one arrives during a finalizer, Python drops the exception that it raises there.
         for stop in (subprocess.Popen.terminate, subprocess.Popen.terminate, subprocess.Popen.kill):
             for child in children:
                 stop(child)
@@ -126,25 +126,26 @@ class WorkerPool(Executor):
                 task[0].cancel()
 
     def _run(self, number: int) -> None:
-        """A thread's whole life; what it worked on is let go of before its end is told."""
+        # A call of its own, so that its local variables are released before the event is set.
         try:
-            self._feed(number)
+            self._serve_tasks(number)
         finally:
-            self._ends[number].set()
+            self._has_ended[number].set()
 
-    def _feed(self, number: int) -> None:
-        """One thread a worker: feed it, and give its answers back."""
-        if hasattr(signal, "pthread_sigmask"):  # not on Windows; a child inherits it, and is deaf before it can say so
+    def _serve_tasks(self, number: int) -> None:
+        """Send tasks to one worker, and set the results of their futures."""
+        # A child inherits the mask, so Ctrl-C cannot end it before it ignores SIGINT. Windows has no masks.
+        if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         while (task := self._tasks.get()) is not None:
             future, function, args, kwargs = task
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                is_good, outcome = self._ask(number, (function, args, kwargs))
-            except Exception as error:  # noqa: BLE001 - told to whoever waits for the future
-                is_good, outcome = False, error
-            if is_good:
+                is_success, outcome = self._call(number, (function, args, kwargs))
+            except Exception as error:  # noqa: BLE001 - raised by the future
+                is_success, outcome = False, error
+            if is_success:
                 future.set_result(outcome)
             else:
                 future.set_exception(outcome)
@@ -152,20 +153,20 @@ class WorkerPool(Executor):
         if child is not None:
             _close(child)
 
-    def _ask(self, number: int, call: object) -> tuple[bool, Any]:
+    def _call(self, number: int, call: object) -> tuple[bool, Any]:
         child = self._children.get(number)
         if child is None or child.poll() is not None:
             child = self._children[number] = _start(self._limits)
         assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - opened as pipes
-        payload = pickle.dumps(call)
+        message = pickle.dumps(call)
         try:
-            send_message(child.stdin, payload)
+            send_message(child.stdin, message)
             answer = receive_message(child.stdout)
         except (BrokenPipeError, ConnectionError):
             answer = None
         if answer is not None:
-            is_good, outcome = pickle.loads(answer)  # noqa: S301 - from our own child
-            return bool(is_good), outcome
+            is_success, outcome = pickle.loads(answer)  # noqa: S301 - from our own child
+            return bool(is_success), outcome
         del self._children[number]
         raise WorkerCrashError(
             f"its worker process died ({_describe_exit(_close(child))}), most likely inside a native decoder"
@@ -173,18 +174,18 @@ class WorkerPool(Executor):
 
 
 def serve(limits: Limits | None = None) -> None:
-    """A child's whole life: read a call from stdin, answer on stdout, until stdin ends."""
+    """The main loop of a child: read calls from stdin and write their results to stdout, until stdin ends."""
     if limits is not None:
         limits.apply()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _stop)
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not run into the answers
-    while (payload := receive_message(sys.stdin.buffer)) is not None:
+    os.dup2(2, 1)  # what a library prints must not mix with the answers
+    while (message := receive_message(sys.stdin.buffer)) is not None:
         try:
-            function, args, kwargs = pickle.loads(payload)  # noqa: S301 - from our own parent
+            function, args, kwargs = pickle.loads(message)  # noqa: S301 - from our own parent
             answer = pickle.dumps((True, function(*args, **kwargs)))
-        except Exception as error:  # noqa: BLE001 - told to the parent
+        except Exception as error:  # noqa: BLE001 - sent to the parent
             answer = _pickle_error(error)
         try:
             send_message(answers, answer)
@@ -193,15 +194,15 @@ def serve(limits: Limits | None = None) -> None:
 
 
 def _stop(*_: object) -> None:
-    sys.unraisablehook = lambda _: None  # we are about to end, and the parent sees to it that we do
+    sys.unraisablehook = lambda _: None  # the process ends now: the parent kills it if this exit is dropped
     raise SystemExit(1)
 
 
 def _pickle_error(error: Exception) -> bytes:
     try:
         data = pickle.dumps((False, error))
-        pickle.loads(data)  # noqa: S301 - an error that does not come back would hang the parent
-    except Exception:  # noqa: BLE001 - any failure to pickle means the same
+        pickle.loads(data)  # noqa: S301 - the parent must be able to load it
+    except Exception:  # noqa: BLE001 - whatever the reason, it does not pickle
         return pickle.dumps((False, NdframesError(f"{type(error).__name__}: {error}")))
     return data
 
@@ -213,44 +214,44 @@ def _start(limits: Limits | None) -> subprocess.Popen[bytes]:
 
 def _ends_soon(child: subprocess.Popen[bytes]) -> bool:
     try:
-        child.wait(_TERM_SECONDS)
+        child.wait(_STOP_SECONDS)
     except subprocess.TimeoutExpired:
         return False
     return True
 
 
 def _close(child: subprocess.Popen[bytes]) -> int:
-    """Let a child come to its end, and return its status."""
+    """Wait until a child has ended, and return its exit status."""
     assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - opened as pipes
     try:
         child.stdin.close()
     except BrokenPipeError:
-        pass  # it has ended before it read its last task
+        pass  # it ended before it read its last task
     status = child.wait()
     child.stdout.close()
     return status
 
 
 def child_command(statements: str) -> list[str]:
-    """What starts this interpreter once more, on ``statements``, with the modules of this process within reach."""
+    """The command that runs ``statements`` in this interpreter, with the ``sys.path`` of this process."""
     path = [entry or os.getcwd() for entry in sys.path]
     return [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {statements}"]
 
 
-def send_message(pipe: IO[bytes], payload: bytes) -> None:
-    """Write one message, for :func:`receive_message` at the other end."""
-    pipe.write(_LENGTH.pack(len(payload)) + payload)
+def send_message(pipe: IO[bytes], message: bytes) -> None:
+    """Write one message that :func:`receive_message` reads at the other end."""
+    pipe.write(_LENGTH.pack(len(message)) + message)
     pipe.flush()
 
 
 def receive_message(pipe: IO[bytes]) -> bytes | None:
-    """One message, or ``None`` where the other side has ended."""
+    """Read one message; ``None`` if the other side has ended."""
     head = pipe.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
     length = _LENGTH.unpack(head)[0]
-    payload = pipe.read(length)
-    return payload if len(payload) == length else None
+    message = pipe.read(length)
+    return message if len(message) == length else None
 
 
 def _describe_exit(status: int) -> str:

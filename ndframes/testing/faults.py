@@ -1,7 +1,7 @@
-"""Faults: a file system that fails or dies at a chosen call, and ways to damage a file that was whole.
+"""File systems that fail or end the process at a chosen operation, and functions that damage a file.
 
-Whoever wants to know what their own :class:`~ndframes.Frames` does on a bad day puts the cache on such a file system, and
-uses the frames as ever::
+To see what your own :class:`~ndframes.Frames` do when the disk fails, put their cache on such a file system, and use the
+frames as usual::
 
     frames.cache = Cache(workdir, files=FaultyFileSystem("write", 3, "ENOSPC", is_lasting=True))
 
@@ -20,41 +20,54 @@ import stat
 from contextlib import AbstractContextManager, contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
-from ..system.files import FileSystem
+from ..system.files import FileSystem, OpenFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..system.files import FileItem, FileMap, FileStatus
+
 __all__ = ["FaultyFileSystem", "WatchedFileSystem", "cut", "flip_bit", "zero"]
 _ON_WRITES = ("short", "lost")
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+#: Every operation that can fail: the methods of a file system, a write to a file, and reads of an open file.
+_OPERATIONS = ("write", *(name for name in vars(FileSystem) if not name.startswith("_")), "read_at", "map")
 
 
 class WatchedFileSystem(FileSystem):
-    """A file system that tells of each operation before it is done, and lets every write pass by a method.
+    """A file system that calls a method before each operation, and another one for each write.
 
-    A subclass writes :meth:`before`, and :meth:`write` where it wants to.
+    A subclass implements :meth:`before`, and may override :meth:`write`.
     """
 
     def before(self, operation: str, path: str) -> None:
-        """``operation``, the name of a method or ``"write"``, is about to be done on ``path``; may raise instead.
+        """Called before each operation; an exception raised here takes the place of the operation.
 
-        ``path`` is empty where the operation has a descriptor only.
+        Args:
+            operation: the name of a method of :class:`~ndframes.system.files.FileSystem`; ``"read_at"`` or ``"map"``,
+                for an open file; or ``"write"``.
+            path: the file or folder.
         """
         raise NotImplementedError
 
     def write(self, raw: io.FileIO, data: memoryview) -> int:
-        """Write to a file that this file system made, and say how many bytes went."""
+        """Write to a file that this file system created; returns the number of bytes written."""
         return io.FileIO.write(raw, data)
 
     def make_folders(self, path: str) -> None:
-        """As the method above it, like all that follow."""
+        """As :meth:`FileSystem.make_folders`; the same holds for the methods that follow."""
         self.before("make_folders", path)
         super().make_folders(path)
 
     def create(self, path: str) -> IO[bytes]:
         self.before("create", path)
         return io.BufferedRandom(_WatchedFile(self, path, "x+"))
+
+    def append(self, file: IO[bytes], data: bytes) -> None:
+        self.before("append", str(file.name))
+        assert isinstance(file, io.BufferedRandom)  # noqa: S101 - :meth:`create` made it
+        while data:
+            data = data[file.raw.write(data) :]
 
     def scratch(self, folder: str, room_bytes: int = 0) -> IO[bytes]:
         self.before("scratch", folder)
@@ -89,29 +102,33 @@ class WatchedFileSystem(FileSystem):
         self.before("touch", path)
         super().touch(path, atime_ns, mtime_ns)
 
-    def try_lock(self, file: IO[bytes], *, is_shared: bool = False) -> bool:
+    def try_lock(self, file: IO[bytes]) -> bool:
         self.before("try_lock", str(file.name))
-        return super().try_lock(file, is_shared=is_shared)
+        return super().try_lock(file)
 
-    def lock(self, path: str, *, seconds: float, poll_seconds: float = 0.05) -> AbstractContextManager[Any]:
+    def is_locked(self, path: str) -> bool:
+        self.before("is_locked", path)
+        return super().is_locked(path)
+
+    def lock(self, path: str, *, seconds: float, poll_seconds: float = 0.05) -> AbstractContextManager[object]:
         self.before("lock", path)
         return super().lock(path, seconds=seconds, poll_seconds=poll_seconds)
 
-    def open_to_read(self, path: str) -> int:
+    def open_to_read(self, path: str) -> OpenFile:
         self.before("open_to_read", path)
-        return super().open_to_read(path)
+        return _WatchedOpenFile(self, path, super().open_to_read(path))
 
-    def read_at(self, descriptor: int, offset: int, length: int) -> bytes:
-        self.before("read_at", "")
-        return super().read_at(descriptor, offset, length)
-
-    def status(self, path: str) -> os.stat_result:
+    def status(self, path: str, *, follows_links: bool = False) -> FileStatus | None:
         self.before("status", path)
-        return super().status(path)
+        return super().status(path, follows_links=follows_links)
 
-    def scan(self, folder: str) -> Iterator[os.DirEntry[str]]:
+    def scan(self, folder: str) -> Iterator[FileItem]:
         self.before("scan", folder)
         return super().scan(folder)
+
+    def can_map(self, path: str) -> bool:
+        self.before("can_map", path)
+        return super().can_map(path)
 
     def free_bytes(self, path: str) -> int:
         self.before("free_bytes", path)
@@ -119,7 +136,7 @@ class WatchedFileSystem(FileSystem):
 
 
 class _WatchedFile(io.FileIO):
-    """The raw file under a buffered one: what reaches the system comes by here."""
+    """The raw file below a buffered one: sees each write that reaches the system."""
 
     def __init__(self, files: WatchedFileSystem, file: str | int, mode: str) -> None:
         super().__init__(file, mode)
@@ -131,28 +148,57 @@ class _WatchedFile(io.FileIO):
             return self._files.write(self, octets)
 
 
-class FaultyFileSystem(WatchedFileSystem):
-    """A file system of which one call fails: the ``nth`` of an operation, once or from then on.
+class _WatchedOpenFile(OpenFile):
+    """An open file whose reads are watched; advice to the system is not, for it cannot fail."""
 
-    Every process counts its own calls, and one that gets a pickled copy starts from one; so does a forked child from
-    where its parent was.
+    def __init__(self, files: WatchedFileSystem, path: str, file: OpenFile) -> None:
+        super().__init__(file.status)
+        self._files, self._path, self._file = files, path, file
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        self._files.before("read_at", self._path)
+        return self._file.read_at(offset, length)
+
+    def map(self) -> FileMap | None:
+        self._files.before("map", self._path)
+        return self._file.map()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def expect_random_reads(self) -> None:
+        self._file.expect_random_reads()
+
+    def read_ahead(self, offset: int, length: int) -> None:
+        self._file.read_ahead(offset, length)
+
+    def keep_atime(self) -> None:
+        self._file.keep_atime()
+
+
+class FaultyFileSystem(WatchedFileSystem):
+    """A file system in which one call fails: the ``nth`` call of an operation, once or from then on.
+
+    Every process counts its own calls. A process that receives a pickled copy starts at one; a forked child goes on
+    from its parent's count.
 
     Args:
-        operation: a method of :class:`~ndframes.system.files.FileSystem`; ``"write"``, a write that reaches the system, to
-            a file that was made here; or ``"any"``: all of these.
-        nth: which call, from 1.
-        kind: the name of an error number, such as ``"EIO"``, ``"ENOSPC"`` or ``"EDQUOT"``: the call fails with it.
-            ``"kill"``: the process ends there by SIGKILL; ``"stop"``: it stops there by SIGSTOP, until somebody
-            continues it; where that call is a write, half of the bytes are written before. ``"short"``: a write takes
-            half of the bytes and says so, as every system may. ``"lost"``: a write claims all bytes, and loses the
-            second half. The last two strike writes alone, which are all that they count.
-        is_lasting: whether every later such call fails too, as on a disk that is full.
+        operation: the operation that fails: a method of :class:`~ndframes.system.files.FileSystem`; ``"read_at"`` or
+            ``"map"``, of an open file; ``"write"``, a write that reaches the system, to a file that was created here;
+            or ``"any"``, all of these.
+        nth: which call fails, counted from 1.
+        kind: how it fails. The name of an error number, such as ``"EIO"``, ``"ENOSPC"`` or ``"EDQUOT"``: with this
+            error. ``"kill"``: the process is killed by SIGKILL. ``"stop"``: the process is stopped by SIGSTOP, until
+            another one continues it. In both cases half of the bytes are written before, if the call is a write.
+            ``"short"``: the write stores half of the bytes and returns that number, as any system may. ``"lost"``: the
+            write returns that all bytes were stored, but loses the second half. These two count writes only.
+        is_lasting: whether every later such call fails too, as on a full disk.
 
     Attributes:
-        struck: the operation that it struck last, in this process; ``None`` as long as it did not.
+        struck: the operation that failed last in this process; ``None`` if none has.
 
     Raises:
-        ValueError: an operation, a number or a kind that there is not.
+        ValueError: an unknown operation or kind, or ``nth`` below 1.
 
     Example:
         >>> import tempfile
@@ -168,14 +214,15 @@ class FaultyFileSystem(WatchedFileSystem):
     """
 
     def __init__(self, operation: str = "any", nth: int = 1, kind: str = "EIO", *, is_lasting: bool = False) -> None:
-        operations = ["any", "write", *(name for name in vars(FileSystem) if not name.startswith("_"))]
+        operations = ["any", *_OPERATIONS]
         kinds = [*_SIGNALS, *_ON_WRITES, *errno.errorcode.values()]
         if operation not in operations:
             raise ValueError(f"operation={operation!r}; allowed: {', '.join(operations)}")
         if kind not in kinds:
-            raise ValueError(f"kind={kind!r}; allowed: {', '.join(kinds[:4])}, or an error's name, such as EIO, ENOSPC")
+            allowed = ", ".join(kinds[: len(_SIGNALS) + len(_ON_WRITES)])
+            raise ValueError(f"kind={kind!r}; allowed: {allowed}, or the name of an error number, such as EIO, ENOSPC")
         if kind in _ON_WRITES and operation not in ("any", "write"):
-            raise ValueError(f"kind={kind!r} strikes writes; operation={operation!r} is none")
+            raise ValueError(f"kind={kind!r} is for writes only; operation={operation!r}; allowed: any, write")
         if nth < 1:
             raise ValueError(f"nth={nth}; calls are counted from 1")
         self.operation = "write" if kind in _ON_WRITES else operation
@@ -184,7 +231,7 @@ class FaultyFileSystem(WatchedFileSystem):
         self.is_lasting = is_lasting
         self.struck: str | None = None
         self._is_armed = True
-        self._numbers = itertools.count(1)  # whose next() needs no lock
+        self._numbers = itertools.count(1)  # next() on it is atomic, so threads need no lock
 
     def __repr__(self) -> str:
         lasting = ", is_lasting=True" if self.is_lasting else ""
@@ -195,27 +242,26 @@ class FaultyFileSystem(WatchedFileSystem):
 
     @property
     def fired(self) -> bool:
-        """Whether it struck, in this process."""
+        """Whether a call has failed in this process."""
         return self.struck is not None
 
     def mend(self) -> None:
-        """Fail no more."""
+        """Let every call succeed from now on."""
         self._is_armed = False
 
     def before(self, operation: str, path: str) -> None:
-        """Count the call, and fail if it is its turn; a write has its turn in :meth:`write`."""
-        if operation == "write" or not self._is_due(operation):
-            return
-        self._strike(path)
+        """Count the call, and fail if it is the chosen one; writes are counted in :meth:`write`."""
+        if operation != "write" and self._is_due(operation):
+            self._fail(path)
 
     def write(self, raw: io.FileIO, data: memoryview) -> int:
-        """Write, wholly or as badly as was asked for."""
+        """Write, or fail in the chosen way; returns the number of bytes written."""
         if not self._is_due("write"):
             return super().write(raw, data)
         half = len(data) // 2
         if self.kind in _SIGNALS:
             super().write(raw, data[:half])
-            self._strike(str(raw.name))
+            self._fail(str(raw.name))
             return half
         if self.kind == "short":
             return super().write(raw, data[: max(1, half)])
@@ -223,7 +269,7 @@ class FaultyFileSystem(WatchedFileSystem):
             super().write(raw, data[:half])
             raw.seek(len(data) - half, os.SEEK_CUR)
             return len(data)
-        self._strike(str(raw.name))
+        self._fail(str(raw.name))
         raise AssertionError("unreachable")
 
     def _is_due(self, operation: str) -> bool:
@@ -235,7 +281,7 @@ class FaultyFileSystem(WatchedFileSystem):
             self.struck = operation
         return is_due
 
-    def _strike(self, path: str) -> None:
+    def _fail(self, path: str) -> None:
         if self.kind in _SIGNALS:
             os.kill(os.getpid(), _SIGNALS[self.kind])
             return
@@ -244,9 +290,13 @@ class FaultyFileSystem(WatchedFileSystem):
 
 
 def flip_bit(path: str | os.PathLike[str], bit: int) -> None:
-    r"""Turn over one bit of a file, counted from 0, the lowest of the first byte; negative ones from the end.
+    r"""Flip one bit of a file.
 
-    Mode and time of change stay as they were, so that nothing but the content tells. The same for the functions below.
+    The file's mode and times stay as they were, so that only the content shows the damage.
+
+    Args:
+        path: the file.
+        bit: its number: 0 is the lowest bit of the first byte, -1 the highest bit of the last.
 
     Example:
         >>> path = getfixture("tmp_path") / "a"
@@ -264,7 +314,11 @@ def flip_bit(path: str | os.PathLike[str], bit: int) -> None:
 
 
 def cut(path: str | os.PathLike[str], length_bytes: int) -> None:
-    """Leave only the first bytes of a file; for a negative number, take away so many.
+    """Cut a file to a length; its mode and times stay.
+
+    Args:
+        path: the file.
+        length_bytes: the new length; if negative, how many bytes are cut off.
 
     Example:
         >>> path = getfixture("tmp_path") / "a"
@@ -278,7 +332,12 @@ def cut(path: str | os.PathLike[str], length_bytes: int) -> None:
 
 
 def zero(path: str | os.PathLike[str], offset: int, length_bytes: int) -> None:
-    r"""Make some bytes of a file zero, as a block is that never reached the disk; none beyond its end.
+    r"""Set bytes of a file to zero, as in a block that never reached the disk; its length, mode and times stay.
+
+    Args:
+        path: the file.
+        offset: the first byte.
+        length_bytes: how many bytes; those beyond the end of the file are ignored.
 
     Example:
         >>> path = getfixture("tmp_path") / "a"
@@ -295,7 +354,7 @@ def zero(path: str | os.PathLike[str], offset: int, length_bytes: int) -> None:
 
 @contextmanager
 def _writable(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A read-only file, open to be changed behind its owner's back."""
+    """Open a read-only file for a change that its mode and times do not show."""
     status = os.stat(path)
     os.chmod(path, stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
     try:

@@ -129,6 +129,7 @@ def _tabulate(results: Sequence[ExperimentResult]) -> str:
     return "\n".join(lines)
 
 
+# Results go to stdout and progress to stderr, so that the output of --json can be piped.
 def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
 

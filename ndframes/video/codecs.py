@@ -1,4 +1,4 @@
-"""Encoding: by which codec, in which form and how well frames become a video, checked before any is written."""
+"""Encoding: the codec and options of a video to write, checked before any frame is written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
     "container_of",
     "to_rate",
 ]
-#: The codecs that are written.
+#: The codecs that can be written.
 CodecName = Literal["h264", "hevc", "av1", "ffv1", "mjpeg"]
 _SPEEDS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
@@ -37,7 +37,7 @@ _CONTAINERS = {
     ".avi": "avi",
 }
 _USUAL: dict[str, CodecName] = {".webm": "av1", ".avi": "mjpeg"}
-# Matroska, and edit lists in MP4, count thousandths of a second: two frames would have the same one.
+# Matroska, and edit lists in MP4, count in milliseconds: above this rate two frames would have the same timestamp.
 _MOST_FRAMES_A_SECOND = 1000
 _BROADCAST_RATES = (24, 30, 48, 60, 120, 240)
 _LARGEST_TERM = 2**31
@@ -55,20 +55,20 @@ _RGB_FORMATS = frozenset(["rgb24", "gbrp", *_FORMATS_BY_BANDS.values()]) - {"gra
 
 @dataclass(frozen=True, slots=True)
 class VideoCodec:
-    """What one codec can do.
+    """A video codec, and what its encoder accepts.
 
     Attributes:
-        name: as users call it.
-        encoder: as FFmpeg does.
-        endings: of the files whose containers hold it.
-        formats: the pixel formats in which it is written; the first one is for colour.
-        lossless_format: that of colour where ``quality=0`` loses nothing.
-        qualities: the encoder's numbers, the best one first; ``None``: it is always lossless.
-        quality: the usual one, at which no difference is seen.
-        presets: how long it may take to make the file smaller.
-        preset: the usual one.
+        name: the name for users.
+        encoder: FFmpeg's name of the encoder.
+        endings: the endings of files whose containers can hold it.
+        formats: the pixel formats that can be written; the first one is the default for colour.
+        lossless_format: the pixel format of colour with which ``quality=0`` is lossless; ``None`` if there is none.
+        qualities: the encoder's numbers for quality, best first; ``None``: it is always lossless.
+        quality: the default, at which no difference is visible.
+        presets: the encoder's names for how much time it spends on a smaller file.
+        preset: the default preset.
         least_px: the smallest height and width.
-        most_fps: the most frames a second; ``None``: as many as the container.
+        most_fps: the largest number of frames per second; ``None``: the limit of the container.
     """
 
     name: CodecName
@@ -84,7 +84,7 @@ class VideoCodec:
     most_fps: int | None = None
 
 
-#: By name.
+#: All codecs by name.
 CODECS: dict[str, VideoCodec] = {
     codec.name: codec
     for codec in (
@@ -140,13 +140,13 @@ CODECS: dict[str, VideoCodec] = {
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """What was asked for, checked; and from the first frame on, what is done.
+    """The checked options of a video to write. They are final once the first frame is known.
 
     Attributes:
-        codec: of the video.
-        pixel_format: in which the encoder gets its frames, as FFmpeg calls it.
-        quality: the encoder's number; ``None``: it is lossless by nature.
-        preset: how long it may take; ``None``: it knows no such thing.
+        codec: the codec.
+        pixel_format: FFmpeg's name of the pixel format that is encoded.
+        quality: the encoder's number for quality; ``None`` if the codec is always lossless.
+        preset: the preset; ``None`` if the encoder has none.
         is_intra: whether each frame is a key frame.
     """
 
@@ -163,20 +163,20 @@ class Encoding:
 
     @property
     def is_rgb(self) -> bool:
-        """Whether red, green and blue are stored, and not made of brightness and colour differences."""
+        """Whether red, green and blue are stored, not brightness and colour differences."""
         return self.pixel_format in _RGB_FORMATS
 
     def is_full_range(self, bands: int) -> bool:
-        """Whether black is 0 and white the largest number; else, as in films, 16 and 235."""
+        """Whether black is 0 and white the largest number; otherwise they are 16 and 235, as in films."""
         return bands == 1 or self.is_rgb or self.codec.name == "mjpeg"
 
     def keyframe_distance(self, rate: Fraction) -> int:
-        """After how many frames a key frame comes at the latest: two seconds, but from 12 to 250 frames."""
+        """The largest number of frames from a key frame to the next: two seconds, but at least 12 and at most 250."""
         is_each = self.is_intra or self.codec.name in ("ffv1", "mjpeg")
         return 1 if is_each else min(250, max(12, round(2 * rate)))
 
     def options(self, threads: int, shape: tuple[int, ...]) -> dict[str, str]:
-        """The encoder's own options, for frames of that shape."""
+        """The encoder's own options, for frames of this shape."""
         speed = {} if self.preset is None else {"preset": self.preset}
         if self.codec.name == "ffv1":
             slices = {"slices": "1"} if min(shape[:2]) < _LEAST_SLICED_PX else {}
@@ -192,10 +192,10 @@ class Encoding:
 
 
 def container_of(path: str) -> str:
-    """The container that a file's ending names, as FFmpeg calls it.
+    """FFmpeg's name of the container for a file, by its ending.
 
     Raises:
-        OutputError: it names none that is written.
+        OutputError: no container has this ending.
 
     Example:
         >>> container_of("walk.MKV")
@@ -208,23 +208,23 @@ def container_of(path: str) -> str:
 
 
 def to_rate(fps: float | Rational, path: str, codec: VideoCodec) -> Fraction:
-    """Frames a second as the fraction that is meant: 29.97 stands for 30000/1001.
+    """Convert frames per second to a fraction. Broadcast rates become exact: 29.97 is 30000/1001.
 
     Args:
         fps: an int, a float or a Fraction.
-        path: of the video, for errors.
-        codec: what sets a limit.
+        path: the video, for errors.
+        codec: the codec, which may have a limit.
 
     Raises:
-        VideoWriteError: it is no such number.
+        VideoWriteError: it is not a positive number, or too large.
 
     Example:
         >>> [to_rate(fps, "a.mp4", CODECS["h264"]) for fps in (25, 23.976, 0.1)]
         [Fraction(25, 1), Fraction(24000, 1001), Fraction(1, 10)]
     """
     if isinstance(fps, bool) or not isinstance(fps, Real) or not math.isfinite(fps) or fps <= 0:
-        raise VideoWriteError(f"{path}: fps={shorten(fps)}; give frames a second as a number above 0, such as 25")
-    rate = Fraction(fps) if isinstance(fps, Rational) else _mend(float(fps))
+        raise VideoWriteError(f"{path}: fps={shorten(fps)}; give frames per second as a number above 0, such as 25")
+    rate = Fraction(fps) if isinstance(fps, Rational) else _to_fraction(float(fps))
     most, of_codec = (codec.most_fps, f" of {codec.name}") if codec.most_fps else (_MOST_FRAMES_A_SECOND, "")
     if rate > most:
         raise VideoWriteError(
@@ -235,7 +235,7 @@ def to_rate(fps: float | Rational, path: str, codec: VideoCodec) -> Fraction:
     return rate
 
 
-def _mend(fps: float) -> Fraction:
+def _to_fraction(fps: float) -> Fraction:
     for nominal in _BROADCAST_RATES:
         rate = Fraction(nominal * 1000, 1001)
         if abs(fps - rate) < 0.005:
@@ -255,21 +255,21 @@ def choose_encoding(
     shape: tuple[int, int, int] | None = None,
     dtype: np.dtype[np.generic] | None = None,
 ) -> Encoding:
-    """Check what was asked for, alone or against the frames.
+    """Check the options of a video, and against its frames once they are known.
 
     Args:
-        path: of the video, whose ending names the container.
-        codec: by name; ``None``: the usual one of the container, FFV1 where frames are deeper than 8 bits or have alpha.
-        quality: the encoder's number; ``None``: the usual one.
-        preset: of the encoder; ``None``: the usual one.
-        intra: whether each frame shall be a key frame.
-        pixel_format: as FFmpeg calls it; ``None``: the one that fits.
-        shape: ``(height, width, channels)`` of the frames; ``None``: not known yet.
-        dtype: theirs, uint8 or uint16.
+        path: the video; its ending chooses the container.
+        codec: the name of a codec; ``None``: the default of the container, or FFV1 if frames have more than 8 bits or alpha.
+        quality: the encoder's number; ``None``: the default.
+        preset: the preset of the encoder; ``None``: the default.
+        intra: whether each frame is a key frame.
+        pixel_format: FFmpeg's name; ``None``: the one that suits the frames.
+        shape: ``(height, width, channels)`` of the frames; ``None`` if it is not known yet.
+        dtype: of the frames, uint8 or uint16.
 
     Raises:
-        OutputError: the ending names no container.
-        VideoWriteError: a value is none of those allowed, or they do not go together.
+        OutputError: no container has this ending.
+        VideoWriteError: a value is not allowed, or two values exclude each other.
     """
     chosen = _choose_codec(path, codec, shape, dtype)
     quality = _check_quality(path, chosen, quality)
@@ -325,15 +325,15 @@ def _check_preset(path: str, codec: VideoCodec, preset: str | int | None) -> str
 
 
 def _check_frames(path: str, codec: VideoCodec, shape: tuple[int, int, int], dtype: np.dtype[np.generic]) -> None:
-    """See to it that a codec can hold such frames."""
-    what = None
+    """Check that a codec can store such frames."""
+    problem = None
     if codec.name != "ffv1":
-        what = "16 bits a channel" if dtype.itemsize == 2 else "transparency (4 channels)" if shape[2] == 4 else None
-    if what is not None:
+        problem = "16 bits a channel" if dtype.itemsize == 2 else "transparency (4 channels)" if shape[2] == 4 else None
+    if problem is not None:
         where = (
             "" if _ending(path) in CODECS["ffv1"].endings else f" and a name that ends in {CODECS['ffv1'].endings[0]}"
         )
-        raise VideoWriteError(f"{path}: {codec.name} is not written with {what}; use codec='ffv1'{where}")
+        raise VideoWriteError(f"{path}: {codec.name} is not written with {problem}; use codec='ffv1'{where}")
     if min(shape[:2]) < codec.least_px:
         raise VideoWriteError(
             f"{path}: frames are {shape[0]} x {shape[1]} px; {codec.name} needs {codec.least_px} x {codec.least_px} or more"
@@ -343,7 +343,7 @@ def _check_frames(path: str, codec: VideoCodec, shape: tuple[int, int, int], dty
 def _choose_format(
     path: str,
     codec: VideoCodec,
-    asked: str | None,
+    requested: str | None,
     shape: tuple[int, int, int],
     dtype: np.dtype[np.generic],
     quality: int | None,
@@ -352,19 +352,19 @@ def _choose_format(
     if codec.name == "ffv1":
         return _FORMATS_BY_BANDS[bands, dtype.itemsize]
     halves = {"yuv420p": (height, width), "yuv422p": (width,)}
-    # x264 and x265 take no half pixels of colour; the other encoders round up.
+    # x264 and x265 need even sizes for subsampled colour; the other encoders round up.
     refused = {name for name, axes in halves.items() if any(axis % 2 for axis in axes)}
     if codec.name in ("av1", "mjpeg"):
         refused = set()
-    if asked is not None:
-        if asked in refused:
+    if requested is not None:
+        if requested in refused:
             raise VideoWriteError(
-                f"{path}: pixel_format={asked!r} of {codec.name} needs even sizes, frames are {height} x {width} px; "
+                f"{path}: pixel_format={requested!r} of {codec.name} needs even sizes, frames are {height} x {width} px; "
                 "leave it out, or use 'yuv444p'"
             )
-        if asked == "gray" and bands != 1:
+        if requested == "gray" and bands != 1:
             raise VideoWriteError(f"{path}: pixel_format='gray' has one channel, frames have {bands}; leave it out")
-        return asked
+        return requested
     if bands == 1 and "gray" in codec.formats:
         return "gray"
     if quality == 0 and codec.lossless_format is not None:

@@ -1,4 +1,4 @@
-"""VideoDecoder: any frames of a video, exactly those that were asked for."""
+"""VideoDecoder: decodes exactly the frames of a video that are requested, by their numbers."""
 
 from __future__ import annotations
 
@@ -23,26 +23,27 @@ if TYPE_CHECKING:
     from .index import FrameIndex
 
 __all__ = ["VideoDecoder", "VideoErrors"]
-#: What becomes of a frame that does not decode: an error, nothing in its place, or the nearest one that does.
+#: What to do about a frame that does not decode: raise an error, leave it out, or use the nearest frame that decodes.
 VideoErrors = Literal["raise", "skip", "nearest"]
-# After so many requests here and there, the next one is taken to lie elsewhere, too.
-_B_FRAME = 3  # as FFmpeg numbers them
-_LEAPS_OF_CHANCE = 3
-# So many frames at most are decoded once more if it does not.
-_MOST_FRAMES_AGAIN = 16
+_B_FRAME = 3  # FFmpeg's number
+# After this many jumps in a row, the next request is expected to be a jump, too.
+_JUMPS_OF_RANDOM_ACCESS = 3
+# If it is not, at most this many frames are decoded twice.
+_MOST_REPEATED_FRAMES = 16
 
 
 class VideoDecoder:
-    """Frames of one video by their numbers. Handles are opened where they are needed, one for each thread and process.
+    """Decodes frames of one video by their numbers. Each thread and process opens a handle of its own when it needs one.
 
     Args:
         path: the file.
         index: where its frames are.
-        pool: lends the handles.
-        threads: how many threads a decoder uses; 1 is best for single frames, and the only number that is safe in workers.
-        frame_bytes: how much of the frames decoded last is kept in memory.
-        is_gray: whether the brightness alone is wanted; see :func:`~ndframes.video.planes.to_pixels`.
-        errors: what becomes of a frame that does not decode, where one asks for frames one by one: an error, or the nearest.
+        pool: keeps the open handles.
+        threads: the number of threads of a decoder. 1 is best for single frames, and the only number that is safe in workers.
+        frame_bytes: how many bytes of decoded frames are cached.
+        is_gray: whether frames are the brightness alone; see :func:`~ndframes.video.planes.to_pixels`.
+        errors: what to do about a frame that does not decode, in :meth:`frames` and :meth:`decode_each`: raise an error, or
+            use the nearest frame.
     """
 
     def __init__(
@@ -69,48 +70,48 @@ class VideoDecoder:
 
     @property
     def memory_bytes(self) -> int:
-        """What its index costs; frames have a budget of their own."""
+        """The memory that the index takes; cached frames have their own budget."""
         return self.index.times.nbytes + self.index.keys.nbytes + self.index.seeks.nbytes
 
     def frame(self, number: int) -> Array:
-        """The pixels of one frame ``(height, width, channels)``, decoded or remembered; not to be written to.
+        """The pixels of one frame ``(height, width, channels)``, decoded or from the cache; they must not be written to.
 
         Raises:
-            UnreadableImageError: it does not decode.
+            UnreadableImageError: the frame does not decode.
         """
         for _, pixels in self.frames([number]):
             return pixels
         raise self.missing(number)
 
     def frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, Array]]:
-        """The pixels of frames, as of :meth:`frame`, each once, in rising order: decoded in one go, or remembered.
+        """The pixels of frames, as :meth:`frame`, each once, in rising order. Those not in the cache are decoded in one pass.
 
         Args:
             numbers: from 0 to one below the number of frames, in any order.
 
         Raises:
-            UnreadableImageError: one does not decode, nor, where the nearest may stand for it, any other.
+            UnreadableImageError: a frame does not decode, nor does any that could replace it.
         """
-        wanted = sorted(set(numbers))
-        remembered = {number: pixels for number in wanted if (pixels := self._frames.get(number)) is not None}
-        decoded = self.decode_each([number for number in wanted if number not in remembered])
-        for number in wanted:
-            pixels = remembered.pop(number, None)
+        requested = sorted(set(numbers))
+        cached = {number: pixels for number in requested if (pixels := self._frames.get(number)) is not None}
+        decoded = self.decode_each([number for number in requested if number not in cached])
+        for number in requested:
+            pixels = cached.pop(number, None)
             if pixels is None:
                 pixels = self.to_pixels(next(decoded)[1])
                 self._frames.put(number, pixels)
             yield number, pixels
 
     def decode_each(self, numbers: Iterable[int]) -> Iterator[tuple[int, VideoFrame]]:
-        """As :meth:`decode`, with an error or the nearest frame for one that does not decode.
+        """As :meth:`decode`, but a frame that does not decode is an error, or is replaced by the nearest frame.
 
         Raises:
-            UnreadableImageError: one does not decode, nor, where the nearest may stand for it, any other.
+            UnreadableImageError: a frame does not decode, nor does any that could replace it.
         """
-        wanted = sorted(set(numbers))
-        decoded = self.decode(wanted)
+        requested = sorted(set(numbers))
+        decoded = self.decode(requested)
         ahead: tuple[int, VideoFrame] | None = None
-        for number in wanted:
+        for number in requested:
             ahead = ahead or next(decoded, None)
             if ahead is not None and ahead[0] == number:
                 yield ahead
@@ -121,37 +122,39 @@ class VideoDecoder:
                 raise self.missing(number)
 
     def decode(self, numbers: Iterable[int]) -> Iterator[tuple[int, VideoFrame]]:
-        """The frames of these numbers, each once, in rising order; those that do not decode are left out.
+        """Decode the frames of these numbers, each once, in rising order; those that do not decode are left out.
 
         Args:
             numbers: from 0 to one below the number of frames, in any order.
         """
-        wanted = sorted(set(numbers))
-        if not wanted:
+        requested = sorted(set(numbers))
+        if not requested:
             return
         with self._pool.borrow(self._token, self._open) as cursor:
-            cursor.begin(wanted[0])
-            for number, following in itertools.zip_longest(wanted, wanted[1:]):
+            cursor.begin(requested[0])
+            for number, following in itertools.zip_longest(requested, requested[1:]):
                 frame = cursor.find(number, following)
                 if frame is not None:
                     try:
                         yield number, frame
-                    except GeneratorExit:  # who wants no more has not harmed the decoder; an error would close it
+                    except (
+                        GeneratorExit
+                    ):  # the caller needs no more frames; the pool would close the decoder on an error
                         return
 
     def find_readable(self, numbers: Sequence[int], among: range, errors: VideoErrors) -> dict[int, int]:
-        """Which frames decode, and which stand for those that do not.
+        """Find out which frames decode, and which frames replace the others.
 
         Args:
-            numbers: of the frames that are wanted.
-            among: those that may stand for one.
-            errors: whether one that does not decode is left out, or the nearest stands for it.
+            numbers: the frames that are requested.
+            among: the frames that may replace one.
+            errors: what to do about a frame that does not decode.
 
         Returns:
-            For each that there is a frame for: its number and that of what is to be read.
+            The number of the frame to read, by the number of each requested frame that is not left out.
 
         Raises:
-            UnreadableImageError: one does not decode, and ``errors="raise"``; or none decodes that could stand for it.
+            UnreadableImageError: a frame does not decode, and ``errors="raise"``; or nor does any that could replace it.
         """
         found = {number: number for number, _ in self.decode(numbers)}
         for number in sorted(set(numbers) - set(found)):
@@ -163,17 +166,17 @@ class VideoDecoder:
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
-        """``(height, width, channels)`` of a frame, as it is shown."""
+        """``(height, width, channels)`` of a frame as it is shown."""
         return self.form.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the pixels: uint8, or uint16 where a channel has more than 8 bits."""
+        """The dtype of the pixels: uint8, or uint16 if a channel has more than 8 bits."""
         return self.form.dtype
 
     @property
     def form(self) -> FrameForm:
-        """What a frame is: as the index knows, or as the first one that decodes shows.
+        """Shape and dtype of a frame: from the index, or from the first frame that decodes.
 
         Raises:
             UnreadableImageError: none of the first key frames decodes.
@@ -188,21 +191,21 @@ class VideoDecoder:
         return to_pixels(frame, is_gray=self.is_gray)
 
     def missing(self, number: int) -> UnreadableImageError:
-        """What is raised for a frame that does not decode."""
+        """The error for a frame that does not decode."""
         return UnreadableImageError(f"{self.path}: frame {number:,} of {len(self.index):,} does not decode")
 
     def decode_first(self) -> VideoFrame:
-        """The first of the key frames that decodes.
+        """Decode the first key frame that decodes.
 
         Raises:
-            UnreadableImageError: none of the first ones does.
+            UnreadableImageError: none of the first key frames decodes.
         """
         for _, frame in self.decode(self.index.keys[:8].tolist() or [0]):
             return frame
         raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
 
     def _find_nearest(self, number: int, among: range) -> tuple[int, VideoFrame]:
-        """The nearest frame that decodes, the earlier one of two."""
+        """The nearest frame that decodes; of two, the earlier one."""
         for distance in range(1, len(self.index)):
             for other in (number - distance, number + distance):
                 if other in among:
@@ -222,9 +225,9 @@ class _Target(NamedTuple):
     """The frame that a cursor looks for.
 
     Attributes:
-        time: when it is shown.
-        may_skip: whether frames before it to which no other one refers need not be decoded.
-        is_last: whether nothing behind it is wanted.
+        time: its timestamp.
+        may_skip: whether to skip frames before it that no other frame refers to.
+        is_last: whether no frame after it is needed.
     """
 
     time: int
@@ -233,12 +236,12 @@ class _Target(NamedTuple):
 
 
 class _Cursor:
-    """A decoder on its way through a video.
+    """A decoder and its position in a video.
 
-    It decodes no more than it must. Of the frames before the one that is looked for, those that no other one refers to are
-    passed over; in H.264, of which the pictures say so of themselves (in HEVC it holds for their own layer only). And where
-    nothing is wanted of what lies behind, or probably nothing, the decoder is made to give the frame out at once: by itself it
-    would take in some more first, as many as B-frames may have put out of order.
+    It decodes as little as possible, by two means. Frames before the target that no other frame refers to are skipped; H.264
+    marks them (HEVC marks them within a layer only). And if no frame after the target is needed, or probably none, the
+    decoder is flushed to put the target out at once; otherwise it takes in more packets first, as many as B-frames may have
+    put out of order.
     """
 
     def __init__(self, path: str, index: FrameIndex, threads: int) -> None:
@@ -247,41 +250,40 @@ class _Cursor:
         self._threads = threads
         self._container: Any = None
         self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
-        self._next = len(index)  # the number of the frame that comes next, at least
-        self._is_fresh = self._is_spent = self._is_from_start = self._finds_start = self._tells_unneeded = False
+        self._next = len(index)  # a lower limit of the number of the next frame
+        self._is_fresh = self._is_spent = self._is_from_start = self._finds_start = self._marks_unreferenced = False
         self._last = len(index)  # the number that was looked for last
-        self._leaps = (
-            0  # how many of the last requests, without a break, did not begin a little ahead of the one before
-        )
+        self._jumps = 0  # the number of the last requests in a row that did not begin a little after the one before
         self._target = _Target(0, False, False)
         self.seek(0)
 
     def begin(self, number: int) -> None:
-        """Take notice of a request for frames from ``number`` on: those to come are taken to be like those before."""
+        """Record a request for frames from ``number`` on: it tells random access from playing on."""
         first = int(self._index.keys[self._index.find_key(number)])
-        self._leaps = 0 if first - 1 <= self._last < number else self._leaps + 1
+        self._jumps = 0 if first - 1 <= self._last < number else self._jumps + 1
 
     def find(self, number: int, following: int | None) -> VideoFrame | None:
-        """The frame of that number; ``None`` where it does not decode.
+        """Decode a frame; ``None`` if it does not decode.
 
         Args:
-            number: which.
-            following: the one that will be looked for after it; ``None``: that is not known.
+            number: the frame.
+            following: the frame that is looked for next; ``None`` if that is unknown.
         """
         key = self._index.find_key(number)
         first = int(self._index.keys[key])
         self._last = number
         if self._is_spent or number < self._next or first > self._next:
             self.seek(key)
-        self._target = self._aim(number, key, following)
-        frame = self._look(number, key)
+        self._target = self._choose_target(number, key, following)
+        frame = self._decode_until(number, key)
         if frame is None and self._index.has_exact_times:
+            # The means of decoding less may be to blame: streams mark frames wrongly, decoders put frames out too early.
             self._target = _Target(self._target.time, False, False)
             self.seek(key)
-            frame = self._look(number, key)
+            frame = self._decode_until(number, key)
         return frame
 
-    def _look(self, number: int, key: int) -> VideoFrame | None:
+    def _decode_until(self, number: int, key: int) -> VideoFrame | None:
         while True:
             for current, frame in self._frames:
                 self._next = current + 1
@@ -291,14 +293,14 @@ class _Cursor:
                     break
             else:
                 self._next = len(self._index)
-            # It was passed by. A decoder may have begun behind the key frame that it was sent to: try the one before.
+            # The frame did not come. The decoder may have begun after the key frame that it was sent to: try the one before.
             if not self._is_fresh or (key == 0 and self._is_from_start):
                 return None
             key = max(0, key - 1)
             self.seek(key, from_start=key == 0)
 
     def seek(self, key: int, *, from_start: bool = False) -> None:
-        """Go to a key frame; to the first one by beginning anew, with ``from_start`` or where it cannot be found otherwise."""
+        """Go to a key frame; to the first one by opening the file again, with ``from_start`` or if a seek does not find it."""
         self._is_fresh, self._is_spent = True, False
         index = self._index
         self._is_from_start = from_start or self._container is None or (key == 0 and not self._finds_start)
@@ -308,7 +310,7 @@ class _Cursor:
             self._stream = pick_stream(self._container, self._path, index.stream)
             self._stream.thread_count = self._threads
             self._finds_start = index.has_exact_times and index.how == "pts"
-            self._tells_unneeded = index.has_exact_times and self._stream.codec_context.name == "h264"
+            self._marks_unreferenced = index.has_exact_times and self._stream.codec_context.name == "h264"
         if key or not self._is_from_start:
             if index.how == "byte":
                 self._container.seek(int(index.seeks[key]), stream=self._stream, unsupported_byte_offset=True)
@@ -319,30 +321,32 @@ class _Cursor:
         self._frames = self._by_time() if index.has_exact_times else self._by_count(key)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._container is not None:
             self._container.close()
             self._container = None
 
-    def _aim(self, number: int, key: int, following: int | None) -> _Target:
-        """How a frame is looked for: the decoder may be left useless behind it, if a key frame is gone to for the next one."""
+    def _choose_target(self, number: int, key: int, following: int | None) -> _Target:
+        """How to look for a frame. A flushed decoder is useless afterwards, which is fine if the next frame needs a seek."""
         index = self._index
         if following is not None:
             is_last = bool(index.keys[index.find_key(following)] > number + 1)
         else:
-            is_last = self._leaps >= _LEAPS_OF_CHANCE and number - int(index.keys[key]) < _MOST_FRAMES_AGAIN
-        return _Target(int(index.times[number]), self._tells_unneeded, is_last and index.has_exact_times)
+            is_random = self._jumps >= _JUMPS_OF_RANDOM_ACCESS
+            is_last = is_random and number - int(index.keys[key]) < _MOST_REPEATED_FRAMES
+        return _Target(int(index.times[number]), self._marks_unreferenced, is_last and index.has_exact_times)
 
     def _by_time(self) -> Iterator[tuple[int, VideoFrame]]:
+        """Frames with the numbers of their timestamps."""
         damage = _Damage(int(self._index.times[self._next]), is_from_start=self._is_from_start)
-        for frame in damage.leave_out(self._decode_to_target(damage)):
+        for frame in damage.filter(self._decode_to_target(damage)):
             number = None if frame.pts is None else self._index.find_frame(frame.pts)
-            if number is not None:  # else it leads up to the first one
+            if number is not None:  # else it is not shown, such as what comes before an edit list
                 yield number, frame
                 self._is_fresh = False
 
     def _decode_to_target(self, damage: _Damage) -> Iterator[VideoFrame]:
-        """What the decoder gives out; where nothing is wanted behind the target, it ends with what is in the decoder by then."""
+        """The frames that the decoder puts out; if the target is the last frame, those that are in the decoder by then."""
         context = self._stream.codec_context
         is_skipping, sent = None, set()
         for packet in self._container.demux(self._stream):
@@ -351,7 +355,7 @@ class _Cursor:
             if may_skip is not is_skipping:
                 is_skipping, context.skip_frame = may_skip, "NONREF" if may_skip else "DEFAULT"
             frames = decode_packet(packet)
-            damage.note(packet, is_lost=frames is None)
+            damage.record(packet, is_lost=frames is None)
             yield from frames or ()
             sent.add(time)
             if self._target.is_last and self._target.time in sent:
@@ -360,9 +364,10 @@ class _Cursor:
                 return
 
     def _by_count(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Frames with their numbers, counted from a key frame, for videos whose timestamps cannot be trusted."""
         damage = _Damage(None, is_from_start=self._is_from_start)
-        numbers: dict[int, int] = {}  # by the frames' identities, while damage may hold them back
-        for frame in damage.leave_out(self._count(key, numbers)):
+        numbers: dict[int, int] = {}  # by the identities of frames, since the filter may hold frames back
+        for frame in damage.filter(self._count(key, numbers)):
             yield numbers.pop(id(frame)), frame
             self._is_fresh = False
 
@@ -379,16 +384,16 @@ class _Cursor:
 
 
 class _Damage:
-    """Leaves out the frames that are not what was stored.
+    """Filters out the frames that differ from what was stored.
 
-    A packet that does not decode costs its frame, and all that is decoded after it until the next key frame, since that may
-    refer to it; and what then is shown before that key frame. A decoder that fills gaps by guessing says so of a frame when
-    it gives it out. B-frames that are shown before it may refer to it: they wait until the frame behind them is known.
+    If a packet does not decode, three kinds of frames are lost: its own; all that are decoded after it until the next key
+    frame, since they may refer to it; and those that are shown before that key frame but stored after it. A decoder that
+    conceals missing data marks the frame as corrupt when it puts it out. B-frames shown before a corrupt frame may refer to
+    it, so B-frames are held back until the frame after them is known.
 
     Args:
-        start: when the key frame is shown at which decoding began: what is shown before it cannot be decoded, without any damage.
-        is_from_start: whether that is the beginning of the file, of whose first key frame there is no better than what the
-            decoder guesses.
+        start: the timestamp of the key frame at which decoding began: frames shown before it never decode from there.
+        is_from_start: whether that is the first key frame of the file. If it is corrupt there is no better version of it.
     """
 
     def __init__(self, start: int | None, *, is_from_start: bool) -> None:
@@ -398,8 +403,8 @@ class _Damage:
         self._is_open = False
         self._until: int | None = None
 
-    def note(self, packet: Packet[Any], *, is_lost: bool) -> None:
-        """Take notice of the next packet."""
+    def record(self, packet: Packet[Any], *, is_lost: bool) -> None:
+        """Record the next packet, and whether it decoded."""
         time = packet.pts
         if self._is_open and packet.is_keyframe and not is_lost:
             self._is_open, self._until = False, time
@@ -409,15 +414,15 @@ class _Damage:
         if self._is_open or is_leading:
             self._lost.add(time)
 
-    def leave_out(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-        """Of frames in the order in which they are shown, those that are whole."""
+    def filter(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        """The undamaged ones of these frames, which come in the order in which they are shown."""
         waiting: list[VideoFrame] = []
         is_damaged = are_damaged = False
         is_first_key = self._is_from_start
         for frame in frames:
-            is_guessed = frame.is_corrupt and not (is_first_key and not self._lost and frame.key_frame)
+            is_concealed = frame.is_corrupt and not (is_first_key and not self._lost and frame.key_frame)
             is_first_key = is_first_key and not frame.key_frame
-            is_bad = is_guessed or (bool(self._lost) and frame.pts in self._lost)
+            is_bad = is_concealed or (bool(self._lost) and frame.pts in self._lost)
             if frame.pict_type == _B_FRAME:
                 are_damaged |= is_bad  # some B-frames refer to others
                 if are_damaged:

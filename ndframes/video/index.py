@@ -1,8 +1,8 @@
-"""FrameIndex: which frames a video shows, in their order, and where to begin to decode for each.
+"""FrameIndex: the frames that a video shows, in order, and where to begin to decode each.
 
-Frame ``i`` is the ``i``-th one that decoding from the beginning displays. That is found without decoding where the
-packets' timestamps can be trusted: all there, no two alike, and of a container that stores them. Else the video is decoded
-once, from end to end, and its key frames are counted.
+Frame ``i`` is the ``i``-th one that decoding from the beginning shows. A scan of the packets finds this if their timestamps
+can be trusted: every packet has one, no two are equal, and the container stores them. Otherwise the whole video is decoded
+once, and its frames are counted.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ __all__ = [
     "open_container",
     "pick_stream",
 ]
-#: How a decoder is sent to a key frame: to its presentation time, its decoding time, or its first byte.
+#: How to seek to a key frame: by its presentation time, its decoding time, or its first byte.
 Seek = Literal["pts", "dts", "byte"]
 _Numbers = np.ndarray[Any, np.dtype[np.int64]]
-# Of H.264: those that say what colour there is.
+# Profiles of H.264 whose parameters name the format of colour.
 _PROFILES_WITH_CHROMA = frozenset([100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135])
-# Containers without an index, in which a search by time ends anywhere.
+# Containers without an index: a seek by time ends anywhere.
 _BYTE_FORMATS = frozenset(["mpegts", "mpeg", "h264", "hevc", "m4v", "av1", "obu", "vc1"])
-# Containers that store no presentation times: those of packets with B-frames are guessed.
+# Containers that store no presentation times: FFmpeg guesses those of B-frames.
 _GUESSED_FORMATS = frozenset(["avi"])
-# Containers that describe their streams, and codecs that describe what they store, at the beginning of the file.
+# Containers and codecs that describe the stream at the beginning of the file, so that no frame has to be decoded to know it.
 _DESCRIBED_FORMATS = frozenset(["mov", "matroska"])
 _DESCRIBED_CODECS = frozenset(["h264", "hevc"])
 _NOT_PROBED = {"skip_frame": "all", "probesize": "32", "analyzeduration": "1", "fpsprobesize": "0"}
 
 
 class FrameForm(NamedTuple):
-    """What a frame is as pixels.
+    """The shape and dtype of a frame.
 
     Attributes:
-        shape: ``(height, width, channels)``, as it is shown.
+        shape: ``(height, width, channels)`` of a frame as it is shown.
         dtype: of the pixels.
     """
 
@@ -67,18 +67,18 @@ class FrameIndex:
     """Where every frame of a video is.
 
     Attributes:
-        times: when each frame is shown, in units of ``time_base``; estimated where the video does not say.
-        has_exact_times: whether a decoded frame is known by its time; else frames are counted from a key frame on.
+        times: when each frame is shown, in units of ``time_base``; estimated if the video does not store it.
+        has_exact_times: whether the time of a decoded frame gives its number; otherwise frames are counted from a key frame.
         keys: the numbers of the key frames, rising; decoding can begin at each.
-        seeks: for each key frame, what the decoder is sent to; see ``how``.
-        how: what that is.
-        time_base: of ``times``, in seconds.
+        seeks: the target of the seek to each key frame; see ``how``.
+        how: the meaning of ``seeks``.
+        time_base: the unit of ``times``, in seconds.
         stream: the number of the stream in its file.
-        rate: frames a second, as the container says on average; ``None`` where it does not.
-        is_gray: whether it holds brightness alone, in frames of which the decoder makes colour.
-        opens_unprobed: whether its decoder is all right without a trial at its first frames, which takes as long as to decode
-            some of them; see :func:`open_container`.
-        form: what a frame is; ``None``: not looked at yet.
+        rate: frames per second on average, from the container; ``None`` if it does not say.
+        is_gray: whether the video stores brightness alone, although the decoder puts out frames with colour.
+        opens_unprobed: whether the decoder works without probing, which takes as long as decoding some frames; see
+            :func:`open_container`.
+        form: shape and dtype of a frame; ``None`` if no frame was decoded yet.
     """
 
     times: _Numbers
@@ -102,11 +102,11 @@ class FrameIndex:
         return np.asarray(self.times * float(self.time_base), np.float64)
 
     def find_key(self, frame: int) -> int:
-        """The place in ``keys`` of the last key frame at or before ``frame``."""
+        """The position in ``keys`` of the last key frame at or before ``frame``."""
         return max(0, int(np.searchsorted(self.keys, frame, side="right")) - 1)
 
     def find_frame(self, time: int) -> int | None:
-        """The number of the frame that is shown at exactly ``time``; ``None``: it is none of them."""
+        """The number of the frame that is shown at exactly ``time``; ``None`` if there is none."""
         place = int(np.searchsorted(self.times, time))
         return place if place < len(self.times) and self.times[place] == time else None
 
@@ -120,14 +120,14 @@ class _PacketInfo(NamedTuple):
 
 
 def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
-    """Find every frame of a video: by a scan of its packets, or, where those do not tell, by decoding it once.
+    """Find every frame of a video: by a scan of its packets, or if that is not enough, by decoding it once.
 
     Args:
         path: the file.
-        stream: the number of its stream; ``None``: the first one that is no attached picture.
+        stream: the number of the stream; ``None``: the first video stream that is not an attached picture.
 
     Raises:
-        UnreadableImageError: it is no video, or holds no frame that decodes.
+        UnreadableImageError: the file is not a video, or none of its frames decodes.
     """
     with open_container(path) as container:
         chosen = pick_stream(container, path, stream)
@@ -155,13 +155,13 @@ def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
 
 
 def is_monochrome(extradata: bytes) -> bool:
-    """Whether H.264 says in its parameters that it holds brightness alone, which FFmpeg's decoder does not pass on.
+    """Whether the parameters of H.264 say that it stores brightness alone; FFmpeg's decoder does not report it.
 
     Args:
-        extradata: the parameter sets, as MP4 or as a byte stream has them.
+        extradata: the parameter sets, in the form of MP4 or of a byte stream.
     """
     start = extradata.find(b"\x00\x00\x01\x67") + 3 if extradata[:3] in (b"\x00\x00\x00", b"\x00\x00\x01") else 8
-    head = extradata[start : start + 12]  # a byte of its kind, the profile, two more, and numbers of any length in bits
+    head = extradata[start : start + 12]  # type, profile, two more bytes; then numbers of variable length in bits
     if len(head) < 6 or head[0] & 31 != 7 or head[1] not in _PROFILES_WITH_CHROMA:
         return False
     bits = "".join(f"{byte:08b}" for byte in head[4:])
@@ -174,17 +174,17 @@ def is_monochrome(extradata: bytes) -> bool:
 
 
 def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
-    """A video file, opened.
+    """Open a video file.
 
     Args:
         path: the file.
-        is_probed: whether frames are decoded first, by which FFmpeg learns what the file does not say.
+        is_probed: whether FFmpeg decodes some frames first, to find out what the header does not say.
 
     Raises:
         UnreadableImageError: it does not open as a video.
     """
     with IMPORTING:
-        import av
+        from .libav import av
 
     try:
         container: InputContainer = av.open(
@@ -196,35 +196,37 @@ def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
 
 
 def _to_fraction(ratio: Any) -> Fraction | None:
-    """One of PyAV's ratios, which from its version 19 on are of a kind of their own."""
+    """Convert a ratio of PyAV, which is a type of its own since version 19."""
     return Fraction(ratio.numerator, ratio.denominator) if ratio is not None and ratio.denominator else None
 
 
 def _lenience(version: str) -> dict[str, Any]:
-    """What makes PyAV take tags for text that are none; from 19 on it does without being asked."""
+    """The options that make PyAV accept tags that are not valid text; version 19 accepts them by default."""
     return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
 
 def pick_stream(container: InputContainer, path: str, number: int | None) -> VideoStream:
-    """One of a file's video streams.
+    """Pick the video stream of this number, or the first one that is not an attached picture.
 
     Raises:
-        UnreadableImageError: it has none, or not that one.
+        UnreadableImageError: there is no such stream.
     """
     streams = container.streams.video
     if number is not None:
         for stream in streams:
             if stream.index == number:
                 return stream
-        raise UnreadableImageError(f"{path}: stream {number} is no video; those are {[item.index for item in streams]}")
+        raise UnreadableImageError(
+            f"{path}: stream {number} is not a video; video streams: {[item.index for item in streams]}"
+        )
     for stream in streams:
         if "attached_pic" not in str(stream.disposition).lower():
             return stream
-    raise UnreadableImageError(f"{path} holds no video stream")
+    raise UnreadableImageError(f"{path} has no video stream")
 
 
 def _scan(container: InputContainer, stream: VideoStream) -> Iterator[_PacketInfo]:
-    """The packets that hold frames; what an edit list leaves out is decoded for the sake of others, and not shown."""
+    """The packets that hold frames. Those that an edit list hides are decoded, since others refer to them, but not shown."""
     for packet in container.demux(stream):
         if packet.size:
             position = -1 if packet.pos is None else packet.pos
@@ -232,10 +234,10 @@ def _scan(container: InputContainer, stream: VideoStream) -> Iterator[_PacketInf
 
 
 def _knows_order_unprobed(path: str, stream: int, packets: list[_PacketInfo]) -> bool:
-    """Whether a decoder that was not tried knows that frames are shown in another order than they are stored, or none are.
+    """Whether frames are stored in the order in which they are shown, or an unprobed decoder knows that they are not.
 
-    It knows from the table of times or from the parameters of the stream. One that does not know puts out frames too early,
-    until it has seen that it was too early.
+    It knows from the table of times or from the parameters of the stream. A decoder that does not know puts out the first
+    frames too early, in the wrong order.
     """
     times = [_time_of(packet) for packet in packets]
     if all(later > earlier for earlier, later in itertools.pairwise(times)):
@@ -247,14 +249,14 @@ def _knows_order_unprobed(path: str, stream: int, packets: list[_PacketInfo]) ->
 def _index_by_times(
     packets: list[_PacketInfo], how: Seek, time_base: Fraction, stream: int, rate: Fraction | None
 ) -> FrameIndex:
-    """Sorted by time; what is shown before the first key frame cannot be decoded."""
+    """An index of frames sorted by time, without those before the first key frame, which do not decode."""
     first = next(number for number, packet in enumerate(packets) if packet.is_key)
     start = packets[first].pts
     known = [packet for packet in packets[first:] if packet.pts is not None and packet.pts >= (start or 0)]
     times = np.sort(np.array([packet.pts for packet in known if packet.is_shown], np.int64))
     seeks: dict[int, int] = {}
     for packet in sorted((packet for packet in known if packet.is_key), key=_time_of):
-        number = int(np.searchsorted(times, _time_of(packet)))  # of the first frame that it helps to show
+        number = int(np.searchsorted(times, _time_of(packet)))  # the first frame shown at or after the key frame
         if number < len(times):
             seeks[number] = packet.position if how == "byte" else _time_of(packet)
     keys = np.array(list(seeks), np.int64)
@@ -264,7 +266,7 @@ def _index_by_times(
 def _index_by_decoding(
     path: str, keyed: list[_PacketInfo], how: Seek, stream: int, time_base: Fraction, rate: Fraction | None
 ) -> FrameIndex:
-    """By counting what is shown: the k-th key packet gives the k-th key frame."""
+    """An index of frames counted while decoding: the k-th key packet gives the k-th key frame."""
     times: list[int | None] = []
     keys = []
     for frame in decode_all(path, stream):
@@ -290,17 +292,17 @@ def _index_by_decoding(
 
 
 def decode_all(path: str, stream: int) -> Iterator[Any]:
-    """Every frame of a stream from the beginning on, as it is displayed; what does not decode is left out."""
+    """Decode every frame of a stream in the order in which they are shown; what does not decode is left out."""
     with open_container(path) as container:
         chosen = pick_stream(container, path, stream)
-        chosen.thread_count = 1  # a forked child that frees a decoder waits for its threads, which it has not, for ever
+        chosen.thread_count = 1  # a forked child that frees a decoder with threads waits for them for ever
         for packet in container.demux(chosen):
             yield from decode_packet(packet) or ()
 
 
 def decode_packet(packet: Packet[Any]) -> list[Any] | None:
-    """The frames that a packet brings out of its decoder; ``None``: it does not decode, or is not what was written."""
-    import av
+    """The frames that the decoder puts out for a packet; ``None`` if the packet is damaged."""
+    from .libav import av
 
     if packet.size and _is_in_slices(packet.stream) and are_slices_damaged(bytes(packet)):
         return None
@@ -311,13 +313,13 @@ def decode_packet(packet: Packet[Any]) -> list[Any] | None:
 
 
 def _is_in_slices(stream: VideoStream) -> bool:
-    """Whether its packets are rows of slices that tell their sizes: FFV1 from version 3 on, the first with parameters of its own."""
+    """Whether packets consist of slices with sizes: FFV1 since version 3, the first version with parameters of its own."""
     context = stream.codec_context
     return context.name == "ffv1" and bool(context.extradata)
 
 
 def _fill_times(times: list[int | None], time_base: Fraction, rate: Fraction | None) -> _Numbers:
-    """Times that rise; by the frame rate where the video says none that do."""
+    """Times that rise: those of the frames if they do, else times computed from the frame rate."""
     if None not in times and all(later > earlier for earlier, later in itertools.pairwise(times)):  # type: ignore[operator]
         return np.array(times, np.int64)
     step = 1 / ((rate or Fraction(25)) * time_base)

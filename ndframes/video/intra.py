@@ -1,7 +1,7 @@
-"""Videos of which every frame is a key frame: written once from any video, read frame by frame without a demuxer.
+"""Videos in which every frame is a key frame: written once from any video, read frame by frame without a demuxer.
 
-The file is an AVI that any player shows. Where each frame's packet lies is in its segments, so reading one is a look at
-the table, the packet's bytes held against their checksum, and one decoder's work.
+The file is an AVI that any player shows. The segments of the entry hold the place of each packet. So to read a frame is to
+look up its segment, to check the bytes, and to decode one packet.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 from collections import deque
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ..errors import BackendError, CacheEntryError, UnreadableImageError
 from ..formats.reader import Reader, ReaderFacts
 from ..geometry.regions import to_slice
 from ..system.process import IMPORTING
-from ..system.segments import SEGMENT, Payload, checksum
+from ..system.segments import SEGMENT_DTYPE, Manifest, checksum
 from .planes import count_turns, to_pixels, turn
 
 if TYPE_CHECKING:
@@ -31,48 +31,42 @@ if TYPE_CHECKING:
 
     from .._typing import Array
     from ..formats.tiled.tile_cache import TileCache
+    from ..formats.tiled.tile_reader import SegmentFile
     from ..system.handles import HandlePool
     from .reader import VideoReader
 
 __all__ = ["IntraReader", "write_intra"]
-_RATE = 25  # what a player takes for the speed, where the video says none
+_RATE = 25  # frames per second for players, if the video has no rate
 _DECODERS = {"libx264": "h264", "libx264rgb": "h264"}
-# Of the same pixels under two names, the one that says how bright black is, and the one that does not.
+# FFmpeg has two names for these pixel formats: one with the range of brightness in it, and one without.
 _UNRANGED = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p"}
 _H264_FORMATS = ("yuv420p", "yuv422p", "yuv444p", "gray", "yuv420p10le", "yuv422p10le", "yuv444p10le", "gray10le")
-_MAGICYUV = {"pred": "left"}  # a sixth larger than by the median, and decoded in half the time
+_MAGICYUV = {"pred": "left"}  # a sixth larger than with "median", but decodes in half the time
 _FFV1 = {"level": "3", "slicecrc": "1"}
 _SEARCH_BYTES = 64
 
 
-class PacketFile(Protocol):
-    """Where a reader gets the bytes of frames from, by the numbers of their segments."""
-
-    def read(self, index: int) -> Any:
-        """The bytes of one segment, fit to be decoded."""
-
-
 @dataclass(frozen=True, slots=True)
-class _Form:
-    """As what frames are stored.
+class _IntraEncoding:
+    """How frames are encoded.
 
     Attributes:
-        codec: the encoder.
-        pixel_format: that it is given.
-        options: likewise.
-        is_lossless: whether the same planes come back.
-        is_shown: whether it is given the pixels that are shown, not the planes of which they are made.
+        codec: FFmpeg's name of the encoder.
+        pixel_format: the pixel format of the encoder.
+        options: the options of the encoder.
+        is_lossless: whether decoding gives the same planes.
+        is_converted: whether frames are converted to the pixels that are shown first; otherwise their planes are encoded.
     """
 
     codec: str
     pixel_format: str
     options: Mapping[str, str]
     is_lossless: bool = True
-    is_shown: bool = False
+    is_converted: bool = False
 
     @property
     def decoder(self) -> str:
-        """The codec's name for reading."""
+        """FFmpeg's name of the decoder."""
         return _DECODERS.get(self.codec, self.codec)
 
 
@@ -83,87 +77,88 @@ def write_intra(
     quality: int | None = None,
     frames: range | None = None,
     progress: Callable[[float], None] | None = None,
-) -> Payload:
+) -> Manifest:
     """Write every frame of ``source`` as a key frame to ``file``, which must be empty and seekable.
 
-    Where it is lossless, each is decoded again, and held against what was meant, before the next one is read.
+    With a lossless codec, each frame is decoded again and compared before the next one is read.
 
     Args:
-        file: where to write.
-        source: the video; its planes are stored as they are decoded, without a conversion of colours where that gives the
-            same pixels.
-        quality: the constant rate factor of H.264, 1 to 51; ``None``: lossless, by MagicYUV, or FFV1 where that has not the
-            pixel format.
-        frames: the numbers of the frames, where not all of them are meant; step 1.
-        progress: called with the fraction done.
+        file: the file to write to.
+        source: the video. Its decoded planes are stored without a conversion of colours, if they then show the same pixels.
+        quality: the constant rate factor of H.264, 1 to 51; ``None``: lossless, by MagicYUV, or by FFV1 if MagicYUV does not
+            know the pixel format.
+        frames: the numbers of the frames, step 1; ``None``: all.
+        progress: called with the fraction done, 0 to 1.
 
     Returns:
-        The packets, and what is between them, with checksums of what the encoder gave.
+        The packets and the bytes between them, with checksums of what the encoder returned.
 
     Raises:
-        UnreadableImageError: a frame does not decode, or is not like the first one.
-        BackendError: H.264 has not the pixel format.
-        CacheEntryError: a frame does not come back as it was.
+        UnreadableImageError: a frame does not decode, or has another size or format than the first one.
+        BackendError: H.264 does not know the pixel format.
+        CacheEntryError: a frame decodes to other planes.
     """
     with IMPORTING:
-        import av
+        from .libav import av
 
-    wanted = range(source.frame_count or 0) if frames is None else frames
-    decoded, count = (frame for _, frame in source.decoder.decode_each(wanted)), len(wanted)
+    numbers = range(source.frame_count or 0) if frames is None else frames
+    decoded, count = (frame for _, frame in source.decoder.decode_each(numbers)), len(numbers)
     first = next(decoded)
-    form = _choose_form(first, source, quality)
+    encoding = _choose_encoding(first, source, quality)
     packets: list[tuple[int, int, bytes]] = []
     rate = source.decoder.index.rate or _RATE
     with av.open(file, "w", format="avi") as container:
-        stream = container.add_stream(form.codec, rate=rate)
-        _set_up(stream, _to_form(first, form, source), form)
+        stream = container.add_stream(encoding.codec, rate=rate)
+        _set_up(stream, _prepare_frame(first, encoding, source), encoding)
         stream.codec_context.time_base = 1 / Fraction(rate)
-        check = _Check(source.path, form, stream.codec_context)
+        check = _RoundTripCheck(source.path, encoding, stream.codec_context)
         for number, frame in enumerate(itertools.chain([first], decoded, [None])):
             stored = None
             if frame is not None:
                 _check_alike(source, number, frame, first)
-                stored = _to_form(frame, form, source)
+                stored = _prepare_frame(frame, encoding, source)
                 stored.pts, stored.time_base, stored.pict_type = number, stream.codec_context.time_base, 0
-                check.expect(stored)
+                check.add_frame(stored)
             for packet in stream.encode(stored):
                 data = _bytes_of(packet, source.path, len(packets))
-                check.look(data)
+                check.add_packet(data)
                 packets.append((len(data), checksum(data), data[:_SEARCH_BYTES]))
                 container.mux(packet)
             if progress is not None:
                 progress(min(1.0, (number + 1) / count))
         if len(packets) != count:
-            raise CacheEntryError(f"{source.path}: {form.codec} gave {len(packets):,} packets for {count:,} frames")
-        layout = {"intra": _describe(first, form, stream.codec_context, source), "compress": form.codec}
+            raise CacheEntryError(f"{source.path}: {encoding.codec} gave {len(packets):,} packets for {count:,} frames")
+        layout = {"intra": _describe(first, encoding, stream.codec_context, source), "compress": encoding.codec}
     file.flush()
-    return Payload(_find_segments(file, packets), layout)
+    return Manifest(_find_segments(file, packets), layout)
 
 
-def _describe(first: VideoFrame, form: _Form, encoder: VideoCodecContext, source: VideoReader) -> dict[str, Any]:
-    """How the frames are decoded, and what they then mean, as plain data."""
+def _describe(
+    first: VideoFrame, encoding: _IntraEncoding, encoder: VideoCodecContext, source: VideoReader
+) -> dict[str, Any]:
+    """How to decode the frames, and how to show them, as plain data."""
     return {
-        "codec": form.decoder,
+        "codec": encoding.decoder,
         "extradata": base64.b64encode(bytes(encoder.extradata or b"")).decode("ascii"),
-        "pixel_format": form.pixel_format,
+        "pixel_format": encoding.pixel_format,
         "size": [encoder.height, encoder.width],
-        "color_range": 0 if form.is_shown else int(first.color_range),
-        "color_space": 2 if form.is_shown else int(first.colorspace),
-        "turns": 0 if form.is_shown else count_turns(first),
-        "is_gray": source.decoder.is_gray and not form.is_shown,
+        "color_range": 0 if encoding.is_converted else int(first.color_range),
+        "color_space": 2 if encoding.is_converted else int(first.colorspace),
+        "turns": 0 if encoding.is_converted else count_turns(first),
+        "is_gray": source.decoder.is_gray and not encoding.is_converted,
     }
 
 
 class IntraReader(Reader):
-    """Crops of a video of key frames.
+    """Crops of a video in which every frame is a key frame.
 
     Args:
         path: the file, for messages.
-        layout: what :func:`write_intra` says of it.
+        layout: the layout that :func:`write_intra` returned.
         facts: shape, dtype and number of frames of the video.
-        source: where the bytes of packets come from.
-        cache: keeps decoded frames; may serve many readers.
-        pool: lends the decoders.
+        file: the packets.
+        cache: stores decoded frames; many readers may share it.
+        pool: keeps the decoders.
 
     Raises:
         UnreadableImageError: a frame does not decode, when reading.
@@ -174,25 +169,25 @@ class IntraReader(Reader):
         path: str,
         layout: Mapping[str, Any],
         facts: ReaderFacts,
-        source: PacketFile,
+        file: SegmentFile,
         cache: TileCache,
         pool: HandlePool,
     ) -> None:
         super().__init__(path, replace(facts, format="intra", tile_shape=facts.shape[:2], memory_bytes=4096))
-        self._said = _Said(layout["intra"])
-        self._source = source
+        self._decoding = _IntraDecoding(layout["intra"])
+        self._file = file
         self._cache = cache
         self._pool = pool
         self._token = object()
 
     def load_frame(self, number: int) -> Array:
-        """The pixels of one frame ``(height, width, channels)``; not to be written to."""
+        """The pixels of one frame ``(height, width, channels)``; they must not be written to."""
         key = (self._token, number)
         pixels = self._cache.look_up(key)
         if pixels is None:
-            data = self._source.read(_segment_of(number))
-            with self._pool.borrow(self._token, self._said.open_decoder) as decoder:
-                pixels = self._said.to_pixels(decoder.decode(self.path, number, data))
+            data = self._file.read(_segment_of(number))
+            with self._pool.borrow(self._token, self._decoding.open_decoder) as decoder:
+                pixels = self._decoding.to_pixels(decoder.decode(self.path, number, data))
             self._cache.admit(key, pixels)
         return pixels
 
@@ -207,32 +202,31 @@ class IntraReader(Reader):
             out[place] = window if picks is None else window[:, :, picks]
 
 
-class _Said:
-    """What an entry says of its frames: how they are decoded, and what they then mean."""
+class _IntraDecoding:
+    """How to decode the frames of an entry, and how to show them; see :func:`_describe`."""
 
-    def __init__(self, said: Mapping[str, Any]) -> None:
-        self._said = said
-        self._is_gray = bool(said["is_gray"])
+    def __init__(self, description: Mapping[str, Any]) -> None:
+        self._description = description
+        self._is_gray = bool(description["is_gray"])
 
-    def open_decoder(self) -> _Decoder:
-        """One that decodes them."""
-        height, width = self._said["size"]
-        return _Decoder(
-            self._said["codec"], base64.b64decode(self._said["extradata"]), self._said["pixel_format"], width, height
-        )
+    def open_decoder(self) -> _PacketDecoder:
+        """A new decoder of these frames."""
+        item = self._description
+        height, width = item["size"]
+        return _PacketDecoder(item["codec"], base64.b64decode(item["extradata"]), item["pixel_format"], width, height)
 
     def to_pixels(self, frame: VideoFrame) -> Array:
-        """A decoded frame, as the video shows it."""
-        frame.color_range, frame.colorspace = self._said["color_range"], self._said["color_space"]
-        return turn(to_pixels(frame, is_gray=self._is_gray), self._said["turns"])
+        """The pixels of a decoded frame as the video shows it."""
+        frame.color_range, frame.colorspace = self._description["color_range"], self._description["color_space"]
+        return turn(to_pixels(frame, is_gray=self._is_gray), self._description["turns"])
 
 
-class _Decoder:
-    """A decoder of packets that need no other."""
+class _PacketDecoder:
+    """A decoder of packets that do not depend on each other."""
 
     def __init__(self, codec: str, extradata: bytes, pixel_format: str, width: int, height: int) -> None:
         with IMPORTING:
-            import av
+            from .libav import av
 
         context: Any = av.CodecContext.create(codec, "r")
         context.thread_count = 1
@@ -242,12 +236,12 @@ class _Decoder:
         self._context = context
 
     def decode(self, path: str, number: int, data: Any) -> VideoFrame:
-        """The frame of one packet.
+        """Decode the frame of one packet.
 
         Raises:
             UnreadableImageError: it does not decode.
         """
-        import av
+        from .libav import av
 
         try:
             frames = self._context.decode(av.Packet(bytes(data)))
@@ -257,91 +251,93 @@ class _Decoder:
         except av.error.FFmpegError as error:
             raise UnreadableImageError(f"{path}: frame {number:,} does not decode: {error}") from error
         if len(frames) != 1:
-            raise UnreadableImageError(f"{path}: the packet of frame {number:,} gives {len(frames)} frames")
+            raise UnreadableImageError(f"{path}: the packet of frame {number:,} decodes to {len(frames)} frames")
         frame: VideoFrame = frames[0]
         return frame
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the decoder."""
         self._context = None
 
 
-class _Check:
-    """Decodes what was encoded, and holds it against what was meant."""
+class _RoundTripCheck:
+    """Decodes packets, and compares the frames with those that were encoded."""
 
-    def __init__(self, path: str, form: _Form, encoder: VideoCodecContext) -> None:
+    def __init__(self, path: str, encoding: _IntraEncoding, encoder: VideoCodecContext) -> None:
         self._path = path
-        self._form = form
+        self._encoding = encoding
         self._encoder = encoder
-        self._decoder: _Decoder | None = None
-        self._meant: deque[VideoFrame] = deque()
+        self._decoder: _PacketDecoder | None = None
+        self._waiting: deque[VideoFrame] = deque()  # an encoder may take several frames before it returns a packet
         self._number = 0
 
-    def expect(self, frame: VideoFrame) -> None:
-        """The next frame that is encoded; an encoder may keep some before it gives the first packet."""
-        self._meant.append(frame)
+    def add_frame(self, frame: VideoFrame) -> None:
+        """Add the next frame that is encoded."""
+        self._waiting.append(frame)
 
-    def look(self, data: bytes) -> None:
-        """The next packet.
+    def add_packet(self, data: bytes) -> None:
+        """Check the next packet.
 
         Raises:
-            CacheEntryError: its frame is not the one that was meant.
+            CacheEntryError: it decodes to another frame.
         """
-        meant = self._meant.popleft()
-        if self._form.is_lossless or not self._number:
-            self._decoder = self._decoder or _decoder_of(self._form, self._encoder)
+        encoded = self._waiting.popleft()
+        if self._encoding.is_lossless or not self._number:
+            self._decoder = self._decoder or _decoder_of(self._encoding, self._encoder)
             frame = self._decoder.decode(self._path, self._number, data)
-            is_equal = not self._form.is_lossless or _planes_equal(frame, meant)
-            if (frame.width, frame.height) != (meant.width, meant.height) or not is_equal:
+            is_equal = not self._encoding.is_lossless or _planes_equal(frame, encoded)
+            if (frame.width, frame.height) != (encoded.width, encoded.height) or not is_equal:
                 raise CacheEntryError(
-                    f"{self._path}: frame {self._number:,} does not come back from its encoder as it was; not published"
+                    f"{self._path}: frame {self._number:,} decodes to other pixels than were encoded; not published"
                 )
         self._number += 1
 
 
-def _decoder_of(form: _Form, encoder: VideoCodecContext) -> _Decoder:
+def _decoder_of(encoding: _IntraEncoding, encoder: VideoCodecContext) -> _PacketDecoder:
     extradata = bytes(encoder.extradata or b"")
-    return _Decoder(form.decoder, extradata, form.pixel_format, encoder.width, encoder.height)
+    return _PacketDecoder(encoding.decoder, extradata, encoding.pixel_format, encoder.width, encoder.height)
 
 
-def _set_up(encoder: Any, frame: VideoFrame, form: _Form) -> None:
-    """Prepare an encoder, or the stream of one, for frames like this."""
+def _set_up(encoder: Any, frame: VideoFrame, encoding: _IntraEncoding) -> None:
+    """Configure an encoder, or the stream of one, for frames like this."""
     context = getattr(encoder, "codec_context", encoder)
-    context.options = dict(form.options)
-    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, form.pixel_format
+    context.options = dict(encoding.options)
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, encoding.pixel_format
     context.gop_size = 1
-    context.thread_count = 1  # a forked child that frees an encoder would wait for its threads for ever
+    context.thread_count = 1  # a forked child that frees an encoder with threads waits for them for ever
 
 
 def _check_alike(source: VideoReader, number: int, frame: VideoFrame, first: VideoFrame) -> None:
-    told = [(item.format.name, item.width, item.height, item.color_range, item.colorspace) for item in (frame, first)]
-    if told[0] != told[1]:
+    one, other = (
+        (item.width, item.height, item.format.name, item.color_range, item.colorspace) for item in (frame, first)
+    )
+    if one != other:
         raise UnreadableImageError(
-            f"{source.path}: frame {number:,} is {told[0][1]} x {told[0][2]} {told[0][0]}, the first one {told[1][1]} x {told[1][2]} "
-            f"{told[1][0]}, or of other colours; one form does not hold both: take backend 'npy' or None"
+            f"{source.path}: frame {number:,} is {one[0]} x {one[1]} {one[2]}, the first one {other[0]} x {other[1]} {other[2]}, "
+            "or their colours differ; 'intra' cannot store both: use backend 'npy' or None"
         )
 
 
-def _choose_form(first: VideoFrame, source: VideoReader, quality: int | None) -> _Form:
-    """The codec and pixel format that suit the video's frames.
+def _choose_encoding(first: VideoFrame, source: VideoReader, quality: int | None) -> _IntraEncoding:
+    """Choose the codec and pixel format for the frames of a video.
 
-    Planes are smaller than pixels; but what pixels become of them may depend on more than a codec passes on, such as where
-    between those of brightness the samples of colour lie. So it is tried.
+    Planes are smaller than pixels. But the pixels that they show may depend on properties that a codec does not store, such
+    as where the samples of colour lie between those of brightness. So the first frame is encoded to find out.
     """
     name = _UNRANGED.get(first.format.name, first.format.name)
     if quality is not None:
-        return _lossy_form(first, name, source, quality)
+        return _lossy_encoding(first, name, source, quality)
     codec, options = ("magicyuv", _MAGICYUV) if name in _formats_of("magicyuv") else ("ffv1", _FFV1)
-    form = _Form(codec, name, options)
-    if name in _formats_of(codec) and _gives_back(form, first, source):
-        return form
+    encoding = _IntraEncoding(codec, name, options)
+    if name in _formats_of(codec) and _round_trips(encoding, first, source):
+        return encoding
     bands = source.shape[2]
     if source.dtype.itemsize == 1:
-        return _Form("magicyuv", {1: "gray", 3: "gbrp", 4: "gbrap"}[bands], _MAGICYUV, is_shown=True)
-    return _Form("ffv1", {1: "gray16le", 3: "gbrp16le", 4: "gbrap16le"}[bands], _FFV1, is_shown=True)
+        return _IntraEncoding("magicyuv", {1: "gray", 3: "gbrp", 4: "gbrap"}[bands], _MAGICYUV, is_converted=True)
+    return _IntraEncoding("ffv1", {1: "gray16le", 3: "gbrp16le", 4: "gbrap16le"}[bands], _FFV1, is_converted=True)
 
 
-def _lossy_form(first: VideoFrame, name: str, source: VideoReader, quality: int) -> _Form:
+def _lossy_encoding(first: VideoFrame, name: str, source: VideoReader, quality: int) -> _IntraEncoding:
     x264 = {
         "preset": "veryfast",
         "tune": "fastdecode",
@@ -349,63 +345,65 @@ def _lossy_form(first: VideoFrame, name: str, source: VideoReader, quality: int)
         "x264-params": "keyint=1:bframes=0:threads=1:rc-lookahead=0",
     }
     if name not in _H264_FORMATS and source.dtype.itemsize == 1 and source.shape[2] == 3:
-        return _Form("libx264rgb", "rgb24", x264, is_lossless=False, is_shown=True)
+        return _IntraEncoding("libx264rgb", "rgb24", x264, is_lossless=False, is_converted=True)
     if name not in _H264_FORMATS:
         raise BackendError(
-            f"{source.path} is {name}, which H.264 does not hold; leave out quality, for a lossless form"
+            f"{source.path} is {name}, which H.264 cannot store; leave quality out to store it without loss"
         )
     if first.width % 2 or first.height % 2:
         name = name.replace("420", "444").replace("422", "444")
-    return _Form("libx264", name, x264, is_lossless=False)
+    return _IntraEncoding("libx264", name, x264, is_lossless=False)
 
 
-def _gives_back(form: _Form, frame: VideoFrame, source: VideoReader) -> bool:
-    """Whether a frame that was stored so has the same planes, and is shown as the same pixels."""
-    import av
+def _round_trips(encoding: _IntraEncoding, frame: VideoFrame, source: VideoReader) -> bool:
+    """Whether a frame that is encoded and decoded has the same planes, and shows the same pixels."""
+    from .libav import av
 
-    encoder: Any = av.CodecContext.create(form.codec, "w")
-    _set_up(encoder, frame, form)
+    encoder: Any = av.CodecContext.create(encoding.codec, "w")
+    _set_up(encoder, frame, encoding)
     encoder.time_base = Fraction(1, _RATE)
-    stored = _to_form(frame, form, source)
+    stored = _prepare_frame(frame, encoding, source)
     try:
         packets = [*encoder.encode(stored), *encoder.encode(None)]
-    except (av.error.FFmpegError, OSError):  # it refuses this size
+    except (av.error.FFmpegError, OSError):  # the encoder does not accept this size
         return False
-    said = _Said(_describe(frame, form, encoder, source))
-    again = said.open_decoder().decode(source.path, 0, bytes(packets[0]))
-    is_same = _planes_equal(again, stored)
-    return is_same and np.array_equal(said.to_pixels(again), source.decoder.to_pixels(frame))
+    decoding = _IntraDecoding(_describe(frame, encoding, encoder, source))
+    decoded = decoding.open_decoder().decode(source.path, 0, bytes(packets[0]))
+    is_same = _planes_equal(decoded, stored)
+    return is_same and np.array_equal(decoding.to_pixels(decoded), source.decoder.to_pixels(frame))
 
 
 def _formats_of(codec: str) -> set[str]:
-    import av
+    from .libav import av
 
     return {item.name for item in av.codec.Codec(codec, "w").video_formats or ()}
 
 
-def _to_form(frame: VideoFrame, form: _Form, source: VideoReader) -> VideoFrame:
-    """A frame as it is given to the encoder."""
-    if form.is_shown:
-        import av
+def _prepare_frame(frame: VideoFrame, encoding: _IntraEncoding, source: VideoReader) -> VideoFrame:
+    """Convert a frame to the pixel format of the encoder."""
+    if encoding.is_converted:
+        from .libav import av
 
         pixels = source.decoder.to_pixels(frame)
-        return av.VideoFrame.from_ndarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, format=form.pixel_format)
-    if frame.format.name == form.pixel_format:
+        return av.VideoFrame.from_ndarray(
+            pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, format=encoding.pixel_format
+        )
+    if frame.format.name == encoding.pixel_format:
         return frame
     tone = frame.color_range
-    return frame.reformat(format=form.pixel_format, src_color_range=tone, dst_color_range=tone, threads=1)
+    return frame.reformat(format=encoding.pixel_format, src_color_range=tone, dst_color_range=tone, threads=1)
 
 
 def _bytes_of(packet: Packet[Any], path: str, number: int) -> bytes:
     if not packet.is_keyframe:
-        raise CacheEntryError(f"{path}: frame {number:,} came out of its encoder as no key frame")
+        raise CacheEntryError(f"{path}: the encoder did not make frame {number:,} a key frame")
     return bytes(packet)
 
 
 def _planes_equal(frame: VideoFrame, other: VideoFrame) -> bool:
     if frame.format.name != other.format.name or len(frame.planes) != len(other.planes):
         return False
-    if frame.format.name == "bgr0":  # of which the fourth byte means nothing
+    if frame.format.name == "bgr0":  # its fourth byte has no meaning
         one, another = (item.to_ndarray(format="bgr24", threads=1) for item in (frame, other))
         return np.array_equal(one, another)
     for number, planes in enumerate(zip(frame.planes, other.planes, strict=True)):
@@ -420,11 +418,11 @@ def _planes_equal(frame: VideoFrame, other: VideoFrame) -> bool:
 
 
 def _find_segments(file: IO[bytes], packets: Sequence[tuple[int, int, bytes]]) -> np.ndarray[Any, np.dtype[Any]]:
-    """What lies before each packet and the packet, in turns; then the rest.
+    """The segments of the file: in turn the bytes before a packet and the packet; then the rest.
 
-    Where they lie is told by the container's own index, as another reader of it sees them.
+    The places of packets come from FFmpeg's demuxer, so that the segments are what another reader of the file finds.
     """
-    import av
+    from .libav import av
 
     rows: list[tuple[int, int, int]] = []
     end = 0
@@ -432,7 +430,9 @@ def _find_segments(file: IO[bytes], packets: Sequence[tuple[int, int, bytes]]) -
     with av.open(file, "r", format="avi") as container:
         found = [packet.pos for packet in container.demux(video=0) if packet.size]
     if len(found) != len(packets):
-        raise CacheEntryError(f"{len(packets):,} packets were written, and {len(found):,} are found; not published")
+        raise CacheEntryError(
+            f"{len(packets):,} packets were written, but {len(found):,} are in the file; not published"
+        )
     for position, (length, crc32, head) in zip(found, packets, strict=True):
         file.seek(position)
         start = position + file.read(2 * _SEARCH_BYTES).index(head)
@@ -441,7 +441,7 @@ def _find_segments(file: IO[bytes], packets: Sequence[tuple[int, int, bytes]]) -
     file.seek(0, 2)
     rows.append((end, file.tell() - end, _checksum_of(file, end, file.tell() - end)))
     file.seek(0, 2)
-    return np.array(rows, SEGMENT)
+    return np.array(rows, SEGMENT_DTYPE)
 
 
 def _checksum_of(file: IO[bytes], start: int, length: int) -> int:

@@ -1,4 +1,4 @@
-"""VideoMetadata: what a video file says of itself, and what its frames are."""
+"""VideoMetadata: the properties of a video file and its frames."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .index import FrameIndex
 
 __all__ = ["VideoMetadata", "describe_video"]
-# FFmpeg's numbers; those of ranges are of AVColorRange, those of matrices of AVColorSpace.
+# FFmpeg's numbers in AVColorRange and AVColorSpace.
 _RANGES = {1: "limited", 2: "full"}
 _MATRICES = {
     0: "rgb",
@@ -38,33 +38,34 @@ _MATRICES = {
 
 @dataclass(frozen=True, slots=True, repr=False)
 class VideoMetadata:
-    """What a video is. Its frames are counted, not taken from what the container says.
+    """The properties of a video. Its frames are counted; the number in the container may be wrong.
 
     Attributes:
         path: the file.
-        format: its container, such as ``"mp4"`` or ``"matroska"``.
-        codec: by which it is stored, such as ``"h264"``.
-        frames: how many it shows.
-        fps: frames a second on average, as the container says; ``None`` where it does not.
-        height: of a frame as it is shown, in pixels.
-        width: likewise.
-        channels: how many a frame has: 1 for gray, 3 for RGB, 4 for RGBA.
+        format: the container, such as ``"mp4"`` or ``"matroska"``.
+        codec: the codec, such as ``"h264"``.
+        frames: the number of frames that are shown.
+        fps: frames per second on average, from the container; ``None`` if it does not say.
+        height: the height of a frame as it is shown, in pixels.
+        width: the width of a frame as it is shown, in pixels.
+        channels: the channels of a frame: 1 for gray, 3 for RGB, 4 for RGBA.
         dtype: of the pixels: ``"uint8"``, or ``"uint16"`` for more than 8 bits.
-        duration: how long it is shown, in seconds.
-        rotation: by how many degrees clockwise its pictures are turned to be shown: 0, 90, 180 or 270.
-        pixel_format: in which it is stored, as FFmpeg calls it.
-        color_range: ``"limited"`` or ``"full"``; ``None`` where it does not say.
-        color_space: the matrix between RGB and brightness and colours, such as ``"bt709"``; ``None`` where it does not say.
-        times: when each frame is shown, in seconds: float64 ``(frames,)``, not to be written to.
-        keyframes: the numbers of the frames that can be decoded alone: int64, rising, not to be written to.
-        mean_gop: how many frames there are for each of those, on average.
-        max_gop: and at most.
-        has_exact_times: whether frames are known by their times; else they are counted, and times are estimated.
-        is_constant_rate: whether frames follow each other in equal steps, as exactly as the container keeps time.
-        bit_rate: the file's bits for each second that is shown; ``None`` for no duration.
+        duration: how long the video is shown, in seconds.
+        rotation: how far stored frames are rotated to be shown, in degrees clockwise: 0, 90, 180 or 270.
+        pixel_format: FFmpeg's name of the stored pixel format.
+        color_range: ``"limited"`` or ``"full"``; ``None`` if the video does not say.
+        color_space: the matrix between RGB and brightness and colours, such as ``"bt709"``; ``None`` if the video does not
+            say.
+        times: when each frame is shown, in seconds: float64 ``(frames,)``, read-only.
+        keyframes: the numbers of the frames that decode on their own: int64, rising, read-only.
+        mean_gop: the average number of frames from a key frame to the next.
+        max_gop: the largest number of frames from a key frame to the next.
+        has_exact_times: whether the video stores the times of frames; otherwise frames are counted and times estimated.
+        is_constant_rate: whether the steps between frames are equal, within the precision of the container.
+        bit_rate: the bits of the file per second that is shown; ``None`` for a duration of 0.
         file_bytes: the size of the file.
-        metadata: what :func:`write_video` was given; empty for what other programs wrote.
-        tags: the container's other tags, names and text.
+        metadata: the metadata given to :func:`write_video`; empty for videos of other programs.
+        tags: the other tags of the container, by name.
     """
 
     path: str
@@ -99,16 +100,16 @@ class VideoMetadata:
 
     @property
     def raw_bytes(self) -> int:
-        """What all frames take as an array."""
+        """The bytes of all frames as an array."""
         return self.frames * self.height * self.width * self.channels * np.dtype(self.dtype).itemsize
 
     @property
     def keyframe_count(self) -> int:
-        """How many frames can be decoded alone."""
+        """The number of key frames."""
         return len(self.keyframes)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data: all but ``times`` and ``keyframes``, for which ``keyframe_count`` stands."""
+        """All attributes as plain data, with ``keyframe_count`` in place of ``times`` and ``keyframes``."""
         facts = asdict(self)
         del facts["times"], facts["keyframes"]
         return {**facts, "keyframe_count": self.keyframe_count}
@@ -123,14 +124,14 @@ class VideoMetadata:
 
 
 def describe_video(path: str, decoder: VideoDecoder) -> VideoMetadata:
-    """Say what a video is of which the frames are known.
+    """Collect the properties of a video. One frame is decoded.
 
     Args:
         path: the file.
         decoder: decodes its frames.
 
     Raises:
-        UnreadableImageError: it does not open as a video, or nothing of it decodes.
+        UnreadableImageError: it does not open as a video, or none of its first key frames decodes.
     """
     index = decoder.index
     with open_container(path) as container:
@@ -178,12 +179,12 @@ def _freeze(numbers: Array) -> Array:
 
 
 def _to_text(tag: str) -> str:
-    """A tag that can be printed, whatever bytes were taken for text in it."""
+    """Replace the bytes in a tag that are not text, so that it can be printed."""
     return tag.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _measure_times(index: FrameIndex) -> tuple[float, bool]:
-    """How long the frames are shown, in seconds, and whether each as long as the others."""
+    """The duration of all frames in seconds, and whether all frames have the same duration."""
     times = index.times - index.times[0]
     steps = len(times) - 1
     if not steps:
@@ -191,12 +192,12 @@ def _measure_times(index: FrameIndex) -> tuple[float, bool]:
     step = times[-1] / steps
     is_constant = bool(np.abs(times - np.arange(len(times)) * step).max() <= 1)
     if is_constant and index.rate is not None and abs(float(1 / index.rate / index.time_base) - step) <= 1:
-        return float(len(times) / index.rate), True  # exact, where the container rounds times
+        return float(len(times) / index.rate), True  # exact, even if the container rounds times
     return float((step * len(times)) * index.time_base), is_constant
 
 
 def _take_metadata(tags: dict[str, str]) -> dict[str, Any]:
-    """The dict that the comment is, taken out of the tags; none where it is a text."""
+    """Take the comment out of the tags if it is a JSON object, and parse it; else an empty dict."""
     name = next((name for name in tags if name.lower() == "comment"), "")
     try:
         found = json.loads(tags.get(name, ""))

@@ -1,4 +1,4 @@
-"""VideoSink: pixels into an encoder, packets into a file, and the file to its place."""
+"""VideoSink: encodes frames, and writes their packets to a file that gets its name at the end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import VideoWriteError
 from ..system.files import FileSystem
 from ..system.process import IMPORTING
-from ..system.threads import count_threads
+from ..system.threads import resolve_thread_count
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -26,27 +26,28 @@ _SOURCE_FORMATS = {
     (3, 2): "rgb48le",
     (4, 2): "rgba64le",
 }
-# The index comes first, so that a player can begin while it loads. QuickTime's own form of a comment ends after 64 kB.
+# "faststart": the index comes first, so that a player can begin while it loads. "use_metadata_tags": QuickTime's own comment
+# is cut at 64 kB.
 _CONTAINER_OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart+use_metadata_tags"}}
-# FFmpeg's numbers. The matrix is the one that programs take which look at no tag; primaries and curve are those of sRGB.
+# FFmpeg's numbers. The matrix is the one that programs assume if they ignore tags; primaries and curve are those of sRGB.
 _FULL, _LIMITED = 2, 1
 _MATRIX, _MATRIX_FOR_SCALER, _NO_MATRIX = 6, 5, 0
 _PRIMARIES, _CURVE = 1, 13
 
 
 class VideoSink:
-    """An encoder and the file that it fills, under a hidden name.
+    """An encoder and the file that it fills, under a temporary name.
 
     Args:
-        temporary: that name.
-        container: as FFmpeg calls it.
-        encoding: what is done with the frames.
-        shape: theirs: ``(height, width, channels)``.
-        rate: how many of them there are a second.
-        comment: for the file.
+        temporary: the path of the file until it is complete.
+        container: FFmpeg's name of the container.
+        encoding: the codec and its options.
+        shape: ``(height, width, channels)`` of the frames.
+        rate: frames per second.
+        comment: the comment in the file; ``None``: no comment.
 
     Raises:
-        OSError, ValueError, av.error.FFmpegError: whatever goes wrong, here and in the methods; nothing is left behind then.
+        OSError, ValueError, av.error.FFmpegError: encoding or writing failed, here or in a method; the file is removed.
     """
 
     def __init__(
@@ -59,11 +60,10 @@ class VideoSink:
         comment: str | None,
     ) -> None:
         with IMPORTING:
-            import av
-            from av.video.reformatter import VideoReformatter
+            from .libav import VideoReformatter, av
 
         if encoding.codec.name == "av1":
-            os.environ.setdefault("SVT_LOG", "1")  # it speaks to stderr by itself, unless told to tell errors alone
+            os.environ.setdefault("SVT_LOG", "1")  # errors alone; by default SVT-AV1 prints to stderr
         self._make_frame = av.VideoFrame.from_ndarray
         self._scaler: Any = VideoReformatter()
         self._temporary = temporary
@@ -79,7 +79,7 @@ class VideoSink:
             raise
 
     def _open(self, av: Any, container: str, shape: tuple[int, int, int], rate: Fraction, comment: str | None) -> None:
-        encoding, threads = self._encoding, count_threads(None)
+        encoding, threads = self._encoding, resolve_thread_count(None)
         self._container = av.open(
             self._temporary, "w", format=container, container_options=_CONTAINER_OPTIONS.get(container, {})
         )
@@ -93,7 +93,7 @@ class VideoSink:
         context.thread_count = threads
         context.gop_size = encoding.keyframe_distance(rate)
         if encoding.codec.name == "hevc" and container in ("mp4", "mov"):
-            context.codec_tag = "hvc1"  # the one of two names that QuickTime plays
+            context.codec_tag = "hvc1"  # QuickTime plays this one of two tags alone
         if encoding.codec.name != "ffv1":
             self._tag(context)
         self._container.start_encoding()
@@ -104,14 +104,14 @@ class VideoSink:
         source = _SOURCE_FORMATS[self._bands, pixels.dtype.itemsize]
         frame = self._make_frame(pixels[:, :, 0] if self._bands == 1 else pixels, format=source)
         if encoding.pixel_format != source:
-            is_made = not encoding.is_rgb and encoding.codec.name != "ffv1"  # of brightness and colour differences
+            is_yuv = not encoding.is_rgb and encoding.codec.name != "ffv1"
             frame = self._scaler.reformat(
                 frame,
                 format=encoding.pixel_format,
-                dst_colorspace=_MATRIX_FOR_SCALER if is_made else None,
-                src_color_range=_FULL if is_made else None,
-                dst_color_range=self._range if is_made else None,
-                threads=1,  # a forked child that frees the converter would wait for its threads, which it has not, for ever
+                dst_colorspace=_MATRIX_FOR_SCALER if is_yuv else None,
+                src_color_range=_FULL if is_yuv else None,
+                dst_color_range=self._range if is_yuv else None,
+                threads=1,  # a forked child that frees a converter with threads waits for them for ever
             )
         if encoding.codec.name != "ffv1":
             self._tag(frame)
@@ -119,10 +119,14 @@ class VideoSink:
         self._mux(frame, number + 1)
 
     def finish(self, final: str, frames: int) -> int:
-        """Write what the encoder still holds, see to it that it is on the disk, and give the file its name."""
+        """Write the frames that the encoder still holds, flush the file to disk, and rename it to ``final``.
+
+        Returns:
+            The size of the file in bytes.
+        """
         self._mux(None, frames)
         if self._packets != frames:
-            raise VideoWriteError(f"{final}: {frames:,} frames went into the encoder, {self._packets:,} came out")
+            raise VideoWriteError(f"{final}: {frames:,} frames went into the encoder, but {self._packets:,} came out")
         self._close()
         with open(self._temporary, "r+b") as file:
             FileSystem().sync_file(file)
@@ -132,11 +136,11 @@ class VideoSink:
         return file_bytes
 
     def discard(self) -> None:
-        """Let go of the file and remove it."""
+        """Close the file and remove it."""
         try:
             self._close()
         except (OSError, ValueError, RuntimeError):
-            pass  # what it could not write is not wanted
+            pass  # the file is removed anyway
         finally:
             FileSystem().remove(self._temporary)
 
@@ -145,7 +149,7 @@ class VideoSink:
         return _FULL if self._encoding.is_full_range(self._bands) else _LIMITED
 
     def _tag(self, target: Any) -> None:
-        """Say which colours the numbers mean."""
+        """Tag an encoder or a frame with the meaning of its colours."""
         target.color_range = self._range
         target.color_primaries, target.color_trc = _PRIMARIES, _CURVE
         if self._encoding.is_rgb:
@@ -157,7 +161,9 @@ class VideoSink:
         for packet in self._stream.encode(frame):
             self._packets += 1
             if frames <= 2:
-                packet.dts = packet.pts  # two frames keep their order; x265 then says something that it never set
+                packet.dts = (
+                    packet.pts
+                )  # x265 leaves the decoding time of so short a video undefined; two frames keep order
             self._container.mux(packet)
 
     def _close(self) -> None:
@@ -167,4 +173,4 @@ class VideoSink:
                 container.close()
         finally:
             del container
-            gc.collect()  # the encoder's threads end: a forked child that frees it would wait for them for ever
+            gc.collect()  # frees the encoder, which ends its threads: a forked child would wait for them for ever

@@ -1,4 +1,4 @@
-"""VideoWriter: frames to a video, one at a time; the file has its name when it is whole, or not at all."""
+"""VideoWriter: writes a video frame by frame; the file appears complete, or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import NdframesError, OutputError, VideoWriteError, shorten
 from ..formats.images.sniff import open_image
 from ..spec.pathinfo import ChannelInfo
 from ..system.handles import HandlePool
-from ..system.output import check_place
+from ..system.output import check_output_path
 from ..system.process import ForkAware
 from ..text import count_noun, format_bytes
 from .codecs import choose_encoding, container_of, to_rate
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
     from .._typing import Array
     from .codecs import CodecName
 
-__all__ = ["VideoWriter", "WriteReport"]
-# Encoders that a forked child must not free: it would wait for their threads, which it has not, for ever.
+__all__ = ["VideoWriter", "WriteReport", "check_not_source"]
+# Encoders that a forked child must not free: it would wait for their threads for ever.
 _INHERITED: list[object] = []
 
 
 @dataclass(frozen=True, slots=True)
 class WriteReport:
-    """What was written.
+    """A report on a video that was written.
 
     Attributes:
         path: the video.
-        frames: how many it holds.
-        shape: ``(height, width, channels)`` of each.
-        dtype: of the pixels that were given.
-        codec: by which it is stored.
-        pixel_format: in which, as FFmpeg calls it.
-        raw_bytes: what the frames take as arrays.
-        file_bytes: what the file takes.
-        seconds: how long it took.
+        frames: the number of frames.
+        shape: ``(height, width, channels)`` of a frame.
+        dtype: of the frames that were given.
+        codec: the codec.
+        pixel_format: FFmpeg's name of the stored pixel format.
+        raw_bytes: the bytes of the frames as arrays.
+        file_bytes: the bytes of the file.
+        seconds: the time from the creation of the writer to its end.
     """
 
     path: str
@@ -66,11 +66,11 @@ class WriteReport:
 
     @property
     def ratio(self) -> float:
-        """How many bytes of pixels one byte of the file stands for."""
+        """Bytes of pixels per byte of the file."""
         return self.raw_bytes / self.file_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """All attributes and :attr:`ratio` as plain data."""
         return {**asdict(self), "ratio": self.ratio}
 
     def __str__(self) -> str:
@@ -84,40 +84,40 @@ class WriteReport:
 class VideoWriter(ForkAware):
     """Writes a video frame by frame, in bounded memory.
 
-    The file appears under its name when it is whole: it is written beside, under a hidden name, and renamed by
-    :meth:`close`. Where a ``with`` block is left by an error or Ctrl-C, nothing appears, and a file that was there stays as
-    it was. A process that is killed leaves the hidden file, never a half one under the name.
+    The frames are written to a hidden file in the same folder; :meth:`close` renames it. If an error or Ctrl-C leaves the
+    ``with`` block, the hidden file is removed, and a file that was there before is unchanged. A process that is killed leaves
+    the hidden file, never an incomplete video under the name.
 
     Frames are arrays ``(height, width)`` or ``(height, width, channels)`` of one size and dtype: gray, RGB or RGBA, uint8 or
-    uint16. What each codec does with them, the key frames of all but the last two being up to two seconds apart:
+    uint16. Key frames are at most two seconds apart; with MJPEG and FFV1 every frame is one. The codecs:
 
     ====== ======================= ======= ================= ====================================================
     codec  endings                 quality presets           reading it back gives
     ====== ======================= ======= ================= ====================================================
-    h264   .mp4 .m4v .mov .mkv     0 to 51 ultrafast to      uint8, close by; exact with ``quality=0``
-    hevc   .mp4 .m4v .mov .mkv     0 to 51 placebo           likewise; from 64 x 64 px on
-    av1    .mp4 .m4v .mkv .webm    0 to 63 0 (slow) to 13    uint8, close by; gray as three channels; from 64 x 64 px on
-    mjpeg  .avi .mov .mp4 .mkv     2 to 31 none              uint8, close by; gray as three channels
-    ffv1   .mkv .avi               none    none              exactly what was written; uint16 and RGBA too
+    h264   .mp4 .m4v .mov .mkv     0 to 51 ultrafast to      uint8, nearly the same; the same with ``quality=0``
+    hevc   .mp4 .m4v .mov .mkv     0 to 51 placebo           as h264; at least 64 x 64 px
+    av1    .mp4 .m4v .mkv .webm    0 to 63 0 (slow) to 13    uint8, nearly; gray as 3 channels; at least 64 x 64 px
+    mjpeg  .avi .mov .mp4 .mkv     2 to 31 none              uint8, nearly the same; gray as 3 channels
+    ffv1   .mkv .avi               none    none              the same; uint16 and RGBA too
     ====== ======================= ======= ================= ====================================================
 
     Args:
-        path: of the video; its ending chooses the container. A file that is there is replaced.
-        fps: frames a second: an int, a float or a Fraction. 23.976, 29.97 and 59.94 stand for 24000/1001 and so on.
-        codec: ``"h264"``, ``"hevc"``, ``"av1"``, ``"ffv1"`` or ``"mjpeg"``. ``None``: FFV1 for uint16 and RGBA in containers
-            that hold it; else AV1 for .webm, MJPEG for .avi, H.264 for the others.
-        quality: the encoder's number for constant quality, the smaller the better. ``None``: one at which no difference is
-            seen: 18, 20, 24 and 3 in the order above.
-        preset: how long the encoder may take to make the file smaller. ``None``: "medium", for AV1 8.
-        intra: whether each frame is a key frame, so that any one is decoded alone: larger files, quick random reads.
-        pixel_format: as FFmpeg calls it: ``"yuv420p"``, ``"yuv422p"`` or ``"yuv444p"`` (full resolution of colour), ``"gray"``, or
-            ``"rgb24"`` (H.264) and ``"gbrp"`` (HEVC) without any conversion of colours. ``None``: yuv420p, yuv444p for odd sizes,
-            gray for gray, RGB for ``quality=0``.
-        metadata: names and values that JSON knows, kept in the file's comment; :func:`video_metadata` gives them back.
+        path: the video; its ending chooses the container. An existing file is replaced.
+        fps: frames per second: an int, a float or a Fraction. 23.976, 29.97 and 59.94 mean 24000/1001 and so on.
+        codec: ``"h264"``, ``"hevc"``, ``"av1"``, ``"ffv1"`` or ``"mjpeg"``. ``None``: FFV1 for uint16 and RGBA in .mkv and .avi;
+            else AV1 for .webm, MJPEG for .avi, and H.264 for the others.
+        quality: the encoder's number for constant quality; smaller is better. ``None``: 18, 20, 24 and 3 in the order above,
+            at which no difference is visible.
+        preset: how much time the encoder spends on a smaller file. ``None``: "medium", for AV1 8.
+        intra: whether each frame is a key frame: a larger file, and fast random reads.
+        pixel_format: FFmpeg's name: ``"yuv420p"``, ``"yuv422p"`` or ``"yuv444p"`` (full resolution of colour), ``"gray"``; or
+            ``"rgb24"`` (H.264) and ``"gbrp"`` (HEVC) without a conversion of colours. ``None``: yuv420p, or yuv444p for odd
+            sizes, gray for gray frames, RGB for ``quality=0``.
+        metadata: names and JSON values, stored in the file's comment; :func:`video_metadata` returns them.
 
     Raises:
-        VideoWriteError: a value is none of those allowed, or they do not go together.
-        OutputError: the path's ending names no container, its folder is missing, or it is there and no regular file.
+        VideoWriteError: a value is not allowed, or two values exclude each other.
+        OutputError: no container has the path's ending, its folder is missing, or it exists and is not a regular file.
 
     Example:
         >>> import numpy as np
@@ -143,14 +143,14 @@ class VideoWriter(ForkAware):
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         self._path = os.fsdecode(path)
-        self._asked: dict[str, Any] = {
+        self._options: dict[str, Any] = {
             "codec": codec, "quality": quality, "preset": preset, "intra": intra, "pixel_format": pixel_format,
         }  # fmt: skip
-        self._encoding = choose_encoding(self._path, **self._asked)
+        self._encoding = choose_encoding(self._path, **self._options)
         self._rate = to_rate(fps, self._path, self._encoding.codec)
         self._comment = _to_comment(self._path, metadata)
-        check_place(self._path)
-        self._final = os.path.realpath(self._path)  # a link stays, and what it points to is replaced
+        check_output_path(self._path)
+        self._final = os.path.realpath(self._path)  # a link is kept; the file that it points to is replaced
         self._shape: tuple[int, int, int] | None = None
         self._dtype = np.dtype(np.uint8)
         self._frames = 0
@@ -163,41 +163,41 @@ class VideoWriter(ForkAware):
 
     @property
     def path(self) -> str:
-        """Where the video will be."""
+        """The path of the video."""
         return self._path
 
     @property
     def fps(self) -> Fraction:
-        """Frames a second, exactly."""
+        """Frames per second, exactly."""
         return self._rate
 
     @property
     def closed(self) -> bool:
-        """Whether no more frames are taken."""
+        """Whether the writer accepts no more frames."""
         return bool(self._closed)
 
     def __len__(self) -> int:
-        """How many frames were written."""
+        """The number of frames written."""
         return self._frames
 
     def append(self, frame: Any) -> None:
         """Write one more frame.
 
         Args:
-            frame: an array ``(height, width)`` or ``(height, width, channels)``, what numpy makes one of, or the path of an
-                image; the first one says what all are like.
+            frame: an array ``(height, width)`` or ``(height, width, channels)``, anything that numpy converts to one, or the
+                path of an image. All frames have the shape and dtype of the first one.
 
         Raises:
-            VideoWriteError: it is no frame, or not like the first one, which the message numbers from 0; the video can go on
-                without it. Or the writer is closed, or the encoder refuses.
-            SourceError: an image cannot be read; the video can go on without it.
-            OutputError: the disk refuses; the writer is closed, and nothing is left behind.
+            VideoWriteError: it is not a frame, or differs from the first one; the writer still accepts other frames. Or the
+                writer is closed, or the encoder failed.
+            SourceError: the image cannot be read; the writer still accepts other frames.
+            OutputError: the file cannot be written; the writer is closed, and the hidden file removed.
         """
         self._check_open()
         name = f"frame {self._frames:,}"
         if isinstance(frame, (str, os.PathLike)):
             source = os.fsdecode(frame)
-            _refuse_source(self._path, source)
+            check_not_source(self._path, source)
             name, frame = f"{name} ({source})", open_image(ChannelInfo(source), self._pool).read_all()
         pixels = _to_pixels(frame, f"{self._path}: {name}")
         if self._shape is None:
@@ -209,7 +209,7 @@ class VideoWriter(ForkAware):
             )
         assert self._sink is not None  # noqa: S101
         try:
-            with _telling(self._path):
+            with _translating_errors(self._path):
                 self._sink.write(pixels, self._frames)
         except BaseException:
             self.abort()
@@ -217,14 +217,14 @@ class VideoWriter(ForkAware):
         self._frames += 1
 
     def close(self) -> WriteReport:
-        """Finish the video and give it its name; a second call does nothing more.
+        """Finish the video and give it its name; a second call returns the same report.
 
         Returns:
-            What was written.
+            A report on the video.
 
         Raises:
-            VideoWriteError: there was no frame, or the writer was given up.
-            OutputError: the disk refuses; nothing is left behind.
+            VideoWriteError: no frame was written, or the writer was aborted.
+            OutputError: the file cannot be written; the hidden file is removed.
         """
         if self._report is not None:
             return self._report
@@ -233,7 +233,7 @@ class VideoWriter(ForkAware):
             self._closed = "it was closed without a frame"
             raise VideoWriteError(f"{self._path}: no frame was written; a video holds at least one")
         try:
-            with _telling(self._path):
+            with _translating_errors(self._path):
                 file_bytes = self._sink.finish(self._final, self._frames)
         except BaseException:
             self.abort()
@@ -253,7 +253,7 @@ class VideoWriter(ForkAware):
         return self._report
 
     def abort(self) -> None:
-        """Give the video up: nothing appears under its name, and what was written is removed."""
+        """Give the video up: remove the hidden file; nothing appears under its name."""
         sink, self._sink = self._sink, None
         self._closed = self._closed or "it was given up"
         if sink is not None:
@@ -283,12 +283,12 @@ class VideoWriter(ForkAware):
         )
 
     def _start(self, pixels: Array) -> None:
-        """Everything that waits for the first frame."""
+        """Create the encoder, which needs the shape and dtype of the first frame."""
         shape = (pixels.shape[0], pixels.shape[1], pixels.shape[2])
-        self._encoding = choose_encoding(self._path, **self._asked, shape=shape, dtype=pixels.dtype)
+        self._encoding = choose_encoding(self._path, **self._options, shape=shape, dtype=pixels.dtype)
         folder, name = os.path.split(self._final)
         temporary = os.path.join(folder, f".{name[:80]}.{uuid.uuid4().hex}.part")
-        with _telling(self._path):
+        with _translating_errors(self._path):
             self._sink = VideoSink(
                 temporary, container_of(self._path), self._encoding, shape, self._rate, self._comment
             )
@@ -299,22 +299,27 @@ class VideoWriter(ForkAware):
             raise VideoWriteError(f"{self._path}: the writer takes no more frames, {self._closed}; open another one")
 
     def _after_fork_in_child(self) -> None:
-        """The file is the parent's."""
+        """Leave the file to the parent."""
         if self._sink is not None:
             _INHERITED.append(self._sink)
             self._sink = None
             self._closed = "it belongs to the process that opened it"
 
 
-def _refuse_source(path: str, source: str) -> None:
+def check_not_source(path: str, source: str) -> None:
+    """Check that ``source`` is not the file that a video is written to.
+
+    Raises:
+        VideoWriteError: it is.
+    """
     if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
         raise VideoWriteError(f"{path} is one of the files that are read, {source}; write to another one")
 
 
 @contextmanager
-def _telling(path: str) -> Iterator[None]:
-    """Errors of FFmpeg and the system become ours, with the name of the video."""
-    import av
+def _translating_errors(path: str) -> Iterator[None]:
+    """Raise errors of FFmpeg and the system as ours, with the name of the video."""
+    from .libav import av
 
     try:
         yield
@@ -323,15 +328,15 @@ def _telling(path: str) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     except (av.error.FFmpegError, ValueError) as error:
-        raise VideoWriteError(f"{path}: the encoder refuses: {error}; try another codec or size") from error
+        raise VideoWriteError(f"{path}: the encoder failed: {error}; try another codec or size") from error
 
 
 def _to_pixels(frame: Any, name: str) -> Array:
-    """A frame as a contiguous array ``(height, width, channels)`` that an encoder takes."""
+    """Convert a frame to a contiguous array ``(height, width, channels)``, and check that it can be encoded."""
     try:
         pixels: Array = np.asarray(frame)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise VideoWriteError(f"{name} is no array of pixels: {error}") from error
+        raise VideoWriteError(f"{name} is not an array of pixels: {error}") from error
     if pixels.dtype.kind != "u" or pixels.dtype.itemsize > 2:
         raise VideoWriteError(f"{name} is of {pixels.dtype}, not uint8 or uint16; {_advise(pixels.dtype)}")
     if pixels.ndim == 2:
@@ -345,7 +350,7 @@ def _to_pixels(frame: Any, name: str) -> Array:
 
 
 def _advise(dtype: np.dtype[Any]) -> str:
-    """What to do about a dtype that no video holds."""
+    """How to convert a dtype that no video stores."""
     if dtype.kind == "b":
         return "write frame * np.uint8(255)"
     if dtype.kind == "f":
@@ -361,10 +366,10 @@ def _to_comment(path: str, metadata: Mapping[str, Any] | None) -> str | None:
     if metadata is None:
         return None
     if not isinstance(metadata, Mapping) or not all(isinstance(name, str) for name in metadata):
-        raise VideoWriteError(f"{path}: metadata={shorten(metadata)}; give a dict of names and values that JSON knows")
+        raise VideoWriteError(f"{path}: metadata={shorten(metadata)}; give a dict of names and JSON values")
     try:
         return json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise VideoWriteError(
-            f"{path}: metadata that JSON does not know: {error}; give numbers, text, lists and dicts"
+            f"{path}: metadata cannot be stored as JSON: {error}; give numbers, text, lists and dicts"
         ) from error

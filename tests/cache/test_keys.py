@@ -15,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import ndframes as nf
+from ndframes.cache.contents import ContentHashes
 from ndframes.cache.keys import EntryKey, Keyer
 from ndframes.errors import HashidError, SourceError
 from ndframes.spec.backends import Backend, coerce_backend
@@ -115,9 +116,9 @@ def test_an_unknown_mode_lists_the_known_ones(mode):
 
 
 @pytest.mark.parametrize("mode", ["PATH", "PIXELS", "DVC"])
-def test_what_is_no_local_file_must_be_given_a_key(mode):
+def test_a_source_that_is_not_local_needs_a_given_key(mode):
     info = ChannelInfo("/vsizip/a.zip/a.tif", driver="GTiff", hashid="h")
-    with pytest.raises(HashidError, match=r"/vsizip/a\.zip/a\.tif is no local file.*hashid_mode='GIVEN'"):
+    with pytest.raises(HashidError, match=r"/vsizip/a\.zip/a\.tif is not a local file.*hashid_mode='GIVEN'"):
         Keyer(mode).key(info, NPY, None)
     assert NAME.fullmatch(Keyer("GIVEN").key(info, NPY, None).relative_path)
 
@@ -167,16 +168,22 @@ def test_a_change_of_size_or_time_is_another_state_of_the_same_source(source, si
     assert new.state_id != old.state_id
 
 
-def test_every_way_to_one_file_is_one_key(source, tmp_path, monkeypatch):
+def test_every_path_to_one_file_is_one_key(source, tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.tif").symlink_to(source)
     (tmp_path / "linked").symlink_to(tmp_path)
     monkeypatch.chdir(tmp_path / "folder")
-    ways = [source, "../a.tif", "./../folder/../a.tif", tmp_path / "link.tif", tmp_path / "linked" / "linked" / "a.tif"]
-    assert len({key_of(way) for way in ways}) == 1
+    paths = [
+        source,
+        "../a.tif",
+        "./../folder/../a.tif",
+        tmp_path / "link.tif",
+        tmp_path / "linked" / "linked" / "a.tif",
+    ]
+    assert len({key_of(path) for path in paths}) == 1
 
 
-def test_a_link_that_turns_elsewhere_is_another_source(source, tmp_path):
+def test_a_link_with_another_target_is_another_source(source, tmp_path):
     other = tmp_path / "b.tif"
     other.write_bytes(source.read_bytes())
     link = tmp_path / "link.tif"
@@ -231,7 +238,7 @@ def test_given_ids_never_run_together(given_ids):
     assert all(NAME.fullmatch(key.relative_path) for key in keys)
 
 
-def test_real_files_of_weird_names_are_told_apart(tmp_path):
+def test_real_files_of_weird_names_have_different_keys(tmp_path):
     names = [os.fsencode("é"), os.fsencode("e\u0301"), b"\xff", b"a\nb", b"a b", b" ", b"-", b"'"]
     keys = set()
     for name in names:
@@ -299,7 +306,7 @@ def test_a_rewrite_of_equal_size_and_restored_time_is_noticed(source):
 
 @pytest.fixture
 def settled(monkeypatch):
-    """Every change is taken to show in a stamp at once, so that no test has to wait until it would."""
+    """Stamps count as settled at once, so that tests need not wait."""
     monkeypatch.setattr("ndframes.system.stamp._LONGEST_TICK_NS", 0)
 
 
@@ -307,7 +314,7 @@ def test_a_file_that_changed_just_now_is_read_each_time(source):
     keyer = Keyer("PIXELS")
     stamp = stat_source(str(source))
     keyer.key(ChannelInfo(source), NPY, stamp)
-    assert len(keyer.contents._known) == 0
+    assert len(keyer.contents) == 0
 
 
 def test_a_file_is_read_once_while_it_stays_the_same(source, monkeypatch, settled):
@@ -329,14 +336,13 @@ def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(source):
     assert keyer.key(ChannelInfo(source), NPY, stale) == key_of(source, "PIXELS")
 
 
-def test_the_memory_of_hashes_is_bounded(source, monkeypatch, settled):
-    monkeypatch.setattr("ndframes.cache.contents._MAX_KNOWN", 3)
-    keyer = Keyer("PIXELS")
+def test_the_memory_of_digests_is_bounded(source, settled):
+    contents = ContentHashes(most_digests=3)
     for number in range(7):
         path = source.with_name(f"{number}.bin")
         path.write_bytes(b"%d" % number)
-        keyer.key(ChannelInfo(path), NPY, stat_source(str(path)))
-    assert len(keyer.contents._known) == 3
+        contents.digest(str(path), "blake2b", stat_source(str(path)))
+    assert len(contents) == 3
 
 
 @pytest.mark.parametrize("mode", ["PIXELS", "DVC"])
@@ -498,7 +504,9 @@ def test_a_touched_or_restored_file_is_still_the_one_that_was_added(source):
 )  # fmt: skip
 def test_a_sidecar_without_the_md5_of_one_file_is_refused(source, text):
     sidecar_of(source, text)
-    with pytest.raises(HashidError, match=r"a\.tif\.dvc names no md5 of one single file under 'outs'; run 'dvc add"):
+    with pytest.raises(
+        HashidError, match=r"a\.tif\.dvc does not list the md5 of exactly one file under 'outs'; run 'dvc add"
+    ):
         key_of(source, "DVC")
 
 

@@ -1,4 +1,4 @@
-"""Leases: what a running job wants kept binds others as long as it runs, and not a moment longer."""
+"""Leases: what a running job holds stays as long as the job runs, and no longer."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def age(path, seconds):
     os.utime(path, (then, then))
 
 
-def test_another_process_binds_while_it_runs(cache):
+def test_another_process_holds_while_it_runs(cache):
     with hold_in_child(cache, 1, 2)[0] as process:
         assert held_elsewhere(cache) == {key_of(1).relative_path, key_of(2).relative_path}
         (lease,) = leases_elsewhere(cache.files, cache.root)
@@ -66,7 +66,7 @@ def test_another_process_binds_while_it_runs(cache):
     assert lease_files(cache) == []
 
 
-def test_a_killed_process_binds_no_more(cache):
+def test_a_killed_process_holds_nothing(cache):
     with hold_in_child(cache, 1)[0] as process:
         assert held_elsewhere(cache) == {key_of(1).relative_path}
         process.send_signal(signal.SIGKILL)
@@ -75,7 +75,7 @@ def test_a_killed_process_binds_no_more(cache):
     assert held_elsewhere(cache) == set()
 
 
-def test_a_stopped_process_binds(cache):
+def test_a_stopped_process_holds(cache):
     process, name = hold_in_child(cache, 1)
     with process:
         process.send_signal(signal.SIGSTOP)
@@ -84,7 +84,7 @@ def test_a_stopped_process_binds(cache):
         process.kill()
 
 
-def test_the_job_s_own_leases_do_not_bind_it(cache):
+def test_a_job_is_not_bound_by_its_own_leases(cache):
     cache.hold([key_of(1)])
     other = Cache(cache.workdir)
     other.hold([key_of(2)])
@@ -124,7 +124,7 @@ def test_it_is_a_file_of_paths_each_once(cache):
 def test_it_ends_with_its_object(cache):
     lease = Lease(cache.files, cache.root)
     lease.add([key_of(1)])
-    descriptor = lease._descriptor
+    descriptor = lease._file.fileno()
     assert os.fstat(descriptor).st_size > 0
     del lease
     gc.collect()
@@ -194,7 +194,7 @@ class ReadOnly(FileSystem):
         raise PermissionError(13, "Permission denied", path)
 
 
-def test_a_read_only_folder_is_told_once_and_fails_nothing(cache, caplog):
+def test_a_read_only_folder_is_logged_once_and_fails_nothing(cache, caplog):
     files = ReadOnly()
     caplog.set_level("INFO", "ndframes")
     lease = Lease(files, cache.root)
@@ -208,28 +208,27 @@ def test_a_read_only_folder_is_told_once_and_fails_nothing(cache, caplog):
 
 
 class WithoutLocks(FileSystem):
-    def try_lock(self, file, *, is_shared=False):
+    def try_lock(self, file):
         raise OSError(37, "No locks available")
 
 
-def test_without_locks_there_is_no_lease_that_could_never_end(cache):
+def test_without_locks_no_lease_is_left(cache):
     lease = Lease(WithoutLocks(), cache.root)
     lease.add([key_of(1)])
     assert lease_files(cache) == []
 
 
-def test_who_merely_looks_does_not_keep_an_owner_from_its_lock(cache):
+def test_a_lease_is_locked_even_if_another_checks_its_lock_at_that_moment(cache):
     class Busy(FileSystem):
         refusals = 3
 
-        def try_lock(self, file, *, is_shared=False):
+        def try_lock(self, file):
             self.refusals -= 1
-            return self.refusals < 0 and super().try_lock(file, is_shared=is_shared)
+            return self.refusals < 0 and super().try_lock(file)
 
     lease = Lease(Busy(), cache.root)
     lease.add([key_of(1)])
-    with open(cache.root / "leases" / lease.name, "rb") as file:
-        assert not FileSystem().try_lock(file, is_shared=True)
+    assert cache.files.is_locked(str(cache.root / "leases" / lease.name))
 
 
 @pytest.mark.parametrize(
@@ -242,7 +241,7 @@ def test_who_merely_looks_does_not_keep_an_owner_from_its_lock(cache):
         ("", set()),
     ],
 )
-def test_half_lines_and_odd_ones_mean_nothing(cache, text, held):
+def test_half_lines_and_odd_lines_are_ignored(cache, text, held):
     paths = [key_of(0).relative_path, key_of(1).relative_path]
     name = f"elsewhere-1-{uuid.uuid4().hex}.lease"
     (cache.root / "leases" / name).write_bytes(text.format(*paths).encode("latin-1"))
@@ -257,7 +256,7 @@ def test_a_lease_from_elsewhere_is_given_a_minute_to_be_locked(cache):
     assert held_elsewhere(cache) == set()
 
 
-def test_what_only_looks_like_a_lease_is_none(cache, tmp_path):
+def test_links_folders_and_odd_names_are_not_leases(cache, tmp_path):
     real = tmp_path / "mine"
     real.write_text(key_of(1).relative_path + "\n")
     folder = cache.root / "leases"
@@ -268,7 +267,7 @@ def test_what_only_looks_like_a_lease_is_none(cache, tmp_path):
     assert held_elsewhere(cache) == set()
 
 
-def test_a_number_that_no_process_has_is_no_process(cache):
+def test_a_process_number_out_of_range_is_not_running(cache):
     path = cache.root / "leases" / f"{socket.gethostname()}-{10**30}-{uuid.uuid4().hex}.lease"
     path.write_text(key_of(1).relative_path + "\n")
     assert held_elsewhere(cache) == set()

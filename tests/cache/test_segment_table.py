@@ -1,4 +1,4 @@
-"""SegmentTable: the table of segments, a part at a time; damage is found in the part where it is, when that is asked for."""
+"""SegmentTable: each block of the table is read when it is needed, and its damage is found then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kit.entries import CountingFiles
 
 import ndframes as nf
 from ndframes.cache.trailer import SegmentTable, append_trailer, read_trailer
-from ndframes.system.segments import SEGMENT, checksum
+from ndframes.system.segments import SEGMENT_DTYPE, checksum
 from ndframes.testing.faults import flip_bit
 
 COUNTS = (1, 255, 256, 257, 5000)
@@ -20,11 +20,11 @@ ROWS_PER_BLOCK = 256
 
 
 class Entry:
-    """A file of so many segments, open."""
+    """An open file with a given number of segments."""
 
     def __init__(self, path, count):
         rng = np.random.default_rng(count)
-        segments = np.empty(count, SEGMENT)
+        segments = np.empty(count, SEGMENT_DTYPE)
         segments["length"] = rng.integers(1, 9, count)
         segments["offset"] = np.cumsum(segments["length"]) - segments["length"]
         payload = rng.bytes(int(segments["length"].sum()))
@@ -34,12 +34,12 @@ class Entry:
             file.write(payload)
             append_trailer(file, segments, {"of": count})
         self.path, self.segments, self.files = path, segments, CountingFiles()
-        self.descriptor = os.open(path, os.O_RDONLY)
-        self.trailer = read_trailer(str(path), self.files, self.descriptor, os.path.getsize(path))
+        self.file = self.files.open_to_read(str(path))
+        self.trailer = read_trailer(str(path), self.file)
         self.files.reads.clear()
 
     def table(self) -> SegmentTable:
-        return SegmentTable(self.trailer, self.files)
+        return SegmentTable(self.trailer)
 
     @property
     def block_count(self) -> int:
@@ -50,31 +50,31 @@ class Entry:
 def entry(request, tmp_path):
     made = Entry(tmp_path / "entry", request.param)
     yield made
-    os.close(made.descriptor)
+    made.file.close()
 
 
 def test_its_rows_are_those_of_the_whole_table(entry):
-    whole = entry.trailer.load_segments(entry.files, entry.descriptor)
+    whole = entry.trailer.load_segments(entry.file)
     np.testing.assert_array_equal(whole, entry.segments)
     order = list(range(len(whole)))
     random.Random(0).shuffle(order)
     table = entry.table()
     for index in order:
-        assert table.row(entry.descriptor, index) == tuple(whole[index].tolist())
+        assert table.row(entry.file, index) == tuple(whole[index].tolist())
     for other in (table, entry.table()):  # one that has read all of it, and one that has not
         for first in order[::7]:
             run = range(first, min(first + 40, len(whole)))
-            assert other.rows(entry.descriptor, run) == list(map(tuple, whole[run.start : run.stop].tolist()))
+            assert other.rows(entry.file, run) == list(map(tuple, whole[run.start : run.stop].tolist()))
 
 
-def test_each_part_is_read_once_and_only_when_it_is_asked_for(entry):
+def test_each_block_is_read_once_and_only_when_it_is_needed(entry):
     table = entry.table()
     assert entry.files.reads == []
     blocks = list(range(entry.block_count))
     random.Random(0).shuffle(blocks)
     for number, block in enumerate(blocks, 1):
         for index in range(block * ROWS_PER_BLOCK, min((block + 1) * ROWS_PER_BLOCK, len(entry.segments))):
-            table.row(entry.descriptor, index)
+            table.row(entry.file, index)
         assert len(entry.files.reads) == 1 + number  # and once the checksums of all of them
         offset, length = entry.files.reads[-1]
         assert offset == entry.trailer.payload_bytes + 4096 * block
@@ -82,7 +82,7 @@ def test_each_part_is_read_once_and_only_when_it_is_asked_for(entry):
     assert sum(length for _, length in entry.files.reads) == 16 * len(entry.segments) + 4 * entry.block_count
 
 
-def test_a_flipped_bit_is_found_where_it_is_asked_for_and_nowhere_else(entry):
+def test_a_flipped_bit_is_found_in_its_block_and_in_no_other(entry):
     rng = np.random.default_rng(0)
     for bad in {0, entry.block_count // 2, entry.block_count - 1}:
         first, last = bad * ROWS_PER_BLOCK, min((bad + 1) * ROWS_PER_BLOCK, len(entry.segments)) - 1
@@ -92,14 +92,14 @@ def test_a_flipped_bit_is_found_where_it_is_asked_for_and_nowhere_else(entry):
             table = entry.table()
             for index in range(0, len(entry.segments), 64):
                 if index // ROWS_PER_BLOCK != bad:
-                    assert table.row(entry.descriptor, index) == tuple(entry.segments[index].tolist())
+                    assert table.row(entry.file, index) == tuple(entry.segments[index].tolist())
             for index in (first, last, first):  # not once only
                 with pytest.raises(nf.CacheEntryDamagedError, match="table of checksums"):
-                    table.row(entry.descriptor, index)
+                    table.row(entry.file, index)
             with pytest.raises(nf.CacheEntryDamagedError, match="table of checksums"):
-                entry.trailer.load_segments(entry.files, entry.descriptor)
+                entry.trailer.load_segments(entry.file)
             flip_bit(entry.path, bit)
-            assert table.row(entry.descriptor, first) == tuple(entry.segments[first].tolist())
+            assert table.row(entry.file, first) == tuple(entry.segments[first].tolist())
 
 
 def test_a_flipped_bit_among_the_checksums_is_found_at_once(entry):
@@ -109,13 +109,13 @@ def test_a_flipped_bit_among_the_checksums_is_found_at_once(entry):
         table = entry.table()
         for index in (0, len(entry.segments) - 1):
             with pytest.raises(nf.CacheEntryDamagedError, match="table of checksums"):
-                table.row(entry.descriptor, index)
+                table.row(entry.file, index)
         flip_bit(entry.path, start + bit)
-        assert table.row(entry.descriptor, 0) == tuple(entry.segments[0].tolist())
+        assert table.row(entry.file, 0) == tuple(entry.segments[0].tolist())
 
 
-def test_two_parts_that_changed_places_are_found(tmp_path):
-    """Each of them is what was written, but not there."""
+def test_two_exchanged_blocks_are_found(tmp_path):
+    """Each has its own checksum, but at another place."""
     entry = Entry(tmp_path / "entry", 5000)
     with open(entry.path, "r+b") as file:
         file.seek(entry.trailer.payload_bytes)
@@ -125,19 +125,19 @@ def test_two_parts_that_changed_places_are_found(tmp_path):
     table = entry.table()
     for index in (0, 256):
         with pytest.raises(nf.CacheEntryDamagedError):
-            table.row(entry.descriptor, index)
-    assert table.row(entry.descriptor, 512) == tuple(entry.segments[512].tolist())
-    os.close(entry.descriptor)
+            table.row(entry.file, index)
+    assert table.row(entry.file, 512) == tuple(entry.segments[512].tolist())
+    entry.file.close()
 
 
-def test_a_file_that_was_cut_meanwhile_is_found(entry):
+def test_a_file_cut_meanwhile_is_found(entry):
     table = entry.table()
     os.truncate(entry.path, entry.trailer.payload_bytes + 16 * len(entry.segments) - 1)
     with pytest.raises(nf.CacheEntryDamagedError):
-        table.row(entry.descriptor, 0)
+        table.row(entry.file, 0)
 
 
-def test_threads_ask_one_table(tmp_path):
+def test_threads_share_one_table(tmp_path):
     entry = Entry(tmp_path / "entry", 5000)
     rows = [tuple(row) for row in entry.segments.tolist()]
     for _ in range(10):
@@ -148,7 +148,7 @@ def test_threads_ask_one_table(tmp_path):
             barrier.wait()
             for _ in range(100):
                 index = dice.randrange(5000)
-                if table.row(entry.descriptor, index) != rows[index]:
+                if table.row(entry.file, index) != rows[index]:
                     wrong.append(index)
 
         threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
@@ -157,4 +157,4 @@ def test_threads_ask_one_table(tmp_path):
         for thread in threads:
             thread.join()
         assert wrong == []
-    os.close(entry.descriptor)
+    entry.file.close()

@@ -1,4 +1,4 @@
-"""Trailer: every byte of an entry is under a checksum, and other tools do not see it."""
+"""Trailer: checksums cover every byte of an entry, and other tools ignore it."""
 
 from __future__ import annotations
 
@@ -16,24 +16,21 @@ import ndframes as nf
 from ndframes.cache.keys import EntryKey
 from ndframes.cache.trailer import TAIL_BYTES, append_trailer, read_trailer
 from ndframes.system.files import FileSystem
-from ndframes.system.segments import CHUNK_BYTES, SEGMENT, SegmentBuilder
+from ndframes.system.segments import CHUNK_BYTES, SEGMENT_DTYPE, SegmentBuilder
 
 FILES = FileSystem()
 
 
 def read(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        trailer = read_trailer(str(path), FILES, descriptor, os.path.getsize(path))
-        trailer.check_everything(FILES, descriptor)
+    with FILES.open_to_read(str(path)) as file:
+        trailer = read_trailer(str(path), file)
+        trailer.check_everything(file)
         return trailer
-    finally:
-        os.close(descriptor)
 
 
 def write(path, payload=b"head" + bytes(1000), meta=None):
     builder = SegmentBuilder()
-    builder.end_segment(payload[:4])
+    builder.add_segment(payload[:4])
     builder.add_chunks(payload[4:])
     with open(path, "w+b") as file:
         file.write(payload)
@@ -82,7 +79,7 @@ def test_every_prefix_and_every_suffix_is_refused(tmp_path):
         read(path)
 
 
-def test_a_newer_version_is_no_damage(tmp_path):
+def test_a_newer_version_is_not_damage(tmp_path):
     import struct
 
     from ndframes.system.segments import checksum
@@ -112,7 +109,7 @@ def test_segments_that_do_not_cover_the_payload_are_not_written(tmp_path, rows):
     with open(tmp_path / "a", "w+b") as file:
         file.write(bytes(1004))
         with pytest.raises(nf.CacheEntryDamagedError, match="do not cover"):
-            append_trailer(file, np.array(rows, SEGMENT), {})
+            append_trailer(file, np.array(rows, SEGMENT_DTYPE), {})
 
 
 @pytest.mark.parametrize("lengths", [[0], [1], [CHUNK_BYTES], [CHUNK_BYTES + 1], [3, CHUNK_BYTES, 5], [7] * 9])
@@ -138,7 +135,7 @@ def cog_entry(request, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_other_readers_do_not_see_it(cog_entry, tmp_path):
+def test_other_readers_ignore_it(cog_entry, tmp_path):
     _, pixels, path = cog_entry
     with rasterio.open(path) as dataset:
         differences = np.abs(dataset.read().transpose(1, 2, 0).astype(int) - pixels)
@@ -151,8 +148,8 @@ def test_other_readers_do_not_see_it(cog_entry, tmp_path):
             assert not differences.any()
         np.testing.assert_array_equal(tiff.pages[0].asarray(), pixels)
     command = [Path(sys.executable).parent / "rio", "cogeo", "validate", "--strict", str(path)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert "is a valid cloud optimized GeoTIFF" in said
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "is a valid cloud optimized GeoTIFF" in output
 
 
 def test_an_npy_entry_is_an_npy_file(tmp_path):
@@ -165,7 +162,7 @@ def test_an_npy_entry_is_an_npy_file(tmp_path):
 
 @pytest.mark.parametrize("backend", ["cog", "npy"])
 @pytest.mark.parametrize("mode", ["PATH", "PIXELS"])
-def test_an_entry_says_what_it_is(tmp_path, backend, mode):
+def test_an_entry_contains_its_key_and_source(tmp_path, backend, mode):
     frames = nf.SimpleFrames.demo(workdir=tmp_path, backend=backend, hashid_mode=mode)
     frames.prepare(["coffee"])
     entry = next(iter(frames.cache.ls()))
@@ -182,14 +179,14 @@ def test_an_entry_says_what_it_is(tmp_path, backend, mode):
 
 
 @pytest.mark.parametrize("compress", ["AUTO", "NONE"])
-def test_segments_say_where_each_tile_is(tmp_path, compress):
+def test_segments_are_the_tiles(tmp_path, compress):
     config = {"blocksize": 64, "compress": compress}
     frames = nf.SimpleFrames.demo(workdir=tmp_path, backend={"type": "cog", "config": config})
     frames.prepare(["coffee"])
     path = next(iter(frames.cache.ls())).path
     trailer = read(path)
-    with path.open("rb") as file:
-        segments = trailer.load_segments(FILES, file.fileno())
+    with FILES.open_to_read(str(path)) as file:
+        segments = trailer.load_segments(file)
     with tifffile.TiffFile(path) as tiff:
         assert len(tiff.pages) == len(trailer.meta["layout"]["levels"])
         for page, level in zip(tiff.pages, trailer.meta["layout"]["levels"], strict=True):

@@ -1,4 +1,4 @@
-"""Fixtures of the command line: a runner, and a few images."""
+"""Fixtures of the command line: runners and images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ndframes.cli import main
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    """Run a command in this process, in a folder of its own, with its cache beside."""
+    """A function that runs a command in this process, in a temporary folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NDFRAMES_WORKDIR", str(tmp_path / "work"))
 
@@ -34,7 +34,7 @@ def run(monkeypatch, tmp_path):
 
 @pytest.fixture
 def spawn(monkeypatch, tmp_path):
-    """Start a command as a process of its own."""
+    """A function that starts a command as a process, in a temporary folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NDFRAMES_WORKDIR", str(tmp_path / "work"))
     monkeypatch.setenv("PYTHONPATH", str(Path(nf.__file__).parents[1]))
@@ -57,7 +57,7 @@ def coffee():
 
 @pytest.fixture
 def dataset(tmp_path, coffee):
-    """A COCO dataset ``data.kwcoco.json``: image 1 of a photograph and a near infrared of half its size, image 2 of a mask."""
+    """A COCO dataset: image 1 is a photograph and a near infrared band of half its size, image 2 is a mask."""
     near_infrared = np.arange(200 * 300, dtype=np.uint16).reshape(200, 300)
     tifffile.imwrite(tmp_path / "nir.tif", near_infrared)
     mask = np.zeros((60, 80), np.uint8)

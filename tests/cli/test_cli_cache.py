@@ -1,4 +1,4 @@
-"""``ndframes cache``: what it lists, checks and removes, and that it removes nothing else."""
+"""``ndframes cache``: listing, checking, and removing nothing but the cache's own files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ YEAR = 365 * 24 * 3600.0
 
 @pytest.fixture
 def cache(tmp_path):
-    """Where the commands look for it."""
+    """The cache of the commands."""
     return Cache(tmp_path / "work")
 
 
@@ -63,21 +63,21 @@ def test_ls_lists_the_newest_first_with_both_times(run, cache):
         ],
     ]
     assert last == f"2 entries, {format_bytes(old.size_bytes + new.size_bytes)} in {cache.root}"
-    told = json_of(run("cache", "ls", "--json"))
-    assert [entry["path"] for entry in told["entries"]] == [str(new.path), str(old.path)]
-    assert [entry["used"] for entry in told["entries"]] == [20 * YEAR, 30 * YEAR]
-    assert told["total_bytes"] == old.size_bytes + new.size_bytes
+    listed = json_of(run("cache", "ls", "--json"))
+    assert [entry["path"] for entry in listed["entries"]] == [str(new.path), str(old.path)]
+    assert [entry["used"] for entry in listed["entries"]] == [20 * YEAR, 30 * YEAR]
+    assert listed["total_bytes"] == old.size_bytes + new.size_bytes
 
 
 @pytest.mark.parametrize("command", ["ls", "stat", "verify", "gc", "clear"])
-def test_a_cache_that_is_not_there_is_an_empty_one(run, tmp_path, command):
+def test_a_missing_cache_is_empty(run, tmp_path, command):
     result = run("cache", command)
     assert (result.exit_code, result.stderr) == (0, "")
     assert json_of(run("cache", command, "--json"))["root"] == str(tmp_path / "work" / "ndframes-cache")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_stat_says_how_much_there_is(run, cache):
+def test_stat_counts_entries(run, cache):
     publish(cache, 1)
     publish(cache, 1, state=1)
     publish(cache, 2, form="cog")
@@ -85,12 +85,12 @@ def test_stat_says_how_much_there_is(run, cache):
     assert rows["entries"] == f"3 entries, {format_bytes(sum(entry.size_bytes for entry in cache.ls()))}"
     assert rows["superseded"].startswith("1 entry, ")
     assert rows["quarantine"] == "none"
-    told = json_of(run("cache", "stat", "--json"))
-    assert (told["entries"], told["superseded"], len(told["by_backend"])) == (3, 1, 2)
-    assert told["workdir"] == str(cache.workdir)
+    stat = json_of(run("cache", "stat", "--json"))
+    assert (stat["entries"], stat["superseded"], len(stat["by_backend"])) == (3, 1, 2)
+    assert stat["workdir"] == str(cache.workdir)
 
 
-def test_workdir_names_another_cache(run, cache, tmp_path):
+def test_workdir_selects_another_cache(run, cache, tmp_path):
     publish(cache)
     assert json_of(run("cache", "stat", "--json", "--workdir", tmp_path / "other"))["entries"] == 0
     assert json_of(run("cache", "stat", "--json", "--workdir", cache.workdir))["entries"] == 1
@@ -109,7 +109,7 @@ def test_verify_of_a_sound_cache(run, cache):
         assert "0 bad" in result.stdout
 
 
-def test_verify_lists_what_is_bad_and_repairs_it_when_told(run, cache):
+def test_verify_lists_and_repairs_damaged_entries(run, cache):
     publish(cache, 1)
     bad = publish(cache, 2)
     flip(bad, 500)
@@ -122,9 +122,9 @@ def test_verify_lists_what_is_bad_and_repairs_it_when_told(run, cache):
     assert bad.path.exists()
     result = run("cache", "verify", "--read-data", "--json")
     assert result.exit_code == 1
-    told = json_of(result)
-    assert (told["ok"], told["checked"], told["repaired"]) == (False, 2, 0)
-    assert [item["path"] for item in told["bad"]] == [str(bad.path)]
+    report = json_of(result)
+    assert (report["ok"], report["checked"], report["repaired"]) == (False, 2, 0)
+    assert [item["path"] for item in report["bad"]] == [str(bad.path)]
     result = run("cache", "verify", "--read-data", "--repair")
     assert result.exit_code == 1
     assert "1 taken out of the way" in result.stdout
@@ -133,7 +133,7 @@ def test_verify_lists_what_is_bad_and_repairs_it_when_told(run, cache):
     assert json_of(run("cache", "gc", "--json"))["leftovers"] == 1
 
 
-def test_verify_shows_a_bar_on_a_terminal_alone(cache, monkeypatch):
+def test_verify_shows_progress_on_a_terminal(cache, monkeypatch):
     for number in range(3):
         publish(cache, number, payload_bytes=2_000_000)
     leader, follower = pty.openpty()
@@ -146,7 +146,7 @@ def test_verify_shows_a_bar_on_a_terminal_alone(cache, monkeypatch):
     while select.select([leader], [], [], 0)[0]:
         try:
             shown += os.read(leader, 10_000)
-        except OSError:  # what Linux says at the end
+        except OSError:  # Linux: the other end is closed
             break
     os.close(leader)
     total = sum(entry.size_bytes for entry in cache.ls())
@@ -157,14 +157,14 @@ def test_verify_shows_a_bar_on_a_terminal_alone(cache, monkeypatch):
 # -- gc and clear -----------------------------------------------------------------------------------------------------
 
 
-def test_gc_removes_what_is_superseded(run, cache):
+def test_gc_removes_superseded_entries(run, cache):
     old = publish(cache, 1, used=YEAR)
     new = publish(cache, 1, state=1)
     before = tree_of(cache.root)
-    foretold = run("cache", "gc", "--dry-run")
+    planned = run("cache", "gc", "--dry-run")
     assert tree_of(cache.root) == before
     size = format_bytes(old.size_bytes)
-    assert foretold.stdout.splitlines() == [
+    assert planned.stdout.splitlines() == [
         str(old.path),
         f"1 entry and 0 leftovers would be removed ({size}), 1 kept ({size})",
         f"cache: {cache.root}",
@@ -175,14 +175,14 @@ def test_gc_removes_what_is_superseded(run, cache):
     assert [entry.key for entry in cache.ls()] == [new.key]
 
 
-def test_gc_keeps_to_a_size(run, cache):
+def test_gc_limits_the_size(run, cache):
     sizes = {publish(cache, number, used=YEAR + number).size_bytes for number in range(10)}
     (one,) = sizes
-    told = json_of(run("cache", "gc", "--max-bytes", f"{3 * one / 1000}kB", "--json"))
-    assert (told["removed"], told["kept"], told["remaining_bytes"]) == (7, 3, 3 * one)
+    report = json_of(run("cache", "gc", "--max-bytes", f"{3 * one / 1000}kB", "--json"))
+    assert (report["removed"], report["kept"], report["remaining_bytes"]) == (7, 3, 3 * one)
     assert {entry.key for entry in cache.ls()} == {key_of(number) for number in (7, 8, 9)}
-    told = json_of(run("cache", "gc", "--max-bytes", "0", "--dry-run", "--json"))
-    assert (told["removed"], told["is_dry_run"], len(told["paths"])) == (3, True, 3)
+    report = json_of(run("cache", "gc", "--max-bytes", "0", "--dry-run", "--json"))
+    assert (report["removed"], report["is_dry_run"], len(report["paths"])) == (3, True, 3)
     assert run("cache", "gc", "--max-bytes", 0).exit_code == 0
     assert list(cache.ls()) == []
 
@@ -204,12 +204,12 @@ def test_gc_keeps_to_a_size(run, cache):
         ("2PB", 2 * 10**15),
     ],
 )
-def test_sizes_are_written_as_people_write_them(text, size):
+def test_sizes_have_units(text, size):
     assert _parse_size(None, None, text) == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1", "1e9", "1 GB GB", "1XB", "iB", "1iB", "1,000", "nan", "0x10", "٣"])
-def test_what_is_no_size_is_a_bad_request(run, cache, text):
+def test_bad_sizes_are_refused(run, cache, text):
     publish(cache)
     result = run("cache", "gc", f"--max-bytes={text}")
     assert result.exit_code == 2
@@ -220,14 +220,14 @@ def test_what_is_no_size_is_a_bad_request(run, cache, text):
 def test_clear_removes_every_entry(run, cache):
     for number in range(3):
         publish(cache, number)
-    foretold = run("cache", "clear", "--dry-run").stdout.splitlines()
-    assert sorted(foretold[:3]) == sorted(str(entry.path) for entry in cache.ls())
+    planned = run("cache", "clear", "--dry-run").stdout.splitlines()
+    assert sorted(planned[:3]) == sorted(str(entry.path) for entry in cache.ls())
     assert len(list(cache.ls())) == 3
     assert run("cache", "clear").stdout.startswith("3 entries and 0 leftovers removed (")
     assert list(cache.ls()) == []
 
 
-def test_what_a_running_job_holds_stays(run, cache):
+def test_leased_entries_are_kept(run, cache):
     publish(cache, 1)
     publish(cache, 2)
     code = f"""
@@ -245,7 +245,7 @@ sys.stdin.readline()
 
 
 @pytest.mark.parametrize("command", [("gc",), ("gc", "--dry-run"), ("clear",), ("clear", "--json")])
-def test_a_folder_that_is_no_cache_is_a_bad_request(run, tmp_path, command):
+def test_other_folders_are_refused(run, tmp_path, command):
     folder = tmp_path / "work" / "ndframes-cache" / "v1" / ("b" * 12) / "55"
     folder.mkdir(parents=True)
     (folder / f"{'5' * 32}.{'7' * 32}.tif").write_bytes(b"mine")
@@ -256,11 +256,3 @@ def test_a_folder_that_is_no_cache_is_a_bad_request(run, tmp_path, command):
     assert "does not bear the marks of a cache" in result.stderr
     assert result.stderr.count("\n") == 1
     assert tree_of(tmp_path) == before
-
-
-@pytest.mark.parametrize("command", ["stat", "verify", "gc", "clear"])
-def test_every_command_has_a_page_with_examples(run, command):
-    text = run("cache", command, "--help").stdout
-    examples = text.split("  In use:\n")[1].split("\n\n")[0].splitlines()
-    assert len(examples) >= 2
-    assert all(line.startswith(f"    ndframes cache {command}") for line in examples)

@@ -1,4 +1,4 @@
-"""Videos and sequences in the general commands: ``info`` tells of them, ``crop`` and ``show`` take a frame."""
+"""Videos and sequences in the commands ``crop``, ``show``, ``info``, ``prepare`` and ``cache``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ H264 = Encoding("libx264", options={"preset": "veryfast", "crf": "18", "bf": "2"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A video of 30 frames of 64 x 96 px, a key frame each 12, and its frames as decoding from the beginning shows them."""
+    """A video of 30 frames of 64 x 96 px, and its frames as decoded from the start."""
     path = tmp_path_factory.mktemp("made") / "walk.mp4"
     H264(path, COUNT)
     index = build_index(str(path))
@@ -37,14 +37,14 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def frames(made, tmp_path):
-    """The frames of ``walk.mp4``, which lies in the folder of the command."""
+    """The video as ``walk.mp4`` in the folder of the command; returns its frames."""
     (tmp_path / "walk.mp4").symlink_to(made[0])
     return made[1]
 
 
 @pytest.fixture
 def images(tmp_path):
-    """The pixels of four images in the folder ``walk``, in their order."""
+    """Four images in the folder ``walk``; returns their pixels in order."""
     (tmp_path / "walk").mkdir()
     rng = np.random.default_rng(5)
     pixels = rng.integers(0, 255, (4, 30, 40, 3), np.uint8)
@@ -54,7 +54,7 @@ def images(tmp_path):
 
 
 def wait_until_settled(path):
-    """Until then its frames are found anew each time, and no entry is made of them."""
+    """Wait until the index of the file is cached: a file that changed within two seconds is indexed each time."""
     time.sleep(max(0.0, path.stat().st_mtime + 2.1 - time.time()))
 
 
@@ -73,15 +73,15 @@ def test_a_region_of_some_channels_of_a_frame(run, frames):
     run("crop", "walk.mp4", "--frame", 17, "--region", "-40::3,10:50", "--channels", "b|r", "-o", "a.tif")
     np.testing.assert_array_equal(tifffile.imread("a.tif"), frames[17][-40::3, 10:50][..., [2, 0]])
     run("crop", "walk.mp4", "--frame", 17, "--region", "-5:20,90:100", "--pad", "edge", "-o", "a.png")
-    wanted = np.pad(frames[17], ((5, 0), (0, 4), (0, 0)), mode="edge")[:25, 90:100]
-    np.testing.assert_array_equal(np.asarray(Image.open("a.png")), wanted)
+    expected = np.pad(frames[17], ((5, 0), (0, 4), (0, 0)), mode="edge")[:25, 90:100]
+    np.testing.assert_array_equal(np.asarray(Image.open("a.png")), expected)
 
 
 @pytest.mark.parametrize(
     "options",
     [("--scale", "0.5"), ("--shape", "50x70", "--interpolation", "cubic"), ("--rotate", "30", "--around", "10,20.5")],
 )
-def test_a_frame_is_resampled_and_turned_as_an_image_is(run, frames, options):
+def test_a_frame_is_resampled_and_rotated_like_an_image(run, frames, options):
     np.save("still.npy", frames[20])
     for source in (("walk.mp4", "--frame", 20), ("still.npy",)):
         assert run("crop", *source, "--region", "4:60,8:80", *options, "-o", f"{source[0]}.npy").exit_code == 0
@@ -90,23 +90,23 @@ def test_a_frame_is_resampled_and_turned_as_an_image_is(run, frames, options):
 
 @pytest.mark.parametrize("backend", ["intra", "cog", "npy"])
 def test_a_frame_is_read_through_an_entry_of_the_whole_video(run, frames, tmp_path, backend):
-    for number, way in ((5, "through a new cache entry"), (28, "from the cache")):
+    for number, origin in ((5, "through a new cache entry"), (28, "from the cache")):
         result = run("crop", "walk.mp4", "--frame", number, "--backend", backend, "-o", "a.npy")
-        assert f" of frame {number} of 30, read {way} in " in result.stdout
+        assert f" of frame {number} of 30, read {origin} in " in result.stdout
         np.testing.assert_array_equal(np.load("a.npy"), frames[number])
     report = json.loads(run("prepare", "walk.mp4", "--backend", backend, "--json").stdout)
     assert (report["prepared"], report["present"]) == (0, 1)
 
 
 @pytest.mark.parametrize("backend", ["auto", "none"])
-def test_a_video_is_its_own_source_by_auto(run, frames, backend):
+def test_auto_reads_the_video_itself(run, frames, backend):
     result = run("crop", "walk.mp4", "--frame", 7, "--backend", backend, "-o", "a.npy")
     assert "read from the source in" in result.stdout
     np.testing.assert_array_equal(np.load("a.npy"), frames[7])
 
 
 @pytest.mark.parametrize("command", ["crop", "show"])
-def test_the_index_of_a_video_goes_to_the_workdir_that_is_named(run, made, frames, tmp_path, command):
+def test_the_index_of_a_video_is_stored_in_the_workdir(run, made, frames, tmp_path, command):
     wait_until_settled(made[0])
     assert run(command, "walk.mp4", "--frame", 3, "-o", "a.png", "--workdir", "mine").exit_code == 0
     assert [entry.path.suffix for entry in Cache(tmp_path / "mine").ls()] == [".npy"]
@@ -134,7 +134,7 @@ def test_the_only_frame_needs_no_number(run, images):
 
 
 @pytest.mark.parametrize("output", ["walk/f12.png", "walk/f100.png", "link.png"])
-def test_no_image_of_the_sequence_is_overwritten(run, images, output):
+def test_images_of_the_sequence_are_not_overwritten(run, images, output):
     os.symlink("walk/f9.png", "link.png")
     before = Path(output).read_bytes()
     result = run("crop", "walk", "--frame", 2, "-o", output)
@@ -146,7 +146,7 @@ def test_no_image_of_the_sequence_is_overwritten(run, images, output):
 
 
 @pytest.mark.parametrize("command", ["crop", "show"])
-def test_the_video_is_not_overwritten_under_another_name(run, frames, made, command):
+def test_a_link_to_the_video_is_not_overwritten(run, frames, made, command):
     before = made[0].read_bytes()
     os.symlink("walk.mp4", "link.png")
     result = run(command, "walk.mp4", "--frame", 2, "-o", "link.png")
@@ -158,50 +158,50 @@ def test_the_video_is_not_overwritten_under_another_name(run, frames, made, comm
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (
             ("crop", "walk.mp4"),
-            "walk.mp4 is a video of 30 frames; say which one by --frame, such as --frame 0; 'ndframes video extract' saves several",
+            "walk.mp4 is a video of 30 frames; choose one with --frame, such as --frame 0, or save several with 'ndframes video extract'",
         ),
         (
             ("crop", "walk"),
-            "walk is a sequence of 4 images; say which one by --frame, such as --frame 0 for walk/f9.png",
+            "walk is a sequence of 4 images; choose one with --frame, such as --frame 0 for walk/f9.png",
         ),
         (
             ("crop", "walk.mp4", "--frame", 30),
-            "walk.mp4 has 30 frames, counted from 0, and from the end by negative numbers; --frame 30 is none of them",
+            "walk.mp4 has 30 frames; --frame 30 is out of range, allowed: -30 to 29",
         ),
-        (("show", "walk.mp4", "--frame", -31), "walk.mp4 has 30 frames, "),
+        (("show", "walk.mp4", "--frame", -31), "walk.mp4 has 30 frames; --frame -31 is out of range"),
         (
             ("show", "walk/*.png", "--frame", 4),
-            "walk/*.png has 4 images, counted from 0, and from the end by negative numbers; --frame 4 is none of them",
+            "walk/*.png has 4 images; --frame 4 is out of range, allowed: -4 to 3",
         ),
         (
             ("crop", "walk/f9.png", "--frame", 0),
-            "walk/f9.png is an image; --frame is for a video, a folder, a glob or a pattern",
+            "walk/f9.png is an image; --frame is only for videos, folders, globs and patterns",
         ),
         (
             ("show", "data.kwcoco.json", "--frame", 0),
-            "data.kwcoco.json is a COCO dataset; --frame is for a video or a sequence, --image-id says which image",
+            "data.kwcoco.json is a COCO dataset; choose an image with --image-id (--frame is for videos and sequences)",
         ),
         (
             ("crop", "walk.mp4", "--frame", 0, "--space", "asset"),
-            "walk.mp4 is a video; --space is for a COCO dataset, a .json or .zip file",
+            "walk.mp4 is a video; --space is only for COCO datasets (.json or .zip)",
         ),
         (
             ("show", "walk", "--image-id", 7),
-            "walk is a sequence of images; --image-id is for a COCO dataset, a .json or .zip file",
+            "walk is a sequence of images; --image-id is only for COCO datasets (.json or .zip)",
         ),
         (("crop", "gone.mp4", "--frame", 0), "gone.mp4 does not exist; check the path"),
         (("show", "torn.mp4"), "torn.mp4 "),
     ],
 )
-def test_a_bad_request_is_one_line(run, frames, images, made, tmp_path, arguments, told):
+def test_errors_are_one_line(run, frames, images, made, tmp_path, arguments, message):
     (tmp_path / "torn.mp4").write_bytes(made[0].read_bytes()[:500])
     result = run(*arguments, "-o", "a.png")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"ndframes: error: {told}")
+    assert result.stderr.startswith(f"ndframes: error: {message}")
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "a.png").exists()
 
@@ -210,14 +210,14 @@ def test_a_bad_request_is_one_line(run, frames, images, made, tmp_path, argument
 
 
 @pytest.mark.parametrize(
-    ("arguments", "place", "told"),
+    ("arguments", "number", "position"),
     [((), 0, "0, the first of 30"), (("--frame", 21), 21, "21 of 30"), (("--frame", -1), 29, "29 of 30")],
 )
-def test_a_frame_is_shown(run, frames, arguments, place, told):
+def test_a_frame_is_shown(run, frames, arguments, number, position):
     result = run("show", "walk.mp4", *arguments, "--no-stretch")
-    assert result.stdout.startswith(f"walk.frame{place}.show.png: r|g|b of 0:64,0:96 of frame {told}; ")
-    picture = np.asarray(Image.open(f"walk.frame{place}.show.png").convert("RGB"))
-    np.testing.assert_array_equal(picture[: 5 * 64, : 5 * 96], frames[place].repeat(5, axis=0).repeat(5, axis=1))
+    assert result.stdout.startswith(f"walk.frame{number}.show.png: r|g|b of 0:64,0:96 of frame {position}; ")
+    picture = np.asarray(Image.open(f"walk.frame{number}.show.png").convert("RGB"))
+    np.testing.assert_array_equal(picture[: 5 * 64, : 5 * 96], frames[number].repeat(5, axis=0).repeat(5, axis=1))
 
 
 def test_the_first_image_of_a_sequence_is_shown(run, images):
@@ -230,7 +230,7 @@ def test_the_first_image_of_a_sequence_is_shown(run, images):
 # -- info ---------------------------------------------------------------------------------------------------------
 
 
-def test_info_tells_what_a_video_is(run, frames, made, tmp_path):
+def test_info_of_a_video(run, frames, made, tmp_path):
     facts = json.loads(run("info", "walk.mp4", "--json").stdout)
     video = facts.pop("video")
     assert facts.pop("costs")
@@ -245,7 +245,7 @@ def test_info_tells_what_a_video_is(run, frames, made, tmp_path):
         "decoded_bytes": frames.nbytes,
         "cache": {"workdir": str(tmp_path / "work"), "entries": []},
     }
-    wanted = {
+    expected = {
         "codec": "h264",
         "fps": 25.0,
         "duration": 1.2,
@@ -253,11 +253,11 @@ def test_info_tells_what_a_video_is(run, frames, made, tmp_path):
         "mean_gop": 10.0,
         "pixel_format": "yuv420p",
     }
-    assert {name: video[name] for name in wanted} == wanted
+    assert {name: video[name] for name in expected} == expected
 
 
-def test_info_tells_what_each_form_would_cost(run, frames, made):
-    """Sizes are those of the entries that come; seconds are those of a machine that is busy with other things as well."""
+def test_info_estimates_the_costs_of_the_forms(run, frames, made):
+    """Sizes match those of the entries; times depend on the machine."""
     facts = json.loads(run("info", "walk.mp4", "--json").stdout)
     costs = {cost["form"]: cost for cost in facts["costs"]}
     assert list(costs) == ["none", "intra", "cog", "npy"]
@@ -276,7 +276,7 @@ def test_info_tells_what_each_form_would_cost(run, frames, made):
     assert advise(estimates).partition(" ")[0] in ("'intra'", "'cog'", "none:")
 
 
-def test_info_tells_which_forms_are_in_the_cache(run, frames, tmp_path):
+def test_info_lists_the_cached_forms(run, frames, tmp_path):
     forms = (("--backend", "intra"), ("--backend", "intra", "--quality", 20), ("--blockframes", 4, "--blocksize", 32))
     for options in forms:
         assert run("prepare", "walk.mp4", *options).exit_code == 0
@@ -289,15 +289,15 @@ def test_info_tells_which_forms_are_in_the_cache(run, frames, tmp_path):
     for entry in entries:
         assert Path(entry["entry_path"]).stat().st_size == entry["entry_bytes"]
         spec = {"type": entry["form"], "config": entry["options"]}
-        asked = nf.SimpleFrames({"a": "walk.mp4"}, workdir=tmp_path / "work", backend=spec)
-        assert str(asked.explain("a").files[0].entry_path) == entry["entry_path"]
+        with_form = nf.SimpleFrames({"a": "walk.mp4"}, workdir=tmp_path / "work", backend=spec)
+        assert str(with_form.explain("a").files[0].entry_path) == entry["entry_path"]
     lines = run("info", "walk.mp4").stdout.splitlines()
     first = lines.index(next(line for line in lines if line.startswith("cache ")))
-    told = [line[13:].rpartition(", ")[0] for line in lines[first : first + 3]]
-    assert told == ["cog (blocksize 32, blockframes 4)", "intra", "intra (quality 20)"]
+    listed = [line[12:].rpartition(", ")[0] for line in lines[first : first + 3]]
+    assert listed == ["cog (blocksize 32, blockframes 4)", "intra", "intra (quality 20)"]
 
 
-def test_info_does_not_tell_of_entries_of_another_state(run, made, tmp_path):
+def test_info_ignores_entries_of_an_earlier_state(run, made, tmp_path):
     shutil.copy(made[0], tmp_path / "other.mp4")
     run("prepare", "other.mp4", "--backend", "intra")
     assert len(json.loads(run("info", "other.mp4", "--json").stdout)["cache"]["entries"]) == 1
@@ -306,27 +306,27 @@ def test_info_does_not_tell_of_entries_of_another_state(run, made, tmp_path):
     assert (facts["shape"], facts["cache"]["entries"]) == ([3, 64, 96, 3], [])
 
 
-def test_info_without_the_cache_tries_nothing(run, frames):
+def test_info_without_the_cache_estimates_nothing(run, frames):
     facts = json.loads(run("info", "walk.mp4", "--backend", "none", "--json").stdout)
     assert (facts["cache"], facts["costs"], facts["advice"]) == (None, None, None)
     names = [line.split("  ")[0] for line in run("info", "walk.mp4", "--backend", "none").stdout.splitlines()]
     assert names == ["path", "format", "size", "pixels", "frames", "key frames"]
 
 
-def test_info_of_a_video_reads_for_people(run, frames):
+def test_info_of_a_video_as_a_table(run, frames):
     lines = run("info", "walk.mp4").stdout.splitlines()
-    assert "size         30 x 64 x 96 px (time x height x width), 553 kB decoded" in lines
-    assert "pixels       uint8, 3 channels: r|g|b; stored as yuv420p" in lines
-    assert "frames       30, 25 a second, shown for 1.2 s" in lines
-    assert "key frames   3, every 10 frames on average" in lines
-    assert "cache        in no form yet" in lines
-    table = [line[13:].split() for line in lines[7:12]]
-    assert table[0] == ["form", "on", "disk", "a", "frame", "a", "crop", "to", "prepare"]
+    assert "size        30 x 64 x 96 px (time x height x width), 553 kB decoded" in lines
+    assert "pixels      uint8, 3 channels: r|g|b; stored as yuv420p" in lines
+    assert "frames      30, 25 per second, duration 1.2 s" in lines
+    assert "key frames  3, every 10 frames on average" in lines
+    assert "cache       no entries yet" in lines
+    table = [line[12:].split() for line in lines[7:12]]
+    assert table[0] == ["form", "on", "disk", "per", "frame", "per", "crop", "to", "prepare"]
     assert [cells[0] for cells in table[1:]] == ["none", "intra", "cog", "npy"]
     assert (table[1][1], table[1][-1], table[4][1:3]) == ("nothing", "nothing", ["553", "kB"])
-    assert lines[7].startswith("costs about  ")
-    assert "estimated by trying 16 of its frames at most, on this machine" in lines[12]
-    assert lines[13].startswith("advice       ")
+    assert lines[7].startswith("costs       ")
+    assert "estimated from at most 16 frames, on this machine" in lines[12]
+    assert lines[13].startswith("advice      ")
 
 
 # -- prepare ------------------------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ def test_info_of_a_video_reads_for_people(run, frames):
 
 @pytest.fixture
 def mixed(made, tmp_path, images):
-    """A folder with a video, an image and something else."""
+    """A folder with a video, an image and another file; returns the frames of the video."""
     (tmp_path / "mixed").mkdir()
     shutil.copy(made[0], tmp_path / "mixed" / "walk.MP4")
     shutil.copy(tmp_path / "walk" / "f9.png", tmp_path / "mixed")
@@ -347,14 +347,14 @@ def is_cached(path, workdir, backend):
 
 
 @pytest.mark.parametrize("options", [(), ("--compress", "ZSTD"), ("--backend", "auto")])
-def test_videos_are_left_as_they_are(run, mixed, tmp_path, options):
+def test_videos_are_only_indexed(run, mixed, tmp_path, options):
     result = run("prepare", "mixed", *options)
     lines = result.stdout.splitlines()
     assert lines[0].startswith("2 prepared (")  # the image, and the index of the video
     assert lines[1:3] == [
-        "1 file skipped: not named like an image or a video",
-        "1 video left as it is, with an index of the frames; --backend intra, cog or npy makes entries of videos, 'ndframes info "
-        "VIDEO' says what each would cost",
+        "1 file skipped: no image or video extension",
+        "1 video indexed, not converted; use --backend intra, cog or npy to convert videos, and 'ndframes info VIDEO' to "
+        "compare the costs",
     ]
     assert not any(is_cached("mixed/walk.MP4", tmp_path / "work", form) for form in ("intra", "cog", "npy"))
     report = json.loads(run("prepare", "mixed", *options, "--json").stdout)
@@ -366,7 +366,7 @@ def test_videos_and_images_are_prepared_together(run, mixed, images, tmp_path, w
     result = run("prepare", "mixed", "--backend", "intra", "--workers", workers)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("2 prepared (")
-    assert "left as" not in result.stdout
+    assert "not converted" not in result.stdout
     assert is_cached("mixed/f9.png", tmp_path / "work", "auto")
     both = nf.SimpleFrames({"a": "mixed/walk.MP4", "b": "mixed/f9.png"}, workdir=tmp_path / "work", backend="intra")
     assert all(both.explain(image_id).files[0].is_cached for image_id in both)
@@ -374,7 +374,7 @@ def test_videos_and_images_are_prepared_together(run, mixed, images, tmp_path, w
     np.testing.assert_array_equal(both.load_image("b"), images[0])
 
 
-def test_the_quality_of_key_frames_is_passed_on(run, frames, tmp_path):
+def test_the_quality_is_passed_on(run, frames, tmp_path):
     assert run("prepare", "walk.mp4", "--backend", "intra", "--quality", 30).exit_code == 0
     form = {"type": "intra", "config": {"quality": 30}}
     assert is_cached("walk.mp4", tmp_path / "work", form)
@@ -383,7 +383,7 @@ def test_the_quality_of_key_frames_is_passed_on(run, frames, tmp_path):
     assert 0 < np.abs(got.astype(int) - frames).mean() < 10
 
 
-def test_the_frames_of_a_tile_are_passed_on_to_videos_alone(run, mixed, tmp_path):
+def test_blockframes_apply_to_videos_only(run, mixed, tmp_path):
     assert run("prepare", "mixed", "--blockframes", 5).stdout.startswith("2 prepared (")
     form = coerce_backend({"type": "cog", "config": {"blockframes": 5}})
     video = nf.open("mixed/walk.MP4", workdir=tmp_path / "work", backend=form)
@@ -394,17 +394,17 @@ def test_the_frames_of_a_tile_are_passed_on_to_videos_alone(run, mixed, tmp_path
 
 
 @pytest.mark.parametrize("options", [(), ("--backend", "intra")])
-def test_a_video_that_is_not_there_fails(run, frames, options):
+def test_a_missing_video_fails(run, frames, options):
     result = run("prepare", "gone.mp4", "walk.mp4", "no*.mp4", *options)
     assert result.exit_code == 1
     assert "1 prepared" in result.stdout
     assert ", 2 failed, " in result.stdout
-    assert ("1 video left as it is" in result.stdout) == (not options)
+    assert ("1 video indexed, not converted" in result.stdout) == (not options)
     assert [line.split()[1] for line in result.stderr.splitlines()] == ["gone.mp4", "no*.mp4"]
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--backend", "intra", "--quality", 99), "quality=99; allowed: whole numbers from 1 to 51"),
         (("--backend", "intra", "--blocksize", 32), "'intra' has no option blocksize"),
@@ -412,17 +412,17 @@ def test_a_video_that_is_not_there_fails(run, frames, options):
         (("--blockframes", 0), "blockframes=0"),
     ],
 )
-def test_a_bad_option_of_videos_is_refused(run, frames, tmp_path, options, told):
+def test_bad_options_of_videos_are_refused(run, frames, tmp_path, options, message):
     result = run("prepare", "walk.mp4", *options)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert told in result.stderr
+    assert message in result.stderr
     assert not (tmp_path / "work").exists()
 
 
 # -- cache --------------------------------------------------------------------------------------------------------
 
 
-def test_the_cache_commands_know_key_frames(run, frames, made, tmp_path):
+def test_the_cache_commands_support_avi_entries(run, frames, made, tmp_path):
     wait_until_settled(made[0])
     run("prepare", "walk.mp4", "--backend", "intra")
     cache = nf.Cache(tmp_path / "work")

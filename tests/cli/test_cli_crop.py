@@ -1,4 +1,4 @@
-"""``ndframes crop``: the pixels written are the pixels asked for, and a bad request writes nothing."""
+"""``ndframes crop``: pixels, formats, errors, resampling and datasets."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def make(dtype: str, bands: int) -> np.ndarray:
     ],
 )
 @pytest.mark.parametrize("attached", [True, False])
-def test_npy_holds_what_numpy_would_cut(run, coffee, tmp_path, text, region, attached):
+def test_npy_equals_numpy_slicing(run, coffee, tmp_path, text, region, attached):
     option = [f"--region={text}"] if attached else ["--region", text]
     result = run("crop", coffee[0], *option, "-o", "out.npy")
     assert result.exit_code == 0, result.stderr
@@ -49,7 +49,7 @@ def test_npy_holds_what_numpy_would_cut(run, coffee, tmp_path, text, region, att
 
 @pytest.mark.parametrize("dtype", DTYPES + FLOATS)
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5])
-def test_tif_holds_every_dtype_for_every_reader(run, tmp_path, dtype, bands):
+def test_tif_stores_every_dtype(run, tmp_path, dtype, bands):
     pixels = make(dtype, bands)
     np.save(tmp_path / "in.npy", pixels)
     assert run("crop", "in.npy", "--region", "3:68,:", "-o", "out.tif").exit_code == 0
@@ -61,7 +61,7 @@ def test_tif_holds_every_dtype_for_every_reader(run, tmp_path, dtype, bands):
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])
-def test_png_holds_one_to_four_channels(run, tmp_path, dtype, bands):
+def test_png_stores_one_to_four_channels(run, tmp_path, dtype, bands):
     pixels = make(dtype, bands)
     np.save(tmp_path / "in.npy", pixels)
     assert run("crop", "in.npy", "--region", "3:68,1:80", "-o", "out.PNG").exit_code == 0
@@ -117,10 +117,10 @@ def test_a_named_backend_converts_first(run, coffee, tmp_path, backend):
     ("arguments", "message"),
     [
         (("--region", "10:0,0:5", "-o", "out.png"), "'10:0' stops before it starts"),
-        (("--region", "a:b,0:5", "-o", "out.png"), "'a:b' holds no whole numbers"),
-        (("--region", "0.5:2,:", "-o", "out.png"), "'0.5:2' holds no whole numbers"),
-        (("--region", "7", "-o", "out.png"), "'7' is no slice"),
-        (("--region", "", "-o", "out.png"), "is no slice"),
+        (("--region", "a:b,0:5", "-o", "out.png"), "'a:b' must hold whole numbers"),
+        (("--region", "0.5:2,:", "-o", "out.png"), "'0.5:2' must hold whole numbers"),
+        (("--region", "7", "-o", "out.png"), "'7' is not a slice"),
+        (("--region", "", "-o", "out.png"), "is not a slice"),
         (("--region", "::0,:", "-o", "out.png"), "step"),
         (("--region", ":,:,:,:", "-o", "out.png"), "4 axes"),
         (("--region", "900:,:", "-o", "out.png"), "out.png: the region is empty (0 x 600 x 3); only .npy holds that"),
@@ -131,7 +131,7 @@ def test_a_named_backend_converts_first(run, coffee, tmp_path, backend):
         (("--region", "0:99999999,0:99999999", "--pad", "edge", "-o", "out.npy"), "over the limit"),
     ],
 )
-def test_a_bad_request_says_what_is_wrong_and_leaves_nothing(run, coffee, tmp_path, arguments, message):
+def test_errors_are_one_line_and_leave_no_file(run, coffee, tmp_path, arguments, message):
     result = run("crop", coffee[0], *arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("ndframes: error: ")
@@ -140,13 +140,13 @@ def test_a_bad_request_says_what_is_wrong_and_leaves_nothing(run, coffee, tmp_pa
     assert os.listdir(tmp_path) == []
 
 
-def test_an_empty_region_goes_into_npy(run, coffee, tmp_path):
+def test_npy_stores_an_empty_region(run, coffee, tmp_path):
     assert run("crop", coffee[0], "--region", "900:,:", "-o", "out.npy").exit_code == 0
     assert np.load(tmp_path / "out.npy").shape == (0, 600, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])
-def test_a_bad_source_says_so(run, tmp_path, content):
+def test_a_bad_source_is_an_error(run, tmp_path, content):
     (tmp_path / "bad.png").write_bytes(content)
     result = run("crop", "bad.png", "--region", ":,:", "-o", "out.png")
     assert result.exit_code == 2
@@ -154,8 +154,8 @@ def test_a_bad_source_says_so(run, tmp_path, content):
     assert os.listdir(tmp_path) == ["bad.png"]
 
 
-def test_a_truncated_photograph_is_never_half_a_crop(run, coffee, tmp_path):
-    """GDAL's whole-image way through PNG would hand out zeros for the rows that are missing."""
+def test_a_truncated_photograph_is_an_error(run, coffee, tmp_path):
+    """GDAL's whole-image reader of PNG would return zeros for the missing rows."""
     with open(coffee[0], "rb") as file:
         (tmp_path / "cut.png").write_bytes(file.read(20_000))
     result = run("crop", "cut.png", "--region", ":,:", "-o", "out.npy")
@@ -163,7 +163,7 @@ def test_a_truncated_photograph_is_never_half_a_crop(run, coffee, tmp_path):
     assert "truncated or damaged" in result.stderr
 
 
-def test_the_source_is_never_overwritten(run, coffee, tmp_path):
+def test_the_source_is_not_overwritten(run, coffee, tmp_path):
     (tmp_path / "a.png").symlink_to(coffee[0])
     before = os.stat(coffee[0])
     result = run("crop", coffee[0], "--region", "0:4,0:4", "-o", "a.png")
@@ -171,7 +171,7 @@ def test_the_source_is_never_overwritten(run, coffee, tmp_path):
     assert os.stat(coffee[0]) == before
 
 
-def test_what_was_there_stays_whole_when_writing_fails(run, coffee, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_existing_file(run, coffee, tmp_path, monkeypatch):
     (tmp_path / "out.npy").write_bytes(b"precious")
 
     def fill_disk(file, *_, **__):
@@ -197,19 +197,19 @@ def test_a_link_to_the_output_stays_a_link(run, coffee, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "real" / "there.npy"), coffee[1][:4, :4], strict=True)
 
 
-def test_a_fifo_is_no_place_to_write(run, coffee, tmp_path):
+def test_a_fifo_is_refused(run, coffee, tmp_path):
     os.mkfifo(tmp_path / "out.npy")
     result = run("crop", coffee[0], "--region", "0:4,0:4", "-o", "out.npy")
-    assert (result.exit_code, "no regular file" in result.stderr) == (2, True)
+    assert (result.exit_code, "not a regular file" in result.stderr) == (2, True)
 
 
-def test_as_a_process(spawn, coffee, tmp_path):
+def test_crop_as_a_process(spawn, coffee, tmp_path):
     process = spawn("crop", coffee[0], "--region", "-128:,0:5", "-o", "out.npy")
     assert (*process.communicate(timeout=60)[1:], process.returncode) == ("", 0)
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), coffee[1][-128:, 0:5], strict=True)
 
 
-# -- sized and turned ---------------------------------------------------------------------------------------------
+# -- resampling and rotation ---------------------------------------------------------------------------------------------
 
 
 def crop_to_npy(run, tmp_path, *arguments):
@@ -218,7 +218,7 @@ def crop_to_npy(run, tmp_path, *arguments):
     return np.load(tmp_path / "out.npy")
 
 
-def test_without_a_region_it_is_everything(run, coffee, tmp_path):
+def test_the_default_region_is_everything(run, coffee, tmp_path):
     np.testing.assert_array_equal(crop_to_npy(run, tmp_path, coffee[0]), coffee[1], strict=True)
 
 
@@ -234,7 +234,7 @@ def test_without_a_region_it_is_everything(run, coffee, tmp_path):
         (("--scale", "0.5", "--pad", "reflect"), {"scale": 0.5, "pad": "reflect"}),
     ],
 )
-def test_resampled_pixels_are_those_of_frames(run, coffee, tmp_path, options, asked):
+def test_resampled_pixels_equal_those_of_frames(run, coffee, tmp_path, options, asked):
     region = "-20:200,30:331" if "--pad" in options else "100:200,30:331"
     slices = np.s_[-20:200, 30:331] if "pad" in asked else np.s_[100:200, 30:331]
     pixels = crop_to_npy(run, tmp_path, coffee[0], "--region", region, *options)
@@ -243,14 +243,14 @@ def test_resampled_pixels_are_those_of_frames(run, coffee, tmp_path, options, as
 
 
 @pytest.mark.parametrize(("degrees", "turns"), [(0, 0), (90, 1), (180, 2), (-90, -1), (270, 3), (450, 1)])
-def test_a_quarter_turn_is_numpys(run, coffee, tmp_path, degrees, turns):
-    """``rot90`` turns counter-clockwise too."""
+def test_a_quarter_turn_equals_rot90(run, coffee, tmp_path, degrees, turns):
+    """Both are counter-clockwise."""
     pixels = crop_to_npy(run, tmp_path, coffee[0], "--region", "100:300,150:350", "--rotate", degrees)
     np.testing.assert_array_equal(pixels, np.rot90(coffee[1][100:300, 150:350], turns), strict=True)
 
 
-def test_it_turns_about_the_point_that_is_told(run, tmp_path):
-    """The pixel on the right of the point comes to lie above it."""
+def test_the_centre_of_rotation(run, tmp_path):
+    """The pixel to the right of the centre moves above it."""
     pixels = np.zeros((40, 60, 1), np.uint8)
     pixels[20, 33] = 255
     np.save(tmp_path / "in.npy", pixels)
@@ -261,7 +261,7 @@ def test_it_turns_about_the_point_that_is_told(run, tmp_path):
     assert np.argwhere(turned[:, :, 0]).tolist() == [[17, 30]]
 
 
-def test_a_rotation_is_load_warped_with_the_regions_size(run, coffee, tmp_path):
+def test_a_rotation_equals_load_warped(run, coffee, tmp_path):
     options = ("--region", "100:200,30:130", "--rotate", "30", "--scale", "0.5", "--fill", "7", "--channels", "g|r")
     pixels = crop_to_npy(run, tmp_path, coffee[0], *options)
     cos, sin = np.cos(np.pi / 6), np.sin(np.pi / 6)
@@ -273,7 +273,7 @@ def test_a_rotation_is_load_warped_with_the_regions_size(run, coffee, tmp_path):
     assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
-def test_what_a_rotation_brings_in_from_outside_is_filled(run, tmp_path):
+def test_rotation_fills_the_outside(run, tmp_path):
     np.save(tmp_path / "in.npy", np.full((200, 300, 3), 50, np.uint8))
     pixels = crop_to_npy(run, tmp_path, "in.npy", "--rotate", "45", "--fill", "200", "--region", ":100,:100,0:1")
     assert pixels.shape == (100, 100, 1)
@@ -288,20 +288,20 @@ def test_what_a_rotation_brings_in_from_outside_is_filled(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--scale", "0.5", "--shape", "9x9"), "--scale and --shape both say how large the result is"),
-        (("--around", "1,2"), "--around is the point about which --rotate turns"),
-        (("--rotate", "10", "--pad", "edge"), "leave --pad edge out"),
-        (("--rotate", "10", "--region", "::2,:"), "--rotate turns a region without steps"),
-        (("--rotate", "nan"), "is no angle"),
+        (("--scale", "0.5", "--shape", "9x9"), "--scale and --shape both set the size of the result"),
+        (("--around", "1,2"), "--around is the centre of --rotate"),
+        (("--rotate", "10", "--pad", "edge"), "--rotate cannot be combined with --pad edge"),
+        (("--rotate", "10", "--region", "::2,:"), "--rotate needs a region without steps"),
+        (("--rotate", "nan"), "is not a finite number of degrees"),
         (("--scale", "0.5", "--region", "::2,:"), "without steps"),
         (("--scale", "0.5", "--region", "5:5,:"), "region"),
         (("--scale", "0"), "scale"),
         (("--rotate", "10", "--fill", "300"), "fill=300.0 is no value of uint8"),
-        (("--image-id", "1"), "is an image; --image-id is for a COCO dataset"),
-        (("--space", "video"), "is an image; --space is for a COCO dataset"),
+        (("--image-id", "1"), "is an image; --image-id is only for COCO datasets"),
+        (("--space", "video"), "is an image; --space is only for COCO datasets"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(run, coffee, tmp_path, options, message):
+def test_incompatible_options_are_refused(run, coffee, tmp_path, options, message):
     result = run("crop", coffee[0], *options, "-o", "out.png")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert message in result.stderr
@@ -319,13 +319,13 @@ def test_options_that_do_not_go_together_are_refused(run, coffee, tmp_path, opti
         (("--rotate", "5", "--around", "9"), "two numbers such as 120,340.5"),
     ],
 )
-def test_numbers_that_are_none_are_refused(run, coffee, tmp_path, options, message):
+def test_bad_numbers_are_refused(run, coffee, tmp_path, options, message):
     result = run("crop", coffee[0], *options, "-o", "out.png")
     assert (result.exit_code, os.listdir(tmp_path)) == (2, [])
     assert message in " ".join(result.stderr.split())
 
 
-def test_the_choices_of_interpolation_are_the_librarys():
+def test_interpolation_has_all_choices():
     from ndframes.cli.crop import crop
     from ndframes.geometry.kernels import INTERPOLATIONS
 
@@ -333,10 +333,10 @@ def test_the_choices_of_interpolation_are_the_librarys():
     assert tuple(option.type.choices) == INTERPOLATIONS
 
 
-# -- out of a dataset ---------------------------------------------------------------------------------------------
+# -- datasets ---------------------------------------------------------------------------------------------
 
 
-def test_an_image_of_a_dataset_in_any_channels(run, dataset, tmp_path):
+def test_channels_of_an_image_of_a_dataset(run, dataset, tmp_path):
     options = ("--image-id", "1", "--region", "10:50,20:90", "--channels", "nir|g")
     pixels = crop_to_npy(run, tmp_path, dataset, *options)
     frames = nf.CocoFrames(str(dataset), backend=None)
@@ -344,7 +344,7 @@ def test_an_image_of_a_dataset_in_any_channels(run, dataset, tmp_path):
     assert pixels.dtype == np.uint16
 
 
-def test_an_image_in_the_space_of_its_video_and_of_its_files(run, dataset, tmp_path):
+def test_spaces_of_an_image_of_a_dataset(run, dataset, tmp_path):
     video = crop_to_npy(run, tmp_path, dataset, "--image-id", "1", "--space", "video", "--channels", "nir")
     assert video.shape == (200, 300, 1)
     native = crop_to_npy(run, tmp_path, dataset, "--image-id", "1", "--space", "asset", "--channels", "nir")
@@ -352,7 +352,7 @@ def test_an_image_in_the_space_of_its_video_and_of_its_files(run, dataset, tmp_p
     np.testing.assert_array_equal(video, native)
 
 
-def test_the_only_image_need_not_be_named(run, dataset, tmp_path):
+def test_the_only_image_is_the_default(run, dataset, tmp_path):
     content = json.loads(dataset.read_text())
     content["images"].pop(0)
     with zipfile.ZipFile(tmp_path / "one.zip", "w") as archive:
@@ -361,7 +361,7 @@ def test_the_only_image_need_not_be_named(run, dataset, tmp_path):
     assert pixels[0, :, 0].tolist() == [0, 9, 9]
 
 
-def test_entries_that_are_there_are_used_if_all_are(run, dataset, coffee):
+def test_the_cache_is_used_if_all_entries_exist(run, dataset, coffee):
     arguments = ("crop", dataset, "--image-id", "1", "--region", "0:9,0:9", "-o", "out.npy", "--channels")
     run("prepare", coffee[0])
     assert "read from the cache" in run(*arguments, "r|g").stdout
@@ -373,14 +373,14 @@ def test_entries_that_are_there_are_used_if_all_are(run, dataset, coffee):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "data.kwcoco.json: say which image by --image-id; it holds 2: 1, 2\n"),
-        (("--image-id", "7"), "data.kwcoco.json has no image '7'; it holds 2: 1, 2\n"),
+        ((), "data.kwcoco.json: choose an image with --image-id; it has 2: 1, 2\n"),
+        (("--image-id", "7"), "data.kwcoco.json has no image '7'; it has 2: 1, 2\n"),
         (("--image-id", "walk"), "has no image 'walk'"),
         (("--image-id", "1", "--channels", "swir"), "no channel 'swir'; there are 'r|g|b|nir'"),
         (("--image-id", "1", "--space", "asset", "--channels", "r|nir"), "ask for one of them"),
     ],
 )
-def test_what_a_dataset_has_not_is_told(run, dataset, tmp_path, options, message):
+def test_bad_choices_in_a_dataset_are_errors(run, dataset, tmp_path, options, message):
     before = sorted(os.listdir(tmp_path))
     result = run("crop", dataset, *options, "-o", "out.npy")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
@@ -392,16 +392,16 @@ def test_what_a_dataset_has_not_is_told(run, dataset, tmp_path, options, message
     ("content", "message"),
     [
         (None, "gone.json does not exist; check the path"),
-        (b"{", "gone.json is no COCO dataset that can be read"),
-        (b"[1]", "gone.json is no COCO dataset: it has no list of images"),
-        (b'{"images": [{"file_name": "a.png"}]}', "no list of images, each with an id"),
-        (b'{"images": [], "videos": [7]}', "its videos are no list of dictionaries"),
-        (b'{"images": []}', "say which image by --image-id; it holds none"),
-        (b"PK\x03\x04 broken", "gone.json is no COCO dataset that can be read"),
+        (b"{", "gone.json cannot be read as a COCO dataset"),
+        (b"[1]", "gone.json is not a COCO dataset: it has no list of images with ids"),
+        (b'{"images": [{"file_name": "a.png"}]}', "it has no list of images with ids"),
+        (b'{"images": [], "videos": [7]}', "'videos' is not a list of objects"),
+        (b'{"images": []}', "choose an image with --image-id; it has none"),
+        (b"PK\x03\x04 broken", "gone.json cannot be read as a COCO dataset"),
         (b'{"images": [{"id": 1, "file_name": "away.png"}]}', "away.png does not exist"),
     ],
 )
-def test_a_file_that_is_no_dataset_is_told(run, tmp_path, content, message):
+def test_bad_datasets_are_errors(run, tmp_path, content, message):
     if content is not None:
         (tmp_path / "gone.json").write_bytes(content)
     result = run("crop", "gone.json", "-o", "out.npy")
@@ -410,7 +410,7 @@ def test_a_file_that_is_no_dataset_is_told(run, tmp_path, content, message):
     assert "out.npy" not in os.listdir(tmp_path)
 
 
-def test_no_file_of_a_dataset_is_overwritten(run, dataset, tmp_path):
+def test_files_of_a_dataset_are_not_overwritten(run, dataset, tmp_path):
     before = (tmp_path / "nir.tif").read_bytes()
     result = run("crop", dataset, "--image-id", "1", "--channels", "nir", "-o", "nir.tif")
     assert (result.exit_code, "is the source itself" in result.stderr) == (2, True)

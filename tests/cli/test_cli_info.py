@@ -1,4 +1,4 @@
-"""``ndframes info``, ``doctor`` and ``cache ls``: what they say is so."""
+"""``ndframes info``, ``doctor`` and ``cache ls``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def striped(tmp_path):
     return "a.tif"
 
 
-def test_info_tells_what_the_file_is(run, striped, tmp_path):
+def test_info_of_an_image(run, striped, tmp_path):
     facts = json.loads(run("info", striped, "--json").stdout)
     assert facts["shape"] == [1000, 2000, 3]
     assert facts["dtype"] == "uint16"
@@ -36,8 +36,8 @@ def test_info_tells_what_the_file_is(run, striped, tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def test_info_tells_what_a_crop_costs(run, striped):
-    """Rows 372 to 628 touch strips 37 to 62, whole; of the cache's tiles of 128, 3 x 3 are touched."""
+def test_info_gives_the_cost_of_a_crop(run, striped):
+    """Rows 372 to 628 touch strips 37 to 62, and 3 x 3 tiles of 128 pixels in the cache."""
     crop = json.loads(run("info", striped, "--json").stdout)["crop"]
     assert crop["region"] == [[372, 628], [872, 1128]]
     assert crop["result_bytes"] == 256 * 256 * 6
@@ -46,7 +46,7 @@ def test_info_tells_what_a_crop_costs(run, striped):
 
 
 @pytest.mark.parametrize("backend", ["auto", "npy"])
-def test_what_is_expected_of_an_entry_is_what_comes(run, striped, backend):
+def test_the_expected_cost_of_an_entry_is_right(run, striped, backend):
     before = json.loads(run("info", striped, "--backend", backend, "--json").stdout)
     run("prepare", striped, "--backend", backend)
     after = json.loads(run("info", striped, "--backend", backend, "--json").stdout)
@@ -56,7 +56,7 @@ def test_what_is_expected_of_an_entry_is_what_comes(run, striped, backend):
     assert before["crop"] == after["crop"]
 
 
-def test_info_names_the_overviews(run, striped):
+def test_info_lists_overviews(run, striped):
     run("prepare", striped)
     entry = json.loads(run("info", striped, "--json").stdout)["cache"]["entry_path"]
     facts = json.loads(run("info", entry, "--backend", "none", "--json").stdout)
@@ -64,13 +64,13 @@ def test_info_names_the_overviews(run, striped):
     assert (facts["cache"], facts["crop"]["from_cache"]) == (None, None)
 
 
-def test_info_reads_for_people(run, striped):
+def test_info_as_a_table(run, striped):
     lines = run("info", striped).stdout.splitlines()
     assert "size         1,000 x 2,000 px (height x width), 12 MB decoded" in lines
     assert "tiling       strips of 10 x 2,000" in lines
     assert "             from the source: 26 strips of 10 x 2,000, 3.12 MB decoded" in lines
-    assert "cache entry  not there yet" in lines
-    assert "mapped, nothing is decoded" in run("info", striped, "--backend", "npy").stdout
+    assert "cache entry  does not exist yet" in lines
+    assert "memory-mapped, nothing to decode" in run("info", striped, "--backend", "npy").stdout
 
 
 def test_info_of_a_small_image(run, tmp_path):
@@ -81,13 +81,13 @@ def test_info_of_a_small_image(run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gone.tif", "."])
-def test_info_of_no_file(run, name):
+def test_info_of_a_missing_file(run, name):
     result = run("info", name)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"ndframes: error: {name} ")
 
 
-def test_cache_ls_of_nothing(run, tmp_path):
+def test_cache_ls_of_an_empty_cache(run, tmp_path):
     result = run("cache", "ls")
     assert result.stdout == f"0 entries, 0 B in {tmp_path / 'work' / 'ndframes-cache'}\n"
     assert not (tmp_path / "work").exists()
@@ -108,14 +108,14 @@ def test_cache_ls_lists_every_entry_newest_first(run, striped, tmp_path):
     assert lines[-1].startswith("2 entries, ")
 
 
-def test_info_tells_the_nodata_of_a_file(run, tmp_path):
-    told = [(42113, "s", 0, "-9999", True)]  # GDAL's tag
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 7), np.int16), extratags=told)
+def test_info_shows_nodata(run, tmp_path):
+    tags = [(42113, "s", 0, "-9999", True)]  # GDAL's tag
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((9, 7), np.int16), extratags=tags)
     assert json.loads(run("info", "a.tif", "--json").stdout)["nodata"] == -9999
     assert "nodata       -9999" in run("info", "a.tif").stdout.splitlines()
 
 
-def test_info_of_a_file_without_nodata_does_not_speak_of_it(run, striped):
+def test_info_of_a_file_without_nodata(run, striped):
     assert json.loads(run("info", striped, "--json").stdout)["nodata"] is None
     assert "nodata" not in run("info", striped).stdout
 
@@ -123,7 +123,7 @@ def test_info_of_a_file_without_nodata_does_not_speak_of_it(run, striped):
 # -- datasets -----------------------------------------------------------------------------------------------------
 
 
-def test_info_of_a_dataset_counts_what_is_in_it(run, dataset, tmp_path):
+def test_info_of_a_dataset(run, dataset, tmp_path):
     facts = json.loads(run("info", dataset, "--json").stdout)
     assert (facts["images"], facts["videos"], facts["annotations"], facts["annotated_images"]) == (2, 1, 3, 1)
     assert facts["categories"] == [["spoon", 2], ["cup", 1]]
@@ -133,11 +133,11 @@ def test_info_of_a_dataset_counts_what_is_in_it(run, dataset, tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def test_info_of_a_dataset_reads_for_people(run, dataset):
+def test_info_of_a_dataset_as_a_table(run, dataset):
     lines = run("info", dataset).stdout.splitlines()
     assert "images       2 in 1 video" in lines
     assert "categories   spoon: 2 annotations" in lines
-    assert "annotations  3, of 1 image" in lines
+    assert "annotations  3, in 1 image" in lines
     assert "image ids    1, 2" in lines
 
 
@@ -149,11 +149,11 @@ def test_info_of_an_empty_dataset(run, tmp_path):
         "sizes        none",
         "channels     none",
         "categories   none",
-        "annotations  0, of 0 images",
+        "annotations  0, in 0 images",
     ]
 
 
-def test_info_of_an_image_of_a_dataset_tells_of_its_files(run, dataset, coffee):
+def test_info_of_an_image_of_a_dataset(run, dataset, coffee):
     run("prepare", coffee[0])
     facts = json.loads(run("info", dataset, "--image-id", "1", "--json").stdout)
     assert (facts["shape"], facts["channels"]) == ([400, 600], ["r", "g", "b", "nir"])
@@ -169,37 +169,37 @@ def test_info_of_an_image_of_a_dataset_tells_of_its_files(run, dataset, coffee):
     assert photo["cache"]["entry_bytes"] == os.path.getsize(photo["cache"]["entry_path"])
 
 
-def test_info_of_an_image_of_a_dataset_reads_for_people(run, dataset, coffee):
+def test_info_of_an_image_of_a_dataset_as_a_table(run, dataset, coffee):
     lines = run("info", dataset, "--image-id", "1").stdout.splitlines()
     assert lines[0].startswith("image        1, cup, of ")
     assert "size         400 x 600 px (height x width)" in lines
-    assert "by default   r|g|b" in lines
+    assert "default      r|g|b" in lines
     assert "annotations  3: spoon 2, cup 1" in lines
-    assert lines[-1].split() == ["nir", "200", "x", "300", "uint16", "times", "2", "not", "yet", "nir.tif"]
+    assert lines[-1].split() == ["nir", "200", "x", "300", "uint16", "times", "2", "not", "cached", "nir.tif"]
     assert lines[-2].split()[-1] == coffee[0]
     bare = run("info", dataset, "--image-id", "2", "--backend", "none").stdout.splitlines()
     assert " ".join(bare[-2].split()) == "files channels height x width dtype onto the image nodata file"
     assert bare[-1].split() == ["mask", "60", "x", "80", "uint8", "as", "it", "is", "0", "mask.tif"]
 
 
-def test_info_tells_what_integers_stand_for(run, dataset):
+def test_info_shows_quantization(run, dataset):
     content = json.loads(dataset.read_text())
     content["images"][1]["quantization"] = {"orig_min": -1, "orig_max": 1, "quant_max": 200, "nodata": 255}
     dataset.write_text(json.dumps(content))
     table = run("info", dataset, "--image-id", "2").stdout
-    assert "0..200 is -1..1, 255 is nothing" in table
+    assert "0..200 -> -1..1, 255 -> no data" in table
     facts = json.loads(run("info", dataset, "--image-id", "2", "--json").stdout)
     assert facts["files"][0]["quantization"]["quant_max"] == 200
 
 
-def test_info_of_an_image_that_is_not_there(run, dataset, coffee):
+def test_info_of_an_unknown_image(run, dataset, coffee):
     result = run("info", dataset, "--image-id", "9")
-    assert (result.exit_code, result.stderr.endswith("has no image '9'; it holds 2: 1, 2\n")) == (2, True)
+    assert (result.exit_code, result.stderr.endswith("has no image '9'; it has 2: 1, 2\n")) == (2, True)
     result = run("info", coffee[0], "--image-id", "9")
-    assert (result.exit_code, "--image-id is for a COCO dataset" in result.stderr) == (2, True)
+    assert (result.exit_code, "--image-id is only for COCO datasets" in result.stderr) == (2, True)
 
 
-def test_doctor_knows_this_installation(run, tmp_path):
+def test_doctor_reports_this_installation(run, tmp_path):
     result = run("doctor", "--json")
     facts = json.loads(result.stdout)
     assert (result.exit_code, facts["problems"]) == (0, [])
@@ -213,53 +213,53 @@ def test_doctor_knows_this_installation(run, tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def test_doctor_reads_for_people(run):
+def test_doctor_as_a_table(run):
     result = run("doctor")
-    assert result.stdout.endswith("all that is needed is there\n")
+    assert result.stdout.endswith("no problems found\n")
     assert f"ndframes                      {nf.__version__}\n" in result.stdout
 
 
-def test_doctor_names_what_is_missing_and_what_mends_it(run, monkeypatch):
-    parts = (("no_such_part", "no-such-part", None), ("no_such_extra", "no-such-extra", "dask"))
-    monkeypatch.setattr(doctor_module, "_PARTS", parts)
+def test_doctor_reports_missing_libraries_and_fixes(run, monkeypatch):
+    libraries = (("no_such_part", "no-such-part", None), ("no_such_extra", "no-such-extra", "dask"))
+    monkeypatch.setattr(doctor_module, "_LIBRARIES", libraries)
     result = run("doctor")
     assert result.exit_code == 1
     text = " ".join(result.stdout.split())
-    assert "no_such_part (no-such-part): not installed; mend it with: pip install no-such-part" in text
+    assert "no_such_part (no-such-part): not installed; fix: pip install no-such-part" in text
     assert 'optional, not installed; pip install "ndframes[dask]"' in result.stdout
 
 
-def test_doctor_notices_a_library_that_does_not_load(run, monkeypatch, tmp_path):
+def test_doctor_reports_a_library_that_cannot_be_imported(run, monkeypatch, tmp_path):
     (tmp_path / "brokenpart.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(doctor_module, "_PARTS", (("brokenpart", "brokenpart", None),))
+    monkeypatch.setattr(doctor_module, "_LIBRARIES", (("brokenpart", "brokenpart", None),))
     result = run("doctor", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["problems"] == [
-        "brokenpart: does not import: ImportError: libGL.so.1: cannot open shared object file; "
-        "mend it with: pip install brokenpart"
+        "brokenpart: cannot be imported: ImportError: libGL.so.1: cannot open shared object file; "
+        "fix: pip install brokenpart"
     ]
 
 
-def test_doctor_notices_a_workdir_that_cannot_be(run, tmp_path):
+def test_doctor_reports_an_unusable_workdir(run, tmp_path):
     (tmp_path / "file").touch()
     result = run("doctor", "--workdir", "file/below", "--json")
     assert result.exit_code == 1
-    assert "cannot be written" in json.loads(result.stdout)["problems"][0]
+    assert "is not writable" in json.loads(result.stdout)["problems"][0]
 
 
-def test_doctor_advises_on_what_bites():
+def test_doctor_gives_advice():
     facts = {
         "workdir": {"free_bytes": 5, "file_system": "nfs4"},
         "machine": {"cores": 8, "open_files_soft": 256, "shared_memory_bytes": 64 << 20},
         "processes": {"start_method": "fork", "environment": {"OMP_NUM_THREADS": None}},
     }
-    advice = " ".join(doctor_module._advise(facts))
-    for word in ("5 B left", "nfs4", "256 files", "/dev/shm has 67.1 MB", "fork", "OMP_NUM_THREADS"):
+    advice = " ".join(doctor_module._find_advice(facts))
+    for word in ("only 5 B free", "nfs4", "open files is 256", "/dev/shm has only 67.1 MB", "fork", "OMP_NUM_THREADS"):
         assert word in advice
     facts = {
         "workdir": {"free_bytes": 10**12, "file_system": "ext4"},
         "machine": {"cores": 8, "open_files_soft": 4096, "shared_memory_bytes": 8 << 30},
         "processes": {"start_method": "spawn", "environment": {"OMP_NUM_THREADS": "1"}},
     }
-    assert doctor_module._advise(facts) == []
+    assert doctor_module._find_advice(facts) == []

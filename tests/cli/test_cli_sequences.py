@@ -1,4 +1,4 @@
-"""Commands on folders of images, globs and patterns: ``info`` tells of them, ``prepare`` fills the cache."""
+"""``info`` and ``prepare`` of folders, globs and patterns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import ndframes as nf
 
 @pytest.fixture
 def walk(tmp_path):
-    """The bytes of four images of 30 x 40 px, in a folder with something else."""
+    """A folder with four images of 30 x 40 px and another file; returns the bytes of the images."""
     folder = tmp_path / "walk"
     folder.mkdir()
     for number in (9, 10, 12, 100):
@@ -23,7 +23,7 @@ def walk(tmp_path):
 
 
 @pytest.mark.parametrize(("path", "is_numbered"), [("walk", False), ("walk/*.png", False), ("walk/f{:d}.png", True)])
-def test_info_tells_what_a_sequence_is(run, walk, tmp_path, path, is_numbered):
+def test_info_of_a_sequence(run, walk, tmp_path, path, is_numbered):
     facts = json.loads(run("info", path, "--json").stdout)
     numbers = [9, 10, 12, 100]
     assert facts == {
@@ -49,10 +49,10 @@ def test_info_tells_what_a_sequence_is(run, walk, tmp_path, path, is_numbered):
     assert not any(line.startswith("cache") for line in lines)
 
 
-def test_info_tells_how_many_are_in_the_cache(run, walk):
+def test_info_counts_cached_images(run, walk):
     run("prepare", "walk/f9.png", "walk/f12.png")
     assert json.loads(run("info", "walk", "--json").stdout)["cache"]["cached_images"] == 2
-    assert "2 of 4 images there" in run("info", "walk").stdout
+    assert "2 of 4 images cached" in run("info", "walk").stdout
     assert json.loads(run("info", "walk", "--backend", "npy", "--json").stdout)["cache"]["cached_images"] == 0
 
 
@@ -64,16 +64,18 @@ def test_prepare_takes_patterns(run, walk, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [("crop", "walk", "-o", "a.png"), ("info", "walk", "--image-id", "7")])
-def test_commands_that_take_one_image(run, walk, tmp_path, arguments):
+def test_commands_for_one_image(run, walk, tmp_path, arguments):
     result = run(*arguments)
     assert result.exit_code == 2
     assert "walk is a sequence of " in result.stderr
-    assert ("--frame 0 for walk/f9.png" if "crop" in arguments else "--image-id is for a COCO dataset") in result.stderr
+    assert (
+        "--frame 0 for walk/f9.png" if "crop" in arguments else "--image-id is only for COCO datasets"
+    ) in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["walk"]
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "message"),
     [
         ("empty", "empty is a directory without images: it holds no file; give the path"),
         (
@@ -83,11 +85,11 @@ def test_commands_that_take_one_image(run, walk, tmp_path, arguments):
         ("odd", "odd/b.png is 5 x 5 px in an image of 30 x 40 px"),
     ],
 )
-def test_info_of_what_is_no_sequence(run, walk, tmp_path, path, told):
+def test_info_of_bad_sequences(run, walk, tmp_path, path, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "odd").mkdir()
     for name, extents in (("a", (40, 30)), ("b", (5, 5))):
         Image.new("RGB", extents).save(tmp_path / "odd" / f"{name}.png")
     result = run("info", path)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert told in result.stderr
+    assert message in result.stderr

@@ -1,4 +1,4 @@
-"""``ndframes show``: the picture's pixels are the image's, annotations lie where they are, and the legend is there."""
+"""``ndframes show``: pixels, annotations and legend of the picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 import ndframes as nf
 from ndframes.cli.annotations import _unpack_runs
-from ndframes.pixels.drawing import colour_of
+from ndframes.pixels.drawing import palette_colour
 from ndframes.pixels.pictures import (
     BLUE,
     GREEN,
@@ -21,38 +21,38 @@ from ndframes.pixels.pictures import (
     RED,
     WHITE,
     Band,
-    find_limits,
-    mix_bands,
+    compose_bands,
+    find_stretch_limits,
 )
 
 
 def shown(run, tmp_path, *arguments):
-    """The picture that a command makes."""
+    """The picture that the command saves."""
     result = run("show", *arguments, "-o", "out.png")
     assert result.exit_code == 0, result.stderr
     return np.asarray(Image.open(tmp_path / "out.png"))
 
 
 def expect(path, region, codes, colours, percentiles=(2, 98), *, is_joint=False, **asked):
-    """What the picture has above its legend, by Frames and numpy."""
+    """The picture above the legend, computed with Frames and numpy."""
     loaded = nf.SimpleFrames({0: path}, backend=None).load_region(0, region, codes, nodata="mask", **asked)
     pixels, missing = np.ma.getdata(loaded), np.ma.getmaskarray(loaded)
     parts = [slice(None)] * pixels.shape[2] if is_joint else [slice(i, i + 1) for i in range(pixels.shape[2])]
-    limits = [find_limits(pixels[..., part], missing[..., part], percentiles) for part in parts]
+    limits = [find_stretch_limits(pixels[..., part], missing[..., part], percentiles) for part in parts]
     bands = [Band("", colour, *ends) for colour, ends in zip(colours, limits, strict=True)]
-    return mix_bands(pixels, missing, bands)
+    return compose_bands(pixels, missing, bands)
 
 
 # -- pixels -------------------------------------------------------------------------------------------------------
 
 
-def test_unstretched_pixels_are_the_photographs(run, coffee, tmp_path):
+def test_unstretched_pixels_equal_the_photograph(run, coffee, tmp_path):
     picture = shown(run, tmp_path, coffee[0], "--no-stretch")
     np.testing.assert_array_equal(picture[:400], coffee[1], strict=True)
     assert picture.shape[1] == 600
 
 
-def test_a_large_image_is_shrunk_by_frames(run, tmp_path):
+def test_large_images_are_reduced(run, tmp_path):
     path = str(nf.demo_paths()["retina"])
     picture = shown(run, tmp_path, path, "--max-px", "500", "--no-stretch")
     expected = nf.SimpleFrames({0: path}, backend=None).load_region(0, scale=500 / 1411)
@@ -60,14 +60,14 @@ def test_a_large_image_is_shrunk_by_frames(run, tmp_path):
     np.testing.assert_array_equal(picture[:500], expected)
 
 
-def test_the_longer_side_is_1024_at_most(run, tmp_path):
+def test_the_longer_side_is_at_most_1024(run, tmp_path):
     np.save(tmp_path / "in.npy", np.zeros((500, 4096), np.uint8))
     picture = shown(run, tmp_path, "in.npy")
     assert picture.shape[1] == 1024
     assert 125 + 60 < picture.shape[0] < 125 + 180
 
 
-def test_an_image_of_few_pixels_is_enlarged_pixel_by_pixel(run, tmp_path):
+def test_small_images_are_enlarged(run, tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
     np.save(tmp_path / "in.npy", pixels)
     picture = shown(run, tmp_path, "in.npy", "--no-stretch")
@@ -88,7 +88,7 @@ def test_natural_colours_are_stretched_together(run, coffee, tmp_path):
 @pytest.mark.parametrize(
     ("codes", "colours"), [("b|r|g", (RED, GREEN, BLUE)), ("g|b", (MAGENTA, GREEN)), ("b", (WHITE,))]
 )
-def test_any_channels_each_by_its_own_percentiles(run, coffee, tmp_path, codes, colours):
+def test_other_channels_are_stretched_separately(run, coffee, tmp_path, codes, colours):
     picture = shown(run, tmp_path, coffee[0], "--channels", codes, "--stretch", "10,90.5")
     expected = expect(coffee[0], np.s_[:, :], codes, colours, (10, 90.5))
     np.testing.assert_array_equal(picture[:400], expected)
@@ -98,7 +98,7 @@ def test_any_channels_each_by_its_own_percentiles(run, coffee, tmp_path, codes, 
     ("bands", "codes"),
     [(1, "gray"), (2, "gray"), (4, "r|g|b"), (5, "band.0|band.1|band.2")],
 )
-def test_which_channels_are_shown_when_none_are_named(run, tmp_path, bands, codes):
+def test_default_channels(run, tmp_path, bands, codes):
     np.save(tmp_path / "in.npy", np.random.default_rng(1).integers(0, 9999, (300, 300, bands), np.uint16))
     result = run("show", "in.npy")
     assert result.stdout.startswith(f"in.show.png: {codes} of 0:300,0:300; ")
@@ -106,14 +106,14 @@ def test_which_channels_are_shown_when_none_are_named(run, tmp_path, bands, code
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int16", "uint16", "float16", "float32", "float64", "complex64", "int64"])
-def test_every_dtype_has_a_picture(run, tmp_path, dtype):
+def test_all_dtypes_are_shown(run, tmp_path, dtype):
     values = np.arange(300 * 300).reshape(300, 300) % 251
     np.save(tmp_path / "in.npy", (values > 100 if dtype == "bool" else values).astype(dtype))
     picture = shown(run, tmp_path, "in.npy")[:300, :300]
     assert (picture.min(), picture.max()) == (0, 255)
 
 
-def test_what_says_nothing_is_a_checkerboard_and_takes_no_part(run, tmp_path):
+def test_missing_data_is_a_checkerboard_and_does_not_affect_the_stretch(run, tmp_path):
     pixels = np.tile(np.linspace(5, 6, 300, dtype=np.float32)[:, None], (1, 300))
     pixels[100:140, 50:150] = np.nan
     np.save(tmp_path / "in.npy", pixels)
@@ -140,14 +140,14 @@ def test_the_legend_has_a_ramp_of_each_channel_and_a_scale_bar(run, coffee, tmp_
     assert max(row.sum() for row in dark) >= 100  # the bar of 100 px
 
 
-def test_a_narrow_image_has_a_legend_that_can_be_read(run, tmp_path):
+def test_the_legend_of_a_narrow_image_is_readable(run, tmp_path):
     np.save(tmp_path / "in.npy", np.zeros((900, 12), np.uint8))
     picture = shown(run, tmp_path, "in.npy")
     assert picture.shape[1] == 360
     assert (picture[:900, 12:] == 255).all()
 
 
-def test_a_legend_is_the_same_size_whatever_is_shown(run, tmp_path, coffee):
+def test_the_size_of_the_legend_is_constant(run, tmp_path, coffee):
     whole = shown(run, tmp_path, coffee[0])
     part = shown(run, tmp_path, coffee[0], "--region", "0:300,:")
     assert whole.shape[0] - 400 == part.shape[0] - 300
@@ -157,7 +157,7 @@ def test_a_legend_is_the_same_size_whatever_is_shown(run, tmp_path, coffee):
 
 
 def differs(run, tmp_path, dataset, *arguments):
-    """Where the picture of an image differs from the same without annotations."""
+    """The pixels that annotations change, and the picture with annotations."""
     with_marks = shown(run, tmp_path, dataset, *arguments)
     content = json.loads(dataset.read_text())
     bare = dataset.with_name("bare.json")
@@ -167,9 +167,9 @@ def differs(run, tmp_path, dataset, *arguments):
     return (with_marks[:height] != without[:height]).any(axis=2), with_marks
 
 
-def test_annotations_lie_where_they_are(run, dataset, tmp_path):
+def test_annotations_are_drawn_at_their_positions(run, dataset, tmp_path):
     changed, picture = differs(run, tmp_path, dataset, "--image-id", "1")
-    cup, spoon = colour_of(0), colour_of(1)
+    cup, spoon = palette_colour(0), palette_colour(1)
     for y, x in ((40, 250), (160, 200), (100, 100), (100, 300)):  # the middles of the box's sides
         assert (picture[y, x] == cup).all()
     assert not changed[60:150, 110:290].any()  # a box is not filled
@@ -183,14 +183,14 @@ def test_annotations_lie_where_they_are(run, dataset, tmp_path):
 def test_annotations_follow_region_and_scale(run, dataset, tmp_path):
     options = ("--image-id", "1", "--region", "20:220,90:490", "--max-px", "200")
     _, picture = differs(run, tmp_path, dataset, *options)
-    cup = np.array(colour_of(0))
+    cup = np.array(palette_colour(0))
     column = (picture[60, :200].astype(int) - cup).__abs__().sum(axis=1)  # halfway down: y = 140 of the image
     assert column.argmin() in (4, 5, 104, 105)  # x = (100 - 90) / 2 and (300 - 90) / 2
     row = (picture[:100, 50].astype(int) - cup).__abs__().sum(axis=1)
     assert row.argmin() in (9, 10, 69, 70)
 
 
-def test_what_lies_outside_of_the_region_is_not_in_the_legend(run, dataset):
+def test_annotations_outside_the_region_are_not_counted(run, dataset):
     result = run("show", dataset, "--image-id", "1", "--region", "300:400,:", "-o", "out.png")
     assert "r|g|b of 300:400,0:600, 1 annotation; " in result.stdout
 
@@ -205,7 +205,7 @@ def test_what_lies_outside_of_the_region_is_not_in_the_legend(run, dataset):
         {"size": [60, 80], "counts": [20 * 60 + 10, *([40, 20] * 39), 40, 10 + 20 * 60]},
     ],
 )
-def test_every_form_of_segmentation(run, dataset, tmp_path, segmentation):
+def test_segmentation_formats(run, dataset, tmp_path, segmentation):
     content = json.loads(dataset.read_text())
     content["annotations"] = [{"id": 1, "image_id": 2, "category_id": 3, "segmentation": segmentation}]
     dataset.write_text(json.dumps(content))
@@ -216,7 +216,7 @@ def test_every_form_of_segmentation(run, dataset, tmp_path, segmentation):
     assert not changed[: 6 * 8, : 6 * 16].any()
 
 
-def test_annotations_without_category_and_far_outside(run, dataset):
+def test_annotations_without_category_or_outside_the_image(run, dataset):
     content = json.loads(dataset.read_text())
     content["annotations"] = [
         {"id": 1, "image_id": 2, "bbox": [1, 2, 30, 40]},
@@ -229,7 +229,7 @@ def test_annotations_without_category_and_far_outside(run, dataset):
 
 
 def pack_runs(runs):
-    """As pycocotools does."""
+    """Pack run lengths as pycocotools does."""
     text = ""
     for number, run in enumerate(runs):
         value = run - runs[number - 2] if number > 2 else run
@@ -275,19 +275,19 @@ def test_a_packed_mask_is_drawn_as_the_unpacked_one(run, dataset, tmp_path):
         {"keypoints": ["a", 2, 2]},
     ],
 )
-def test_an_annotation_that_is_none_is_told(run, dataset, annotation):
+def test_bad_annotations_are_errors(run, dataset, annotation):
     content = json.loads(dataset.read_text())
     content["annotations"] = [{"id": 77, "image_id": 2, **annotation}]
     dataset.write_text(json.dumps(content))
     result = run("show", dataset, "--image-id", "2", "-o", "out.png")
     assert (result.exit_code, os.path.exists("out.png")) == (2, False)
-    assert "annotation 77 of image 2 is not as COCO says" in result.stderr
+    assert "annotation 77 of image 2 is not in COCO format" in result.stderr
 
 
 # -- files and errors ---------------------------------------------------------------------------------------------
 
 
-def test_the_name_of_the_picture(run, coffee, dataset, tmp_path):
+def test_the_default_name_of_the_picture(run, coffee, dataset, tmp_path):
     assert run("show", coffee[0]).stdout.startswith("coffee.show.png: r|g|b of 0:400,0:600; ")
     assert run("show", dataset, "--image-id", "2").stdout.startswith(
         "data.2.show.png: mask of 0:60,0:80, 0 annotations; "
@@ -295,7 +295,7 @@ def test_the_name_of_the_picture(run, coffee, dataset, tmp_path):
     assert {"coffee.show.png", "data.2.show.png"} <= set(os.listdir(tmp_path))
 
 
-def test_other_channels_of_a_dataset(run, dataset):
+def test_channels_of_a_dataset(run, dataset):
     assert run("show", dataset, "--image-id", "1", "--channels", "nir|r|g").stdout.startswith(
         "data.1.show.png: nir|r|g of"
     )
@@ -305,18 +305,18 @@ def test_other_channels_of_a_dataset(run, dataset):
     ("options", "message"),
     [
         (("--channels", "nir"), "no channel 'nir'; there are 'r|g|b'"),
-        (("--channels", "r|g|b|r"), "a picture shows 1 to 3 channels, --channels names 4: r|g|b|r"),
+        (("--channels", "r|g|b|r"), "a picture shows 1 to 3 channels; --channels has 4: r|g|b|r"),
         (("--region", "5:5,:"), "the region is empty: the image is 400 x 600 px"),
         (("--region", "900:,:"), "the region is empty: the image is 400 x 600 px"),
         (("--region", "::2,:"), "without steps"),
         (("--region", ":,:,0:1"), "without steps"),
         (("--region", "a"), "is no slice"),
-        (("-o", "out.tif"), "out.tif: a picture is a PNG file; let its name end in .png"),
+        (("-o", "out.tif"), "out.tif: the picture is a PNG file; the name must end in .png"),
         (("-o", "gone/out.png"), "there is no folder gone"),
-        (("--image-id", "1"), "--image-id is for a COCO dataset"),
+        (("--image-id", "1"), "--image-id is only for COCO datasets"),
     ],
 )
-def test_a_bad_request_says_what_is_wrong_and_leaves_nothing(run, coffee, tmp_path, options, message):
+def test_errors_are_one_line_and_leave_no_file(run, coffee, tmp_path, options, message):
     result = run("show", coffee[0], *options)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert message in result.stderr
@@ -324,13 +324,13 @@ def test_a_bad_request_says_what_is_wrong_and_leaves_nothing(run, coffee, tmp_pa
 
 
 @pytest.mark.parametrize("stretch", ["2", "98,2", "-1,50", "a,b", "5,101"])
-def test_percentiles_that_are_none(run, coffee, tmp_path, stretch):
+def test_bad_percentiles_are_refused(run, coffee, tmp_path, stretch):
     result = run("show", coffee[0], "--stretch", stretch)
     assert (result.exit_code, os.listdir(tmp_path)) == (2, [])
     assert "two percentiles from 0 to 100" in " ".join(result.stderr.split())
 
 
-def test_the_source_is_never_overwritten(run, coffee, tmp_path):
+def test_the_source_is_not_overwritten(run, coffee, tmp_path):
     (tmp_path / "coffee.show.png").symlink_to(coffee[0])
     before = os.stat(coffee[0])
     result = run("show", coffee[0])
@@ -338,7 +338,7 @@ def test_the_source_is_never_overwritten(run, coffee, tmp_path):
     assert os.stat(coffee[0]) == before
 
 
-def test_what_was_there_is_replaced_whole_or_not_at_all(run, coffee, tmp_path):
+def test_an_error_keeps_the_existing_file(run, coffee, tmp_path):
     (tmp_path / "out.png").write_bytes(b"precious")
     assert run("show", coffee[0], "--channels", "q", "-o", "out.png").exit_code == 2
     assert (tmp_path / "out.png").read_bytes() == b"precious"

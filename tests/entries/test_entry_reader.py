@@ -53,13 +53,11 @@ def is_found(path):
     """Whether verification of the file finds it damaged."""
     from ndframes.cache.trailer import read_trailer
 
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        read_trailer(str(path), FILES, descriptor, os.path.getsize(path)).check_everything(FILES, descriptor)
+        with FILES.open_to_read(str(path)) as file:
+            read_trailer(str(path), file).check_everything(file)
     except nf.CacheEntryError:
         return True
-    finally:
-        os.close(descriptor)
     return False
 
 
@@ -294,8 +292,8 @@ def test_overviews_are_checked_too(tmp_path, photograph):
     whole = EntryReader(path, key, FILES, HandlePool(), verify="open")
     level = len(whole.overview_shapes)
     layout = whole.trailer.meta["layout"]["levels"][level]
-    with path.open("rb") as file:
-        segment = whole.trailer.load_segments(FILES, file.fileno())[layout["first_segment"]]
+    with FILES.open_to_read(str(path)) as opened:
+        segment = whole.trailer.load_segments(opened)[layout["first_segment"]]
     with path.open("r+b", buffering=0) as file:
         os.pwrite(file.fileno(), b"\xff\x00\xff", int(segment["offset"]))
     with pytest.raises(nf.CacheEntryDamagedError, match="is not what was written"):

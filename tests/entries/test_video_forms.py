@@ -92,7 +92,7 @@ def test_a_named_quality_loses_a_little(made, tmp_path, name):
 @pytest.mark.parametrize("name", ["sixteen.mkv", "alpha.mkv"])
 def test_a_quality_for_what_h264_does_not_hold_is_refused(made, tmp_path, name):
     frames = nf.SimpleFrames({"a": made(name)[0]}, workdir=tmp_path, backend=LOSSY)
-    with pytest.raises(nf.BackendError, match=f"{name} is .*, which H.264 does not hold; leave out quality"):
+    with pytest.raises(nf.BackendError, match=f"{name} is .*, which H.264 cannot store; leave quality out"):
         frames.load_region("a", 3)
     assert not [entry for entry in frames.cache.ls() if entry.path.suffix == ".avi"]
 
@@ -378,7 +378,7 @@ def test_frames_of_several_videos_make_images(made, tmp_path, backend):
         assert len([entry for entry in rig.cache.ls() if entry.size_bytes > 20_000]) == 2
     beyond = nf.ChannelInfo(colour, page=100)
     with pytest.raises(
-        nf.UnreadableImageError, match=r"plain\.mp4 has 100 frames, counted from 0; there is none of the number 100"
+        nf.UnreadableImageError, match=r"plain\.mp4 has 100 frames, counted from 0; frame 100 does not exist"
     ):
         OneFrame(beyond, workdir=tmp_path, backend=backend).load_region("x")
 

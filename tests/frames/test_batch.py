@@ -16,7 +16,7 @@ from kit.synthetic import picture
 from kit.tilework import cog, frames_over, tiles_under, watch_decodes
 
 import ndframes as nf
-from ndframes.system.threads import count_threads
+from ndframes.system.threads import resolve_thread_count
 
 CHANNELS = {
     None: tuple(IMAGES),
@@ -167,10 +167,10 @@ def test_an_invalid_number_of_workers(scene, requests, workers):
 
 def test_a_worker_process_uses_one_thread(tmp_path):
     """Workers of a data loader already share the cores."""
-    assert count_threads(None) == len(os.sched_getaffinity(0))
+    assert resolve_thread_count(None) == len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        assert pool.apply(count_threads, (None,)) == 1
+        assert pool.apply(resolve_thread_count, (None,)) == 1
 
 
 # -- each tile once ---------------------------------------------------------------------------------------------------

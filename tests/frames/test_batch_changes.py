@@ -11,7 +11,7 @@ from kit.synthetic import picture
 from kit.tilework import entry_path, flip_bit_of_tile, frames_over
 
 import ndframes as nf
-from ndframes.system.threads import work_together
+from ndframes.system.threads import run_tasks
 
 
 def count_quarantined(frames) -> int:
@@ -56,14 +56,14 @@ def test_an_entry_removed_during_a_batch(tmp_path, at_rest, form, monkeypatch):
     frames = frames_over(tmp_path, arrays, FORMS[form], tile_bytes=0)
     requests = random_windows(np.random.default_rng(0), list(arrays), 30)
     frames.load_regions(requests)
-    run = work_together
+    run = run_tasks
 
     def remove_first(tasks, *, threads):
         entry_path(frames, 1).unlink()
         frames._opener.pool.close()
         run(tasks, threads=threads)
 
-    monkeypatch.setattr("ndframes.frames.batch.work_together", remove_first)
+    monkeypatch.setattr("ndframes.frames.batch.run_tasks", remove_first)
     assert count_wrong(frames.load_regions(requests), requests, arrays) == 0
     assert len(list(frames.cache.ls())) == 3
 
@@ -91,22 +91,22 @@ def test_a_source_replaced_during_a_batch(tmp_path, at_rest, monkeypatch, other)
     frames = frames_over(tmp_path, arrays, None)
     requests = [(number, np.s_[10:60, 20:80]) for number in (0, 1, 2, 1)]
     frames.load_regions(requests)
-    run = work_together
+    run = run_tasks
 
     def replace_first(tasks, *, threads):
-        monkeypatch.setattr("ndframes.frames.batch.work_together", run)
+        monkeypatch.setattr("ndframes.frames.batch.run_tasks", run)
         np.save(tmp_path / "new.npy", other)
         os.replace(tmp_path / "new.npy", tmp_path / "1.npy")
         frames._opener.pool.close()
         run(tasks, threads=threads)
 
     arrays[1] = other
-    monkeypatch.setattr("ndframes.frames.batch.work_together", replace_first)
+    monkeypatch.setattr("ndframes.frames.batch.run_tasks", replace_first)
     results = frames.load_regions(requests)
     assert isinstance(results, list)
     assert count_wrong(results, requests, arrays) == 0
     np.save(tmp_path / "1.npy", random_arrays(2)[1])
     frames.load_regions(requests)
-    monkeypatch.setattr("ndframes.frames.batch.work_together", replace_first)
+    monkeypatch.setattr("ndframes.frames.batch.run_tasks", replace_first)
     with pytest.raises(nf.RegionError, match=r"out\[1\] is \(50, 60, 3\) uint8"):
         frames.load_regions(requests, out=np.zeros((4, 50, 60, 3), np.uint8))

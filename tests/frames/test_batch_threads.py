@@ -18,7 +18,7 @@ from kit.tilework import cog, frames_over
 from kit.waiting import wait_until
 
 import ndframes as nf
-from ndframes.system.threads import work_together
+from ndframes.system.threads import run_tasks
 
 # -- sharing work -----------------------------------------------------------------------------------------------------
 
@@ -27,7 +27,7 @@ def test_every_task_is_done_once():
     """Also if the caller finishes before a helper begins."""
     for number in range(500):
         done: list[int] = []
-        work_together([partial(done.append, item) for item in range(number % 7)], threads=1 + number % 5)
+        run_tasks([partial(done.append, item) for item in range(number % 7)], threads=1 + number % 5)
         assert sorted(done) == list(range(number % 7))
 
 
@@ -43,7 +43,7 @@ def test_no_task_begins_after_one_has_failed():
         wait_until(lambda: failed and failed[0] not in sys._current_frames())
 
     with pytest.raises(nf.RegionError, match="the first helper"):
-        work_together([partial(work, number) for number in range(200)], threads=4)
+        run_tasks([partial(work, number) for number in range(200)], threads=4)
     assert len(begun) <= 4
 
 
@@ -56,7 +56,7 @@ def test_one_thread_stops_at_a_task_that_fails():
         done.append(number)
 
     with pytest.raises(nf.RegionError, match="the eleventh"):
-        work_together([partial(work, number) for number in range(200)], threads=1)
+        run_tasks([partial(work, number) for number in range(200)], threads=1)
     assert done == list(range(10))
 
 
@@ -67,7 +67,7 @@ def test_more_callers_than_threads():
     def call(seed):
         for _ in range(20):
             done: list[int] = []
-            work_together([partial(done.append, item) for item in range(30)], threads=16)
+            run_tasks([partial(done.append, item) for item in range(30)], threads=16)
             if sorted(done) != list(range(30)):
                 wrong.append(seed)
 

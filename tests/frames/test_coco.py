@@ -208,7 +208,7 @@ def test_a_channel_in_two_files(tmp_path):
     image["channels"] = "red|green|blue"
     np.testing.assert_array_equal(frames.load_region(1, None, "g")[..., 0], picture(SHAPE))
     image["channels"] = "r|g|b"
-    with pytest.raises(nf.ChannelError, match="several files hold channel 'g'"):
+    with pytest.raises(nf.ChannelError, match="its files have channel 'g'"):
         frames.load_region(1)
 
 

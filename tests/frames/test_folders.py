@@ -391,7 +391,7 @@ def test_a_folder_that_may_not_be_read(many):
         if not os.geteuid():
             os.setuid(65534)
         for path in (folder, folder / "*.png", folder / "f%d.png"):
-            with pytest.raises(nf.SourceAccessError, match="a may not be read by this user"):
+            with pytest.raises(nf.SourceAccessError, match="a cannot be read by this user"):
                 Clip(path).find_images()
         return True
 

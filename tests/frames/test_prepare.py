@@ -393,5 +393,5 @@ def test_what_takes_more_than_the_limits_fails_alone(make_frames, deadly_decoder
 
 def test_limits_are_whole_numbers():
     for options in ({"memory_bytes": 0}, {"cpu_seconds": 1.5}, {"memory_bytes": True}, {"cpu_seconds": -1}):
-        with pytest.raises(ValueError, match="whole numbers over 0"):
+        with pytest.raises(ValueError, match="whole numbers greater than 0"):
             nf.Limits(**options)

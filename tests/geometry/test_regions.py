@@ -16,8 +16,8 @@ from ndframes.errors import RegionError, RegionIndexError, RegionTooLargeError
 from ndframes.geometry.regions import (
     Selection,
     parse_region,
-    resolve_outside,
     resolve_region,
+    resolve_unclipped,
     to_index,
 )
 from ndframes.geometry.tiling import (
@@ -106,7 +106,7 @@ NO_ITEMS = [
 @pytest.mark.parametrize("item", NO_ITEMS, ids=lambda item: str(type(item).__name__))
 def test_what_is_no_index_is_refused_by_name_and_at_once(item):
     start = time.perf_counter()
-    with pytest.raises(RegionError, match=r"axis 1: .* no region; give slices of whole numbers") as caught:
+    with pytest.raises(RegionError, match=r"axis 1: .* not a region; give slices of whole numbers") as caught:
         resolve_region((0, item), (4, 5, 3))
     assert time.perf_counter() - start < 0.5
     assert len(str(caught.value)) < 500
@@ -117,7 +117,7 @@ def test_what_is_no_index_is_refused_by_name_and_at_once(item):
 
 @pytest.mark.parametrize("part", [1.0, 2.5, float("nan"), "1", [1], (1,), np.array([1]), np.float64(1), np.True_, 1j])
 @pytest.mark.parametrize("place", [0, 1, 2])
-@pytest.mark.parametrize("resolve", [resolve_region, resolve_outside])
+@pytest.mark.parametrize("resolve", [resolve_region, resolve_unclipped])
 def test_a_slice_of_anything_but_whole_numbers_is_refused(resolve, part, place):
     arguments = [None, None, None]
     arguments[place] = part
@@ -127,10 +127,10 @@ def test_a_slice_of_anything_but_whole_numbers_is_refused(resolve, part, place):
 
 @pytest.mark.parametrize("start", [None, 0, 10**5000, -1], ids=bits)
 def test_a_step_of_zero_is_refused(start):
-    with pytest.raises(RegionError, match="step not 0"):
+    with pytest.raises(RegionError, match="its step not 0"):
         resolve_region(slice(start, None, 0), (4, 5))
     with pytest.raises(RegionError, match="step >= 1"):
-        resolve_outside(slice(0, None, 0), (4, 5))
+        resolve_unclipped(slice(0, None, 0), (4, 5))
 
 
 @pytest.mark.parametrize("index", HUGE + UNPRINTABLE, ids=bits)
@@ -144,7 +144,7 @@ def test_a_huge_index_is_out_of_bounds_and_quickly(index):
 
 
 def test_too_many_axes_say_how_many():
-    with pytest.raises(RegionIndexError, match="4 axes for an image of 3"):
+    with pytest.raises(RegionIndexError, match="the region has 4 axes, but the image has 3"):
         resolve_region((0, 0, 0, 0), (4, 5, 3))
 
 
@@ -175,7 +175,7 @@ def test_a_region_outside_is_the_slice_of_a_padded_image(shape, rows, cols, band
         slice(cols.start + margin, cols.stop + margin, cols.step),
         bands,
     ]
-    ranges = resolve_outside((rows, cols, bands), (*shape, 3))
+    ranges = resolve_unclipped((rows, cols, bands), (*shape, 3))
     assert tuple(len(axis) for axis in ranges) == expected.shape
     got = [
         [[image[y, x, c] if 0 <= y < shape[0] and 0 <= x < shape[1] else -1 for c in ranges[2]] for x in ranges[1]]
@@ -185,9 +185,9 @@ def test_a_region_outside_is_the_slice_of_a_padded_image(shape, rows, cols, band
 
 
 def test_missing_parts_of_an_outside_region_are_the_image_s_own():
-    assert resolve_outside(None, (4, 5, 3)) == (range(4), range(5), range(3))
-    assert resolve_outside((slice(-3, None),), (4, 5)) == (range(-3, 4), range(5))
-    assert resolve_outside((slice(None, 9, 2), ..., slice(None, None, -1)), (4, 5, 3)) == (
+    assert resolve_unclipped(None, (4, 5, 3)) == (range(4), range(5), range(3))
+    assert resolve_unclipped((slice(-3, None),), (4, 5)) == (range(-3, 4), range(5))
+    assert resolve_unclipped((slice(None, 9, 2), ..., slice(None, None, -1)), (4, 5, 3)) == (
         range(0, 9, 2), range(5), range(2, -1, -1),
     )  # fmt: skip
 
@@ -200,39 +200,39 @@ def test_missing_parts_of_an_outside_region_are_the_image_s_own():
         (slice(9, None), "runs backwards"),
         (slice(0, 4, -1), "runs backwards"),
         (slice(True, 4), "axis 0"),
-        (3, "made of slices"),
-        ((slice(None), 2), "axis 1: a padded region is made of slices"),
-        ((slice(None), slice(None), 0), "keeps its channel axis"),
-        ((slice(None), None), "made of slices"),
+        (3, "consist of slices"),
+        ((slice(None), 2), "axis 1: a padded region must consist of slices"),
+        ((slice(None), slice(None), 0), "must keep its channel axis"),
+        ((slice(None), None), "consist of slices"),
     ],
 )
 def test_what_an_outside_region_refuses(region, says):
     with pytest.raises(RegionError, match=says):
-        resolve_outside(region, (4, 5, 3))
+        resolve_unclipped(region, (4, 5, 3))
 
 
 @pytest.mark.parametrize("far", [2**62, 10**30, 10**5000], ids=bits)
 def test_an_outside_region_can_be_neither_endless_nor_endlessly_far(far):
     with pytest.raises(RegionTooLargeError):
-        resolve_outside(slice(0, far), (4, 5))
+        resolve_unclipped(slice(0, far), (4, 5))
     with pytest.raises(RegionTooLargeError):
-        resolve_outside((slice(None), slice(-far, 5)), (4, 5))
+        resolve_unclipped((slice(None), slice(-far, 5)), (4, 5))
     for near in (slice(far, far + 5), slice(-far - 5, -far)):
         with pytest.raises(RegionError, match="too far outside") as caught:
-            resolve_outside(near, (4, 5))
+            resolve_unclipped(near, (4, 5))
         assert not isinstance(caught.value, RegionTooLargeError)
     with pytest.raises(RegionError):
-        resolve_outside(slice(far, 0), (4, 5))
+        resolve_unclipped(slice(far, 0), (4, 5))
 
 
 @pytest.mark.parametrize("step", [6, 100, 2**63, 10**30])
 def test_a_long_step_outside_takes_the_first_only(step):
-    rows, _ = resolve_outside(slice(-2, 4, step), (4, 5))
+    rows, _ = resolve_unclipped(slice(-2, 4, step), (4, 5))
     assert list(rows) == [-2]
 
 
 def test_the_farthest_region_still_has_a_length():
-    rows, _ = resolve_outside(slice(-(2**61), 2**61), (4, 5))
+    rows, _ = resolve_unclipped(slice(-(2**61), 2**61), (4, 5))
     assert len(rows) == 2**62
 
 

@@ -17,14 +17,14 @@ from kit.warping import check_close, finite_picture
 
 from ndframes.geometry.grid import Grid
 from ndframes.geometry.kernels import INTERPOLATIONS
-from ndframes.pixels.warp import Plane, warp
+from ndframes.pixels.warp import WindowedArray, warp
 
 _SMOOTH = ("linear", "cubic", "lanczos")
 
 
 def warp_all(pixels: np.ndarray, grid: Grid, interpolation: str, *, antialias: bool = True, missing=None):
     """The whole result in one array, and a mask of the pixels that are missing in it."""
-    plane = Plane.of(pixels)
+    plane = WindowedArray.of(pixels)
     if missing is not None:
         plane = plane._replace(
             read=lambda rows, cols: (
@@ -55,7 +55,7 @@ def rotation(degrees: float, scale: float, centre: tuple[float, float], shape: t
 
 def points(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """The y and x of the centre of each pixel, by definition."""
-    a, b, c, d, e, f = grid.matrix
+    a, b, c, d, e, f = grid.src_from_out
     x, y = np.meshgrid(np.arange(grid.shape[1]) + 0.5, np.arange(grid.shape[0]) + 0.5)
     return d * x + e * y + f, a * x + b * y + c
 
@@ -101,7 +101,7 @@ grids = st.builds(
 
 
 def _sheared(grid: Grid, stretch: float, shear: float) -> Grid:
-    a, b, c, d, e, f = grid.matrix
+    a, b, c, d, e, f = grid.src_from_out
     return Grid((a * stretch, b + shear * a, c, d * stretch, e + shear * d, f), grid.shape)
 
 
@@ -125,7 +125,7 @@ def test_a_pixel_is_inside_if_its_centre_is(grid):
     y, x = points(grid)
     sure = np.minimum.reduce([np.abs(y), np.abs(x), np.abs(y - 50), np.abs(x - 60)]) > 1e-6
     wanted = (y > 0) & (y < 50) & (x > 0) & (x < 60)
-    inside = np.broadcast_to(grid.inside(50, 60), grid.shape)
+    inside = np.broadcast_to(grid.centres_inside(50, 60), grid.shape)
     np.testing.assert_array_equal(inside[sure], wanted[sure])
 
 
@@ -209,7 +209,7 @@ def check_crop(grid, data, interpolation, antialias, dtype, bands):
     left = data.draw(st.integers(0, grid.shape[1] - 1))
     bottom = data.draw(st.integers(top + 1, grid.shape[0]))
     right = data.draw(st.integers(left + 1, grid.shape[1]))
-    crop, gone = warp_all(pixels, grid.cut(range(top, bottom), range(left, right)), interpolation, antialias=antialias)
+    crop, gone = warp_all(pixels, grid.crop(range(top, bottom), range(left, right)), interpolation, antialias=antialias)
     same = whole[top:bottom, left:right]
     both = ~(gone | whole_gone[top:bottom, left:right])
     assert (gone != whole_gone[top:bottom, left:right]).mean() <= 0.002
@@ -267,7 +267,7 @@ def test_blocks_are_small_where_the_window_is_large(monkeypatch):
         reads.append(len(rows) * len(cols) * 3)
         return pixels[rows.start : rows.stop, cols.start : cols.stop], None
 
-    plane = Plane.of(pixels)._replace(read=read)
+    plane = WindowedArray.of(pixels)._replace(read=read)
     out = np.zeros((100, 120, 3), np.uint8)
     for block in warp(plane, grid, "linear", antialias=True):
         if block.pixels is not None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import socket
 import stat
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,17 @@ import ndframes
 from ndframes.cache.keys import EntryKey
 from ndframes.cache.store import CacheEntry
 from ndframes.cache.trailer import append_trailer
-from ndframes.system.files import FileSystem
+from ndframes.system.files import FileSystem, LocalFile
 from ndframes.system.segments import SegmentBuilder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ndframes.cache.cache import Cache
+    from ndframes.system.files import OpenFile
+
+#: A time long before any test, in seconds since 1970.
+LONG_AGO = 1_000_000_000.0
 
 #: What the code of a test's other process starts with: imports, and ``say``, which prints a line unbuffered.
 PRELUDE = f"""
@@ -31,15 +39,32 @@ def say(*words): print(" ".join(map(str, words)) + "\\n", end="", flush=True)  #
 """
 
 
-class CountingFiles(FileSystem):
-    """Remembers what is read: where, and how many bytes."""
+class ReadHook(FileSystem):
+    """Calls a function with the offset and length of each read."""
 
-    def __init__(self):
-        self.reads = []
+    def __init__(self, hook: Callable[[int, int], object]) -> None:
+        self.hook = hook
 
-    def read_at(self, descriptor, offset, length):
-        self.reads.append((offset, length))
-        return super().read_at(descriptor, offset, length)
+    def open_to_read(self, path: str) -> OpenFile:
+        return _HookedFile(path, self.hook)
+
+
+class _HookedFile(LocalFile):
+    def __init__(self, path: str, hook: Callable[[int, int], object]) -> None:
+        super().__init__(path)
+        self.hook = hook
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        self.hook(offset, length)
+        return super().read_at(offset, length)
+
+
+class CountingFiles(ReadHook):
+    """Records the offset and length of each read."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[int, int]] = []
+        super().__init__(lambda offset, length: self.reads.append((offset, length)))
 
 
 def fields_of(source: int = 0, state: int = 0, form: str = "npy") -> dict[str, Any]:
@@ -64,7 +89,7 @@ def entry_bytes(
     """What an entry's file holds; all of one length where the arguments are."""
     payload = hashlib.shake_128(f"{source} {state}".encode()).digest(payload_bytes)
     segments = SegmentBuilder()
-    segments.end_segment(payload[:128])
+    segments.add_segment(payload[:128])
     segments.add_chunks(payload[128:])
     file = _Named(payload)
     file.seek(0, os.SEEK_END)
@@ -86,6 +111,44 @@ def publish(
         os.utime(path, (used, used))
     status = path.lstat()
     return CacheEntry(path, key_of(source, state, form), status.st_size, status.st_mtime, status.st_atime)
+
+
+def publish_aged(cache: Cache, count: int, **options: Any) -> list[CacheEntry]:
+    """Entries of the sources 0, 1, ...; each was used one second after the one before."""
+    return [publish(cache, number, used=LONG_AGO + number, **options) for number in range(count)]
+
+
+def keys_in(cache: Cache) -> set[EntryKey]:
+    """The keys of all entries."""
+    return {entry.key for entry in cache.ls()}
+
+
+def hold_in_child(cache: Cache, *numbers: int) -> subprocess.Popen[str]:
+    """Start a process that holds entries of these sources until it reads a line, or dies."""
+    process = start_python(
+        f"cache = Cache({str(cache.workdir)!r})\n"
+        f"cache.hold([key_of(number) for number in {numbers!r}])\n"
+        "say('held')\nsys.stdin.readline()"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def plant_leftovers(cache: Cache) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Files that may be removed, and files that may not, one of each kind: the paths of both."""
+    with start_python("") as process:
+        process.communicate(timeout=30)
+    host, ended = socket.gethostname(), process.pid
+    goes, stays = {}, {}
+    for kind, name in (("tmp", f"{'0' * 32}-{{}}.part"), ("leases", "{}.lease")):
+        goes[kind] = cache.root / kind / name.format(f"{host}-{ended}-{uuid.uuid4().hex}")
+        stays[kind] = cache.root / kind / name.format(f"elsewhere-{ended}-{uuid.uuid4().hex}")
+        stays[kind + " mine"] = cache.root / kind / name.format(f"{host}-{os.getpid()}-{uuid.uuid4().hex}")
+    goes["quarantine"] = cache.root / "quarantine" / f"{'1' * 32}.{'2' * 32}.tif.01234567"
+    for path in (*goes.values(), *stays.values()):
+        path.write_bytes(b"half")
+    return goes, stays
 
 
 def start_python(code: str) -> subprocess.Popen[str]:

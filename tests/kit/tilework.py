@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -45,16 +44,16 @@ def entry_path(frames: nf.Frames, image_id: Any = "a") -> Path:
 
 def segments_of(path: Path) -> np.ndarray:
     """An entry's table: the head first, then its tiles."""
-    with path.open("rb") as file:
-        trailer = read_trailer(str(path), FILES, file.fileno(), os.path.getsize(path))
-        return trailer.load_segments(FILES, file.fileno())
+    with FILES.open_to_read(str(path)) as file:
+        return read_trailer(str(path), file).load_segments(file)
 
 
 def forge_tile(path: Path, number: int, data: bytes) -> None:
     """Put other bytes in the place of a tile, cut or filled up to its length, and all checksums in order again."""
+    with FILES.open_to_read(str(path)) as opened:
+        trailer = read_trailer(str(path), opened)
+        segments = trailer.load_segments(opened).copy()
     with path.open("r+b") as file:
-        trailer = read_trailer(str(path), FILES, file.fileno(), os.path.getsize(path))
-        segments = trailer.load_segments(FILES, file.fileno()).copy()
         offset, length = int(segments[number]["offset"]), int(segments[number]["length"])
         data = data[:length].ljust(length, b"\0")
         file.seek(offset)

@@ -7,12 +7,12 @@ import pytest
 
 from ndframes.pixels import drawing
 from ndframes.pixels.drawing import (
-    Entry,
     Legend,
+    LegendEntry,
     Mark,
     draw_legend,
     draw_marks,
-    round_length,
+    scale_bar_length,
 )
 
 RED = (255, 0, 0)
@@ -61,7 +61,7 @@ def test_marks_outside_are_cut_off(gray):
         Mark(RED, polygons=((((-500, -500), (-400, -500), (-400, -400)),),), label="away"),
         Mark(RED, polygons=((((-50, 60), (50, -50), (50, 170)),),)),
     ]
-    assert [mark.reach((120, 160)) is None for mark in marks] == [False, True, False]
+    assert [mark.bounds((120, 160)) is None for mark in marks] == [False, True, False]
     drawn = draw_marks(gray, marks)
     assert drawn.shape == gray.shape
     assert (drawn[40:80, 100:] == 90).all()
@@ -108,8 +108,8 @@ def test_a_label_stands_on_its_box(gray):
 @pytest.mark.parametrize("width", [1, 5, 20, 400, 1000])
 def test_a_legend_leaves_the_picture_as_it_is(width):
     picture = np.random.default_rng(0).integers(0, 256, (40, width, 3), np.uint8)
-    channels = [Entry("some channel: 0 to 12", RED, is_ramp=True), Entry("no data", None)]
-    legend = Legend("a title " * 30, channels, [Entry("x" * 300, RED)] * 9, ["many words " * 20], (50.0, "5 px"))
+    channels = [LegendEntry("some channel: 0 to 12", RED, is_ramp=True), LegendEntry("no data", None)]
+    legend = Legend("a title " * 30, channels, [LegendEntry("x" * 300, RED)] * 9, ["many words " * 20], (50.0, "5 px"))
     sheet = draw_legend(picture, legend)
     np.testing.assert_array_equal(sheet[:40, :width], picture)
     assert sheet.shape[1] == max(width, 360)
@@ -120,13 +120,13 @@ def test_a_legend_leaves_the_picture_as_it_is(width):
 
 
 def test_letters_that_the_font_has_not_are_no_boxes():
-    legend = [Legend(title, [Entry("a", RED)]) for title in ("Löffel 匙", "Loffel ?")]
+    legend = [Legend(title, [LegendEntry("a", RED)]) for title in ("Löffel 匙", "Loffel ?")]
     one, other = (draw_legend(np.zeros((9, 9, 3), np.uint8), each) for each in legend)
     np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("longest", [0.013, 1, 1.99, 4.999, 5, 73, 1e6, 123456789])
 def test_a_round_length_is_no_longer_and_not_much_shorter(longest):
-    found = round_length(longest)
+    found = scale_bar_length(longest)
     assert longest / 2.5 < found <= longest
     assert f"{found:e}"[0] in "125"

@@ -81,8 +81,8 @@ def test_only_the_footprint_is_looked_at(rows, cols, interpolation, antialias):
     window = pixels[window_rows.start : window_rows.stop, window_cols.start : window_cols.stop]
     got = resample(
         window,
-        rows.in_plane(1, window_rows.start),
-        cols.in_plane(1, window_cols.start),
+        rows.rescaled(1, window_rows.start),
+        cols.rescaled(1, window_cols.start),
         interpolation,
         antialias=antialias,
     )

@@ -111,10 +111,10 @@ WRONG = [
     (True, r"backend True; allowed: None, 'auto', 'cog', 'npy', 'intra', a dict"),
     (b"cog", r"allowed: None, 'auto', 'cog', 'npy', 'intra', a dict"),
     (["cog"], r"allowed: None, 'auto', 'cog', 'npy', 'intra', a dict"),
-    ({}, r"the keys are 'type' \(required\) and 'config'"),
-    ({"config": {}}, r"the keys are 'type' \(required\) and 'config'"),
-    ({"type": "cog", "compress": "ZSTD"}, r"the keys are 'type' \(required\) and 'config'"),
-    ({"type": "cog", 5: 5}, r"the keys are 'type' \(required\) and 'config'"),
+    ({}, r"allowed keys: 'type' \(required\) and 'config'"),
+    ({"config": {}}, r"allowed keys: 'type' \(required\) and 'config'"),
+    ({"type": "cog", "compress": "ZSTD"}, r"allowed keys: 'type' \(required\) and 'config'"),
+    ({"type": "cog", 5: 5}, r"allowed keys: 'type' \(required\) and 'config'"),
     ({"type": 5}, r"backend type 5; allowed: None, 'auto', 'cog', 'npy'"),
     ({"type": ["cog"]}, r"backend type \['cog'\]; allowed"),
     ({"type": np.array(["cog", "npy"])}, r"backend type array.*; allowed"),
@@ -132,10 +132,10 @@ WRONG = [
     ({"type": "intra", "config": {"quality": 0}}, r"quality=0; allowed: whole numbers from 1 to 51"),
     ({"type": "intra", "config": {"compress": "JPEG"}}, r"'intra' has no option compress; allowed: quality"),
     ({"type": "auto", "config": {"type": "cog"}}, r"'auto' has no option type; allowed: compress, "),
-    ({"type": "auto", "config": {"compress": "JPEG"}}, r"'auto' is lossless, and compress='JPEG' is not"),
+    ({"type": "auto", "config": {"compress": "JPEG"}}, r"'auto' is lossless, but compress='JPEG' is not"),
     (
         {"type": "auto", "config": {"compress": "WEBP", "quality": 99}},
-        r"'auto' is lossless, and compress='WEBP' is not",
+        r"'auto' is lossless, but compress='WEBP' is not",
     ),
 ]
 BAD_VALUES = [

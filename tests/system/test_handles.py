@@ -36,7 +36,7 @@ from ndframes.formats.images import raster
 from ndframes.formats.images.arrays import NpyReader
 from ndframes.formats.images.raster import RasterReader
 from ndframes.formats.images.sniff import open_image
-from ndframes.system.handles import FileHandle, HandlePool, is_out_of_files
+from ndframes.system.handles import FileHandle, HandlePool, is_out_of_descriptors
 from ndframes.system.stamp import stat_source
 
 
@@ -600,19 +600,19 @@ def chained(*links: BaseException) -> BaseException:
     ids=repr,
 )
 def test_an_error_that_closing_handles_may_mend(error, expected):
-    assert is_out_of_files(error) is expected
+    assert is_out_of_descriptors(error) is expected
 
 
 def test_errors_that_name_each_other_as_their_cause():
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
-    assert is_out_of_files(first) is False
+    assert is_out_of_descriptors(first) is False
 
 
 def test_the_context_of_an_error_counts_too():
     error = LookupError("y")
     error.__context__ = OSError(errno.EMFILE, "x")
-    assert is_out_of_files(error)
+    assert is_out_of_descriptors(error)
 
 
 @pytest.mark.parametrize(("failures", "idle_left"), [(0, 128), (1, 64), (3, 16), (4, 16)])
@@ -819,7 +819,7 @@ def test_a_file_is_read_by_position(tmp_path):
         file.read_into(memoryview(buffer), offset)
         assert buffer == b"0123456789"[offset : offset + 4]
     for offset in (7, 10, 99):
-        with pytest.raises(EOFError, match=f"4 bytes should lie at {offset}, but the file ends before"):
+        with pytest.raises(EOFError, match=f"expected 4 bytes at {offset}, but the file ends before"):
             file.read_into(memoryview(buffer), offset)
     file.close()
     file.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ndframes.system import mounts
-from ndframes.system.mounts import file_system_of, is_remote, is_remote_kind
+from ndframes.system.mounts import file_system_of, is_remote, is_remote_type
 
 needs_a_table = pytest.mark.skipif(not os.path.exists("/proc/self/mountinfo"), reason="no table of mounts here")
 
@@ -60,12 +60,12 @@ def test_nobody_says(table, tmp_path):
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "9p", "lustre", "fuse", "fuse.sshfs", "fuseblk"])
 def test_what_another_machine_or_program_answers_for(kind):
-    assert is_remote_kind(kind)
+    assert is_remote_type(kind)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "apfs", "nfsd", "", None])
 def test_what_this_machine_answers_for(kind):
-    assert not is_remote_kind(kind)
+    assert not is_remote_type(kind)
 
 
 @needs_a_table
@@ -84,9 +84,9 @@ def test_the_table_is_read_once_for_each_file_system(tmp_path):
     paths = [tmp_path / f"{number}.npy" for number in range(20)]
     for path in paths:
         path.touch()
-    mounts._kind_at.cache_clear()
+    mounts._type_at.cache_clear()
     answers = {is_remote(path) for path in paths} | {is_remote(str(path)) for path in paths}
-    assert answers == {is_remote_kind(file_system_of(tmp_path))}
-    assert mounts._kind_at.cache_info().misses == 1
+    assert answers == {is_remote_type(file_system_of(tmp_path))}
+    assert mounts._type_at.cache_info().misses == 1
     assert is_remote("/proc/self/status") is False
-    assert mounts._kind_at.cache_info().misses == 2
+    assert mounts._type_at.cache_info().misses == 2

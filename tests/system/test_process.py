@@ -161,9 +161,8 @@ def test_a_fork_waits_until_nobody_is_inside_a_gate():
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_fork_does_not_wait_for_ever(monkeypatch):
-    monkeypatch.setattr(_process, "_FORK_WAIT_SECONDS", 0.1)
-    gate = _process.ForkGate()
+def test_a_fork_does_not_wait_for_ever():
+    gate = _process.ForkGate(max_wait_seconds=0.1)
     inside, leave = threading.Event(), threading.Event()
 
     def work():

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.forking import in_fork
 
-from ndframes.system.handles import HandlePool, Shareable
+from ndframes.system.handles import HandlePool, SharedHandle
 
 
-class Handle(Shareable):
+class Handle(SharedHandle):
     """A handle of one descriptor or two; the shelf sees when nobody has it any more."""
 
     def __init__(self, key: object, descriptor_count: int = 1) -> None:

@@ -21,7 +21,7 @@ from ndframes.errors import (
 )
 from ndframes.system.stamp import (
     SourceStamp,
-    same_file,
+    require_same_file,
     source_error,
     stamp_of,
     stat_source,
@@ -149,36 +149,36 @@ def test_another_file_is_told_whatever_came_of_it(stamped, change, error):
 
     with (
         pytest.raises(SourceChangedError, match="a.bin was replaced or removed since it was opened"),
-        same_file(str(path), stamp),
+        require_same_file(str(path), stamp),
     ):
         open_meanwhile()
     ran = False
-    with pytest.raises(SourceChangedError), same_file(str(path), stamp):
+    with pytest.raises(SourceChangedError), require_same_file(str(path), stamp):
         ran = True
     assert not ran
 
 
 def test_the_same_file_lets_everything_pass(stamped):
     path, stamp = stamped
-    with same_file(str(path), stamp):
+    with require_same_file(str(path), stamp):
         assert path.read_bytes() == b"12345"
-    with pytest.raises(LookupError, match="mine"), same_file(str(path), stamp):
+    with pytest.raises(LookupError, match="mine"), require_same_file(str(path), stamp):
         raise LookupError("mine")
 
 
 def test_without_a_stamp_nothing_is_asked():
-    with same_file("/no/such/file", None):
+    with require_same_file("/no/such/file", None):
         pass
 
 
 def test_a_file_that_may_be_gone_may_not_be_another(stamped):
     path, stamp = stamped
     path.unlink()
-    with same_file(str(path), stamp, may_be_gone=True):
+    with require_same_file(str(path), stamp, may_be_gone=True):
         pass
     for change in (lambda: path.write_bytes(b"a longer one"), lambda: (path.unlink(), path.mkdir())):
         change()
-        with pytest.raises(SourceChangedError), same_file(str(path), stamp, may_be_gone=True):
+        with pytest.raises(SourceChangedError), require_same_file(str(path), stamp, may_be_gone=True):
             pass
 
 
@@ -189,7 +189,7 @@ def test_an_interrupt_stays_an_interrupt(stamped):
         path.unlink()
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), same_file(str(path), stamp):
+    with pytest.raises(KeyboardInterrupt), require_same_file(str(path), stamp):
         interrupt()
 
 
@@ -255,7 +255,7 @@ def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     folder.rmdir()
-    with pytest.raises(SourceMissingError, match="relative to a working directory that is gone"):
+    with pytest.raises(SourceMissingError, match="relative to a working directory that was removed"):
         stat_source("missing.tif")
 
 
@@ -367,7 +367,7 @@ def test_permission_denied_on_the_way(open_folder):
         said = as_nobody(check)
     finally:
         locked.chmod(0o700)
-    denied = "locked/a.tif may not be read by this user (permission denied); check its mode and folders"
+    denied = "locked/a.tif cannot be read by this user (permission denied); check its mode and folders"
     assert said == f"{errno.EACCES} True {denied}"
 
 
@@ -396,7 +396,7 @@ def test_permission_denied_on_the_file_itself(open_folder):
                 said.append(str(error))
         return "\n".join(said)
 
-    denied = "image 'a': a.npy may not be read by this user (permission denied); check its mode and folders"
+    denied = "image 'a': a.npy cannot be read by this user (permission denied); check its mode and folders"
     assert as_nobody(check) == f"True\n{denied}\n{denied}"
 
 

@@ -1,4 +1,4 @@
-"""FaultyFileSystem: every call can be made to fail, in every way; the tools that damage files."""
+"""FaultyFileSystem: every operation can fail, in every way; functions that damage files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import ndframes as nf
-from ndframes.system.files import FileSystem
+from ndframes.system.files import FileSystem, LocalFile
 from ndframes.testing.faults import (
     FaultyFileSystem,
     WatchedFileSystem,
@@ -23,20 +23,29 @@ from ndframes.testing.faults import (
     zero,
 )
 
-OPERATIONS = [name for name in vars(FileSystem) if not name.startswith("_")]
+OPERATIONS = [*(name for name in vars(FileSystem) if not name.startswith("_")), "read_at", "map"]
 
 
-def do_everything(files: FileSystem, folder: str) -> dict[str, object]:
-    """Call every operation once; what each raised or gave."""
+def call_all(files: FileSystem, folder: str) -> dict[str, object]:
+    """Call every operation once; returns their results, or error numbers."""
     path, other, final = (os.path.join(folder, name) for name in ("a", "b", "c"))
     files.make_folders(folder)
     with open(path, "wb") as made:
         made.write(b"pixels")
-    descriptor = os.open(path, os.O_RDONLY)
+    opened = []
+
+    def open_to_read():
+        opened.append(files.open_to_read(path))
+
+    def read(kind):
+        reader = opened[0] if opened else LocalFile(path)
+        return reader.read_at(1, 3) if kind == "read_at" else bytes(reader.map().view(1, 3))
+
     with open(path, "r+b") as file:
         calls = {
             "make_folders": lambda: files.make_folders(os.path.join(folder, "d", "e")),
             "create": lambda: files.create(other).close(),
+            "append": lambda: files.append(file, b"pixels"),
             "scratch": lambda: files.scratch(folder, 100).close(),
             "sync_file": lambda: files.sync_file(file),
             "sync_folder": lambda: files.sync_folder(folder),
@@ -46,12 +55,15 @@ def do_everything(files: FileSystem, folder: str) -> dict[str, object]:
             "remove": lambda: files.remove(final + "2"),
             "touch": lambda: files.touch(path, 0, 0),
             "try_lock": lambda: files.try_lock(file),
+            "is_locked": lambda: files.is_locked(path),
             "lock": lambda: files.lock(path + ".lock", seconds=1).__exit__(None, None, None),
-            "open_to_read": lambda: os.close(files.open_to_read(path)),
-            "read_at": lambda: files.read_at(descriptor, 1, 3),
-            "status": lambda: files.status(path).st_size,
+            "open_to_read": open_to_read,
+            "status": lambda: files.status(path).size_bytes,
             "scan": lambda: len(list(files.scan(folder))),
+            "can_map": lambda: files.can_map(path),
             "free_bytes": lambda: files.free_bytes(folder) > 0,
+            "read_at": lambda: read("read_at"),
+            "map": lambda: read("map"),
         }
         outcomes: dict[str, object] = {}
         for name, call in calls.items():
@@ -59,11 +71,10 @@ def do_everything(files: FileSystem, folder: str) -> dict[str, object]:
                 outcomes[name] = call()
             except OSError as error:
                 outcomes[name] = error.errno
-    os.close(descriptor)
     return outcomes
 
 
-class Listing(WatchedFileSystem):
+class ListingFileSystem(WatchedFileSystem):
     def __init__(self):
         self.seen = []
 
@@ -71,18 +82,19 @@ class Listing(WatchedFileSystem):
         self.seen.append(operation)
 
 
-def test_no_operation_goes_unwatched(tmp_path):
-    files = Listing()
-    outcomes = do_everything(files, str(tmp_path / "x"))
+def test_all_operations_are_watched(tmp_path):
+    files = ListingFileSystem()
+    outcomes = call_all(files, str(tmp_path / "x"))
     assert files.seen[1:] == OPERATIONS
-    assert outcomes == do_everything(FileSystem(), str(tmp_path / "y"))
-    assert outcomes["read_at"] == b"ixe"
+    assert outcomes == call_all(FileSystem(), str(tmp_path / "y"))
+    assert outcomes["read_at"] == outcomes["map"] == b"ixe"
+    assert outcomes["is_locked"]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_each_operation_fails_alone(tmp_path, operation):
     files = FaultyFileSystem(operation, 2 if operation == "make_folders" else 1, "EDQUOT")
-    outcomes = do_everything(files, str(tmp_path))
+    outcomes = call_all(files, str(tmp_path))
     assert outcomes[operation] == errno.EDQUOT
     assert files.struck == operation
     dependents = {"link_or_replace": {"move"}} if operation == "link_or_replace" else {}
@@ -90,17 +102,17 @@ def test_each_operation_fails_alone(tmp_path, operation):
     assert failed == {operation}, dependents
 
 
-def test_any_counts_all_of_them(tmp_path):
-    for number, name in enumerate(OPERATIONS, 2):  # the first is that of the folder
+def test_any_counts_all_operations(tmp_path):
+    for number, name in enumerate(OPERATIONS, 2):  # call_all creates the folder first
         files = FaultyFileSystem("any", number, "EIO")
-        assert do_everything(files, str(tmp_path / str(number)))[name] == errno.EIO
+        assert call_all(files, str(tmp_path / str(number)))[name] == errno.EIO
     files = FaultyFileSystem("any", len(OPERATIONS) + 2, "EIO")
-    do_everything(files, str(tmp_path / "last"))
+    call_all(files, str(tmp_path / "last"))
     assert not files.fired
 
 
 def write_three(files, path, sizes=(100_000, 50_000, 60_000)):
-    """Writes larger than any buffer, so that each reaches the system as it is."""
+    """Write pieces larger than any buffer, so that each reaches the system unchanged."""
     data = [np.random.default_rng(size).bytes(size) for size in sizes]
     with files.create(str(path)) as file:
         for piece in data:
@@ -108,16 +120,16 @@ def write_three(files, path, sizes=(100_000, 50_000, 60_000)):
     return data
 
 
-def test_a_short_write_is_gone_on_with(tmp_path):
+def test_a_short_write_is_continued(tmp_path):
     for nth in range(1, 6):
         files = FaultyFileSystem("write", nth, "short")
         assert (tmp_path / str(nth)).exists() is False
         data = write_three(files, tmp_path / str(nth))
         assert (tmp_path / str(nth)).read_bytes() == b"".join(data)
-    assert not files.fired  # three writes, and one more for what was short
+    assert not files.fired  # the fifth write: there are three, and one more after a short one
 
 
-def test_a_lost_write_loses_its_second_half_and_nothing_else(tmp_path):
+def test_a_lost_write_loses_its_second_half(tmp_path):
     files = FaultyFileSystem("write", 2, "lost")
     first, second, third = write_three(files, tmp_path / "a")
     assert files.fired
@@ -138,10 +150,10 @@ def test_a_full_disk_stays_full(tmp_path, is_lasting, failures):
             outcomes.append((number, error.errno))
     assert outcomes == [(number, errno.ENOSPC) for number in range(1, 1 + failures)]
     files.mend()
-    write_three(files, tmp_path / "mended")
+    write_three(files, tmp_path / "repaired")
 
 
-def test_a_scratch_file_is_watched_too(tmp_path):
+def test_scratch_files_are_watched(tmp_path):
     files = FaultyFileSystem("write", 1, "EIO")
     with pytest.raises(OSError, match="Input/output error"), files.scratch(str(tmp_path)) as file:
         file.write(b"tile")
@@ -151,21 +163,21 @@ def test_a_scratch_file_is_watched_too(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_write_has_written_half(tmp_path, fork_server):
+def test_a_killed_write_writes_half(tmp_path, fork_server):
     files = FaultyFileSystem("write", 2, "kill")
-    end = fork_server.run(partial(write_three, files, tmp_path / "a"))[0]
-    assert end.status == -signal.SIGKILL
+    result = fork_server.run(partial(write_three, files, tmp_path / "a"))[0]
+    assert result.status == -signal.SIGKILL
     assert (tmp_path / "a").stat().st_size == 100_000 + 25_000
 
 
-def test_a_kill_comes_before_the_operation(tmp_path, fork_server):
-    end = fork_server.run(partial(do_everything, FaultyFileSystem("move", 1, "kill"), str(tmp_path)))[0]
-    assert end.status == -signal.SIGKILL
+def test_a_kill_precedes_the_operation(tmp_path, fork_server):
+    result = fork_server.run(partial(call_all, FaultyFileSystem("move", 1, "kill"), str(tmp_path)))[0]
+    assert result.status == -signal.SIGKILL
     assert (tmp_path / "c").exists()
     assert not (tmp_path / "c2").exists()
 
 
-def test_it_pickles_unused_and_says_what_it_is():
+def test_pickling_resets_the_count():
     files = FaultyFileSystem("write", 17, "ENOSPC", is_lasting=True)
     assert repr(files) == "FaultyFileSystem('write', 17, 'ENOSPC', is_lasting=True)"
     assert repr(FaultyFileSystem(kind="lost")) == "FaultyFileSystem('write', 1, 'lost')"
@@ -185,15 +197,15 @@ def test_it_pickles_unused_and_says_what_it_is():
         (("rename", 1, "EIO"), "operation='rename'; allowed: any, write, make_folders"),
         (("any", 0, "EIO"), "nth=0"),
         (("any", 1, "ENOSUCH"), "kind='ENOSUCH'; allowed: kill, stop, short, lost"),
-        (("create", 1, "short"), "strikes writes"),
+        (("create", 1, "short"), "is for writes only"),
     ],
 )
-def test_what_there_is_not_is_refused(arguments, message):
+def test_unknown_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         FaultyFileSystem(*arguments)
 
 
-def test_a_users_own_frames_on_a_full_disk(tmp_path):
+def test_user_defined_frames_on_a_full_disk(tmp_path):
     class Scenes(nf.Frames):
         image_ids = ("a",)
 
@@ -216,7 +228,7 @@ def test_a_users_own_frames_on_a_full_disk(tmp_path):
 
 @pytest.fixture
 def entry(tmp_path):
-    """A read-only file, as an entry is."""
+    """A read-only file, like an entry."""
     path = tmp_path / "entry"
     path.write_bytes(bytes(range(100)))
     os.utime(path, ns=(10**18, 10**18))
@@ -225,7 +237,7 @@ def entry(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "wanted"),
+    ("damage", "content"),
     [
         (lambda path: flip_bit(path, 8 * 3 + 7), bytes([0, 1, 2, 0x83, *range(4, 100)])),
         (lambda path: flip_bit(path, -1), bytes([*range(99), 99 ^ 128])),
@@ -235,9 +247,9 @@ def entry(tmp_path):
         (lambda path: zero(path, 98, 4096), bytes([*range(98), 0, 0])),
     ],
 )
-def test_damage_changes_the_content_alone(entry, damage, wanted):
+def test_damage_changes_only_the_content(entry, damage, content):
     before = entry.stat()
     damage(entry)
     after = entry.stat()
-    assert entry.read_bytes() == wanted
+    assert entry.read_bytes() == content
     assert (stat.S_IMODE(after.st_mode), after.st_mtime_ns, after.st_ino) == (0o444, 10**18, before.st_ino)

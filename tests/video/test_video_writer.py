@@ -402,7 +402,7 @@ REFUSED = {
     "float": ("a.mkv", FRAMES / 255, {}, r"float64, not uint8 or uint16; write \(frame \* 255\)"),
     "int": ("a.mkv", FRAMES.astype(np.int32), {}, r"int32, not uint8 or uint16; convert it"),
     "uint32": ("a.mkv", FRAMES.astype(np.uint32), {}, r"uint32, not uint8"),
-    "ragged": ("a.mkv", [[[1, 2], [3]]], {}, r"frame 0 is no array"),
+    "ragged": ("a.mkv", [[[1, 2], [3]]], {}, r"frame 0 is not an array"),
     "16 bits": ("a.mkv", FRAMES.astype(np.uint16), {"codec": "h264"}, r"16 bits a channel; use codec='ffv1'$"),
     "16 bits in mp4": ("a.mp4", FRAMES.astype(np.uint16), {}, r"16 bits a channel; use codec='ffv1' and a name that ends in \.mkv"),
     "alpha": ("a.avi", pan(2, (16, 16), 4), {"codec": "mjpeg"}, r"transparency \(4 channels\); use codec='ffv1'$"),
@@ -424,8 +424,8 @@ REFUSED = {
     "ffv1 format": ("a.mkv", FRAMES, {"codec": "ffv1", "pixel_format": "bgr0"}, "allowed: none, it follows"),
     "odd format": ("a.mp4", FRAMES[:, :15], {"pixel_format": "yuv420p"}, "'yuv420p' of h264 needs even sizes, frames are 15 x 16"),
     "gray format": ("a.mp4", FRAMES, {"pixel_format": "gray"}, "'gray' has one channel, frames have 3"),
-    "metadata": ("a.mp4", FRAMES, {"metadata": {"a": {1}}}, "metadata that JSON does not know"),
-    "nan": ("a.mp4", FRAMES, {"metadata": {"a": float("nan")}}, "metadata that JSON does not know"),
+    "metadata": ("a.mp4", FRAMES, {"metadata": {"a": {1}}}, "metadata cannot be stored as JSON"),
+    "nan": ("a.mp4", FRAMES, {"metadata": {"a": float("nan")}}, "metadata cannot be stored as JSON"),
     "names": ("a.mp4", FRAMES, {"metadata": {3: "a"}}, "give a dict of names"),
     "list": ("a.mp4", FRAMES, {"metadata": ["a"]}, "give a dict of names"),
 }  # fmt: skip
@@ -472,7 +472,7 @@ def test_places_that_cannot_be_are_refused(tmp_path):
     (tmp_path / "folder.mp4").mkdir()
     for name, told in (
         ("none/a.mp4", "there is no folder"),
-        ("folder.mp4", "no regular file"),
+        ("folder.mp4", "not a regular file"),
         ("a.flv", r"ending '\.flv'; allowed: \.mp4"),
         ("a", "no container is known"),
     ):

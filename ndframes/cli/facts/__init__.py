@@ -1,1 +1,1 @@
-"""What ``ndframes info`` prints about images, sequences, videos and datasets."""
+"""The facts that ``ndframes info`` prints about images, sequences, videos and datasets."""

@@ -1,4 +1,4 @@
-"""What a COCO dataset and its images are, for ``ndframes info``: facts, and how they are told."""
+"""Facts about a COCO dataset and its images, for ``ndframes info``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from ...formats.reader import Reader
     from ...frames.frames import Frames
     from ...spec.pathinfo import ChannelInfo
-    from ..sources import Source
+    from ..sources import ImageArgument
 
-__all__ = ["collect_dataset", "collect_image", "rows_of_dataset", "rows_of_image"]
+__all__ = ["collect_dataset", "collect_dataset_image", "rows_of_dataset", "rows_of_dataset_image"]
 _Facts = dict[str, Any]
 _LISTED = 8
 _NO_CATEGORY = "no category"
 
 
 def collect_dataset(path: str, dataset: Mapping[str, Any]) -> _Facts:
-    """How much there is of what in a dataset; no image is opened."""
+    """Count the content of a dataset. Opens no image."""
     images, annotations = dataset["images"], dataset.get("annotations") or []
     by_image = Counter(item.get("image_id") for item in annotations)
     return {
@@ -41,7 +41,7 @@ def collect_dataset(path: str, dataset: Mapping[str, Any]) -> _Facts:
 
 
 def rows_of_dataset(facts: _Facts) -> dict[str, str]:
-    """They in words."""
+    """The facts as text, by label."""
     from ...text import count_noun, format_bytes
 
     videos = f" in {count_noun(facts['videos'], 'video')}" if facts["videos"] else ""
@@ -49,29 +49,31 @@ def rows_of_dataset(facts: _Facts) -> dict[str, str]:
         "path": show_path(facts["path"]),
         "format": f"COCO dataset, {format_bytes(facts['file_bytes'])}",
         "images": f"{facts['images']:,}{videos}",
-        "sizes": _tell_counts(facts["sizes"], "image"),
-        "channels": _tell_counts(facts["channels"], "image"),
-        "categories": _tell_counts(facts["categories"], "annotation") if facts["categories"] else "none",
-        "annotations": f"{facts['annotations']:,}, of {count_noun(facts['annotated_images'], 'image')}",
+        "sizes": _describe_counts(facts["sizes"], "image"),
+        "channels": _describe_counts(facts["channels"], "image"),
+        "categories": _describe_counts(facts["categories"], "annotation") if facts["categories"] else "none",
+        "annotations": f"{facts['annotations']:,}, in {count_noun(facts['annotated_images'], 'image')}",
     }
     if facts["image_ids"]:
-        rows["image ids"] = f"{_list_some(facts['image_ids'])}\nmore of one of them: --image-id {facts['image_ids'][0]}"
+        rows["image ids"] = (
+            f"{_list_first(facts['image_ids'])}\ndetails of an image: --image-id {facts['image_ids'][0]}"
+        )
     return rows
 
 
-def collect_image(source: Source, workdir: str | None, backend: str) -> _Facts:
-    """What an image of a dataset is made of. Reads the headers of its files, and converts nothing."""
-    dataset = source.dataset or {}
-    direct = source.open_frames(workdir, None)
-    cached = None if backend_of(backend) is None else source.open_frames(workdir, backend)
-    image = direct.image(source.image_id)
-    info = direct.pathinfo(source.image_id)
-    item = next(item for item in dataset["images"] if item["id"] == source.image_id)
-    annotations = [each for each in dataset.get("annotations") or [] if each.get("image_id") == source.image_id]
-    files = [_collect_file(source, part, each, direct, cached) for part, each in enumerate(info.channels)]
+def collect_dataset_image(image_argument: ImageArgument, workdir: str | None, backend: str) -> _Facts:
+    """Describe an image of a dataset and its files. Reads only headers, and converts nothing."""
+    dataset = image_argument.dataset or {}
+    direct = image_argument.open_frames(workdir, None)
+    cached = None if backend_of(backend) is None else image_argument.open_frames(workdir, backend)
+    image = direct.image(image_argument.image_id)
+    info = direct.pathinfo(image_argument.image_id)
+    item = next(item for item in dataset["images"] if item["id"] == image_argument.image_id)
+    annotations = [each for each in dataset.get("annotations") or [] if each.get("image_id") == image_argument.image_id]
+    files = [_collect_file(image_argument, part, each, direct, cached) for part, each in enumerate(info.channels)]
     return {
-        "path": source.path,
-        "image_id": source.image_id,
+        "path": image_argument.path,
+        "image_id": image_argument.image_id,
         "name": item.get("name"),
         "shape": image.image_shape,
         "channels": image.channels,
@@ -84,12 +86,14 @@ def collect_image(source: Source, workdir: str | None, backend: str) -> _Facts:
     }
 
 
-def _collect_file(source: Source, part: int, info: ChannelInfo, direct: Frames, cached: Frames | None) -> _Facts:
-    from ...geometry.affine import split_affine
-    from ...pixels.values import find_nodata
+def _collect_file(
+    image_argument: ImageArgument, part: int, info: ChannelInfo, direct: Frames, cached: Frames | None
+) -> _Facts:
+    from ...geometry.affine import decompose_affine
+    from ...pixels.values import resolve_nodata
     from ...spec.channels import default_codes
 
-    reader: Reader = direct.image(source.image_id).opened(part).reader
+    reader: Reader = direct.image(image_argument.image_id).opened(part).reader
     codes = info.channels or default_codes(reader.shape[2])
     return {
         "path": info.path,
@@ -101,15 +105,16 @@ def _collect_file(source: Source, part: int, info: ChannelInfo, direct: Frames, 
         "tile_shape": reader.tile_shape,
         "overview_shapes": reader.overview_shapes,
         "img_from_src": info.matrix.tolist(),
-        **split_affine(info.matrix),
-        "nodata": find_nodata(info, reader.nodata),
+        **decompose_affine(info.matrix),
+        "nodata": resolve_nodata(info, reader.nodata),
         "quantization": None if info.quantization is None else dict(info.quantization),
-        "cache": None if cached is None else _collect_entry(source, codes, cached),
+        "cache": None if cached is None else _collect_entry(image_argument, codes, cached),
     }
 
 
-def _collect_entry(source: Source, codes: Sequence[str], cached: Frames) -> _Facts:
-    explained = cached.explain(source.image_id, (slice(0), slice(0)), codes).files[0]
+def _collect_entry(image_argument: ImageArgument, codes: Sequence[str], cached: Frames) -> _Facts:
+    # An empty region: only the existence of the entry matters.
+    explained = cached.explain(image_argument.image_id, (slice(0), slice(0)), codes).files[0]
     return {
         "entry_path": explained.entry_path,
         "is_cached": explained.is_cached,
@@ -117,8 +122,8 @@ def _collect_entry(source: Source, codes: Sequence[str], cached: Frames) -> _Fac
     }
 
 
-def rows_of_image(facts: _Facts) -> dict[str, str]:
-    """An image's facts in words, a table of its files included."""
+def rows_of_dataset_image(facts: _Facts) -> dict[str, str]:
+    """The facts as text, by label, with a table of the files."""
     height, width = facts["shape"]
     name = "" if facts["name"] is None else f", {facts['name']}"
     rows = {
@@ -127,25 +132,25 @@ def rows_of_image(facts: _Facts) -> dict[str, str]:
         "channels": "|".join(facts["channels"]),
     }
     if facts["default_channels"] != facts["channels"]:
-        rows["by default"] = "|".join(facts["default_channels"])
+        rows["default"] = "|".join(facts["default_channels"])
     if facts["video"] is not None:
         rows["video"] = facts["video"]
-    found = f"{facts['annotations']:,}: {_list_some(facts['categories'], lambda item: f'{item[0]} {item[1]:,}')}"
+    found = f"{facts['annotations']:,}: {_list_first(facts['categories'], lambda item: f'{item[0]} {item[1]:,}')}"
     rows["annotations"] = found if facts["annotations"] else "none"
     rows["files"] = "\n".join(_table(facts["files"], os.path.dirname(os.path.abspath(facts["path"]))))
     return rows
 
 
 def _table(files: Sequence[_Facts], folder: str) -> list[str]:
-    """A line a file, in columns; those columns left out that say nothing of any."""
+    """A line for each file, in columns; columns without content are left out."""
     columns = {
         "channels": ["|".join(file["channels"]) for file in files],
         "height x width": [f"{file['shape'][0]:,} x {file['shape'][1]:,}" for file in files],
         "dtype": [file["dtype"] for file in files],
-        "onto the image": [_tell_map(file) for file in files],
+        "onto the image": [_describe_position(file) for file in files],
         "nodata": ["" if file["nodata"] is None else f"{file['nodata']:g}" for file in files],
-        "stands for": ["" if file["quantization"] is None else _tell_values(file["quantization"]) for file in files],
-        "cache": ["" if file["cache"] is None else _tell_entry(file["cache"]) for file in files],
+        "values": ["" if file["quantization"] is None else _describe_values(file["quantization"]) for file in files],
+        "cache": ["" if file["cache"] is None else _describe_entry(file["cache"]) for file in files],
         "file": [show_path(_path_in(folder, file["path"])) for file in files],
     }
     shown = {name: cells for name, cells in columns.items() if any(cells)}
@@ -160,12 +165,13 @@ def _table(files: Sequence[_Facts], folder: str) -> list[str]:
 
 
 def _path_in(folder: str, path: str) -> str:
-    """A path as seen from the dataset's folder, where it lies in there."""
+    """The path relative to ``folder``, if it is in there."""
+    # Other paths stay as they are: a chain of ".." is harder to read.
     inner = os.path.relpath(path, folder)
     return path if inner.startswith(os.pardir) else inner
 
 
-def _tell_map(file: _Facts) -> str:
+def _describe_position(file: _Facts) -> str:
     import numpy as np
 
     from ...geometry.affine import describe_affine
@@ -173,24 +179,25 @@ def _tell_map(file: _Facts) -> str:
     return describe_affine(np.array(file["img_from_src"]))
 
 
-def _tell_values(quantization: Mapping[str, Any]) -> str:
+def _describe_values(quantization: Mapping[str, Any]) -> str:
     stored = f"{quantization.get('quant_min', 0):g}..{quantization['quant_max']:g}"
     nodata = quantization.get("nodata")
-    told = f"{stored} is {quantization.get('orig_min', 0):g}..{quantization.get('orig_max', 1):g}"
-    return told if nodata is None else f"{told}, {nodata:g} is nothing"
+    text = f"{stored} -> {quantization.get('orig_min', 0):g}..{quantization.get('orig_max', 1):g}"
+    return text if nodata is None else f"{text}, {nodata:g} -> no data"
 
 
-def _tell_entry(entry: _Facts) -> str:
+def _describe_entry(entry: _Facts) -> str:
     from ...text import format_bytes
 
-    return f"there, {format_bytes(entry['entry_bytes'])}" if entry["is_cached"] else "not yet"
+    return f"cached, {format_bytes(entry['entry_bytes'])}" if entry["is_cached"] else "not cached"
 
 
 def _count_categories(
     dataset: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]], *, is_all: bool = True
 ) -> list[tuple[str, int]]:
-    """The categories, and how many annotations are of each."""
+    """The categories and their numbers of annotations, the largest first."""
     names = {item.get("id"): str(item.get("name", item.get("id"))) for item in dataset.get("categories") or []}
+    # Ids may have no category in the dataset, and categories may have no annotations.
     found = Counter(names.get(item.get("category_id"), _NO_CATEGORY) for item in annotations)
     every = [name for name in dict.fromkeys([*names.values(), *found]) if is_all or found[name]]
     return sorted(((name, found[name]) for name in every), key=lambda pair: -pair[1])
@@ -206,21 +213,22 @@ def _video_of(dataset: Mapping[str, Any], item: Mapping[str, Any]) -> str | None
 
 def _size_of(image: Mapping[str, Any]) -> str:
     height, width = image.get("height"), image.get("width")
-    return "not said" if height is None or width is None else f"{height:,} x {width:,} px"
+    return "not given" if height is None or width is None else f"{height:,} x {width:,} px"
 
 
 def _codes_of(image: Mapping[str, Any]) -> str:
-    """What the dataset says of an image's channels."""
+    """The channels that the dataset gives for an image."""
+    # kwcoco renamed "auxiliary" to "assets"; both occur.
     files = [image, *(image.get("auxiliary") or []), *(image.get("assets") or [])]
     named = [item.get("channels") for item in files if item.get("file_name") is not None]
-    return "|".join(str(codes) for codes in named if codes) or "not said"
+    return "|".join(str(codes) for codes in named if codes) or "not given"
 
 
 def _counts(values: Iterable[str]) -> list[tuple[str, int]]:
     return Counter(values).most_common()
 
 
-def _tell_counts(counts: Sequence[tuple[str, int]], noun: str) -> str:
+def _describe_counts(counts: Sequence[tuple[str, int]], noun: str) -> str:
     from ...text import count_noun
 
     lines = [f"{value}: {count_noun(count, noun)}" for value, count in counts[:_LISTED]]
@@ -228,7 +236,7 @@ def _tell_counts(counts: Sequence[tuple[str, int]], noun: str) -> str:
     return "\n".join([*lines, f"and {more:,} more"] if more > 0 else lines) or "none"
 
 
-def _list_some(values: Sequence[Any], tell: Any = str) -> str:
-    listed = ", ".join(tell(value) for value in values[:_LISTED])
+def _list_first(values: Sequence[Any], describe: Any = str) -> str:
+    listed = ", ".join(describe(value) for value in values[:_LISTED])
     more = len(values) - _LISTED
     return f"{listed}, and {more:,} more" if more > 0 else listed

@@ -1,4 +1,4 @@
-"""Facts about one image, for ``ndframes info``."""
+"""Facts about an image file, for ``ndframes info``."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ if TYPE_CHECKING:
     from ...items.explain import FileExplanation
     from ...spec.backends import Backend
 
+__all__ = ["collect_image", "rows_of_image"]
+_Facts = dict[str, Any]
 _CROP_PX = 256
 
 
-def collect(path: str, workdir: str | None, backend: str) -> dict[str, Any]:
-    """The facts about an image file, as plain data."""
+def collect_image(path: str, workdir: str | None, backend: str) -> _Facts:
+    """Describe an image file, its cache entry, and the cost of a crop. Reads only the header, and converts nothing."""
     from ...frames.simple import SimpleFrames
     from ...spec.backends import coerce_backend
 
+    # Without a backend: the facts are those of the file, even if it is cached.
     direct = SimpleFrames({path: path}, backend=None)
     image = direct.image(path)
     reader = image.opened(0).reader
     region = _middle(reader.shape)
     slices = tuple(slice(axis.start, axis.stop) for axis in region)
-    facts: dict[str, Any] = {
+    facts: _Facts = {
         "path": path,
         "file_bytes": os.path.getsize(path),
         "format": reader.format,
@@ -61,15 +64,15 @@ def collect(path: str, workdir: str | None, backend: str) -> dict[str, Any]:
 
 
 def _middle(shape: tuple[int, int, int]) -> tuple[range, range]:
-    """Where a crop from the middle lies; smaller than asked for in a small image."""
+    """Rows and columns of a crop from the middle; a small image gives a smaller crop."""
     starts = [max(0, (extent - _CROP_PX) // 2) for extent in shape[:2]]
     rows, cols = (range(start, min(extent, start + _CROP_PX)) for start, extent in zip(starts, shape[:2], strict=True))
     return rows, cols
 
 
-def _cost_of(explained: FileExplanation) -> dict[str, Any]:
-    """What a read touches, as explained; nothing is decoded where pixels are mapped."""
-    if not explained.tiles:
+def _cost_of(explained: FileExplanation) -> _Facts:
+    """The cost of a read, as explained."""
+    if not explained.tiles:  # the pixels are memory-mapped
         return {"tile_shape": None, "tiles": 0, "decoded_bytes": 0}
     return {
         "tile_shape": explained.tile_shape,
@@ -78,16 +81,17 @@ def _cost_of(explained: FileExplanation) -> dict[str, Any]:
     }
 
 
-def _expected_cost(form: Backend, reader: Reader, region: tuple[range, range]) -> dict[str, Any]:
-    """What a read would touch in an entry of that form, once it is there."""
+def _expected_cost(form: Backend, reader: Reader, region: tuple[range, range]) -> _Facts:
+    """The cost of a read from an entry of that form, which does not exist yet."""
     from ...formats.tiled.cog_writer import choose_grid
-    from ...geometry.tiling import count_touched
+    from ...geometry.tiling import count_touched_tiles
 
     if form.type == "npy":
         return {"tile_shape": None, "tiles": 0, "decoded_bytes": 0}
     extent, _ = choose_grid(reader, form)
+    # Tiles are cut off at the edges of a small image.
     tile_shape = min(extent, reader.shape[0]), min(extent, reader.shape[1])
-    tiles = count_touched(*region, tile_shape)
+    tiles = count_touched_tiles(*region, tile_shape)
     pixel_bytes = reader.shape[2] * reader.dtype.itemsize
     return {
         "tile_shape": tile_shape,
@@ -96,13 +100,13 @@ def _expected_cost(form: Backend, reader: Reader, region: tuple[range, range]) -
     }
 
 
-def rows(facts: dict[str, Any]) -> dict[str, str]:
-    """The facts as a table: label to text."""
+def rows_of_image(facts: _Facts) -> dict[str, str]:
+    """The facts as text, by label."""
     from ...text import format_bytes
 
     height, width, bands = facts["shape"]
     has_strips = facts["tile_shape"][1] == width
-    overviews = ", ".join(_by(shape) for shape in facts["overview_shapes"])
+    overviews = ", ".join(_join_extents(shape) for shape in facts["overview_shapes"])
     crop, cached = facts["crop"], facts["cache"]
     rows = {
         "path": show_path(facts["path"]),
@@ -110,11 +114,11 @@ def rows(facts: dict[str, Any]) -> dict[str, str]:
         "size": f"{height:,} x {width:,} px (height x width), {format_bytes(facts['decoded_bytes'])} decoded",
         "pixels": f"{facts['dtype']}, {bands} {'channel' if bands == 1 else 'channels'}: {_codes(facts['channels'])}",
         **({} if facts["nodata"] is None else {"nodata": f"{facts['nodata']:g}"}),
-        "tiling": f"{'strips' if has_strips else 'tiles'} of {_by(facts['tile_shape'])}",
+        "tiling": f"{'strips' if has_strips else 'tiles'} of {_join_extents(facts['tile_shape'])}",
         "overviews": overviews or "none",
     }
     if cached is not None:
-        state = f"there, {format_bytes(cached['entry_bytes'])}" if cached["is_cached"] else "not there yet"
+        state = f"exists, {format_bytes(cached['entry_bytes'])}" if cached["is_cached"] else "does not exist yet"
         rows["cache entry"] = f"{state}\n{show_path(cached['entry_path'])}"
     lines = [f"from the source: {_describe_cost(crop['from_source'], 'strip' if has_strips else 'tile')}"]
     if cached is not None:
@@ -126,12 +130,12 @@ def rows(facts: dict[str, Any]) -> dict[str, str]:
     return rows
 
 
-def _describe_cost(cost: dict[str, Any], noun: str) -> str:
+def _describe_cost(cost: _Facts, noun: str) -> str:
     from ...text import format_bytes
 
     if cost["tile_shape"] is None:
-        return "mapped, nothing is decoded"
-    count = f"{cost['tiles']:,} {noun if cost['tiles'] == 1 else noun + 's'} of {_by(cost['tile_shape'])}"
+        return "memory-mapped, nothing to decode"
+    count = f"{cost['tiles']:,} {noun if cost['tiles'] == 1 else noun + 's'} of {_join_extents(cost['tile_shape'])}"
     return f"{count}, {format_bytes(cost['decoded_bytes'])} decoded"
 
 
@@ -139,5 +143,5 @@ def _codes(codes: tuple[str, ...]) -> str:
     return "|".join(codes) if len(codes) <= 8 else f"{'|'.join(codes[:3])}|...|{codes[-1]}"
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _join_extents(shape: tuple[int, ...]) -> str:
     return " x ".join(f"{extent:,}" for extent in shape)

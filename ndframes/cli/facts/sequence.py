@@ -1,4 +1,4 @@
-"""What a folder of images or a pattern is, for ``ndframes info``: facts, and how they are told."""
+"""Facts about a sequence of images, for ``ndframes info``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
     from ...frames.clip import Clip
 
-__all__ = ["collect_folder", "rows_of_folder"]
+__all__ = ["collect_sequence", "rows_of_sequence"]
 _Facts = dict[str, Any]
 
 
-def collect_folder(folder: Clip, workdir: str | None, backend: str) -> _Facts:
-    """What the images of a folder or a pattern are as one array. Reads the headers of all of them, and converts nothing."""
+def collect_sequence(clip: Clip, workdir: str | None, backend: str) -> _Facts:
+    """Describe the images of a folder, glob or pattern as one array. Reads all headers, and converts nothing."""
     from ...frames.simple import SimpleFrames
 
-    path = folder.path
-    direct = SimpleFrames({path: folder}, workdir=workdir, backend=None)
+    path = clip.path
+    direct = SimpleFrames({path: clip}, workdir=workdir, backend=None)
     frame = direct.load_frame(path)
     files = [info.path for info in direct.pathinfo(path).channels]
     facts: _Facts = {
@@ -39,15 +39,15 @@ def collect_folder(folder: Clip, workdir: str | None, backend: str) -> _Facts:
         "cache": None,
     }
     if backend_of(backend) is not None:
-        frames = SimpleFrames({path: folder}, workdir=workdir, backend=backend)
+        frames = SimpleFrames({path: clip}, workdir=workdir, backend=backend)
         surveys = [frames.survey_channel(path, info) for info in frames.pathinfo(path).channels]
         cached = sum(1 for survey in surveys if survey.key is not None and survey.job is None)
         facts["cache"] = {"workdir": str(frames.cache.workdir), "cached_images": cached}
     return facts
 
 
-def rows_of_folder(facts: _Facts) -> dict[str, str]:
-    """They in words."""
+def rows_of_sequence(facts: _Facts) -> dict[str, str]:
+    """The facts as text, by label."""
     from ...text import count_noun, format_bytes
 
     count, height, width, bands = facts["shape"]
@@ -56,16 +56,17 @@ def rows_of_folder(facts: _Facts) -> dict[str, str]:
         "path": show_path(facts["path"]),
         "format": f"{count_noun(count, 'image')}, the first a {facts['format']}, {format_bytes(facts['file_bytes'])}",
         "files": f"{first}\nto {last}" if count > 1 else first,
-        **({"numbers": _tell_numbers(facts["frame_ids"])} if isinstance(facts["frame_ids"][0], int) else {}),
+        # Numbers come from a pattern; folders and globs have file names instead.
+        **({"numbers": _describe_numbers(facts["frame_ids"])} if isinstance(facts["frame_ids"][0], int) else {}),
         "size": f"{count:,} x {height:,} x {width:,} px (time x height x width), {format_bytes(facts['decoded_bytes'])} decoded",
         "pixels": f"{facts['dtype']}, {count_noun(bands, 'channel')}: {'|'.join(facts['channels'])}",
     }
     if facts["cache"] is not None:
-        rows["cache"] = f"{facts['cache']['cached_images']:,} of {count_noun(count, 'image')} there"
+        rows["cache"] = f"{facts['cache']['cached_images']:,} of {count_noun(count, 'image')} cached"
     return rows
 
 
-def _tell_numbers(numbers: Sequence[int]) -> str:
+def _describe_numbers(numbers: Sequence[int]) -> str:
     first, last = numbers[0], numbers[-1]
     missing = last - first + 1 - len(numbers)
     return f"{first} to {last}, {f'{missing:,}' if missing else 'none'} missing"

@@ -1,4 +1,4 @@
-"""What a video is and what each form of it would cost, for ``ndframes info``: facts, and how they are told."""
+"""Facts about a video and the cost of its cache forms, for ``ndframes info``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Facts = dict[str, Any]
 
 
 def collect_video(path: str, workdir: str | None, backend: str) -> _Facts:
-    """What a video is, in which forms the cache has it, and what each would cost. Converts nothing but the frames it tries."""
+    """Describe a video, its cached forms, and the cost of each form. Converts a few frames to estimate that."""
     from ...entries.estimates import advise, estimate_forms
     from ...frames.simple import SimpleFrames
 
@@ -46,50 +46,50 @@ def collect_video(path: str, workdir: str | None, backend: str) -> _Facts:
 
 
 def rows_of_video(facts: _Facts) -> dict[str, str]:
-    """They in words."""
+    """The facts as text, by label."""
     from ...text import count_noun, format_bytes
 
     video = facts["video"]
     count, height, width, bands = facts["shape"]
-    rate = "no rate is told" if video["fps"] is None else f"{video['fps']:.6g} a second"
+    rate = "unknown rate" if video["fps"] is None else f"{video['fps']:.6g} per second"
     rows = {
         "path": show_path(facts["path"]),
         "format": f"{video['codec']} in {facts['format']}, {format_bytes(facts['file_bytes'])}",
         "size": f"{count:,} x {height:,} x {width:,} px (time x height x width), {format_bytes(facts['decoded_bytes'])} decoded",
         "pixels": f"{facts['dtype']}, {count_noun(bands, 'channel')}: {'|'.join(facts['channels'])}; stored as "
         f"{video['pixel_format']}",
-        "frames": f"{count:,}, {rate}{'' if video['is_constant_rate'] else ' on average'}, shown for {video['duration']:.6g} s",
-        "key frames": "each frame is one"
+        "frames": f"{count:,}, {rate}{'' if video['is_constant_rate'] else ' on average'}, duration {video['duration']:.6g} s",
+        "key frames": "all frames"
         if video["keyframe_count"] == count
         else f"{video['keyframe_count']:,}, every {video['mean_gop']:.4g} frames on average",
     }
     if video["rotation"]:
-        rows["rotation"] = f"{video['rotation']} degrees clockwise, to be shown"
+        rows["rotation"] = f"{video['rotation']} degrees clockwise for display"
     if facts["cache"] is not None:
-        rows["cache"] = "\n".join(map(_tell_entry, facts["cache"]["entries"])) or "in no form yet"
-        rows["costs about"] = "\n".join(_tell_costs(facts["costs"]))
+        rows["cache"] = "\n".join(map(_describe_entry, facts["cache"]["entries"])) or "no entries yet"
+        rows["costs"] = "\n".join(_tabulate_costs(facts["costs"]))
         rows["advice"] = facts["advice"]
     return rows
 
 
 def _find_entries(path: str, frames: Frames) -> Iterator[_Facts]:
-    """The entries that the cache has of the video as it is now, whatever their options."""
+    """The entries of the current state of the video, with any options."""
     from ...frames.simple import SimpleFrames
     from ...spec.backends import Backend
 
     (info,) = frames.pathinfo(path).channels
     for form in _list_forms(path, frames):
-        asked = SimpleFrames({path: path}, workdir=frames.cache.workdir, backend=form)
-        survey = asked.survey_channel(path, info)
+        with_form = SimpleFrames({path: path}, workdir=frames.cache.workdir, backend=form)
+        survey = with_form.survey_channel(path, info)
         if survey.key is not None and survey.job is None:
             entry = frames.cache.path(survey.key)
-            usual = Backend(type=form.type).to_dict()
-            options = {name: value for name, value in form.to_dict().items() if value != usual[name]}
+            defaults = Backend(type=form.type).to_dict()
+            options = {name: value for name, value in form.to_dict().items() if value != defaults[name]}
             yield {"form": form.type, "options": options, "entry_path": str(entry), "entry_bytes": entry.stat().st_size}
 
 
 def _list_forms(path: str, frames: Frames) -> list[Backend]:
-    """The forms of which there is an entry of the video, of any of its states."""
+    """The forms of all entries of the video, those of its former states included."""
     from ...cache.keys import Keyer
     from ...cache.trailer import open_trailer
     from ...errors import CacheEntryError
@@ -101,26 +101,26 @@ def _list_forms(path: str, frames: Frames) -> list[Backend]:
     for entry in frames.cache.ls_forms(Keyer("PATH").lost_source_id(info) or ""):
         try:
             trailer, _ = open_trailer(str(entry.path), entry.key, frames.cache.files)
-        except CacheEntryError:  # it is none that could be read; 'ndframes cache verify' tells of it
+        except CacheEntryError:  # damaged: 'ndframes cache verify' reports it
             continue
         form: Mapping[str, Any] = trailer.meta["key"]["backend"]
-        if form.keys() == names:  # else it is the index of its frames
+        if form.keys() == names:  # the entry of the frame index has others
             found[Backend(**form)] = None
     return sorted(found, key=lambda form: form.type)
 
 
-def _tell_entry(entry: _Facts) -> str:
+def _describe_entry(entry: _Facts) -> str:
     from ...text import format_bytes
 
     options = ", ".join(f"{name} {value}" for name, value in entry["options"].items())
     return f"{entry['form']}{f' ({options})' if options else ''}, {format_bytes(entry['entry_bytes'])}"
 
 
-def _tell_costs(costs: list[_Facts]) -> list[str]:
-    """A line a form, in columns, and how that is known."""
+def _tabulate_costs(costs: list[_Facts]) -> list[str]:
+    """A line for each form, in columns, and a line about the method."""
     from ...text import format_bytes, format_seconds
 
-    lines = [("form", "on disk", "a frame", "a crop", "to prepare")]
+    lines = [("form", "on disk", "per frame", "per crop", "to prepare")]
     for cost in costs:
         is_source = cost["form"] == "none"
         lines.append(
@@ -135,5 +135,5 @@ def _tell_costs(costs: list[_Facts]) -> list[str]:
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     return [
         *("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines),
-        "estimated by trying 16 of its frames at most, on this machine, now; a crop is one of 128 x 128 px over 16 frames",
+        "estimated from at most 16 frames, on this machine; a crop is 128 x 128 px of 16 frames",
     ]

@@ -1,4 +1,4 @@
-"""Readers over an array: a ``.npy`` file, mapped or read piece by piece, or pixels that had to be decoded whole."""
+"""Readers of arrays: a ``.npy`` file, mapped or read piece by piece, or an array in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import UnreadableImageError
 from ...geometry.regions import to_slice
 from ...geometry.tiling import bounding_range
-from ...system.handles import FileHandle, Shareable, closed_on_error
+from ...system.handles import FileHandle, SharedHandle, close_on_error
 from ...system.mounts import is_remote
 from ...system.stamp import changed_error, source_error
 from ..reader import Reader, ReaderFacts, to_ascending
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from ...system.stamp import SourceStamp
 
 __all__ = ["ArrayReader", "NpyReader"]
-# More than the longest header that numpy parses.
+# More than the longest header that numpy accepts.
 _HEAD_BYTES = 1 << 14
 _MOST_PARSES = 100
-# Pixels lie twice in memory while they are read: once as the file has them, once as they were asked for.
+# Pixels are in memory twice while they are read: as they are stored, and as the caller gets them. So they are read in pieces.
 _PIECE_BYTES = 1 << 22
 
 
@@ -85,7 +85,7 @@ class ArrayReader(Reader):
 
     @property
     def is_worth_sharing(self) -> bool:
-        """No: copying is bound by the memory."""
+        """``False``: one thread copies as fast as memory allows."""
         return False
 
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
@@ -109,8 +109,8 @@ class NpyReader(Reader):
 
     Args:
         path: the file.
-        pool: lends the handles.
-        stamp: the file that ``path`` must be whenever it is opened; ``None`` takes any whose header is the same.
+        pool: keeps the open handles.
+        stamp: the file that ``path`` must be whenever it is opened; ``None`` accepts any with the same header.
         is_mapped: whether the file is mapped into memory, or read piece by piece. A map is quicker; but if another program
             shortens the file, touching the map is a bus error, which ends the process, while a read raises. ``None``
             maps unless the file system is remote.
@@ -122,7 +122,7 @@ class NpyReader(Reader):
         is_mapped: whether the file is mapped into memory.
 
     Raises:
-        UnreadableImageError: the header is damaged, the file is shorter than it says, or the array is not an image.
+        UnreadableImageError: the header is damaged, the file is shorter than its array, or the array is not an image.
         SourceChangedError: the file of ``stamp`` was replaced or removed; when reading, too.
         SourceError: the system does not open the file.
 
@@ -148,7 +148,7 @@ class NpyReader(Reader):
         has_frames: bool = False,
     ) -> None:
         file = pool.open(lambda: FileHandle(path, stamp))
-        with closed_on_error(file):
+        with close_on_error(file):
             self._layout = layout = _read_layout(path, file, has_frames=has_frames)
         self._pool = pool
         self._stamp = stamp
@@ -202,7 +202,7 @@ class NpyReader(Reader):
 
     def _open(self) -> _Pixels:
         file = FileHandle(self.path, self._stamp)
-        with closed_on_error(file):
+        with close_on_error(file):
             has_frames = self.frame_count is not None
             if self._stamp is None and _read_layout(self.path, file, has_frames=has_frames) != self._layout:
                 raise changed_error(self.path)
@@ -231,7 +231,7 @@ class _Layout:
         return self.data_offset + math.prod(self.array_shape, start=self.dtype.itemsize)
 
 
-class _Pixels(Shareable):
+class _Pixels(SharedHandle):
     """A handle: an open file's pixels."""
 
     @abstractmethod
@@ -335,23 +335,23 @@ def _read_layout(path: str, file: FileHandle, *, has_frames: bool) -> _Layout:
         raise source_error(path, error) from error
     try:
         shape, is_fortran_order, dtype = _parse_header(head)
-    except Exception as error:  # the header is Python source, and what a damaged one raises has no end
-        raise UnreadableImageError(f"{path} is no .npy file: {error}") from error
+    except Exception as error:  # the header is parsed as Python source: a damaged one raises anything
+        raise UnreadableImageError(f"{path} is not a valid .npy file: {error}") from error
     has_frames = has_frames and not is_fortran_order  # a video of ours is always in C order
     frame_count, frame_shape = _split_shape(path, shape, dtype, has_frames=has_frames)
     layout = _Layout(frame_shape, frame_count, dtype, is_fortran_order, head.tell())
     if file.stamp.size_bytes < layout.end_offset:
         raise UnreadableImageError(
-            f"{path} has {file.stamp.size_bytes:,} bytes, but its header promises {layout.end_offset:,}; it is truncated or damaged"
+            f"{path} has {file.stamp.size_bytes:,} bytes, but by its header it has {layout.end_offset:,}; it is truncated or damaged"
         )
     return layout
 
 
 def _parse_header(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and dtype of an array, by numpy.
+    """Parse shape, order and dtype of an array, by numpy.
 
-    It has Python's parser read the header, which in Python 3.11 counts its steps for all threads together, and raises a
-    SystemError where another one is in the middle of such a count.
+    numpy calls Python's parser. In Python 3.11 that counts the depth of recursion for all threads together, and raises
+    SystemError if another thread parses at the same time. So it is tried again.
     """
     for _ in range(_MOST_PARSES - 1):
         try:
@@ -365,9 +365,9 @@ def _parse_header_once(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtyp
     version = np.lib.format.read_magic(head)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(head)
-    if version in ((2, 0), (3, 0)):  # which differ in how they write the names of fields, and no image has those
+    if version in ((2, 0), (3, 0)):  # they differ in the names of fields alone, which no image has
         return np.lib.format.read_array_header_2_0(head)
-    raise ValueError(f"version {version} of the format is not known")
+    raise ValueError(f"version {version} of the format is unknown")
 
 
 def _split_shape(

@@ -1,4 +1,4 @@
-"""Reading by GDAL, by way of rasterio: the one module that knows either."""
+"""RasterReader: crops of images that GDAL reads, through rasterio. No other module imports either."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from ...errors import UnreadableImageError
-from ...system.handles import FileHandle, closed_on_error, is_out_of_files
+from ...system.handles import FileHandle, close_on_error, is_out_of_descriptors
 from ...system.process import ForkGate
-from ...system.stamp import same_file, source_error
+from ...system.stamp import require_same_file, source_error
 from ..reader import Reader, ReaderFacts, log_orientation
 from .limits import check_block, check_expansion
 
@@ -29,37 +29,37 @@ if TYPE_CHECKING:
     from ...system.stamp import SourceStamp
 
 __all__ = ["RasterReader", "gdal_version"]
-# No sidecar may change pixels or be written, and libjpeg's "premature end of file" is an error, not grey pixels.
+# No sidecar file may change pixels or be written, and libjpeg's "premature end of file" must be an error, not grey pixels.
 _OPTIONS: dict[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": False,
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
     "GDAL_GEOREF_SOURCES": "NONE",
-    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",  # that way of reading takes a truncated file for zeros, without an error
+    "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",  # this optimisation reads a truncated file as zeros, without an error
 }
-# GDAL would keep decoded blocks up to 5 % of the machine's memory, in every process. Whoever set a size keeps it.
+# By default GDAL caches decoded blocks up to 5 % of the machine's memory, in every process. A size set by the user stays.
 _BLOCK_CACHE_BYTES = 64 * 2**20
 if "GDAL_CACHEMAX" not in os.environ:
     _OPTIONS["GDAL_CACHEMAX"] = _BLOCK_CACHE_BYTES
 _WITHOUT_OVERVIEWS = ("BMP", "GIF", "NITF", "PNG", "PNM", "WEBP")
 _SEQUENTIAL = ("GIF", "JPEG", "PNG", "WEBP")
-# GDAL may open a file of any other format again, by its name, at any time: for threads that decode, for overviews.
+# GDAL may open a file of any other format again by its name, at any time: for its decoding threads, for overviews.
 _OPENED_ONCE = ("BMP", "GIF", "GTiff", "PNG", "PNM", "WEBP")
-# A JPEG is opened once more for each of its three halvings, as soon as one of them is asked for.
+# GDAL opens a JPEG once more for each of its three reduced sizes as soon as one of them is used.
 _JPEG_DESCRIPTORS = 4
 _DESCRIPTORS = "/proc/self/fd"
 _HAS_DESCRIPTOR_NAMES = os.path.isdir(_DESCRIPTORS)
 _BLACK, _WHITE = (0, 0, 0, 255), (255, 255, 255, 255)
-# GDAL has locks of its own, about its block cache among others.
+# GDAL has locks of its own, such as that of its block cache; a child forked while one is held would wait for ever.
 _GATE = ForkGate()
 _READ_ERRORS = (RasterioError, RasterioIOError, ValueError, MemoryError, OverflowError, LookupError)
 
 
 class _PixelDataset(DatasetReader):  # type: ignore[misc]
-    """A dataset as a grid of pixels.
+    """A dataset as a grid of pixels, without its place on Earth.
 
-    GDAL is not asked where on Earth it lies: rasterio warns about every file that does not say, and a filter against
-    that warning could not be set without a race between threads.
+    rasterio warns about every file that has no georeference, and Python's filters for warnings are not safe to change
+    while other threads run. So the transform is never read.
     """
 
     alias: FileHandle | None = None
@@ -67,7 +67,7 @@ class _PixelDataset(DatasetReader):  # type: ignore[misc]
 
     @property
     def descriptor_count(self) -> int:
-        """How many file descriptors it holds."""
+        """The number of file descriptors that are open."""
         return (_JPEG_DESCRIPTORS if self.has_halvings else 1) + (self.alias is not None)
 
     def read_transform(self) -> list[float]:
@@ -82,7 +82,7 @@ class _PixelDataset(DatasetReader):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How the pixels that GDAL gives become the pixels that the file means."""
+    """How the samples that GDAL reads become pixels."""
 
     stored_dtype: np.dtype[Any]
     dtype: np.dtype[Any]
@@ -90,21 +90,21 @@ class _Layout:
 
 
 class RasterReader(Reader):
-    """Crops of any file that one named GDAL driver opens.
+    """Crops of any file that a named GDAL driver opens.
 
-    Palettes are read as their colours (RGB, or RGBA where an entry is not opaque), one-bit samples as booleans, half
-    floats as float16, and a JPEG of four inks as RGB. GDAL's handles serve one thread each; they come from ``pool``.
+    Palettes are read as colours (RGB, or RGBA if an entry is not opaque), samples of one bit as booleans, half floats as
+    float16, and a JPEG of four inks as RGB. A handle of GDAL serves one thread at a time; they come from ``pool``.
 
     Args:
-        path: the file, or whatever else GDAL takes.
+        path: the file, or any other name that GDAL opens.
         driver: GDAL's name of the format.
-        pool: lends the handles.
-        file_bytes: the file's length, against which the header's promises are held.
-        stamp: the file that ``path`` must be whenever it is opened; ``None`` takes what is there.
+        pool: keeps the open handles.
+        file_bytes: the length of the file, to judge the sizes in its header; ``None`` does not judge them.
+        stamp: the file that ``path`` must be whenever it is opened; ``None`` accepts any.
 
     Raises:
-        UnreadableImageError: the driver does not open the file, or its header promises more than its bytes can hold.
-        SourceChangedError: another file than that of ``stamp`` is there, or none; when reading, too.
+        UnreadableImageError: the driver does not open the file, or its header describes more than its bytes can hold.
+        SourceChangedError: the file of ``stamp`` was replaced or removed; when reading, too.
     """
 
     def __init__(
@@ -123,7 +123,9 @@ class RasterReader(Reader):
         self._token = object()
         with self._borrow(0) as dataset:
             if not dataset.count:
-                raise UnreadableImageError(f"{path} ({driver}) holds no image of its own; name one of its parts")
+                raise UnreadableImageError(
+                    f"{path} ({driver}) is a container without pixels; name one of its subdatasets"
+                )
             self._layout = _find_layout(dataset)
             palette = self._layout.palette
             bands = dataset.count if palette is None else palette.shape[1]
@@ -149,7 +151,7 @@ class RasterReader(Reader):
         weakref.finalize(self, _discard_handles, pool, self._token, self._overview_count + 1)
 
     def count_decoded(self, rows: range, cols: range) -> int:
-        """Formats that only decode from the top decode every row above the last one wanted."""
+        """As :meth:`Reader.count_decoded`. A format that decodes from the top decodes every row above the crop as well."""
         if self._driver in _SEQUENTIAL and rows and cols:
             rows, cols = range(max(rows[0], rows[-1]) + 1), range(self.shape[1])
         return super().count_decoded(rows, cols)
@@ -171,7 +173,7 @@ class RasterReader(Reader):
             out[...] = palette[indices[0]][..., list(bands)]
             return
         band_numbers = [band + 1 for band in bands]
-        planes = out.transpose(2, 0, 1)  # GDAL wants the band axis first, and takes any strides
+        planes = out.transpose(2, 0, 1)  # GDAL writes bands first, into any strides
         if out.dtype == self._layout.stored_dtype:
             self._read_bands(band_numbers, window, planes, level)
             return
@@ -181,16 +183,16 @@ class RasterReader(Reader):
 
     def _read_bands(self, band_numbers: list[int], window: Any, planes: Array, level: int) -> None:
         with self._borrow(level) as dataset:
-            is_sure = self._driver in _OPENED_ONCE or dataset.alias is not None
-            with same_file(self._name, None if is_sure else self._stamp, may_be_gone=True):
+            is_pinned = self._driver in _OPENED_ONCE or dataset.alias is not None
+            with require_same_file(self._name, None if is_pinned else self._stamp, may_be_gone=True):
                 dataset.read(band_numbers, window=window, out=planes)
 
     def _borrow(self, level: int) -> Any:
-        return _Borrowed(self._pool, (self._token, level), self._name, self._driver, level, self._stamp)
+        return _BorrowedDataset(self._pool, (self._token, level), self._name, self._driver, level, self._stamp)
 
 
-class _Borrowed:
-    """A pooled dataset inside our GDAL options, its errors told as ours."""
+class _BorrowedDataset:
+    """A context: a dataset of the pool under our GDAL options; its errors become :class:`UnreadableImageError`."""
 
     def __init__(
         self,
@@ -202,13 +204,13 @@ class _Borrowed:
         stamp: SourceStamp | None,
     ) -> None:
         self._path, self._driver, self._level, self._stamp = path, driver, level, stamp
-        self._lending = pool.borrow(key, self._open)
+        self._borrowed = pool.borrow(key, self._open)
 
     def __enter__(self) -> Any:
         with ExitStack() as stack:
             stack.enter_context(_GATE)
             stack.enter_context(rasterio.Env(**_OPTIONS))
-            dataset = stack.enter_context(self._lending)
+            dataset = stack.enter_context(self._borrowed)
             self._gdal_name = dataset.name
             self._stack = stack.pop_all()
         return dataset
@@ -217,25 +219,25 @@ class _Borrowed:
         self._stack.__exit__(kind, error, trace)
         if isinstance(error, _READ_ERRORS):
             cause = error.__cause__ or error
-            error.__cause__ = error.__context__ = None  # GDAL's own exceptions do not unpickle; their words stay
-            words = str(cause).replace(self._gdal_name, self._path)
+            error.__cause__ = error.__context__ = None  # rasterio's exceptions do not unpickle; keep their text alone
+            text = str(cause).replace(self._gdal_name, self._path)
             raise UnreadableImageError(
-                f"{self._path} ({self._driver}) does not decode, it may be truncated or damaged: {words}"
+                f"{self._path} ({self._driver}) does not decode, it may be truncated or damaged: {text}"
             ) from error
 
     def _open(self) -> _PixelDataset:
         options = {"OVERVIEW_LEVEL": self._level - 1} if self._level else {}
         alias = _open_alias(self._path, self._stamp)
         name = self._path if alias is None else f"{_DESCRIPTORS}/{alias.descriptor}"
-        with closed_on_error(alias), same_file(self._path, self._stamp if alias is None else None):
+        with close_on_error(alias), require_same_file(self._path, self._stamp if alias is None else None):
             try:
                 dataset = _PixelDataset(name, driver=[self._driver], sharing=False, **options)
             except _READ_ERRORS as error:
-                if is_out_of_files(error):
+                if is_out_of_descriptors(error):
                     raise source_error(self._path, OSError(errno.EMFILE, os.strerror(errno.EMFILE))) from error
-                words = str(error).replace(name, self._path)
+                text = str(error).replace(name, self._path)
                 raise UnreadableImageError(
-                    f"{self._path} begins like {self._driver} but does not open as such, it may be truncated or damaged: {words}"
+                    f"{self._path} begins like {self._driver} but does not open, it may be truncated or damaged: {text}"
                 ) from error
         if alias is not None and self._driver in _OPENED_ONCE:
             alias.close()
@@ -246,15 +248,15 @@ class _Borrowed:
 
 
 def gdal_version() -> str:
-    """The version of the GDAL that rasterio carries."""
+    """The version of the GDAL inside rasterio's wheel."""
     return str(rasterio.__gdal_version__)
 
 
 def _open_alias(path: str, stamp: SourceStamp | None) -> FileHandle | None:
-    """An open file under whose number GDAL opens the same file once more; ``None`` where its own name must do.
+    """Open a file so that GDAL can open it again as ``/proc/self/fd/N``; ``None`` if GDAL has to use its name.
 
-    For two ends. Between a look at what lies under a name and the opening of it, another file may take its place and
-    leave it again; a number stays with its file until it is closed. And GDAL takes names of UTF-8 only, Linux of any bytes.
+    There are two reasons. A file can be replaced, and put back, between our check of its stamp and GDAL's opening of its
+    name, while a descriptor stays with its file. And GDAL takes names in UTF-8 only, while Linux allows any bytes.
     """
     try:
         path.encode()
@@ -269,10 +271,10 @@ def _discard_handles(pool: HandlePool, token: object, level_count: int) -> None:
 
 
 def _count_overviews(dataset: Any) -> int:
-    """How many of GDAL's overviews show the image itself.
+    """Count those overviews of GDAL that show the image itself.
 
-    GDAL halves a JPEG up to three times while decoding, and counts the camera's thumbnail as one more overview; that
-    may show the picture as it was before somebody edited it. What it finds for a format that has none is another file.
+    For a JPEG, GDAL offers up to three reduced sizes made while decoding, and the thumbnail of the camera as one more. That
+    thumbnail may show the picture before it was edited. For a format without overviews, GDAL may find a sidecar file.
     """
     if dataset.driver in _WITHOUT_OVERVIEWS:
         return 0
@@ -303,7 +305,7 @@ def _numpy_name(name: str) -> str:
 
 
 def _find_palette(dataset: Any, stored: np.dtype[Any], *, is_bilevel: bool) -> Array | None:
-    """What each index of a one-band image stands for, ``(entries, bands)``; ``None`` where pixels are no indices."""
+    """The colour of each index of a one-band image, ``(entries, bands)``; ``None`` if pixels are not indices."""
     if dataset.count != 1 or stored.name not in ("uint8", "uint16"):
         return None
     try:
@@ -315,7 +317,7 @@ def _find_palette(dataset: Any, stored: np.dtype[Any], *, is_bilevel: bool) -> A
     for index, colour in colours.items():
         entries[index] = colour
     if (is_bilevel and dataset.driver == "GTiff") or dataset.driver == "BMP":
-        # GDAL makes up a palette for each of these, BMP has no gray but a palette of it.
+        # GDAL invents a palette for each bilevel TIFF; and BMP stores gray as a palette.
         if _is_gray_ramp(entries):
             return None
         if [*map(tuple, colours.values())] in ([_BLACK, _WHITE], [_WHITE, _BLACK]):

@@ -1,4 +1,4 @@
-"""Opening a source: any image file, told by its bytes."""
+"""Detect the format of an image file from its first bytes, and open it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...errors import UnreadableImageError
 from ...system.handles import FileHandle
 from ...system.process import IMPORTING
-from ...system.stamp import same_file, stat_source
+from ...system.stamp import require_same_file, stat_source
 from ..reader import log_orientation
 from .limits import check_expansion
 
@@ -24,7 +24,7 @@ __all__ = ["open_image", "sniff"]
 _HEAD_BYTES = 64
 # The first bytes of MP4, Matroska, AVI and Flash video.
 _VIDEO = re.compile(rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |FLV", re.DOTALL)
-# (offset, magic bytes, how it is read): a GDAL driver, or one of the words below. Longest and rarest first.
+# (offset, magic bytes, format): a GDAL driver, or a word of our own. Longer signatures come first.
 _MAGIC = (
     (0, b"\x93NUMPY", "npy"),
     (0, b"II*\0", "tiff"),
@@ -64,7 +64,7 @@ _KNOWN = (
 
 
 def sniff(head: bytes) -> str | None:
-    r"""How a file that begins with ``head`` is read: a GDAL driver, or one of our own words; or ``None``.
+    r"""Detect the format of a file from its first bytes: a GDAL driver, or a word of our own; ``None`` if it is unknown.
 
     Example:
         >>> sniff(b"\x89PNG\r\n\x1a\n"), sniff(b"<VRTDataset>")
@@ -77,21 +77,21 @@ def sniff(head: bytes) -> str | None:
 
 
 def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = None) -> Reader:
-    """Open the file of one channel for crops.
+    """Open the image file of one channel for crops.
 
-    The format is told by the file's first bytes, never by its name. ``info.driver`` overrides that: it names a GDAL
-    driver, and is the only way to a VRT, a ``/vsi`` path or a URL. Heavy readers are imported when they are needed.
+    The format is detected from the file's first bytes, never from its name. ``info.driver`` overrides that with a GDAL
+    driver; only so are a VRT, a ``/vsi`` path or a URL opened. Libraries are imported when a file needs them.
 
-    However often the reader opens the file again, it is this one: see :class:`~ndframes.SourceChangedError`. That does
-    not hold for what ``info.driver`` opens, which need not be a file.
+    The reader may close the file and open it again. If it was replaced meanwhile, :class:`~ndframes.SourceChangedError` is
+    raised; not so with ``info.driver``, whose source need not be a file.
 
     Args:
         info: the file, and which of its images.
-        pool: lends the handles.
+        pool: keeps the open handles.
         is_mapped: whether a ``.npy`` is mapped; see :class:`~ndframes.formats.images.arrays.NpyReader`.
 
     Raises:
-        SourceError: see :mod:`ndframes.errors` for what can be wrong with a file.
+        SourceError: the file cannot be read; :mod:`ndframes.errors` lists the cases.
     """
     with IMPORTING:
         from .raster import RasterReader
@@ -99,7 +99,7 @@ def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = 
     if info.driver is not None:
         return RasterReader(info.path, info.driver, pool)
     stamp = stat_source(info.path)
-    with same_file(info.path, stamp):
+    with require_same_file(info.path, stamp):
         return pool.open(lambda: _open_file(info, pool, stamp, is_mapped))
 
 
@@ -126,7 +126,7 @@ def _open_file(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, is_mappe
 
 
 def _open_tiff(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> Reader:
-    """GDAL where the file is one plain image that it knows; tifffile for pages, series, stacks and rarer codecs."""
+    """Open a TIFF: by GDAL if it is one plain image, by tifffile for pages, series, stacks and rarer compressions."""
     with IMPORTING:
         from .raster import RasterReader
         from .tiff import TiffReader, inspect_tiff
@@ -138,7 +138,7 @@ def _open_tiff(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> Reade
     except UnreadableImageError:
         raise
     except Exception as error:
-        raise UnreadableImageError(f"{info.path} begins like TIFF but its tags are damaged: {error}") from error
+        raise UnreadableImageError(f"{info.path} begins like TIFF, but its tags are damaged: {error}") from error
     if has_own_layout:
         return TiffReader(info.path, stamp=stamp, pool=pool)
     try:
@@ -154,7 +154,7 @@ def _open_tiff(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> Reade
 
 
 def _open_whole(path: str, library: str, *, is_bilevel: bool) -> Reader:
-    """The last resort: formats that are only ever decoded whole."""
+    """Decode a whole file of a format that offers no crops."""
     with IMPORTING:
         from .arrays import ArrayReader
 
@@ -187,7 +187,7 @@ def _decode_by_kwimage(path: str) -> Array:
     with IMPORTING:
         import kwimage
 
-    array: Array = kwimage.imread(path, backend="cv2")  # the one of its backends that has these formats
+    array: Array = kwimage.imread(path, backend="cv2")  # the only backend that knows these formats
     return array
 
 
@@ -203,8 +203,11 @@ def _describe_unknown(path: str, head: bytes, size_bytes: int) -> str:
     if not size_bytes:
         return f"{path} is empty (0 bytes); it may be an unfinished download"
     if _VIDEO.match(head):
-        return f"{path} looks like a video, and videos are told by their names' endings; give it one, such as .mp4, .mkv or .avi"
+        return (
+            f"{path} looks like a video; a video is recognised by the ending of its name: "
+            "rename it to end in .mp4, .mkv or .avi"
+        )
     return (
-        f"{path} is no image of a known kind: it begins with {head[:16]!r}. Known: {_KNOWN}. "
-        "Another GDAL format is read when ChannelInfo(driver=...) names it"
+        f"{path} is not an image of a known format: it begins with {head[:16]!r}. Known: {_KNOWN}. "
+        "To read another GDAL format, name it by ChannelInfo(driver=...)"
     )

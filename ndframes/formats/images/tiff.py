@@ -1,4 +1,4 @@
-"""Reading by tifffile: pages, series and pyramids of TIFF files that GDAL sees as one plain image or not at all."""
+"""TiffReader: pages, series and pyramids of TIFF files that GDAL does not read as such, by tifffile."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import tifffile
 
 from ...errors import SourceError, UnreadableImageError
 from ...geometry.tiling import bounding_range, tile_ranges
-from ...system.handles import FileHandle, HandlePool, closed_on_error
-from ...system.stamp import same_file
+from ...system.handles import FileHandle, HandlePool, close_on_error
+from ...system.stamp import require_same_file
+from ..extensions import extensions_of_tiff, load_extensions
 from ..reader import Reader, ReaderFacts, log_orientation
 from .limits import check_block, check_expansion
 from .tiffcheck import check_directories
@@ -27,32 +28,32 @@ if TYPE_CHECKING:
 
 __all__ = ["TiffReader", "inspect_tiff"]
 _BAND_AXES = "SCI"
-# Formats whose levels, channels or planes are spread over pages in a way of their own.
+# Formats that spread levels, channels or planes over pages in their own way.
 _OWN_LAYOUTS = ("is_ome", "is_svs", "is_ndpi", "is_scn", "is_bif", "is_philips", "is_qpi", "is_lsm")
-# How tifffile names a series that it could not arrange as the file describes.
+# tifffile's kinds of series that it could not arrange as the file describes.
 _PLAIN_KINDS = ("generic", "uniform", "shaped")
-# What tifffile names the axes of an image whose channels are the last, if it names them at all.
+# tifffile's names for the axes of an image with channels last; ``None``: it did not write any.
 _IMAGE_AXES = (None, "YXS", "YXC")
 _MOST_CHANNELS_IN_ROWS = 4
 
 
 class TiffReader(Reader):
-    """Crops of one page or one series of a TIFF, with the pyramid that belongs to it. Palettes are read as colours.
+    """Crops of one page or one series of a TIFF, with its pyramid. Palettes are read as colours.
 
-    A series whose axes are y, x and at most one of samples or channels is read with those as bands; one with more
-    axes (time, depth) needs ``page`` to choose a plane. An image of which each row became a page is put together again;
-    see :func:`inspect_tiff`.
+    A series with the axes y, x and at most one of samples or channels is read with those as bands. A series with more axes
+    (time, depth) needs ``page`` to choose a plane. An image whose rows are stored as pages is read as one image; see
+    :func:`inspect_tiff`.
 
     Args:
         path: the file.
-        page: page of the file, or plane of ``series`` where that is given; from 0.
+        page: the page of the file, or with ``series`` the plane of that series; from 0.
         series: tifffile's series, from 0.
         stamp: the file that ``path`` must be whenever it is opened; ``None`` is the one that is there now.
-        pool: lends the open file; ``None`` opens it for every read.
+        pool: keeps the open file; ``None`` opens it for every read.
 
     Raises:
-        UnreadableImageError: no TIFF, no such page or series, or a layout that needs a choice.
-        SourceChangedError: another file than that of ``stamp`` is there, or none; when reading, too.
+        UnreadableImageError: the file is not a TIFF, has no such page or series, or its layout needs a choice.
+        SourceChangedError: the file of ``stamp`` was replaced or removed; when reading, too.
     """
 
     def __init__(
@@ -68,8 +69,8 @@ class TiffReader(Reader):
         self._token = object()
         file = self._pool.open(lambda: FileHandle(path, stamp))
         self._stamp = file.stamp
-        with closed_on_error(file):
-            with same_file(path, stamp):
+        with close_on_error(file):
+            with require_same_file(path, stamp):
                 levels, palette, orientation = _parse(path, file, page, series)
             base = levels[0]
             self._levels = [level for level in levels if (level.shape[2], level.dtype) == (base.shape[2], base.dtype)]
@@ -89,7 +90,7 @@ class TiffReader(Reader):
             log_orientation(path, orientation)
         weakref.finalize(self, self._pool.discard, self._token)
         with self._pool.borrow(self._token, lambda: file):
-            pass  # what is open already is the first handle
+            pass  # the pool now keeps the file that is open already
 
     def _find_overview_shapes(self) -> list[tuple[int, int]]:
         return [level.shape[:2] for level in self._levels[1:]]
@@ -118,7 +119,7 @@ class TiffReader(Reader):
 def _parse(
     path: str, file: FileHandle, page: int | None, series: int | None
 ) -> tuple[list[_Level | _Rows], Array | None, int]:
-    """The resolutions of the chosen image, largest first; its palette; its orientation tag."""
+    """Parse the resolutions of the chosen image, largest first, its palette and its orientation tag."""
     try:
         with _open_stream(path, file) as stream, tifffile.TiffFile(stream) as tiff:
             check_directories(path, every=not (tiff.is_ndpi or tiff.is_lsm))  # their 32-bit offsets wrap at 4 GiB
@@ -137,7 +138,7 @@ def _parse(
 
 
 def _open_stream(path: str, file: FileHandle) -> IO[bytes]:
-    """``file`` as tifffile takes it, under its own name: other files of a series are looked for beside it."""
+    """Open ``file`` again for tifffile, under its real name, since tifffile finds other files of a series beside it."""
     return open(os.path.realpath(path), "rb", opener=lambda *_: os.dup(file.descriptor))
 
 
@@ -150,14 +151,14 @@ class _Level:
         self._samples = 1 if len(pages) > 1 else keyframe.samplesperpixel
         self.shape = (int(keyframe.imagelength), int(keyframe.imagewidth), len(pages) * self._samples)
         if min(self.shape) < 1 or max(self.shape) >= 1 << 31:
-            raise UnreadableImageError(f"{path} claims a size of {self.shape}; it is damaged")
+            raise UnreadableImageError(f"{path} has an image of the size {self.shape}; it is damaged")
         if keyframe.dtype is None:
-            raise UnreadableImageError(f"{path} stores samples of {keyframe.bitspersample} bits that are not read")
+            raise UnreadableImageError(f"{path} stores samples of {keyframe.bitspersample} bits; they cannot be read")
         if len(pages) > 1 and keyframe.samplesperpixel > 1:
             raise UnreadableImageError(f"{path} spreads samples and channels over several axes; choose one with page=")
         if keyframe.imagedepth > 1:
             raise UnreadableImageError(
-                f"{path} stores volumes of depth {keyframe.imagedepth} in a page; those are not read"
+                f"{path} stores a volume of depth {keyframe.imagedepth} in a page; that cannot be read"
             )
         self.dtype = np.dtype(keyframe.dtype).newbyteorder("=")
         self.tile_shape = (
@@ -175,19 +176,19 @@ class _Level:
         """Fill ``out`` from the blocks that ``rows`` x ``cols`` touch."""
         for page_index, picks in self._group_bands(bands):
             page = self._pages[page_index]
-            for block, row_part, col_part in self._touched_blocks(rows, cols):
-                target = out[_shifted(row_part, rows.start), _shifted(col_part, cols.start)]
+            for tile, src_rows, src_cols in self._touched_blocks(rows, cols):
+                target = out[_shifted(src_rows, rows.start), _shifted(src_cols, cols.start)]
                 inside = (
-                    _shifted(row_part, block[0] * self._block_shape[0]),
-                    _shifted(col_part, block[1] * self._block_shape[1]),
+                    _shifted(src_rows, tile[0] * self._block_shape[0]),
+                    _shifted(src_cols, tile[1] * self._block_shape[1]),
                 )
-                self._copy_block(page, file, block, inside, picks, target)
+                self._copy_block(page, file, tile, inside, picks, target)
 
     def _copy_block(
         self,
         page: _Page,
         file: FileHandle,
-        block: tuple[int, int],
+        tile: tuple[int, int],
         inside: Any,
         picks: list[tuple[int, int]],
         target: Array,
@@ -195,15 +196,15 @@ class _Level:
         grid = -(-self.shape[0] // self._block_shape[0]), -(-self.shape[1] // self._block_shape[1])
         if page.is_planar:
             for position, sample in picks:
-                index = (sample * grid[0] + block[0]) * grid[1] + block[1]
+                index = (sample * grid[0] + tile[0]) * grid[1] + tile[1]
                 target[..., position] = page.crop_block(file, index, inside, self.dtype)[..., 0]
             return
-        pixels = page.crop_block(file, block[0] * grid[1] + block[1], inside, self.dtype)
+        pixels = page.crop_block(file, tile[0] * grid[1] + tile[1], inside, self.dtype)
         for position, sample in picks:
             target[..., position] = pixels[..., sample]
 
     def _group_bands(self, bands: Sequence[int]) -> list[tuple[int, list[tuple[int, int]]]]:
-        """Per page: which result positions come from which of its samples."""
+        """For each page, the positions of its bands in the result, and their samples in the page."""
         groups: dict[int, list[tuple[int, int]]] = {}
         for position, band in enumerate(bands):
             groups.setdefault(band // self._samples, []).append((position, band % self._samples))
@@ -212,17 +213,17 @@ class _Level:
     def _touched_blocks(self, rows: range, cols: range) -> Iterator[tuple[tuple[int, int], range, range]]:
         row_pieces = tile_ranges(bounding_range(rows), self._block_shape[0])
         col_pieces = tile_ranges(bounding_range(cols), self._block_shape[1])
-        for (row_index, row_part), (col_index, col_part) in product(row_pieces, col_pieces):
-            yield (row_index, col_index), row_part, col_part
+        for (tile_row, src_rows), (tile_col, src_cols) in product(row_pieces, col_pieces):
+            yield (tile_row, tile_col), src_rows, src_cols
 
 
 class _Rows:
-    """An image of which each row is a page, whose own rows are the pixels, and whose columns are the bands."""
+    """An image that stores each row as a page ``(width, bands)``."""
 
     def __init__(self, path: str, series: Any) -> None:
         keyframe = series.keyframe
         if len(series.shape) != 3 or series.kind != "shaped":
-            raise UnreadableImageError(f"{path}: its pages are not what its own description says, it may be damaged")
+            raise UnreadableImageError(f"{path}: its pages do not match its description, it may be damaged")
         height, width, bands = map(int, series.shape)
         self.shape = (height, width, bands)
         self.dtype = np.dtype(keyframe.dtype).newbyteorder("=")
@@ -234,14 +235,14 @@ class _Rows:
             pages = [page for page in series.pages if page is not None]
             if len(pages) != height:
                 raise UnreadableImageError(
-                    f"{path} says that it has {height:,} rows, but it has pages for {len(pages):,}; it is truncated or damaged"
+                    f"{path} describes {height:,} rows, but has pages for {len(pages):,}; it is truncated or damaged"
                 )
             self._pages = [_Level(path, [page]) for page in pages]
         self.block_bytes = width * bands * self.dtype.itemsize
 
     def read(self, file: FileHandle, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
-        """Fill ``out`` with the pixels at ``rows`` x ``cols``, whose steps are 1."""
-        if self._offset is not None and self._raw_dtype is not None:  # one after the other, as in memory
+        """Fill ``out`` with the pixels at ``rows`` x ``cols`` of step 1."""
+        if self._offset is not None and self._raw_dtype is not None:  # rows without compression, stored without gaps
             data = _read_exactly(file, self._offset + rows.start * self.block_bytes, len(rows) * self.block_bytes)
             pixels = np.frombuffer(data, self._raw_dtype).reshape(len(rows), *self.shape[1:])
             out[...] = pixels[:, cols.start : cols.stop, list(bands)]
@@ -253,10 +254,12 @@ class _Rows:
 
 
 class _Page:
-    """Where one page's blocks lie, and how they decode; outlives the file object it was parsed from."""
+    """The places of a page's blocks, and their decoder. It outlives the file object from which it was parsed."""
 
     def __init__(self, page: Any) -> None:
         keyframe = page.keyframe
+        # Before tifffile looks for the decoder: it keeps what it finds, and that may be a stub.
+        load_extensions(*extensions_of_tiff(keyframe.compression))
         self._decode = keyframe.decode
         self._offsets = page.dataoffsets
         self._byte_counts = page.databytecounts
@@ -270,10 +273,10 @@ class _Page:
         )
 
     def crop_block(self, file: FileHandle, index: int, inside: tuple[slice, slice], dtype: np.dtype[Any]) -> Array:
-        """The pixels ``inside`` block ``index`` as ``(h, w, samples)``.
+        """Read the pixels ``inside`` block ``index`` as ``(h, w, samples)``.
 
-        A block that the writer left out is the file's nodata, or 0. Of a raw block only the rows wanted are read: the
-        whole image may lie in one.
+        A block that the writer omitted is filled with the file's nodata value, or 0. A block without compression may hold the
+        whole image, so only the rows of the crop are read from it.
         """
         offset, byte_count = int(self._offsets[index]), int(self._byte_counts[index])
         if not byte_count:
@@ -291,15 +294,15 @@ class _Page:
 
 
 def _read_exactly(file: FileHandle, offset: int, byte_count: int) -> bytearray:
-    if offset + byte_count > os.fstat(file.descriptor).st_size:  # known before memory is taken for it
-        raise EOFError(f"{byte_count:,} bytes should lie at {offset:,}, but the file ends before")
+    if offset + byte_count > os.fstat(file.descriptor).st_size:  # checked before memory is allocated
+        raise EOFError(f"{byte_count:,} bytes should be at {offset:,}, but the file ends before")
     data = bytearray(byte_count)
     file.read_into(memoryview(data), offset)
     return data
 
 
 def _find_raw_dtype(keyframe: Any) -> np.dtype[Any] | None:
-    """How samples lie in the file, where a block is nothing but its samples; else ``None``."""
+    """The stored dtype, if a block is nothing but its samples; else ``None``."""
     if keyframe.compression != 1 or keyframe.predictor != 1 or keyframe.fillorder != 1 or keyframe.photometric == 6:
         return None
     if keyframe.dtype is None or keyframe.bitspersample != keyframe.dtype.itemsize * 8 or keyframe.dtype.kind == "b":
@@ -309,7 +312,7 @@ def _find_raw_dtype(keyframe: Any) -> np.dtype[Any] | None:
 
 
 def _find_palette(keyframe: Any) -> Array | None:
-    """The colours of an indexed page, ``(entries, 3)`` uint8; ``None`` where its pixels are no indices."""
+    """The colours of an indexed page, ``(entries, 3)`` uint8; ``None`` if its pixels are not indices."""
     if keyframe.photometric != 3 or keyframe.samplesperpixel != 1 or keyframe.dtype.name not in ("uint8", "uint16"):
         return None
     palette = np.zeros((1 << 8 * keyframe.dtype.itemsize, 3), np.uint8)
@@ -319,12 +322,11 @@ def _find_palette(keyframe: Any) -> Array | None:
 
 
 def inspect_tiff(path: str) -> tuple[bool, int]:
-    """Whether a TIFF's image is spread over pages (OME, a slide, a microscope's stack), and how its first page lies.
+    """Find out whether the image of a TIFF is spread over pages, and its orientation tag (1 is upright).
 
-    One more such layout is what tifffile makes of an array ``(h, w, c)`` of few channels that nobody called colours: ``h``
-    pages of ``w`` rows and ``c`` columns, and a description that tells the array's shape.
-
-    The second is the orientation tag; 1 is upright.
+    OME-TIFFs, slides and stacks of microscopes are spread over pages. So is an array ``(h, w, c)`` of few channels that was
+    written by tifffile without naming them colours: as ``h`` pages of ``w`` rows and ``c`` columns, with a description of
+    the array's shape.
 
     Example:
         >>> from skimage import data_dir
@@ -336,39 +338,39 @@ def inspect_tiff(path: str) -> tuple[bool, int]:
         first = tiff.pages.first
         is_in_rows = _is_in_rows(first)
         if is_in_rows:
-            check_directories(path, every=True)  # a file cut after its first page has but one
+            check_directories(path, every=True)  # in a file cut after its first page, tifffile sees one page
             is_in_rows = _is_truncated(first) or len(tiff.pages) > 1
         return is_in_rows or any(getattr(tiff, flag) for flag in _OWN_LAYOUTS), _orientation_of(first)
 
 
 def _is_in_rows(page: Any) -> bool:
-    """Whether the first page says that the array is an image of which the page is a row."""
-    told = _describe_shape(page)
-    shape = told.get("shape")
+    """Whether the first page describes an image in which this page is a row."""
+    description = _parse_description(page)
+    shape = description.get("shape")
     return (
         isinstance(shape, list)
         and len(shape) == 3
         and shape[1:] == [*page.shape]
         and 2 <= shape[2] <= _MOST_CHANNELS_IN_ROWS
         and page.samplesperpixel == 1
-        and told.get("axes") in _IMAGE_AXES
+        and description.get("axes") in _IMAGE_AXES
     )
 
 
 def _is_truncated(page: Any) -> bool:
-    """Whether the pages after the first were left out, their pixels not."""
-    return bool(_describe_shape(page).get("truncated"))
+    """Whether tifffile wrote all pixels behind one page and omitted the other pages."""
+    return bool(_parse_description(page).get("truncated"))
 
 
-def _describe_shape(page: Any) -> dict[str, Any]:
-    """What tifffile told of an array when it wrote it."""
+def _parse_description(page: Any) -> dict[str, Any]:
+    """Tifffile's description of the array that it wrote; empty if it is not there."""
     if not page.description.startswith('{"shape":'):
         return {}
     try:
-        told = json.loads(page.description)
+        description = json.loads(page.description)
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return description if isinstance(description, dict) else {}
 
 
 def _orientation_of(page: Any) -> int:
@@ -377,7 +379,7 @@ def _orientation_of(page: Any) -> int:
 
 
 def _choose_pages(path: str, tiff: Any, page: int | None, series: int | None) -> list[list[Any]]:
-    """Per resolution, largest first, the pages that hold the bands."""
+    """For each resolution, largest first, the pages that hold its bands."""
     if series is None and page is not None:
         _check_count(path, "page", page, len(tiff.pages))
         return [[tiff.pages[page]]]
@@ -386,7 +388,7 @@ def _choose_pages(path: str, tiff: Any, page: int | None, series: int | None) ->
     chosen = tiff.series[number]
     if any(getattr(tiff, flag) for flag in _OWN_LAYOUTS) and chosen.kind in _PLAIN_KINDS:
         raise UnreadableImageError(
-            f"{path}: its pages are not what its own description says, it may be damaged; choose one with page="
+            f"{path}: its pages do not match its description, it may be damaged; choose one with page="
         )
     return [_plane_pages(path, tiff, level, page) for level in chosen.levels]
 

@@ -1,8 +1,8 @@
-"""A look at a TIFF's directories before a library reads them.
+"""Check the directories of a TIFF before a library reads them.
 
-Libraries pass over a tag whose value lies past the end of the file, and over the pages behind a broken link: what is
-left of a truncated file then decodes to other pixels than the whole one, or to fewer bands. Written against the TIFF
-6.0 specification and the BigTIFF extension.
+Libraries ignore a tag whose value is past the end of the file, and the pages behind a broken link. A truncated file then
+decodes to other pixels than the whole one, or to fewer bands. Written from the TIFF 6.0 specification and the BigTIFF
+extension.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["check_directories"]
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _SUB_DIRECTORIES = 330
-# What the pixels are made of and what they mean; a damaged tag of another number is nobody's loss.
-_TELLING = frozenset(
+# The tags that decide how pixels are decoded and what they mean. Damage to any other tag changes no pixel.
+_PIXEL_TAGS = frozenset(
     (*range(256, 260), 262, 266, 270, 273, *range(277, 280), 284, 317, *range(320, 326), 330, 338, 339, 347)
 )
 
 
 class _Form(NamedTuple):
-    """How one kind of TIFF writes its directories."""
+    """The sizes and byte order of the numbers in a TIFF's directories."""
 
     order: str
     count_letter: str
@@ -53,14 +53,14 @@ class _Tag(NamedTuple):
 
 
 def check_directories(path: str, *, every: bool) -> None:
-    """Refuse a TIFF in which a directory, or the value of a tag that bears on the pixels, lies past the file's end.
+    """Refuse a TIFF with a directory, or the value of a tag that affects pixels, past the end of the file.
 
     Args:
         path: the file.
-        every: whether to follow the chain of pages and their sub-directories, or to look at the first alone.
+        every: whether to check all pages and their sub-directories, or the first page alone.
 
     Raises:
-        UnreadableImageError: something lies past the end.
+        UnreadableImageError: a directory or value is past the end.
     """
     with open(path, "rb", buffering=0) as file:
         descriptor, file_bytes = file.fileno(), os.fstat(file.fileno()).st_size
@@ -68,7 +68,7 @@ def check_directories(path: str, *, every: bool) -> None:
         waiting, seen = [first], set[int]()
         while waiting:
             position = waiting.pop()
-            if position in seen:  # sub-directories may be linked to each other as well
+            if position in seen:  # directories may link to each other in a circle
                 continue
             seen.add(position)
             tags, following = _read_directory(path, descriptor, form, position)
@@ -93,15 +93,15 @@ def _read_header(path: str, descriptor: int) -> tuple[_Form, int]:
 
 
 def _read_directory(path: str, descriptor: int, form: _Form, position: int) -> tuple[list[_Tag], int]:
-    """The telling tags of the directory at ``position``, and where the next one is."""
+    """The tags of the directory at ``position`` that affect pixels, and the position of the next directory."""
     (count,) = form.unpack(form.count_letter, _read_exactly(path, descriptor, position, form.count_bytes))
     if count > 65_535:
-        raise UnreadableImageError(f"{path}: the directory at {position:,} claims {count:,} tags; it is damaged")
+        raise UnreadableImageError(f"{path}: the directory at {position:,} has {count:,} tags; it is damaged")
     table_bytes = form.entry_bytes * count
     start = position + form.count_bytes
     table = _read_exactly(path, descriptor, start, table_bytes + form.inline_bytes)
     (following,) = form.unpack(form.offset_letter, table[table_bytes:])
-    return [tag for tag in _parse_tags(form, table[:table_bytes]) if tag.number in _TELLING], following
+    return [tag for tag in _parse_tags(form, table[:table_bytes]) if tag.number in _PIXEL_TAGS], following
 
 
 def _parse_tags(form: _Form, table: bytes) -> Iterator[_Tag]:
@@ -118,7 +118,7 @@ def _check_extent(path: str, form: _Form, tag: _Tag, file_bytes: int) -> None:
     (offset,) = form.unpack(form.offset_letter, tag.value)
     if offset + value_bytes > file_bytes:
         raise UnreadableImageError(
-            f"{path} is truncated or damaged: tag {tag.number} lies at {offset:,} with {value_bytes:,} bytes, "
+            f"{path} is truncated or damaged: the {value_bytes:,} bytes of tag {tag.number} are at {offset:,}, "
             f"the file ends at {file_bytes:,}"
         )
 
@@ -137,7 +137,5 @@ def _read_offsets(path: str, descriptor: int, form: _Form, tag: _Tag) -> tuple[i
 def _read_exactly(path: str, descriptor: int, offset: int, byte_count: int) -> bytes:
     data = os.pread(descriptor, byte_count, offset) if offset < 1 << 62 else b""
     if len(data) != byte_count:
-        raise UnreadableImageError(
-            f"{path} is truncated or damaged: a directory should lie at {offset:,}, past its end"
-        )
+        raise UnreadableImageError(f"{path} is truncated or damaged: a directory should be at {offset:,}, past its end")
     return data

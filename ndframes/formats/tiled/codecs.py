@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import imagecodecs as _imagecodecs
 import numpy as np
 import zstandard
 
 from ...system.process import has_other_threads, keep_freed_memory
+from ..extensions import load_extensions
 from .jpeg import JpegGrids, decode_jpeg, encode_jpeg_tile
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ SeveralDecoder = Callable[["list[Any]"], "list[Array]"]
 #: Decodes a window of adjacent tiles, given row by row, into pixels ``(h, w, bands)``.
 GridDecoder = Callable[[Sequence[Sequence[bytes]], slice, slice], "Array"]
 _SHORT, _LONG = 3, 4
-imagecodecs: Any = _imagecodecs  # its stubs say less than it takes
+imagecodecs = load_extensions("_deflate", "_imcd", "_jpeg8", "_lerc", "_webp")
 #: The errors of the libraries if bytes do not decode; those of imagecodecs are RuntimeErrors.
 DECODE_ERRORS = (zstandard.ZstdError, RuntimeError, ValueError, TypeError, MemoryError)
 

@@ -24,7 +24,7 @@ from .spool import TileSpool, assemble, scratch_beside
 if TYPE_CHECKING:
     from ..._typing import Array
     from ...spec.backends import Backend, TileCodec
-    from ...system.segments import Payload
+    from ...system.segments import Manifest
     from ..reader import Reader
     from .spool import ScratchMaker
 
@@ -63,7 +63,7 @@ def write_cog(
     progress: ProgressCallback | None = None,
     scratch: ScratchMaker | None = None,
     sizes: BufferSizes | None = None,
-) -> Payload:
+) -> Manifest:
     """Write the image ``source`` as a COG to ``file``, which must be empty, seekable and on disk.
 
     The image is read once, from top to bottom, a few rows of tiles at a time. Every overview is averaged from the level
@@ -98,7 +98,7 @@ def write_cog(
         return assemble(file, directories, spools, _describe(directories, spools), big=is_big)
 
 
-def check_tile_tables(path: str, payload: Payload) -> None:
+def check_tile_tables(path: str, payload: Manifest) -> None:
     """Compare the tile tables of a written COG, as tifffile reads them, with the segments that were meant.
 
     This has to be exact: every TIFF library reads a tile with the offset 0 as zeros, without an error.

@@ -11,10 +11,10 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import imagecodecs as _imagecodecs
 import numpy as np
 
 from ...system.process import IMPORTING
+from ..extensions import load_extensions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..._typing import Array
 
 __all__ = ["JpegGrids", "decode_jpeg", "encode_jpeg_tile"]
-imagecodecs: Any = _imagecodecs  # its stubs say less than it takes
+imagecodecs = load_extensions("_jpeg8")
 _BLOCK_PX = 8
 _MOST_BLOCKS = 4  # between two restarts: 32 pixels; the markers cost four per cent of the bytes
 _LEAST_SKIPPED = 1 / 8  # of a tile: cutting segments out costs more than decoding fewer than these

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from ...system.segments import CHUNK_BYTES, Payload, SegmentBuilder
+from ...system.segments import CHUNK_BYTES, Manifest, SegmentBuilder
 from ..reader import frame_runs, row_bands
 from .codecs import checksum
 
@@ -28,7 +28,7 @@ def write_npy(
     *,
     progress: Callable[[float], None] | None = None,
     part_bytes: int = _PART_BYTES,
-) -> Payload:
+) -> Manifest:
     """Write ``source`` as a C-ordered array to ``file``: an image ``(h, w, bands)``, or a video ``(frames, h, w, bands)``.
 
     A thread writes the rows that were read while the next ones are read. It calls ``write`` and never maps the file: on a
@@ -48,7 +48,7 @@ def write_npy(
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, header)
     segments = SegmentBuilder(checksum)
-    segments.end_segment(head.getvalue())
+    segments.add_segment(head.getvalue())
     file.write(head.getvalue())
 
     def put(pixels: Array) -> None:
@@ -67,7 +67,7 @@ def write_npy(
                 progress(part.stop / shape[0])
         if writing is not None:
             writing.result()
-    return Payload(segments.finish(), {"data_offset": len(head.getvalue()), "chunk_bytes": CHUNK_BYTES})
+    return Manifest(segments.finish(), {"data_offset": len(head.getvalue()), "chunk_bytes": CHUNK_BYTES})
 
 
 def _parts_of(source: Reader, part_bytes: int) -> Iterator[range]:

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...system.segments import SEGMENT, Payload
+from ...system.segments import SEGMENT_DTYPE, Manifest
 from .codecs import checksum
 from .directories import layout_directories
 
@@ -69,7 +69,7 @@ def assemble(
     layout: Mapping[str, Any],
     *,
     big: bool,
-) -> Payload:
+) -> Manifest:
     """Write a TIFF: the head, then the tiles of its directories, those of the last directory first.
 
     Args:
@@ -87,7 +87,7 @@ def assemble(
         for start, length in spool.runs(order):
             _copy_bytes(spool.file, file, start, length)
     codec = {"compress": directories[0].compress, "predictor": directories[0].predictor}
-    return Payload(_segments(head, starts, spools, orders), {**layout, **codec})
+    return Manifest(_segments(head, starts, spools, orders), {**layout, **codec})
 
 
 def scratch_beside(file: IO[bytes]) -> ScratchMaker:
@@ -106,7 +106,7 @@ def _segments(
     head: bytes, starts: Sequence[int], spools: Sequence[TileSpool], orders: Sequence[Sequence[int]]
 ) -> np.ndarray[Any, np.dtype[Any]]:
     """The head, then every tile: directory by directory, in each in the order of the file."""
-    segments = np.empty(1 + sum(len(spool.offsets) for spool in spools), SEGMENT)
+    segments = np.empty(1 + sum(len(spool.offsets) for spool in spools), SEGMENT_DTYPE)
     segments[0] = 0, len(head), checksum(head)
     first = 1
     for spool, start, order in zip(spools, starts, orders, strict=True):

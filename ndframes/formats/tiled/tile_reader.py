@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..._typing import Array
     from .codecs import GridDecoder
 
-__all__ = ["TileCache", "TileFile", "TileReader"]
+__all__ = ["SegmentFile", "TileCache", "TileFile", "TileReader"]
 T = TypeVar("T")
 # The weight of the newest measurement in the running mean of the seconds that a tile takes to decode.
 _NEWEST_WEIGHT = 0.1
@@ -88,15 +88,19 @@ class _TileBlock(NamedTuple):
 _BlockTile = tuple[_TileBlock, _Span, _Span]
 
 
-class TileFile(Protocol):
-    """The bytes of tiles, by their numbers in the file."""
+class SegmentFile(Protocol):
+    """A file of tiles or packets, by their numbers in the file."""
+
+    def read(self, index: int) -> Any:
+        """The checked bytes of one tile or packet."""
+
+
+class TileFile(SegmentFile, Protocol):
+    """A file of tiles of an image, which may be mapped or compressed."""
 
     @property
     def is_mapped(self) -> bool:
         """Whether the file is mapped into memory when it is opened."""
-
-    def read(self, index: int) -> Any:
-        """The checked bytes of one tile."""
 
     def read_run(self, run: range) -> list[Any]:
         """The checked bytes of several tiles, read in one request if they are adjacent in the file."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..._typing import Array
     from .tile_cache import TileCache
-    from .tile_reader import TileFile
+    from .tile_reader import SegmentFile
 
 __all__ = ["VolumeReader"]
 
@@ -43,7 +43,7 @@ class VolumeReader(Reader):
         layout: Mapping[str, Any],
         dtype: np.dtype[Any],
         band_count: int,
-        file: TileFile,
+        file: SegmentFile,
         cache: TileCache,
     ) -> None:
         volume = layout["volume"]

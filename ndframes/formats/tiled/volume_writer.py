@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..._typing import Array
     from ...spec.backends import Backend, TileCodec
-    from ...system.segments import Payload
+    from ...system.segments import Manifest
     from ..reader import Reader
     from .spool import ScratchMaker
 
@@ -39,7 +39,7 @@ def write_volume(
     threads: int = 1,
     progress: Callable[[float], None] | None = None,
     scratch: ScratchMaker | None = None,
-) -> Payload:
+) -> Manifest:
     """Write the video ``source`` as a TIFF of tiles ``(frames, height, width)`` to ``file``, which must be empty and seekable.
 
     Frames are read once, in order. Memory holds the frames that one tile spans; they are cut and encoded before the next

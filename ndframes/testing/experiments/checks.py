@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...cache.cache import Cache
-from ...cache.layout import NO_STATE_ID, check_marks, parse_entry, parse_part
+from ...cache.layout import NO_STATE_ID, parse_entry, parse_part
 from ...errors import CacheError
 from .results import Recorder
 
@@ -51,6 +51,7 @@ def check_cache(images: SyntheticImages, workdir: str, form: str, *, crops: int,
         seed: of the choice of crops.
     """
     recorder = Recorder("wrong crops", "damaged entries", "not rebuilt", "leftovers")
+    # Before anything is read: reading would repair damaged entries.
     cache = Cache(workdir)
     report = cache.verify(read_data=True)
     recorder.count("entries verified", report.checked)
@@ -64,6 +65,7 @@ def check_cache(images: SyntheticImages, workdir: str, form: str, *, crops: int,
         frames.load_region(number, (slice(0, 1), slice(0, 1)))
         is_cached = all(file.is_cached for file in frames.explain(number).files)
         recorder.violate("not rebuilt", int(not is_cached), f"image {number}")
+    # A file that the collection does not remove would stay for ever.
     cache.gc()
     leftovers = find_leftovers(cache)
     recorder.violate("leftovers", len(leftovers), ", ".join(leftovers))
@@ -87,7 +89,7 @@ def find_leftovers(cache: Cache) -> list[str]:
             if not is_known and parse_entry(str(path)) is None:
                 found.append(str(relative))
     try:
-        check_marks(cache.root)
+        cache.check_marks()
     except CacheError as error:
         if cache.root.exists():
             found.append(str(error))

@@ -34,6 +34,7 @@ __all__ = ["ERROR_KINDS", "inject_errors", "inject_kills"]
 #: The ways in which a file operation can fail.
 ERROR_KINDS = ("EIO", "ENOSPC", "EDQUOT", "short", "lost")
 _LEAST_SECONDS = 0.002
+# One in 20 random kills: worker processes take long to start.
 _PARALLEL_SHARE = 20
 _TIMEOUT_SECONDS = 60.0
 Log = Callable[[str], None]
@@ -78,6 +79,7 @@ def inject_kills(
                 break
     rng = random.Random(seed)
     turns = count(1)
+    # Processes that fail by themselves are never killed: without the second condition the loop would not end.
     while recorder.counts["kills"] < kills and not recorder.violations["unexpected exits"]:
         form = rng.choice(list(FORMS))
         if parallel and next(turns) % _PARALLEL_SHARE == 0:

@@ -156,6 +156,7 @@ def evict_under_readers(
         workdir = os.path.join(folder, f"evicted-{form}")
         enough_file = os.path.join(folder, f"enough-{form}")
         done_files = [os.path.join(folder, f"done-{form}-{number}") for number in range(max(1, readers // len(FORMS)))]
+        # The loops end before the fork server would kill them.
         loop_seconds = seconds - 5
         calls: list[partial[Any]] = [
             partial(_read_repeatedly, images, form, workdir, crops, seed + number, done_file, enough_file, loop_seconds)
@@ -184,6 +185,7 @@ def _request_all(images: SyntheticImages, form: str, locks: LockMode, workdir: s
     order = list(range(images.count))
     random.Random(seed).shuffle(order)
     for number in order:
+        # Half of the images through prepare, others in each process.
         if (number + seed) % 2:
             report = frames.prepare([number])
             recorder.count("reported as new", report.prepared)
@@ -214,10 +216,13 @@ class _CountingFileSystem(WatchedFileSystem):
         self.published += is_new and parse_entry(final) is not None
         return is_new
 
-    def try_lock(self, file: IO[bytes], *, is_shared: bool = False) -> bool:
-        return self._is_granted() or super().try_lock(file, is_shared=is_shared)
+    def try_lock(self, file: IO[bytes]) -> bool:
+        return self._is_granted() or super().try_lock(file)
 
-    def lock(self, path: str, *, seconds: float, poll_seconds: float = 0.05) -> AbstractContextManager[Any]:
+    def is_locked(self, path: str) -> bool:
+        return not self._is_granted() and super().is_locked(path)
+
+    def lock(self, path: str, *, seconds: float, poll_seconds: float = 0.05) -> AbstractContextManager[object]:
         return nullcontext() if self._is_granted() else super().lock(path, seconds=seconds, poll_seconds=poll_seconds)
 
     def _is_granted(self) -> bool:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 from ...cache.cache import Cache
-from ...cache.layout import check_marks
 from ...errors import CacheError
 from ..faults import WatchedFileSystem
 from .checks import read_crops
@@ -108,7 +107,7 @@ def _check_replay(
         cache.discard(entry.path)
     images.frames(workdir, form).prepare()
     try:
-        check_marks(cache.root)
+        cache.check_marks()
     except CacheError as error:
         recorder.violate("damaged marks", note=str(error))
 

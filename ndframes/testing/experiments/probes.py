@@ -24,6 +24,7 @@ _RACERS = 4
 _NAMES = 100
 _REPLACEMENTS = 300
 _WAIT_SECONDS = 15.0
+# 64 KiB: more than a page, so that a read during a replacement could see parts of both files.
 _PAGE = b"ndframes" * 8192
 Probe = Callable[[ForkServer, str, Recorder], None]
 
@@ -111,7 +112,7 @@ def _probe_sync(fork_server: ForkServer, folder: str, recorder: Recorder) -> Non
 
 def _probe_map(fork_server: ForkServer, folder: str, recorder: Recorder) -> None:
     """A mapped file can be read after it was unlinked."""
-    # In a child: a failure is a SIGBUS.
+    # In a child process: a failure is a SIGBUS.
     result = fork_server.run(partial(_read_unlinked_map, folder))[0]
     recorder.count("maps", 1)
     recorder.violate("failures", int(not result.ok or not result.value), f"status {result.status}: {result.problem}")

@@ -86,6 +86,7 @@ class Recorder:
     def violate(self, guarantee: str, number: int = 1, note: str = "") -> None:
         """Record ``number`` violations of a guarantee; 0 records none."""
         self.violations[guarantee] += number
+        # A broken cache violates a guarantee thousands of times: the first notes suffice.
         if number and len(self.notes) < _MOST_NOTES:
             self.notes.append(f"{guarantee}: {note.strip()[-_NOTE_CHARS:]}" if note else guarantee)
 

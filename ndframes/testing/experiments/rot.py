@@ -58,6 +58,7 @@ def _read_corrupted(images: SyntheticImages, form: str, folder: str, corruption:
     read_crops(frames, images.arrays(), crops * images.count, 0, recorder)
     for number, array in enumerate(images.arrays()):
         recorder.violate("wrong crops", int(not np.array_equal(frames.load_image(number), array)), f"image {number}")
+    # The first damaged entry is replaced, the second one makes the frames read the source directly.
     excess = sum(max(0, count - 2) for count in files.conversions.values())
     recorder.count("conversions", sum(files.conversions.values()))
     recorder.count("corrupted entries", files.corrupted)
@@ -71,6 +72,7 @@ def _flip_any_bit(path: str, rng: random.Random) -> None:
 
 
 def _flip_pixel_bit(path: str, rng: random.Random) -> None:
+    # Behind the header, and before the trailer of the smallest entry.
     flip_bit(path, rng.randrange(8 * 2048, 8 * 20_000))
 
 

@@ -359,7 +359,7 @@ def test_what_is_no_image(tmp_path, pool, is_mapped):
             with pytest.raises(UnreadableImageError, match=f"a.npy holds .*{says}"):
                 NpyReader(str(path), pool, is_mapped=is_mapped)
     path.write_bytes(b"\x93NUMPY\x09\0" + bytes(200))
-    with pytest.raises(UnreadableImageError, match="a.npy is no .npy file: .*version"):
+    with pytest.raises(UnreadableImageError, match="a.npy is not a valid .npy file: .*version"):
         NpyReader(str(path), pool, is_mapped=is_mapped)
     assert len(pool._idle) == 0
 

@@ -250,7 +250,7 @@ def test_vrt_is_never_guessed(name, tmp_path, pool):
     secret.write_bytes(b"root:x:0:0" * 100)
     path = tmp_path / name
     path.write_text(VRT.format(secret=secret))
-    with pytest.raises(UnreadableImageError, match="no image of a known kind"):
+    with pytest.raises(UnreadableImageError, match="not an image of a known format"):
         open_path(str(path), pool)
 
 
@@ -266,7 +266,7 @@ def test_virtual_paths_are_files_that_are_missing(path, pool):
 def test_a_video_without_its_ending_is_told(ending, tmp_path, pool):
     nf.write_video(tmp_path / f"a.{ending}", np.zeros((2, 64, 64, 3), np.uint8), fps=5)
     os.rename(tmp_path / f"a.{ending}", tmp_path / "a.bin")
-    with pytest.raises(UnreadableImageError, match=r"a\.bin looks like a video, .* give it one, such as \.mp4"):
+    with pytest.raises(UnreadableImageError, match=r"a\.bin looks like a video; .* rename it to end in \.mp4"):
         open_path(str(tmp_path / "a.bin"), pool)
 
 

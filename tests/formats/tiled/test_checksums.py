@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ndframes.errors import CacheEntryDamagedError
 from ndframes.formats.tiled import codecs
 from ndframes.formats.tiled.checksums import check_segments
-from ndframes.system.segments import SEGMENT, checksum
+from ndframes.system.segments import SEGMENT_DTYPE, checksum
 from ndframes.testing.faults import cut, flip_bit
 
 
@@ -29,7 +29,7 @@ def written(tmp_path):
     path.write_bytes(b"".join(pieces))
     offsets = np.cumsum([0, *map(len, pieces[:-1])])
     rows = [(offset, len(piece), checksum(piece)) for offset, piece in zip(offsets, pieces, strict=True)]
-    segments = np.array(rows, SEGMENT)
+    segments = np.array(rows, SEGMENT_DTYPE)
     return path, rng.permutation(segments)
 
 

@@ -223,7 +223,7 @@ def opened(tmp_path_factory):
         )
         with pytest.MonkeyPatch.context() as patch:
             if name == "not mapped":
-                patch.setattr("ndframes.entries.bytes.is_remote", lambda path: True)
+                patch.setattr("ndframes.system.files.is_remote", lambda path: True)
             frames[name].load_region("a")
     return frames
 
@@ -372,7 +372,7 @@ def test_flipped_bits_of_tiles_that_nobody_checks(tmp_path, compress, flips):
 @pytest.mark.parametrize("is_remote", [False, True])
 @pytest.mark.parametrize("verify", ["first-touch", "always"])
 def test_a_flipped_bit_is_found_where_it_lies_mapped(tmp_path, at_rest, monkeypatch, verify, is_remote):
-    monkeypatch.setattr("ndframes.entries.bytes.is_remote", lambda path: is_remote)
+    monkeypatch.setattr("ndframes.system.files.is_remote", lambda path: is_remote)
     frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog("NONE"), verify=verify, tile_bytes=0)
     frames.prepare()
     path = entry_path(frames)
@@ -552,7 +552,7 @@ def test_a_pickled_frames_is_small_and_starts_empty(tmp_path, at_rest):
 @pytest.mark.parametrize("is_remote", [False, True])
 def test_the_system_is_told_of_exactly_the_tiles_that_are_read(tmp_path, at_rest, monkeypatch, compress, is_remote):
     """In the order of the file, each once; none that lies in memory."""
-    monkeypatch.setattr("ndframes.entries.bytes.is_remote", lambda path: is_remote)
+    monkeypatch.setattr("ndframes.system.files.is_remote", lambda path: is_remote)
     frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog(compress))
     frames.prepare()
     told: list[tuple[int, int]] = []
@@ -721,7 +721,7 @@ def test_a_file_is_closed_when_nobody_can_have_it_any_more(tmp_path, at_rest, mo
     frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog(compress), tile_bytes=0)
     frames.load_region("a")
     segments = frames.image("a").opened(0).reader._bytes
-    descriptor, given_out, close = segments._file().descriptor, [], os.close
+    descriptor, given_out, close = segments._file().opened._descriptor, [], os.close
 
     def watched(number):
         if number == descriptor:
