@@ -208,6 +208,7 @@ def to_clip(path: object) -> Clip | None:
     if not isinstance(path, (str, os.PathLike)):
         return None
     name = os.fsdecode(path)
+    # A missing path without a wildcard stays a file: the error for a missing file is the clearer one.
     return Clip(name) if os.path.isdir(name) or _is_glob(name) else None
 
 

@@ -193,6 +193,7 @@ class CocoFrames(Frames):
 
     @property
     def _folder(self) -> str:
+        # Looked up at each use: the bundle_dpath of a kwcoco dataset may be assigned later.
         folder = self._bundle_dpath or getattr(self.dset, "bundle_dpath", None) or self._file_folder
         if folder is None and self._dataset is not None:
             folder = self._dataset.get("bundle_dpath")

@@ -93,6 +93,7 @@ def explain_item(
     samplings = None if scale is None else resolve_scale(rows, cols, scale, None)
     shape = selection.shape
     if samplings is not None:
+        # Only y and x are scaled.
         shape = (*(len(axis) for axis in times), *(axis.count for axis in samplings), len(selected))
     dtype = item.dtype(codes)
     files = item.explain(SampledRegion(times[0] if times else range(0), rows, cols, selected, samplings))

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from ..spec.pathinfo import ChannelInfo, PathInfo
     from ..system.stamp import SourceStamp
 
-__all__ = ["ImageCollection", "LazyArray", "find_chunk", "to_dask", "to_xarray", "tokenize_state"]
+__all__ = ["ImageCatalog", "LazyArray", "find_chunk", "to_dask", "to_xarray", "tokenize_state"]
 _CHUNK_BYTES = 32 * 2**20
 
 
-class ImageCollection(Protocol):
+class ImageCatalog(Protocol):
     """The images of a :class:`~ndframes.Frames`, their files and the forms of their cache entries."""
 
     def image(self, image_id: Hashable) -> LazyImage:
@@ -56,8 +56,8 @@ class LazyArray(Protocol):
     image_id: Hashable
 
     @property
-    def frames(self) -> ImageCollection:
-        """The collection of the image."""
+    def frames(self) -> ImageCatalog:
+        """The catalog of the image."""
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -96,6 +96,7 @@ def to_dask(frame: LazyArray, chunks: Any) -> Any:
         return dask.array.from_array(
             snapshot,
             chunks=blocks,
+            # A name by content: dask then computes equal arrays once, and never takes an old result for a changed file.
             name=f"ndframes-{tokenize(frame, blocks)}",
             meta=np.empty((0,) * frame.ndim, frame.dtype),
             # Blocks are numpy arrays already. Regions are basic slices, so dask must apply lists of integers itself.
@@ -130,6 +131,7 @@ def tokenize_state(frame: LazyArray) -> object:
         files.append(
             (
                 *astuple(info),
+                # A relative path is another file in another working directory.
                 os.path.abspath(info.path),
                 None if backend is None else backend.to_dict(),
                 None if stamp is None else _identify(info, stamp),

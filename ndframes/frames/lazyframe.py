@@ -13,7 +13,7 @@ from ..errors import RegionError, naming_image, shorten
 from ..geometry.regions import to_row
 from ..pixels.pictures import to_picture
 from ..text import format_bytes
-from .interop import ImageCollection, to_dask, to_xarray, tokenize_state
+from .interop import ImageCatalog, to_dask, to_xarray, tokenize_state
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["LazyFrame", "LazyVideo"]
 
 
-class ReadableCollection(ImageCollection, Protocol):
-    """A collection of images that reads regions of them; :class:`~ndframes.Frames` is one."""
+class ReadableCatalog(ImageCatalog, Protocol):
+    """A catalog of images that also reads regions of them; :class:`~ndframes.Frames` is one."""
 
     def load_region(self, image_id: Hashable, region: Region, channels: Sequence[str]) -> Array:
         """Read a region of an image into a new array."""
@@ -52,7 +52,7 @@ class LazyFrame:
     """
 
     def __init__(
-        self, frames: ReadableCollection, image_id: Hashable, channels: str | Sequence[str] | None = None
+        self, frames: ReadableCatalog, image_id: Hashable, channels: str | Sequence[str] | None = None
     ) -> None:
         self._frames = frames
         self.image_id = image_id
@@ -60,7 +60,7 @@ class LazyFrame:
         self._codes = frames.image(image_id).select(channels)
 
     @property
-    def frames(self) -> ReadableCollection:
+    def frames(self) -> ReadableCatalog:
         """The :class:`~ndframes.Frames` that the image belongs to."""
         return self._frames
 

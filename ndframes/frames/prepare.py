@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..entries.jobs import JobResult, run_job
 from ..errors import NdframesError, PrepareError, WorkerCrashError, naming_image
@@ -24,11 +24,10 @@ from ..system.workers import WorkerPool
 from ..text import format_bytes, list_first
 
 if TYPE_CHECKING:
-    from ..cache.cache import Cache
     from ..cache.keys import EntryKey
     from ..entries.jobs import Job
     from ..entries.opener import Survey
-    from ..spec.pathinfo import ChannelInfo, PathInfo
+    from .collection import ImageCollection
 
 __all__ = ["ErrorPolicy", "PrepareFailure", "PrepareReport", "prepare"]
 ErrorPolicy = Literal["raise", "collect"]
@@ -97,24 +96,6 @@ class PrepareReport:
         return "\n".join([*lines, *list_first(map(_describe, self.failed))])
 
 
-class CachedCollection(Protocol):
-    """A collection of images whose channels have cache entries; :class:`~ndframes.Frames` is one."""
-
-    @property
-    def image_ids(self) -> Sequence[Hashable]:
-        """The ids of the images."""
-
-    def pathinfo(self, image_id: Hashable) -> PathInfo:
-        """The description of an image: its files and how they line up."""
-
-    @property
-    def cache(self) -> Cache:
-        """The cache that holds the entries."""
-
-    def survey_channel(self, image_id: Hashable, info: ChannelInfo) -> Survey:
-        """Whether a file has its entry, and the job that would make it."""
-
-
 class _ImageJob(NamedTuple):
     """A job, and the first image that needs it."""
 
@@ -135,7 +116,7 @@ class _Schedule:
 
 
 def prepare(
-    frames: CachedCollection,
+    frames: ImageCollection,
     image_ids: Iterable[Hashable] | None = None,
     *,
     workers: int = 0,
@@ -172,11 +153,12 @@ def prepare(
             f"{len(report.failed):,} of {prepared + report.present + len(report.failed):,} failed\n{report}"
         )
         error.report = report
+        # One traceback is enough to find a cause; the message lists every failure.
         raise error from report.failed[0].error
     return report
 
 
-def _schedule_jobs(frames: CachedCollection, image_ids: Sequence[Hashable]) -> _Schedule:
+def _schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> _Schedule:
     schedule = _Schedule()
     for image_id in image_ids:
         path = ""

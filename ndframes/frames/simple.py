@@ -61,12 +61,14 @@ class SimpleFrames(Frames):
             PathInfoError: the frames of the sequence cannot be numbered.
         """
         source = self._id_to_path[image_id]
+        # Not in the constructor: a mapping of thousands of paths must not look at each of them.
         clip = to_clip(source)
         if clip is not None:
             return clip.to_pathinfo(image_id)
         return PathInfo(image_id, (ChannelInfo(source),))
 
     def __contains__(self, image_id: object) -> bool:
+        # Without building the list of image_ids.
         return is_member(self._id_to_path, image_id)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Conversion: what is published is what the source says, or nothing is."""
+"""Conversion: it publishes an entry that equals the source, or nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from kit.writers import replace_writers
 
 import ndframes as nf
-from ndframes.entries import conversion as conversion_module
 from ndframes.formats.reader import Reader
 
 
@@ -24,12 +24,18 @@ def conversion_of(tmp_path):
     return make
 
 
+def replace_source(path, array):
+    """Rename a new file over a source."""
+    np.save(path.with_name("new.npy"), array)
+    path.with_name("new.npy").replace(path)
+
+
 @pytest.fixture
 def noise():
     return np.random.default_rng(0).integers(0, 255, (300, 1500, 3), np.uint8)
 
 
-def test_a_conversion_says_what_it_did(conversion_of, noise):
+def test_a_conversion_reports_its_result(conversion_of, noise):
     conversion = conversion_of(noise)
     first, second = conversion.run(), conversion.run()
     assert first.is_new
@@ -39,18 +45,17 @@ def test_a_conversion_says_what_it_did(conversion_of, noise):
 
 @pytest.mark.parametrize("backend", ["cog", "npy"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_progress_reaches_the_end_in_order(conversion_of, noise, backend, threads):
-    seen = []
-    conversion_of(noise, backend).run(threads=threads, progress=seen.append)
-    assert seen == sorted(seen)
-    assert seen[-1] == 1.0
+def test_progress_rises_to_one(conversion_of, noise, backend, threads):
+    fractions = []
+    conversion_of(noise, backend).run(threads=threads, progress=fractions.append)
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
 
 
 @pytest.mark.parametrize("backend", ["cog", "npy"])
-def test_a_file_that_came_out_wrong_is_not_published(conversion_of, noise, backend, monkeypatch):
-    """The writer is made to drop one bit of each pixel: the lines that were watched must give it away."""
+def test_a_wrong_file_is_not_published(conversion_of, noise, backend, monkeypatch):
+    """The writer drops one bit of each pixel: the comparison with the sampled rows must notice it."""
     conversion = conversion_of(noise, backend)
-    write = conversion_module._write
 
     class Wrong(Reader):
         def __init__(self, source):
@@ -61,17 +66,17 @@ def test_a_file_that_came_out_wrong_is_not_published(conversion_of, noise, backe
             self.source.read(rows, cols, bands, out)
             out &= 0xFE
 
-    def write_wrong(file, source, *rest):
-        return write(file, Wrong(source), *rest)
+    def wrong(write):
+        return lambda file, source, *rest, **options: write(file, Wrong(source), *rest, **options)
 
-    monkeypatch.setattr(conversion_module, "_write", write_wrong)
+    replace_writers(monkeypatch, wrong)
     with pytest.raises(nf.CacheEntryError, match="differs from it in row"):
         conversion.run()
     assert list(conversion.cache.ls()) == []
 
 
-def test_ctrl_c_while_the_thread_starts_that_digests_the_source(conversion_of, noise, monkeypatch):
-    """Else it would wait for work for ever, and the process for it."""
+def test_ctrl_c_while_the_digest_thread_starts(conversion_of, noise, monkeypatch):
+    """The thread must end: otherwise it would wait for work for ever, and the process for it."""
 
     class Interrupted(ThreadPoolExecutor):
         def submit(self, *arguments):
@@ -86,43 +91,45 @@ def test_ctrl_c_while_the_thread_starts_that_digests_the_source(conversion_of, n
     assert threading.active_count() == before
 
 
-def test_a_source_that_changes_meanwhile_is_not_published(conversion_of, noise, tmp_path, monkeypatch):
+def test_a_source_that_changes_during_its_conversion_is_not_published(conversion_of, noise, tmp_path, monkeypatch):
     conversion = conversion_of(noise)
-    write = conversion_module._write
 
-    def write_and_edit(*arguments):
-        payload = write(*arguments)
-        np.save(tmp_path / "b.npy", noise // 2)
-        (tmp_path / "b.npy").replace(tmp_path / "a.npy")
-        return payload
+    def edit_after(write):
+        def write_and_edit(*arguments, **options):
+            payload = write(*arguments, **options)
+            replace_source(tmp_path / "a.npy", noise // 2)
+            return payload
 
-    monkeypatch.setattr(conversion_module, "_write", write_and_edit)
+        return write_and_edit
+
+    replace_writers(monkeypatch, edit_after)
     with pytest.raises(nf.SourceChangedError, match="changed while"):
         conversion.run()
     assert list(conversion.cache.ls()) == []
 
 
-def test_reading_tries_again_when_the_source_changed_meanwhile(noise, tmp_path, monkeypatch):
+def test_a_read_converts_again_if_the_source_changed_during_the_conversion(noise, tmp_path, monkeypatch):
     path = tmp_path / "a.npy"
     np.save(path, noise)
     frames = nf.SimpleFrames({"a": path}, workdir=tmp_path / "w")
-    write = conversion_module._write
     edits = []
 
-    def write_and_edit_once(*arguments):
-        payload = write(*arguments)
-        if not edits:
-            edits.append(1)
-            np.save(tmp_path / "b.npy", noise // 2)
-            (tmp_path / "b.npy").replace(path)
-        return payload
+    def edit_once_after(write):
+        def write_and_edit(*arguments, **options):
+            payload = write(*arguments, **options)
+            if not edits:
+                edits.append(1)
+                replace_source(path, noise // 2)
+            return payload
 
-    monkeypatch.setattr(conversion_module, "_write", write_and_edit_once)
+        return write_and_edit
+
+    replace_writers(monkeypatch, edit_once_after)
     np.testing.assert_array_equal(frames.load_region("a"), noise // 2)
     assert len(list(frames.cache.ls())) == 1
 
 
-def test_a_codec_that_cannot_hold_the_pixels_gives_way_to_one_that_can(tmp_path, caplog):
+def test_a_codec_that_cannot_hold_the_pixels_is_replaced(tmp_path, caplog):
     array = np.random.default_rng(0).integers(0, 60000, (100, 100, 3)).astype(np.uint16)
     np.save(tmp_path / "a.npy", array)
     backend = {"type": "cog", "config": {"compress": "JPEG"}}

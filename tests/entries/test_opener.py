@@ -1,4 +1,4 @@
-"""Opening by way of the cache: no stale pixel, what is damaged is mended, and nothing ever loops."""
+"""Opening through the cache: reads are never stale, damaged entries are replaced, and retries end."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import time
 import numpy as np
 import pytest
 from kit.tilework import frames_over
+from kit.waiting import wait_until
+from kit.writers import replace_writers
 
 import ndframes as nf
 from ndframes.cache.keys import EntryKey
-from ndframes.entries import conversion as conversion_module
 
 BACKENDS = ["cog", "npy"]
 
@@ -27,16 +28,18 @@ def picture(seed, shape=(60, 70, 3)):
 
 @pytest.fixture
 def conversions(monkeypatch):
-    """Every conversion that writes, as it happens."""
-    done = []
-    write = conversion_module._write
+    """The paths of the sources that are converted from now on."""
+    paths = []
 
-    def counted(file, source, conversion, *rest):
-        done.append(conversion.info.path)
-        return write(file, source, conversion, *rest)
+    def counted(write):
+        def write_and_count(file, source, *rest, **options):
+            paths.append(source.path)
+            return write(file, source, *rest, **options)
 
-    monkeypatch.setattr(conversion_module, "_write", counted)
-    return done
+        return write_and_count
+
+    replace_writers(monkeypatch, counted)
+    return paths
 
 
 @pytest.fixture(params=BACKENDS)
@@ -64,7 +67,7 @@ def damage(path, position=-2000):
 
 
 class Changes:
-    """Ways to give the file at a path other content; each leaves the length as it was."""
+    """Replace the content of a file in several ways; each keeps the length of the file."""
 
     def new_time(self, path, array):
         np.save(path, array)
@@ -90,7 +93,7 @@ class Changes:
         os.utime(path, ns=(10**18, 10**18))
 
     def new_target(self, path, array):
-        """Both targets have the same length and time; only the link says which."""
+        """Both targets have the same length and time; only the link differs."""
         self.number = getattr(self, "number", 0) + 1
         target = f"{path}.target{self.number % 2}.npy"
         np.save(target, array)
@@ -99,7 +102,7 @@ class Changes:
         os.replace(f"{path}.link", path)
 
 
-WAYS = [name for name in vars(Changes) if not name.startswith("_")]
+KINDS = [name for name in vars(Changes) if not name.startswith("_")]
 
 
 @pytest.mark.parametrize("rounds", [12, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
@@ -114,41 +117,40 @@ def test_no_change_is_served_stale(tmp_path, backend, mode, rounds):
     stale = 0
     for number in range(rounds):
         array = picture(number)
-        getattr(changes, WAYS[number % len(WAYS)])(path, array)
+        getattr(changes, KINDS[number % len(KINDS)])(path, array)
         opened = frames if number % 2 else nf.SimpleFrames({"a": path}, **options)
         stale += not np.array_equal(opened.load_region("a"), array)
         stale += not np.array_equal(frames.load_region("a"), array)
-    print(f"{backend} {mode}: {rounds:,} rounds of {len(WAYS)} kinds of change, {stale} stale reads")
+    print(f"{backend} {mode}: {rounds:,} rounds of {len(KINDS)} kinds of change, {stale} stale reads")
     assert stale == 0
 
 
 @pytest.mark.parametrize("backend", [None, "npy", "cog"])
-def test_a_source_that_is_not_looked_at_again_for_a_while(tmp_path, at_rest, backend):
+def test_a_source_is_trusted_for_recheck_seconds(tmp_path, at_rest, backend):
     frames = frames_over(tmp_path, {"a": picture(0)}, backend, recheck_seconds=3600)
     options = {"workdir": frames.cache.workdir, "backend": backend, "recheck_seconds": 0.2}
-    shortly = pickle.loads(pickle.dumps(nf.SimpleFrames({"a": tmp_path / "0.npy"}, **options)))
+    brief = pickle.loads(pickle.dumps(nf.SimpleFrames({"a": tmp_path / "0.npy"}, **options)))
     path = tmp_path / "0.npy"
-    for each in (frames, shortly):
-        for _ in range(2):  # opened, and looked at
+    for each in (frames, brief):
+        for _ in range(2):  # the first read opens the source, the second one checks it
             np.testing.assert_array_equal(each.load_region("a"), picture(0))
     np.save(tmp_path / "new.npy", picture(1))
     os.replace(tmp_path / "new.npy", path)
     np.testing.assert_array_equal(frames.load_region("a"), picture(0))
     np.testing.assert_array_equal(frames.load_regions([("a", None)])[0], picture(0))
-    time.sleep(0.25)
-    np.testing.assert_array_equal(shortly.load_region("a"), picture(1))
+    wait_until(lambda: np.array_equal(brief.load_region("a"), picture(1)))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(frames)).load_region("a"), picture(1))
     np.testing.assert_array_equal(frames.load_region("a"), picture(0))
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), "5", None, True])
-def test_what_is_no_time(tmp_path, seconds):
+def test_recheck_seconds_must_be_a_number_of_seconds(tmp_path, seconds):
     with pytest.raises(ValueError, match="recheck_seconds=.*give a number of seconds"):
         nf.SimpleFrames({}, workdir=tmp_path, recheck_seconds=seconds)
 
 
 class Writer(threading.Thread):
-    """Gives a file one content after the other, a millisecond apart, until it is told to rest."""
+    """Gives a file one content after another, a millisecond apart, until its context ends."""
 
     def __init__(self, change, arrays):
         super().__init__()
@@ -170,16 +172,16 @@ class Writer(threading.Thread):
 
 
 @pytest.mark.parametrize("rounds", [6, pytest.param(350, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
-@pytest.mark.parametrize("way", ["same_time_by_rename", "new_target", "same_time_in_place"])
+@pytest.mark.parametrize("kind", ["same_time_by_rename", "new_target", "same_time_in_place"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_source_that_is_rewritten_all_the_time_is_never_mixed_nor_stale(tmp_path, backend, way, rounds):
-    """While a writer is at work, a read is one of its pictures or an error; once it rests, the last one."""
+def test_reads_of_a_source_that_is_rewritten_are_never_mixed_or_stale(tmp_path, backend, kind, rounds):
+    """While a writer runs, a read returns one of its pictures or raises an error; afterwards, the last picture."""
     path = tmp_path / "a.npy"
     pictures = [picture(number, (200, 210, 3)) for number in range(3)]
     changes = Changes()
 
     def change(array):
-        getattr(changes, way)(path, array)
+        getattr(changes, kind)(path, array)
 
     changes.new_time(path, pictures[0])
     change(pictures[0])
@@ -196,15 +198,14 @@ def test_a_source_that_is_rewritten_all_the_time_is_never_mixed_nor_stale(tmp_pa
                     mixed += not any(np.array_equal(crop, array) for array in pictures)
         change(pictures[number % 3])
         stale += not np.array_equal(frames.load_region("a"), pictures[number % 3])
-    print(f"{backend} {way}: {rounds:,} rounds, {mixed} mixed, {stale} stale, {refused} refused")
+    print(f"{backend} {kind}: {rounds:,} rounds, {mixed} mixed, {stale} stale, {refused} refused")
     assert stale == 0
-    assert (
-        mixed == 0 or way == "same_time_in_place"
-    )  # a file that is being rewritten in place is itself mixed for a while
+    # A file that is rewritten in place is itself mixed for a while.
+    assert mixed == 0 or kind == "same_time_in_place"
 
 
-def test_a_change_in_the_tick_of_the_last_look_is_seen(tmp_path, monkeypatch):
-    """As on file systems whose clocks step by seconds: size, mtime, ctime and inode stay as they were."""
+def test_a_change_within_one_tick_of_the_clock_is_detected(tmp_path, monkeypatch):
+    """As on file systems with times in whole seconds: size, mtime, ctime and inode stay the same."""
     import ndframes.system.stamp as stamp_module
 
     path = tmp_path / "a.npy"
@@ -237,7 +238,7 @@ def test_a_touched_or_copied_source_keeps_its_entry(frames_of_one, conversions):
     assert len(conversions) == 1
 
 
-def test_a_settled_source_is_not_read_to_be_known(frames_of_one, monkeypatch):
+def test_a_settled_source_is_not_hashed(frames_of_one, monkeypatch):
     frames, path = frames_of_one
     monkeypatch.setattr("ndframes.system.stamp._LONGEST_TICK_NS", 0)
     frames.prepare()
@@ -250,11 +251,11 @@ def test_a_settled_source_is_not_read_to_be_known(frames_of_one, monkeypatch):
     np.testing.assert_array_equal(again.load_region("a"), picture(0))
 
 
-# -- entries that are damaged -------------------------------------------------------------------------------------
+# -- damaged entries --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("position", [3000, 9000, -1, -30, -200, -2000], ids=lambda value: f"byte {value}")
-def test_a_damaged_entry_is_put_away_and_made_again(frames_of_one, conversions, caplog, position):
+def test_a_damaged_entry_is_quarantined_and_made_again(frames_of_one, conversions, caplog, position):
     frames, path = frames_of_one
     frames.prepare()
     damage(only_entry(frames), position)
@@ -267,24 +268,18 @@ def test_a_damaged_entry_is_put_away_and_made_again(frames_of_one, conversions, 
     np.testing.assert_array_equal(frames.load_region("a"), picture(0))
 
 
-def test_damage_under_an_open_image_is_mended_on_the_way(frames_of_one, conversions):
-    frames, _ = frames_of_one
+def test_damage_under_an_open_image_is_repaired(frames_of_one, conversions):
+    frames, path = frames_of_one
     frames.load_region("a", np.s_[:1, :1])
     opened = frames.image("a").opened(0)
-    shutil.copy(only_entry(frames), "copy")
     damage(only_entry(frames), 3000)
-    fresh = nf.SimpleFrames(frames._id_to_path, workdir=frames.cache.workdir, backend=frames.backend, verify="always")
+    fresh = nf.SimpleFrames({"a": path}, workdir=frames.cache.workdir, backend=frames.backend, verify="always")
     np.testing.assert_array_equal(fresh.load_region("a"), picture(0))
     assert len(conversions) == 2
     assert opened.reader.path == str(only_entry(frames))
 
 
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def test_prepare_puts_damaged_entries_away_too(frames_of_one):
+def test_prepare_quarantines_damaged_entries(frames_of_one):
     frames, _ = frames_of_one
     frames.prepare()
     damage(only_entry(frames), -10)
@@ -293,8 +288,10 @@ def test_prepare_puts_damaged_entries_away_too(frames_of_one):
     assert frames.prepare().present == 1
 
 
-def test_a_disk_that_always_damages_is_given_up_on(frames_of_one, conversions, caplog):
-    frames, _ = frames_of_one
+def test_an_entry_that_is_damaged_every_time_is_given_up(frames_of_one, conversions, caplog):
+    directly, path = frames_of_one
+    # Without memory for open images, each read opens the image again.
+    frames = nf.SimpleFrames({"a": path}, workdir=directly.cache.workdir, backend=directly.backend, memory_bytes=0)
     publish = frames.cache.publish
 
     def publish_and_damage(key, write, *, estimated_bytes):
@@ -305,12 +302,11 @@ def test_a_disk_that_always_damages_is_given_up_on(frames_of_one, conversions, c
     frames.cache.publish = publish_and_damage
     for _ in range(5):
         np.testing.assert_array_equal(frames.load_region("a"), picture(0))
-        frames._images.discard("a")
     assert len(conversions) == 2
     assert "the source is read directly" in caplog.text
 
 
-def test_another_version_of_an_entry_is_left_alone(frames_of_one, conversions):
+def test_an_entry_of_another_format_version_is_kept(frames_of_one, conversions):
     import struct
 
     from ndframes.cache.trailer import TAIL_BYTES
@@ -373,7 +369,7 @@ def test_reading_writes_nothing(frames_of_one):
 
 @pytest.fixture
 def read_only_mount(tmp_path):
-    """A folder as a read-only mount of its own: what root may do to a mode of 0555 proves nothing."""
+    """Mount folders read-only: permissions alone do not stop root."""
     mounted = []
 
     def mount(folder):
@@ -389,36 +385,37 @@ def read_only_mount(tmp_path):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_read_only_mount_serves_what_it_has(frames_of_one, read_only_mount, caplog):
+def test_a_read_only_cache_serves_its_entries(frames_of_one, read_only_mount, caplog):
     frames, path = frames_of_one
     other = path.with_name("b.npy")
     np.save(other, picture(1))
     frames.prepare()
     damaged = nf.SimpleFrames({"b": other}, workdir=frames.cache.workdir, backend=frames.backend)
     damaged.prepare()
-    (bad,) = (entry.path for entry in frames.cache.ls() if entry.path != only_entry_of(frames, "a"))
+    (bad,) = (entry.path for entry in frames.cache.ls() if entry.path != entry_path_of(frames, "a"))
     damage(bad, 3000)
     read_only_mount(frames.cache.workdir)
     assert run(READ_ONLY, path, frames.cache.workdir, frames.backend) == "2 1\n[]"
     np.testing.assert_array_equal(damaged.load_region("b"), picture(1))
     assert "the source is read directly" in caplog.text
-    np.save(other.with_name("c.npy"), picture(2))
+    new = path.with_name("c.npy")
+    np.save(new, picture(2))
     with pytest.raises(nf.CacheError, match="cannot be written.*backend=None"):
-        nf.SimpleFrames({"c": "c.npy"}, workdir=frames.cache.workdir, backend=frames.backend).load_region("c")
+        nf.SimpleFrames({"c": new}, workdir=frames.cache.workdir, backend=frames.backend).load_region("c")
     key = EntryKey(bad.parent.parent.name, bad.parent.name + "5" * 30, "7" * 32, ".tif")
-    with pytest.raises(nf.CacheError, match="cannot be written.*backend=None"):  # though its folder is there
+    with pytest.raises(nf.CacheError, match="cannot be written.*backend=None"):  # even if its folder exists
         frames.cache.publish(key, lambda file: None, estimated_bytes=1)
 
 
-def only_entry_of(frames, image_id):
+def entry_path_of(frames, image_id):
     return frames.cache.path(frames.plan_channel(image_id, frames.pathinfo(image_id).channels[0]).key)
 
 
-# -- sources that are gone ----------------------------------------------------------------------------------------
+# -- missing sources ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["PATH", "GIVEN"])
-def test_a_lost_source_is_an_error_or_its_newest_entry(tmp_path, caplog, mode):
+def test_a_missing_source_raises_or_is_replaced_by_its_newest_entry(tmp_path, caplog, mode):
     class Given(nf.Frames):
         image_ids = ("a",)
 
@@ -430,7 +427,8 @@ def test_a_lost_source_is_an_error_or_its_newest_entry(tmp_path, caplog, mode):
     for number in range(2):
         np.save(tmp_path / "a.npy", picture(number if mode == "PATH" else 1))
         frames.prepare()
-        time.sleep(0.02)
+        for entry in frames.cache.ls():  # so that it is older than the entry of the next round
+            os.utime(entry.path, (entry.mtime - 10, entry.mtime - 10))
     use = Given(**options, when_source_missing="use")
     use.load_region("a")
     (tmp_path / "a.npy").rename(tmp_path / "kept.npy")
@@ -446,14 +444,14 @@ def test_a_lost_source_is_an_error_or_its_newest_entry(tmp_path, caplog, mode):
     np.testing.assert_array_equal(use.load_region("a"), picture(1))
 
 
-def test_a_lost_source_that_was_never_cached_is_an_error(tmp_path):
+def test_a_missing_source_without_an_entry_raises(tmp_path):
     frames = nf.SimpleFrames({"a": tmp_path / "a.npy"}, workdir=tmp_path, when_source_missing="use")
     with pytest.raises(nf.SourceMissingError):
         frames.load_region("a")
     assert len(frames.prepare(errors="collect").failed) == 1
 
 
-def test_a_damaged_entry_does_not_stand_for_a_lost_source(tmp_path):
+def test_a_damaged_entry_does_not_replace_a_missing_source(tmp_path):
     np.save(tmp_path / "a.npy", picture(0))
     frames = nf.SimpleFrames(
         {"a": tmp_path / "a.npy"}, workdir=tmp_path / "w", backend="npy", when_source_missing="use"
@@ -471,7 +469,7 @@ def test_a_damaged_entry_does_not_stand_for_a_lost_source(tmp_path):
 # -- keywords -----------------------------------------------------------------------------------------------------
 
 
-def test_unknown_choices_are_told():
+def test_invalid_options_are_refused():
     with pytest.raises(ValueError, match="verify='sometimes'; allowed: 'open', 'first-touch', 'always'"):
         nf.SimpleFrames({}, verify="sometimes")
     with pytest.raises(ValueError, match="when_source_missing=None; allowed: 'raise', 'use'"):
@@ -483,7 +481,7 @@ def test_unknown_choices_are_told():
 
 @pytest.mark.parametrize("verify", ["open", "first-touch", "always"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_every_way_to_verify_reads_the_same(tmp_path, verify, backend):
+def test_every_verify_mode_reads_the_same_pixels(tmp_path, verify, backend):
     frames = nf.SimpleFrames.demo(workdir=tmp_path, backend=backend, verify=verify)
     direct = nf.SimpleFrames.demo(backend=None)
     for image_id in ("coffee", "moon"):

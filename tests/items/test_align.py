@@ -1,4 +1,4 @@
-"""Images made of several files: every read of them is the same part of one aligned array."""
+"""Images of several files: every read equals a part of one aligned array."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kit.synthetic import DTYPES
-from kit.synthetic import picture as any_picture
-from test_affine import check_close, picture
+from kit.synthetic import DTYPES, picture
+from kit.warping import check_close, finite_picture
 
 import ndframes as nf
 
@@ -20,7 +19,7 @@ BACKENDS = [None, "npy", "cog"]
 
 
 class Scene(nf.Frames):
-    """One image, of files that are written here."""
+    """One image, of files that are written by the constructor."""
 
     def __init__(self, folder, files, *, shape=SHAPE, default=None, **options):
         super().__init__(workdir=folder / "work", **options)
@@ -38,20 +37,23 @@ class Scene(nf.Frames):
 
 
 def affine(degrees=0.0, scale=(1.0, 1.0), offset=(0.0, 0.0), shear=0.0) -> np.ndarray:
-    """First scaled, then sheared, turned and moved."""
+    """A map that scales, then shears, rotates and moves."""
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    turn = np.array([[cos, -sin, offset[0]], [sin, cos, offset[1]], [0, 0, 1]])
-    return turn @ np.array([[1, shear, 0], [0, 1, 0], [0, 0, 1]]) @ np.diag([*scale, 1])
+    rotation = np.array([[cos, -sin, offset[0]], [sin, cos, offset[1]], [0, 0, 1]])
+    return rotation @ np.array([[1, shear, 0], [0, 1, 0], [0, 0, 1]]) @ np.diag([*scale, 1])
 
 
 FILES = [
-    (picture((*SHAPE, 3), "uint8"), {"channels": "r|g|b"}),
-    (picture((30, 38, 1), "uint16"), {"channels": "nir", "img_from_src": np.diag([4, 4, 1])}),
-    (picture((20, 25, 2), "float32"), {"channels": "u|v", "img_from_src": np.diag([6, 6, 1])}),
-    (picture((200, 220, 1), "int16"), {"channels": "dem", "img_from_src": affine(25, (0.7, 0.8), (40, -20), 0.1)}),
-    (picture((60, 70, 1), "uint8"), {"channels": "part", "img_from_src": affine(offset=(37, 21))}),
+    (finite_picture((*SHAPE, 3), "uint8"), {"channels": "r|g|b"}),
+    (finite_picture((30, 38, 1), "uint16"), {"channels": "nir", "img_from_src": np.diag([4, 4, 1])}),
+    (finite_picture((20, 25, 2), "float32"), {"channels": "u|v", "img_from_src": np.diag([6, 6, 1])}),
     (
-        picture((SHAPE[0] * 3, SHAPE[1] * 3, 1), "uint8"),
+        finite_picture((200, 220, 1), "int16"),
+        {"channels": "dem", "img_from_src": affine(25, (0.7, 0.8), (40, -20), 0.1)},
+    ),
+    (finite_picture((60, 70, 1), "uint8"), {"channels": "part", "img_from_src": affine(offset=(37, 21))}),
+    (
+        finite_picture((SHAPE[0] * 3, SHAPE[1] * 3, 1), "uint8"),
         {"channels": "fine", "img_from_src": np.diag([1 / 3, 1 / 3, 1])},
     ),
 ]
@@ -72,7 +74,7 @@ channel_lists = st.lists(st.sampled_from(CODES), min_size=1, max_size=6, unique=
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.tuples(slices, slices), channel_lists, st.sampled_from(["nearest", "linear", "cubic", "lanczos"]))
-def test_a_crop_is_the_crop_of_the_whole(scene, region, codes, interpolation):
+def test_a_crop_equals_the_crop_of_the_whole(scene, region, codes, interpolation):
     whole = scene.load_region("scene", None, codes, interpolation=interpolation)
     assert whole.shape == (*SHAPE, len(codes))
     crop = scene.load_region("scene", region, codes, interpolation=interpolation)
@@ -85,7 +87,7 @@ def test_a_crop_is_the_crop_of_the_whole(scene, region, codes, interpolation):
 
 
 def as_stored(band: np.ndarray, code: str) -> np.ndarray:
-    """Integers as such, where they stand among floats for another channel's sake."""
+    """Integer channels as integers, even if a float channel has promoted them."""
     return band if code in "uv" else band.astype(np.int64)
 
 
@@ -97,7 +99,7 @@ def test_dtypes_promote_and_codes_go_in_any_order(scene):
     np.testing.assert_array_equal(one, other[:, :, [1, 2, 0]])
 
 
-def test_what_lies_on_the_grid_is_bit_equal(scene):
+def test_files_on_the_grid_are_bit_equal(scene):
     np.testing.assert_array_equal(scene.load_region("scene", None, "b|r"), FILES[0][0][:, :, [2, 0]])
     wanted = np.full((*SHAPE, 1), 9, np.uint8)
     wanted[21:81, 37:107] = FILES[4][0]
@@ -106,14 +108,14 @@ def test_what_lies_on_the_grid_is_bit_equal(scene):
     np.testing.assert_array_equal(scene.load_region("scene", np.s_[0:4, 0:4], "part", fill=9), wanted[:4, :4])
 
 
-def test_nearest_of_a_whole_factor_repeats_pixels(scene):
+def test_nearest_with_an_integer_factor_repeats_pixels(scene):
     whole = scene.load_region("scene", None, "nir", interpolation="nearest")
     np.testing.assert_array_equal(whole, FILES[1][0].repeat(4, 0).repeat(4, 1)[: SHAPE[0], : SHAPE[1]])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_dtype_is_aligned(tmp_path, dtype):
-    small = any_picture((12, 15, 1), dtype)
+    small = picture((12, 15, 1), dtype)
     frames = Scene(tmp_path, [(small, {"img_from_src": np.diag([5, 5, 1])})], shape=(60, 75), backend=None)
     nearest = frames.load_region("scene", interpolation="nearest")
     assert nearest.dtype == small.dtype
@@ -147,7 +149,7 @@ def bilinear(pixels: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarr
     channel_lists,
     st.sampled_from(["nearest", "linear", "cubic", "lanczos"]),
 )
-def test_a_part_of_the_warped_is_the_warped_part(scene, degrees, scale, data, codes, interpolation):
+def test_a_crop_of_the_warped_image_equals_the_warped_crop(scene, degrees, scale, data, codes, interpolation):
     shape = (70, 90)
     transform = affine(degrees, (scale, scale), (data.draw(st.floats(-50, 100)), data.draw(st.floats(-50, 100))))
     whole = scene.load_warped("scene", transform, shape, codes, interpolation=interpolation, fill=3)
@@ -157,7 +159,7 @@ def test_a_part_of_the_warped_is_the_warped_part(scene, degrees, scale, data, co
     part = scene.load_warped("scene", moved, (height, width), codes, interpolation=interpolation, fill=3)
     wanted = whole[top : top + height, left : left + width]
     assert part.dtype == wanted.dtype
-    inner = np.ones(part.shape[:2], bool)  # a centre on the very border may lie inside in one and outside in the other
+    inner = np.ones(part.shape[:2], bool)  # a centre on the border may be inside in one and outside in the other
     for band, code in enumerate(codes):
         is_other = (part[..., band] == 3) != (wanted[..., band] == 3)
         assert is_other.sum() <= max(2, 0.002 * inner.size)
@@ -165,7 +167,7 @@ def test_a_part_of_the_warped_is_the_warped_part(scene, degrees, scale, data, co
         check_close(got, as_stored(wanted[..., band][~is_other], code), interpolation)
 
 
-def test_an_identity_and_a_shift_of_the_whole_image_change_nothing(scene):
+def test_identity_and_integer_shifts_change_no_pixel(scene):
     whole = scene.load_image("scene", "r|nir|part")
     np.testing.assert_array_equal(scene.load_warped("scene", np.eye(3), SHAPE, "r|nir|part"), whole)
     shifted = scene.load_warped("scene", affine(offset=(-20, -30)), (50, 60), "r|nir|part")
@@ -178,7 +180,7 @@ def test_an_identity_and_a_shift_of_the_whole_image_change_nothing(scene):
 @pytest.mark.parametrize("pad", ["constant", "edge", "reflect"])
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), codes=channel_lists)
-def test_padding_is_that_of_the_aligned_whole(scene, pad, data, codes):
+def test_padding_equals_that_of_the_aligned_whole(scene, pad, data, codes):
     whole = scene.load_image("scene", codes)
     top, left = data.draw(st.integers(-200, 200)), data.draw(st.integers(-200, 200))
     step = data.draw(st.sampled_from([1, 1, 2, 5]))
@@ -198,8 +200,8 @@ def test_padding_is_that_of_the_aligned_whole(scene, pad, data, codes):
 @pytest.mark.parametrize("pad", ["constant", "edge", "reflect"])
 @pytest.mark.parametrize("scale", [0.25, 0.5, 2, 1.7])
 @pytest.mark.parametrize("antialias", [True, False])
-def test_a_padded_region_may_be_scaled(scene, pad, scale, antialias):
-    """Inside it is what the image is there; outside, what the nearest or the mirrored points are."""
+def test_a_padded_region_can_be_scaled(scene, pad, scale, antialias):
+    """Inside it equals the scaled image; outside, the nearest or the mirrored points."""
     options = {"scale": scale, "antialias": antialias}
     got = scene.load_region("scene", np.s_[-20:40, 82:202], "r|nir", pad=pad, fill=3, **options)
     assert got.shape == (math.floor(60 * scale + 0.5), math.floor(120 * scale + 0.5), 2)
@@ -218,19 +220,19 @@ def test_a_padded_region_may_be_scaled(scene, pad, scale, antialias):
         assert (got[:, ~inside_cols] == got[:, ~inside_cols][:, :1]).all()
 
 
-def test_a_mirror_is_the_mirrored_image(scene):
-    """Where the scale keeps points on points, as with 1: the same as of pixels."""
+def test_reflection_mirrors_the_image(scene):
+    """Scaled by 1, it equals the reflection of the pixels."""
     for region in (np.s_[-300:400, -170:190], np.s_[10:20, 140:900]):
         plain = scene.load_region("scene", region, "r|nir", pad="reflect")
         scaled = scene.load_region("scene", region, "r|nir", pad="reflect", scale=1)
         check_close(scaled, plain, "linear")
     thrice = scene.load_region("scene", np.s_[-40:60, 20:60], "r", pad="reflect", scale=3, antialias=False)[:, :, 0]
-    first = 3 * 40 + 1  # where the centre of pixel 0 comes to lie, which is the mirror
+    first = 3 * 40 + 1  # the position of the centre of pixel 0, which is the mirror
     above, below = thrice[first - 90 : first][::-1], thrice[first + 1 : first + 91]
-    np.testing.assert_array_equal(above[1:], below[1:])  # half a pixel next to it is still the image
+    np.testing.assert_array_equal(above[1:], below[1:])  # the half pixel next to the mirror belongs to the image
 
 
-def test_each_channel_may_be_interpolated_in_its_own_way(scene):
+def test_each_channel_can_have_its_own_interpolation(scene):
     got = scene.load_region("scene", None, "nir|u|dem|v", interpolation={"nir": "nearest", "v": "cubic"})
     for band, (code, interpolation) in enumerate(
         [("nir", "nearest"), ("u", "linear"), ("dem", "linear"), ("v", "cubic")]
@@ -239,7 +241,7 @@ def test_each_channel_may_be_interpolated_in_its_own_way(scene):
         np.testing.assert_array_equal(got[:, :, band], alone[:, :, 0].astype(got.dtype))
 
 
-def test_batches_are_single_reads(scene):
+def test_batches_equal_single_reads(scene):
     requests = [("scene", np.s_[y : y + 40, y : y + 30]) for y in range(0, 80, 9)]
     for options in ({}, {"interpolation": "nearest"}, {"nodata": "nan"}, {"scale": 0.5}, {"pad": "edge"}):
         batch = scene.load_regions(requests, "dem|r|nir", workers=2, **options)
@@ -255,11 +257,11 @@ def test_batches_are_single_reads(scene):
         scene.load_regions(requests, "dem|r", nodata="mask", out=out)
 
 
-# -- what holds no data -----------------------------------------------------------------------------------------------
+# -- missing data ----------------------------------------------------------------------------------------------------
 
 
-def test_nodata_keeps_is_nan_or_is_masked(tmp_path):
-    pixels = picture((40, 50, 2), "int16")
+def test_nodata_modes(tmp_path):
+    pixels = finite_picture((40, 50, 2), "int16")
     pixels[pixels == -999] = 0
     pixels[5:9, 5:20, 0] = -999
     frames = Scene(tmp_path, [(pixels, {"channels": "a|b", "nodata": -999})], shape=None, backend="cog")
@@ -275,7 +277,7 @@ def test_nodata_keeps_is_nan_or_is_masked(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_a_file_may_say_itself_what_nodata_is(tmp_path):
+def test_the_nodata_value_of_a_file_is_used(tmp_path):
     import rasterio
 
     pixels = np.full((300, 300), 5, np.uint16)
@@ -288,12 +290,12 @@ def test_a_file_may_say_itself_what_nodata_is(tmp_path):
         frames = nf.SimpleFrames({"a": tmp_path / "a.tif"}, workdir=tmp_path / str(backend), backend=backend)
         got = frames.load_region("a", nodata="mask")
         np.testing.assert_array_equal(got.mask[:, :, 0], pixels == 65535)
-        small = frames.load_region("a", scale=0.25, nodata="nan")  # no overview can tell
+        small = frames.load_region("a", scale=0.25, nodata="nan")  # overviews do not record missing data
         assert np.isnan(small[26:36]).all()
         assert set(np.unique(small[~np.isnan(small)])) == {5.0}
 
 
-def test_what_is_missing_takes_no_part_in_means(tmp_path):
+def test_missing_pixels_take_no_part_in_means(tmp_path):
     pixels = np.full((20, 20, 1), 100, np.int16)
     pixels[8:12, 8:12] = -9999
     frames = Scene(
@@ -313,8 +315,8 @@ def test_what_is_missing_takes_no_part_in_means(tmp_path):
     assert np.ma.getmaskarray(frames.load_region("scene", np.s_[:3, :3], nodata="mask")).all()
 
 
-def test_quantized_channels_are_the_values_that_they_stand_for(tmp_path):
-    pixels = picture((30, 40, 1), "uint8")
+def test_quantized_channels_are_decoded(tmp_path):
+    pixels = finite_picture((30, 40, 1), "uint8")
     quantization = {"orig_min": -1.0, "orig_max": 1.0, "quant_min": 0, "quant_max": 254, "nodata": 255}
     pixels[3:6, 4:9] = 255
     files = [
@@ -341,7 +343,7 @@ def test_quantized_channels_are_the_values_that_they_stand_for(tmp_path):
     [{}, {"orig_min": 0}, {"quant_max": 0}, {"quant_max": "x"}, {"quant_max": 9, "orig_dtype": "int8"}],
     ids=str,
 )
-def test_a_quantization_that_is_none_is_refused(tmp_path, quantization):
+def test_an_invalid_quantization_is_refused(tmp_path, quantization):
     frames = Scene(tmp_path, [(np.zeros((4, 4, 1), np.uint8), {"quantization": quantization})], backend=None)
     with pytest.raises(nf.PathInfoError, match="quantization"):
         frames.load_region("scene")
@@ -350,7 +352,7 @@ def test_a_quantization_that_is_none_is_refused(tmp_path, quantization):
 # -- parts, sizes, refusals -------------------------------------------------------------------------------------------
 
 
-def test_parts_are_stored_pixels_and_how_they_align(scene):
+def test_parts_are_stored_pixels_and_their_alignment(scene):
     image = scene.image("scene")
     region = np.s_[33:70, 41:99]
     parts = image.load_region(region, "nir|b|dem|u", fused=False)
@@ -371,7 +373,7 @@ def test_parts_are_stored_pixels_and_how_they_align(scene):
     assert far.pixels.size == 0
 
 
-def test_an_image_without_a_size_has_that_of_its_files(tmp_path):
+def test_an_image_without_a_shape_has_that_of_its_files(tmp_path):
     frames = Scene(tmp_path, [FILES[1], FILES[0]], shape=None, backend=None)
     assert frames.load_frame("scene").shape == (*SHAPE, 4)
     (tmp_path / "b").mkdir()
@@ -379,7 +381,7 @@ def test_an_image_without_a_size_has_that_of_its_files(tmp_path):
     assert alone.load_frame("scene").shape == (120, 152, 1)
 
 
-def test_a_size_that_is_said_is_held_against_the_file(tmp_path):
+def test_the_shape_of_a_file_is_checked(tmp_path):
     small = np.zeros((10, 12, 1), np.uint8)
     said = Scene(tmp_path, [(small, {"shape": (10, 12)})], shape=(20, 20), backend=None)
     assert said.load_image("scene", None).shape == (20, 20, 1)
@@ -392,13 +394,13 @@ def test_a_size_that_is_said_is_held_against_the_file(tmp_path):
 @pytest.mark.parametrize(
     "transform", [np.zeros((3, 3)), np.eye(4), "turn", None, [[1, 0], [0, 1]], np.full((3, 3), np.nan)]
 )
-def test_what_is_no_transform_is_refused(scene, transform):
+def test_an_invalid_transform_is_refused(scene, transform):
     with pytest.raises(nf.RegionError, match="transform must be"):
         scene.load_warped("scene", transform, (5, 5))
 
 
 @pytest.mark.parametrize("shape", [(0, 5), 5, (5,), (5, 5, 3), (2.5, 2), None])
-def test_what_is_no_shape_is_refused(scene, shape):
+def test_an_invalid_shape_is_refused(scene, shape):
     with pytest.raises(nf.RegionError, match=r"shape=|whole numbers"):
         scene.load_warped("scene", np.eye(3), shape)
 
@@ -409,7 +411,7 @@ def test_too_large_a_result_fails_before_it_allocates(scene):
 
 
 @pytest.mark.parametrize("options", [{"interpolation": "sinc"}, {"nodata": "drop"}, {"interpolation": {"r": "best"}}])
-def test_unknown_ways_are_refused(scene, options):
+def test_unknown_options_are_refused(scene, options):
     with pytest.raises(ValueError, match="allowed: "):
         scene.load_region("scene", np.s_[:4, :4], **options)
 
@@ -419,7 +421,7 @@ def test_the_memory_of_a_warped_crop_does_not_grow_with_the_image(tmp_path):
     for extent in (512, 4096):
         folder = tmp_path / str(extent)
         folder.mkdir()
-        tile = picture((512, 512, 1), "uint16")
+        tile = finite_picture((512, 512, 1), "uint16")
         pixels = np.tile(tile, (extent // 512, extent // 512, 1))
         frames = Scene(
             folder,
@@ -436,7 +438,7 @@ def test_the_memory_of_a_warped_crop_does_not_grow_with_the_image(tmp_path):
     assert peaks[1] < 1.3 * peaks[0]
 
 
-def test_what_a_warped_read_touches_is_told(tmp_path):
+def test_explain_describes_warped_reads(tmp_path):
     frames = Scene(tmp_path, FILES, backend="cog")
     frames.prepare()
     plain, coarse, turned = frames.explain("scene", np.s_[0:40, 20:60], "b|nir|dem").files

@@ -1,4 +1,4 @@
-"""Scaled regions: from the right overview, and the same whatever is cut out around them."""
+"""Scaled regions: they use the right overview, and do not depend on the crop."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_a_power_of_two_is_an_overview(tmp_path, pixels):
         np.testing.assert_array_equal(crop, wanted[64 // size : 640 // size, 128 // size : 1024 // size])
 
 
-def test_close_to_the_mean_of_what_each_pixel_covers(frames, pixels):
-    """Any scale, any form: blocks of 3 x 5 pixels, against their means in floats."""
+def test_pixels_are_close_to_the_means_of_the_pixels_they_cover(frames, pixels):
+    """For any backend: blocks of 3 x 5 pixels, against their means in floats."""
     means = pixels[:, :, :].reshape(300, 3, 260, 5, 3).mean(axis=(1, 3))
     got = frames.load_region("a", scale=(1 / 3, 1 / 5)).astype(float)
     assert got.shape == means.shape
@@ -58,7 +58,7 @@ def test_close_to_the_mean_of_what_each_pixel_covers(frames, pixels):
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_crop_of_the_scaled_whole_is_the_scaled_crop(frames, data):
-    """Wherever the region begins on a pixel of the result."""
+    """If the region begins on a border between pixels of the result."""
     factor = data.draw(st.sampled_from([2, 3, 4, 5, 8, 10, 16]))
     whole = frames.load_region("a", scale=1 / factor)
     top, left = (data.draw(st.integers(0, extent // factor - 2)) for extent in SHAPE)
@@ -74,11 +74,11 @@ def test_a_crop_of_the_scaled_whole_is_the_scaled_crop(frames, data):
 
 
 @pytest.mark.parametrize("scale", [1, 1.0, (1, 1)])
-def test_full_size_is_the_image(frames, pixels, scale):
+def test_scale_one_is_the_image(frames, pixels, scale):
     np.testing.assert_array_equal(frames.load_region("a", np.s_[10:50, 20:90], scale=scale), pixels[10:50, 20:90])
 
 
-def test_growing(frames, pixels):
+def test_enlarging(frames, pixels):
     twice = frames.load_region("a", np.s_[10:50, 20:90], "g", scale=2)
     assert twice.shape == (80, 140, 1)
     np.testing.assert_array_equal(twice[1::2, 1::2].astype(int), np.floor(weigh(pixels) + 0.5)[10:50, 20:90])
@@ -88,13 +88,13 @@ def test_growing(frames, pixels):
 
 
 def weigh(pixels: np.ndarray) -> np.ndarray:
-    """The second band a quarter of a pixel further down and right, by the formula of bilinear interpolation."""
+    """The second band, moved by a quarter of a pixel in y and x, by the formula of bilinear interpolation."""
     band = pixels[:, :, 1:2].astype(float)
     down = 0.75 * band + 0.25 * np.roll(band, -1, axis=0)
     return 0.75 * down + 0.25 * np.roll(down, -1, axis=1)
 
 
-def test_a_mask_gets_no_new_values(frames, pixels):
+def test_nearest_creates_no_new_values(frames, pixels):
     for scale in (0.3, 0.25, 1 / 7, 3.7):
         got = frames.load_region("a", scale=scale, interpolation="nearest")
         rows = np.floor((np.arange(got.shape[0]) + 0.5) / scale + 1e-9).astype(int).clip(0, SHAPE[0] - 1)
@@ -102,7 +102,7 @@ def test_a_mask_gets_no_new_values(frames, pixels):
         np.testing.assert_array_equal(got, pixels[np.ix_(rows, cols)])
 
 
-def test_without_antialias_only_neighbours_count(frames, pixels):
+def test_without_antialias_only_the_nearest_pixels_count(frames, pixels):
     got = frames.load_region("a", scale=1 / 3, antialias=False)
     np.testing.assert_array_equal(got, pixels[1::3, 1::3][:300, :433])
 
@@ -129,7 +129,7 @@ def test_channels_of_several_files(tmp_path):
     np.testing.assert_array_equal(got[:, :, 1:], halve(left)[:100, 50:150, [2, 0]])
 
 
-def test_batches_are_single_reads(frames):
+def test_batches_equal_single_reads(frames):
     requests = [("a", np.s_[y : y + 100, 5:300]) for y in (0, 50, 700)]
     for options in (
         {"scale": 0.3},
@@ -141,7 +141,7 @@ def test_batches_are_single_reads(frames):
             np.testing.assert_array_equal(got, frames.load_region(*request, "b|g", **options))
 
 
-def test_a_thumbnail_touches_a_few_tiles(tmp_path, pixels):
+def test_a_thumbnail_reads_few_tiles(tmp_path, pixels):
     np.save(tmp_path / "a.npy", pixels)
     frames = nf.SimpleFrames({"a": tmp_path / "a.npy"}, workdir=tmp_path / "work")
     frames.prepare()
@@ -153,7 +153,7 @@ def test_a_thumbnail_touches_a_few_tiles(tmp_path, pixels):
     assert frames.explain("a", scale=2).files[0].level == 0
 
 
-def test_nothing_of_nothing(frames):
+def test_empty_and_tiny_regions(frames):
     assert frames.load_region("a", np.s_[5:5, 3:9], scale=0.5).shape == (0, 3, 3)
     assert frames.load_region("a", np.s_[5:8, 3:9], scale=0.01).shape == (1, 1, 3)
     assert frames.load_region("a", np.s_[5:8, 3:9, 2:2], scale=0.5).shape == (2, 3, 0)
@@ -180,20 +180,20 @@ def test_nothing_of_nothing(frames):
     ],
     ids=str,
 )
-def test_what_makes_no_sense_is_refused(frames, options):
+def test_invalid_scales_are_refused(frames, options):
     with pytest.raises(nf.RegionError, match="image 'a'"):
         frames.load_region("a", **options)
 
 
-def test_other_refusals(frames):
+def test_an_unknown_interpolation_and_too_large_a_result_are_refused(frames):
     with pytest.raises(ValueError, match="'nearest', 'linear'"):
         frames.load_region("a", scale=0.5, interpolation="sinc")
     with pytest.raises(nf.RegionTooLargeError):
         frames.load_region("a", scale=1e6)
 
 
-def test_a_huge_window_is_taken_in_strips(frames, monkeypatch):
-    """The same pixels, and the memory of a strip."""
+def test_a_large_window_is_read_in_strips(frames, monkeypatch):
+    """The pixels are the same."""
     wanted = {scale: frames.load_region("a", scale=scale, antialias=antialias) for scale, antialias in CASES}
     monkeypatch.setattr("ndframes.items.fuse.warp", partial(warp, max_window_bytes=10_000))
     for scale, antialias in CASES:

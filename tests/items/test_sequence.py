@@ -1,4 +1,4 @@
-"""Sequences of images: every region equals numpy's, and only what is read is opened."""
+"""Sequences of images: every region equals numpy's, and only the images that are read are opened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COUNT = 5
 
 
 class Walks(nf.Frames):
-    """One sequence, ``"walk"``, and its images by their numbers."""
+    """One sequence, ``"walk"``, and its images by number."""
 
     def __init__(self, images, *, shape=None, **options):
         super().__init__(**options)
@@ -80,7 +80,7 @@ def test_a_region_equals_numpy(walk, data):
 
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
-def test_warped_channels_are_those_of_the_images(walk, data):
+def test_warped_channels_equal_those_of_the_images(walk, data):
     whole = np.stack([walk.load_image(number, "depth|g") for number in range(COUNT)])
     region = data.draw(regions(whole.shape))
     mode = data.draw(st.sampled_from(["keep", "mask", "nan"]))
@@ -96,7 +96,7 @@ def test_warped_channels_are_those_of_the_images(walk, data):
 
 @pytest.mark.parametrize("pad", ["constant", "edge", "reflect"])
 @pytest.mark.parametrize("time", [slice(None), slice(3, 0, -2), -2, slice(9, 12)])
-def test_padding_is_of_y_and_x(walk, pad, time):
+def test_only_y_and_x_are_padded(walk, pad, time):
     crop = np.s_[-5:60, 40:70:2, 1:]
     wanted = np.stack([walk.load_region(number, crop, "r|depth|b", pad=pad, fill=3) for number in range(COUNT)])
     got = walk.load_region("walk", (time, *crop), "r|depth|b", pad=pad, fill=3)
@@ -109,7 +109,7 @@ def test_padding_is_of_y_and_x(walk, pad, time):
     "options", [{"scale": 0.5}, {"scale": (2, 0.3)}, {"shape": (7, 9)}, {"scale": 3, "pad": "edge"}]
 )
 @pytest.mark.parametrize("time", [slice(None), slice(3, 0, -2), 1, slice(0, 0)])
-def test_scaling_is_of_y_and_x(walk, options, time):
+def test_only_y_and_x_are_scaled(walk, options, time):
     crop = np.s_[3:30, 10:]
     wanted = np.stack([walk.load_region(number, crop, "r|depth", **options) for number in range(COUNT)])
     np.testing.assert_array_equal(walk.load_region("walk", (time, *crop), "r|depth", **options), wanted[time])
@@ -118,15 +118,15 @@ def test_scaling_is_of_y_and_x(walk, options, time):
     )
 
 
-def test_warping_is_of_every_image(walk):
-    turn = np.array([[0.8, -0.6, 9], [0.6, 0.8, -4], [0, 0, 1]])
-    got = walk.load_warped("walk", turn, (33, 44), "b|depth", fill=5)
-    wanted = np.stack([walk.load_warped(number, turn, (33, 44), "b|depth", fill=5) for number in range(COUNT)])
+def test_every_image_is_warped(walk):
+    rotation = np.array([[0.8, -0.6, 9], [0.6, 0.8, -4], [0, 0, 1]])
+    got = walk.load_warped("walk", rotation, (33, 44), "b|depth", fill=5)
+    wanted = np.stack([walk.load_warped(number, rotation, (33, 44), "b|depth", fill=5) for number in range(COUNT)])
     np.testing.assert_array_equal(got, wanted)
 
 
 @pytest.mark.parametrize("region", [np.s_[:, 3], np.s_[:, :, 4], np.s_[:, ::2], np.s_[:, 1:2, 3:4, 5]])
-def test_what_cannot_be_scaled(walk, region):
+def test_regions_that_cannot_be_scaled(walk, region):
     with pytest.raises(nf.RegionError, match="image walk|'walk'|walk"):
         walk.load_region("walk", region, scale=0.5)
 
@@ -156,7 +156,7 @@ def test_a_batch(walk):
     np.testing.assert_array_equal(scaled[1], walk.load_region(*requests[1], scale=0.5))
 
 
-def test_too_much_is_refused_before_it_is_read(folder):
+def test_too_large_a_result_is_refused(folder):
     frames = Walks([image_of(folder, number) for number in range(COUNT)], backend=None, max_region_bytes=20_000)
     assert frames.load_region("walk", np.s_[:3]).nbytes == 18_000
     for options in ({}, {"scale": 1.5}, {"pad": "edge"}):
@@ -169,7 +169,7 @@ def test_too_much_is_refused_before_it_is_read(folder):
 # -- images that differ -----------------------------------------------------------------------------------------------
 
 
-def test_channels_that_only_some_have(folder):
+def test_channels_of_some_images_only(folder):
     frames = Walks([image_of(folder, number, depth=number % 2 == 1) for number in range(COUNT)], backend=None)
     assert frames.image("walk").channels == ("r", "g", "b", "depth")
     with pytest.raises(nf.ChannelError, match=r"image 0: no channel 'depth'; there are 'r\|g\|b'"):
@@ -196,7 +196,7 @@ def test_channels_that_only_some_have(folder):
     np.testing.assert_array_equal(warped.data[..., 0], WHOLE[..., 1])
 
 
-def test_dtypes_are_those_of_what_is_read(folder):
+def test_dtypes_are_those_of_the_images_that_are_read(folder):
     np.save(folder / "7.npy", picture((*SHAPE, 3), "float32", seed=7).clip(0, 100))
     frames = Walks([image_of(folder, number, depth=False) for number in (0, 7, 1)], backend=None)
     assert frames.load_frame("walk").dtype == np.float32
@@ -206,14 +206,14 @@ def test_dtypes_are_those_of_what_is_read(folder):
     assert frames.load_region("walk", np.s_[..., 1:1]).shape == (3, *SHAPE, 0)
 
 
-def test_bands_that_nobody_named(folder):
+def test_bands_without_names(folder):
     frames = Walks([image_of(folder, number, codes=None, depth=False) for number in range(COUNT)], backend=None)
     np.testing.assert_array_equal(frames.load_image("walk"), WHOLE)
     np.testing.assert_array_equal(frames.load_region("walk", -1, "b|g"), WHOLE[-1][..., [2, 1]])
 
 
-def test_images_of_other_sizes(folder):
-    """Without a word how they lie, they are no sequence; with a grid, each covers what it covers."""
+def test_images_of_several_sizes(folder):
+    """Without a common grid they are refused; with one, each image covers its part of it."""
     np.save(folder / "8.npy", picture((30, 60, 3), seed=8))
     frames = Walks([image_of(folder, number, depth=False) for number in (0, 8)], backend=None)
     np.testing.assert_array_equal(frames.load_region("walk", 0), WHOLE[0])
@@ -230,8 +230,8 @@ def test_images_of_other_sizes(folder):
 # -- what is opened ---------------------------------------------------------------------------------------------------
 
 
-def test_only_what_is_read_is_opened(folder, tmp_path):
-    """A frame that is gone is nobody's business until it is asked for, and what is not read is not converted."""
+def test_only_images_that_are_read_are_opened(folder, tmp_path):
+    """A missing image raises an error only when it is read, and images that are not read are not converted."""
     images = [image_of(folder, number, depth=False) for number in (0, 1, 2, 99)]
     frames = Walks(images, shape=SHAPE, workdir=tmp_path)
     frame = frames.load_frame("walk")
@@ -245,10 +245,10 @@ def test_only_what_is_read_is_opened(folder, tmp_path):
     frame = frames.load_frame("walk")
     assert "3 frames" in repr(frame)
     assert frame.nbytes == WHOLE[:3].nbytes
-    assert len(list(frames.cache.ls())) <= 1  # the first is the one that is described
+    assert len(list(frames.cache.ls())) <= 1  # only the first image is opened for the description
 
 
-def test_what_was_changed_is_opened_again(tmp_path, backend):
+def test_a_changed_image_is_opened_again(tmp_path, backend):
     for number in range(3):
         np.save(tmp_path / f"{number}.npy", picture((*SHAPE, 3), seed=number))
     frames = Walks(
@@ -265,7 +265,7 @@ def test_what_was_changed_is_opened_again(tmp_path, backend):
     assert frames.image("walk") is sequence
 
 
-def test_its_memory_is_that_of_what_is_open(folder):
+def test_its_memory_is_that_of_its_open_images(folder):
     frames = Walks([image_of(folder, number) for number in range(COUNT)], backend=None)
     costs = []
     for time in range(COUNT):
@@ -275,11 +275,10 @@ def test_its_memory_is_that_of_what_is_open(folder):
     assert frames.image("walk").memory_bytes == costs[-1]
 
 
-def test_explain_tells_of_every_image(walk):
-    told = walk.explain("walk", np.s_[1:4, 2:9, 3:5])
-    assert told.shape == walk.load_region("walk", np.s_[1:4, 2:9, 3:5]).shape
-    paths = [image.channels[0].path for image in walk.pathinfo("walk").images[1:4]]  # which hold the default ones
-    assert [file.path for file in told.files] == paths
-    assert str(told).count(": read directly") + str(told).count(": cached") + str(told).count(": not cached") == len(
-        paths
-    )
+def test_explain_lists_every_image(walk):
+    explanation = walk.explain("walk", np.s_[1:4, 2:9, 3:5])
+    assert explanation.shape == walk.load_region("walk", np.s_[1:4, 2:9, 3:5]).shape
+    paths = [image.channels[0].path for image in walk.pathinfo("walk").images[1:4]]  # of the default channels
+    assert [file.path for file in explanation.files] == paths
+    states = (": read directly", ": cached", ": not cached")
+    assert sum(str(explanation).count(state) for state in states) == len(paths)

@@ -1,4 +1,4 @@
-"""Videos as items of Frames: every read equals numpy slicing of the frames that decoding from the beginning shows."""
+"""Videos as items of Frames: every read equals numpy slicing of the frames that are decoded from the beginning."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from kit.videos import Encoding, list_clips, read_number
+from kit.waiting import wait_until
 
 import ndframes as nf
-from ndframes.entries import frame_index as store
+from ndframes.entries import frame_index
 from ndframes.video.index import build_index, decode_all
 from ndframes.video.planes import to_pixels
 
@@ -21,20 +22,20 @@ CLIPS = {clip.name: clip for clip in list_clips()}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, module_at_rest):
-    """The paths of some clips, at rest, and their frames."""
+    """The paths of some clips, which are settled, and their frames."""
     folder = tmp_path_factory.mktemp("clips")
     names = ("plain.mp4", "h264.avi", "sixteen.mkv", "alpha.mkv", "turned1.mp4", "gray.mp4")
     for name in names:
         CLIPS[name].make(folder / name)
-    found = {}
+    clips = {}
     for name in names:
         path = str(folder / name)
         index = build_index(path)
-        found[name] = (
+        clips[name] = (
             path,
             np.stack([to_pixels(frame, is_gray=index.is_gray) for frame in decode_all(path, index.stream)]),
         )
-    return found
+    return clips
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "h264.avi", "sixteen.mkv", "alpha.mkv", "turned1.mp4", "gray.mp4"])
@@ -54,7 +55,7 @@ def test_an_opened_video_is_an_array(made, tmp_path, name):
     np.testing.assert_array_equal(np.asarray(video), frames)
 
 
-def test_times_are_told_and_asked_for(made, tmp_path):
+def test_times_and_frames_at_times(made, tmp_path):
     path, frames = made["plain.mp4"]
     video = nf.open(path, workdir=tmp_path)
     assert video.fps == 25
@@ -66,7 +67,7 @@ def test_times_are_told_and_asked_for(made, tmp_path):
         video.at_time([1.0, float("nan")])
 
 
-def test_a_video_says_what_it_is(made, tmp_path):
+def test_the_repr_of_a_video(made, tmp_path):
     path, _ = made["plain.mp4"]
     told = f"<LazyVideo {path!r}: 100 frames of 64 x 96 px, r|g|b, uint8, 1.84 MB, 25 frames a second; "
     assert repr(nf.open(path, workdir=tmp_path)) == f"{told}read directly, tiles 64 x 96>"
@@ -74,13 +75,13 @@ def test_a_video_says_what_it_is(made, tmp_path):
 
 
 @pytest.mark.parametrize("read", [lambda video: video[[3, 100]], lambda video: video.read([3, 100])])
-def test_a_frame_that_is_not_there_is_told_of_which_video(made, tmp_path, read):
+def test_an_error_of_a_missing_frame_names_the_video(made, tmp_path, read):
     path, _ = made["plain.mp4"]
     with pytest.raises(nf.RegionIndexError, match=rf"^image '{path}': index 100 is out of bounds"):
         read(nf.open(path, workdir=tmp_path))
 
 
-def test_a_video_among_the_files_of_an_image_is_asked_for_its_frame(made, tmp_path):
+def test_a_video_among_the_files_of_an_image_needs_a_page(made, tmp_path):
     path, frames = made["plain.mp4"]
     np.save(tmp_path / "heat.npy", frames[7, :, :, 0])
 
@@ -97,7 +98,7 @@ def test_a_video_among_the_files_of_an_image_is_asked_for_its_frame(made, tmp_pa
         fused.load_region("all")
 
 
-def test_frames_of_several_sizes_are_no_array(tmp_path):
+def test_frames_of_several_sizes_are_refused(tmp_path):
     for number, shape in enumerate([(64, 96), (48, 64)]):
         Encoding("libx264", container_format="h264", shape=shape)(tmp_path / f"{number}.h264", 20)
     path = tmp_path / "both.h264"
@@ -134,11 +135,11 @@ def test_videos_and_images_side_by_side(made, tmp_path):
         both.load_region("cam", 100)
 
 
-def test_the_index_is_found_once(made, tmp_path, monkeypatch):
+def test_the_index_is_made_once(made, tmp_path, monkeypatch):
     path, frames = made["h264.avi"]
     nf.open(path, workdir=tmp_path)[0]
     calls = []
-    monkeypatch.setattr(store, "build_index", lambda *_, **__: calls.append(1))
+    monkeypatch.setattr(frame_index, "build_index", lambda *_, **__: calls.append(1))
     np.testing.assert_array_equal(nf.open(path, workdir=tmp_path)[40:44], frames[40:44])
     assert not calls
     cache = nf.Cache(tmp_path)
@@ -146,7 +147,7 @@ def test_the_index_is_found_once(made, tmp_path, monkeypatch):
     assert cache.verify(read_data=True).ok
 
 
-def test_a_damaged_index_is_made_anew(made, tmp_path):
+def test_a_damaged_index_is_made_again(made, tmp_path):
     path, frames = made["plain.mp4"]
     nf.open(path, workdir=tmp_path)[0]
     (entry,) = nf.Cache(tmp_path).ls()
@@ -157,7 +158,7 @@ def test_a_damaged_index_is_made_anew(made, tmp_path):
     assert nf.Cache(tmp_path).verify(read_data=True).ok
 
 
-def test_a_changed_video_is_read_anew(tmp_path):
+def test_a_changed_video_is_opened_again(tmp_path):
     path = tmp_path / "a.mp4"
     CLIPS["plain.mp4"].make(path)
     frames = nf.SimpleFrames({"a": path}, workdir=tmp_path / "w")
@@ -169,15 +170,15 @@ def test_a_changed_video_is_read_anew(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 5000, b"no video at all" * 100])
-def test_what_is_no_video_is_told(tmp_path, content):
+def test_a_file_that_is_not_a_video(tmp_path, content):
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     with pytest.raises(nf.UnreadableImageError, match=r"a\.mp4"):
         nf.open(path, workdir=tmp_path / "w")
 
 
-def test_a_cut_file_raises_and_never_shifts(made, tmp_path):
-    """A transport stream of which the end is gone: what is left carries its own numbers."""
+def test_frames_of_a_truncated_file_keep_their_numbers(made, tmp_path):
+    """A transport stream without its end: the frames that are left show their own numbers."""
     CLIPS["stream.ts"].make(tmp_path / "whole.ts")
     data = (tmp_path / "whole.ts").read_bytes()
     (tmp_path / "cut.ts").write_bytes(data[: len(data) * 2 // 3 // 188 * 188])
@@ -195,25 +196,26 @@ def read_numbers(frames: nf.SimpleFrames, numbers: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("name", ["plain.mp4", "h264.avi", "sixteen.mkv", "alpha.mkv"])
-def test_no_thread_is_left_that_a_forked_child_would_wait_for(made, tmp_path, name):
-    before = len(os.listdir("/proc/self/task"))
+def test_no_thread_of_a_decoder_is_left(made, tmp_path, name):
+    """A forked child would wait for it for ever."""
+    before = set(os.listdir("/proc/self/task"))
     video = nf.open(made[name][0], workdir=tmp_path)
     assert read_number(video[50]) == 50
-    assert len(os.listdir("/proc/self/task")) == before
+    wait_until(lambda: before.issuperset(os.listdir("/proc/self/task")), seconds=10)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_other_processes_read_by_their_own_decoders(made, tmp_path, method):
+def test_other_processes_use_their_own_decoders(made, tmp_path, method):
     path, _ = made["plain.mp4"]
     frames = nf.SimpleFrames({"a": path}, workdir=tmp_path)
-    assert read_numbers(frames, [50]) == [50]  # so that a reader is open
+    assert read_numbers(frames, [50]) == [50]  # this opens a decoder, which the others must not use
     wanted = np.random.default_rng(0).integers(0, 100, (4, 25)).tolist()
     with multiprocessing.get_context(method).Pool(2) as pool:
         assert pool.starmap(read_numbers, [(frames, numbers) for numbers in wanted]) == wanted
     assert read_numbers(frames, [51, 3]) == [51, 3]
 
 
-def test_threads_read_by_their_own_decoders(made, tmp_path):
+def test_threads_use_their_own_decoders(made, tmp_path):
     path, _ = made["h264.avi"]
     frames = nf.SimpleFrames({"a": path}, workdir=tmp_path, tile_bytes=0)
     wanted = np.random.default_rng(0).integers(0, 100, (8, 25)).tolist()
@@ -231,8 +233,8 @@ def test_frames_with_videos_pickle_small(made, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_prepare_finds_the_frames_of_videos(tmp_path, monkeypatch, workers):
-    """Though they were written just now: it waits until their times tell."""
+def test_prepare_indexes_videos(tmp_path, monkeypatch, workers):
+    """Even if they were written just now: it waits until they are settled."""
     for name in ("plain.mp4", "h264.avi"):
         CLIPS[name].make(tmp_path / name)
     sources = {"cam": tmp_path / "plain.mp4", "avi": tmp_path / "h264.avi", "scene": nf.demo_paths()["moon"]}
@@ -242,7 +244,7 @@ def test_prepare_finds_the_frames_of_videos(tmp_path, monkeypatch, workers):
     assert report.bytes_written == sum(entry.size_bytes for entry in frames.cache.ls())
     assert frames.prepare().present == 3
     calls = []
-    monkeypatch.setattr(store, "build_index", lambda *_, **__: calls.append(1))
+    monkeypatch.setattr(frame_index, "build_index", lambda *_, **__: calls.append(1))
     fresh = nf.SimpleFrames(sources, workdir=tmp_path / "w")
     assert [read_number(fresh.load_region(name, 70)) for name in ("cam", "avi")] == [70, 70]
     assert not calls
@@ -252,7 +254,7 @@ def test_prepare_finds_the_frames_of_videos(tmp_path, monkeypatch, workers):
         frames.prepare()
 
 
-def test_frames_in_a_list_are_those_of_numpy_through_any_form_and_map(made, tmp_path):
+def test_lists_of_frames_equal_numpy_with_any_backend_range_and_warp(made, tmp_path):
     path, frames = made["plain.mp4"]
     for backend in (None, "intra", "npy"):
         video = nf.open(path, workdir=tmp_path, backend=backend)
