@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from functools import partial
 
 import numpy as np
@@ -208,7 +207,7 @@ INTERRUPTED = textwrap.dedent("""
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_ctrl_c_ends_a_batch_at_once(tmp_path, workers):
-    """The batch alone would take at least 30 seconds."""
+    """The batch has 2,520 tiles, of which few are decoded after the signal."""
     frames_over(tmp_path, {"a": random_arrays(1, (640, 1000, 1))[0]}, None)
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED, str(tmp_path), str(workers)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -217,9 +216,7 @@ def test_ctrl_c_ends_a_batch_at_once(tmp_path, workers):
         for _ in range(10):
             assert process.stdout.readline() == b"decoding\n"
         process.send_signal(signal.SIGINT)
-        started = time.monotonic()
-        _, stderr = process.communicate(timeout=60)
-        seconds = time.monotonic() - started
+        stdout, stderr = process.communicate(timeout=120)
     assert stderr.rstrip().endswith(b"KeyboardInterrupt")
     assert process.returncode == -signal.SIGINT
-    assert seconds < 15
+    assert stdout.count(b"decoding") < 1000
