@@ -188,16 +188,17 @@ def test_forks_while_batches_are_read(tmp_path, at_rest, forks):
 
 INTERRUPTED = textwrap.dedent("""
     import os, signal, sys, time
+    from functools import partialmethod
     import ndframes as nf
-    from ndframes.formats.tiled import tile_reader as tiles
+    from ndframes.formats.tiled.tile_reader import TileReader
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    tiles._MOST_TOGETHER_BYTES = 1
-    decode = tiles.TileReader._decode_with
+    TileReader.__init__ = partialmethod(TileReader.__init__, group_bytes=1)
+    decode = TileReader._decode_with
     def decode_slowly(self, *arguments):
         os.write(1, b"decoding\\n")
         time.sleep(0.05)
         return decode(self, *arguments)
-    tiles.TileReader._decode_with = decode_slowly
+    TileReader._decode_with = decode_slowly
     folder, workers = sys.argv[1], int(sys.argv[2])
     frames = nf.SimpleFrames({"a": folder + "/0.npy"}, workdir=folder + "/work", backend={"type": "cog", "config": {"blocksize": 16}})
     frames.prepare()
