@@ -97,6 +97,7 @@ class Directory:
             tags.append((317, _SHORT, (_PREDICTOR_TAGS[self.predictor],)))
         if extra:
             tags.append((338, _SHORT, extra))
+        # TIFF demands rising numbers.
         return sorted(tags)
 
 
@@ -128,6 +129,7 @@ def layout_directories(
     Returns:
         The bytes of the head, and for each directory the offset of its first tile; its other tiles follow without gaps.
     """
+    # The length of a directory does not depend on its numbers: zeros give the positions of all directories.
     sizes = [len(_pack(item, [0] * item.tile_count, [0] * item.tile_count, 0, 0, big=big)) for item in directories]
     first = 16 if big else 8
     positions = [first + sum(sizes[:index]) for index in range(len(sizes))]
@@ -165,6 +167,7 @@ def _pack(
         data = struct.pack(f"<{len(numbers)}{_FORMATS[kind]}", *numbers)
         if len(data) > inline_bytes:
             pointer = position + table_bytes + len(values)
+            # TIFF demands even offsets.
             values += data + b"\0" * (-len(data) % 8)
             data = struct.pack("<Q" if big else "<I", pointer)
         table.append(struct.pack("<HHQ" if big else "<HHI", tag, kind, len(numbers)) + data.ljust(inline_bytes, b"\0"))
@@ -176,6 +179,7 @@ def _pack(
 def _colours(item: Directory) -> tuple[int, tuple[int, ...]]:
     """The photometric tag, and the meaning of each sample beyond the colours (2: alpha, 0: unspecified)."""
     if item.compress == "JPEG":
+        # JPEG stores YCbCr here; a reader that expects RGB shows false colours.
         return (6, ()) if item.band_count == 3 else (1, ())
     is_colour = item.band_count in (3, 4) and item.dtype_kind == "u" and item.bits <= 16
     if is_colour:

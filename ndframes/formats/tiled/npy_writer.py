@@ -58,8 +58,10 @@ def write_npy(
     with ThreadPoolExecutor(1) as pool:
         writing: Future[None] | None = None
         for part in _parts_of(source, part_bytes):
+            # A new array each time: the thread still writes the part before.
             pixels = np.empty((len(part), *shape[1:]), source.dtype)
             _read(source, part, pixels)
+            # One part waits at most, so two are in memory. The result raises the thread's error.
             if writing is not None:
                 writing.result()
             writing = pool.submit(put, pixels)

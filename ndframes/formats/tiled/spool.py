@@ -55,6 +55,7 @@ class TileSpool:
         """The (offset, length) pieces of the file that hold the tiles in this order, adjacent tiles joined."""
         start = length = 0
         for index in order:
+            # A large image is encoded in columns, so the tiles of one row may be far apart in this file.
             if self.offsets[index] != start + length:
                 yield start, length
                 start, length = self.offsets[index], 0
@@ -83,6 +84,7 @@ def assemble(
     file.write(head)
     orders = [directory.file_order for directory in directories]
     for spool, order in zip(reversed(spools), reversed(orders), strict=True):
+        # The last tiles may still be in the buffer.
         spool.file.flush()
         for start, length in spool.runs(order):
             _copy_bytes(spool.file, file, start, length)
