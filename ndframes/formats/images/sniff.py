@@ -185,6 +185,7 @@ def _decode_by_pillow(path: str) -> Array:
         # Pillow has read the header only; it allocates the pixels when they are first used.
         check_expansion(path, image.width * image.height * len(image.getbands()), os.path.getsize(path))
         return np.asarray(
+            # Palettes become colours, as in RasterReader.
             image.convert("RGBA" if image.info.get("transparency") else "RGB") if image.mode == "P" else image
         )
 

@@ -71,6 +71,7 @@ class TiffReader(Reader):
         file = self._pool.open(lambda: FileHandle(path, stamp))
         self._stamp = file.stamp
         with close_on_error(file):
+            # Parsing opens the file by its name once more.
             with require_same_file(path, stamp):
                 levels, palette, orientation = _parse(path, file, page, series)
             base = levels[0]

@@ -19,6 +19,7 @@ __all__ = ["Directory", "by_column", "layout_directories", "needs_bigtiff"]
 _SHORT, _LONG, _LONG8 = 3, 4, 16
 _FORMATS = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
 _CLASSIC_LIMIT_BYTES = 4_000_000_000
+# TIFF 6.0 does not know LERC, ZSTD and WEBP: these are libtiff's numbers.
 _COMPRESSION_TAGS = {"NONE": 1, "LZW": 5, "JPEG": 7, "DEFLATE": 8, "LERC": 34887, "ZSTD": 50000, "WEBP": 50001}
 _PREDICTOR_TAGS = {"NO": 1, "STANDARD": 2, "FLOATING_POINT": 3}
 _SAMPLE_FORMATS = {"b": 1, "u": 1, "i": 2, "f": 3, "c": 6}
@@ -92,6 +93,7 @@ class Directory:
             *self.tags,
         ]
         if self.depth is not None:
+            # ImageDepth and TileDepth, an extension by SGI for volumes.
             tags += [(32997, _LONG, (self.depth,)), (32998, _LONG, (self.tile_depth,))]
         if self.predictor != "NO":
             tags.append((317, _SHORT, (_PREDICTOR_TAGS[self.predictor],)))

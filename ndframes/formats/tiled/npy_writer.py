@@ -46,6 +46,7 @@ def write_npy(
     shape = source.shape if source.frame_count is None else (source.frame_count, *source.shape)
     header = {"descr": np.lib.format.dtype_to_descr(source.dtype), "fortran_order": False, "shape": shape}
     head = io.BytesIO()
+    # Version 1.0 holds 64 kB, far more than the header of an image.
     np.lib.format.write_array_header_1_0(head, header)
     segments = SegmentBuilder(checksum)
     segments.add_segment(head.getvalue())

@@ -83,6 +83,7 @@ def assemble(
     head, starts = layout_directories(directories, [spool.byte_counts for spool in spools], big=big)
     file.write(head)
     orders = [directory.file_order for directory in directories]
+    # The coarsest level first, as GDAL's rules for COGs demand.
     for spool, order in zip(reversed(spools), reversed(orders), strict=True):
         # The last tiles may still be in the buffer.
         spool.file.flush()

@@ -303,12 +303,14 @@ class TileReader(Reader):
         """
         cache, weight = self._cache, self._hit_weight
         keys = [(self._token, index) for run in runs for index in run]
+        # In this order, since expect() also asks the disk for the tiles.
         is_by_run = self._file.expect(runs) and is_alone
         if cache.is_admitting:
             return (self.load_part(index, _ALL, _ALL) for _, index in keys)
         if not any(map(cache.__contains__, keys)):
             cache.record_misses(keys, weight)
             return self._decode_group(runs, is_by_run=is_by_run)
+        # All at once: the cache may drop these tiles while others are decoded.
         stored = [cache.look_up(key, weight) for key in keys]
         missing = [key for key, tile in zip(keys, stored, strict=True) if tile is None]
         cache.record_misses(missing, weight)
