@@ -124,6 +124,7 @@ CODECS: dict[str, VideoCodec] = {
             tuple(map(str, range(14))),
             "8",
             least_px=64,  # so does SVT-AV1
+            # SVT-AV1 refuses more.
             most_fps=240,
         ),
         VideoCodec("ffv1", "ffv1", (".mkv", ".avi"), tuple(_FORMATS_BY_BANDS.values())),
