@@ -93,6 +93,7 @@ def _check_replay(
 ) -> None:
     recorder.count("replays")
     cache = Cache(workdir)
+    # Before the crops are read: reading repairs damaged entries.
     report = cache.verify(read_data=True)
     recorder.count("entries found", report.checked)
     if honors_sync:

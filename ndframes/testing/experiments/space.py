@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["LimitKind", "exhaust_space"]
 #: What runs out: a small file system of its own in memory, or the length that a file may have (RLIMIT_FSIZE).
 LimitKind = Literal["tmpfs", "file length"]
+# A full disk, the limit of the length of a file, and a quota.
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _LEAST_BYTES = 1 << 14
 # So small that the COG writer's overview data does not fit in memory and goes to a mapped file.
@@ -118,6 +119,7 @@ def _convert_with_limit(
     leftovers = [name for name in find_leftovers(frames.cache) if name.startswith("tmp")]
     recorder.violate("leftovers", len(leftovers), ", ".join(leftovers))
     if limit != "tmpfs":
+        # A tmpfs disappears together with this process.
         shutil.rmtree(workdir)
     return recorder
 
@@ -169,7 +171,9 @@ def _check(result: int) -> None:
 
 
 def _limit_file_length(size_bytes: int) -> None:
+    # Not on Windows.
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    # Python ignores SIGXFSZ, so a write beyond the limit raises EFBIG.
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
