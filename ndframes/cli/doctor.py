@@ -212,6 +212,7 @@ def _memory_bytes() -> int | None:
     except (AttributeError, ValueError, OSError):
         return None
     try:
+        # In a container, this path shows its own group.
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
     except (OSError, ValueError):  # no control group, or "max"
         return total

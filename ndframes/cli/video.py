@@ -51,6 +51,7 @@ def _parse_frames(ctx: click.Context, param: click.Parameter, value: str | None)
         parts = [int(part) if part.strip() else None for part in value.split(":")]
         if len(parts) <= 3 and (len(parts) < 3 or parts[2] != 0):
             return slice(*parts)
+    # The error below names both forms.
     except ValueError:
         pass
     raise click.BadParameter(f"{value!r}; write a slice such as 0:100:5, or numbers such as 3,7,9", ctx, param)
