@@ -209,6 +209,7 @@ class Frames(_Frames):
 
     def _to_spec(self, image_id: Hashable, channels: Any) -> str | list[str] | None:
         """Channels as :class:`ndframes.Frames` takes them."""
+        # A channel spec of kwcoco holds its text in ``spec``.
         asked = None if channels is ub.NoParam else getattr(channels, "spec", channels)
         if asked is None:
             return self._own_codes(image_id)
