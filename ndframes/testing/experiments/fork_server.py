@@ -295,6 +295,7 @@ def _send_due_signals(children: Sequence[_Child], deadline: float) -> float:
             child.timed_out = True
             child.send(signal.SIGKILL, to_group=True)
     next_times = [child.signals[0].after_seconds for child in children if child.signals]
+    # At least a millisecond, since a deadline in the past would make a busy loop.
     return max(0.001, min([deadline, now + 1.0, *next_times]) - now)
 
 
@@ -311,6 +312,7 @@ def _reap(statuses: dict[int, int]) -> bool:
 def _kill_all(children: Sequence[_Child]) -> None:
     for child in children:
         child.send(signal.SIGKILL, to_group=True)
+    # A signal handler may interrupt anything, so nothing is cleaned up here.
     os._exit(1)
 
 

@@ -158,6 +158,7 @@ class _Disk:
         self._files[path].sync()
 
     def link(self, path: str, final: str) -> None:
+        # A hard link: one file with two names.
         self._set_name(final, self._files[path])
 
     def remove(self, path: str) -> None:
@@ -210,6 +211,7 @@ class _RecordingFileSystem(WatchedFileSystem):
         return file
 
     def write(self, raw: io.FileIO, data: memoryview) -> int:
+        # In this order, since the write moves the position.
         offset, count = raw.tell(), super().write(raw, data)
         name: Any = raw.name
         if isinstance(name, str):  # a file without a name does not survive a power loss

@@ -75,6 +75,7 @@ def exhaust_space(
             for form, column_bytes in (("cog", _COLUMN_BYTES), ("cog", _SMALL_COLUMN_BYTES), ("npy", _COLUMN_BYTES))
             for overstates in (False, True)
         ]
+        # One after the other, since they share a folder.
         for call in calls:
             result = fork_server.run(call, seconds=seconds)[0]
             context = f"{call.args[1]}, {size_bytes:,} bytes"
