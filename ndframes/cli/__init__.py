@@ -28,6 +28,7 @@ class _Program(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
+        # The help page imports every command, so their modules import heavy libraries in functions only.
         command: click.Command = getattr(import_module(f".{cmd_name}", __name__), cmd_name)
         return command
 

@@ -156,6 +156,7 @@ def _unpack_runs(text: str) -> list[int]:
         value |= (bits & 31) << shift
         shift += 5
         if not bits & 32:
+            # The highest bit of the last letter is the sign.
             value -= (1 << shift) if bits & 16 else 0
             runs.append(value + (runs[-2] if len(runs) > 2 else 0))
             value = shift = 0

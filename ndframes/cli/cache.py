@@ -138,6 +138,7 @@ def verify(ctx: click.Context, *, workdir: str | None, read_data: bool, repair: 
     if as_json:
         echo_json({**_location(store), **report.to_dict()})
     else:
+        # The other lines of the report list damaged files, which go to stderr.
         click.echo(str(report).split("\n", 1)[0])
         click.echo(f"cache: {show_path(store.root)}")
         for item in report.bad:

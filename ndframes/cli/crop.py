@@ -255,6 +255,7 @@ def crop(
     from ..geometry.regions import parse_region
 
     view = _View(parse_region(region), pad, fill, scale, shape, rotate, around, interpolation)
+    # Before the image is opened, which may index a video or convert a file.
     check_destination(output)
     image = resolve_image(path, image_id, space=space, frame=frame, workdir=workdir)
     click.echo(_save_view(image, view, output, channels, workdir, backend))

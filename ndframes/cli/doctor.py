@@ -53,7 +53,9 @@ _VARIABLES = (
     "GDAL_NUM_THREADS",
 )
 _LOW_FREE_BYTES = 10 * 10**9
+# Docker gives a container 64 MB by default.
 _LOW_SHARED_BYTES = 1 << 30
+# The default of Linux; macOS starts with 256.
 _LOW_OPEN_FILES = 1024
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - measured, never written
 
@@ -99,6 +101,7 @@ def doctor(ctx: click.Context, *, workdir: str | None, as_json: bool) -> None:
 
     Exit status: 0 no problems, 1 a required library or the work folder cannot be used.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
+    # First: later facts come from the modules that this imports.
     libraries = [_inspect_library(*library) for library in _LIBRARIES]
     facts: dict[str, Any] = {
         "ndframes": __version__,
@@ -209,6 +212,7 @@ def _memory_bytes() -> int | None:
     except (AttributeError, ValueError, OSError):
         return None
     try:
+        # In a container, this path shows its own group.
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
     except (OSError, ValueError):  # no control group, or "max"
         return total

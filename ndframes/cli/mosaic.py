@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["DemoReport", "build_mosaic", "contact_sheet", "random_corners", "run_demo"]
 CROP_PX = 256
 _CELL_PX = 512
+# A divisor of the height of a cell, as write_striped_tiff demands.
 _STRIP_ROWS = 16
 _CROPS = 300
 _WHOLE_READS = 12
@@ -130,6 +131,7 @@ def run_demo(
 
     corners = random_corners(size, _CROPS)
     reads = _read_crops(frames, source_path, corners, log)
+    # From the source: a comparison with the cache itself would prove nothing.
     truth = frames.load_image("mosaic", cache=False)
     differing = _count_differing(reads, truth, corners)
     log(f"compare    {_CROPS - differing} of {_CROPS} crops equal the decoded source, byte for byte")
@@ -312,6 +314,7 @@ def _crop(frames: SimpleFrames, y: int, x: int) -> Array:
 
 def _crop_of_whole(frames: SimpleFrames, y: int, x: int) -> Array:
     whole = frames.load_image("mosaic", cache=False)
+    # A copy, since a view would keep the whole image in memory.
     return np.array(whole[y : y + CROP_PX, x : x + CROP_PX])
 
 

@@ -117,6 +117,7 @@ def prepare(
     frames = SimpleFrames({path: path for path in found.paths}, workdir=workdir, backend=pick)
     try:
         report = frames.prepare(workers=workers, errors="collect")
+    # Not left to the program's own handler, which cannot say that finished entries are kept.
     except KeyboardInterrupt:
         click.echo(
             "\nndframes: interrupted; finished entries are kept, run the same command again to continue", err=True
@@ -135,6 +136,7 @@ def prepare(
 def _print_report(report: PrepareReport, skipped: int, indexed: int, root: str) -> None:
     from ..text import count_noun
 
+    # The other lines of the report list failures, which go to stderr.
     click.echo(str(report).split("\n", 1)[0])
     if skipped:
         click.echo(f"{count_noun(skipped, 'file')} skipped: no image or video extension")

@@ -228,6 +228,7 @@ class _View:
             (slice(self.rows.start, self.rows.stop), slice(self.cols.start, self.cols.stop)),
             codes,
             scale=None if self.scale == 1 else self.scale,
+            # Enlarged pixels stay squares, so that the picture shows only values of the image.
             interpolation="linear" if self.scale < 1 else "nearest",
             nodata="mask",
         )

@@ -51,6 +51,7 @@ def _parse_frames(ctx: click.Context, param: click.Parameter, value: str | None)
         parts = [int(part) if part.strip() else None for part in value.split(":")]
         if len(parts) <= 3 and (len(parts) < 3 or parts[2] != 0):
             return slice(*parts)
+    # The error below names both forms.
     except ValueError:
         pass
     raise click.BadParameter(f"{value!r}; write a slice such as 0:100:5, or numbers such as 3,7,9", ctx, param)
@@ -246,6 +247,7 @@ def extract(
         raise CommandError(
             f"JPEG stores 1 or 3 channels of uint8, but {show_path(path)} has {source.shape[3]} of {source.dtype}; use png or tif"
         )
+    # Every check comes before the first file is written.
     if not force:
         _check_new(list(targets.values()))
     _make_folder(output)
@@ -360,6 +362,7 @@ def _list_numbers(source: LazyVideo, frames: slice | list[int] | None) -> list[i
 
     count = len(source)
     if isinstance(frames, list):
+        # Without repetitions, since -1 and the last number are the same frame and the same file.
         return list(dict.fromkeys(to_row(number, count) for number in frames))
     found = list(range(count))[frames or slice(None)]
     if not found:
@@ -388,6 +391,7 @@ def _save(path: str, pixels: Array) -> None:
     from ..formats.export import encode_jpeg, export
     from ..system.output import write_atomically
 
+    # JPEG is lossy, and export() writes pixels exactly.
     if not path.endswith(".jpg"):
         export(path, pixels)
         return

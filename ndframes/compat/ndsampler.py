@@ -6,8 +6,8 @@ To put it under a ``CocoSampler``::
     from ndframes.compat import ndsampler as compat
     ndsampler.coco_frames.CocoFrames = compat.CocoFrames
 
-Nothing here reads or converts: each class is a :class:`ndframes.Frames`, and what that offers beyond ndsampler (padding,
-scaling, batches, ``explain``, ...) is offered here too, by its keywords. Sizes are ``(height, width)``, regions are slices
+The classes here neither read nor convert. Each is a :class:`ndframes.Frames`, and accepts the keywords of that class for
+what ndsampler lacks (padding, scaling, batches, ``explain``, ...). Sizes are ``(height, width)``, regions are slices
 ``(y, x[, channel])`` in pixels with exclusive stops, pixels come as new arrays in the files' dtype.
 """
 
@@ -44,9 +44,9 @@ class Frames(_Frames):
 
     Args:
         hashid_mode: ``"PATH"``, ``"PIXELS"``, ``"GIVEN"`` or ``"DVC"``; see :class:`ndframes.Frames`.
-        workdir: the folder under which the cache lies; ``None``: as for :class:`ndframes.Frames`.
-        backend: ``None``, ``"auto"``, ``"cog"``, ``"npy"`` or a dictionary, ndsampler's own included. What ndsampler calls
-            ``"auto"`` compression may lose something; here it never does.
+        workdir: the folder that holds the cache; ``None``: as for :class:`ndframes.Frames`.
+        backend: ``None``, ``"auto"``, ``"cog"``, ``"npy"`` or a dictionary, ndsampler's own included. The
+            ``"auto"`` compression of ndsampler may be lossy; here it is lossless.
         **options: the other keywords of :class:`ndframes.Frames`.
 
     Example:
@@ -75,7 +75,7 @@ class Frames(_Frames):
         """
 
     def build_pathinfo(self, image_id: Hashable) -> PathInfo:
-        """What :meth:`_build_pathinfo` says, as a value."""
+        """Convert the result of :meth:`_build_pathinfo` to a :class:`PathInfo`."""
         told = self._build_pathinfo(image_id)
         height, width = told.get("height"), told.get("width")
         return PathInfo(
@@ -86,15 +86,15 @@ class Frames(_Frames):
         )
 
     def _lookup_pathinfo(self, image_id: Hashable) -> dict[str, Any]:
-        """What :meth:`_build_pathinfo` says now: an entry that was made since is in it."""
+        """The current result of :meth:`_build_pathinfo`, with the cache entries that exist now."""
         return self._build_pathinfo(image_id)
 
     def _populate_chan_info(self, chan: dict[str, Any], root: str | os.PathLike[str] = "") -> None:
         """Complete a channel that has a ``file_name`` under ``root``, or a ``path``.
 
-        Sets ``path``; ``cache``, where its entry is or would be; and ``cache_type``: ``"cog"`` where the entry is there,
-        else ``None``. Whoever sees a ``cache_type`` opens the entry as an image, without a look whether it is there, and few
-        programs take a ``.npy`` for one.
+        Sets ``path``; ``cache``, the path of its entry, which may not exist yet; and ``cache_type``: ``"cog"`` if the entry
+        exists and is a COG, else ``None``. Callers that see a ``cache_type`` open the entry as an image without checking that
+        it exists, and few programs read ``.npy`` files as images.
         """
         if "file_name" in chan:
             chan["path"] = os.path.join(root, chan["file_name"])
@@ -103,7 +103,7 @@ class Frames(_Frames):
             return
         try:
             survey = self.survey_channel(None, _to_channel(chan))
-        except SourceError:  # there is no source, so there is no entry; who reads it is told why
+        except SourceError:  # the file is missing, so it has no entry; a read raises the error
             return
         if survey.key is not None:
             chan["cache"] = str(self.cache.path(survey.key))
@@ -134,7 +134,7 @@ class Frames(_Frames):
         """
         return super().load_region(image_id, region, self._to_spec(image_id, channels), **options)
 
-    def load_image(  # type: ignore[override] # nothing is returned where nothing is wanted
+    def load_image(  # type: ignore[override] # None if noreturn
         self, image_id: Hashable, channels: Any = ub.NoParam, cache: bool = True, noreturn: bool = False
     ) -> Array | None:
         """Read a whole image into a new array ``(height, width, channels)``; one band on the image's own grid has two axes.
@@ -150,6 +150,7 @@ class Frames(_Frames):
             if cache:
                 image = self.image(image_id)
                 for part, _ in image.bands_by_part(image.select(spec)):
+                    # Opening a part converts its file, and reads no pixels.
                     image.opened(part)
             return None
         whole = super().load_image(image_id, spec, cache=cache)
@@ -165,7 +166,7 @@ class Frames(_Frames):
 
     def __getitem__(self, index: int) -> Array:  # type: ignore[override] # pixels, not a handle
         """The image at a position of :attr:`image_ids`, whole."""
-        whole: Array = self.load_image(self.image_ids[index])  # type: ignore[assignment] # noreturn is not asked for
+        whole: Array = self.load_image(self.image_ids[index])  # type: ignore[assignment] # noreturn is False
         return whole
 
     def __iter__(self) -> Iterator[Array]:  # type: ignore[override] # as above
@@ -178,7 +179,7 @@ class Frames(_Frames):
         self,
         gids: Sequence[Hashable] | None = None,
         workers: int | None = 0,
-        use_stamp: bool = True,  # noqa: ARG002 - a look at each entry is quick, and never out of date
+        use_stamp: bool = True,  # noqa: ARG002 - entries are checked instead: that is fast, and never out of date
         **options: Any,
     ) -> PrepareReport:
         """Convert everything that is not in the cache yet; see :meth:`ndframes.Frames.prepare`.
@@ -193,12 +194,12 @@ class Frames(_Frames):
 
     @property
     def cache_dpath(self) -> str | None:
-        """The folder of the cache, of all backends; ``None`` where there is no backend."""
+        """The folder of the cache, of all backends; ``None`` without a backend."""
         return None if self._backend is None else str(self.cache.root)
 
     @property
     def workdir(self) -> str:
-        """The folder under which the cache lies."""
+        """The folder that holds the cache."""
         return str(self.cache.workdir)
 
     def _update_backend(self, backend: Any) -> None:
@@ -208,6 +209,7 @@ class Frames(_Frames):
 
     def _to_spec(self, image_id: Hashable, channels: Any) -> str | list[str] | None:
         """Channels as :class:`ndframes.Frames` takes them."""
+        # A channel spec of kwcoco holds its text in ``spec``.
         asked = None if channels is ub.NoParam else getattr(channels, "spec", channels)
         if asked is None:
             return self._own_codes(image_id)
@@ -237,7 +239,7 @@ class SimpleFrames(Frames):
     """Frames over a mapping from ids to paths, one file an image.
 
     Args:
-        id_to_path: the mapping; read when an image is first asked for.
+        id_to_path: the mapping; looked up when an image is first read.
         workdir: as for :class:`Frames`.
         backend: as for :class:`Frames`.
         **options: the other keywords of :class:`ndframes.Frames`.
@@ -278,7 +280,7 @@ class CocoFrames(Frames, _CocoFrames):
     """Frames over a kwcoco dataset.
 
     Args:
-        dset: a ``kwcoco.CocoDataset``; what is changed there is seen by the next read.
+        dset: a ``kwcoco.CocoDataset``; the next read sees its changes.
         hashid_mode: as for :class:`Frames`.
         workdir: as for :class:`Frames`.
         verbose: of no use.
@@ -297,8 +299,10 @@ class CocoFrames(Frames, _CocoFrames):
     ) -> None:
         self.verbose = verbose
         backend = _to_backend(backend)
+        # Not super(): that is Frames, which has no dataset.
         _CocoFrames.__init__(self, dset, workdir=workdir, backend=backend, hashid_mode=hashid_mode, **options)
 
+    # Frames.build_pathinfo would call _build_pathinfo, which needs the result of this method.
     build_pathinfo = _CocoFrames.build_pathinfo
 
     @property
@@ -338,14 +342,14 @@ class CocoFrames(Frames, _CocoFrames):
 
 
 class _Channels(dict[Any, dict[str, Any]]):
-    """An image's channels. Those that it lacks have no entry: CocoSampler asks for all that any image of a video has."""
+    """An image's channels. Missing ones have no entry: CocoSampler looks up all channels of all images of a video."""
 
     def __missing__(self, key: object) -> dict[str, Any]:
         return {"path": None, "cache": None, "cache_type": None}
 
 
 class _Keys(dict[Any, Any]):
-    """From normal forms to the keys of :class:`_Channels`; what is unknown here is so there."""
+    """From normal forms to the keys of :class:`_Channels`; an unknown form is its own key."""
 
     def __missing__(self, spec: object) -> object:
         return spec
@@ -355,8 +359,8 @@ class AlignableImageData:
     """One image, from its pathinfo.
 
     Args:
-        pathinfo: what ``_build_pathinfo`` of some :class:`Frames` says of it.
-        cache_backend: as for :class:`Frames`; entries lie where ``pathinfo`` has them.
+        pathinfo: the result of ``_build_pathinfo`` of a :class:`Frames`.
+        cache_backend: as for :class:`Frames`; the cache is the one that ``pathinfo`` names.
 
     Example:
         >>> frames = SimpleFrames.demo(workdir=getfixture("tmp_path"), backend="cog")
@@ -377,7 +381,7 @@ class AlignableImageData:
             img_region: as in :meth:`Frames.load_region`.
             channels: likewise.
             fused: whether all channels come as one array ``(height, width, channels)``. ``False``:
-                ``{"subregions": [{"im", "channels"}, ...]}``, one for each channel that is asked for; ``im.finalize()`` is
+                ``{"subregions": [{"im", "channels"}, ...]}``, one for each requested channel; ``im.finalize()`` returns
                 its array.
         """
         load = self._load_fused_region if fused else self._load_prefused_region
@@ -399,7 +403,7 @@ class AlignableImageData:
         return {"subregions": subregions}
 
     def _coerce_channels(self, channels: Any = ub.NoParam) -> list[Any]:
-        """The channels that are asked for, one by one."""
+        """The requested channels as a list."""
         if channels is ub.NoParam:
             default = self.pathinfo.get("default")
             return [default] if default in self.pathinfo["channels"] else list(self.pathinfo["channels"])
@@ -409,10 +413,11 @@ class AlignableImageData:
 
 
 class _Described(Frames):
-    """Frames over one image that is described already."""
+    """Frames over one image with a given pathinfo."""
 
     def __init__(self, pathinfo: dict[str, Any], backend: Any) -> None:
         chan: dict[str, Any] = next(iter(pathinfo["channels"].values()), {})
+        # The work folder is what comes before the cache's own folder in the path of an entry.
         workdir = (chan.get("cache") or "").rpartition(FOLDER)[0] or None
         super().__init__(chan.get("hashid_mode", "PATH"), workdir, backend)
         self._told = pathinfo
@@ -421,22 +426,24 @@ class _Described(Frames):
     def image_ids(self) -> list[Hashable]:
         return [self._told.get("id")]
 
-    def _build_pathinfo(self, image_id: Hashable) -> dict[str, Any]:  # noqa: ARG002 - there is but one
+    def _build_pathinfo(self, image_id: Hashable) -> dict[str, Any]:  # noqa: ARG002 - there is only one
         return self._told
 
 
 def _to_backend(spec: Any) -> Backend | None:
-    """A backend as ndsampler writes it."""
+    """Convert a backend in the spelling of ndsampler."""
     if isinstance(spec, Mapping):
+        # ndsampler's switch between two converters; here there is one.
         spec = {key: value for key, value in spec.items() if key != "_hack_use_cli"}
         config = spec.get("config")
         if isinstance(config, Mapping) and config.get("compress") == "RAW":
+            # ndsampler calls tiles without compression RAW.
             spec["config"] = {**config, "compress": "NONE"}
     return coerce_backend(spec)
 
 
 def _to_channel(chan: Mapping[str, Any]) -> ChannelInfo:
-    """A channel of a pathinfo, as a value."""
+    """Convert a channel of a pathinfo to a :class:`ChannelInfo`."""
     warp = chan.get("warp_aux_to_img")
     if warp is not None:
         import kwimage

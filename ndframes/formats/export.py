@@ -119,6 +119,7 @@ def _map_ahead(
     pool: ThreadPoolExecutor, function: Callable[[Array], bytes], items: Iterator[Array], *, ahead: int
 ) -> Iterator[bytes]:
     """``pool.map`` that never takes more than ``ahead`` items in advance."""
+    # Executor.map takes all items at once: the whole image would be in memory.
     waiting = [pool.submit(function, item) for item in islice(items, ahead)]
     while waiting:
         yield waiting.pop(0).result()
@@ -131,6 +132,7 @@ def _deflate(strip: Array) -> bytes:
 
 def encode_png(pixels: Array) -> bytes:
     """Encode ``(h, w)`` or ``(h, w, 1 to 4)`` of uint8 or uint16 as a PNG file."""
+    # Here, since a check of the destination needs no codec.
     from .extensions import load_extensions
 
     return bytes(load_extensions("_png").png_encode(pixels, level=6))
@@ -140,6 +142,7 @@ def encode_jpeg(pixels: Array, quality: int = 95) -> bytes:
     """Encode ``(h, w)`` or ``(h, w, 1 or 3)`` of uint8 as a JPEG file, with colours in full resolution."""
     from .extensions import load_extensions
 
+    # imagecodecs takes gray pixels without an axis of bands.
     flat = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     return bytes(load_extensions("_jpeg8").jpeg8_encode(flat, level=quality, subsampling="444"))
 

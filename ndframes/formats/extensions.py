@@ -11,9 +11,11 @@ __all__ = ["extensions_of_tiff", "load_extensions"]
 # By the number of a TIFF's compression.
 _OF_COMPRESSION = {
     **dict.fromkeys((2, 3, 4), ("_ccitt",)),
+    # These numbers include lossless JPEG, which libjpeg does not decode.
     **dict.fromkeys((6, 7, 33007, 34892), ("_jpeg8", "_ljpeg")),
     **dict.fromkeys((8, 32946, 50013), ("_deflate",)),
     **dict.fromkeys((33003, 33004, 33005, 34712), ("_jpeg2k",)),
+    # LERC's blocks may be compressed once more, by DEFLATE or zstd.
     34887: ("_lerc", "_deflate", "_zstd"),
     34925: ("_lzma",),
     34933: ("_png",),

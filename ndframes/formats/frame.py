@@ -37,6 +37,7 @@ class FrameReader(Reader):
             raise UnreadableImageError(
                 f"{path or video.path} has {count:,} frames, counted from 0; frame {number:,} does not exist"
             )
+        # The index belongs to the video: its memory must not count again for each frame.
         facts = replace(video.facts, frame_count=None, tile_frames=1, memory_bytes=4096, is_shareable=False)
         super().__init__(video.path, facts)
         self.video = video
@@ -50,4 +51,5 @@ class FrameReader(Reader):
         """As :meth:`Reader.read_window`."""
         self.video.read_frames(self._times, rows, cols, bands, out[None])
 
+    # A reader of videos takes ranges of any step, so no pixel is read to be thrown away.
     read_strided = read_window

@@ -31,6 +31,7 @@ _log = logging.getLogger("ndframes")
 #: A second thread takes about this long to start: less decoding than that is not worth sharing.
 WORTH_SHARING_SECONDS = 1.5e-3
 _STRIP_ROWS = 256
+# Steps come from divisions: 2 may arrive as 1.9999999999.
 _EPSILON = 1e-9
 
 
@@ -116,6 +117,7 @@ class Reader:
     @property
     def overview_shapes(self) -> tuple[tuple[int, int], ...]:
         """``(height, width)`` of the smaller copies in the file, largest first."""
+        # Without a lock: two threads may both look, and find the same.
         if self._overview_shapes is None:
             self._overview_shapes = tuple(self._find_overview_shapes())
         return self._overview_shapes
@@ -215,8 +217,9 @@ class Reader:
     def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`read`, for ranges of positive steps that hold at least one pixel.
 
-        The covering_range window is read in strips, so that a coarse step over a huge image needs little memory.
+        The window is read in strips, so that a coarse step over a huge image needs little memory.
         """
+        # Strips of whole blocks decode no block twice. Very low blocks would cost a call each, very tall ones memory.
         strip_extent = self.tile_shape[0] if 64 <= self.tile_shape[0] <= 1024 else _STRIP_ROWS
         window_cols = bounding_range(cols)
         done = 0
@@ -284,6 +287,7 @@ def row_bands(source: Reader, width: int, most_bytes: int, *, multiple: int = 1)
     height, _, band_count = source.shape
     most_rows = max(1, most_bytes // (width * band_count * source.dtype.itemsize))
     step = math.lcm(multiple, min(source.tile_shape[0], height))
+    # Blocks much taller than the limit are decoded several times instead: memory is the harder limit.
     if step > 2 * most_rows:
         step = multiple
     step = max(step, most_rows // step * step)

@@ -119,6 +119,7 @@ def open_reader(
     stamp = stat_source(info.path)
     with open_container(info.path) as container:
         names = container.format.name
+        # Other demuxers of still images have names such as png_pipe.
         if names in _NOT_VIDEO or names.endswith("_pipe"):
             raise UnreadableImageError(f"{info.path} is not a video ({names}); open images with ndframes.open")
     cache = Cache(default_workdir() if workdir is None else workdir)

@@ -68,6 +68,7 @@ def write_video(  # noqa: PLR0913 - a keyword for each thing that a user may cho
         >>> nf.open(folder / "intra.mp4").keyframes.tolist()
         [0, 1, 2]
     """
+    # Before the frames are looked at, so that a wrong option fails first.
     writer = VideoWriter(
         path,
         fps,
@@ -84,6 +85,7 @@ def write_video(  # noqa: PLR0913 - a keyword for each thing that a user may cho
         for frame in stream.frames:
             writer.append(frame)
             bar.step()
+    # The context has closed the writer: this call returns the same report.
     return writer.close()
 
 
@@ -105,6 +107,7 @@ def _open_stream(frames: Any, path: str) -> _FrameStream:
             check_not_source(path, channel.path)
         _check_axes(frames, path)
         return _FrameStream((frames[number] for number in range(len(frames))), len(frames))
+    # Not by type, since arrays may come from torch, dask or xarray.
     if hasattr(frames, "ndim") and hasattr(frames, "shape"):
         _check_axes(frames, path)
     elif not isinstance(frames, Iterable):

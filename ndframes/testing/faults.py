@@ -67,11 +67,13 @@ class WatchedFileSystem(FileSystem):
         self.before("append", str(file.name))
         assert isinstance(file, io.BufferedRandom)  # noqa: S101 - :meth:`create` made it
         while data:
+            # Past the buffer, as the real append, but through the watched file.
             data = data[file.raw.write(data) :]
 
     def scratch(self, folder: str, room_bytes: int = 0) -> IO[bytes]:
         self.before("scratch", folder)
         with super().scratch(folder, room_bytes) as file:
+            # The duplicate stays open when the context closes the original.
             return io.BufferedRandom(_WatchedFile(self, os.dup(file.fileno()), "r+"))
 
     def sync_file(self, file: IO[bytes]) -> None:
@@ -264,9 +266,11 @@ class FaultyFileSystem(WatchedFileSystem):
             self._fail(str(raw.name))
             return half
         if self.kind == "short":
+            # Never 0 bytes: the caller would try again for ever.
             return super().write(raw, data[: max(1, half)])
         if self.kind == "lost":
             super().write(raw, data[:half])
+            # The position moves on as if all were written; the gap reads as zeros.
             raw.seek(len(data) - half, os.SEEK_CUR)
             return len(data)
         self._fail(str(raw.name))
@@ -284,6 +288,7 @@ class FaultyFileSystem(WatchedFileSystem):
     def _fail(self, path: str) -> None:
         if self.kind in _SIGNALS:
             os.kill(os.getpid(), _SIGNALS[self.kind])
+            # A stopped process goes on here when another one continues it.
             return
         code = getattr(errno, self.kind)
         raise OSError(code, os.strerror(code), path or None)

@@ -40,8 +40,10 @@ _USUAL: dict[str, CodecName] = {".webm": "av1", ".avi": "mjpeg"}
 # Matroska, and edit lists in MP4, count in milliseconds: above this rate two frames would have the same timestamp.
 _MOST_FRAMES_A_SECOND = 1000
 _BROADCAST_RATES = (24, 30, 48, 60, 120, 240)
+# FFmpeg stores a rate as a fraction of two signed 32-bit integers.
 _LARGEST_TERM = 2**31
 _LEAST_SLICED_PX = 32  # FFV1 may cut frames of a single column into more slices than it has
+# FFmpeg's FFV1 takes 8-bit RGB as packed pixels with a fourth byte, not as planes.
 _FORMATS_BY_BANDS = {
     (1, 1): "gray",
     (3, 1): "bgr0",
@@ -122,6 +124,7 @@ CODECS: dict[str, VideoCodec] = {
             tuple(map(str, range(14))),
             "8",
             least_px=64,  # so does SVT-AV1
+            # SVT-AV1 refuses more.
             most_fps=240,
         ),
         VideoCodec("ffv1", "ffv1", (".mkv", ".avi"), tuple(_FORMATS_BY_BANDS.values())),
@@ -168,6 +171,7 @@ class Encoding:
 
     def is_full_range(self, bands: int) -> bool:
         """Whether black is 0 and white the largest number; otherwise they are 16 and 235, as in films."""
+        # JFIF defines the full range for JPEG, and decoders assume it.
         return bands == 1 or self.is_rgb or self.codec.name == "mjpeg"
 
     def keyframe_distance(self, rate: Fraction) -> int:
@@ -180,11 +184,15 @@ class Encoding:
         speed = {} if self.preset is None else {"preset": self.preset}
         if self.codec.name == "ffv1":
             slices = {"slices": "1"} if min(shape[:2]) < _LEAST_SLICED_PX else {}
+            # Version 3 with a checksum in each slice, so that readers can detect damage.
             return {"level": "3", "slicecrc": "1", **slices}
         if self.codec.name == "mjpeg":
+            # Equal limits, since FFmpeg would otherwise choose the quantizer to meet a bit rate.
             return {"qmin": str(self.quality), "qmax": str(self.quality)}
         if self.codec.name == "hevc":
+            # Unlike in x264, a rate factor of 0 is not lossless in x265.
             lossless = ":lossless=1" if self.quality == 0 else ""
+            # By default x265 starts a pool of threads for all cores, and prints to stderr.
             return {**speed, "crf": str(self.quality), "x265-params": f"log-level=none:pools={threads}{lossless}"}
         if self.codec.name == "av1":
             return {**speed, "crf": str(self.quality), "svtav1-params": f"lp={threads}"}
@@ -238,8 +246,10 @@ def to_rate(fps: float | Rational, path: str, codec: VideoCodec) -> Fraction:
 def _to_fraction(fps: float) -> Fraction:
     for nominal in _BROADCAST_RATES:
         rate = Fraction(nominal * 1000, 1001)
+        # People round these rates to two decimals: 23.98 is 24000/1001.
         if abs(fps - rate) < 0.005:
             return rate
+    # A float such as 0.1 stands for a short fraction, not for its 53 bits.
     near = Fraction(fps).limit_denominator(1001)
     return near if abs(near - Fraction(fps)) < 1e-6 * fps else Fraction(fps).limit_denominator(10**6)
 

@@ -61,6 +61,7 @@ class VideoDecoder:
         self.index = index
         self.errors = errors
         self.is_gray = is_gray or index.is_gray
+        # The index has the form of frames as stored; gray frames of a colour video have fewer channels.
         self._form = index.form if self.is_gray == index.is_gray else None
         self._pool = pool
         self._threads = threads
@@ -93,6 +94,7 @@ class VideoDecoder:
             UnreadableImageError: a frame does not decode, nor does any that could replace it.
         """
         requested = sorted(set(numbers))
+        # All at once: the cache may drop these frames while others are decoded.
         cached = {number: pixels for number in requested if (pixels := self._frames.get(number)) is not None}
         decoded = self.decode_each([number for number in requested if number not in cached])
         for number in requested:
@@ -137,9 +139,8 @@ class VideoDecoder:
                 if frame is not None:
                     try:
                         yield number, frame
-                    except (
-                        GeneratorExit
-                    ):  # the caller needs no more frames; the pool would close the decoder on an error
+                    # The caller needs no more frames. An exception would make the pool close the decoder.
+                    except GeneratorExit:
                         return
 
     def find_readable(self, numbers: Sequence[int], among: range, errors: VideoErrors) -> dict[int, int]:
@@ -309,13 +310,16 @@ class _Cursor:
             self._container = open_container(self._path, is_probed=not index.opens_unprobed)
             self._stream = pick_stream(self._container, self._path, index.stream)
             self._stream.thread_count = self._threads
+            # Other seeks to the first key frame may end behind it.
             self._finds_start = index.has_exact_times and index.how == "pts"
             self._marks_unreferenced = index.has_exact_times and self._stream.codec_context.name == "h264"
+        # A file that was just opened is at its first key frame.
         if key or not self._is_from_start:
             if index.how == "byte":
                 self._container.seek(int(index.seeks[key]), stream=self._stream, unsupported_byte_offset=True)
             else:
                 self._container.seek(int(index.seeks[key]), stream=self._stream)
+            # The decoder still holds frames from before the seek.
             self._stream.codec_context.flush_buffers()
         self._next = 0 if key == 0 else int(index.keys[key])
         self._frames = self._by_time() if index.has_exact_times else self._by_count(key)
@@ -343,6 +347,7 @@ class _Cursor:
             number = None if frame.pts is None else self._index.find_frame(frame.pts)
             if number is not None:  # else it is not shown, such as what comes before an edit list
                 yield number, frame
+                # After the yield: find() must see whether this frame is the first one since the seek.
                 self._is_fresh = False
 
     def _decode_to_target(self, damage: _Damage) -> Iterator[VideoFrame]:
@@ -350,6 +355,7 @@ class _Cursor:
         context = self._stream.codec_context
         is_skipping, sent = None, set()
         for packet in self._container.demux(self._stream):
+            # Looked up for each packet: find() sets a new target while this generator is suspended.
             time, target = packet.pts, self._target
             may_skip = target.may_skip and time is not None and time < target.time
             if may_skip is not is_skipping:
@@ -359,6 +365,7 @@ class _Cursor:
             yield from frames or ()
             sent.add(time)
             if self._target.is_last and self._target.time in sent:
+                # Before the yield: the caller may leave this generator there, and a flushed decoder needs a seek.
                 self._is_spent = True
                 yield from context.decode(None)
                 return
@@ -408,6 +415,7 @@ class _Damage:
         time = packet.pts
         if self._is_open and packet.is_keyframe and not is_lost:
             self._is_open, self._until = False, time
+        # Frames that are shown before the start never decode from there: their loss is expected.
         if is_lost and (time is None or self._start is None or time >= self._start):
             self._is_open = True
         is_leading = self._until is not None and time is not None and time < self._until

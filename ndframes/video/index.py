@@ -47,6 +47,7 @@ _GUESSED_FORMATS = frozenset(["avi"])
 # Containers and codecs that describe the stream at the beginning of the file, so that no frame has to be decoded to know it.
 _DESCRIBED_FORMATS = frozenset(["mov", "matroska"])
 _DESCRIBED_CODECS = frozenset(["h264", "hevc"])
+# The least probing that FFmpeg allows: it accepts no smaller probesize, and takes an analyzeduration of 0 as 5 seconds.
 _NOT_PROBED = {"skip_frame": "all", "probesize": "32", "analyzeduration": "1", "fpsprobesize": "0"}
 
 
@@ -150,6 +151,7 @@ def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
         index = _index_by_times(packets, how, time_base, number, rate)
         return replace(index, is_gray=is_gray, opens_unprobed=opens_unprobed)
     if how == "pts":
+        # Presentation times are missing or ambiguous in this file.
         how = "dts"
     return replace(_index_by_decoding(path, keyed, how, number, time_base, rate), is_gray=is_gray)
 
@@ -160,11 +162,13 @@ def is_monochrome(extradata: bytes) -> bool:
     Args:
         extradata: the parameter sets, in the form of MP4 or of a byte stream.
     """
+    # A byte stream marks the parameter set by a start code. In the form of MP4 it begins at byte 8.
     start = extradata.find(b"\x00\x00\x01\x67") + 3 if extradata[:3] in (b"\x00\x00\x00", b"\x00\x00\x01") else 8
     head = extradata[start : start + 12]  # type, profile, two more bytes; then numbers of variable length in bits
     if len(head) < 6 or head[0] & 31 != 7 or head[1] not in _PROFILES_WITH_CHROMA:
         return False
     bits = "".join(f"{byte:08b}" for byte in head[4:])
+    # Two Exp-Golomb numbers: the id of the parameter set, and the format of colour, which is 0 for brightness alone.
     for is_format in (False, True):
         zeros = len(bits) - len(bits.lstrip("0"))
         value, bits = int(bits[zeros : 2 * zeros + 1] or "1", 2) - 1, bits[2 * zeros + 1 :]
@@ -183,6 +187,7 @@ def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
     Raises:
         UnreadableImageError: it does not open as a video.
     """
+    # Here, so that a program that reads images alone never loads FFmpeg.
     with IMPORTING:
         from .libav import av
 
@@ -220,6 +225,7 @@ def pick_stream(container: InputContainer, path: str, number: int | None) -> Vid
             f"{path}: stream {number} is not a video; video streams: {[item.index for item in streams]}"
         )
     for stream in streams:
+        # Containers store a cover picture as a video stream of one frame.
         if "attached_pic" not in str(stream.disposition).lower():
             return stream
     raise UnreadableImageError(f"{path} has no video stream")
@@ -228,6 +234,7 @@ def pick_stream(container: InputContainer, path: str, number: int | None) -> Vid
 def _scan(container: InputContainer, stream: VideoStream) -> Iterator[_PacketInfo]:
     """The packets that hold frames. Those that an edit list hides are decoded, since others refer to them, but not shown."""
     for packet in container.demux(stream):
+        # The demuxer ends with an empty packet.
         if packet.size:
             position = -1 if packet.pos is None else packet.pos
             yield _PacketInfo(packet.pts, packet.dts, position, packet.is_keyframe, not packet.is_discard)
@@ -277,6 +284,7 @@ def _index_by_decoding(
         raise UnreadableImageError(f"{path}: none of its frames decodes")
     seeks = [packet.position if how == "byte" else packet.dts for packet in keyed[: len(keys)]]
     known = [(place, seek) for place, seek in zip(keys, seeks, strict=False) if seek is not None]
+    # Frame 0 needs an entry, even if its packet has no time to seek to.
     if not known or known[0][0] != 0:
         known.insert(0, (keys[0] if keys else 0, known[0][1] if known else 0))
     return FrameIndex(

@@ -42,6 +42,7 @@ _DECODERS = {"libx264": "h264", "libx264rgb": "h264"}
 _UNRANGED = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p"}
 _H264_FORMATS = ("yuv420p", "yuv422p", "yuv444p", "gray", "yuv420p10le", "yuv422p10le", "yuv444p10le", "gray10le")
 _MAGICYUV = {"pred": "left"}  # a sixth larger than with "median", but decodes in half the time
+# Version 3 with a checksum in each slice: see ``slices``.
 _FFV1 = {"level": "3", "slicecrc": "1"}
 _SEARCH_BYTES = 64
 
@@ -112,11 +113,13 @@ def write_intra(
         _set_up(stream, _prepare_frame(first, encoding, source), encoding)
         stream.codec_context.time_base = 1 / Fraction(rate)
         check = _RoundTripCheck(source.path, encoding, stream.codec_context)
+        # The None at the end makes the encoder put out the packets that it still holds.
         for number, frame in enumerate(itertools.chain([first], decoded, [None])):
             stored = None
             if frame is not None:
                 _check_alike(source, number, frame, first)
                 stored = _prepare_frame(frame, encoding, source)
+                # A decoded frame names its old type, which the encoder would keep; 0 leaves the choice to the encoder.
                 stored.pts, stored.time_base, stored.pict_type = number, stream.codec_context.time_base, 0
                 check.add_frame(stored)
             for packet in stream.encode(stored):
@@ -217,6 +220,7 @@ class _IntraDecoding:
 
     def to_pixels(self, frame: VideoFrame) -> Array:
         """The pixels of a decoded frame as the video shows it."""
+        # Not every codec stores what its colours mean, so the entry does.
         frame.color_range, frame.colorspace = self._description["color_range"], self._description["color_space"]
         return turn(to_pixels(frame, is_gray=self._is_gray), self._description["turns"])
 
@@ -246,6 +250,7 @@ class _PacketDecoder:
         try:
             frames = self._context.decode(av.Packet(bytes(data)))
             if not frames:
+                # H.264's decoder may wait for B-frames: the end of the stream releases the frame, the flush starts anew.
                 frames = self._context.decode(None)
                 self._context.flush_buffers()
         except av.error.FFmpegError as error:
@@ -282,6 +287,7 @@ class _RoundTripCheck:
             CacheEntryError: it decodes to another frame.
         """
         encoded = self._waiting.popleft()
+        # Lossy frames cannot be compared: the first one shows that packets decode, to the right size.
         if self._encoding.is_lossless or not self._number:
             self._decoder = self._decoder or _decoder_of(self._encoding, self._encoder)
             frame = self._decoder.decode(self._path, self._number, data)
@@ -342,6 +348,7 @@ def _lossy_encoding(first: VideoFrame, name: str, source: VideoReader, quality: 
         "preset": "veryfast",
         "tune": "fastdecode",
         "crf": str(quality),
+        # All frames are key frames, so looking ahead would only delay packets. One thread: see _set_up.
         "x264-params": "keyint=1:bframes=0:threads=1:rc-lookahead=0",
     }
     if name not in _H264_FORMATS and source.dtype.itemsize == 1 and source.shape[2] == 3:
@@ -350,6 +357,7 @@ def _lossy_encoding(first: VideoFrame, name: str, source: VideoReader, quality: 
         raise BackendError(
             f"{source.path} is {name}, which H.264 cannot store; leave quality out to store it without loss"
         )
+    # x264 needs even sizes for subsampled colour.
     if first.width % 2 or first.height % 2:
         name = name.replace("420", "444").replace("422", "444")
     return _IntraEncoding("libx264", name, x264, is_lossless=False)
@@ -390,6 +398,7 @@ def _prepare_frame(frame: VideoFrame, encoding: _IntraEncoding, source: VideoRea
         )
     if frame.format.name == encoding.pixel_format:
         return frame
+    # Equal ranges, so that the conversion changes the layout of planes, but not the brightness.
     tone = frame.color_range
     return frame.reformat(format=encoding.pixel_format, src_color_range=tone, dst_color_range=tone, threads=1)
 
@@ -412,6 +421,7 @@ def _planes_equal(frame: VideoFrame, other: VideoFrame) -> bool:
         rows = [
             np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height] for plane in planes
         ]
+        # FFmpeg pads the rows of a plane; the padding is not defined.
         if not np.array_equal(rows[0][:, :row_bytes], rows[1][:, :row_bytes]):
             return False
     return True
@@ -435,6 +445,7 @@ def _find_segments(file: IO[bytes], packets: Sequence[tuple[int, int, bytes]]) -
         )
     for position, (length, crc32, head) in zip(found, packets, strict=True):
         file.seek(position)
+        # The position may be that of the AVI chunk, whose header comes before the packet.
         start = position + file.read(2 * _SEARCH_BYTES).index(head)
         rows += [(end, start - end, _checksum_of(file, end, start - end)), (start, length, crc32)]
         end = start + length

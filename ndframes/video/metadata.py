@@ -147,6 +147,7 @@ def describe_video(path: str, decoder: VideoDecoder) -> VideoMetadata:
     file_bytes = os.path.getsize(path)
     return VideoMetadata(
         path=path,
+        # A demuxer of FFmpeg has the names of all its containers, such as mov, mp4 and m4a.
         format=ending if ending in names else names[0],
         codec=codec,
         frames=len(index),
@@ -190,6 +191,7 @@ def _measure_times(index: FrameIndex) -> tuple[float, bool]:
     if not steps:
         return (0.0 if index.rate is None else float(1 / index.rate)), True
     step = times[-1] / steps
+    # Containers round times to their unit, so equal steps may differ by one.
     is_constant = bool(np.abs(times - np.arange(len(times)) * step).max() <= 1)
     if is_constant and index.rate is not None and abs(float(1 / index.rate / index.time_base) - step) <= 1:
         return float(len(times) / index.rate), True  # exact, even if the container rounds times
@@ -198,9 +200,11 @@ def _measure_times(index: FrameIndex) -> tuple[float, bool]:
 
 def _take_metadata(tags: dict[str, str]) -> dict[str, Any]:
     """Take the comment out of the tags if it is a JSON object, and parse it; else an empty dict."""
+    # Matroska returns tags in upper case.
     name = next((name for name in tags if name.lower() == "comment"), "")
     try:
         found = json.loads(tags.get(name, ""))
+    # The comment may come from any program: no JSON at all, or nested too deeply.
     except (ValueError, RecursionError):
         return {}
     if not isinstance(found, dict):

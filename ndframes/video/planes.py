@@ -27,6 +27,7 @@ def to_pixels(frame: VideoFrame, *, is_gray: bool = False) -> Array:
     parts = frame.format.components
     has_alpha = any(part.is_alpha for part in parts) and not is_gray
     is_deep = max(part.bits for part in parts) > 8
+    # In these formats the first plane is the brightness.
     if is_gray and frame.format.name.startswith(("yuv", "nv12", "nv16", "nv21", "nv24", "gray")):
         return turn(_first_plane(frame, np.uint16 if is_deep else np.uint8)[:, :, None], count_turns(frame))
     is_one = is_gray or (not has_alpha and len(parts) == 1 and not frame.format.has_palette)

@@ -31,6 +31,7 @@ _SOURCE_FORMATS = {
 _CONTAINER_OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart+use_metadata_tags"}}
 # FFmpeg's numbers. The matrix is the one that programs assume if they ignore tags; primaries and curve are those of sRGB.
 _FULL, _LIMITED = 2, 1
+# FFmpeg's scaler has another number for the same matrix than its tags.
 _MATRIX, _MATRIX_FOR_SCALER, _NO_MATRIX = 6, 5, 0
 _PRIMARIES, _CURVE = 1, 13
 
@@ -65,6 +66,7 @@ class VideoSink:
         if encoding.codec.name == "av1":
             os.environ.setdefault("SVT_LOG", "1")  # errors alone; by default SVT-AV1 prints to stderr
         self._make_frame = av.VideoFrame.from_ndarray
+        # One for all frames, since it caches the tables of the conversion.
         self._scaler: Any = VideoReformatter()
         self._temporary = temporary
         self._encoding = encoding
@@ -74,6 +76,7 @@ class VideoSink:
         self._stream: Any = None
         try:
             self._open(av, container, shape, rate, comment)
+        # Also on Ctrl-C: the hidden file must not stay.
         except BaseException:
             self.discard()
             raise
@@ -93,9 +96,10 @@ class VideoSink:
         context.thread_count = threads
         context.gop_size = encoding.keyframe_distance(rate)
         if encoding.codec.name == "hevc" and container in ("mp4", "mov"):
-            context.codec_tag = "hvc1"  # QuickTime plays this one of two tags alone
+            context.codec_tag = "hvc1"  # QuickTime does not play the other tag, hev1
         if encoding.codec.name != "ffv1":
             self._tag(context)
+        # Opens the encoder now, so that it refuses a size or an option before it takes a frame.
         self._container.start_encoding()
 
     def write(self, pixels: Array, number: int) -> None:
@@ -127,10 +131,12 @@ class VideoSink:
         self._mux(None, frames)
         if self._packets != frames:
             raise VideoWriteError(f"{final}: {frames:,} frames went into the encoder, but {self._packets:,} came out")
+        # First, since closing writes the index of the container.
         self._close()
         with open(self._temporary, "r+b") as file:
             FileSystem().sync_file(file)
             file_bytes = os.fstat(file.fileno()).st_size
+        # In this order, so that after a power loss the name never leads to incomplete content.
         os.replace(self._temporary, final)
         FileSystem().sync_folder(os.path.dirname(final))
         return file_bytes
@@ -161,9 +167,8 @@ class VideoSink:
         for packet in self._stream.encode(frame):
             self._packets += 1
             if frames <= 2:
-                packet.dts = (
-                    packet.pts
-                )  # x265 leaves the decoding time of so short a video undefined; two frames keep order
+                # x265 leaves the decoding times of such a short video undefined. Two frames are never reordered.
+                packet.dts = packet.pts
             self._container.mux(packet)
 
     def _close(self) -> None:

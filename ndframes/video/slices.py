@@ -22,12 +22,14 @@ def are_slices_damaged(packet: bytes) -> bool:
     Args:
         packet: one frame, as it is stored.
     """
+    # If the sizes add up with short footers, the stream has no checksums.
     if _find_slices(packet, _SHORT_FOOTER_BYTES) is not None:
         return False
     slices = _find_slices(packet, _FOOTER_BYTES)
     if slices is None:
         return True
     reversed_packet = packet.translate(_REVERSED)
+    # A packet does not name its version, so both values are tried.
     return all(any(zlib.crc32(reversed_packet[place], start) != start for place in slices) for start in _STARTS)
 
 

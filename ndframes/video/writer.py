@@ -146,6 +146,7 @@ class VideoWriter(ForkAware):
         self._options: dict[str, Any] = {
             "codec": codec, "quality": quality, "preset": preset, "intra": intra, "pixel_format": pixel_format,
         }  # fmt: skip
+        # A first check, so that a wrong option fails before any frame is made.
         self._encoding = choose_encoding(self._path, **self._options)
         self._rate = to_rate(fps, self._path, self._encoding.codec)
         self._comment = _to_comment(self._path, metadata)
@@ -159,6 +160,7 @@ class VideoWriter(ForkAware):
         self._report: WriteReport | None = None
         self._closed = ""
         self._started = time.perf_counter()
+        # Last: another thread may fork before the attributes are set.
         super().__init__()
 
     @property
@@ -211,6 +213,7 @@ class VideoWriter(ForkAware):
         try:
             with _translating_errors(self._path):
                 self._sink.write(pixels, self._frames)
+        # After an error the state of the encoder is unknown: the video cannot go on.
         except BaseException:
             self.abort()
             raise
@@ -271,6 +274,7 @@ class VideoWriter(ForkAware):
             self.abort()
 
     def __del__(self) -> None:
+        # __init__ may have raised before it set the attribute.
         if getattr(self, "_sink", None) is not None:
             self.abort()
 
@@ -287,6 +291,7 @@ class VideoWriter(ForkAware):
         shape = (pixels.shape[0], pixels.shape[1], pixels.shape[2])
         self._encoding = choose_encoding(self._path, **self._options, shape=shape, dtype=pixels.dtype)
         folder, name = os.path.split(self._final)
+        # The name is cut, since file systems limit it to 255 bytes, and unique for several writers of one path.
         temporary = os.path.join(folder, f".{name[:80]}.{uuid.uuid4().hex}.part")
         with _translating_errors(self._path):
             self._sink = VideoSink(
@@ -323,8 +328,10 @@ def _translating_errors(path: str) -> Iterator[None]:
 
     try:
         yield
+    # First, since some of our errors are OSErrors.
     except NdframesError:
         raise
+    # Before FFmpegError: FFmpeg's errors of the system are both.
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     except (av.error.FFmpegError, ValueError) as error:
@@ -368,6 +375,7 @@ def _to_comment(path: str, metadata: Mapping[str, Any] | None) -> str | None:
     if not isinstance(metadata, Mapping) or not all(isinstance(name, str) for name in metadata):
         raise VideoWriteError(f"{path}: metadata={shorten(metadata)}; give a dict of names and JSON values")
     try:
+        # NaN is not JSON, and other programs would reject it.
         return json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise VideoWriteError(

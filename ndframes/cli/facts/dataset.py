@@ -64,6 +64,7 @@ def rows_of_dataset(facts: _Facts) -> dict[str, str]:
 def collect_dataset_image(image_argument: ImageArgument, workdir: str | None, backend: str) -> _Facts:
     """Describe an image of a dataset and its files. Reads only headers, and converts nothing."""
     dataset = image_argument.dataset or {}
+    # Without a backend: the facts are those of the files, even if they are cached.
     direct = image_argument.open_frames(workdir, None)
     cached = None if backend_of(backend) is None else image_argument.open_frames(workdir, backend)
     image = direct.image(image_argument.image_id)

@@ -41,6 +41,7 @@ def collect_sequence(clip: Clip, workdir: str | None, backend: str) -> _Facts:
     if backend_of(backend) is not None:
         frames = SimpleFrames({path: clip}, workdir=workdir, backend=backend)
         surveys = [frames.survey_channel(path, info) for info in frames.pathinfo(path).channels]
+        # A survey without a job has found a complete entry of the present state.
         cached = sum(1 for survey in surveys if survey.key is not None and survey.job is None)
         facts["cache"] = {"workdir": str(frames.cache.workdir), "cached_images": cached}
     return facts

@@ -98,6 +98,7 @@ def _list_forms(path: str, frames: Frames) -> list[Backend]:
     (info,) = frames.pathinfo(path).channels
     names = Backend(type="npy").to_dict().keys()
     found: dict[Backend, None] = {}
+    # There is no list of the forms that were made: the trailers of the video's entries tell.
     for entry in frames.cache.ls_forms(Keyer("PATH").lost_source_id(info) or ""):
         try:
             trailer, _ = open_trailer(str(entry.path), entry.key, frames.cache.files)

@@ -68,6 +68,7 @@ class ArrayReader(Reader):
         facts = ReaderFacts(
             format=format,
             shape=shape,
+            # Callers allocate arrays of this dtype: native, so the copy into them swaps the bytes.
             dtype=array.dtype.newbyteorder("="),
             tile_shape=shape[:2],
             frame_count=frame_count,
@@ -164,7 +165,9 @@ class NpyReader(Reader):
             frame_count=layout.frame_count,
         )
         super().__init__(path, facts)
+        # The pool knows the token only: a reference to this reader would keep it alive for ever.
         weakref.finalize(self, pool.discard, self._token)
+        # A weak reference, so that the pool can close the file. It also spares the pool's lock at each read.
         self._pixels: Callable[[], _Pixels | None] = weakref.ref(pool.share(self._token, lambda: self._wrap(file)))
 
     def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
@@ -183,6 +186,7 @@ class NpyReader(Reader):
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
         """As :meth:`Reader.read_window`."""
         pixels = self._pixels() or self._share_pixels()
+        # Without a lock: after a race the pool may close the file too early, and the next read opens it again.
         pixels.is_used = True
         pixels.read(rows, cols, bands, out)
 
@@ -204,6 +208,7 @@ class NpyReader(Reader):
         file = FileHandle(self.path, self._stamp)
         with close_on_error(file):
             has_frames = self.frame_count is not None
+            # Without a stamp, another header is the only sign that the file was replaced.
             if self._stamp is None and _read_layout(self.path, file, has_frames=has_frames) != self._layout:
                 raise changed_error(self.path)
         return self._wrap(file)
@@ -249,8 +254,10 @@ class _MappedPixels(_Pixels):
     def __init__(self, path: str, file: FileHandle, layout: _Layout) -> None:
         try:
             data = mmap.mmap(file.descriptor, layout.end_offset, access=mmap.ACCESS_READ)
+        # ValueError: the file was cut after its length was checked.
         except (OSError, ValueError) as error:
             raise source_error(path, error) from error
+        # The map has a duplicate of the descriptor.
         file.close()
         order: Any = "F" if layout.is_fortran_order else "C"
         self._array = np.ndarray(layout.array_shape, layout.dtype, data, layout.data_offset, order=order)
@@ -296,6 +303,7 @@ class _StoredPixels(_Pixels):
             _copy_crop(pixels, range(len(lines)), range(0, len(window), cols.step), bands, out[place])
 
     def _read_columns(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        # In Fortran order, y varies fastest: a line of the file is a column of one band.
         height, width, _ = self._layout.shape
         for index, band in enumerate(bands):
             for place, lines in self._read_lines(band * width, cols, bounding_range(rows), height):
@@ -315,6 +323,7 @@ class _StoredPixels(_Pixels):
         """
         dtype = self._layout.dtype
         lines_per_piece = max(1, _PIECE_BYTES // (len(items) * dtype.itemsize))
+        # Whole adjacent lines take one read. Other lines take a read each, which fetches nothing beyond the crop.
         is_run = lines.step == 1 and len(items) == line_items
         for start in range(0, len(lines), lines_per_piece):
             piece = lines[start : start + lines_per_piece]
@@ -340,6 +349,7 @@ def _read_layout(path: str, file: FileHandle, *, has_frames: bool) -> _Layout:
     has_frames = has_frames and not is_fortran_order  # a video of ours is always in C order
     frame_count, frame_shape = _split_shape(path, shape, dtype, has_frames=has_frames)
     layout = _Layout(frame_shape, frame_count, dtype, is_fortran_order, head.tell())
+    # Before a map is touched: beyond the end of the file that is a bus error.
     if file.stamp.size_bytes < layout.end_offset:
         raise UnreadableImageError(
             f"{path} has {file.stamp.size_bytes:,} bytes, but by its header it has {layout.end_offset:,}; it is truncated or damaged"
@@ -400,5 +410,6 @@ def _copy_crop(array: Array, rows: range, cols: range, bands: Sequence[int], out
     if bands == range(array.shape[2]):
         out[...] = window
         return
+    # Band by band: an index by a list would copy the window first.
     for index, band in enumerate(bands):
         out[:, :, index] = window[:, :, band]

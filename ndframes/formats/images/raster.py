@@ -76,6 +76,7 @@ class _PixelDataset(DatasetReader):  # type: ignore[misc]
     def close(self) -> None:
         with _GATE:
             super().close()
+        # After the dataset: GDAL may open the file by this descriptor as long as the dataset is open.
         if self.alias is not None:
             self.alias.close()
 
@@ -135,6 +136,7 @@ class RasterReader(Reader):
                 shape=(dataset.height, dataset.width, bands),
                 dtype=self._layout.dtype,
                 tile_shape=(min(tile_height, dataset.height), min(tile_width, dataset.width)),
+                # The nodata value of a palette image is an index, not a colour.
                 nodata=dataset.nodata if palette is None else None,
                 memory_bytes=1 << 16,
             )
@@ -148,6 +150,7 @@ class RasterReader(Reader):
             check_expansion(path, self.nbytes, file_bytes, band_count=self.shape[2])
         if str(orientation).strip() not in ("1", "0", ""):
             log_orientation(path, orientation)
+        # A function of the module: a bound method would keep this reader alive.
         weakref.finalize(self, _discard_handles, pool, self._token, self._overview_count + 1)
 
     def count_decoded(self, rows: range, cols: range) -> int:
@@ -158,6 +161,7 @@ class RasterReader(Reader):
 
     def _find_overview_shapes(self) -> list[tuple[int, int]]:
         shapes = []
+        # On demand, since the shape of a level is known only when a dataset of that level is open.
         for level in range(1, self._overview_count + 1):
             with self._borrow(level) as dataset:
                 shapes.append((dataset.height, dataset.width))
@@ -183,6 +187,7 @@ class RasterReader(Reader):
 
     def _read_bands(self, band_numbers: list[int], window: Any, planes: Array, level: int) -> None:
         with self._borrow(level) as dataset:
+            # If GDAL may open the file by its name again, it may read another file, which only the stamp reveals.
             is_pinned = self._driver in _OPENED_ONCE or dataset.alias is not None
             with require_same_file(self._name, None if is_pinned else self._stamp, may_be_gone=True):
                 dataset.read(band_numbers, window=window, out=planes)
@@ -207,6 +212,7 @@ class _BorrowedDataset:
         self._borrowed = pool.borrow(key, self._open)
 
     def __enter__(self) -> Any:
+        # The gate is entered first and left last: GDAL takes its locks when it opens and closes datasets, too.
         with ExitStack() as stack:
             stack.enter_context(_GATE)
             stack.enter_context(rasterio.Env(**_OPTIONS))
@@ -220,6 +226,7 @@ class _BorrowedDataset:
         if isinstance(error, _READ_ERRORS):
             cause = error.__cause__ or error
             error.__cause__ = error.__context__ = None  # rasterio's exceptions do not unpickle; keep their text alone
+            # GDAL's message names the alias under /proc, which means nothing to the user.
             text = str(cause).replace(self._gdal_name, self._path)
             raise UnreadableImageError(
                 f"{self._path} ({self._driver}) does not decode, it may be truncated or damaged: {text}"
@@ -231,14 +238,17 @@ class _BorrowedDataset:
         name = self._path if alias is None else f"{_DESCRIPTORS}/{alias.descriptor}"
         with close_on_error(alias), require_same_file(self._path, self._stamp if alias is None else None):
             try:
+                # Not shared: GDAL would give one handle to several readers, and it serves one thread at a time.
                 dataset = _PixelDataset(name, driver=[self._driver], sharing=False, **options)
             except _READ_ERRORS as error:
+                # As the system's error, so that the pool closes idle handles and tries again.
                 if is_out_of_descriptors(error):
                     raise source_error(self._path, OSError(errno.EMFILE, os.strerror(errno.EMFILE))) from error
                 text = str(error).replace(name, self._path)
                 raise UnreadableImageError(
                     f"{self._path} begins like {self._driver} but does not open, it may be truncated or damaged: {text}"
                 ) from error
+        # These drivers have the file open by now, and never open it again.
         if alias is not None and self._driver in _OPENED_ONCE:
             alias.close()
         else:
@@ -281,12 +291,15 @@ def _count_overviews(dataset: Any) -> int:
     count: int = len(dataset.overviews(1))
     if dataset.driver != "JPEG":
         return count
+    # GDAL has opened the reduced sizes to count them.
     dataset.has_halvings = True
     longest: int = max(dataset.shape)
+    # GDAL's own rule for reduced sizes. One more overview is the thumbnail.
     return min(count, sum(longest >= 256 << halving for halving in range(3)))
 
 
 def _find_layout(dataset: Any) -> _Layout:
+    # The dtypes of bands may differ; GDAL converts to one that holds them all.
     stored = np.result_type(*(np.dtype(_numpy_name(name)) for name in dataset.dtypes))
     bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
     palette = _find_palette(dataset, stored, is_bilevel=bits == "1")
@@ -294,6 +307,7 @@ def _find_layout(dataset: Any) -> _Layout:
         return _Layout(stored, palette.dtype, palette)
     if bits == "1" and stored == np.uint8:
         return _Layout(stored, np.dtype(bool), None)
+    # GDAL reads half floats as float32; the cast back is exact.
     if bits == "16" and stored == np.float32:
         return _Layout(stored, np.dtype(np.float16), None)
     return _Layout(stored, stored, None)
@@ -310,6 +324,7 @@ def _find_palette(dataset: Any, stored: np.dtype[Any], *, is_bilevel: bool) -> A
         return None
     try:
         colours = dataset.colormap(1)
+    # rasterio raises this for a band without a palette.
     except ValueError:
         return None
     entries = np.zeros((1 << 8 * stored.itemsize, 4), np.uint8)

@@ -47,6 +47,7 @@ _MAGIC = (
     (0, b"#?RADIANCE", "kwimage"),
     (0, b"#?RGBE", "kwimage"),
     (0, b"\x59\xa6\x6a\x95", "kwimage"),
+    # Of the PNM forms, GDAL reads P5 and P6 only.
     (0, b"P1", "kwimage"),
     (0, b"P2", "kwimage"),
     (0, b"P3", "kwimage"),
@@ -93,12 +94,14 @@ def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = 
     Raises:
         SourceError: the file cannot be read; :mod:`ndframes.errors` lists the cases.
     """
+    # Here, so that GDAL loads with the first image, not with ndframes.
     with IMPORTING:
         from .raster import RasterReader
 
     if info.driver is not None:
         return RasterReader(info.path, info.driver, pool)
     stamp = stat_source(info.path)
+    # The file is opened several times: to detect the format, to inspect it, to read it. All must see the same file.
     with require_same_file(info.path, stamp):
         return pool.open(lambda: _open_file(info, pool, stamp, is_mapped))
 
@@ -144,6 +147,7 @@ def _open_tiff(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> Reade
     try:
         reader = RasterReader(info.path, "GTiff", pool, file_bytes=stamp.size_bytes, stamp=stamp)
     except UnreadableImageError as error:
+        # tifffile knows compressions that GDAL lacks. If it fails too, GDAL's error stays: GDAL is the usual reader.
         try:
             return TiffReader(info.path, page=0, stamp=stamp, pool=pool)
         except UnreadableImageError:
@@ -162,6 +166,7 @@ def _open_whole(path: str, library: str, *, is_bilevel: bool) -> Reader:
         array = _decode_by_pillow(path) if library == "pillow" else _decode_by_kwimage(path)
     except UnreadableImageError:
         raise
+    # Pillow and OpenCV raise anything for damaged bytes.
     except Exception as error:
         raise UnreadableImageError(
             f"{path} does not decode ({library}), it may be truncated or damaged: {error}"
@@ -177,8 +182,10 @@ def _decode_by_pillow(path: str) -> Array:
         from PIL import Image
 
     with Image.open(path) as image:
+        # Pillow has read the header only; it allocates the pixels when they are first used.
         check_expansion(path, image.width * image.height * len(image.getbands()), os.path.getsize(path))
         return np.asarray(
+            # Palettes become colours, as in RasterReader.
             image.convert("RGBA" if image.info.get("transparency") else "RGB") if image.mode == "P" else image
         )
 

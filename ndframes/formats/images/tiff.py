@@ -34,6 +34,7 @@ _OWN_LAYOUTS = ("is_ome", "is_svs", "is_ndpi", "is_scn", "is_bif", "is_philips",
 _PLAIN_KINDS = ("generic", "uniform", "shaped")
 # tifffile's names for the axes of an image with channels last; ``None``: it did not write any.
 _IMAGE_AXES = (None, "YXS", "YXC")
+# More columns than this are the planes of a stack, not the channels of an image.
 _MOST_CHANNELS_IN_ROWS = 4
 
 
@@ -70,9 +71,11 @@ class TiffReader(Reader):
         file = self._pool.open(lambda: FileHandle(path, stamp))
         self._stamp = file.stamp
         with close_on_error(file):
+            # Parsing opens the file by its name once more.
             with require_same_file(path, stamp):
                 levels, palette, orientation = _parse(path, file, page, series)
             base = levels[0]
+            # A level of other bands or dtype is no smaller copy of the image.
             self._levels = [level for level in levels if (level.shape[2], level.dtype) == (base.shape[2], base.dtype)]
             self._palette = palette if base.shape[2] == 1 else None
             facts = ReaderFacts(
@@ -107,6 +110,7 @@ class TiffReader(Reader):
             out[...] = self._palette[indices[:, :, 0]][..., list(bands)]
         except SourceError:
             raise
+        # tifffile and its codecs raise anything for damaged bytes.
         except Exception as error:
             raise UnreadableImageError(
                 f"{self.path} does not decode, it may be truncated or damaged: {error}"
@@ -139,6 +143,7 @@ def _parse(
 
 def _open_stream(path: str, file: FileHandle) -> IO[bytes]:
     """Open ``file`` again for tifffile, under its real name, since tifffile finds other files of a series beside it."""
+    # A duplicate of the descriptor: the name may lead to another file by now.
     return open(os.path.realpath(path), "rb", opener=lambda *_: os.dup(file.descriptor))
 
 
@@ -169,6 +174,7 @@ class _Level:
             int(keyframe.tilelength or keyframe.rowsperstrip),
             int(keyframe.tilewidth or self.shape[1]),
         )
+        # The default of a strip's rows is 2**32 - 1, so a strip counts as far as the image goes. A tile decodes whole.
         block_rows = self._block_shape[0] if keyframe.is_tiled else self.tile_shape[0]
         self.block_bytes = block_rows * self._block_shape[1] * self._samples * self.dtype.itemsize
 
@@ -195,6 +201,7 @@ class _Level:
     ) -> None:
         grid = -(-self.shape[0] // self._block_shape[0]), -(-self.shape[1] // self._block_shape[1])
         if page.is_planar:
+            # A planar file stores all blocks of a sample before those of the next one.
             for position, sample in picks:
                 index = (sample * grid[0] + tile[0]) * grid[1] + tile[1]
                 target[..., position] = page.crop_block(file, index, inside, self.dtype)[..., 0]
@@ -229,6 +236,7 @@ class _Rows:
         self.dtype = np.dtype(keyframe.dtype).newbyteorder("=")
         self.tile_shape = (1, width)
         self._raw_dtype = _find_raw_dtype(keyframe)
+        # tifffile gives an offset only if the rows follow each other without gaps.
         self._offset = None if self._raw_dtype is None else series.dataoffset
         self._pages: list[_Level] = []
         if self._offset is None:
@@ -247,6 +255,7 @@ class _Rows:
             pixels = np.frombuffer(data, self._raw_dtype).reshape(len(rows), *self.shape[1:])
             out[...] = pixels[:, cols.start : cols.stop, list(bands)]
             return
+        # As an image, the page of a row has the columns as its rows, and the bands as its columns.
         line = np.empty((len(cols), self.shape[2], 1), self.dtype)
         for place, row in enumerate(rows):
             self._pages[row].read(file, cols, range(self.shape[2]), [0], line)
@@ -280,6 +289,7 @@ class _Page:
         """
         offset, byte_count = int(self._offsets[index]), int(self._byte_counts[index])
         if not byte_count:
+            # Without data, tifffile's decoder returns the shape of the block alone.
             shape = self._decode(None, index)[2]
             return np.full(shape[1:], self._fill, dtype)[inside]
         rows, cols = inside
@@ -287,6 +297,7 @@ class _Page:
             pixels, _, _ = self._decode(_read_exactly(file, offset, byte_count), index, jpegtables=self._jpeg_tables)
             return np.asarray(pixels[0], dtype)[inside]
         row_bytes = self._row_shape[0] * self._row_shape[1] * self._raw_dtype.itemsize
+        # Otherwise bytes of other blocks would be read as these pixels.
         if rows.stop * row_bytes > byte_count:
             raise EOFError(f"block {index} has {byte_count:,} bytes, too few for {rows.stop:,} rows")
         data = _read_exactly(file, offset + rows.start * row_bytes, (rows.stop - rows.start) * row_bytes)
@@ -303,6 +314,7 @@ def _read_exactly(file: FileHandle, offset: int, byte_count: int) -> bytearray:
 
 def _find_raw_dtype(keyframe: Any) -> np.dtype[Any] | None:
     """The stored dtype, if a block is nothing but its samples; else ``None``."""
+    # A predictor, reversed bits (fill order 2) and YCbCr, which may be subsampled, need tifffile's decoder.
     if keyframe.compression != 1 or keyframe.predictor != 1 or keyframe.fillorder != 1 or keyframe.photometric == 6:
         return None
     if keyframe.dtype is None or keyframe.bitspersample != keyframe.dtype.itemsize * 8 or keyframe.dtype.kind == "b":
@@ -317,6 +329,7 @@ def _find_palette(keyframe: Any) -> Array | None:
         return None
     palette = np.zeros((1 << 8 * keyframe.dtype.itemsize, 3), np.uint8)
     colours = np.asarray(keyframe.colormap, np.uint16).reshape(3, -1).T
+    # TIFF stores colours in 16 bits. Programs scale 8 bits by 257 or 256; the high byte is right for both.
     palette[: len(colours)] = colours >> 8
     return palette
 
@@ -339,6 +352,7 @@ def inspect_tiff(path: str) -> tuple[bool, int]:
         is_in_rows = _is_in_rows(first)
         if is_in_rows:
             check_directories(path, every=True)  # in a file cut after its first page, tifffile sees one page
+            # A single page is an image of its own, unless tifffile omitted the other pages.
             is_in_rows = _is_truncated(first) or len(tiff.pages) > 1
         return is_in_rows or any(getattr(tiff, flag) for flag in _OWN_LAYOUTS), _orientation_of(first)
 

@@ -62,6 +62,7 @@ def check_directories(path: str, *, every: bool) -> None:
     Raises:
         UnreadableImageError: a directory or value is past the end.
     """
+    # Unbuffered, since all reads go by position past the buffer.
     with open(path, "rb", buffering=0) as file:
         descriptor, file_bytes = file.fileno(), os.fstat(file.fileno()).st_size
         form, first = _read_header(path, descriptor)
@@ -95,6 +96,7 @@ def _read_header(path: str, descriptor: int) -> tuple[_Form, int]:
 def _read_directory(path: str, descriptor: int, form: _Form, position: int) -> tuple[list[_Tag], int]:
     """The tags of the directory at ``position`` that affect pixels, and the position of the next directory."""
     (count,) = form.unpack(form.count_letter, _read_exactly(path, descriptor, position, form.count_bytes))
+    # The limit of classic TIFF. BigTIFF counts in 64 bits, and a damaged count must not be allocated.
     if count > 65_535:
         raise UnreadableImageError(f"{path}: the directory at {position:,} has {count:,} tags; it is damaged")
     table_bytes = form.entry_bytes * count
@@ -112,6 +114,7 @@ def _parse_tags(form: _Form, table: bytes) -> Iterator[_Tag]:
 
 
 def _check_extent(path: str, form: _Form, tag: _Tag, file_bytes: int) -> None:
+    # Libraries ignore tags of unknown types, so their values may be anywhere.
     value_bytes = _TYPE_BYTES.get(tag.type, 0) * tag.value_count
     if value_bytes <= form.inline_bytes:
         return
@@ -135,6 +138,7 @@ def _read_offsets(path: str, descriptor: int, form: _Form, tag: _Tag) -> tuple[i
 
 
 def _read_exactly(path: str, descriptor: int, offset: int, byte_count: int) -> bytes:
+    # The system takes offsets of 63 bits; BigTIFF's have 64.
     data = os.pread(descriptor, byte_count, offset) if offset < 1 << 62 else b""
     if len(data) != byte_count:
         raise UnreadableImageError(f"{path} is truncated or damaged: a directory should be at {offset:,}, past its end")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..._typing import Array
 
 __all__ = ["check_segments"]
+# A read for each tile would cost a system call for a few kilobytes.
 _READ_BYTES = 2**20
 
 
@@ -36,6 +37,7 @@ def check_segments(file: IO[bytes], segments: Array, threads: int, *, read_bytes
 
     def check(run: Array) -> None:
         first = int(run["offset"][0])
+        # A short read is found as well: its checksum is wrong.
         data = memoryview(os.pread(descriptor, int(run["offset"][-1]) + int(run["length"][-1]) - first, first))
         for offset, length, crc32 in run.tolist():
             if checksum(data[offset - first : offset - first + length]) != crc32:
@@ -44,6 +46,7 @@ def check_segments(file: IO[bytes], segments: Array, threads: int, *, read_bytes
                 )
 
     with ThreadPoolExecutor(threads) as pool:
+        # The loop raises the first error of a thread.
         for _ in pool.map(check, _runs_of(segments, read_bytes)):
             pass
 

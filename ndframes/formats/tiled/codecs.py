@@ -37,6 +37,7 @@ SeveralDecoder = Callable[["list[Any]"], "list[Array]"]
 #: Decodes a window of adjacent tiles, given row by row, into pixels ``(h, w, bands)``.
 GridDecoder = Callable[[Sequence[Sequence[bytes]], slice, slice], "Array"]
 _SHORT, _LONG = 3, 4
+# At import: if an extension failed to load later, imagecodecs would keep a stub of it for the whole process.
 imagecodecs = load_extensions("_deflate", "_imcd", "_jpeg8", "_lerc", "_webp")
 #: The errors of the libraries if bytes do not decode; those of imagecodecs are RuntimeErrors.
 DECODE_ERRORS = (zstandard.ZstdError, RuntimeError, ValueError, TypeError, MemoryError)
@@ -59,6 +60,7 @@ def encode_tile(tile: Array, codec: TileCodec) -> bytes:
 
     Booleans become samples of one bit; each row begins with a new byte.
     """
+    # Our TIFFs are little-endian on every machine.
     tile = np.ascontiguousarray(tile, tile.dtype.newbyteorder("<"))
     if tile.dtype == bool:
         tile = np.packbits(tile.reshape(tile.shape[0], -1), axis=1)
@@ -87,6 +89,7 @@ def find_decoder(compress: str, predictor: str, tile_shape: tuple[int, int, int]
         [[[97, 98, 99], [100, 101, 102]]]
     """
     if compress in _IMAGE_DECODERS:
+        # The reshape adds the axis that libraries omit for one band. It fails if the tile has another size.
         decode_image = _IMAGE_DECODERS[compress]
         return lambda data: decode_image(data, tile_shape[2]).reshape(tile_shape)
     unpack = _UNPACKERS[compress]
@@ -142,8 +145,10 @@ def _find_arrangement(
 def extra_tags(codec: TileCodec, band_count: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
     """The TIFF tags that this compression needs besides its number."""
     if codec.compress == "JPEG" and band_count == 3:
+        # YCbCrSubSampling: the default is 2 x 2, but these tiles store colour in full resolution.
         return ((530, _SHORT, (1, 1)),)
     if codec.compress == "LERC":
+        # LercParameters: version 2.4 of the codec, and no second compression.
         return ((50674, _LONG, (4, 0)),)
     return ()
 
@@ -172,6 +177,7 @@ _CONTEXTS = _Contexts()
 
 
 def _inflate(data: Any, raw_bytes: int) -> Any:
+    # Without an output of the right size, the library guesses the size, and decodes again if the guess was too small.
     return imagecodecs.deflate_decode(data, out=np.empty(raw_bytes, np.uint8))
 
 
@@ -181,6 +187,7 @@ def _unpack_zstd_tiles(pieces: list[Any], raw_bytes: int) -> Any:
     if len(pieces) == 1 or not _HAS_SEVERAL or not has_other_threads():
         return [_UNPACKERS["ZSTD"](data, raw_bytes) for data in pieces]
     keep_freed_memory()
+    # The library takes the sizes as 64-bit integers in the byte order of the machine.
     sizes = raw_bytes.to_bytes(8, sys.byteorder) * len(pieces)
     return _CONTEXTS.decompressor.multi_decompress_to_buffer(pieces, decompressed_sizes=sizes)
 
@@ -188,6 +195,7 @@ def _unpack_zstd_tiles(pieces: list[Any], raw_bytes: int) -> Any:
 _HAS_SEVERAL = "multi_decompress_to_buffer" in zstandard.backend_features  # missing from zstandard's cffi backend
 _UNPACKERS: dict[str, Callable[[Any, int], Any]] = {
     "NONE": lambda data, _: data,
+    # A frame that states its own size overrides this limit; the reshape afterwards then fails.
     "ZSTD": lambda data, raw_bytes: _CONTEXTS.decompressor.decompress(data, max_output_size=raw_bytes),
     "DEFLATE": _inflate,
     "LZW": lambda data, raw_bytes: imagecodecs.lzw_decode(data, out=np.empty(raw_bytes, np.uint8)),
@@ -202,8 +210,10 @@ _IMAGE_DECODERS: dict[str, Callable[[Any, int], Any]] = {
 _ENCODERS: dict[str, Callable[[Array, TileCodec], Any]] = {
     "NONE": lambda tile, _: tile.tobytes(),
     "ZSTD": lambda tile, codec: _CONTEXTS.compressor(codec.level).compress(tile.data),
+    # TIFF stores DEFLATE with zlib's header and checksum.
     "DEFLATE": lambda tile, codec: imagecodecs.deflate_encode(tile, level=codec.level, raw=False),
     "LZW": lambda tile, _: imagecodecs.lzw_encode(tile),
+    # For LERC, the level is the largest error that it may make.
     "LERC": lambda tile, _: imagecodecs.lerc_encode(tile, level=0, planar=False),
     "JPEG": lambda tile, codec: encode_jpeg_tile(tile, codec.quality),
     "WEBP": _webp,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .spool import ScratchMaker
 
 __all__ = ["BufferSizes", "check_tile_tables", "choose_grid", "write_cog"]
+# ``rio cogeo validate`` accepts smaller images without tiles.
 _MAX_UNTILED_PX = 512
 #: Called with the fraction done, 0 to 1.
 ProgressCallback = Callable[[float], None]
@@ -48,6 +49,7 @@ class BufferSizes:
     column_bytes: int = 32 * 2**20
     read_bytes: int = 16 * 2**20
     waiting_bytes: int = 16 * 2**20
+    # Small, since Ctrl-C waits for the tasks that are running, and some codecs are slow.
     part_bytes: int = 2**18
 
 
@@ -88,12 +90,14 @@ def write_cog(
     make_file = scratch or scratch_beside(file)
     with ExitStack() as stack:
         pool = ThreadPoolExecutor(threads)
+        # The pool as a context would encode all waiting rows before an error or Ctrl-C gets out.
         stack.callback(pool.shutdown, cancel_futures=True)
         spools = [_LevelSpool(stack.enter_context(make_file(0)), shape, extent) for shape in shapes]
         _Pyramid(spools, extent, codec, pool, make_file, sizes or _SIZES).fill(source, progress)
         directories = [
             _directory(spool.shape, extent, source, codec, is_overview=level > 0) for level, spool in enumerate(spools)
         ]
+        # Each overview has a quarter of the pixels of the level above it: together a third of the image.
         is_big = needs_bigtiff(source.nbytes * 4 // 3, sum(d.tile_count for d in directories))
         return assemble(file, directories, spools, _describe(directories, spools), big=is_big)
 
@@ -136,6 +140,7 @@ def choose_grid(source: Reader, backend: Backend) -> tuple[int, list[tuple[int, 
         looks_untiled = any(width == extent and height > _MAX_UNTILED_PX for height, width in shapes)
         if backend.blocksize is not None or not looks_untiled:
             return extent, shapes
+        # TIFF demands multiples of 16 for the edges of tiles.
         extent += 16
 
 
@@ -216,6 +221,8 @@ class _Pyramid:
         apex_bytes = math.prod(shape) * source.dtype.itemsize
         if apex_bytes <= self._sizes.column_bytes:
             return np.empty(shape, source.dtype)
+        # The map keeps the unnamed file after it is closed. The maker gets the size, so that it can reserve the bytes:
+        # a write to a map on a full disk is a bus error.
         with self._scratch(apex_bytes) as file:
             return np.memmap(file, source.dtype, "r+", shape=shape)
 
@@ -234,6 +241,7 @@ class _Pyramid:
     ) -> None:
         height, _, band_count = source.shape
         for rows in row_bands(source, len(cols), self._sizes.read_bytes, multiple=self._extent):
+            # A new array each time: threads may still encode the rows before.
             pixels = _new_tiles(len(rows), len(cols), band_count, self._extent, source.dtype)
             source.read(rows, cols, range(band_count), pixels[: len(rows), : len(cols)])
             for _, tile_rows in tile_ranges(rows, self._extent):
@@ -253,6 +261,7 @@ class _Pyramid:
     def _finish(self, streams: list[_LevelStream]) -> None:
         """Encode and write the last, incomplete row of tiles of each level."""
         for stream in streams:
+            # From fine to coarse: the last half row reaches a level when the level above it is written.
             stream.flush()
             self._wait(0)
 
@@ -371,6 +380,7 @@ def _directory(
         predictor=codec.predictor,
         is_overview=is_overview,
         tags=extra_tags(codec, source.shape[2]),
+        # A column of tiles is then one array in the mapped file.
         is_by_column=codec.compress == "NONE",
     )
 

@@ -19,6 +19,7 @@ __all__ = ["Directory", "by_column", "layout_directories", "needs_bigtiff"]
 _SHORT, _LONG, _LONG8 = 3, 4, 16
 _FORMATS = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
 _CLASSIC_LIMIT_BYTES = 4_000_000_000
+# TIFF 6.0 does not know LERC, ZSTD and WEBP: these are libtiff's numbers.
 _COMPRESSION_TAGS = {"NONE": 1, "LZW": 5, "JPEG": 7, "DEFLATE": 8, "LERC": 34887, "ZSTD": 50000, "WEBP": 50001}
 _PREDICTOR_TAGS = {"NO": 1, "STANDARD": 2, "FLOATING_POINT": 3}
 _SAMPLE_FORMATS = {"b": 1, "u": 1, "i": 2, "f": 3, "c": 6}
@@ -92,11 +93,13 @@ class Directory:
             *self.tags,
         ]
         if self.depth is not None:
+            # ImageDepth and TileDepth, an extension by SGI for volumes.
             tags += [(32997, _LONG, (self.depth,)), (32998, _LONG, (self.tile_depth,))]
         if self.predictor != "NO":
             tags.append((317, _SHORT, (_PREDICTOR_TAGS[self.predictor],)))
         if extra:
             tags.append((338, _SHORT, extra))
+        # TIFF demands rising numbers.
         return sorted(tags)
 
 
@@ -128,6 +131,7 @@ def layout_directories(
     Returns:
         The bytes of the head, and for each directory the offset of its first tile; its other tiles follow without gaps.
     """
+    # The length of a directory does not depend on its numbers: zeros give the positions of all directories.
     sizes = [len(_pack(item, [0] * item.tile_count, [0] * item.tile_count, 0, 0, big=big)) for item in directories]
     first = 16 if big else 8
     positions = [first + sum(sizes[:index]) for index in range(len(sizes))]
@@ -165,6 +169,7 @@ def _pack(
         data = struct.pack(f"<{len(numbers)}{_FORMATS[kind]}", *numbers)
         if len(data) > inline_bytes:
             pointer = position + table_bytes + len(values)
+            # TIFF demands even offsets.
             values += data + b"\0" * (-len(data) % 8)
             data = struct.pack("<Q" if big else "<I", pointer)
         table.append(struct.pack("<HHQ" if big else "<HHI", tag, kind, len(numbers)) + data.ljust(inline_bytes, b"\0"))
@@ -176,6 +181,7 @@ def _pack(
 def _colours(item: Directory) -> tuple[int, tuple[int, ...]]:
     """The photometric tag, and the meaning of each sample beyond the colours (2: alpha, 0: unspecified)."""
     if item.compress == "JPEG":
+        # JPEG stores YCbCr here; a reader that expects RGB shows false colours.
         return (6, ()) if item.band_count == 3 else (1, ())
     is_colour = item.band_count in (3, 4) and item.dtype_kind == "u" and item.bits <= 16
     if is_colour:

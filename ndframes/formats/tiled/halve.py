@@ -39,6 +39,7 @@ def _average_narrow(pixels: Array) -> Array:
     pairs += pixels[1::2]
     sums = _every_other(pairs, 0)
     sums += _every_other(pairs, 1)
+    # A shift rounds down below zero as well, so a half rounds up for negative numbers, too.
     sums += 2
     sums >>= 2
     return sums.astype(pixels.dtype)
@@ -53,7 +54,9 @@ def _average_wide(corners: list[Array]) -> Array:
 
 def _average_reals(corners: list[Array]) -> Array:
     dtype = corners[0].dtype
+    # The sum of four half floats may exceed 65,504, the largest one.
     work = np.float32 if dtype == np.float16 else dtype
+    # NaN and infinity are ordinary pixels, not worth a warning.
     with np.errstate(all="ignore"):
         stack = np.stack([corner.astype(work, copy=False) for corner in corners])
         missing = np.isnan(stack)
@@ -63,6 +66,7 @@ def _average_reals(corners: list[Array]) -> Array:
         overflown = ~np.isfinite(means)
         if overflown.any():  # the sum of four finite values may be infinite although their mean is not
             means = np.where(overflown, (stack / present).sum(axis=0), means)
+        # If no NaN was found, ``present`` is the number 4: the index is False, and selects nothing.
         means[present == 0] = np.nan
         return np.asarray(means, dtype)
 

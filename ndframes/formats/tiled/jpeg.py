@@ -38,11 +38,13 @@ def encode_jpeg_tile(tile: Array, quality: int) -> bytes:
     Colour has full resolution. Libraries upsample a coarser one in different ways, whose results differ by up to 20.
     """
     with IMPORTING:
+        # OpenCV, since imagecodecs cannot set the restart interval.
         import cv2
 
     options = [
         *(cv2.IMWRITE_JPEG_QUALITY, quality),
         *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+        # A divisor of a row of blocks, so that each row ends with a restart.
         *(cv2.IMWRITE_JPEG_RST_INTERVAL, math.gcd(tile.shape[1] // _BLOCK_PX, _MOST_BLOCKS)),
     ]
     ordered = cv2.cvtColor(tile, cv2.COLOR_RGB2BGR) if tile.shape[2] == 3 else tile
@@ -71,6 +73,7 @@ class JpegGrids:
         Returns:
             The pixels ``(h, w, bands)``. Tiles without restart markers are decoded whole.
         """
+        # A race between threads is harmless: each one continues with its own copy, and any of them may stay.
         head = self._head
         if not head.leads(grid):
             head = self._head = _Head.parse(grid[0][0])  # all tiles of a file have the same head
@@ -121,6 +124,7 @@ class _Head(NamedTuple):
         size_at = height = width = interval = 0
         while data[place : place + 1] == b"\xff":
             marker, size = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+            # Baseline JPEG only. Others (progressive) keep a height of 0, so they are decoded whole.
             if marker == _START_OF_FRAME:
                 size_at = place + 5
                 height, width = (int.from_bytes(data[at : at + 2], "big") for at in (size_at, size_at + 2))
@@ -164,6 +168,7 @@ def _cut_segments(head: _Head, grid: Sequence[Sequence[bytes]], down: range, acr
     for number, tiles in enumerate(grid):
         parts = []
         for column, data in enumerate(tiles):
+            # A byte 0xFF in the coded pixels is followed by a stuffed 0, so these two bytes are always a marker.
             cuts = _ANY_RESTART.split(data[len(head.data) : -len(_END)])
             if len(cuts) != units_per_row * rows_per_tile:
                 return []

@@ -46,6 +46,7 @@ def write_npy(
     shape = source.shape if source.frame_count is None else (source.frame_count, *source.shape)
     header = {"descr": np.lib.format.dtype_to_descr(source.dtype), "fortran_order": False, "shape": shape}
     head = io.BytesIO()
+    # Version 1.0 holds 64 kB, far more than the header of an image.
     np.lib.format.write_array_header_1_0(head, header)
     segments = SegmentBuilder(checksum)
     segments.add_segment(head.getvalue())
@@ -58,8 +59,10 @@ def write_npy(
     with ThreadPoolExecutor(1) as pool:
         writing: Future[None] | None = None
         for part in _parts_of(source, part_bytes):
+            # A new array each time: the thread still writes the part before.
             pixels = np.empty((len(part), *shape[1:]), source.dtype)
             _read(source, part, pixels)
+            # One part waits at most, so two are in memory. The result raises the thread's error.
             if writing is not None:
                 writing.result()
             writing = pool.submit(put, pixels)

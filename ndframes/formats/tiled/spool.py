@@ -55,6 +55,7 @@ class TileSpool:
         """The (offset, length) pieces of the file that hold the tiles in this order, adjacent tiles joined."""
         start = length = 0
         for index in order:
+            # A large image is encoded in columns, so the tiles of one row may be far apart in this file.
             if self.offsets[index] != start + length:
                 yield start, length
                 start, length = self.offsets[index], 0
@@ -82,7 +83,9 @@ def assemble(
     head, starts = layout_directories(directories, [spool.byte_counts for spool in spools], big=big)
     file.write(head)
     orders = [directory.file_order for directory in directories]
+    # The coarsest level first, as GDAL's rules for COGs demand.
     for spool, order in zip(reversed(spools), reversed(orders), strict=True):
+        # The last tiles may still be in the buffer.
         spool.file.flush()
         for start, length in spool.runs(order):
             _copy_bytes(spool.file, file, start, length)

@@ -33,6 +33,7 @@ class TileCache(ClockCache[tuple[object, int], Array]):
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes, _nbytes)
+        # A new cache admits tiles, until reads show that they are not used again.
         self._score = _MAX_SCORE
         self._recent: OrderedDict[tuple[object, int], None] = OrderedDict()
 
@@ -58,6 +59,7 @@ class TileCache(ClockCache[tuple[object, int], Array]):
         # Threads do this without a lock, which is too slow here: a lost update leaves the score a little off, no more.
         recent, score = self._recent, self._score
         for key in keys:
+            # One operation, since threads share the dictionary. None means that the key was there.
             is_repeated = recent.pop(key, key) is None
             recent[key] = None
             score = min(_MAX_SCORE, score + weight) if is_repeated else max(0, score - 1)

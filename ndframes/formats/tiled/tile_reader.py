@@ -198,6 +198,7 @@ class TileReader(Reader):
         super().__init__(path, facts)
         self._file = file
         self._cache = cache
+        # Not the path: a later entry of the same name must not find tiles of this one in the cache.
         self._token = object()
         self._decode_seconds = 0.0
         self._tile_shape = base.extent, base.extent, band_count
@@ -273,6 +274,7 @@ class TileReader(Reader):
         """Decode a window of several tiles at once; tile by tile if tiles are admitted to the cache, or all are in it."""
         indices = block.indices
         keys = [(self._token, index) for index in indices]
+        # First, so that the disk is at work during the look into the cache.
         self._file.expect(block.runs)
         if self._cache.is_admitting or all(map(self._cache.__contains__, keys)):
             for (_, index), ((_, rows, out_rows), (_, cols, out_cols)) in zip(keys, block.spans, strict=True):
@@ -301,12 +303,14 @@ class TileReader(Reader):
         """
         cache, weight = self._cache, self._hit_weight
         keys = [(self._token, index) for run in runs for index in run]
+        # In this order, since expect() also asks the disk for the tiles.
         is_by_run = self._file.expect(runs) and is_alone
         if cache.is_admitting:
             return (self.load_part(index, _ALL, _ALL) for _, index in keys)
         if not any(map(cache.__contains__, keys)):
             cache.record_misses(keys, weight)
             return self._decode_group(runs, is_by_run=is_by_run)
+        # All at once: the cache may drop these tiles while others are decoded.
         stored = [cache.look_up(key, weight) for key in keys]
         missing = [key for key, tile in zip(keys, stored, strict=True) if tile is None]
         cache.record_misses(missing, weight)
@@ -330,6 +334,7 @@ class TileReader(Reader):
             return None
         columns = views.get(level.first)
         if columns is None:
+            # Two threads may both get here: their arrays show the same memory.
             data = self._file.map(level.first, level.down * level.across, self._tile_bytes)
             shape = level.across, level.down * level.extent, *self._tile_shape[1:]
             columns = views[level.first] = np.ndarray(shape, self.dtype.newbyteorder("<"), data)
@@ -384,7 +389,7 @@ class TileReader(Reader):
         return [block for crop in plain for block in self._find_blocks(crop, is_by_row=is_alone)], others
 
     def _find_blocks(self, crop: Crop, *, is_by_row: bool = False) -> list[_TileBlock]:
-        """The tiles that a crop touches: one block, or parts of rows of tiles if that is asked or the block is too large."""
+        """The tiles that a crop touches: one block, or parts of rows of tiles if requested, or if the block is too large."""
         bands = None if crop.bands == self.all_bands else list(crop.bands)
         row_spans, col_spans, runs = _find_tiles(self._levels[crop.level], crop.rows, crop.cols)
         most = self._group_tiles
@@ -399,6 +404,7 @@ class TileReader(Reader):
     @property
     def is_worth_sharing(self) -> bool:
         """As :meth:`Reader.is_worth_sharing`: not if a tile is decoded sooner than the interpreter switches threads."""
+        # As long as no tile was measured, the work is shared.
         return self.is_shareable and (not self._decode_seconds or self._decode_seconds > _LEAST_SHARED_SECONDS)
 
     def estimate_seconds(self, crop: Crop) -> float:
@@ -408,6 +414,7 @@ class TileReader(Reader):
             return 0.0
         rows = range(crop.rows.start // level.extent, (crop.rows.stop - 1) // level.extent + 1)
         cols = range(crop.cols.start // level.extent, (crop.cols.stop - 1) // level.extent + 1)
+        # Most crops end here: looking up each tile would take as long as it could save.
         if len(rows) * len(cols) * self._decode_seconds < WORTH_SHARING_SECONDS:
             return 0.0
         indices = (level.first + row * level.row_step + col * level.col_step for row in rows for col in cols)
@@ -441,6 +448,7 @@ class TileReader(Reader):
                 which = f"tiles {indices[0]:,} to {indices[-1]:,} do not decode together"
             raise UnreadableImageError(f"{self.path}: {which}: {error}") from error
         elapsed = (time.perf_counter() - started) / len(indices)
+        # Threads race here; a lost measurement does not matter to a mean.
         self._decode_seconds += (elapsed - self._decode_seconds) * (_NEWEST_WEIGHT if self._decode_seconds else 1)
         return pixels
 

@@ -63,6 +63,7 @@ class VolumeReader(Reader):
         self._file = file
         self._cache = cache
         self._token = object()
+        # A tile is encoded as one tall image, its frames below each other.
         rows_by_cols = self._block[0] * self._block[1], self._block[2], band_count
         self._decode = find_decoder(layout["compress"], layout["predictor"], rows_by_cols, dtype)
 

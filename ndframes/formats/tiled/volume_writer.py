@@ -64,6 +64,7 @@ def write_volume(
     make_file = scratch or scratch_beside(file)
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(threads))
+        # Runs before the pool's own exit, which would wait for tasks that have not begun.
         stack.callback(pool.shutdown, cancel_futures=True)
         spool = TileSpool(stack.enter_context(make_file(0)), directory.tile_count)
         tiles = _TileEncoder(pool, spool, codec, block)
@@ -104,6 +105,7 @@ class _TileEncoder:
                 part = pixels[:, top : top + height, left : left + step]
                 self._started.append(self._pool.submit(self._encode_part, part))
                 self._wait(_WAITING_PARTS)
+        # All parts: the caller reuses the array for the next frames.
         self._wait(0)
 
     def _encode_part(self, part: Array) -> tuple[list[bytes], list[int]]:

@@ -122,6 +122,7 @@ def inject_errors(
         for kind in kinds:
             for batch in _batches(count(1, stride)):
                 calls = [partial(_use_failing_cache, images, form, FaultyFileSystem("any", nth, kind)) for nth in batch]
+                # A fault that did not fire has a number beyond the last operation.
                 if not all(_did_fire(result) for result in runner.run(form, calls, "faults")):
                     break
         for kind in sorted({"ENOSPC", "EDQUOT"}.intersection(kinds)):
@@ -175,6 +176,7 @@ class _TrialRunner:
             self._record(result, f"{context}, afterwards", "")
         for workdir in workdirs:
             shutil.rmtree(workdir, ignore_errors=True)
+        # One line for each hundred trials, however large the batches are.
         if self._log is not None and self._trials % 100 < len(calls):
             self._log(f"{self._trials} trials, {sum(self._recorder.violations.values())} violations")
         return results
@@ -190,6 +192,7 @@ class _TrialRunner:
         """Kill a process that has workers: it alone, or all of them at once."""
         call = partial(_prepare_in_workers, self._images, form, None)
         duration = self._measure(f"{form} in parallel", call)
+        # Not in the first third: the workers are still starting.
         kill = TimedSignal(rng.uniform(duration / 3, duration), signal.SIGKILL, rng.random() < 0.5)
         self.run(form, [call], "random moments", [kill])
 

@@ -115,6 +115,7 @@ def suspend_writer(
     )
     for result in results:
         recorder.merge_child(result, "suspended")
+    # The first two results are those of the writer and of the process that resumes it.
     for result in results[2:]:
         if result.ok and result.value.counts["milliseconds"] > 1000 * limit_seconds:
             recorder.violate("waited too long", note=f"{result.value.counts['milliseconds']} ms")
@@ -251,6 +252,7 @@ def _load_after_writer(
 ) -> Recorder:
     """Read the first image once the writer has begun its entry, and measure how long that takes."""
     cache = Cache(workdir)
+    # Without a deadline: the time limit of the fork server ends this if the writer never begins.
     while not any(state_being_written(item.path) for item in cache.files.scan(str(cache.root / "tmp"))):
         time.sleep(0.005)
     _touch(os.path.join(signs, f"waiting-{number}"))
@@ -319,6 +321,7 @@ def _read_repeatedly(
                 recorder.violate("exceptions", note=traceback.format_exc(limit=-6))
             done += _CROPS_PER_STEP
     finally:
+        # Also after an error: otherwise the evictor would wait for its deadline.
         _touch(done_file)
     return recorder
 
@@ -357,6 +360,7 @@ def _evict_repeatedly(
             recorder.violate("exceptions", int(not is_expected), f"{what}: {traceback.format_exc(limit=-6)}")
         except Exception:
             recorder.violate("exceptions", note=f"{what}: {traceback.format_exc(limit=-6)}")
+        # Readers get time to rebuild entries, so that there is something to remove.
         time.sleep(rng.uniform(0, 0.02))
     return recorder
 

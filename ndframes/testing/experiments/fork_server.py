@@ -234,6 +234,7 @@ def _start(task: Task, started: float, selector: selectors.BaseSelector) -> _Chi
     pid = os.fork()
     if not pid:
         _run_child(task.call, answer_write, stderr_write)
+    # Before the next fork: a later child would inherit these ends, and the pipes would stay open after this one died.
     os.close(answer_write)
     os.close(stderr_write)
     # Parent and child both set the group, since either may be first to need it; the one that comes second may fail.
@@ -251,7 +252,9 @@ def _run_child(call: Callable[[], Any], answer_write: int, stderr_write: int) ->
     status = 1
     try:
         os.setpgid(0, 0)
+        # The server's handler would kill the siblings.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # The server's stdin carries its calls, which a child must not read.
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(stderr_write, 1)
         os.dup2(stderr_write, 2)
@@ -292,6 +295,7 @@ def _send_due_signals(children: Sequence[_Child], deadline: float) -> float:
             child.timed_out = True
             child.send(signal.SIGKILL, to_group=True)
     next_times = [child.signals[0].after_seconds for child in children if child.signals]
+    # At least a millisecond, since a deadline in the past would make a busy loop.
     return max(0.001, min([deadline, now + 1.0, *next_times]) - now)
 
 
@@ -308,6 +312,7 @@ def _reap(statuses: dict[int, int]) -> bool:
 def _kill_all(children: Sequence[_Child]) -> None:
     for child in children:
         child.send(signal.SIGKILL, to_group=True)
+    # A signal handler may interrupt anything, so nothing is cleaned up here.
     os._exit(1)
 
 

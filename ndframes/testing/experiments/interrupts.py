@@ -124,6 +124,7 @@ def _prepare(images: SyntheticImages, form: str, workers: int, workdir: str) -> 
         outcome = "ignored" if signals else "finished"
     except KeyboardInterrupt:
         outcome = "interrupted"
+    # A late signal must not interrupt the clean-up.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The child exits through os._exit: release the lease here, as the end of an interpreter would.
     del frames

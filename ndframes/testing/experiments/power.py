@@ -93,6 +93,7 @@ def _check_replay(
 ) -> None:
     recorder.count("replays")
     cache = Cache(workdir)
+    # Before the crops are read: reading repairs damaged entries.
     report = cache.verify(read_data=True)
     recorder.count("entries found", report.checked)
     if honors_sync:
@@ -157,6 +158,7 @@ class _Disk:
         self._files[path].sync()
 
     def link(self, path: str, final: str) -> None:
+        # A hard link: one file with two names.
         self._set_name(final, self._files[path])
 
     def remove(self, path: str) -> None:
@@ -209,6 +211,7 @@ class _RecordingFileSystem(WatchedFileSystem):
         return file
 
     def write(self, raw: io.FileIO, data: memoryview) -> int:
+        # In this order, since the write moves the position.
         offset, count = raw.tell(), super().write(raw, data)
         name: Any = raw.name
         if isinstance(name, str):  # a file without a name does not survive a power loss

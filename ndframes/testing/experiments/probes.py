@@ -151,6 +151,7 @@ def _hold_lock(path: str) -> None:
     """Take the lock, write the own process id, or 0 if the lock was refused, and wait to be killed."""
     with open(path, "wb") as file:
         is_granted = FileSystem().try_lock(file)
+        # The newline shows that the number is complete.
         file.write(b"%d\n" % (os.getpid() if is_granted else 0))
         file.flush()
         if is_granted:
@@ -202,6 +203,7 @@ def _read_while(path: str) -> tuple[int, int]:
         with open(path, "rb") as file:
             data = file.read()
         reads += 1
+        # Each version repeats one byte, so two bytes that differ come from two versions.
         torn += len(data) != len(_PAGE) or data.count(data[:1]) != len(data)
     return reads, torn
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["LimitKind", "exhaust_space"]
 #: What runs out: a small file system of its own in memory, or the length that a file may have (RLIMIT_FSIZE).
 LimitKind = Literal["tmpfs", "file length"]
+# A full disk, the limit of the length of a file, and a quota.
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _LEAST_BYTES = 1 << 14
 # So small that the COG writer's overview data does not fit in memory and goes to a mapped file.
@@ -74,6 +75,7 @@ def exhaust_space(
             for form, column_bytes in (("cog", _COLUMN_BYTES), ("cog", _SMALL_COLUMN_BYTES), ("npy", _COLUMN_BYTES))
             for overstates in (False, True)
         ]
+        # One after the other, since they share a folder.
         for call in calls:
             result = fork_server.run(call, seconds=seconds)[0]
             context = f"{call.args[1]}, {size_bytes:,} bytes"
@@ -118,6 +120,7 @@ def _convert_with_limit(
     leftovers = [name for name in find_leftovers(frames.cache) if name.startswith("tmp")]
     recorder.violate("leftovers", len(leftovers), ", ".join(leftovers))
     if limit != "tmpfs":
+        # A tmpfs disappears together with this process.
         shutil.rmtree(workdir)
     return recorder
 
@@ -169,7 +172,9 @@ def _check(result: int) -> None:
 
 
 def _limit_file_length(size_bytes: int) -> None:
+    # Not on Windows.
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    # Python ignores SIGXFSZ, so a write beyond the limit raises EFBIG.
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
