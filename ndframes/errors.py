@@ -94,6 +94,7 @@ class NdframesError(Exception):
     image_id: Hashable = None
 
     def __str__(self) -> str:
+        # The builtin parents would show the repr of a message (KeyError), or an errno before it (OSError).
         message = " ".join(str(arg) for arg in self.args)
         return message if self.image_id is None else f"image {shorten(self.image_id)}: {message}"
 
@@ -270,6 +271,7 @@ def check_choice(name: str, value: object, choices: object) -> None:
     Raises:
         ValueError: otherwise; the message lists the allowed values.
     """
+    # From the Literal, so that the check cannot differ from the annotation.
     allowed = get_args(choices)
     if value not in allowed:
         raise ValueError(f"{name}={shorten(value)}; allowed: {', '.join(map(repr, allowed))}")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Budget", "Usage", "check_limit"]
 _log = logging.getLogger("ndframes")
 _LOW_WATER = 0.85
+# The number of writers that may be at work at once, each of which may use its share before it counts again.
 _WRITERS = 16
 # In units of the time that one count took: counting then takes a twentieth of a writer's time at most.
 _RECOUNT_FACTOR = 20.0
@@ -136,6 +137,7 @@ class Budget(ForkAware):
     def _count(self, store: Store, *, is_stuck: bool = False) -> int:
         """Count the bytes of all entries."""
         free_bytes = store.files.free_bytes(str(store.root))
+        # free_bytes is read before the count, so that what others write meanwhile counts as used.
         started = time.monotonic()
         total_bytes = sum_bytes(store.ls())
         ended = time.monotonic()
@@ -154,6 +156,7 @@ class Budget(ForkAware):
                 remover.evict_until(_LOW_WATER * max_bytes, spared=newest)
             report = remover.report()
             is_over = report.remaining_bytes > max_bytes
+            # Counted, not computed: others have written and removed entries meanwhile.
             self._count(store, is_stuck=is_over and bool(report.leased or report.failed))
         if is_over:
             self._warn_once(store, _explain_excess(store, report, max_bytes))
@@ -161,6 +164,7 @@ class Budget(ForkAware):
     def _warn_once(self, store: Store, problem: str) -> None:
         with self._lock:
             had_warned, self._has_warned = self._has_warned, True
+        # Without the lock: a log handler may be slow, or use this cache.
         if not had_warned:
             limit = f"{self.max_bytes:,}"
             _log.warning("cache %s does not keep its budget of %s bytes: %s", store.root, limit, problem)

@@ -87,6 +87,7 @@ class Cache(Store):
             path: the entry.
             mtime_ns: its modification time, which stays.
         """
+        # Without a limit, reads write nothing to the disk.
         if self.budget.is_limited:
             super().note_use(path, mtime_ns)
 
@@ -106,6 +107,7 @@ class Cache(Store):
 
     def stat(self) -> CacheStat:
         """Count the entries, their bytes, leftover files and the free space."""
+        # Here and below imported when called: reads and writes need no maintenance.
         from .upkeep import stat_cache
 
         return stat_cache(self, max_bytes=self.max_bytes, min_free_bytes=self.min_free_bytes)

@@ -52,6 +52,7 @@ class ContentHashes:
         remembered = self._digests.get((path, algorithm, stamp))
         if remembered is not None:
             return remembered
+        # The time before the read: a change during the read is then too recent to be settled.
         started_ns = time.time_ns()
         digest = hash_file(path, algorithm)
         if stamp.is_settled(started_ns) and stat_source(path) == stamp:

@@ -39,6 +39,7 @@ def raise_as_cache_error(path: str, error: OSError) -> None:
     """Raise the cache error that corresponds to ``error``; return if ``error`` is an error about entries itself."""
     if isinstance(error, (CacheError, UnreadableImageError)):
         return
+    # Readers of sources also read entries, and then report the loss of an entry as that of a source.
     if isinstance(error, (SourceChangedError, SourceMissingError, FileNotFoundError, NotADirectoryError)):
         raise CacheEntryGoneError(f"{path} was removed or replaced by another process") from error
     if error.errno == errno.ESTALE:  # NFS, when another machine has removed the file

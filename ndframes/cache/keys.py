@@ -64,6 +64,7 @@ class EntryKey:
         return cls(
             backend_id=digest_form(form),
             source_id=_digest([fields["mode"], fields["identity"], fields["part"]], bytes_long=16),
+            # With the form, because locks and temporary files are named by state_id alone.
             state_id=_digest([fields["format"], fields["state"], form], bytes_long=16),
             suffix=SUFFIXES[form["type"]],
         )
@@ -172,6 +173,7 @@ class Keyer:
 
 
 def _path_identity(path: str) -> str:
+    # A path may contain bytes that are not UTF-8, and JSON holds text only.
     return os.fsencode(real_path(path)).hex()
 
 
@@ -179,6 +181,7 @@ def _part_of(info: ChannelInfo) -> list[Any]:
     """Which image of the file is meant; for a video also how it is decoded, if that differs from the default."""
     part = [info.page, info.series, info.driver]
     is_named = info.pixel_format is not None or info.frame_errors != "raise"
+    # Only if named, because a longer list would change the keys of all other entries.
     return [*part, info.pixel_format, info.frame_errors] if is_named else part
 
 
@@ -200,6 +203,7 @@ def _read_dvc_md5(path: str) -> str:
         ) from error
     outs = _DVC_OUTS.search(text)
     found = _DVC_MD5.findall(outs["items"]) if outs else []
+    # DVC marks the md5 of a folder by .dir.
     if len(found) != 1 or found[0].endswith(".dir"):
         raise HashidError(f"{sidecar} does not list the md5 of exactly one file under 'outs'; run 'dvc add {path}'")
     return str(found[0])

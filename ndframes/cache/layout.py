@@ -53,11 +53,13 @@ FOLDER = "ndframes-cache"
 #: Takes the place of the state in the temporary names of files that do not become entries.
 NO_STATE_ID = "0" * 32
 _SUBFOLDERS = ("tmp", "locks", "leases", "quarantine")
+# Defined by the Cache Directory Tagging Specification (bford.info/cachedir); tar and backup programs look for it.
 _SIGNATURE = "Signature: 8a477f597d28d172789f06886806bc55"
 _TAG = f"{_SIGNATURE}\n# This folder is a cache of ndframes: it may be deleted at any time, and backups may leave it out.\n"
 _ENTRY = re.compile(r"(?P<source>[0-9a-f]{32})\.(?P<state>[0-9a-f]{32})(?P<suffix>\.tif|\.npy|\.avi)")
 _BACKEND = re.compile(r"[0-9a-f]{12}")
 _QUARANTINED = re.compile(_ENTRY.pattern + r"\.[0-9a-f]{8}")
+# The name of a host may contain hyphens, so everything before the last two fields belongs to it.
 _PART = re.compile(r"(?P<state>[0-9a-f]{32})-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{32}\.part")
 _LEASE = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{32}\.lease")
 # A process may be slow between creating a file and locking it, and the clocks of machines differ. So the file of another
@@ -71,6 +73,7 @@ def default_workdir() -> Path:
     named = os.environ.get("NDFRAMES_WORKDIR")
     if named:
         return Path(named)
+    # Imported here, to keep the import of ndframes fast.
     import ubelt
 
     return Path(ubelt.Path.appdir("ndframes"))
@@ -106,6 +109,7 @@ def parse_entry(path: str) -> EntryKey | None:
     match = _ENTRY.fullmatch(name)
     shard = os.path.basename(folders)
     backend_id = os.path.basename(os.path.dirname(folders))
+    # An entry that somebody moved to another folder is not found by its key, so it is not touched either.
     if match is None or shard != name[:2] or _BACKEND.fullmatch(backend_id) is None:
         return None
     return EntryKey(backend_id, match["source"], match["state"], match["suffix"])
@@ -213,6 +217,7 @@ def _write_whole(files: FileSystem, folder: Path, final: Path, text: str) -> Non
             file.write(text.encode())
             files.sync_file(file)
             file.seek(0)
+            # A mark that exists is never written again, so a damaged one would stay and block every removal.
             if file.read() != text.encode():
                 raise OSError(errno.EIO, "the file does not contain what was written", temporary)
         files.link_or_replace(temporary, str(final))
@@ -231,5 +236,6 @@ def _is_running(pid: int) -> bool:
     except (ProcessLookupError, OverflowError):  # the number is larger than any process number
         return False
     except OSError:
+        # EPERM: the process exists, and belongs to another user.
         return True
     return True

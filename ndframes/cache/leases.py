@@ -86,6 +86,7 @@ class Lease(ForkAware):
             except OSError as error:
                 for path in new:
                     del self._listed[path]
+                # A folder that refuses the file will refuse it again; an append that failed may succeed later.
                 self._is_refused = self._file is None
                 self._log_once(error)
 
@@ -95,6 +96,7 @@ class Lease(ForkAware):
             self._file = None
         if self._files.status(str(self._path.parent), follows_links=True) is None:
             write_marks(self._files, self._root)
+        # A list, because the finalizer must not refer to the lease, which it would keep alive.
         opened: list[IO[bytes]] = []
         # Registered before the file exists, so that a Ctrl-C at any moment leaves none behind.
         self._release = weakref.finalize(self, _close_lease, self._files, str(self._path), opened, os.getpid())
@@ -188,6 +190,7 @@ def _close_lease(files: FileSystem, path: str, opened: Sequence[IO[bytes]], make
     """Close the lease, and remove its file if this process made it; a forked child only closes its copy."""
     try:
         if os.getpid() == maker_pid:
+            # Before the lock ends, so that nobody takes the file for that of a dead process.
             files.remove(path)
     except OSError as error:
         _log.info("lease %s could not be removed: %s", path, error)

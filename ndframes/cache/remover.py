@@ -210,6 +210,7 @@ class Remover:
             return False
         path = str(entry.path)
         status = self._files.status(path)
+        # Removed by another process: it no longer takes room, which is what the caller wants to know.
         if status is None:
             del self.entries[entry]
             return True

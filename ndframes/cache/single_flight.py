@@ -57,9 +57,11 @@ class SingleFlight(ForkAware):
     def _lock_file(self, files: FileSystem, name: str, stack: ExitStack) -> None:
         """Take the lock between processes; go on without it when its holder shows no sign of life."""
         path = str(self._root / "locks" / name)
+        # Not monotonic: it is compared with the times of files.
         started = time.time()
         while time.time() - max(started, self._last_written(files, name)) < self._lock_age_seconds:
             try:
+                # Waits in short turns, and looks in between whether the holder still writes.
                 stack.enter_context(files.lock(path, seconds=_POLL_SECONDS))
             except TimeoutError:
                 continue
@@ -72,6 +74,7 @@ class SingleFlight(ForkAware):
         latest = 0.0
         for item in files.scan(str(self._root / "tmp")):
             owner = parse_part(item.name)
+            # Any writer under this lock counts, because keys share lock files.
             if owner is not None and _lock_file_of(owner.state_id) == name:
                 status = files.status(item.path)
                 latest = max(latest, 0.0 if status is None else status.mtime)

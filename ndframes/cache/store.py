@@ -37,6 +37,7 @@ __all__ = ["LOCK_AGE_SECONDS", "CacheEntry", "Store", "check_room"]
 #: How long a writer may be silent before others stop waiting for it.
 LOCK_AGE_SECONDS = 60.0
 _ATTEMPTS = 3
+# A quota and a limit for the size of one file are a lack of space, too.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -88,6 +89,7 @@ class Store:
         files: FileSystem | None = None,
         lock_age_seconds: float = LOCK_AGE_SECONDS,
     ) -> None:
+        # Absolute, so that a later chdir does not move the cache; links stay as the user wrote them.
         self.workdir = Path(os.fsdecode(workdir)).absolute()
         self.root = self.workdir / FOLDER
         self.files = files or FileSystem()
@@ -137,6 +139,7 @@ class Store:
             CacheError: the folder cannot be searched.
         """
         try:
+            # Scanned, not opened by name, because a link in place of the folder must not be followed.
             for layout in self.files.scan(str(self.root)):
                 if layout.name == f"v{FORMAT_VERSION}" and layout.is_folder:
                     for backend in self._ls_folders(layout.path):
@@ -219,6 +222,7 @@ class Store:
                 with self._as_cache_errors(), self._single_flight.enter(self.files, key):
                     if self._is_file(final):  # written by the previous holder of the lock
                         return final, False
+                    # With the lock held: only the writer needs room, not those that wait for its entry.
                     self.make_room(estimated_bytes)
                     is_new = self._write_and_link(str(temporary), str(final), write)
                 break
@@ -229,7 +233,9 @@ class Store:
                     raise CacheEntryGoneError(f"cache {self.root} is being deleted all the time: {error}") from error
                 self._has_folders = False
             finally:
+                # Also after success: the link has given the file a second name.
                 self._remove_temporary(temporary)
+        # Without the locks: a collection may take long, and other writers need not wait for it.
         if is_new:
             self.entry_published(final)
         return final, is_new
@@ -259,6 +265,7 @@ class Store:
         Returns:
             Whether the damaged file is out of the way.
         """
+        # A unique name, because entries of the same key may be damaged again.
         target = self.root / "quarantine" / f"{path.name}.{uuid.uuid4().hex[:8]}"
         return self._take_away(path, seen, lambda: self.files.move(str(path), str(target)))
 
@@ -272,6 +279,7 @@ class Store:
             if status is not None and (seen is None or seen.is_same_file(status.stamp)):
                 take()
         except FileNotFoundError:
+            # The quarantine folder may be missing instead, and then the entry is still there.
             return self._is_missing(path)
         except OSError:  # a read-only folder, or another user's: the reader must do without this entry
             return False

@@ -202,6 +202,7 @@ class SegmentTable:
         """As :meth:`row`, for consecutive segments."""
         number, place = divmod(run.start, _ROWS_PER_BLOCK)
         block = self._blocks.get(number)
+        # Nearly every run lies in one block, and is then unpacked at once.
         if block is None or place + len(run) > _ROWS_PER_BLOCK:
             return [self.row(file, index) for index in run]
         return list(_ROW.iter_unpack(block[place * _ROW.size : (place + len(run)) * _ROW.size]))
@@ -285,6 +286,7 @@ def read_trailer_of(key: EntryKey, path: str, file: OpenFile) -> Trailer:
         written = EntryKey.from_fields(trailer.meta["key"])
     except (KeyError, TypeError) as error:
         raise CacheEntryDamagedError(f"{path}: its description has no valid key") from error
+    # A file that was renamed or copied by hand must not serve as the pixels of another source.
     if written != key:
         raise CacheEntryDamagedError(f"{path} holds the entry of another key")
     return trailer
@@ -309,10 +311,12 @@ def _check_tail(path: str, data: bytes, file_bytes: int) -> _Tail:
             f"{path}: its {file_bytes:,} bytes do not end as an entry does; it was cut, or is another kind of file"
         )
     tail = _Tail(*_TAIL.unpack(data))
+    # Before the version: a damaged number must not pass for a newer version, whose entries are left alone.
     if checksum(data[:-4]) != tail.crc:
         raise CacheEntryDamagedError(f"{path}: its last {TAIL_BYTES} bytes are damaged")
     if tail.version > _VERSION:
         raise CacheEntryError(f"{path} was written by a newer version of ndframes; it is left alone")
+    # Reported as damage, on which readers make the entry again.
     if tail.version < _VERSION:
         raise CacheEntryDamagedError(f"{path} was written by an older version of ndframes; it must be made again")
     if tail.total_bytes != file_bytes:

@@ -124,6 +124,7 @@ def collect_garbage(store: Store, limit_bytes: int | None, *, dry_run: bool) -> 
         if remover is None:
             return GcReport(0, 0, 0, is_dry_run=dry_run)
         remover.remove_leftovers()
+        # Before the limit is applied: nobody reads former states, and their room may be enough.
         for entry in _find_superseded(remover.entries):
             remover.evict(entry)
         if limit_bytes is not None:

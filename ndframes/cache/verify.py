@@ -156,6 +156,7 @@ def _check_and_count(files: FileSystem, entry: CacheEntry, *, meter: _Meter, rea
         meter.add(length)
 
     finding = _check(files, entry, count if read_data else None, meter)
+    # The trailer, or what a failed check has not read: the progress must reach the total.
     meter.add(entry.size_bytes - counted)
     return finding
 

@@ -69,13 +69,17 @@ class EntryBytes:
     ) -> None:
         self._path, self._stamp, self._trailer, self._files, self._pool = path, stamp, trailer, files, pool
         self._table = SegmentTable(trailer)
+        # One byte a segment, because a search in bytes is much faster than a loop over a list.
         self._is_checked = bytearray([verify == "open"]) * trailer.segment_count
         self._is_remembered = verify != "always"
+        # Only uncompressed tiles can be used as they are in the file.
         self.is_mapped = trailer.meta["layout"].get("compress") == "NONE" and files.can_map(path)
         self.checksum: Callable[[bytes], int] = checksum
+        # A key that only this object has: a path may lead to another file later.
         self._token = object()
         self._file: Callable[[], _EntryFile | None] = _no_file
         self.memory_bytes = trailer.segment_count * (SEGMENT_DTYPE.itemsize + 1)
+        # The finalizer must not refer to this object, which it would keep alive.
         weakref.finalize(self, pool.discard, self._token)
 
     def read(self, index: int) -> Any:
@@ -108,8 +112,10 @@ class EntryBytes:
         if starts[1:] != stops[:-1]:
             return [self.read(index) for index in run]
         origin, size = starts[0], stops[-1] - starts[0]
+        # Slices of a view share the bytes, and do not copy each tile.
         data = memoryview(file.read_at(origin, size))
         pieces = [data[start - origin : stop - origin] for start, stop in zip(starts, stops, strict=True)]
+        # A short read is an error even for checked segments; otherwise most runs need no loop.
         if len(data) != size or self._is_checked.find(0, run.start, run.stop) >= 0:
             for index, piece, row in zip(run, pieces, rows, strict=True):
                 self._check(index, piece, *row)

@@ -65,8 +65,10 @@ class SourceWatch:
         self._check_stamp()
         self._was_settled = self._stamp.is_settled(time.time_ns())
         if self._is_by_path:
+            # hashlib releases the GIL, so a settled file is hashed while it is converted.
             self._pool = ThreadPoolExecutor(1)
             self._hashing = self._pool.submit(hash_file, self.path, "sha256", self._stop)
+            # Before the conversion reads: a hash that is made later could be that of the changed file.
             if not self._was_settled:
                 self._hashing.result()
 
@@ -88,6 +90,7 @@ class SourceWatch:
         if stamp is None:
             return None
         digest = None if self._hashing is None else self._hashing.result()
+        # Before the stamp is checked: a later time could count a change in between as settled.
         looked_ns = time.time_ns()
         if not self._was_settled:
             self._check_content(digest)
@@ -152,6 +155,7 @@ class SamplingReader(Reader):
         """Copy a part of each line that is to be remembered, of all that were read now."""
         for number, (frame, row) in enumerate(self._lines):
             if frame in times and row in rows:
+                # Each line at another place, so that the samples together cover the width.
                 first = (len(cols) - _SAMPLE_PX) * number // _SAMPLES if len(cols) > _SAMPLE_PX else 0
                 part = cols[first : first + _SAMPLE_PX]
                 line = pixels[times.index(frame), row - rows.start, first : first + len(part)]

@@ -36,16 +36,16 @@ _VERSIONED = ("ndframes", "numpy", "imagecodecs", "rasterio")
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A job that converts one source into one cache entry. Pickles with everything that another process needs.
+    """A job that converts one source into one cache entry. Its pickle holds everything that another process needs.
 
     Attributes:
         cache: where the entry goes.
         info: the source.
         backend: the form of the entry.
         key: the name of the entry.
-        fields: the values of which the key is a digest.
+        fields: the values that are hashed to the key.
         stamp: the source's state at the time of the key; ``None`` for a source that is not a local file.
-        limits: what a child process that converts may use; ``None`` converts in the calling process.
+        limits: the limits of the child process that converts; ``None`` converts in the calling process.
     """
 
     cache: Cache
@@ -57,7 +57,7 @@ class Conversion:
     limits: Limits | None = None
 
     def run(self, *, threads: int = 1, progress: Callable[[float], None] | None = None) -> JobResult:
-        """Write the entry, compare it with the source, and publish it; unless it exists.
+        """Write the entry, compare it with the source and publish it, unless it exists.
 
         Args:
             threads: the number of threads that encode tiles.
@@ -76,14 +76,17 @@ class Conversion:
             source = SourceOpener(self.cache, pool).open(self.info, self.stamp, path=watch.path, is_mapped=False)
 
             def write(file: IO[bytes]) -> None:
+                # Only now: if the entry exists already, the source need not be hashed.
                 with watch:
                     is_lossless = self.backend.is_lossless_for(source.dtype, source.shape[2])
                     sampled = SamplingReader(source, is_lossless=is_lossless)
                     report = _with_heartbeat(self.cache, file.name, progress)
                     payload = _write(file, sampled, self, threads, report)
+                    # The checks open the file by its name.
                     file.flush()
                     _check_written(file, payload, threads)
                     sampled.check(_open_written(file.name, self, payload, source, pool))
+                    # Last, because a file with a trailer is taken for a complete entry.
                     append_trailer(file, payload.segments, _describe(self, source, payload, watch.finish()))
                 written.append(file.tell())
 
@@ -99,12 +102,13 @@ def _write(
 ) -> Manifest:
     backend, source = conversion.backend, sampled.source
     is_video = source.frame_count is not None
+    # Each writer is imported when its form is written, because it loads libraries of its own.
     if backend.type == "intra":
         with IMPORTING:
             from ..video.intra import write_intra
             from ..video.reader import VideoReader
 
-        assert isinstance(source, VideoReader)  # noqa: S101 - no image is asked for in this form
+        assert isinstance(source, VideoReader)  # noqa: S101 - images never have this form
         return write_intra(file, source, quality=backend.quality, progress=progress)
     if backend.type == "npy":
         with IMPORTING:
@@ -158,13 +162,14 @@ def _describe(conversion: Conversion, source: Reader, payload: Manifest, seen: d
         "source": seen,
         **describe_pixels(source.facts),
         "layout": dict(payload.layout),
+        # Only of modules that are loaded: a version is not worth an import.
         "versions": {name: getattr(sys.modules.get(name), "__version__", None) for name in _VERSIONED},
         "created_ns": time.time_ns(),
     }
 
 
 def _with_heartbeat(cache: Cache, path: str, progress: Callable[[float], None] | None) -> Callable[[float], None]:
-    """``progress`` that also touches the file, so that processes that wait for this entry see that its writer lives."""
+    """Wrap ``progress`` so that it also touches the file, by which waiting processes see that the writer is alive."""
     last = time.monotonic()
 
     def report(fraction: float) -> None:

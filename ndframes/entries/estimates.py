@@ -64,6 +64,7 @@ def estimate_forms(video: VideoReader) -> list[FormEstimate]:
     Sizes are extrapolated from the sample; times are measured on this machine, now.
     """
     count, index = video.frame_count or 0, video.decoder.index
+    # At a key frame, so that no frame before the sample is decoded.
     start = int(index.keys[index.find_key(count // 2)])
     times = range(start, min(count, start + _SAMPLE_FRAMES))
     rows, cols = range(video.shape[0]), range(video.shape[1])
@@ -72,11 +73,13 @@ def estimate_forms(video: VideoReader) -> list[FormEstimate]:
     started = time.perf_counter()
     pixels = _read(video, times, rows, cols)
     show = (time.perf_counter() - started) / len(times)  # to decode, and to convert to pixels
+    # The mean distance of a frame from its key frame, where decoding must begin.
     before = float(np.mean(np.arange(count) - index.keys[np.searchsorted(index.keys, np.arange(count), "right") - 1]))
     found = [FormEstimate("none", 0, before * decode + show, before * decode + min(count, _SAMPLE_FRAMES) * show, 0.0)]
     sample = ArrayReader(video.path, pixels, format="npy", has_frames=True)
     writers: dict[str, tuple[Callable[[IO[bytes]], Manifest], float]] = {
         "intra": (lambda file: write_intra(file, video, frames=times), 0.0),
+        # write_intra decodes the video itself; write_volume gets pixels, so the time to decode is added.
         "cog": (lambda file: write_volume(file, sample, Backend(type="cog")), show),
     }
     for form, (write, read_seconds) in writers.items():
@@ -116,6 +119,7 @@ def _try_form(
         file.flush()
         seconds = (time.perf_counter() - started) / length + read_seconds
         entry = WrittenFile(file.name, payload.segments)
+        # A cache without room: tiles that are kept would make the later reads look fast.
         reader = open_frames(file.name, payload.layout, sample.facts, entry, TileCache(0), pool)
         frame, crop = _reading_seconds(reader)
         return FormEstimate(form, file.tell() * count // length, frame, crop, seconds * count)

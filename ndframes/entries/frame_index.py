@@ -170,6 +170,7 @@ def _read(cache: Cache, key: EntryKey, stamp: SourceStamp | None, pool: HandlePo
             cache.note_use(path, reader.stamp.mtime_ns)
             return index
         cache.discard(path, reader.stamp)
+    # The usual case: the index was not made yet.
     except CacheEntryGoneError:
         pass
     except CacheEntryError as error:

@@ -35,7 +35,7 @@ class JobResult:
 
 
 class Job(Protocol):
-    """Makes one entry: the conversion of a source, or the index of a video's frames. Pickles, to run in any process."""
+    """Makes one entry: a converted source, or the index of a video's frames. It pickles, to run in any process."""
 
     @property
     def info(self) -> ChannelInfo:
@@ -47,7 +47,7 @@ class Job(Protocol):
 
     @property
     def limits(self) -> Limits | None:
-        """What a child process that runs the job may use; ``None`` runs it in the calling process."""
+        """The limits of the child process that runs the job; ``None`` runs it in the calling process."""
 
     def run(self, *, threads: int = 1, progress: Callable[[float], None] | None = None) -> JobResult:
         """Make the entry, unless it exists.
@@ -62,7 +62,7 @@ def run_job(job: Job, *, threads: int = 1, progress: Callable[[float], None] | N
     """Run a job here or, if it has limits, in a child process of its own.
 
     Raises:
-        WorkerCrashError: the child died, of a limit or because of the file.
+        WorkerCrashError: the child died because of a limit or of the file.
         UnreadableImageError: the file took more memory than the limit allows.
         NdframesError: whatever the job raises.
     """
@@ -70,13 +70,16 @@ def run_job(job: Job, *, threads: int = 1, progress: Callable[[float], None] | N
         return job.run(threads=threads, progress=progress)
     pool = WorkerPool(1, limits=job.limits)
     try:
+        # Without progress: a callable of this process may not pickle, and would be called in the child.
         done: JobResult = pool.submit(job.run, threads=threads).result()
     except MemoryError as error:
+        # The child has survived the failed allocation, so it can end in order.
         pool.shutdown()
         raise UnreadableImageError(
             f"{job.info.path} took more than {job.limits.memory_bytes:,} bytes to convert; "
             "allow more by isolate=Limits(memory_bytes=...) if you trust the file"
         ) from error
+    # Also for Ctrl-C, which children ignore: the job would go on to its end.
     except BaseException:
         pool.terminate()
         raise

@@ -1,7 +1,7 @@
 """Opener: from a channel's file to a reader, by way of the cache.
 
-To open a file: find its entry, or make it, and open that. An entry that is damaged, or of another state of the source, is
-moved away and made again. If that fails again, the source is read directly.
+To open a file, find its entry, or make it, and open the entry. An entry that is damaged, or of another state of the
+source, is moved away and made again. If it fails again, the source is read directly.
 """
 
 from __future__ import annotations
@@ -50,18 +50,19 @@ if TYPE_CHECKING:
     from .jobs import Job
 
 __all__ = ["BoundOpener", "ChannelOpener", "Survey", "WhenSourceMissing"]
-#: What a read does whose source is gone: raise an error, or use the newest cache entry.
+#: What to do if the source of a read is gone: raise an error, or use the newest cache entry.
 WhenSourceMissing = Literal["raise", "use"]
 
 _log = logging.getLogger("ndframes")
 _TRIES = 4
 _MOST_REBUILDS = 1
+# Beyond every count of failures.
 _GIVEN_UP = 1 << 30
 _VIDEO_BYTES = 64 * 2**20
 
 
 class Survey(NamedTuple):
-    """What a channel needs in order to have its entry.
+    """The entry of a channel, and the job that makes it.
 
     Attributes:
         key: the entry, or the index of a video's frames; ``None`` where the source is read directly.
@@ -83,7 +84,7 @@ class ChannelOpener:
         verify: how much of an entry is checked while it is read.
         when_source_missing: whether the newest entry replaces a source that is gone.
         tile_bytes: the memory for decoded tiles and frames.
-        limits: what a child process that converts may use; ``None`` converts in this process.
+        limits: the limits of child processes that convert; ``None`` converts in this process.
     """
 
     cache: Cache
@@ -100,7 +101,7 @@ class ChannelOpener:
     _rebuilds: dict[EntryKey, int] = field(default_factory=dict)
 
     def plan(self, info: ChannelInfo, backend: Backend | None) -> Conversion | None:
-        """The conversion that gives ``info`` its entry; ``None`` where the source is read directly.
+        """The conversion that makes the entry of ``info``; ``None`` if the source is read directly.
 
         Raises:
             SourceError: the source does not exist.
@@ -109,7 +110,7 @@ class ChannelOpener:
         return None if backend is None else self._plan(whole_file_of(info), backend, _stamp_of(info))
 
     def survey(self, info: ChannelInfo, backend: Backend | None) -> Survey:
-        """Check whether the entry exists, is whole and is of the source's present state; move it away otherwise.
+        """Check that the entry exists, is whole, and is of the present state of the source; move a bad one away.
 
         Raises:
             SourceError: the source does not exist.
@@ -152,15 +153,16 @@ class ChannelOpener:
     def reopen(
         self, info: ChannelInfo, backend: Backend | None, opened: OpenedChannel, error: Exception, *, directly: bool
     ) -> OpenedChannel:
-        """Open again what failed while it was read; a damaged entry is moved away first.
+        """Open a channel again after a read of it failed. A damaged entry is moved away first.
 
         Args:
             info: the file.
             backend: the form of its entry.
-            opened: what failed.
-            error: how it failed.
+            opened: the channel that failed.
+            error: the error of the read.
             directly: whether to open the source instead of an entry.
         """
+        # What failed may be kept under either key.
         for converts in (True, False):
             self._videos.discard((whole_file_of(info), backend, converts))
         if isinstance(error, CacheEntryDamagedError) and opened.entry is not None:
@@ -170,8 +172,8 @@ class ChannelOpener:
     def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:
         """Whether opening now would give the same file.
 
-        A source that was changed within the two seconds before it was opened is always opened again: its stamp would not
-        show another change.
+        A source that changed less than two seconds before it was opened is always opened again, because its stamp would
+        not show another change.
         """
         if opened.stamp is None and not opened.is_lost:
             return True
@@ -191,6 +193,7 @@ class ChannelOpener:
 
     def _open_file(self, info: ChannelInfo, backend: Backend | None) -> OpenedChannel:
         changed: SourceChangedError | None = None
+        # Each try begins with a new stamp, because the source may change while it is converted.
         for _ in range(_TRIES):
             try:
                 stamp = _stamp_of(info)
@@ -205,6 +208,7 @@ class ChannelOpener:
             opened = None if self._is_given_up(conversion.key) else self._open_entry(conversion)
             if opened is not None:
                 return opened
+            # Asked again, because _open_entry may have given the key up just now.
             if self._is_given_up(conversion.key):
                 return self._open_source(info, stamp)
             try:
@@ -226,6 +230,7 @@ class ChannelOpener:
             return self._open_source(info, stamp)
         conversion = self._plan(info, backend, stamp)
         opened = None if self._is_given_up(conversion.key) else self._open_entry(conversion)
+        # With the path of the entry, by which _has_entry_now sees that it was made since.
         return opened or replace(self._open_source(info, stamp), entry_path=self.cache.path(conversion.key))
 
     def _open_source(self, info: ChannelInfo, stamp: SourceStamp | None) -> OpenedChannel:
@@ -261,16 +266,19 @@ class ChannelOpener:
             self._quarantine(key, error)
             return None
         except CacheEntryError as error:
+            # A newer version wrote it, and would not find its entry again if this one replaced it.
             self._note_failure(key, error, is_final=True)
             return None
         if not self._is_of_source(conversion, reader.trailer):
             self._drop_stale(conversion, reader.stamp)
             return None
         self.cache.note_use(path, reader.stamp.mtime_ns)
+        # With given ids, the caller answers for the content, and stamps do not matter.
         is_settled = conversion.fields["mode"] == "GIVEN" or _is_settled(conversion.stamp)
         return OpenedChannel(reader, conversion.stamp, entry=reader, entry_path=path, is_settled=is_settled)
 
     def _read_entry(self, path: Path, key: EntryKey) -> EntryReader:
+        # One cache for all entries; a .npy has no tiles to decode.
         if self._tiles is None and key.suffix != ".npy":
             with IMPORTING:
                 from ..formats.tiled.tile_cache import TileCache
@@ -279,7 +287,7 @@ class ChannelOpener:
         return EntryReader(path, key, self.cache.files, self.pool, verify=self.verify, tiles=self._tiles)
 
     def _open_good_trailer(self, conversion: Conversion) -> Trailer | None:
-        """As :meth:`_open_entry`, without the pixels."""
+        """As :meth:`_open_entry`, but read the trailer only."""
         path = self.cache.path(conversion.key)
         try:
             trailer, stamp = self.pool.open(lambda: open_trailer(str(path), conversion.key, self.cache.files))
@@ -317,6 +325,7 @@ class ChannelOpener:
         _log.info(
             "%s: its content changed, its size and time did not; its cache entry is made again", conversion.info.path
         )
+        # An entry that cannot be removed would be found stale at each try.
         if not self.cache.discard(self.cache.path(conversion.key), stamp):
             self._give_up(conversion.key)
 
@@ -327,6 +336,7 @@ class ChannelOpener:
 
     def _note_failure(self, key: EntryKey, error: CacheError, *, is_final: bool = False) -> None:
         _log.warning("%s", error)
+        # Two threads may lose a count, which only allows one more rebuild.
         self._rebuilds[key] = self._rebuilds.get(key, 0) + 1
         if is_final or self._rebuilds[key] > _MOST_REBUILDS:
             self._give_up(key)
@@ -341,10 +351,11 @@ class ChannelOpener:
     # -- sources that are gone ------------------------------------------------------------------------------------
 
     def _find_lost(self, info: ChannelInfo, backend: Backend) -> tuple[Path, EntryKey] | None:
-        """The newest whole entry of a source that is gone; ``None`` where entries must not replace it."""
+        """The newest whole entry of a source that is gone; ``None`` if there is none, or none may replace it."""
         source_id = self.keyer.lost_source_id(info) if self.when_source_missing == "use" else None
         if source_id is None:
             return None
+        # The newest may be damaged, and then an older state is all that is left.
         for entry in self.cache.ls_source(backend_id_of(backend), source_id):
             try:
                 open_trailer(str(entry.path), entry.key, self.cache.files)
@@ -402,7 +413,7 @@ class BoundOpener:
 
 
 def _stamp_of(info: ChannelInfo) -> SourceStamp | None:
-    """The source's state; ``None`` for what only a named driver can find, such as a ``/vsi`` path.
+    """The source's state; ``None`` for a source that only its named driver can find, such as a ``/vsi`` path.
 
     Raises:
         SourceError: the source does not exist, or is not a file.

@@ -80,6 +80,7 @@ class EntryReader(Reader):
                 self._inner = self._open_frames(tiles, pool)
             else:
                 self._inner = self._open_tiles(tiles)
+        # After the payload is open: the facts are those of its reader.
         facts = replace(
             self._inner.facts,
             nodata=self._written.nodata,
@@ -151,6 +152,7 @@ class EntryReader(Reader):
     def split(self, crops: Sequence[Crop]) -> Iterator[Callable[[], None]]:
         """As :meth:`Reader.split`."""
         if self._chunks is not None:
+            # Whole crops, because read_window checks their chunks first.
             yield from super().split(crops)
             return
         for task in self._inner.split(crops):
@@ -178,6 +180,7 @@ class EntryReader(Reader):
         try:
             has_frames = self._written.frame_count is not None
             reader = open_payload(self.path, self.key.suffix, pool, stamp=self.stamp, has_frames=has_frames)
+        # Damaged bytes raise a cache error here, on which the entry is made again.
         except UnreadableImageError:
             self._bytes.check_everything()
             raise
@@ -200,7 +203,9 @@ class EntryReader(Reader):
             from ..formats.tiled.tile_reader import TileReader
 
         written, layout = self._written, self.trailer.meta["layout"]
+        # Five times as fast as zlib's, and its library is loaded for the tiles anyway.
         self._bytes.checksum = codecs.checksum
+        # No room, rather than a cache of its own that nobody counts.
         cache = TileCache(0) if tiles is None else tiles
         return TileReader(self.path, layout, written.dtype, written.shape[2], self._bytes, cache)
 
@@ -225,6 +230,7 @@ class _Chunks:
         """
         origin = time * self._frame_bytes
         first, last = origin + cols.start * self._pixel_bytes, origin + cols.stop * self._pixel_bytes - 1
+        # Chunks are no shorter than rows, so none lies between the parts of two rows.
         if self._row_bytes <= self._chunk_bytes:
             self._touch_bytes(rows.start * self._row_bytes + first, (rows.stop - 1) * self._row_bytes + last)
             return
@@ -232,6 +238,7 @@ class _Chunks:
             self._touch_bytes(row * self._row_bytes + first, row * self._row_bytes + last)
 
     def _touch_bytes(self, first: int, last: int) -> None:
+        # Segment 0 is the head of the file.
         start, stop = first // self._chunk_bytes + 1, last // self._chunk_bytes + 2
         if not self._segments.is_checked(start, stop):
             self._segments.touch([range(1), range(start, stop)])

@@ -54,6 +54,7 @@ class SourceOpener:
         target = info if stamp is None else replace(info, path=path or follow_links(info.path))
         if not is_video_path(info.path):
             return open_image(target, self.pool, is_mapped=is_mapped)
+        # The index of a video is that of all its frames, whichever of them is read.
         whole = replace(target, page=None)
         video = open_video(whole, stamp, self.cache, self.pool, frame_bytes=self.frame_bytes)
         return video if info.page is None else FrameReader(video, info.page)

@@ -1,4 +1,4 @@
-"""Batches: many regions read at once, each tile under them decoded once, by several threads."""
+"""Batches: read many regions together, by several threads, and decode each tile under them once."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def load_batch(
     Args:
         requests: the regions.
         channels: the channels of each.
-        loader: opens images, and reads what cannot be read in common.
-        threads: how many threads work at once.
-        out: the results' arrays; ``None`` makes new ones.
-        is_read_ahead: whether the operating system is asked first to fetch the tiles from the disk.
+        loader: opens images, and reads the requests that cannot be read together.
+        threads: the number of threads, the caller's included.
+        out: the arrays for the results; ``None`` makes new ones.
+        is_read_ahead: whether to ask the operating system first to fetch the tiles from the disk.
     """
     images = _open_images(requests, loader)
     crops: list[PlannedCrop] = []
@@ -95,6 +95,7 @@ def load_batch(
     plain = [item for item in planned if item.crop.is_plain]
     failed = _read_in_common(plain, threads=threads, is_read_ahead=is_read_ahead)
     for item in planned:
+        # One after the other: the first of an image makes its entry again, and the others find it.
         if item.image_id in failed:
             _read_alone(item, channels, loader)
     warped = [partial(_read_alone, item, channels, loader) for item in planned if not item.crop.is_plain]
@@ -106,7 +107,7 @@ def load_batch(
 def check_batch_bytes(
     requests: Sequence[Request], channels: str | Sequence[str] | None, loader: RegionLoader, options: ReadOptions
 ) -> None:
-    """Check that the results of a batch may be allocated.
+    """Check that the results of a batch are small enough to be allocated.
 
     Raises:
         RegionTooLargeError: together they have too many bytes.
@@ -121,6 +122,7 @@ def check_batch_bytes(
 
 def load_each(requests: Sequence[Request], load: Callable[[Hashable, Region], Array], *, threads: int, out: Any) -> Any:
     """Read many regions independently of each other, several at a time."""
+    # Each task replaces its own item, so the threads need no lock.
     results: list[Array] = [np.empty(0)] * len(requests)
 
     def read(number: int) -> None:
@@ -193,6 +195,7 @@ def _check_bytes(count: int, needed_bytes: int, max_bytes: int) -> None:
 
 
 def _open_images(requests: Sequence[Request], loader: RegionLoader) -> dict[Hashable, LazyImage]:
+    # Once for each image: opening checks its sources on the disk.
     images: dict[Hashable, LazyImage] = {}
     for image_id, _ in requests:
         try:
@@ -219,8 +222,9 @@ def _read_alone(item: _PlannedRequest, channels: str | Sequence[str] | None, loa
 
 
 def _read_in_common(planned: Sequence[_PlannedRequest], *, threads: int, is_read_ahead: bool) -> set[Hashable]:
-    """Fill the arrays file by file and tile by tile; return the images with an entry that failed."""
+    """Fill the arrays, each tile once; return the ids of the images with an entry that failed."""
     failed: set[Hashable] = set()
+    # They run after all tasks. Those of failed images copy what _read_alone replaces later.
     finishes: list[Callable[[], None]] = []
     by_file: dict[tuple[Hashable, int], tuple[Reader, list[Crop]]] = {}
     for item in planned:
@@ -234,6 +238,7 @@ def _read_in_common(planned: Sequence[_PlannedRequest], *, threads: int, is_read
     if is_read_ahead:
         for (image_id, _), (reader, crops) in by_file.items():
             _run_guarded(image_id, failed, partial(reader.read_ahead, crops))
+    # One thread copies at memory speed, and decodes tiny tiles faster than the interpreter switches threads.
     if not any(reader.is_worth_sharing for reader, _ in by_file.values()):
         threads = 1
     tasks = [
@@ -248,12 +253,13 @@ def _read_in_common(planned: Sequence[_PlannedRequest], *, threads: int, is_read
 
 
 def _run_guarded(image_id: Hashable, failed: set[Hashable], task: Callable[[], None]) -> None:
-    """Run a task of an image, unless an entry of that image has failed; record it if this one does."""
+    """Run a task of an image, unless the image is in ``failed``; add it there if its entry fails now."""
     if image_id in failed:
         return
     try:
         task()
     except _RECOVERED_ALONE:
+        # Threads share the set without a lock: adding to it is atomic.
         failed.add(image_id)
     except NdframesError as error:
         name_image(error, image_id)

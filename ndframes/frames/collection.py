@@ -1,4 +1,4 @@
-"""ImageCollection: image ids to items, with the settings by which they are opened."""
+"""ImageCollection: images by id, and the settings with which they are opened."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageCollection", "is_member"]
 _MEMORY_BYTES = 256 * 2**20
-# Open files, pixels and what belongs to them: a copy in another process makes its own.
+# Open files, pixels and descriptions: a copy in another process makes its own.
 _NOT_PICKLED = ("_pathinfos", "_images", "_opener")
 
 
 class ImageCollection(ABC):
-    """Images by id: their descriptions, their opened items, and the settings by which they are opened.
+    """Images by id: their descriptions, their open items, and the settings with which they are opened.
 
     :class:`~ndframes.Frames` adds reading, and documents the arguments.
     """
@@ -70,6 +70,7 @@ class ImageCollection(ABC):
     ) -> None:
         check_choice("verify", verify, VerifyMode)
         check_choice("when_source_missing", when_source_missing, WhenSourceMissing)
+        # Only to check the value. The number is resolved in the process that reads, where None may mean another one.
         resolve_thread_count(threads)
         self._threads = threads
         self._limits = Limits() if isolate is True else isolate or None
@@ -80,6 +81,7 @@ class ImageCollection(ABC):
             coerce_backend(backend)  # raises if it is unknown
         self._backend = backend
         self._keyer = Keyer(hashid_mode)
+        # Taken out of memory_bytes, so that both together stay within it.
         self._tile_bytes = memory_bytes // 4 if tile_bytes is None else min(tile_bytes, memory_bytes)
         self._memory_bytes = memory_bytes - self._tile_bytes
         self._max_region_bytes = half_of_memory() if max_region_bytes is None else max_region_bytes
@@ -143,7 +145,7 @@ class ImageCollection(ABC):
 
     @abstractmethod
     def build_pathinfo(self, image_id: Hashable) -> PathInfo:
-        """Describe the image ``image_id``: its files and how they line up. Called once for each image; opens no file."""
+        """Describe the image ``image_id``: its files and their alignment. Called once for each image; opens no file."""
 
     # -- images -------------------------------------------------------------------------------------------------
 
@@ -154,11 +156,13 @@ class ImageCollection(ABC):
             ImageIdError: there is no such image.
         """
         try:
+            # Two threads may build the same description; either one will do.
             known = self._pathinfos.get(image_id)
             if known is None:
                 known = self._pathinfos[image_id] = self.build_pathinfo(image_id)
         except ImageIdError:
             raise
+        # A subclass often looks the id up in a dict or a list. The error is its own if the id exists.
         except (KeyError, IndexError, TypeError) as error:
             if not is_member(self.image_ids, image_id):
                 raise self._unknown(image_id) from error
@@ -178,11 +182,11 @@ class ImageCollection(ABC):
         return backend_for(spec, is_video=is_video_path(info.path))
 
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
-        """The conversion that gives ``info`` its cache entry; ``None`` where the source is read directly."""
+        """The conversion that makes the cache entry of ``info``; ``None`` if the source is read directly."""
         return self._opener.plan(info, self.pick_backend(image_id, info))
 
     def survey_channel(self, image_id: Hashable, info: ChannelInfo) -> Survey:
-        """Whether ``info`` has its cache entry, whole and of the source's present state, and the job that would make it."""
+        """The cache entry of ``info``, and the job that makes it if it is missing, damaged or out of date."""
         return self._opener.survey(info, self.pick_backend(image_id, info))
 
     # -- a collection -------------------------------------------------------------------------------------------
@@ -226,6 +230,7 @@ class ImageCollection(ABC):
 
     def _unknown(self, image_id: object) -> ImageIdError:
         ids, name = self.image_ids, shorten(image_id)
+        # Among the first ids only, because a comparison with millions of them would take minutes.
         close = difflib.get_close_matches(name.strip("'"), [str(item) for item in ids[:10_000]], n=3)
         first = f"the first is {ids[0]!r}" if len(ids) else "so nothing can be read"
         hint = f"; close: {', '.join(close)}" if close else f"; there are {len(ids):,}, {first}"

@@ -206,8 +206,8 @@ class Frames(ImageCollection):
             workers: the number of threads, the caller's included. ``None``: the frames' ``threads``.
             out: the arrays for the results: an array ``(n, ...)`` of their shape and dtype, anything that shares its memory
                 with numpy, such as a torch tensor on the CPU, or a list of arrays. ``None``: a new array.
-            read_ahead: whether to ask the operating system first to fetch the tiles, so that a cold disk reads them side by
-                side. Useless for files in the page cache.
+            read_ahead: whether to ask the operating system first to fetch the tiles, so that a cold disk reads them in
+                parallel. It does not help for files in the page cache.
             **options: as in :meth:`load_region`. ``nodata="mask"`` needs ``out=None``.
 
         Returns:
@@ -238,6 +238,7 @@ class Frames(ImageCollection):
             except SourceChangedError:  # single reads open the source again
                 pass
         elif out is None:
+            # With out, the caller has allocated the results.
             check_batch_bytes(checked, channels, self, read_options)
         return load_each(checked, partial(self.load_region, channels=channels, **options), threads=threads, out=out)
 
@@ -254,6 +255,7 @@ class Frames(ImageCollection):
         if cache:
             return self.load_region(image_id, None, channels)
         with naming_image(image_id):
+            # A backend of None reads the source. The item is not kept, so it does not replace the cached one.
             opener = BoundOpener(self._opener, lambda _: None)
             return self._factory(opener).make(self.pathinfo(image_id)).load_region(None, channels)
 
@@ -273,6 +275,7 @@ class Frames(ImageCollection):
     ) -> Explanation:
         """What reading a region would do: which tiles of which files it decodes. Converts nothing, reads no pixels."""
         with naming_image(image_id):
+            # Another item than the one that is read, because this one must convert nothing.
             item = self._factory(self._opener_of(image_id, converts=False)).make(self.pathinfo(image_id))
             return explain_item(item, region, channels, scale=scale)
 
@@ -308,6 +311,7 @@ class Frames(ImageCollection):
         Raises:
             PrepareError: some images failed, and ``errors="raise"``.
         """
+        # Imported here, because a program that only reads never prepares.
         from .prepare import prepare
 
         return prepare(self, image_ids, workers=workers, executor=executor, errors=errors, progress=progress)
@@ -318,7 +322,8 @@ class Frames(ImageCollection):
         )
 
     def _read(self, image_id: Hashable, read: Callable[[LazyImage], Array]) -> Array:
-        """Call ``read`` with the image, again if its source changed meanwhile; errors name the image."""
+        """Call ``read`` with the image, and again if its source changed meanwhile; errors name the image."""
+        # Bounded, because a file that something writes to all the time would be opened for ever.
         tries_left = _UNSTABLE_TRIES
         while True:
             try:

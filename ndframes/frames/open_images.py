@@ -56,6 +56,7 @@ class OpenImages:
         if image is not None and self._is_current(image):
             return image
         fresh = make(image_id, lambda: self._update(image_id))
+        # Two threads may make the same image: the later one is kept, and the other one lives as long as its read.
         self._images.put(image_id, fresh)
         return fresh
 
@@ -72,6 +73,7 @@ class OpenImages:
     def _is_current(self, image: LazyImage) -> bool:
         if not self._recheck_seconds:
             return image.is_current()
+        # Taken before the check, which may be slow: trust begins when the files were looked at.
         now = time.monotonic()
         if now >= image.trusted_until:
             if not image.is_current():

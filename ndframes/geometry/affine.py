@@ -48,6 +48,7 @@ def to_affine(matrix: Any, what: str) -> Affine:
         array = array[:2]
     if array.shape == (2, 3):
         a, b, c, d, e, f = array.ravel().tolist()
+        # An exact zero: a tiny determinant is that of a small but valid scale.
         if all(map(math.isfinite, (a, b, c, d, e, f))) and a * e - b * d:
             return a, b, c, d, e, f
     raise RegionError(f"{what} must be an invertible affine 3x3 matrix, got {shorten(matrix)}")

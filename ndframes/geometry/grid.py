@@ -271,6 +271,7 @@ def _is_integer(number: float) -> bool:
 def _span(per_x: float, per_y: float, offset: float, width: int, height: int) -> tuple[float, float]:
     """The lowest and highest value of ``per_x * x + per_y * y + offset`` over the centres of ``width`` x ``height`` pixels."""
     low = high = offset + (per_x + per_y) / 2
+    # A linear function has its extremes at corners, and each term is independent.
     for along in (per_x * (width - 1), per_y * (height - 1)):
         if along < 0:
             low += along

@@ -23,6 +23,7 @@ Kernel = Callable[[Array], Array]
 
 def first_tap(centres: Any, radius: float) -> Indices:
     """The first pixel whose centre is within ``radius`` of each point."""
+    # The same rounding as in the footprint of a grid, which must contain every tap.
     first: Indices = np.floor(centres - 0.5 - radius + EPSILON).astype(np.intp) + 1
     return first
 
@@ -33,6 +34,7 @@ def _linear(distance: Array) -> Array:
 
 
 def _cubic(distance: Array) -> Array:
+    # The kernel of Keys (1981) with a = -0.5, as in GDAL and Pillow; OpenCV uses -0.75.
     near = (1.5 * distance - 2.5) * distance**2 + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0))

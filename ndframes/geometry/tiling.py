@@ -36,6 +36,7 @@ def tile_ranges(axis: range, tile_extent: int) -> list[tuple[int, range]]:
     position = 0
     while position < len(axis):
         tile_index = axis[position] // tile_extent
+        # An axis that runs backwards leaves a tile at the pixel before its first.
         end = (tile_index + 1) * tile_extent if axis.step > 0 else tile_index * tile_extent - 1
         count = len(range(axis[position], end, axis.step))
         pieces.append((tile_index, axis[position : position + count]))

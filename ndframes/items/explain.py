@@ -1,4 +1,4 @@
-"""FileExplanation: what a read does with one file, found out without reading pixels."""
+"""FileExplanation: what a read does with one file, found without reading pixels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FileExplanation:
         reader: the format that is read: the entry's, or the source's while there is no entry.
         level: 0 for full resolution, 1 for the first overview, and so on.
         tile_shape: ``(height, width)`` of its blocks.
-        is_warped: whether its pixels are resampled: it lies on another grid than the image, or the region is scaled.
+        is_warped: whether its pixels are resampled, because its grid differs from the image's or the region is scaled.
         tiles: the number of blocks that are decoded: the blocks under the region, in a PNG or JPEG also all blocks above it;
             0 where pixels lie in memory or are mapped.
         decoded_bytes: the bytes of these blocks, all bands.
@@ -53,7 +53,7 @@ class FileExplanation:
 
 
 class SampledRegion(NamedTuple):
-    """A region, resolved, and how it is resampled.
+    """A resolved region and its resampling.
 
     Attributes:
         times: the frames; empty for an image.
@@ -111,6 +111,7 @@ def explain_parts(
 
 def _find_window(parts: Parts, part: int, sampled: SampledRegion) -> tuple[int, range, range]:
     """The level of a file that a resampled region reads, and the rows and columns of that level."""
+    # Steps select from the warped whole, so the pixels between them are read too.
     ranges = bounding_range(sampled.rows), bounding_range(sampled.cols)
     grid = Grid.of_pixels(*ranges) if sampled.samplings is None else Grid.of_axes(*sampled.samplings)
     src_grid, level = locate(parts, part, grid, "linear", antialias=True, mode="keep")

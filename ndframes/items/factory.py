@@ -50,7 +50,7 @@ class ItemFactory:
             PathInfoError: a whole video is one of several files of an image.
         """
         if len(info.channels) == 1 and is_whole_video(info.channels[0]):
-            # Imported here, so that who reads images only does not load what decodes videos.
+            # Imported here, because most programs read no videos.
             from .video import VideoData
 
             return VideoData(

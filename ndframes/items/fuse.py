@@ -1,4 +1,4 @@
-"""Fusion: the files of a plan read, warped where they need it, and put together in one result.
+"""Fusion: read the files of a plan, warp those on other grids, and combine them in one result.
 
 Every function fills a :class:`Result` that its caller allocated. Regions and grids are in image space.
 """
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_level", "fuse_grid", "fuse_padded", "fuse_padded_grid", "fuse_region", "locate"]
 _STRIP_PX = 256
+# As much as a block of warp, which splits what is larger.
 _AT_ONCE_BYTES = 16 * 2**20
 # From this factor on an overview may replace the image; just below 2, since steps come from divisions.
 _OVERVIEW_FACTOR = 2 - 1e-6
@@ -52,7 +53,7 @@ def fuse_region(parts: Parts, plan: Plan, result: Result, rows: range, cols: ran
 
 
 def fuse_padded(parts: Parts, plan: Plan, result: Result, rows: range, cols: range, options: ReadOptions) -> None:
-    """As :func:`fuse_region` for ``rows`` x ``cols`` of the unbounded plane, padded as ``options.pad`` says."""
+    """As :func:`fuse_region`, for ``rows`` x ``cols`` of the unbounded plane, padded by ``options.pad``."""
     height, width = plan.shape[:2]
     if options.pad == "constant":
         result.clear(..., options)
@@ -63,6 +64,7 @@ def fuse_padded(parts: Parts, plan: Plan, result: Result, rows: range, cols: ran
         fuse_region(parts, plan, target, inner_rows, inner_cols, options)
         return
     pad = str(options.pad)
+    # However often the padding repeats a pixel, it is read once.
     row_indices, col_indices = padded_indices(rows, height, pad), padded_indices(cols, width, pad)
     row_window, col_window = covering_range(row_indices), covering_range(col_indices)
     window = result.like(len(row_window), len(col_window))
@@ -79,7 +81,7 @@ def fuse_grid(
         parts: the files.
         plan: the channels.
         result: has the grid's shape.
-        grid: lies over the image.
+        grid: the grid, in image space.
         options: how to sample.
         is_bounded: whether points outside the image get the fill value, even where a file reaches beyond it.
     """
@@ -89,6 +91,7 @@ def fuse_grid(
     if is_inside is not False:
         for pick in plan.picks:
             _fuse_pick(parts, pick, plan, result, grid, options)
+    # Last, because the files may reach beyond the image and fill these pixels, too.
     if is_inside is not True:
         result.clear(np.ones(grid.shape, bool) if is_inside is False else ~np.asarray(is_inside), options)
 
@@ -96,9 +99,10 @@ def fuse_grid(
 def fuse_padded_grid(
     parts: Parts, plan: Plan, result: Result, samplings: tuple[Sampling, Sampling], options: ReadOptions
 ) -> None:
-    """As :func:`fuse_grid` for a scaled region that is padded with the nearest or the mirrored points."""
+    """As :func:`fuse_grid`, for a scaled region that is padded with the nearest or the reflected pixels."""
     pad = str(options.pad)
     runs = [list(fold_axis(sampling, extent, pad)) for sampling, extent in zip(samplings, plan.shape[:2], strict=True)]
+    # A reflected run is sampled forwards and reversed afterwards: the samplings along axes have positive steps.
     for rows, cols in product(*runs):
         grid = Grid.of_axes(rows.sampling, cols.sampling)
         piece = result.like(*grid.shape)
@@ -109,7 +113,7 @@ def fuse_padded_grid(
 def find_level(
     reader: Reader, step_y: float, step_x: float, interpolation: Interpolation = "linear", *, antialias: bool = True
 ) -> int:
-    """The coarsest level from which a resampled region loses nothing; 0 is full resolution."""
+    """The coarsest level from which a region with these steps is resampled without loss; 0 is full resolution."""
     # An overview holds means, which are not values of the image: nearest sampling cannot use it.
     return reader.find_level(step_y, step_x) if interpolation != "nearest" and antialias else 0
 
@@ -117,9 +121,10 @@ def find_level(
 def locate(
     parts: Parts, part: int, grid: Grid, interpolation: Interpolation, *, antialias: bool, mode: NodataMode
 ) -> tuple[Grid, int]:
-    """The level of a file to sample, and an image grid as a grid over that level."""
+    """The image grid in the coordinates of a level of a file, and the number of that level."""
     reader, src_from_img = parts.reader(part), parts.src_from_img[part]
     src_grid = grid if src_from_img is None else grid.transformed(src_from_img)
+    # Overviews hold means into which missing values may have entered.
     if parts.values(part).mixes_missing(mode):
         return src_grid, 0
     level = find_level(reader, *src_grid.steps, interpolation, antialias=antialias)
@@ -132,7 +137,7 @@ def locate(
 def _fuse_pixels(
     parts: Parts, pick: Pick, plan: Plan, result: Result, rows: range, cols: range, options: ReadOptions
 ) -> None:
-    """One file's bands at some pixels of the image."""
+    """Fill one file's bands at pixels of the image."""
     if rows.step == 1 and cols.step == 1:
         if result.missing is None and _warp_at_once(parts, pick, rows, cols, result.pixels, options):
             return
@@ -153,9 +158,9 @@ def _fuse_pixels(
 
 
 def _warp_at_once(parts: Parts, pick: Pick, rows: range, cols: range, out: Array, options: ReadOptions) -> bool:
-    """Warp a crop from one window of its file, if the crop is small and lies inside the file; return whether it did.
+    """Warp a crop from one window of its file if the crop is small and inside the file; return whether it was.
 
-    Most crops are like that, and skip the search for levels, blocks and missing values.
+    Most crops are, and skip the search for levels, blocks and missing values.
     """
     interpolation = options.interpolation
     if not isinstance(interpolation, str) or not parts.values(pick.part).is_plain:
@@ -164,6 +169,7 @@ def _warp_at_once(parts: Parts, pick: Pick, rows: range, cols: range, out: Array
     a, b, c, d, e, f = src_from_img
     if max(abs(a), abs(b), abs(d), abs(e)) >= _OVERVIEW_FACTOR:
         return False
+    # Stencils need axes that run in the same direction as the image's.
     if b or d or a <= 0 or e <= 0:
         src_grid = Grid.of_pixels(rows, cols).transformed(src_from_img)
         return _warp_turned(parts, pick, src_grid, out, interpolation)
@@ -215,17 +221,19 @@ def _warp_turned(parts: Parts, pick: Pick, src_grid: Grid, out: Array, interpola
     stored = None if window is None else _read_window(parts, pick, window[0], window[1], out)
     if window is None or stored is None:
         return False
+    # Coordinates of the window, in which sample() works.
     local = src_grid.rescaled(1, 1, window[0].start, window[1].start)
     out[:, :, as_slice(pick.positions)] = sample(stored, local, interpolation, antialias=False)
     return True
 
 
 def _read_window(parts: Parts, pick: Pick, rows: range, cols: range, out: Array) -> Array | None:
-    """A window of a file; ``None`` if it is large, or holds not-a-numbers, which the short ways do not handle."""
+    """A window of a file; ``None`` if it is large or holds NaNs, which the fast paths do not handle."""
     stored = np.empty((len(rows), len(cols), len(pick.bands)), parts.reader(pick.part).dtype)
     if max(stored.nbytes, out.nbytes) > _AT_ONCE_BYTES:
         return None
     parts.read_pick(side_by_side(pick), rows, cols, stored)
+    # min() of an array with a NaN is NaN: one pass, and no mask.
     return None if stored.dtype.kind in "fc" and np.isnan(stored.min()) else stored
 
 
@@ -233,7 +241,7 @@ def _read_window(parts: Parts, pick: Pick, rows: range, cols: range, out: Array)
 
 
 def _fuse_pick(parts: Parts, pick: Pick, plan: Plan, result: Result, grid: Grid, options: ReadOptions) -> None:
-    """One file's bands on a grid over the image, each band by its own interpolation."""
+    """Fill one file's bands on a grid over the image, each band by its own interpolation."""
     for some, interpolation in _by_interpolation(pick, plan.codes, options.interpolation):
         _warp_pick(parts, some, result, grid, interpolation, options)
 
@@ -303,6 +311,7 @@ def _by_interpolation(
             pick._replace(
                 bands=as_range([pick.bands[number] for number in numbers]),
                 positions=as_range([pick.positions[number] for number in numbers]),
+                # A group is never the whole result, and ``alone`` of the old pick holds the other bands too.
                 is_all=False,
                 alone=None,
             ),

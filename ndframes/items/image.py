@@ -165,6 +165,7 @@ class AlignableImageData(LazyImage):
             result = self._allocate(selection.shape, plan, options)
             fuse_region(self._parts, plan, result.reshaped(selection.full_shape), rows, cols, options)
             return finish(result, options.nodata)
+        # Most crops end here: the files are read straight into the result, without a mask or a copy.
         out = allocate(selection.shape, plan.dtype, self._max_region_bytes)
         full = out.reshape(selection.full_shape) if True in selection.dropped else out
         for pick in plan.picks:
@@ -184,9 +185,9 @@ class AlignableImageData(LazyImage):
         return self._load_grid(Grid(img_from_out, to_shape(shape)), plan, options, is_bounded=True)
 
     def load_parts(self, region: Region = None, channels: str | Sequence[str] | None = None) -> list[NativePart]:
-        """The pixels of each file under a region, on the file's own grid, and the matrix that brings them to the region.
+        """The pixels of each file under a region, on the file's own grid, and the matrix that maps them to the region.
 
-        A file that does not reach into the region gives a part without pixels.
+        A file outside the region gives a part without pixels.
 
         Raises:
             RegionError: the region has steps or integers.
@@ -225,15 +226,18 @@ class AlignableImageData(LazyImage):
         """A small copy of the default channels, from the smallest stored level of at least ``max_px``."""
         plan = self._planner.plan(None)
         if not plan.is_plain:
+            # The levels of files on other grids do not coincide, so these are resampled.
             scale = min(1.0, max_px / max(self.image_shape))
             return self.load_region(options=DEFAULT_OPTIONS._replace(scale=scale if scale < 1 else None))
         readers = [self._parts.reader(pick.part) for pick in plan.picks]
         level = 0
+        # All files are read at one level, so each of them must have it.
         while all(len(reader.overview_shapes) > level for reader in readers) and all(
             max(reader.overview_shapes[level]) >= max_px for reader in readers
         ):
             level += 1
         height, width = readers[0].level_shape(level)[:2]
+        # Rounded up, so that the copy is not larger than requested.
         step = max(1, -(-max(height, width) // max_px))
         rows, cols = range(0, height, step), range(0, width, step)
         out = np.empty((len(rows), len(cols), len(plan.codes)), plan.dtype)
@@ -261,6 +265,7 @@ class AlignableImageData(LazyImage):
             rows, cols, bands = resolve_unclipped(region, plan.shape)
         samplings = resolve_scale(rows, cols, options.scale, options.shape)
         plan = self._planner.narrow(plan, bands)
+        # A constant needs no folded axes: points outside the image are filled.
         if options.pad not in ("edge", "reflect"):
             return self._load_grid(Grid.of_axes(*samplings), plan, options, is_bounded=options.pad is not None)
         result = self._allocate((samplings[0].count, samplings[1].count, len(plan.codes)), plan, options)

@@ -31,7 +31,7 @@ class LazyImage(ABC):
     Attributes:
         pathinfo: the description that it was made from.
         is_video: whether it is a video file, whose frames have times.
-        trusted_until: the monotonic time up to which its sources are not checked again; its owner keeps it.
+        trusted_until: the monotonic time until which its sources are not checked again; set by its owner.
     """
 
     pathinfo: PathInfo
@@ -107,7 +107,7 @@ class LazyImage(ABC):
 
     @abstractmethod
     def load_thumbnail(self, max_px: int = THUMBNAIL_PX) -> Array:
-        """A small copy of the default channels, at most about ``max_px`` high and wide."""
+        """A small copy of the default channels, about ``max_px`` high and wide at most."""
 
     @abstractmethod
     def count_result_bytes(

@@ -1,4 +1,4 @@
-"""Parts: the files of one item, each opened when it is first read, and read again where a cache entry fails."""
+"""Parts: the files of one item, each opened when it is first read, and reopened if its cache entry fails."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Opener(Protocol):
         """Open a file, from the cache or from the source."""
 
     def reopen(self, info: ChannelInfo, opened: OpenedChannel, error: Exception, *, directly: bool) -> OpenedChannel:
-        """Open again what failed with ``error``: from the cache, or directly from the source."""
+        """Open a file that failed with ``error`` again: from the cache, or directly from the source."""
 
     def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:
         """Whether opening now would give the same file."""
@@ -47,7 +47,7 @@ class Opener(Protocol):
 class Pick(NamedTuple):
     """Bands of one file, and their positions in the result.
 
-    Both are ranges where the numbers follow each other, so that copying them needs no fancy indexing.
+    Both are ranges if the numbers are consecutive, so that copying the bands needs no fancy indexing.
 
     Attributes:
         part: the number of the file.
@@ -76,7 +76,7 @@ class Parts(ForkAware):
     Args:
         pathinfo: describes the files.
         opener: opens them, from the cache or from the sources.
-        on_open: called after a file was opened, since the item then uses more memory.
+        on_open: called after a file was opened, because the item then uses more memory.
         threads: the most threads that decode one crop; ``None``: one for each core, and one in a worker process.
 
     Attributes:
@@ -106,7 +106,9 @@ class Parts(ForkAware):
             for info in infos
         ]
         self._quantizations = [Quantization.from_info(info) for info in infos]
+        # Filled without a lock: threads that do it at once compute equal values.
         self._values: dict[int, ValueEncoding] = {}
+        # Reentrant: the check of one file may open another, which gives the image its shape.
         self._lock = threading.RLock()
         super().__init__()
 
@@ -135,6 +137,7 @@ class Parts(ForkAware):
             CacheError: the cache cannot be written.
         """
         opened = self._opened[part]
+        # Without the lock first: once a file is open, its readers never wait for each other here.
         if opened is None:
             with self._lock:
                 opened = self._opened[part]
@@ -154,7 +157,7 @@ class Parts(ForkAware):
         return named if named is not None else default_codes(self.reader(part).shape[2])
 
     def values(self, part: int) -> ValueEncoding:
-        """What the stored numbers of a file stand for."""
+        """The meaning of the stored numbers of a file."""
         values = self._values.get(part)
         if values is None:
             reader = self.reader(part)
@@ -170,7 +173,7 @@ class Parts(ForkAware):
         return self._stamps_suffice or self._is_current_by_opener()
 
     def read(self, part: int, read: Callable[[Reader], None]) -> None:
-        """Call ``read`` with the reader of a file; call it again with another reader where a cache entry fails.
+        """Call ``read`` with the reader of a file, and again with another reader if the cache entry fails.
 
         Raises:
             SourceChangedError: the source changed its shape or dtype meanwhile.
@@ -192,7 +195,7 @@ class Parts(ForkAware):
             out: ``(len(rows), len(cols), channels)``.
             level: 0 for full resolution, 1 for the first overview, and so on.
         """
-        # The body of read, written out: every crop comes through here, and a closure for each would cost time.
+        # Not by read(): every crop comes through here, and making a closure for each would cost time.
         opened = self._opened[pick.part] or self.opened(pick.part)
         try:
             self._read_into(opened.reader, rows, cols, pick, out, level)
@@ -203,7 +206,7 @@ class Parts(ForkAware):
     def read_again(
         self, part: int, failed: OpenedChannel, error: Exception, read: Callable[[Reader], None], *, level: int = 0
     ) -> None:
-        """Call ``read`` after a cache entry failed with ``error``: with a new entry, at last with the source itself.
+        """Call ``read`` again after a cache entry failed with ``error``: with a new entry, and finally with the source.
 
         An overview (``level`` over 0) exists in the entry only, so the source cannot replace it.
         """
@@ -231,13 +234,14 @@ class Parts(ForkAware):
                 return opened  # another thread has reopened it already
             info = self.pathinfo.channels[part]
             opened = self._opener.reopen(info, failed, error, directly=directly)
+            # Plans and results in progress depend on both, so a reader that differs must not replace this one.
             if (opened.reader.shape, opened.reader.dtype) != (failed.reader.shape, failed.reader.dtype):
                 raise SourceChangedError(f"{info.path} changed while it was being read")
             self._keep(part, opened)
         return opened
 
     def _read_into(self, reader: Reader, rows: range, cols: range, pick: Pick, out: Array, level: int) -> None:
-        """Read straight into ``out`` where the positions and the dtype allow it, otherwise by way of a copy."""
+        """Read directly into ``out`` if the positions and the dtype allow it, otherwise copy from another array."""
         target = out if pick.is_all else find_target(reader, pick, out)
         pixels = np.empty((len(rows), len(cols), len(pick.positions)), reader.dtype) if target is None else target
         if not reader.is_shareable or not self._share(reader, Crop(rows, cols, pick.bands, pixels, level)):
@@ -249,6 +253,7 @@ class Parts(ForkAware):
         """Read a crop with several threads if that saves time; return whether it was read."""
         if self._threads == 1 or not crop.out.size or reader.estimate_seconds(crop) < WORTH_SHARING_SECONDS:
             return False
+        # Resolved here, because None means another number in a worker process that was forked since.
         threads = resolve_thread_count(self._threads)
         if threads > 1:
             run_tasks(reader.split([crop]), threads=threads)
@@ -284,6 +289,7 @@ class Parts(ForkAware):
             raise UnreadableImageError(
                 f"{info.path} is {shape_text(shape)}, but said to be {shape_text(info.shape or ())}"
             )
+        # image_shape opens the first aligned file: asking for it while that file is opened would recurse for ever.
         expected = self.pathinfo.shape or (None if part == self._first_aligned else self.image_shape)
         fills_image = info.is_aligned and info.shape is None and not self.pathinfo.is_native
         if fills_image and expected not in (None, shape):
@@ -293,6 +299,7 @@ class Parts(ForkAware):
             )
 
     def _after_fork_in_child(self) -> None:
+        # The readers stay: their handle pools start anew by themselves.
         self._lock = threading.RLock()
 
 
@@ -315,11 +322,11 @@ def side_by_side(pick: Pick) -> Pick:
 
 
 def as_range(numbers: list[int]) -> Sequence[int]:
-    """``numbers`` as a range where they follow each other, otherwise unchanged."""
+    """``numbers`` as a range if they are consecutive, otherwise unchanged."""
     run = range(numbers[0], numbers[0] + len(numbers))
     return run if numbers == [*run] else numbers
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """``(height, width, ...)`` in words."""
+    """``(height, width, ...)`` as text."""
     return f"{shape[0]:,} x {shape[1]:,} px"

@@ -1,4 +1,4 @@
-"""Plans: which bands of which files a read of some channels takes."""
+"""Plans: the bands of files that a read of some channels needs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_PLANS = 64
 
 
 class Plan(NamedTuple):
-    """What a read of some channels takes. Made once for each set of channels, since every crop needs it.
+    """What a read of some channels needs. Made once for each set of channels, because every crop uses it.
 
     Attributes:
         codes: the channels' codes.
@@ -50,7 +50,7 @@ class FileRead(NamedTuple):
         part: the number of the file.
         reader: its reader.
         crop: what to read from it.
-        finish: copies what was read to its place; ``None`` where it is read into its place.
+        finish: copies the pixels to their place; ``None`` if they are read directly into it.
     """
 
     part: int
@@ -89,12 +89,13 @@ class PlannedCrop(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether the result consists of the files' pixels as they are, so that :meth:`file_reads` gives it."""
+        """Whether the result holds the files' pixels as they are stored, so that :meth:`file_reads` can fill it."""
         return self.plan.is_plain
 
     def file_reads(self, out: Array) -> Iterator[FileRead]:
         """The reads that fill ``out``, which has this crop's shape and dtype; one for each file."""
         rows, cols, _ = self.selection.ranges
+        # A view with all axes, because readers do not know of axes that the result drops.
         full = out[tuple(np.newaxis if is_dropped else slice(None) for is_dropped in self.selection.dropped)]
         for pick in self.plan.picks:
             reader = self.parts.reader(pick.part)
@@ -187,10 +188,12 @@ class Planner:
         parts = self._parts
         src_from_img = parts.src_from_img[part]
         shape = parts.reader(part).shape[:2]
+        # A file without a matrix may be smaller than the image, and then covers only its upper left part.
         is_on_grid = src_from_img is None and (parts.pathinfo.is_native or shape == parts.image_shape)
         is_plain = is_on_grid and parts.values(part).is_plain
         is_all = positions == [*range(channel_count)]
         pick = Pick(part, as_range(bands), as_range(positions), is_all, is_plain, src_from_img)
+        # Made here and not by each warped crop.
         return pick._replace(alone=pick._replace(positions=range(len(bands)), is_all=True))
 
     def _check_unambiguous(self, known: Sequence[str], codes: Sequence[str]) -> None:
@@ -205,7 +208,7 @@ class Planner:
             raise ChannelError(f"several files hold {'|'.join(twice)!r}: {several}; name the channels of each")
 
     def _native_shape(self, picks: Sequence[Pick]) -> tuple[int, int]:
-        """The common ``(height, width)`` of files that stay on their own grids.
+        """The common ``(height, width)`` of files that keep their own grids.
 
         Raises:
             ChannelError: they differ.
@@ -220,6 +223,7 @@ class Planner:
         return next(iter(sizes))
 
     def _remember(self, spec: Any, plan: Plan) -> Plan:
+        # No eviction: programs use few sets of channels. Beyond the limit, a plan is made anew each time.
         if len(self._plans) < _MOST_PLANS:
             self._plans[spec] = plan
         return plan

@@ -1,4 +1,4 @@
-"""ImageSequence: images that follow each other in time, read as one array with a time axis in front."""
+"""ImageSequence: consecutive images, read as one array with a time axis in front."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StackRegion(NamedTuple):
         rows: y coordinates of each frame.
         cols: x coordinates of each frame.
         codes: the channels.
-        dropped: for each of the four axes whether the result lacks it, since it was indexed by an integer.
+        dropped: for each of the four axes, whether an integer index removes it from the result.
     """
 
     times: range
@@ -75,7 +75,7 @@ class ImageSequence(LazyImage):
         info: describes the images.
         make_image: makes one of them.
         max_region_bytes: the largest result that is allowed, in bytes.
-        on_open: called after a file was opened, since the sequence then uses more memory.
+        on_open: called after a file was opened, because the sequence then uses more memory.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class ImageSequence(LazyImage):
     @property
     def memory_bytes(self) -> int:
         """The memory that it uses while it is open."""
+        # A copy: another thread may open an image, and a dict must not grow while it is iterated.
         return 4096 + sum(self._memory_bytes.copy().values())
 
     @property
@@ -140,6 +141,7 @@ class ImageSequence(LazyImage):
         codes = self._image(0).parse(channels)
         missing = dict.fromkeys(codes)
         for time in range(len(self)):
+            # Stop early: an image whose channels have no names is opened to count them.
             if not missing:
                 break
             for code in self._channels_of(time):
@@ -153,7 +155,7 @@ class ImageSequence(LazyImage):
         return self._image(0).opened(part)
 
     def bands_by_part(self, codes: Sequence[str]) -> list[tuple[int, int]]:
-        """As of the first image."""
+        """The files of the first image that a read of ``codes`` reads, with their numbers of bands."""
         first = self._image(0)
         return first.bands_by_part([code for code in codes if code in first.channels] or first.channels)
 
@@ -214,7 +216,7 @@ class ImageSequence(LazyImage):
     # -- one image ------------------------------------------------------------------------------------------------
 
     def _image(self, time: int) -> AlignableImageData:
-        """The image of a time, opened again if its sources changed."""
+        """The image at a time, opened again if its sources changed."""
         image = self._images.get(time)
         if image is None or not image.is_current():
             image = self._make_image(self._info(time), lambda: self._note_memory(time, self._images))
@@ -224,7 +226,8 @@ class ImageSequence(LazyImage):
         return image
 
     def _describe(self, time: int) -> AlignableImageData:
-        """The image of a time for its channels and dtype only: it converts no file."""
+        """The image at a time, for its channels and dtype only: it converts no file."""
+        # The first image is open in any case, because it gives the grid its shape.
         if not time or time in self._images:
             return self._image(time)
         image = self._unconverted.get(time)
@@ -238,6 +241,7 @@ class ImageSequence(LazyImage):
     def _info(self, time: int) -> PathInfo:
         """The description of an image, with the shape of the common grid."""
         info = self._infos[time]
+        # image_shape may open the first image, which therefore must not need image_shape.
         shape = self.image_shape if time else self.pathinfo.shape
         return info if info.shape == shape else replace(info, shape=shape)
 
@@ -269,7 +273,7 @@ class ImageSequence(LazyImage):
     # -- reading --------------------------------------------------------------------------------------------------
 
     def _resolve(self, region: Region, channels: str | Sequence[str] | None, options: ReadOptions) -> StackRegion:
-        """A region of all axes: time as in numpy, y and x as for an image with these options."""
+        """Resolve a region: time by numpy's rules, y and x as for an image with these options."""
         full, codes = self.shape(channels), self.select(channels)
         if options.pad is None and not options.is_resampled:
             selection = resolve_region(region, full)
@@ -277,6 +281,7 @@ class ImageSequence(LazyImage):
             return StackRegion(times, rows, cols, _take(codes, bands), selection.dropped)
         region = boxes_to_slices(region, len(full), is_clipped=options.pad is None)
         items = () if region is None else region if isinstance(region, tuple) else (region,)
+        # Written out, so that the first item is always the one for time.
         if items and items[0] is Ellipsis:
             items = (slice(None),) * (len(full) - len(items) + 1) + items[1:]
         first = resolve_region(items[:1], full[:1])
@@ -305,12 +310,14 @@ class ImageSequence(LazyImage):
     ) -> Array:
         """Read one image after the other into one array."""
         images = [self._image(time) for time in wanted.times]
+        # Before the result is allocated and any pixel is read.
         if options.nodata == "keep":
             for image in images if wanted.codes else ():
                 with naming_image(image.pathinfo.image_id):
                     image.select(wanted.codes)  # raises if it lacks one of them
         full_shape = (len(images), *extents, len(wanted.codes))
         shape = tuple(extent for extent, is_dropped in zip(full_shape, wanted.dropped, strict=True) if not is_dropped)
+        # The dtype of the images that are read: for that of the others, their files would have to be opened.
         result = Result.allocate(shape, self._dtype_of(images, wanted.codes), options, self._max_region_bytes)
         if options.nodata == "nan":
             result = result._replace(missing=None)  # not-a-numbers mark what is missing

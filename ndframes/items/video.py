@@ -1,4 +1,4 @@
-"""VideoData: one video as an item of Frames: any crop of any of its frames."""
+"""VideoData: a video as an item of Frames, from which any crop of any frame is read."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class VideoData(ImageSequence):
         cache: holds the index of its frames.
         pool: lends decoders.
         max_region_bytes: the largest result that is allowed, in bytes.
-        on_open: called after the file was opened, since the video then uses more memory.
+        on_open: called after the file was opened, because the video then uses more memory.
     """
 
     is_video = True
@@ -67,6 +67,7 @@ class VideoData(ImageSequence):
         max_region_bytes: int,
         on_open: Callable[[], None] | None = None,
     ) -> None:
+        # Not by the sequence's constructor: there is one file, and its frames are not kept as images.
         self.pathinfo = info
         self._max_region_bytes = max_region_bytes
         self._pool = pool
@@ -167,6 +168,7 @@ class VideoData(ImageSequence):
         front, rest = (region[0], region[1:]) if isinstance(region, tuple) and region else (None, ())
         times = front if isinstance(front, list) else None
         if options.pad is None and not options.is_resampled and options.nodata == "keep" and self._is_read_plainly():
+            # A slice without frames replaces the list, so that the other items are resolved and checked as usual.
             return self._load_plainly(times, region if times is None else (slice(0, 0), *rest), channels)
         if times is None:
             return super().load_region(region, channels, options)
@@ -192,6 +194,7 @@ class VideoData(ImageSequence):
     def explain(self, sampled: SampledRegion) -> list[FileExplanation]:
         """What a read does with the file, for all frames at once."""
         numbers = [self.frames[time] for time in sampled.times]
+        # Once for all frames: their shares of key frames and of blocks in time must not be counted one by one.
         parts = self._frame_parts(0)
 
         def count(_: Reader, rows: range, cols: range) -> int:
@@ -202,6 +205,7 @@ class VideoData(ImageSequence):
 
     def _is_read_plainly(self) -> bool:
         """Whether the file's pixels are the result's pixels."""
+        # Asked once: a file that is reopened with another shape or dtype raises an error.
         if self._is_plain is None:
             self._is_plain = self._image(0).is_plain(0)
         return self._is_plain
@@ -246,10 +250,12 @@ class VideoData(ImageSequence):
         options: ReadOptions,
         load: Callable[[AlignableImageData, tuple[str, ...]], Array],
     ) -> Array:
-        """Read frames in rising order, whatever the region's order: decoders only go forward."""
+        """Read the frames in ascending order, because decoders only go forward, and reverse them if necessary."""
+        # Without an axis that was dropped, the first axis of the result is time.
         if wanted.times.step > 0 or len(wanted.times) < 2 or any(wanted.dropped):
             return super()._load(wanted, extents, options, load)
         rising = super()._load(wanted._replace(times=wanted.times[::-1]), extents, options, load)
+        # A copy, because results are contiguous.
         falling: Array = rising[::-1].copy()
         return falling
 

@@ -140,6 +140,7 @@ def palette_colour(number: int) -> Colour:
     """
     if number < len(_PALETTE):
         return _PALETTE[number]
+    # Steps of the golden ratio never repeat a hue, and keep away from those before.
     red, green, blue = colorsys.hsv_to_rgb((number * _GOLDEN_RATIO) % 1, 0.55 + 0.45 * ((number * 0.37) % 1), 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -152,6 +153,7 @@ def scale_bar_length(longest: float) -> float:
         (100.0, 5.0, 0.2)
     """
     power = 10.0 ** math.floor(math.log10(longest))
+    # The margin: a length that a rounding error keeps just below one of these numbers still gives that number.
     return next(step * power for step in (5, 2, 1) if step * power <= longest * (1 + 1e-9))
 
 
@@ -171,10 +173,12 @@ def draw_marks(picture: Array, marks: Sequence[Mark]) -> Array:
         _draw_polygons(large, mark)
     pen = ImageDraw.Draw(large)
     for mark in marks:
+        # In a loop of their own, so that no casing covers the line of another mark.
         _draw_lines(pen, mark, _CASING_WIDTH, _CASING)
     for mark in marks:
         _draw_lines(pen, mark, _LINE_WIDTH, (*mark.colour, 255))
     shown = Image.fromarray(picture).convert("RGBA")
+    # With a whole factor, BOX is the exact mean of each block.
     shown.alpha_composite(large.resize((width, height), Image.Resampling.BOX))
     _draw_labels(ImageDraw.Draw(shown), marks, (height, width))
     drawn: Array = np.array(shown.convert("RGB"))
@@ -347,6 +351,7 @@ def _draw_bar(pen: Any, y: float, length_px: float, text: str, font: Any) -> Non
 def _lay_out(entries: Sequence[LegendEntry], font: Any, room: float) -> list[list[tuple[float, LegendEntry]]]:
     """Lay out entries in lines; each with its x."""
     lines: list[list[tuple[float, LegendEntry]]] = []
+    # So that the first entry begins a line.
     x = math.inf
     for entry in entries:
         before = entry.swatch_px + _SWATCH_GAP_PX

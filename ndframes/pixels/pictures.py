@@ -138,4 +138,5 @@ def to_picture(pixels: Array) -> Array:
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, (1, 99)) if finite.size else (0.0, 1.0)
     scaled = (values - low) / (high - low if high > low else 1.0)
+    # A cast of NaN to an integer is undefined.
     return np.ascontiguousarray(np.nan_to_num(scaled.clip(0, 1) * 255).astype(np.uint8))

@@ -29,6 +29,7 @@ _MAX_BLOCK_PX = 1 << 16
 # In windows of this extent, 32-bit floats represent coordinates to 2**-16 of a pixel. Adding and subtracting the second
 # number rounds 64-bit floats to multiples of that.
 _MAX_EXTENT_PX = 256
+# The factor 1.5 leaves room for negative coordinates, whose sums stay between 2**36 and 2**37.
 _ROUNDING_TERM = 1.5 * 2**36
 # OpenCV interpolates exactly for these numbers of bands; for others, coordinates are rounded to 1/32 of a pixel.
 _EXACT_BANDS = (1, 3, 4)
@@ -92,6 +93,7 @@ def take(pixels: Array, grid: Grid) -> Array:
     if axes is not None:
         return resample(pixels, *axes, "nearest", antialias=False)
     y, x = grid.centres()
+    # A point on the border of two pixels gives the second one in every crop, however it is rounded.
     rows = np.floor(y + EPSILON).astype(np.intp).clip(0, pixels.shape[0] - 1)
     cols = np.floor(x + EPSILON).astype(np.intp).clip(0, pixels.shape[1] - 1)
     taken: Array = pixels[rows, cols]
@@ -124,6 +126,7 @@ def _band_groups(band_count: int) -> Iterator[tuple[int, int]]:
     first = 0
     while first < band_count:
         remaining = band_count - first
+        # Two bands are not among them, and go one by one.
         count = 4 if remaining >= 4 else remaining if remaining in _EXACT_BANDS else 1
         yield first, count
         first += count
@@ -140,6 +143,7 @@ def _gather(sums: Array, grid: Grid, interpolation: Interpolation) -> Array:
     down = _point_weights(kernel, radius, y, first_rows, sums.dtype)
     across = _point_weights(kernel, radius, x, first_cols, sums.dtype)
     all_cols = [(first_cols + col).clip(0, width - 1) for col in range(2 * radius)]
+    # Tap by tap: gathering all of them at once would take (2 * radius)**2 times the memory.
     for row, row_weights in enumerate(down):
         starts = (first_rows + row).clip(0, height - 1) * width
         line: Array | None = None

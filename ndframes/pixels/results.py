@@ -109,6 +109,7 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype[Any], max_bytes: int) -> Ar
 def result_dtype(dtype: np.dtype[Any], options: ReadOptions) -> np.dtype[Any]:
     """The dtype of a result from files of ``dtype``: a float if nodata is replaced by nan."""
     if options.nodata == "nan" and dtype.kind not in "fc":
+        # float32 represents integers of 16 bits exactly, but not those of 32 bits.
         return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
     return dtype
 

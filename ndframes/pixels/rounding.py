@@ -17,6 +17,7 @@ def work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The floating dtype for sums of weighted pixels of ``dtype``."""
     if dtype.kind == "c":
         return dtype
+    # float32 has 24 bits, which leaves 8 for the fractions of sums of 16-bit pixels.
     return np.dtype(np.float32 if dtype.itemsize <= 2 and dtype.kind != "f" else np.float64)
 
 
@@ -45,6 +46,7 @@ def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = T
     if dtype.kind == "i":
         np.floor(sums, out=sums)
     limits = _limits_of(dtype)
+    # Linear sums stay in range, except that float64 may round 64-bit integers out of it.
     if may_overshoot or dtype.itemsize == 8:
         np.maximum(sums, limits.min, out=sums)
         np.minimum(sums, limits.max, out=sums)

@@ -116,6 +116,7 @@ def _taps(
     kernel, support = KERNELS[interpolation]
     # A coarser result averages over its whole pixel; a finer one interpolates with the plain kernel.
     stretch = max(1.0, step) if antialias else 1.0
+    # The EPSILON keeps a rounding error from adding a tap that has no weight.
     indices = first_tap(centres, support * stretch)[:, None] + np.arange(math.ceil(2 * support * stretch - EPSILON))
     weights = kernel(np.abs(indices + 0.5 - centres[:, None]) / stretch)
     # The weights of Lanczos and of widened kernels do not add up to exactly 1.
@@ -130,6 +131,7 @@ def _taps(
 def _weighted_sums(pixels: Array, stencil: Stencil) -> Array:
     """Weighted sums of rows, or copies of rows."""
     _, _, indices, weights = stencil
+    # clip replaces pixels outside by border pixels, and saves numpy the check of the bounds.
     out = pixels.take(indices[0], axis=0, mode="clip")
     if not weights:
         return out

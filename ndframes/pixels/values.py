@@ -81,6 +81,7 @@ class Quantization:
         values += work.type(self.offset)
         values = values.astype(self.dtype, copy=False)
         if self.nodata is not None:
+            # By the stored integers, because the decoded values are rounded.
             values[stored == self.nodata] = np.nan
         return values
 

@@ -124,6 +124,7 @@ def warp(
     factors = (max(1.0, steps[0]), max(1.0, steps[1])) if antialias and interpolation != "nearest" else (1.0, 1.0)
     for rows, cols in _split_into_blocks(grid.shape, steps, max_window_bytes / src.pixel_bytes):
         part = grid.crop(rows, cols)
+        # Not the shape of the array: the last pixels of an overview may extend beyond the image.
         inside = part.centres_inside(*src.extent)
         where = slice(rows.start, rows.stop), slice(cols.start, cols.stop)
         # Nothing is read for a block that is outside.
@@ -164,6 +165,7 @@ def _sample(
             return take(window, local), None if missing is None else take(missing, local)
         return _sample_masked(window, missing, lambda pixels: sample(pixels, local, interpolation, antialias=shrinks))
     # A rotated grid that shrinks: first to a coarser array along the axes, then rotate that one.
+    # Its pixels begin at the corner of the array and not of the crop, so that no value depends on the crop.
     coarse_shape = math.ceil(src.shape[0] / factors[0]), math.ceil(src.shape[1] / factors[1])
     coarse = grid.rescaled(*factors)
     rows, cols = footprint(coarse, coarse_shape, interpolation, (1.0, 1.0))
@@ -179,6 +181,7 @@ def _sample(
     window, missing = src.read(windows[0], windows[1])
 
     def shrink(pixels: Array) -> Array:
+        # Rounded to the dtype only once, after both steps.
         sums = pixels.astype(point_dtype(pixels.dtype))
         sums = resample(sums, *along, interpolation, antialias=True)
         return round_to_dtype(interpolate(sums, local, interpolation), pixels.dtype)

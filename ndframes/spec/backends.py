@@ -265,6 +265,7 @@ def _from_parts(type_name: object, config: Mapping[str, Any]) -> Backend | None:
     kind: Any = "cog" if type_name == "auto" else type_name
     _check_options(kind, [key if isinstance(key, str) else shorten(key) for key in config], type_name)
     backend = Backend(type=kind, **config)
+    # Asked for RGB of 8 bits, which every lossy codec supports: other pixels would be written lossless anyway.
     if type_name == "auto" and not backend.is_lossless_for(np.dtype(np.uint8), 3):
         raise BackendError(f"backend 'auto' is lossless, but compress={backend.compress!r} is not; use the type 'cog'")
     return backend

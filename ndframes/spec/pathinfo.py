@@ -301,6 +301,7 @@ def _values(value: ChannelInfo) -> tuple[Any, ...]:
 
 def _changed_fields(value: ChannelInfo | PathInfo) -> dict[str, Any]:
     """The fields that differ from their defaults, which a pickle stores."""
+    # By identity, because == on an id that a user made may return an array, or raise.
     return {
         item.name: getattr(value, item.name) for item in fields(value) if getattr(value, item.name) is not item.default
     }

@@ -136,6 +136,7 @@ class FileMap:
     def view(self, offset: int, length: int) -> memoryview:
         """A view of bytes that are about to be read: a cold disk fetches them in one request, not page by page."""
         if hasattr(mmap, "MADV_WILLNEED"):
+            # madvise accepts only starts at a border of pages.
             start = offset // mmap.PAGESIZE * mmap.PAGESIZE
             self._mapping.madvise(mmap.MADV_WILLNEED, start, offset + length - start)
         return self.buffer[offset : offset + length]
@@ -149,6 +150,7 @@ class LocalFile(OpenFile):
     """
 
     def __init__(self, path: str) -> None:
+        # Set before the open, which may raise: __del__ reads it.
         self._descriptor = -1
         self._descriptor = os.open(path, _READ_FLAGS)
         try:
@@ -169,6 +171,7 @@ class LocalFile(OpenFile):
 
     def close(self) -> None:
         """Close the file; closing it again does nothing."""
+        # Forgotten first: a second close would hit whatever file has got the same number since.
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -183,6 +186,7 @@ class LocalFile(OpenFile):
     def expect_random_reads(self) -> None:
         """Advise the system to read nothing beyond what is requested."""
         if hasattr(os, "posix_fadvise"):
+            # macOS and Windows have no posix_fadvise; the advice only saves time.
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
     def read_ahead(self, offset: int, length: int) -> None:
@@ -263,6 +267,7 @@ class FileSystem:
             Whether it got the name. ``False``: a file with this name exists, and stays.
         """
         try:
+            # A link fails if the name exists. A rename would replace an entry that others may be reading.
             os.link(temporary, final)
         except FileExistsError:
             return False
@@ -374,6 +379,7 @@ def _to_status(status: os.stat_result) -> FileStatus:
 
 def _try_flock(descriptor: int, kind: int) -> bool:
     try:
+        # Not lockf: its lock ends as soon as the process closes any descriptor of the file, as is_locked does.
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
@@ -384,6 +390,7 @@ def _reserve(file: IO[bytes], room_bytes: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, room_bytes)
         return
+    # Zeros, because truncate makes a sparse file, which reserves nothing.
     for start in range(0, room_bytes, len(_ZEROS)):
         file.write(_ZEROS[: room_bytes - start])
     file.flush()

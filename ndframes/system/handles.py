@@ -24,6 +24,7 @@ Shared = TypeVar("Shared", bound="SharedHandle")
 _MAX_IDLE, _MIN_IDLE = 128, 4
 _IDLE_WITHOUT_LIMIT = 64
 _MAX_ATTEMPTS = 4
+# A FIFO would block an open without O_NONBLOCK; Windows translates line ends without O_BINARY.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 # Handles that a forked child inherited. Closing one, also by garbage collection, may need a lock of its library that a
 # thread of the parent held during the fork; the child would wait for that lock for ever.
@@ -82,6 +83,7 @@ class FileHandle:
         except (OSError, ValueError) as error:
             raise _open_error(path, error, stamp) from error
         with close_on_error(self):
+            # Of the descriptor, not of the path, which may lead to another file by now.
             status = os.fstat(self.descriptor)
             self.stamp = stamp_of(status)
             if stamp is not None and not stamp.is_same_file(self.stamp):
@@ -94,6 +96,7 @@ class FileHandle:
         Raises:
             EOFError: the file ends before the buffer is full.
         """
+        # A read may be short: Linux transfers at most 2 GiB at once, and a signal may interrupt it.
         done = got = os.preadv(self.descriptor, (buffer,), offset)
         while done < len(buffer):
             if not got:
@@ -155,11 +158,13 @@ class HandlePool(ForkAware):
         if shared is not None:
             self._close_surplus([])
             return shared
+        # Without the lock: opening may be slow, and it takes the lock itself to close idle handles.
         handle = self.open(open_handle)
         with self._lock:
             shared = self._peek(key)  # another thread may have been faster
             surplus = self._add(key, handle) if shared is None else []
         self._close_surplus(surplus)
+        # The handle of the slower thread closes with its last reference.
         return handle if shared is None else shared
 
     def open(self, open_handle: Callable[[], Opened]) -> Opened:
@@ -178,6 +183,7 @@ class HandlePool(ForkAware):
             except Exception as error:
                 if not is_out_of_descriptors(error):
                     raise
+            # Not in the except block: the error's traceback keeps the handles of the failed attempt open.
             with self._reclaim_lock:  # a second thread must not try again before the first has closed the handles
                 self.max_idle = min(self.max_idle, max(_MIN_IDLE, self.max_idle // 2))
                 self.close()
@@ -188,6 +194,7 @@ class HandlePool(ForkAware):
         with self._lock:
             idle, self._idle, self._by_key = self._idle, OrderedDict(), {}
             self._idle_descriptors = 0
+        # Outside the lock, because a close may be slow.
         _close_all(handle for _, handle in idle.values())
 
     def discard(self, key: Hashable) -> None:

@@ -24,6 +24,7 @@ def import_package(name: str) -> Any:
     """
     # A complete package needs nothing, and one without leftovers a plain import.
     spec = None if name in sys.modules else find_spec(name)
+    # Deeper submodules are still bound to their parents, which stayed in sys.modules.
     leftovers = [other for other in sys.modules if other.startswith(f"{name}.") and other.count(".") == 1]
     if spec is None or spec.loader is None or not leftovers:
         return import_module(name)

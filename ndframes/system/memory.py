@@ -50,6 +50,7 @@ class ClockCache(ForkAware, Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """Return the value of ``key`` and mark it as used; ``None`` if it is not in the cache."""
+        # A look-up in a dict is atomic. At worst, this marks an item that another thread has just evicted.
         item = self._items.get(key)
         if item is None:
             return None

@@ -26,12 +26,14 @@ def file_system_of(path: str | os.PathLike[str], table: Path = _MOUNTS) -> str |
         True
     """
     try:
+        # Paths may contain bytes that are not UTF-8.
         lines = table.read_text(errors="surrogateescape").splitlines()
         resolved = Path(path).resolve()
     except (OSError, RuntimeError):  # no such table, or a loop of symbolic links
         return None
     longest, found = -1, None
     for line in lines:
+        # The number of fields before the dash varies.
         left, _, right = line.partition(" - ")
         point = _unescape(left.split(" ")[4])
         # Of mounts at the same point, the last one hides the others.

@@ -20,6 +20,7 @@ __all__ = [
     "has_other_threads",
     "keep_freed_memory",
 ]
+# Just below 32 MiB, above which glibc no longer raises its threshold; the block has a header, too.
 _LARGEST_KEPT_BYTES = 31 << 20
 
 
@@ -32,6 +33,7 @@ def half_of_memory() -> int:
     """Half of the machine's memory in bytes: the default limit for the size of a result."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    # Windows has no sysconf, and other systems may lack these names.
     except (AttributeError, ValueError, OSError):
         return 8 * 2**30
 
@@ -99,6 +101,7 @@ class ForkGate:
         self._own = threading.local()
         self._reset(0)
         if hasattr(os, "register_at_fork"):
+            # Hooks cannot be removed, so a gate lives as long as the process.
             os.register_at_fork(
                 before=self._close,
                 after_in_parent=self._open,
@@ -125,6 +128,7 @@ class ForkGate:
         return getattr(self._own, "depth", 0)
 
     def _reset(self, inside: int) -> None:
+        # A new one: in a child, the old one's lock may belong to a thread that does not exist there.
         self._condition = threading.Condition()
         self._inside = inside
         self._is_closed = False
@@ -144,6 +148,7 @@ class ForkGate:
 #: Encloses imports that a read may trigger. A child that was forked during an import in another thread would wait for
 #: that thread's import lock for ever.
 IMPORTING = ForkGate()
+# Weak references, so that a forgotten object is not kept alive by this list.
 _FORK_AWARE: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 
 

@@ -27,8 +27,10 @@ def hash_file(path: str, algorithm: Algorithm, stop: threading.Event | None = No
     Raises:
         SourceError: the file cannot be read.
     """
+    # Python in FIPS mode refuses md5 unless it is declared as no protection.
     digest = hashlib.new(algorithm, usedforsecurity=False)
     try:
+        # Whole pieces are read, which a buffer would only copy once more.
         with open(path, "rb", buffering=0) as file:
             while (stop is None or not stop.is_set()) and (data := file.read(_READ_BYTES)):
                 digest.update(data)

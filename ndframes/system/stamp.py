@@ -181,6 +181,7 @@ def _check_same(path: str, stamp: SourceStamp | None, *, may_be_gone: bool) -> N
         return
     try:
         found = stat_source(path)
+    # Other errors, such as a refused access, do not prove that the file changed.
     except (SourceMissingError, SourceKindError) as error:
         if may_be_gone and isinstance(error, SourceMissingError):
             return

@@ -43,6 +43,7 @@ def run_tasks(tasks: Iterable[Callable[[], None]], *, threads: int) -> None:
                 break
         queue.run()
     finally:
+        # Also after Ctrl-C: no helper may go on writing to arrays of a call that has ended.
         queue.stop()
         for helper in helpers:
             helper.join()

@@ -58,8 +58,10 @@ class Limits:
             return
         for kind, value in ((resource.RLIMIT_AS, self.memory_bytes), (resource.RLIMIT_CPU, self.cpu_seconds)):
             hard = resource.getrlimit(kind)[1]
+            # Without privileges, a process may only lower its hard limit.
             limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(kind, (limit, limit))
+        # Hostile files crash decoders again and again; core files of gigabytes would fill the disk.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -83,6 +85,7 @@ class WorkerPool(Executor):
         # Events instead of Thread.join: after an interrupted join, Python 3.12 and earlier take the thread for ended.
         self._has_ended = [threading.Event() for _ in range(workers)]
         for number in range(workers):
+            # Daemons, so that a pool that is never shut down does not keep the interpreter from exiting.
             threading.Thread(target=self._run, args=(number,), daemon=True).start()
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -159,6 +162,7 @@ class WorkerPool(Executor):
         if child is None or child.poll() is not None:
             child = self._children[number] = _start(self._limits)
         assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - opened as pipes
+        # Before anything is sent: a call that does not pickle must not leave half a message in the pipe.
         message = pickle.dumps(call)
         try:
             send_message(child.stdin, message)
