@@ -258,7 +258,9 @@ def test_vrt_is_never_guessed(name, tmp_path, pool):
     "path", ["/vsicurl/http://localhost/a.tif", "/vsizip/a.zip/b.tif", "http://localhost/a.tif", "GTIFF_DIR:1:a.tif"]
 )
 def test_virtual_paths_are_files_that_are_missing(path, pool):
-    with pytest.raises(nf.errors.SourceMissingError, match="URLs are not supported" if "://" in path else "does not exist"):
+    with pytest.raises(
+        nf.errors.SourceMissingError, match="URLs are not supported" if "://" in path else "does not exist"
+    ):
         open_path(path, pool)
 
 
