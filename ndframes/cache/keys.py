@@ -44,7 +44,7 @@ class EntryKey:
     Attributes:
         backend_id: digest of the backend's options.
         source_id: digest of the source's identity.
-        state_id: digest of the source's version and of the form.
+        state_id: digest of the source, its version and the form.
         suffix: ``.tif``, ``.npy`` or ``.avi``.
 
     Example:
@@ -60,12 +60,13 @@ class EntryKey:
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> EntryKey:
         """The key of these fields, which :meth:`Keyer.fields` returns and each entry contains."""
-        form = fields["backend"]
+        form, source = fields["backend"], [fields["mode"], fields["identity"], fields["part"]]
         return cls(
             backend_id=digest_form(form),
-            source_id=_digest([fields["mode"], fields["identity"], fields["part"]], bytes_long=16),
-            # With the form, because locks and temporary files are named by state_id alone.
-            state_id=_digest([fields["format"], fields["state"], form], bytes_long=16),
+            source_id=_digest(source, bytes_long=16),
+            # With the source and the form, because locks and temporary files are named by state_id alone: without them
+            # all sources of one version, in PIXELS mode all sources, would wait for one lock.
+            state_id=_digest([fields["format"], *source, fields["state"], form], bytes_long=16),
             suffix=SUFFIXES[form["type"]],
         )
 

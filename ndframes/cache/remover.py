@@ -159,6 +159,9 @@ class Remover:
         self._store = store
         self._files = store.files
         self._is_dry_run = is_dry_run
+        # Listed before the leases are read: an entry that another job makes and leases in between is then not listed,
+        # whereas in the other order it would be listed without its lease, and removed.
+        self.entries: dict[CacheEntry, None] = dict.fromkeys(store.ls())
         self._leased = leased_elsewhere(store.files, store.root, store.lease_names)
         self._kept_for_lease: set[str] = set()
         self._failed: list[NotRemoved] = []
@@ -166,7 +169,6 @@ class Remover:
         self._removed = 0
         self._leftovers = 0
         self.freed_bytes = 0
-        self.entries: dict[CacheEntry, None] = dict.fromkeys(store.ls())
 
     @property
     def remaining_bytes(self) -> int:

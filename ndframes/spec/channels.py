@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 from ..errors import ChannelError, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     #: The channels of a read: a spec, a list of codes, or ``None`` for the default.
     ChannelSpec = str | Sequence[str] | None
 __all__ = ["default_codes", "find_codes", "parse_codes"]

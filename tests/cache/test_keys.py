@@ -155,7 +155,15 @@ def test_a_copy_is_another_source(source):
     copy.write_bytes(source.read_bytes())
     os.utime(copy, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
     assert key_of(copy).source_id != key_of(source).source_id
-    assert key_of(copy).state_id == key_of(source).state_id
+
+
+@pytest.mark.parametrize("mode", ["PATH", "PIXELS"])
+def test_sources_of_one_version_have_locks_of_their_own(source, mode):
+    """Locks are named by the state: in one lock, processes would convert one source after the other."""
+    other = source.with_name("b.tif")
+    other.write_bytes(source.read_bytes()[::-1])
+    os.utime(other, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
+    assert key_of(other, mode=mode).state_id != key_of(source, mode=mode).state_id
 
 
 @pytest.mark.parametrize(("size", "mtime"), [(12, 0), (10, 0), (11, 1), (11, -1), (11, 10**9), (0, 0)])

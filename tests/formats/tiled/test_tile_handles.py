@@ -188,7 +188,7 @@ def test_a_file_is_closed_when_nobody_can_have_it_any_more(tmp_path, at_rest, mo
     frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog(compress), tile_bytes=0)
     frames.load_region("a")
     segments = frames.image("a").opened(0).reader._bytes
-    descriptor, given_out, close = segments._file().descriptor, [], os.close
+    descriptor, given_out, close = segments._file().opened._descriptor, [], os.close
 
     def watched(number):
         if number == descriptor:
