@@ -8,14 +8,13 @@ result: ``"r|g|b"``. It may use the short forms of kwcoco: ``"rgb"``, ``"bgr"`` 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import ChannelError, shorten
 
 if TYPE_CHECKING:
-    #: The channels of a read: a spec, a list of codes, or ``None`` for the default.
-    ChannelSpec = str | Sequence[str] | None
+    from collections.abc import Sequence
+
 __all__ = ["default_codes", "find_codes", "parse_codes"]
 _SHORT_FORMS = {"rgb": ("r", "g", "b"), "rgba": ("r", "g", "b", "a"), "bgr": ("b", "g", "r")}
 _RANGE = re.compile(
