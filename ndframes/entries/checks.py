@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["SourceWatch"]
 
 
+# Few enough to cost nothing, and spread over all frames, rows and columns: mistakes in a layout show in most of them.
 _SAMPLES = 16
 _SAMPLE_PX = 512
 
@@ -41,6 +42,7 @@ class SourceWatch:
     def __init__(self, conversion: Conversion) -> None:
         self._conversion = conversion
         self.path = conversion.info.path if conversion.stamp is None else follow_links(conversion.info.path)
+        # A key by path does not depend on the content, so the trailer stores a hash of it.
         self._is_by_path = conversion.fields["mode"] == "PATH"
         self._stop = threading.Event()
         self._hashing: Future[str] | None = None
@@ -67,7 +69,7 @@ class SourceWatch:
                 self._hashing.result()
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
+        self._stop.set()  # hashing a large file would go on long after an error
         if self._pool is not None:
             self._pool.shutdown()
 
@@ -84,7 +86,7 @@ class SourceWatch:
         if stamp is None:
             return None
         digest = None if self._hashing is None else self._hashing.result()
-        looked_ns = time.time_ns()
+        looked_ns = time.time_ns()  # before the stamp is checked, so that the trailer never claims too much
         if not self._was_settled:
             self._check_content(digest)
         self._check_stamp()

@@ -116,7 +116,7 @@ class EntryReader(Reader):
         Raises:
             CacheEntryGoneError, CacheEntryDamagedError: as on opening; ``out`` may be half filled.
         """
-        try:
+        try:  # not by _run: a call more on the path of every crop
             if self._chunks is not None:
                 self._chunks.touch(0, rows, cols)
             self._inner.read_window(rows, cols, bands, out, level)
@@ -184,7 +184,7 @@ class EntryReader(Reader):
             has_frames = self._written.frame_count is not None
             reader = open_payload(self.path, self.key.suffix, pool, stamp=self.stamp, has_frames=has_frames)
         except UnreadableImageError:
-            self._bytes.check_everything()
+            self._bytes.check_everything()  # raises if damaged bytes are the cause
             raise
         found, written = ((facts.frame_count, facts.shape, facts.dtype) for facts in (reader.facts, self._written))
         if found != written:
@@ -195,7 +195,7 @@ class EntryReader(Reader):
         with IMPORTING:
             from ..formats.tiled import codecs
 
-        self._bytes.checksum = codecs.checksum
+        self._bytes.checksum = codecs.checksum  # the fast one, whose library is loaded now
         return open_frames(self.path, self.trailer.meta["layout"], self._written, self._bytes, tiles, pool)
 
     def _open_tiles(self, tiles: TileCache | None) -> Reader:
@@ -206,7 +206,7 @@ class EntryReader(Reader):
 
         written, layout = self._written, self.trailer.meta["layout"]
         self._bytes.checksum = codecs.checksum
-        cache = TileCache(0) if tiles is None else tiles
+        cache = TileCache(0) if tiles is None else tiles  # a cache of 0 bytes stores nothing
         return TileReader(self.path, layout, written.dtype, written.shape[2], self._bytes, cache)
 
     def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
@@ -230,13 +230,13 @@ class _Chunks:
         """
         origin = time * self._frame_bytes
         first, last = origin + cols.start * self._pixel_bytes, origin + cols.stop * self._pixel_bytes - 1
-        if self._row_bytes <= self._chunk_bytes:
+        if self._row_bytes <= self._chunk_bytes:  # every chunk between the first row and the last one is touched
             self._touch_bytes(rows.start * self._row_bytes + first, (rows.stop - 1) * self._row_bytes + last)
             return
         for row in rows:
             self._touch_bytes(row * self._row_bytes + first, row * self._row_bytes + last)
 
     def _touch_bytes(self, first: int, last: int) -> None:
-        start, stop = first // self._chunk_bytes + 1, last // self._chunk_bytes + 2
+        start, stop = first // self._chunk_bytes + 1, last // self._chunk_bytes + 2  # segment 0 is the head
         if not self._segments.is_checked(start, stop):
             self._segments.touch([range(1), range(start, stop)])

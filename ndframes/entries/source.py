@@ -54,7 +54,7 @@ class SourceOpener:
         target = info if stamp is None else replace(info, path=path or follow_links(info.path))
         if not is_video_name(info.path):
             return open_image(target, self.pool, is_mapped=is_mapped)
-        whole = replace(target, page=None)
+        whole = replace(target, page=None)  # all frames of a video share its index and decoder
         video = open_video(whole, stamp, self.cache, self.pool, frame_bytes=self.frame_bytes)
         return video if info.page is None else FrameReader(video, info.page)
 

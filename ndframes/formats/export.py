@@ -119,6 +119,7 @@ def _map_ahead(
     pool: ThreadPoolExecutor, function: Callable[[Array], bytes], items: Iterator[Array], *, ahead: int
 ) -> Iterator[bytes]:
     """``pool.map`` that never takes more than ``ahead`` items in advance."""
+    # pool.map submits everything at once, so that all strips would be in memory.
     waiting = [pool.submit(function, item) for item in islice(items, ahead)]
     while waiting:
         yield waiting.pop(0).result()
@@ -140,6 +141,7 @@ def encode_jpeg(pixels: Array, quality: int = 95) -> bytes:
     """Encode ``(h, w)`` or ``(h, w, 1 or 3)`` of uint8 as a JPEG file, with colours in full resolution."""
     import imagecodecs
 
+    # Encoders take gray without an axis of channels.
     flat = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     return bytes(imagecodecs.jpeg8_encode(flat, level=quality, subsampling="444"))
 

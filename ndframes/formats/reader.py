@@ -31,6 +31,7 @@ _log = logging.getLogger("ndframes")
 #: A second thread takes about this long to start: less decoding than that is not worth sharing.
 WORTH_SHARING_SECONDS = 1.5e-3
 _STRIP_ROWS = 256
+# Steps are quotients: a step of 2 may arrive as 1.9999999999.
 _EPSILON = 1e-9
 
 
@@ -89,6 +90,7 @@ class Reader:
         all_bands: the numbers of all bands, in order.
     """
 
+    # Found on demand: a reader may have to open every overview, and most crops need none.
     _overview_shapes: tuple[tuple[int, int], ...] | None = None
 
     def __init__(self, path: str, facts: ReaderFacts) -> None:
@@ -201,6 +203,7 @@ class Reader:
 
         The covering window is read in strips, so that a coarse step over a huge image needs little memory.
         """
+        # Strips of whole tiles decode each tile once. Tiles that are very low or very high make no sensible strips.
         strip_extent = self.tile_shape[0] if 64 <= self.tile_shape[0] <= 1024 else _STRIP_ROWS
         window_cols = bounding_range(cols)
         done = 0
@@ -268,7 +271,7 @@ def row_bands(source: Reader, width: int, most_bytes: int, *, multiple: int = 1)
     height, _, band_count = source.shape
     most_rows = max(1, most_bytes // (width * band_count * source.dtype.itemsize))
     step = math.lcm(multiple, min(source.tile_shape[0], height))
-    if step > 2 * most_rows:
+    if step > 2 * most_rows:  # rather decode blocks twice than exceed the memory
         step = multiple
     step = max(step, most_rows // step * step)
     for top in range(0, height, step):

@@ -240,6 +240,7 @@ def _to_fraction(fps: float) -> Fraction:
         rate = Fraction(nominal * 1000, 1001)
         if abs(fps - rate) < 0.005:
             return rate
+    # 33.3333333 means 100/3; a rate that is not such a simple fraction keeps a denominator of up to a million.
     near = Fraction(fps).limit_denominator(1001)
     return near if abs(near - Fraction(fps)) < 1e-6 * fps else Fraction(fps).limit_denominator(10**6)
 

@@ -61,6 +61,7 @@ class VideoDecoder:
         self.index = index
         self.errors = errors
         self.is_gray = is_gray or index.is_gray
+        # The form in the index has colour; that of the brightness alone is found when the first frame is decoded.
         self._form = index.form if self.is_gray == index.is_gray else None
         self._pool = pool
         self._threads = threads
@@ -200,6 +201,7 @@ class VideoDecoder:
         Raises:
             UnreadableImageError: none of the first key frames decodes.
         """
+        # More than one, since the first packet of a cut file is often damaged.
         for _, frame in self.decode(self.index.keys[:8].tolist() or [0]):
             return frame
         raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
@@ -311,12 +313,12 @@ class _Cursor:
             self._stream.thread_count = self._threads
             self._finds_start = index.has_exact_times and index.how == "pts"
             self._marks_unreferenced = index.has_exact_times and self._stream.codec_context.name == "h264"
-        if key or not self._is_from_start:
+        if key or not self._is_from_start:  # a file just opened is at its first key frame
             if index.how == "byte":
                 self._container.seek(int(index.seeks[key]), stream=self._stream, unsupported_byte_offset=True)
             else:
                 self._container.seek(int(index.seeks[key]), stream=self._stream)
-            self._stream.codec_context.flush_buffers()
+            self._stream.codec_context.flush_buffers()  # else frames from before the seek come first
         self._next = 0 if key == 0 else int(index.keys[key])
         self._frames = self._by_time() if index.has_exact_times else self._by_count(key)
 
@@ -352,7 +354,7 @@ class _Cursor:
         for packet in self._container.demux(self._stream):
             time, target = packet.pts, self._target
             may_skip = target.may_skip and time is not None and time < target.time
-            if may_skip is not is_skipping:
+            if may_skip is not is_skipping:  # set on a change only: it is a call into FFmpeg for every packet
                 is_skipping, context.skip_frame = may_skip, "NONREF" if may_skip else "DEFAULT"
             frames = decode_packet(packet)
             damage.record(packet, is_lost=frames is None)

@@ -150,7 +150,7 @@ def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
         index = _index_by_times(packets, how, time_base, number, rate)
         return replace(index, is_gray=is_gray, opens_unprobed=opens_unprobed)
     if how == "pts":
-        how = "dts"
+        how = "dts"  # packets without presentation times have decoding times
     return replace(_index_by_decoding(path, keyed, how, number, time_base, rate), is_gray=is_gray)
 
 
@@ -259,6 +259,7 @@ def _index_by_times(
         number = int(np.searchsorted(times, _time_of(packet)))  # the first frame shown at or after the key frame
         if number < len(times):
             seeks[number] = packet.position if how == "byte" else _time_of(packet)
+    # Two key packets may belong to one frame: a dictionary keeps the later one.
     keys = np.array(list(seeks), np.int64)
     return FrameIndex(times, True, keys, np.array(list(seeks.values()), np.int64), how, time_base, stream, rate)
 
@@ -277,7 +278,7 @@ def _index_by_decoding(
         raise UnreadableImageError(f"{path}: none of its frames decodes")
     seeks = [packet.position if how == "byte" else packet.dts for packet in keyed[: len(keys)]]
     known = [(place, seek) for place, seek in zip(keys, seeks, strict=False) if seek is not None]
-    if not known or known[0][0] != 0:
+    if not known or known[0][0] != 0:  # decoding from the beginning must be possible
         known.insert(0, (keys[0] if keys else 0, known[0][1] if known else 0))
     return FrameIndex(
         _fill_times(times, time_base, rate),

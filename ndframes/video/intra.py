@@ -142,6 +142,7 @@ def _describe(
         "extradata": base64.b64encode(bytes(encoder.extradata or b"")).decode("ascii"),
         "pixel_format": encoding.pixel_format,
         "size": [encoder.height, encoder.width],
+        # Converted frames are RGB or gray: 0 is an unspecified range, 2 an unspecified matrix.
         "color_range": 0 if encoding.is_converted else int(first.color_range),
         "color_space": 2 if encoding.is_converted else int(first.colorspace),
         "turns": 0 if encoding.is_converted else count_turns(first),
@@ -245,7 +246,7 @@ class _PacketDecoder:
 
         try:
             frames = self._context.decode(av.Packet(bytes(data)))
-            if not frames:
+            if not frames:  # some decoders hold a frame back until they are flushed
                 frames = self._context.decode(None)
                 self._context.flush_buffers()
         except av.error.FFmpegError as error:
@@ -282,7 +283,7 @@ class _RoundTripCheck:
             CacheEntryError: it decodes to another frame.
         """
         encoded = self._waiting.popleft()
-        if self._encoding.is_lossless or not self._number:
+        if self._encoding.is_lossless or not self._number:  # with loss, the first frame shows that the size is right
             self._decoder = self._decoder or _decoder_of(self._encoding, self._encoder)
             frame = self._decoder.decode(self._path, self._number, data)
             is_equal = not self._encoding.is_lossless or _planes_equal(frame, encoded)
@@ -351,7 +352,7 @@ def _lossy_encoding(first: VideoFrame, name: str, source: VideoReader, quality: 
             f"{source.path} is {name}, which H.264 cannot store; leave quality out to store it without loss"
         )
     if first.width % 2 or first.height % 2:
-        name = name.replace("420", "444").replace("422", "444")
+        name = name.replace("420", "444").replace("422", "444")  # x264 needs even sizes for subsampled colour
     return _IntraEncoding("libx264", name, x264, is_lossless=False)
 
 
@@ -390,7 +391,7 @@ def _prepare_frame(frame: VideoFrame, encoding: _IntraEncoding, source: VideoRea
         )
     if frame.format.name == encoding.pixel_format:
         return frame
-    tone = frame.color_range
+    tone = frame.color_range  # the same on both sides, so that FFmpeg converts no range
     return frame.reformat(format=encoding.pixel_format, src_color_range=tone, dst_color_range=tone, threads=1)
 
 
@@ -407,6 +408,7 @@ def _planes_equal(frame: VideoFrame, other: VideoFrame) -> bool:
         one, another = (item.to_ndarray(format="bgr24", threads=1) for item in (frame, other))
         return np.array_equal(one, another)
     for number, planes in enumerate(zip(frame.planes, other.planes, strict=True)):
+        # A line of a plane is padded to the alignment of FFmpeg; the padding is not compared.
         parts = [part for part in frame.format.components if part.plane == number]
         row_bytes = parts[0].width * -(-parts[0].bits // 8) * len(parts)
         rows = [
@@ -435,6 +437,7 @@ def _find_segments(file: IO[bytes], packets: Sequence[tuple[int, int, bytes]]) -
         )
     for position, (length, crc32, head) in zip(found, packets, strict=True):
         file.seek(position)
+        # FFmpeg gives the place of the packet's header in the AVI; the data follow a few bytes later.
         start = position + file.read(2 * _SEARCH_BYTES).index(head)
         rows += [(end, start - end, _checksum_of(file, end, start - end)), (start, length, crc32)]
         end = start + length

@@ -143,7 +143,7 @@ def describe_video(path: str, decoder: VideoDecoder) -> VideoMetadata:
     frame = decoder.decode_first()
     height, width, channels = decoder.frame_shape
     duration, is_constant = _measure_times(index)
-    distances = np.diff([*index.keys.tolist(), len(index)])
+    distances = np.diff([*index.keys.tolist(), len(index)])  # the last group ends with the video
     file_bytes = os.path.getsize(path)
     return VideoMetadata(
         path=path,
@@ -190,6 +190,7 @@ def _measure_times(index: FrameIndex) -> tuple[float, bool]:
     if not steps:
         return (0.0 if index.rate is None else float(1 / index.rate)), True
     step = times[-1] / steps
+    # A container rounds each time to its unit, so that equal steps may differ by one.
     is_constant = bool(np.abs(times - np.arange(len(times)) * step).max() <= 1)
     if is_constant and index.rate is not None and abs(float(1 / index.rate / index.time_base) - step) <= 1:
         return float(len(times) / index.rate), True  # exact, even if the container rounds times
@@ -198,7 +199,7 @@ def _measure_times(index: FrameIndex) -> tuple[float, bool]:
 
 def _take_metadata(tags: dict[str, str]) -> dict[str, Any]:
     """Take the comment out of the tags if it is a JSON object, and parse it; else an empty dict."""
-    name = next((name for name in tags if name.lower() == "comment"), "")
+    name = next((name for name in tags if name.lower() == "comment"), "")  # Matroska writes names in capitals
     try:
         found = json.loads(tags.get(name, ""))
     except (ValueError, RecursionError):

@@ -211,7 +211,7 @@ class VideoWriter(ForkAware):
         try:
             with _translating_errors(self._path):
                 self._sink.write(pixels, self._frames)
-        except BaseException:
+        except BaseException:  # the encoder may have taken a part of the frame: the video cannot go on
             self.abort()
             raise
         self._frames += 1
@@ -271,6 +271,7 @@ class VideoWriter(ForkAware):
             self.abort()
 
     def __del__(self) -> None:
+        # A constructor that raised has no sink.
         if getattr(self, "_sink", None) is not None:
             self.abort()
 
@@ -287,6 +288,7 @@ class VideoWriter(ForkAware):
         shape = (pixels.shape[0], pixels.shape[1], pixels.shape[2])
         self._encoding = choose_encoding(self._path, **self._options, shape=shape, dtype=pixels.dtype)
         folder, name = os.path.split(self._final)
+        # In the same folder, since a rename is atomic within one file system only; cut, since names have 255 bytes at most.
         temporary = os.path.join(folder, f".{name[:80]}.{uuid.uuid4().hex}.part")
         with _translating_errors(self._path):
             self._sink = VideoSink(
@@ -346,7 +348,7 @@ def _to_pixels(frame: Any, name: str) -> Array:
             f"{name} has the shape {np.shape(frame)}; a frame is (height, width) or (height, width, channels) "
             "with 1, 3 or 4 channels"
         )
-    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))  # PyAV reads the memory as it is
 
 
 def _advise(dtype: np.dtype[Any]) -> str:

@@ -165,6 +165,7 @@ class NpyReader(Reader):
         )
         super().__init__(path, facts)
         weakref.finalize(self, pool.discard, self._token)
+        # A weak reference: the pool may close the file when too many are open, and the reader then opens it again.
         self._pixels: Callable[[], _Pixels | None] = weakref.ref(pool.share(self._token, lambda: self._wrap(file)))
 
     def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
@@ -251,7 +252,7 @@ class _MappedPixels(_Pixels):
             data = mmap.mmap(file.descriptor, layout.end_offset, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise source_error(path, error) from error
-        file.close()
+        file.close()  # the map has a descriptor of its own
         order: Any = "F" if layout.is_fortran_order else "C"
         self._array = np.ndarray(layout.array_shape, layout.dtype, data, layout.data_offset, order=order)
 
@@ -296,6 +297,7 @@ class _StoredPixels(_Pixels):
             _copy_crop(pixels, range(len(lines)), range(0, len(window), cols.step), bands, out[place])
 
     def _read_columns(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+        # In Fortran order a column of one band is contiguous: the lines of the file run down the image.
         height, width, _ = self._layout.shape
         for index, band in enumerate(bands):
             for place, lines in self._read_lines(band * width, cols, bounding_range(rows), height):
@@ -315,7 +317,7 @@ class _StoredPixels(_Pixels):
         """
         dtype = self._layout.dtype
         lines_per_piece = max(1, _PIECE_BYTES // (len(items) * dtype.itemsize))
-        is_run = lines.step == 1 and len(items) == line_items
+        is_run = lines.step == 1 and len(items) == line_items  # no gaps: one read gets the whole piece
         for start in range(0, len(lines), lines_per_piece):
             piece = lines[start : start + lines_per_piece]
             samples = np.empty((len(piece), len(items)), dtype)
@@ -389,7 +391,7 @@ def _copy_frames(
     """Copy a part of some frames of ``array``, ``(t, h, w, c)``, into ``out``."""
     picks = None if bands == range(array.shape[3]) else list(bands)
     inside = to_slice(rows), to_slice(cols)
-    if isinstance(times, range):
+    if isinstance(times, range):  # one copy by slices, whatever the number of frames
         window = array[to_slice(times)][:, inside[0], inside[1]]
         out[...] = window if picks is None else window[..., picks]
         return
@@ -404,5 +406,5 @@ def _copy_crop(array: Array, rows: range, cols: range, bands: Sequence[int], out
     if bands == range(array.shape[2]):
         out[...] = window
         return
-    for index, band in enumerate(bands):
+    for index, band in enumerate(bands):  # faster than one copy by a list of bands
         out[:, :, index] = window[:, :, band]

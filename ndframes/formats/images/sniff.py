@@ -100,6 +100,7 @@ def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = 
         return RasterReader(info.path, info.driver, pool)
     stamp = stat_source(info.path)
     with same_file(info.path, stamp):
+        # If the process has run out of descriptors, the pool closes idle handles and tries again.
         return pool.open(lambda: _open_file(info, pool, stamp, is_mapped))
 
 
@@ -147,7 +148,7 @@ def _open_tiff(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> Reade
         try:
             return TiffReader(info.path, page=0, stamp=stamp, pool=pool)
         except UnreadableImageError:
-            raise error from None
+            raise error from None  # GDAL's message says more about what is wrong
     if orientation != 1:
         log_orientation(info.path, orientation)
     return reader
@@ -166,7 +167,7 @@ def _open_whole(path: str, library: str, *, is_bilevel: bool) -> Reader:
         raise UnreadableImageError(
             f"{path} does not decode ({library}), it may be truncated or damaged: {error}"
         ) from error
-    if is_bilevel:
+    if is_bilevel:  # OpenCV reads the bits of a PBM as 0 and 255
         array = array > 0
     return ArrayReader(path, array, format=library, memory_bytes=array.nbytes)
 
@@ -177,6 +178,7 @@ def _decode_by_pillow(path: str) -> Array:
         from PIL import Image
 
     with Image.open(path) as image:
+        # Pillow has read the header only; decoding would allocate the whole image.
         check_expansion(path, image.width * image.height * len(image.getbands()), os.path.getsize(path))
         return np.asarray(
             image.convert("RGBA" if image.info.get("transparency") else "RGB") if image.mode == "P" else image

@@ -65,7 +65,7 @@ def check_directories(path: str, *, every: bool) -> None:
     with open(path, "rb", buffering=0) as file:
         descriptor, file_bytes = file.fileno(), os.fstat(file.fileno()).st_size
         form, first = _read_header(path, descriptor)
-        waiting, seen = [first], set[int]()
+        waiting, seen = [first], set[int]()  # a list, not recursion: a file may have thousands of pages
         while waiting:
             position = waiting.pop()
             if position in seen:  # directories may link to each other in a circle
@@ -85,7 +85,7 @@ def check_directories(path: str, *, every: bool) -> None:
 def _read_header(path: str, descriptor: int) -> tuple[_Form, int]:
     head = _read_exactly(path, descriptor, 0, 8)
     order = "<" if head[:2] == b"II" else ">"
-    if struct.unpack(order + "H", head[2:4]) == (43,):
+    if struct.unpack(order + "H", head[2:4]) == (43,):  # BigTIFF; a classic TIFF has 42
         form = _Form(order, "Q", "Q", 8)
         return form, int(form.unpack("Q", _read_exactly(path, descriptor, 8, 8))[0])
     form = _Form(order, "H", "I", 4)
@@ -95,7 +95,7 @@ def _read_header(path: str, descriptor: int) -> tuple[_Form, int]:
 def _read_directory(path: str, descriptor: int, form: _Form, position: int) -> tuple[list[_Tag], int]:
     """The tags of the directory at ``position`` that affect pixels, and the position of the next directory."""
     (count,) = form.unpack(form.count_letter, _read_exactly(path, descriptor, position, form.count_bytes))
-    if count > 65_535:
+    if count > 65_535:  # BigTIFF counts tags in 64 bits, but there are only 65,536 numbers of tags
         raise UnreadableImageError(f"{path}: the directory at {position:,} has {count:,} tags; it is damaged")
     table_bytes = form.entry_bytes * count
     start = position + form.count_bytes
@@ -113,7 +113,7 @@ def _parse_tags(form: _Form, table: bytes) -> Iterator[_Tag]:
 
 def _check_extent(path: str, form: _Form, tag: _Tag, file_bytes: int) -> None:
     value_bytes = _TYPE_BYTES.get(tag.type, 0) * tag.value_count
-    if value_bytes <= form.inline_bytes:
+    if value_bytes <= form.inline_bytes:  # short values are stored in the tag itself
         return
     (offset,) = form.unpack(form.offset_letter, tag.value)
     if offset + value_bytes > file_bytes:
@@ -135,6 +135,7 @@ def _read_offsets(path: str, descriptor: int, form: _Form, tag: _Tag) -> tuple[i
 
 
 def _read_exactly(path: str, descriptor: int, offset: int, byte_count: int) -> bytes:
+    # pread raises OverflowError for offsets beyond 63 bits, which BigTIFF can express.
     data = os.pread(descriptor, byte_count, offset) if offset < 1 << 62 else b""
     if len(data) != byte_count:
         raise UnreadableImageError(f"{path} is truncated or damaged: a directory should be at {offset:,}, past its end")

@@ -94,6 +94,7 @@ def write_cog(
         directories = [
             _directory(spool.shape, extent, source, codec, is_overview=level > 0) for level, spool in enumerate(spools)
         ]
+        # A quarter, a sixteenth and so on: overviews add a third.
         is_big = needs_bigtiff(source.nbytes * 4 // 3, sum(d.tile_count for d in directories))
         return assemble(file, directories, spools, _describe(directories, spools), big=is_big)
 
@@ -136,7 +137,7 @@ def choose_grid(source: Reader, backend: Backend) -> tuple[int, list[tuple[int, 
         looks_untiled = any(width == extent and height > _MAX_UNTILED_PX for height, width in shapes)
         if backend.blocksize is not None or not looks_untiled:
             return extent, shapes
-        extent += 16
+        extent += 16  # TIFF demands a multiple of 16
 
 
 class _LevelSpool(TileSpool):
@@ -199,6 +200,7 @@ class _Pyramid:
         column_extent = self._extent << depth
         apex = self._make_apex(depth + 1, source)
         columns = range(0, source.shape[1], column_extent)
+        # A column is a power of two of tiles wide, so that no tile of its overviews needs pixels of the next column.
         for number, left in enumerate(columns):
             cols = range(left, min(left + column_extent, source.shape[1]))
             below = None if apex is None else _ApexColumn(apex, left >> (depth + 1))
@@ -216,7 +218,7 @@ class _Pyramid:
         apex_bytes = math.prod(shape) * source.dtype.itemsize
         if apex_bytes <= self._sizes.column_bytes:
             return np.empty(shape, source.dtype)
-        with self._scratch(apex_bytes) as file:
+        with self._scratch(apex_bytes) as file:  # the file has no name, and its space is freed with the map
             return np.memmap(file, source.dtype, "r+", shape=shape)
 
     def _make_streams(self, levels: range, cols: range, below: _RowSink | None) -> list[_LevelStream]:
@@ -234,6 +236,7 @@ class _Pyramid:
     ) -> None:
         height, _, band_count = source.shape
         for rows in row_bands(source, len(cols), self._sizes.read_bytes, multiple=self._extent):
+            # A new array each time: threads still encode the one before.
             pixels = _new_tiles(len(rows), len(cols), band_count, self._extent, source.dtype)
             source.read(rows, cols, range(band_count), pixels[: len(rows), : len(cols)])
             for _, tile_rows in tile_ranges(rows, self._extent):
@@ -252,7 +255,7 @@ class _Pyramid:
 
     def _finish(self, streams: list[_LevelStream]) -> None:
         """Encode and write the last, incomplete row of tiles of each level."""
-        for stream in streams:
+        for stream in streams:  # in this order, since flushing a level adds rows to the next
             stream.flush()
             self._wait(0)
 
@@ -330,6 +333,7 @@ class _LevelStream:
             self._spool.append(first_tile, part.tiles, part.checksums)
             first_tile += len(part.tiles)
         if self._below is not None:
+            # Tiles are halved whole; what lies beyond the edges of the image is cut off here.
             half = np.concatenate([part.half for part in parts if part.half is not None], axis=1)
             self._below.add(half[: -(-height // 2), : -(-self._width // 2)])
 
@@ -371,7 +375,7 @@ def _directory(
         predictor=codec.predictor,
         is_overview=is_overview,
         tags=extra_tags(codec, source.shape[2]),
-        is_by_column=codec.compress == "NONE",
+        is_by_column=codec.compress == "NONE",  # a reader then maps each column of tiles as one array
     )
 
 

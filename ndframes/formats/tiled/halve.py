@@ -39,7 +39,7 @@ def _average_narrow(pixels: Array) -> Array:
     pairs += pixels[1::2]
     sums = _every_other(pairs, 0)
     sums += _every_other(pairs, 1)
-    sums += 2
+    sums += 2  # half of the divisor; the shift rounds down, so halves round up for negative numbers, too
     sums >>= 2
     return sums.astype(pixels.dtype)
 
@@ -53,7 +53,7 @@ def _average_wide(corners: list[Array]) -> Array:
 
 def _average_reals(corners: list[Array]) -> Array:
     dtype = corners[0].dtype
-    work = np.float32 if dtype == np.float16 else dtype
+    work = np.float32 if dtype == np.float16 else dtype  # numpy computes float16 by converting every step
     with np.errstate(all="ignore"):
         stack = np.stack([corner.astype(work, copy=False) for corner in corners])
         missing = np.isnan(stack)

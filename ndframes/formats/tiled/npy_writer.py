@@ -60,7 +60,7 @@ def write_npy(
         for part in _parts_of(source, part_bytes):
             pixels = np.empty((len(part), *shape[1:]), source.dtype)
             _read(source, part, pixels)
-            if writing is not None:
+            if writing is not None:  # at most two parts are in memory, and an error of the thread is raised here
                 writing.result()
             writing = pool.submit(put, pixels)
             if progress is not None:

@@ -79,11 +79,12 @@ def assemble(
         layout: which pixels each tile holds; see :class:`~ndframes.system.segments.Payload`.
         big: whether to write BigTIFF.
     """
+    # Directories first, then the coarsest level: a reader that shows a preview needs the beginning of the file alone.
     head, starts = layout_directories(directories, [spool.byte_counts for spool in spools], big=big)
     file.write(head)
     orders = [directory.file_order for directory in directories]
     for spool, order in zip(reversed(spools), reversed(orders), strict=True):
-        spool.file.flush()
+        spool.file.flush()  # what is still in Python's buffer cannot be read back
         for start, length in spool.runs(order):
             _copy_bytes(spool.file, file, start, length)
     codec = {"compress": directories[0].compress, "predictor": directories[0].predictor}

@@ -187,6 +187,7 @@ class TileReader(Reader):
         is_by_column = layout.get("tile_order") == "columns"
         self._levels = [_Level.from_layout(item, is_by_column=is_by_column) for item in layout["levels"]]
         base = self._levels[0]
+        # Booleans are stored as bits, so they have to be unpacked even without compression.
         self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
         facts = ReaderFacts(
             format="COG",
@@ -198,7 +199,7 @@ class TileReader(Reader):
         super().__init__(path, facts)
         self._file = file
         self._cache = cache
-        self._token = object()
+        self._token = object()  # the key of this reader's tiles in the cache: unlike a path, it is never used again
         self._decode_seconds = 0.0
         self._tile_shape = base.extent, base.extent, band_count
         self._tile_bytes = math.prod(self._tile_shape) * dtype.itemsize
@@ -302,7 +303,7 @@ class TileReader(Reader):
         cache, weight = self._cache, self._hit_weight
         keys = [(self._token, index) for run in runs for index in run]
         is_by_run = self._file.expect(runs) and is_alone
-        if cache.is_admitting:
+        if cache.is_admitting:  # one by one, so that each tile goes to the cache as soon as it is decoded
             return (self.load_part(index, _ALL, _ALL) for _, index in keys)
         if not any(map(cache.__contains__, keys)):
             cache.record_misses(keys, weight)
@@ -349,7 +350,7 @@ class TileReader(Reader):
         for runs in _groups_of(shared, most):
             uses = [shared[index] for index in chain.from_iterable(runs)]
             tasks.append((runs[0].start, partial(self._read_shared, runs, uses)))
-        for _, task in sorted(tasks, key=itemgetter(0)):
+        for _, task in sorted(tasks, key=itemgetter(0)):  # a disk reads forward
             yield task
 
     def _separate(self, blocks: Sequence[_TileBlock]) -> tuple[list[_TileBlock], dict[int, list[_BlockTile]]]:
@@ -408,7 +409,9 @@ class TileReader(Reader):
             return 0.0
         rows = range(crop.rows.start // level.extent, (crop.rows.stop - 1) // level.extent + 1)
         cols = range(crop.cols.start // level.extent, (crop.cols.stop - 1) // level.extent + 1)
-        if len(rows) * len(cols) * self._decode_seconds < WORTH_SHARING_SECONDS:
+        if (
+            len(rows) * len(cols) * self._decode_seconds < WORTH_SHARING_SECONDS
+        ):  # small crops need no look at the cache
             return 0.0
         indices = (level.first + row * level.row_step + col * level.col_step for row in rows for col in cols)
         return self._decode_seconds * sum((self._token, index) not in self._cache for index in indices)
@@ -430,6 +433,7 @@ class TileReader(Reader):
         Raises:
             UnreadableImageError: a tile does not decode; the message names it.
         """
+        # Threads update the mean without a lock: a lost measurement does not matter.
         started = time.perf_counter()
         try:
             pixels = decode(*arguments)

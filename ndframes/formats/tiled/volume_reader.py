@@ -62,7 +62,8 @@ class VolumeReader(Reader):
         self._down, self._across = -(-height // self._block[1]), -(-width // self._block[2])
         self._file = file
         self._cache = cache
-        self._token = object()
+        self._token = object()  # the key of this reader's tiles in the cache: unlike a path, it is never used again
+        # The frames of a tile are stored one below the other.
         rows_by_cols = self._block[0] * self._block[1], self._block[2], band_count
         self._decode = find_decoder(layout["compress"], layout["predictor"], rows_by_cols, dtype)
 
@@ -85,6 +86,7 @@ class VolumeReader(Reader):
             return
         picks = None if bands == self.all_bands else list(bands)
         numbers = np.asarray(times)
+        # All frames of a tile are copied at once, and tiles are visited in the order of the file, each once.
         tile_times = numbers // self._block[0]
         row_spans, col_spans = _tile_spans(rows, self._block[1]), _tile_spans(cols, self._block[2])
         for tile_time in np.unique(tile_times).tolist():
