@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["SourceWatch"]
 
 
+# Few enough to cost nothing, and spread over all frames, rows and columns: mistakes in a layout show in most of them.
 _SAMPLES = 16
 _SAMPLE_PX = 512
 
@@ -73,7 +74,7 @@ class SourceWatch:
                 self._hashing.result()
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
+        self._stop.set()  # hashing a large file would go on long after an error
         if self._pool is not None:
             self._pool.shutdown()
 

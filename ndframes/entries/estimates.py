@@ -68,7 +68,7 @@ def estimate_forms(video: VideoReader) -> list[FormEstimate]:
     start = int(index.keys[index.find_key(count // 2)])
     times = range(start, min(count, start + _SAMPLE_FRAMES))
     rows, cols = range(video.shape[0]), range(video.shape[1])
-    _read(video, times[:1], rows, cols)  # opens the decoder
+    _read(video, times[:1], rows, cols)  # opens the decoder, which is not to be measured
     decode = _seconds(lambda: [None for _ in video.decoder.decode(times)]) / len(times)
     started = time.perf_counter()
     pixels = _read(video, times, rows, cols)
@@ -76,6 +76,7 @@ def estimate_forms(video: VideoReader) -> list[FormEstimate]:
     # The mean distance of a frame from its key frame, where decoding must begin.
     before = float(np.mean(np.arange(count) - index.keys[np.searchsorted(index.keys, np.arange(count), "right") - 1]))
     found = [FormEstimate("none", 0, before * decode + show, before * decode + min(count, _SAMPLE_FRAMES) * show, 0.0)]
+    # An array in memory is read like a mapped .npy, and the writer of tiles need not decode the video again.
     sample = ArrayReader(video.path, pixels, format="npy", has_frames=True)
     writers: dict[str, tuple[Callable[[IO[bytes]], Manifest], float]] = {
         "intra": (lambda file: write_intra(file, video, frames=times), 0.0),
@@ -132,9 +133,10 @@ def _read(reader: Reader, times: range, rows: range, cols: range) -> Array:
 
 
 def _reading_seconds(reader: Reader) -> tuple[float, float]:
-    """The times to read a frame and a crop; every read touches other pixels than the one before."""
+    """The median times to read a frame and a crop."""
     height, width, _ = reader.shape
     times = range(reader.frame_count or 1)
+    # Each read touches pixels that no read before has brought into a cache.
     frames = [(times[number : number + 1], range(height), range(width)) for number in times[::3]]
     tops, lefts = (
         range(0, max(1, extent - _CROP_PX), max(1, (extent - _CROP_PX) // _TRIES)) for extent in (height, width)

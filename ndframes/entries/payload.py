@@ -40,7 +40,7 @@ def describe_pixels(facts: ReaderFacts) -> dict[str, Any]:
 
 def parse_pixels(meta: Mapping[str, Any]) -> ReaderFacts:
     """Read back what :func:`describe_pixels` wrote. The blocks are not in it: the payload's reader finds them."""
-    (rows, width, bands), frame_count = meta["shape"], meta.get("frames")
+    (rows, width, bands), frame_count = meta["shape"], meta.get("frames")  # an index of frames has no "frames"
     height = rows if frame_count is None else rows // frame_count
     return ReaderFacts(
         format="entry",
@@ -96,6 +96,7 @@ def open_frames(
     with IMPORTING:
         from ..formats.tiled.tile_cache import TileCache
 
+    # Without a cache, a tile of many frames would be decoded once for each of them.
     cache = TileCache(_TILE_BYTES) if tiles is None else tiles
     if "volume" in layout:
         with IMPORTING:

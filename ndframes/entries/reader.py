@@ -117,7 +117,7 @@ class EntryReader(Reader):
         Raises:
             CacheEntryGoneError, CacheEntryDamagedError: as on opening; ``out`` may be half filled.
         """
-        try:
+        try:  # not by _run: a call more on the path of every crop
             if self._chunks is not None:
                 self._chunks.touch(0, rows, cols)
             self._inner.read_window(rows, cols, bands, out, level)
@@ -187,7 +187,7 @@ class EntryReader(Reader):
             reader = open_payload(self.path, self.key.suffix, pool, stamp=self.stamp, has_frames=has_frames)
         # Damaged bytes raise a cache error here, on which the entry is made again.
         except UnreadableImageError:
-            self._bytes.check_everything()
+            self._bytes.check_everything()  # raises if damaged bytes are the cause
             raise
         found, written = ((facts.frame_count, facts.shape, facts.dtype) for facts in (reader.facts, self._written))
         if found != written:
@@ -198,7 +198,7 @@ class EntryReader(Reader):
         with IMPORTING:
             from ..formats.tiled import codecs
 
-        self._bytes.checksum = codecs.checksum
+        self._bytes.checksum = codecs.checksum  # the fast one, whose library is loaded now
         return open_frames(self.path, self.trailer.meta["layout"], self._written, self._bytes, tiles, pool)
 
     def _open_tiles(self, tiles: TileCache | None) -> Reader:

@@ -49,6 +49,7 @@ class FrameReader(Reader):
 
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
         """As :meth:`Reader.read_window`."""
+        # The axis of frames is added to the target: the video writes straight into the image.
         self.video.read_frames(self._times, rows, cols, bands, out[None])
 
     # A reader of videos takes ranges of any step, so no pixel is read to be thrown away.

@@ -90,6 +90,7 @@ class Reader:
         all_bands: the numbers of all bands, in order.
     """
 
+    # Found on demand: a reader may have to open every overview, and most crops need none.
     _overview_shapes: tuple[tuple[int, int], ...] | None = None
 
     def __init__(self, path: str, facts: ReaderFacts) -> None:

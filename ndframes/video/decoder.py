@@ -201,6 +201,7 @@ class VideoDecoder:
         Raises:
             UnreadableImageError: none of the first key frames decodes.
         """
+        # More than one, since the first packet of a cut file is often damaged.
         for _, frame in self.decode(self.index.keys[:8].tolist() or [0]):
             return frame
         raise UnreadableImageError(f"{self.path}: none of its first key frames decodes")
@@ -358,7 +359,7 @@ class _Cursor:
             # Looked up for each packet: find() sets a new target while this generator is suspended.
             time, target = packet.pts, self._target
             may_skip = target.may_skip and time is not None and time < target.time
-            if may_skip is not is_skipping:
+            if may_skip is not is_skipping:  # set on a change only: it is a call into FFmpeg for every packet
                 is_skipping, context.skip_frame = may_skip, "NONREF" if may_skip else "DEFAULT"
             frames = decode_packet(packet)
             damage.record(packet, is_lost=frames is None)

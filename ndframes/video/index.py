@@ -266,6 +266,7 @@ def _index_by_times(
         number = int(np.searchsorted(times, _time_of(packet)))  # the first frame shown at or after the key frame
         if number < len(times):
             seeks[number] = packet.position if how == "byte" else _time_of(packet)
+    # Two key packets may belong to one frame: a dictionary keeps the later one.
     keys = np.array(list(seeks), np.int64)
     return FrameIndex(times, True, keys, np.array(list(seeks.values()), np.int64), how, time_base, stream, rate)
 

@@ -145,6 +145,7 @@ def _describe(
         "extradata": base64.b64encode(bytes(encoder.extradata or b"")).decode("ascii"),
         "pixel_format": encoding.pixel_format,
         "size": [encoder.height, encoder.width],
+        # Converted frames are RGB or gray: 0 is an unspecified range, 2 an unspecified matrix.
         "color_range": 0 if encoding.is_converted else int(first.color_range),
         "color_space": 2 if encoding.is_converted else int(first.colorspace),
         "turns": 0 if encoding.is_converted else count_turns(first),
@@ -359,7 +360,7 @@ def _lossy_encoding(first: VideoFrame, name: str, source: VideoReader, quality: 
         )
     # x264 needs even sizes for subsampled colour.
     if first.width % 2 or first.height % 2:
-        name = name.replace("420", "444").replace("422", "444")
+        name = name.replace("420", "444").replace("422", "444")  # x264 needs even sizes for subsampled colour
     return _IntraEncoding("libx264", name, x264, is_lossless=False)
 
 
@@ -416,6 +417,7 @@ def _planes_equal(frame: VideoFrame, other: VideoFrame) -> bool:
         one, another = (item.to_ndarray(format="bgr24", threads=1) for item in (frame, other))
         return np.array_equal(one, another)
     for number, planes in enumerate(zip(frame.planes, other.planes, strict=True)):
+        # A line of a plane is padded to the alignment of FFmpeg; the padding is not compared.
         parts = [part for part in frame.format.components if part.plane == number]
         row_bytes = parts[0].width * -(-parts[0].bits // 8) * len(parts)
         rows = [

@@ -143,7 +143,7 @@ def describe_video(path: str, decoder: VideoDecoder) -> VideoMetadata:
     frame = decoder.decode_first()
     height, width, channels = decoder.frame_shape
     duration, is_constant = _measure_times(index)
-    distances = np.diff([*index.keys.tolist(), len(index)])
+    distances = np.diff([*index.keys.tolist(), len(index)])  # the last group ends with the video
     file_bytes = os.path.getsize(path)
     return VideoMetadata(
         path=path,

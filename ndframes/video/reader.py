@@ -60,6 +60,7 @@ class VideoReader(Reader):
             return
         picks = None if bands == self.all_bands else list(bands)
         inside = to_slice(rows), to_slice(cols)
+        # The decoder returns each frame once and in rising order; the caller may want it several times, anywhere.
         places: dict[int, list[int]] = {}
         for place, time in enumerate(times):
             places.setdefault(time, []).append(place)

@@ -353,7 +353,7 @@ def _to_pixels(frame: Any, name: str) -> Array:
             f"{name} has the shape {np.shape(frame)}; a frame is (height, width) or (height, width, channels) "
             "with 1, 3 or 4 channels"
         )
-    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))  # PyAV reads the memory as it is
 
 
 def _advise(dtype: np.dtype[Any]) -> str:

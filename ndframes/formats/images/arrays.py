@@ -399,7 +399,7 @@ def _copy_frames(
     """Copy a part of some frames of ``array``, ``(t, h, w, c)``, into ``out``."""
     picks = None if bands == range(array.shape[3]) else list(bands)
     inside = to_slice(rows), to_slice(cols)
-    if isinstance(times, range):
+    if isinstance(times, range):  # one copy by slices, whatever the number of frames
         window = array[to_slice(times)][:, inside[0], inside[1]]
         out[...] = window if picks is None else window[..., picks]
         return

@@ -151,7 +151,7 @@ def _open_tiff(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> Reade
         try:
             return TiffReader(info.path, page=0, stamp=stamp, pool=pool)
         except UnreadableImageError:
-            raise error from None
+            raise error from None  # GDAL's message says more about what is wrong
     if orientation != 1:
         log_orientation(info.path, orientation)
     return reader
@@ -171,7 +171,7 @@ def _open_whole(path: str, library: str, *, is_bilevel: bool) -> Reader:
         raise UnreadableImageError(
             f"{path} does not decode ({library}), it may be truncated or damaged: {error}"
         ) from error
-    if is_bilevel:
+    if is_bilevel:  # OpenCV reads the bits of a PBM as 0 and 255
         array = array > 0
     return ArrayReader(path, array, format=library, memory_bytes=array.nbytes)
 

@@ -66,7 +66,7 @@ def check_directories(path: str, *, every: bool) -> None:
     with open(path, "rb", buffering=0) as file:
         descriptor, file_bytes = file.fileno(), os.fstat(file.fileno()).st_size
         form, first = _read_header(path, descriptor)
-        waiting, seen = [first], set[int]()
+        waiting, seen = [first], set[int]()  # a list, not recursion: a file may have thousands of pages
         while waiting:
             position = waiting.pop()
             if position in seen:  # directories may link to each other in a circle
@@ -86,7 +86,7 @@ def check_directories(path: str, *, every: bool) -> None:
 def _read_header(path: str, descriptor: int) -> tuple[_Form, int]:
     head = _read_exactly(path, descriptor, 0, 8)
     order = "<" if head[:2] == b"II" else ">"
-    if struct.unpack(order + "H", head[2:4]) == (43,):
+    if struct.unpack(order + "H", head[2:4]) == (43,):  # BigTIFF; a classic TIFF has 42
         form = _Form(order, "Q", "Q", 8)
         return form, int(form.unpack("Q", _read_exactly(path, descriptor, 8, 8))[0])
     form = _Form(order, "H", "I", 4)
@@ -116,7 +116,7 @@ def _parse_tags(form: _Form, table: bytes) -> Iterator[_Tag]:
 def _check_extent(path: str, form: _Form, tag: _Tag, file_bytes: int) -> None:
     # Libraries ignore tags of unknown types, so their values may be anywhere.
     value_bytes = _TYPE_BYTES.get(tag.type, 0) * tag.value_count
-    if value_bytes <= form.inline_bytes:
+    if value_bytes <= form.inline_bytes:  # short values are stored in the tag itself
         return
     (offset,) = form.unpack(form.offset_letter, tag.value)
     if offset + value_bytes > file_bytes:

@@ -36,6 +36,7 @@ def check_segments(file: IO[bytes], segments: Array, threads: int, *, read_bytes
     descriptor = file.fileno()
 
     def check(run: Array) -> None:
+        # pread has no position, so that threads can share the descriptor.
         first = int(run["offset"][0])
         # A short read is found as well: its checksum is wrong.
         data = memoryview(os.pread(descriptor, int(run["offset"][-1]) + int(run["length"][-1]) - first, first))

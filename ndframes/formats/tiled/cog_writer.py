@@ -204,6 +204,7 @@ class _Pyramid:
         column_extent = self._extent << depth
         apex = self._make_apex(depth + 1, source)
         columns = range(0, source.shape[1], column_extent)
+        # A column is a power of two of tiles wide, so that no tile of its overviews needs pixels of the next column.
         for number, left in enumerate(columns):
             cols = range(left, min(left + column_extent, source.shape[1]))
             below = None if apex is None else _ApexColumn(apex, left >> (depth + 1))
@@ -339,6 +340,7 @@ class _LevelStream:
             self._spool.append(first_tile, part.tiles, part.checksums)
             first_tile += len(part.tiles)
         if self._below is not None:
+            # Tiles are halved whole; what lies beyond the edges of the image is cut off here.
             half = np.concatenate([part.half for part in parts if part.half is not None], axis=1)
             self._below.add(half[: -(-height // 2), : -(-self._width // 2)])
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Directory", "by_column", "layout_directories", "needs_bigtiff"]
 _SHORT, _LONG, _LONG8 = 3, 4, 16
 _FORMATS = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
+# A little less than 2**32, to leave room for the head.
 _CLASSIC_LIMIT_BYTES = 4_000_000_000
 # TIFF 6.0 does not know LERC, ZSTD and WEBP: these are libtiff's numbers.
 _COMPRESSION_TAGS = {"NONE": 1, "LZW": 5, "JPEG": 7, "DEFLATE": 8, "LERC": 34887, "ZSTD": 50000, "WEBP": 50001}
@@ -77,26 +78,26 @@ class Directory:
         offset_type = _LONG8 if big else _LONG
         photometric, extra = _colours(self)
         tags: list[tuple[int, int, Sequence[int]]] = [
-            (254, _LONG, (1 if self.is_overview else 0,)),
-            (256, _LONG, (self.shape[1],)),
-            (257, _LONG, (self.shape[0],)),
-            (258, _SHORT, (self.bits,) * self.band_count),
-            (259, _SHORT, (_COMPRESSION_TAGS[self.compress],)),
-            (262, _SHORT, (photometric,)),
-            (277, _SHORT, (self.band_count,)),
-            (284, _SHORT, (1,)),
-            (322, _LONG, (self.tile_shape[1],)),
-            (323, _LONG, (self.tile_shape[0],)),
-            (324, offset_type, offsets),
-            (325, _LONG, byte_counts),
-            (339, _SHORT, (_SAMPLE_FORMATS[self.dtype_kind],) * self.band_count),
+            (254, _LONG, (1 if self.is_overview else 0,)),  # NewSubfileType
+            (256, _LONG, (self.shape[1],)),  # ImageWidth
+            (257, _LONG, (self.shape[0],)),  # ImageLength
+            (258, _SHORT, (self.bits,) * self.band_count),  # BitsPerSample
+            (259, _SHORT, (_COMPRESSION_TAGS[self.compress],)),  # Compression
+            (262, _SHORT, (photometric,)),  # PhotometricInterpretation
+            (277, _SHORT, (self.band_count,)),  # SamplesPerPixel
+            (284, _SHORT, (1,)),  # PlanarConfiguration: samples of a pixel together
+            (322, _LONG, (self.tile_shape[1],)),  # TileWidth
+            (323, _LONG, (self.tile_shape[0],)),  # TileLength
+            (324, offset_type, offsets),  # TileOffsets
+            (325, _LONG, byte_counts),  # TileByteCounts
+            (339, _SHORT, (_SAMPLE_FORMATS[self.dtype_kind],) * self.band_count),  # SampleFormat
             *self.tags,
         ]
         if self.depth is not None:
             # ImageDepth and TileDepth, an extension by SGI for volumes.
             tags += [(32997, _LONG, (self.depth,)), (32998, _LONG, (self.tile_depth,))]
         if self.predictor != "NO":
-            tags.append((317, _SHORT, (_PREDICTOR_TAGS[self.predictor],)))
+            tags.append((317, _SHORT, (_PREDICTOR_TAGS[self.predictor],)))  # Predictor
         if extra:
             tags.append((338, _SHORT, extra))
         # TIFF demands rising numbers.

@@ -80,6 +80,7 @@ def assemble(
         layout: which pixels each tile holds; see :class:`~ndframes.system.segments.Manifest`.
         big: whether to write BigTIFF.
     """
+    # Directories first, then the coarsest level: a reader that shows a preview needs the beginning of the file alone.
     head, starts = layout_directories(directories, [spool.byte_counts for spool in spools], big=big)
     file.write(head)
     orders = [directory.file_order for directory in directories]

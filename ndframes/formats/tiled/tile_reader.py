@@ -187,6 +187,7 @@ class TileReader(Reader):
         is_by_column = layout.get("tile_order") == "columns"
         self._levels = [_Level.from_layout(item, is_by_column=is_by_column) for item in layout["levels"]]
         base = self._levels[0]
+        # Booleans are stored as bits, so they have to be unpacked even without compression.
         self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
         facts = ReaderFacts(
             format="COG",
@@ -305,7 +306,7 @@ class TileReader(Reader):
         keys = [(self._token, index) for run in runs for index in run]
         # In this order, since expect() also asks the disk for the tiles.
         is_by_run = self._file.expect(runs) and is_alone
-        if cache.is_admitting:
+        if cache.is_admitting:  # one by one, so that each tile goes to the cache as soon as it is decoded
             return (self.load_part(index, _ALL, _ALL) for _, index in keys)
         if not any(map(cache.__contains__, keys)):
             cache.record_misses(keys, weight)
@@ -354,7 +355,7 @@ class TileReader(Reader):
         for runs in _groups_of(shared, most):
             uses = [shared[index] for index in chain.from_iterable(runs)]
             tasks.append((runs[0].start, partial(self._read_shared, runs, uses)))
-        for _, task in sorted(tasks, key=itemgetter(0)):
+        for _, task in sorted(tasks, key=itemgetter(0)):  # a disk reads forward
             yield task
 
     def _separate(self, blocks: Sequence[_TileBlock]) -> tuple[list[_TileBlock], dict[int, list[_BlockTile]]]:
@@ -437,6 +438,7 @@ class TileReader(Reader):
         Raises:
             UnreadableImageError: a tile does not decode; the message names it.
         """
+        # Threads update the mean without a lock: a lost measurement does not matter.
         started = time.perf_counter()
         try:
             pixels = decode(*arguments)

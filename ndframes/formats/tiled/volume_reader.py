@@ -86,6 +86,7 @@ class VolumeReader(Reader):
             return
         picks = None if bands == self.all_bands else list(bands)
         numbers = np.asarray(times)
+        # All frames of a tile are copied at once, and tiles are visited in the order of the file, each once.
         tile_times = numbers // self._block[0]
         row_spans, col_spans = _tile_spans(rows, self._block[1]), _tile_spans(cols, self._block[2])
         for tile_time in np.unique(tile_times).tolist():

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .spool import ScratchMaker
 
 __all__ = ["write_volume"]
+# A thread encodes tiles of this many bytes as one task: smaller tasks spend their time on being passed around.
 _PART_BYTES = 2**20
 _WAITING_PARTS = 32
 
@@ -113,6 +114,7 @@ class _TileEncoder:
         tiles = []
         for left in range(0, part.shape[2], width):
             tile = np.ascontiguousarray(part[:, :, left : left + width])
+            # The frames of a tile are stored one below the other.
             tiles.append(encode_tile(tile.reshape(frames * height, width, -1), self._codec))
         return tiles, [checksum(tile) for tile in tiles]
 
