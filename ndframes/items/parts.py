@@ -226,7 +226,7 @@ class Parts(ForkAware):
         """Open a file again that failed with ``error``; ``directly`` opens the source instead of a cache entry.
 
         Raises:
-            SourceChangedError: the source has another shape or dtype now.
+            SourceChangedError: the source has another shape, dtype or number of frames now.
         """
         with self._lock:
             opened = self._opened[part]
@@ -235,7 +235,8 @@ class Parts(ForkAware):
             info = self.pathinfo.channels[part]
             opened = self._opener.reopen(info, failed, error, directly=directly)
             # Plans and results in progress depend on both, so a reader that differs must not replace this one.
-            if (opened.reader.shape, opened.reader.dtype) != (failed.reader.shape, failed.reader.dtype):
+            now, before = opened.reader.facts, failed.reader.facts
+            if (now.shape, now.dtype, now.frame_count) != (before.shape, before.dtype, before.frame_count):
                 raise SourceChangedError(f"{info.path} changed while it was being read")
             self._keep(part, opened)
         return opened

@@ -301,7 +301,7 @@ def test_overviews_are_checked_too(tmp_path, photograph):
 
 
 def test_rows_longer_than_a_chunk(tmp_path):
-    """Only the chunks under the window are checked: damage elsewhere is none of this crop's business."""
+    """Only the chunks under the window are checked."""
     array = np.random.default_rng(0).integers(0, 255, (6, 1_500_000, 2), np.uint8)
     path, key = make_entry(tmp_path, array, "npy")
     files = CountingFiles()

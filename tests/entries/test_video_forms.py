@@ -30,7 +30,7 @@ LOSSY = {"type": "intra", "config": {"quality": 8}}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A clip's path and its frames, made when it is first asked for."""
+    """A clip's path and its frames, made at the first request."""
     folder, found = tmp_path_factory.mktemp("clips"), {}
 
     def make(name: str):

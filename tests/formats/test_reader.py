@@ -99,7 +99,7 @@ def test_threads_share_a_reader(opened):
 
 
 class Watched(Reader):
-    """Remembers how much it was asked for at once."""
+    """Records the windows that are read."""
 
     def __init__(self, pixels: np.ndarray, tile_shape: tuple[int, int]) -> None:
         super().__init__(

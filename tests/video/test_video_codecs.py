@@ -107,8 +107,8 @@ def test_every_container_keeps_frames_rate_and_metadata(tmp_path, codec, ending)
     with av.open(str(path)) as container:
         rate = container.streams.video[0].average_rate
         assert Fraction(rate.numerator, rate.denominator) == Fraction(30000, 1001)
-        told = {name.lower(): text for name, text in container.metadata.items()}
-        assert json.loads(told["comment"]) == metadata
+        tags = {name.lower(): text for name, text in container.metadata.items()}
+        assert json.loads(tags["comment"]) == metadata
     video = nf.open(path)
     np.testing.assert_array_equal(video[:], others)
     np.testing.assert_allclose(video.times, np.arange(31) * 1.001 / 30, atol=0.001)
@@ -230,7 +230,7 @@ def test_a_photograph_keeps_its_colors(tmp_path, codec):
 
 
 def test_what_a_stream_says_of_its_colors_is_what_was_done(tmp_path):
-    said = {}
+    found = {}
     for codec, frames, quality in (
         ("h264", pan(2, (32, 32)), 18),
         ("h264", pan(2, (32, 32), 1), 18),
@@ -239,11 +239,11 @@ def test_what_a_stream_says_of_its_colors_is_what_was_done(tmp_path):
         nf.write_video(tmp_path / "a.mp4", frames, 25, codec=codec, quality=quality)
         with av.open(str(tmp_path / "a.mp4")) as container:
             frame = next(container.decode(video=0))
-            said[frames.ndim, quality] = int(frame.color_range), int(frame.colorspace), int(frame.color_primaries)
-    assert said == {(4, 18): (1, 6, 1), (3, 18): (2, 2, 1), (4, 0): (2, 0, 1)}
+            found[frames.ndim, quality] = int(frame.color_range), int(frame.colorspace), int(frame.color_primaries)
+    assert found == {(4, 18): (1, 6, 1), (3, 18): (2, 2, 1), (4, 0): (2, 0, 1)}
 
 
-def test_pixel_formats_are_those_that_were_asked_for(tmp_path):
+def test_pixel_formats_are_those_requested(tmp_path):
     for name in ("yuv420p", "yuv422p", "yuv444p"):
         report = nf.write_video(tmp_path / "a.mp4", pan(2, (32, 32)), 25, pixel_format=name)
         with av.open(str(tmp_path / "a.mp4")) as container:

@@ -1,4 +1,4 @@
-"""Damaged videos: a frame that is not what was stored is told of, and never shifts another."""
+"""Damaged videos: a damaged frame is an error, and never shifts another."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def test_what_is_read_was_stored(clip, tmp_path, name, how):
                 refused[number] = str(error)
             else:
                 np.testing.assert_array_equal(pixels, frames[number], err_msg=str(number))
-    assert refused, "nobody noticed"
-    assert all(f"frame {number} of 100 does not decode" in told for number, told in refused.items())
+    assert refused, "no damage was noticed"
+    assert all(f"frame {number} of 100 does not decode" in message for number, message in refused.items())
     keys = [*video.keyframes.tolist(), 100]
     away = 0 if len(keys) > 90 else 4  # a packet's place in the file is not its frame's where there are B-frames
     group = next(pair for pair in itertools.pairwise(keys) if pair[0] <= 40 < pair[1] + away)
@@ -161,7 +161,7 @@ def test_frames_are_left_out(clip, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("codec", ["h264", "h264 intra", "hevc", "av1", "mjpeg", "ffv1"])
-def test_damage_that_nobody_notices_stays_where_it_is(tmp_path, codec):
+def test_unnoticed_damage_stays_in_its_group_of_frames(tmp_path, codec):
     """Six bytes of one packet, at 25 places: other groups of frames keep their pixels, and all frames their numbers."""
     name, _, intra = codec.partition(" ")
     path, spoilt = tmp_path / "whole.mkv", tmp_path / "spoilt.mkv"

@@ -35,7 +35,7 @@ def clip_of(tmp_path_factory):
 
 
 def read(video, numbers):
-    """Frames in the order asked for."""
+    """Frames in the order of ``numbers``."""
     found = dict(video.frames(numbers))
     return np.stack([found[number] for number in numbers])
 
@@ -96,7 +96,7 @@ def test_a_decoder_takes_in_no_packet_twice_on_its_way_and_few_for_a_single_fram
     assert len(sent) <= 2 * 4 + 4  # after two of them it is plain that there is no order
 
 
-def test_who_stops_early_leaves_the_decoder_whole(clip_of, monkeypatch):
+def test_a_caller_that_stops_early_leaves_the_decoder_usable(clip_of, monkeypatch):
     (clip,) = [clip for clip in CLIPS if clip.name == "plain.mp4"]
     path, frames = clip_of(clip)
     pool = HandlePool()

@@ -79,7 +79,7 @@ def test_a_frame_that_is_refused_does_not_end_the_video(tmp_path):
     np.testing.assert_array_equal(nf.open(tmp_path / "a.mkv")[:], FRAMES[:2])
 
 
-def test_a_writer_that_is_let_go_leaves_nothing(tmp_path):
+def test_a_writer_that_is_dropped_leaves_nothing(tmp_path):
     writer = nf.VideoWriter(tmp_path / "a.mkv", 25)
     writer.append(FRAMES[0])
     assert len(os.listdir(tmp_path)) == 1
@@ -128,7 +128,7 @@ except nf.OutputError as error:
 
 @pytest.mark.parametrize("count", [9, 60])  # at the end, and on the way
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4", "a.avi"])
-def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, name, count):
+def test_a_full_disk_is_an_error_and_nothing_is_left(tmp_path, name, count):
     environment = {**os.environ, "PYTHONPATH": str(Path(nf.__file__).parents[1])}
     command = [sys.executable, "-c", FULL, str(tmp_path / name), str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)

@@ -136,9 +136,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_is_refused_and_nothing_is_left(tmp_path, case):
-    name, frames, options, told = REFUSED[case]
+    name, frames, options, message = REFUSED[case]
     (tmp_path / name).write_bytes(b"as it was")
-    with pytest.raises(nf.VideoWriteError, match=told) as caught:
+    with pytest.raises(nf.VideoWriteError, match=message) as caught:
         nf.write_video(tmp_path / name, frames, 25, **options)
     assert str(tmp_path / name) in str(caught.value)
     assert (tmp_path / name).read_bytes() == b"as it was"
@@ -173,17 +173,17 @@ def test_rates_are_those_that_are_meant(tmp_path, fps, meant, ending):
 
 def test_places_that_cannot_be_are_refused(tmp_path):
     (tmp_path / "folder.mp4").mkdir()
-    for name, told in (
+    for name, message in (
         ("none/a.mp4", "there is no folder"),
         ("folder.mp4", "not a regular file"),
         ("a.flv", r"ending '\.flv'; allowed: \.mp4"),
         ("a", "no container is known"),
     ):
-        with pytest.raises(nf.OutputError, match=told):
+        with pytest.raises(nf.OutputError, match=message):
             nf.VideoWriter(tmp_path / name, 25)
 
 
-def test_images_that_cannot_be_read_are_told(tmp_path):
+def test_images_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     good = nf.demo_paths()["moon"]
     with pytest.raises(nf.SourceMissingError, match=r"gone\.png does not exist"):
@@ -237,7 +237,7 @@ def test_a_report_says_what_was_written(tmp_path):
     assert str(report).startswith("3 frames of 16 x 16 x 3 uint8 by ffv1: 2.3 kB in ")
 
 
-def test_a_bar_is_shown_where_it_is_asked_for(tmp_path, capsys):
+def test_a_progress_bar_is_shown_on_request(tmp_path, capsys):
     nf.write_video(tmp_path / "a.mkv", FRAMES, 25, codec="ffv1", progress=True)
     assert "write, frames" in capsys.readouterr().err
     nf.write_video(tmp_path / "a.mkv", FRAMES, 25, codec="ffv1")

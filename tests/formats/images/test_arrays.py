@@ -156,12 +156,14 @@ def test_every_version_of_the_header_and_any_offset(tmp_path, pool, is_mapped, v
     path = tmp_path / "a.npy"
     with path.open("wb") as file:
         np.lib.format.write_array(file, pixels, version=version)
-        file.write(b"what follows is nobody's business")
+        file.write(b"bytes behind the array")
     data_offset = path.read_bytes().index(pixels.tobytes())
     reader = NpyReader(str(path), pool, is_mapped=is_mapped)
     assert reader.data_offset == data_offset
     np.testing.assert_array_equal(reader.read_all(), pixels)
-    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (6, 7, 2)}\n"  # so the pixels lie at an odd address
+    header = (
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (6, 7, 2)}\n"  # so that the pixels are at an odd address
+    )
     path.write_bytes(b"\x93NUMPY\x01\0" + bytes([len(header), 0]) + header + pixels.tobytes())
     reader = NpyReader(str(path), pool, is_mapped=is_mapped)
     assert reader.data_offset == 10 + len(header)
@@ -169,7 +171,7 @@ def test_every_version_of_the_header_and_any_offset(tmp_path, pool, is_mapped, v
     np.testing.assert_array_equal(reader.read_all(), pixels)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="nobody counts the bytes here")
+@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="this system does not count bytes")
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_only_the_bytes_of_the_crop_are_read(tmp_path, pool, order):
     pixels = noise((800, 900, 2), "<u2", order)
@@ -237,7 +239,7 @@ def test_a_reader_that_goes_takes_its_handles_along(tmp_path, pool, is_mapped):
 
 
 @BOTH
-def test_a_pool_that_nobody_closes_leaves_no_descriptor(tmp_path, is_mapped):
+def test_a_pool_that_is_not_closed_leaves_no_descriptor(tmp_path, is_mapped):
     np.save(tmp_path / "a.npy", noise((10, 10), "u1"))
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))

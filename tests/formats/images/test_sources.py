@@ -47,7 +47,7 @@ def open_path(path: str, pool: HandlePool, **info) -> Reader:
 
 @contextmanager
 def ungeoreferenced(path):
-    """What rasterio itself makes of a file, without its complaint that it lies nowhere on Earth."""
+    """What rasterio reads from a file, without its warning about a missing georeference."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path) as dataset:
@@ -265,7 +265,7 @@ def test_virtual_paths_are_files_that_are_missing(path, pool):
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
-def test_a_video_without_its_ending_is_told(ending, tmp_path, pool):
+def test_a_video_without_its_ending_is_recognised(ending, tmp_path, pool):
     nf.write_video(tmp_path / f"a.{ending}", np.zeros((2, 64, 64, 3), np.uint8), fps=5)
     os.rename(tmp_path / f"a.{ending}", tmp_path / "a.bin")
     with pytest.raises(UnreadableImageError, match=r"a\.bin looks like a video; .* rename it to end in \.mp4"):
@@ -312,7 +312,7 @@ def test_stored_grid_and_said_once(tmp_path, pool, caplog):
     turned = str(tmp_path / "turned.tif")
     pixels = picture((*SHAPE, 3))
     tifffile.imwrite(turned, pixels, photometric="rgb", extratags=[(274, "H", 1, 8, True)], metadata=None)
-    for name, info, told in (
+    for name, info, message in (
         (path, {}, "orientation 6"),
         (turned, {}, "orientation 8"),
         (turned, {"page": 0}, "orientation 8"),
@@ -325,7 +325,7 @@ def test_stored_grid_and_said_once(tmp_path, pool, caplog):
         assert_same(whole, wanted if name == path else pixels, 20 if name == path else 0)
         messages = [record.getMessage() for record in caplog.records if record.name == "ndframes"]
         assert len(messages) == 1
-        assert told in messages[0]
+        assert message in messages[0]
         assert "stored pixels" in messages[0]
 
 

@@ -1,4 +1,4 @@
-"""TIFFs of which each page is a row of the image: what tifffile makes of ``(h, w, c)`` if nobody says that c is channels."""
+"""TIFFs that store each row of the image as a page: what tifffile writes for ``(h, w, c)`` unless c is named channels."""
 
 from __future__ import annotations
 

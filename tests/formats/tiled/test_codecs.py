@@ -64,7 +64,7 @@ def assert_equal_bits(got: np.ndarray, wanted: np.ndarray) -> None:
 
 @st.composite
 def tiles(draw, dtypes, bands=(1, 7), least=1):
-    """Any bits that a dtype can have, in tiles of any edge; as they lie, turned, or cut from something larger."""
+    """Any bits that a dtype can have, in tiles of any edge; contiguous, transposed, or a part of a larger array."""
     dtype = np.dtype(draw(st.sampled_from(dtypes)))
     shape = draw(st.integers(least, 20)), draw(st.integers(least, 20)), draw(st.integers(*bands))
     if dtype.kind == "b":
@@ -119,7 +119,7 @@ def test_any_whole_numbers_come_back_from_lerc(tile):
 @settings(max_examples=100, deadline=None)
 @given(tiles(["uint8"], bands=(3, 4), least=2), st.sampled_from([None, 0, 255]))
 def test_any_colours_come_back_from_webp(tile, alpha):
-    """Also those that nobody would see, and where there is no alpha to speak of."""
+    """Colours under full transparency, too, and tiles that are opaque throughout."""
     if alpha is not None and tile.shape[2] == 4:
         tile = tile.copy()
         tile[:, :, 3] = alpha
@@ -246,7 +246,7 @@ def test_a_tile_of_another_shape_is_refused(compress, dtype, differences):
         if dtype == "bool" and other == (20, 23, 3):
             continue  # of as many bytes
         if compress == "LZW" and other == (21, 24, 3):
-            continue  # which goes on, and nobody looks there
+            continue  # the decoder goes on without an error
         with pytest.raises(DECODE_ERRORS):
             find_decoder(compress, codec.predictor, (20, 24, 3), np.dtype(dtype))(data)
 

@@ -126,7 +126,7 @@ def test_every_shape(shape, bands, blocksize, tmp_path):
 
 @pytest.mark.parametrize("shape", [(600, 128), (2100, 256), (2100, 511), (600, 144), (1200, 288), (1100, 255)])
 def test_one_tile_wide(shape, tmp_path):
-    """The validator is told nothing that it takes for a level without tiles."""
+    """No level looks untiled to the validator."""
     pixels = picture((*shape, 1))
     path = write(tmp_path / "a.tif", pixels)
     assert_valid(path)
@@ -149,7 +149,7 @@ def test_lerc(dtype, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("bands", [1, 3])
-def test_lerc_asked_for_numbers_with_holes(bands, dtype, tmp_path):
+def test_lerc_for_numbers_with_nan(bands, dtype, tmp_path):
     """A codec that cannot hold NaN, a band at a time, is not used where there may be any."""
     pixels = picture((75, 101, bands), dtype)
     path = write(tmp_path / "a.tif", pixels, compress="LERC", blocksize=32)

@@ -43,8 +43,8 @@ def test_a_tile_that_does_not_decode_though_its_checksum_holds(tmp_path, compres
 
 @pytest.mark.parametrize("flips", [40, pytest.param(5_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 @pytest.mark.parametrize("compress", ["NONE", *CODECS])
-def test_flipped_bits_of_tiles_that_nobody_checks(tmp_path, compress, flips):
-    """Some codecs tell of damage themselves. The others give some pixels or an error: no crash, no hang, no loose end."""
+def test_flipped_bits_of_tiles_without_checks(tmp_path, compress, flips):
+    """Some codecs find damage themselves. The others decode other pixels or raise: no crash, no hang, no open file."""
     frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog(compress))
     frames.prepare()
     path = entry_path(frames)
@@ -75,7 +75,7 @@ def test_flipped_bits_of_tiles_that_nobody_checks(tmp_path, compress, flips):
 
 @pytest.mark.parametrize("is_remote", [False, True])
 @pytest.mark.parametrize("verify", ["first-touch", "always"])
-def test_a_flipped_bit_is_found_where_it_lies_mapped(tmp_path, at_rest, monkeypatch, verify, is_remote):
+def test_a_flipped_bit_in_a_mapped_file_is_found(tmp_path, at_rest, monkeypatch, verify, is_remote):
     monkeypatch.setattr("ndframes.system.files.is_remote", lambda path: is_remote)
     frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog("NONE"), verify=verify, tile_bytes=0)
     frames.prepare()

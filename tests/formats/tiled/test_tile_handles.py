@@ -29,16 +29,16 @@ from kit.tilework import (
 
 @pytest.mark.parametrize("compress", ["ZSTD", "NONE"])
 @pytest.mark.parametrize("is_remote", [False, True])
-def test_the_system_is_told_of_exactly_the_tiles_that_are_read(tmp_path, at_rest, monkeypatch, compress, is_remote):
-    """In the order of the file, each once; none that lies in memory."""
+def test_exactly_the_tiles_that_are_read_are_fetched_ahead(tmp_path, at_rest, monkeypatch, compress, is_remote):
+    """In the order of the file, each once; none that is in memory."""
     monkeypatch.setattr("ndframes.system.files.is_remote", lambda path: is_remote)
     frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog(compress))
     frames.prepare()
-    told: list[tuple[int, int]] = []
+    fetched: list[tuple[int, int]] = []
 
     def note(descriptor, offset, length, advice):
-        if advice == os.POSIX_FADV_WILLNEED and (offset, length) not in told:
-            told.append((offset, length))
+        if advice == os.POSIX_FADV_WILLNEED and (offset, length) not in fetched:
+            fetched.append((offset, length))
 
     monkeypatch.setattr(os, "posix_fadvise", note)
     rows = segments_of(entry_path(frames))
@@ -48,30 +48,30 @@ def test_the_system_is_told_of_exactly_the_tiles_that_are_read(tmp_path, at_rest
     for _ in range(2):
         twin.load_regions(requests, read_ahead=True)
         wanted = sorted(tile_number(compress, *place) for place in ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1)))
-        assert told == [(int(rows[number]["offset"]), int(rows[number]["length"])) for number in wanted]
+        assert fetched == [(int(rows[number]["offset"]), int(rows[number]["length"])) for number in wanted]
         if not is_plain:
             twin.load_regions([*requests, ("a", np.s_[96:, 128:])], read_ahead=True)
-            assert told[5:] == [(int(rows[20]["offset"]), int(rows[20]["length"]))]
+            assert fetched[5:] == [(int(rows[20]["offset"]), int(rows[20]["length"]))]
             break
-        told.clear()
+        fetched.clear()
 
 
 @pytest.mark.parametrize("compress", ["ZSTD", "NONE"])
 def test_a_first_crop_has_all_its_tiles_fetched_side_by_side(tmp_path, at_rest, monkeypatch, compress):
     frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog(compress))
     frames.prepare()
-    told: list[int] = []
+    fetched: list[int] = []
 
     def note(descriptor, offset, length, advice):
         if advice == os.POSIX_FADV_WILLNEED:
-            told.append(offset)
+            fetched.append(offset)
 
     monkeypatch.setattr(os, "posix_fadvise", note)
     rows = segments_of(entry_path(frames))
     for _ in range(2):
         frames.load_region("a", np.s_[40:90, 10:50])
         touched = sorted(tile_number(compress, row, col) for row in (1, 2) for col in (0, 1))
-        assert told == [int(rows[number]["offset"]) for number in touched]
+        assert fetched == [int(rows[number]["offset"]) for number in touched]
 
 
 MANY = """
@@ -166,7 +166,7 @@ def test_an_entry_that_is_removed_while_it_is_open_is_read_on(tmp_path, at_rest,
 
 
 @pytest.mark.parametrize("compress", ["NONE", "ZSTD"])
-def test_a_reader_that_nobody_needs_leaves_nothing_open(tmp_path, compress):
+def test_an_unused_reader_leaves_nothing_open(tmp_path, compress):
     frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog(compress))
     frames.load_region("a")
     path = str(entry_path(frames))
@@ -183,8 +183,8 @@ def test_a_reader_that_nobody_needs_leaves_nothing_open(tmp_path, compress):
 
 
 @pytest.mark.parametrize("compress", ["NONE", "ZSTD"])
-def test_a_file_is_closed_when_nobody_can_have_it_any_more(tmp_path, at_rest, monkeypatch, compress):
-    """While a finalizer runs, weak references still give its object out: to threads that would read by what is closed."""
+def test_a_file_is_closed_after_its_last_reference_is_gone(tmp_path, at_rest, monkeypatch, compress):
+    """While a finalizer runs, weak references still return its object: threads would read from a closed file."""
     frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog(compress), tile_bytes=0)
     frames.load_region("a")
     segments = frames.image("a").opened(0).reader._bytes
@@ -202,7 +202,7 @@ def test_a_file_is_closed_when_nobody_can_have_it_any_more(tmp_path, at_rest, mo
 
 @pytest.mark.parametrize("compress", ["NONE", "ZSTD", "LZW"])
 @pytest.mark.parametrize("crops", [60, pytest.param(6_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
-def test_threads_that_drive_out_each_other_s_tiles(tmp_path, at_rest, compress, crops):
+def test_threads_that_evict_each_other_s_tiles(tmp_path, at_rest, compress, crops):
     """Room for seven tiles in memory, and for one file beside those in use."""
     arrays = {number: np.roll(PHOTOGRAPH, number) for number in range(5)}
     frames = frames_over(tmp_path, arrays, cog(compress), tile_bytes=7 * 32 * 32 * 3)
