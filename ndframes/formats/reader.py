@@ -123,6 +123,11 @@ class Reader:
             self._overview_shapes = tuple(self._find_overview_shapes())
         return self._overview_shapes
 
+    @property
+    def block_bytes(self) -> int:
+        """The bytes of one decoded block, all bands and frames."""
+        return self.tile_frames * math.prod(self.tile_shape) * self.shape[2] * self.dtype.itemsize
+
     def level_shape(self, level: int) -> tuple[int, int, int]:
         """``(height, width, bands)`` of the image (level 0) or of one of its overviews."""
         if level == 0:  # by far the most common; finding the overviews may take a look at the file

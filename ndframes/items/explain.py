@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -93,7 +92,6 @@ def explain_parts(
         if is_warped and rows and cols:
             level, rows, cols = _find_window(parts, pick.part, sampled)
         tiles = (count or _count_decoded)(reader, rows, cols) if rows and cols else 0
-        block_px = reader.tile_frames * math.prod(reader.tile_shape)
         yield FileExplanation(
             path=parts.pathinfo.channels[pick.part].path,
             bands=len(pick.bands),
@@ -104,7 +102,7 @@ def explain_parts(
             tile_shape=reader.tile_shape,
             is_warped=is_warped,
             tiles=tiles,
-            decoded_bytes=tiles * block_px * reader.shape[2] * reader.dtype.itemsize,
+            decoded_bytes=tiles * reader.block_bytes,
             tile_frames=reader.tile_frames,
         )
 

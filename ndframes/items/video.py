@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -284,6 +283,5 @@ class _FrameOpener:
 
 def _of_all_frames(file: FileExplanation, reader: Reader) -> FileExplanation:
     """The explanation of one frame's file, with the blocks of the whole video."""
-    block_px = reader.tile_frames * math.prod(reader.tile_shape)
-    decoded_bytes = file.tiles * block_px * reader.shape[2] * reader.dtype.itemsize
+    decoded_bytes = file.tiles * reader.block_bytes
     return replace(file, tile_shape=reader.tile_shape, tile_frames=reader.tile_frames, decoded_bytes=decoded_bytes)
