@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from ..entries.opener import BoundOpener
@@ -145,7 +146,10 @@ class Frames(ImageCollection):
                    [21, 21, 20]], dtype=uint8)
         """
         options = ReadOptions.of(fill, interpolation, antialias, nodata, pad, scale, shape)
-        return self._read(image_id, lambda image: image.load_region(region, channels, options))
+        try:
+            return self._current_image(image_id).load_region(region, channels, options)
+        except NdframesError as error:
+            return self._read_again(image_id, error, methodcaller("load_region", region, channels, options))
 
     def load_warped(
         self,
@@ -184,7 +188,10 @@ class Frames(ImageCollection):
             True
         """
         checked = ReadOptions.of(**options)
-        return self._read(image_id, lambda image: image.load_warped(transform, shape, channels, checked))
+        try:
+            return self._current_image(image_id).load_warped(transform, shape, channels, checked)
+        except NdframesError as error:
+            return self._read_again(image_id, error, methodcaller("load_warped", transform, shape, channels, checked))
 
     def load_regions(
         self,
@@ -321,16 +328,15 @@ class Frames(ImageCollection):
             f"<{type(self).__name__}: {len(self):,} images, backend {self._describe_backend()}, {self.cache.workdir}>"
         )
 
-    def _read(self, image_id: Hashable, read: Callable[[LazyImage], Array]) -> Array:
-        """Call ``read`` with the image, and again if its source changed meanwhile; errors name the image."""
-        # Bounded, because a file that something writes to all the time would be opened for ever.
-        tries_left = _UNSTABLE_TRIES
-        while True:
+    def _read_again(self, image_id: Hashable, error: NdframesError, read: Callable[[LazyImage], Array]) -> Array:
+        """Open and read an image again if ``error`` says that its source changed; the final error names the image."""
+        tries_left = _UNSTABLE_TRIES - 1  # bounded, since something may write to a file all the time
+        while tries_left and isinstance(error, SourceChangedError):
+            tries_left -= 1
+            self._images.discard(image_id)
             try:
                 return read(self._current_image(image_id))
-            except NdframesError as error:
-                name_image(error, image_id)
-                tries_left -= 1
-                if not tries_left or not isinstance(error, SourceChangedError):
-                    raise
-                self._images.discard(image_id)
+            except NdframesError as again:
+                error = again
+        name_image(error, image_id)
+        raise error

@@ -53,16 +53,19 @@ class OpenImages:
             image = self._images.get(image_id)
         except TypeError:  # not hashable, so not an id; make raises the error that explains it
             image = None
-        if image is not None and self._is_current(image):
+        if image is not None and (self._is_trusted(image) if self._recheck_seconds else image.is_current()):
             return image
-        fresh = make(image_id, lambda: self._update(image_id))
-        # Two threads may make the same image: the later one is kept, and the other one lives as long as its read.
-        self._images.put(image_id, fresh)
-        return fresh
+        return self._open(image_id, make)
 
     def discard(self, image_id: Hashable) -> None:
         """Close an image, if it is open."""
         self._images.discard(image_id)
+
+    def _open(self, image_id: Hashable, make: ItemMaker) -> LazyImage:
+        image = make(image_id, lambda: self._update(image_id))
+        # Two threads may make the same image: the later one is kept, and the other one lives as long as its read.
+        self._images.put(image_id, image)
+        return image
 
     def _update(self, image_id: Hashable) -> None:
         """Count the memory of an image again, which has opened a file."""
@@ -70,9 +73,8 @@ class OpenImages:
         if image is not None:
             self._images.put(image_id, image)
 
-    def _is_current(self, image: LazyImage) -> bool:
-        if not self._recheck_seconds:
-            return image.is_current()
+    def _is_trusted(self, image: LazyImage) -> bool:
+        """Whether an image was checked within ``recheck_seconds``, or is current now."""
         # Taken before the check, which may be slow: trust begins when the files were looked at.
         now = time.monotonic()
         if now >= image.trusted_until:

@@ -10,10 +10,11 @@ from ..errors import RegionError
 from ..geometry.affine import IDENTITY, invert, pixels_between, to_affine, window_bounds
 from ..geometry.grid import Grid, resolve_scale, to_shape
 from ..geometry.regions import resolve_region, resolve_unclipped
+from ..pixels.options import DEFAULT_OPTIONS
 from ..pixels.results import Result, allocate, check_has_rows_and_cols, finish
 from .explain import explain_parts
 from .fuse import fuse_grid, fuse_padded, fuse_padded_grid, fuse_region
-from .item import DEFAULT_OPTIONS, THUMBNAIL_PX, LazyImage
+from .item import THUMBNAIL_PX, LazyImage
 from .parts import side_by_side
 from .plan import PlannedCrop, Planner
 
@@ -56,12 +57,16 @@ class AlignableImageData(LazyImage):
     Args:
         parts: the image's files.
         max_region_bytes: the largest result that is allowed, in bytes.
+
+    Attributes:
+        pathinfo: the description that it was made from.
+        planner: makes the plans of its reads.
     """
 
     def __init__(self, parts: Parts, *, max_region_bytes: int) -> None:
         self.pathinfo = parts.pathinfo
         self._parts = parts
-        self._planner = Planner(parts)
+        self.planner = Planner(parts)
         self._max_region_bytes = max_region_bytes
 
     @property
@@ -72,12 +77,12 @@ class AlignableImageData(LazyImage):
     @property
     def channels(self) -> tuple[str, ...]:
         """The codes of all its channels, file after file."""
-        return self._planner.channels
+        return self.planner.channels
 
     @property
     def default_channels(self) -> tuple[str, ...]:
         """The codes that are read by default."""
-        return self._planner.default_channels
+        return self.planner.default_channels
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -86,11 +91,11 @@ class AlignableImageData(LazyImage):
 
     def shape(self, channels: str | Sequence[str] | None = None) -> tuple[int, int, int]:
         """``(height, width, channels)`` of a read of everything."""
-        return self._planner.plan(channels).shape
+        return self.planner.plan(channels).shape
 
     def dtype(self, channels: str | Sequence[str] | None = None) -> np.dtype[Any]:
         """The dtype of a read: the dtypes of the files that it reads, promoted by ``np.result_type``."""
-        return self._planner.plan(channels).dtype
+        return self.planner.plan(channels).dtype
 
     def select(self, channels: str | Sequence[str] | None) -> tuple[str, ...]:
         """The codes that ``channels`` stands for, checked.
@@ -98,11 +103,11 @@ class AlignableImageData(LazyImage):
         Raises:
             ChannelError: the image has no such channel.
         """
-        return self._planner.plan(channels).codes
+        return self.planner.plan(channels).codes
 
     def parse(self, channels: str | Sequence[str] | None) -> tuple[str, ...]:
         """The codes that ``channels`` stands for; the image may lack some of them."""
-        return self._planner.parse(channels)
+        return self.planner.parse(channels)
 
     def opened(self, part: int) -> OpenedChannel:
         """The file of one of ``pathinfo.channels``, opened if it is not yet."""
@@ -110,11 +115,7 @@ class AlignableImageData(LazyImage):
 
     def bands_by_part(self, codes: Sequence[str]) -> list[tuple[int, int]]:
         """The numbers of the files that a read of ``codes`` reads, each with the number of its bands."""
-        return [(pick.part, len(pick.bands)) for pick in self._planner.plan_codes(tuple(codes)).picks]
-
-    def is_plain(self, part: int) -> bool:
-        """Whether the pixels of one of ``pathinfo.channels`` are the image's pixels as they are stored."""
-        return self._planner.is_plain(part)
+        return [(pick.part, len(pick.bands)) for pick in self.planner.plan_codes(tuple(codes)).picks]
 
     def is_current(self) -> bool:
         """Whether every opened source is still the file that was opened."""
@@ -153,14 +154,14 @@ class AlignableImageData(LazyImage):
         """
         if not fused:
             return self.load_parts(region, channels)
-        plan = self._planner.plan(channels)
+        plan = self.planner.plan(channels)
         if options.is_resampled:
             return self._load_scaled(region, plan, options)
         if options.pad is not None:
             return self._load_padded(region, plan, options)
         selection = resolve_region(region, plan.shape)
         rows, cols, bands = selection.ranges
-        plan = self._planner.narrow(plan, bands)
+        plan = self.planner.narrow(plan, bands)
         if not plan.is_plain or options.nodata != "keep":
             result = self._allocate(selection.shape, plan, options)
             fuse_region(self._parts, plan, result.reshaped(selection.full_shape), rows, cols, options)
@@ -180,7 +181,7 @@ class AlignableImageData(LazyImage):
         options: ReadOptions = DEFAULT_OPTIONS,
     ) -> Array:
         """Read through any affine map; see :meth:`ndframes.Frames.load_warped`."""
-        plan = self._planner.plan(channels)
+        plan = self.planner.plan(channels)
         img_from_out = invert(to_affine(transform, "transform"))
         return self._load_grid(Grid(img_from_out, to_shape(shape)), plan, options, is_bounded=True)
 
@@ -192,13 +193,13 @@ class AlignableImageData(LazyImage):
         Raises:
             RegionError: the region has steps or integers.
         """
-        plan = self._planner.plan(channels)
+        plan = self.planner.plan(channels)
         selection = resolve_region(region, plan.shape)
         check_has_rows_and_cols(selection)
         rows, cols, bands = selection.ranges
         if rows.step != 1 or cols.step != 1:
             raise RegionError("parts of a region are windows: give slices without steps in y and x")
-        plan = self._planner.narrow(plan, bands)
+        plan = self.planner.narrow(plan, bands)
         return [self._load_part(pick, rows, cols, plan) for pick in plan.picks]
 
     def count_result_bytes(
@@ -208,7 +209,7 @@ class AlignableImageData(LazyImage):
         options: ReadOptions = DEFAULT_OPTIONS,
     ) -> int:
         """The bytes of the result of a read; no pixel is read."""
-        plan = self._planner.plan(channels)
+        plan = self.planner.plan(channels)
         is_padded = options.pad is not None
         ranges = resolve_unclipped(region, plan.shape) if is_padded else resolve_region(region, plan.shape).ranges
         rows, cols, bands = map(len, ranges)
@@ -218,13 +219,13 @@ class AlignableImageData(LazyImage):
 
     def plan_crop(self, region: Region, channels: str | Sequence[str] | None = None) -> PlannedCrop:
         """A region resolved for a batch; no pixel is read."""
-        plan = self._planner.plan(channels)
+        plan = self.planner.plan(channels)
         selection = resolve_region(region, plan.shape)
-        return PlannedCrop(self._parts, self._planner.narrow(plan, selection.ranges[2]), selection)
+        return PlannedCrop(self._parts, self.planner.narrow(plan, selection.ranges[2]), selection)
 
     def load_thumbnail(self, max_px: int = THUMBNAIL_PX) -> Array:
         """A small copy of the default channels, from the smallest stored level of at least ``max_px``."""
-        plan = self._planner.plan(None)
+        plan = self.planner.plan(None)
         if not plan.is_plain:
             # The levels of files on other grids do not coincide, so these are resampled.
             scale = min(1.0, max_px / max(self.image_shape))
@@ -247,11 +248,11 @@ class AlignableImageData(LazyImage):
 
     def explain(self, sampled: SampledRegion) -> list[FileExplanation]:
         """What a read does with each file; channels that the image lacks are left out."""
-        return list(explain_parts(self._parts, self._planner, sampled))
+        return list(explain_parts(self._parts, self.planner, sampled))
 
     def _load_padded(self, region: Region, plan: Plan, options: ReadOptions) -> Array:
         rows, cols, bands = resolve_unclipped(region, plan.shape)
-        plan = self._planner.narrow(plan, bands)
+        plan = self.planner.narrow(plan, bands)
         result = self._allocate((len(rows), len(cols), len(bands)), plan, options)
         fuse_padded(self._parts, plan, result, rows, cols, options)
         return finish(result, options.nodata)
@@ -264,7 +265,7 @@ class AlignableImageData(LazyImage):
         else:
             rows, cols, bands = resolve_unclipped(region, plan.shape)
         samplings = resolve_scale(rows, cols, options.scale, options.shape)
-        plan = self._planner.narrow(plan, bands)
+        plan = self.planner.narrow(plan, bands)
         # A constant needs no folded axes: points outside the image are filled.
         if options.pad not in ("edge", "reflect"):
             return self._load_grid(Grid.of_axes(*samplings), plan, options, is_bounded=options.pad is not None)

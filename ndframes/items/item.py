@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from ..pixels.options import ReadOptions
+from ..pixels.options import DEFAULT_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from .._typing import Array
     from ..entries.opened import OpenedChannel
     from ..geometry.regions import Region
+    from ..pixels.options import ReadOptions
     from ..spec.pathinfo import PathInfo
     from .explain import FileExplanation, SampledRegion
     from .plan import PlannedCrop
 
-__all__ = ["DEFAULT_OPTIONS", "THUMBNAIL_PX", "LazyImage"]
+__all__ = ["THUMBNAIL_PX", "LazyImage"]
 THUMBNAIL_PX = 192
-#: Pixels as they are stored, without padding.
-DEFAULT_OPTIONS = ReadOptions()
 
 
 class LazyImage(ABC):

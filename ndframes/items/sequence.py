@@ -10,8 +10,9 @@ import numpy as np
 from ..errors import ChannelError, naming_image
 from ..geometry.grid import resolve_scale, to_shape
 from ..geometry.regions import boxes_to_slices, resolve_region, resolve_unclipped, to_slice
+from ..pixels.options import DEFAULT_OPTIONS
 from ..pixels.results import Result, check_has_rows_and_cols
-from .item import DEFAULT_OPTIONS, THUMBNAIL_PX, LazyImage
+from .item import THUMBNAIL_PX, LazyImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,13 +11,13 @@ from ..entries.frame_index import find_index
 from ..errors import check_choice
 from ..formats.frame import FrameReader
 from ..geometry.regions import resolve_region, to_slice
+from ..pixels.options import DEFAULT_OPTIONS
 from ..pixels.results import allocate
 from ..spec.channels import default_codes
 from ..spec.pathinfo import PathInfo, slice_frames
 from ..video.decoder import VideoDecoder, VideoErrors
 from .explain import explain_parts
 from .image import AlignableImageData
-from .item import DEFAULT_OPTIONS
 from .parts import Parts
 from .plan import Planner
 from .sequence import ImageSequence
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..video.metadata import VideoMetadata
     from .explain import FileExplanation, SampledRegion
     from .parts import Opener
+    from .plan import Plan
     from .sequence import StackRegion
 
 __all__ = ["VideoData"]
@@ -72,7 +73,7 @@ class VideoData(ImageSequence):
         self._pool = pool
         self._cache = cache
         self._index: FrameIndex | None = None
-        self._is_plain: bool | None = None
+        self._first: AlignableImageData | None = None
         self._range: range | None = None
         # A frame's shape and place in the image are checked where a frame is read as an image.
         file = replace(info.channels[0], img_from_src=None, shape=None)
@@ -166,9 +167,11 @@ class VideoData(ImageSequence):
         """
         front, rest = (region[0], region[1:]) if isinstance(region, tuple) and region else (None, ())
         times = front if isinstance(front, list) else None
-        if options.pad is None and not options.is_resampled and options.nodata == "keep" and self._is_read_plainly():
-            # A slice without frames replaces the list, so that the other items are resolved and checked as usual.
-            return self._load_plainly(times, region if times is None else (slice(0, 0), *rest), channels)
+        if options.pad is None and not options.is_resampled and options.nodata == "keep":
+            plan = self._image(0).planner.plan(channels)
+            if plan.is_plain:
+                # A slice without frames replaces the list, so that the other items are resolved and checked as usual.
+                return self._load_plainly(times, region if times is None else (slice(0, 0), *rest), plan)
         if times is None:
             return super().load_region(region, channels, options)
         by_time = {time: self.load_region((time, *rest), channels, options) for time in times}
@@ -202,27 +205,17 @@ class VideoData(ImageSequence):
         files = explain_parts(parts, Planner(parts), sampled, count)
         return [_of_all_frames(file, self.reader) for file in files]
 
-    def _is_read_plainly(self) -> bool:
-        """Whether the file's pixels are the result's pixels."""
-        # Asked once: a file that is reopened with another shape or dtype raises an error.
-        if self._is_plain is None:
-            self._is_plain = self._image(0).is_plain(0)
-        return self._is_plain
-
-    def _load_plainly(self, listed: list[int] | None, region: Region, channels: str | Sequence[str] | None) -> Array:
+    def _load_plainly(self, listed: list[int] | None, region: Region, plan: Plan) -> Array:
         """Read pixels as they are stored; the frames of ``listed`` replace the frames of the region."""
-        codes = self.select(channels)
-        selection = resolve_region(region, (len(self), *self.image_shape, len(codes)))
+        selection = resolve_region(region, (len(self), *plan.shape))
         sliced, rows, cols, bands = selection.ranges
         shape = selection.shape if listed is None else (len(listed), *selection.shape[1:])
-        out = allocate(shape, self.reader.dtype, self._max_region_bytes)
+        out = allocate(shape, plan.dtype, self._max_region_bytes)
         if out.size:
-            numbers: Sequence[int] = [self.channels.index(codes[band]) for band in bands]
-            if numbers == list(range(len(self.channels))):
-                numbers = range(len(numbers))
+            (pick,) = self._image(0).planner.narrow(plan, bands).picks
             full = out.reshape(len(sliced if listed is None else listed), len(rows), len(cols), len(bands))
             in_file = self.frames[to_slice(sliced)] if listed is None else [self.frames[time] for time in listed]
-            self._parts.read(0, lambda reader: reader.read_frames(in_file, rows, cols, numbers, full))
+            self._parts.read(0, lambda reader: reader.read_frames(in_file, rows, cols, pick.bands, full))
         return out
 
     def _channels_of(self, time: int) -> tuple[str, ...]:  # noqa: ARG002 - the same for every frame
@@ -236,7 +229,13 @@ class VideoData(ImageSequence):
 
     def _image(self, time: int) -> AlignableImageData:
         """One frame as an image, decoded when its pixels are read."""
-        return AlignableImageData(self._frame_parts(time), max_region_bytes=self._max_region_bytes)
+        if not time and self._first is not None:
+            return self._first
+        image = AlignableImageData(self._frame_parts(time), max_region_bytes=self._max_region_bytes)
+        # Kept, because it describes all frames: their shape, dtype and channels are the same.
+        if not time:
+            self._first = image
+        return image
 
     def _frame_parts(self, time: int) -> Parts:
         info = PathInfo(time, self.pathinfo.channels, shape=self.pathinfo.shape, default=self.pathinfo.default)

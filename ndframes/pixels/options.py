@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from ..geometry.regions import PadMode
     from .values import NodataMode
 
-__all__ = ["ReadKeywords", "ReadOptions", "ScaleKeywords", "WarpKeywords"]
+__all__ = ["DEFAULT_OPTIONS", "ReadKeywords", "ReadOptions", "ScaleKeywords", "WarpKeywords"]
+# By identity, since -0.0 equals 0.
+_NO_FILL = 0
 
 
 class WarpKeywords(TypedDict, total=False):
@@ -70,6 +72,9 @@ class ReadOptions(NamedTuple):
             ValueError: the interpolation or the nodata mode does not exist.
             RegionError: the pad mode does not exist.
         """
+        is_stored = interpolation == "linear" and nodata == "keep" and antialias is True and fill is _NO_FILL
+        if is_stored and pad is None and scale is None and shape is None:
+            return DEFAULT_OPTIONS  # most crops end here, and a new tuple would take three times as long
         if interpolation != "linear":
             for name in interpolation.values() if isinstance(interpolation, Mapping) else (interpolation,):
                 if name not in INTERPOLATIONS:
@@ -90,3 +95,7 @@ class ReadOptions(NamedTuple):
         """Whether every option has its default value."""
         is_stored = self.interpolation == "linear" and self.antialias and self.nodata == "keep" and not self.fill
         return is_stored and self.pad is None and not self.is_resampled
+
+
+#: Pixels as they are stored, without padding.
+DEFAULT_OPTIONS = ReadOptions()
