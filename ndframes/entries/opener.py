@@ -30,7 +30,6 @@ from ..system.memory import ClockCache
 from ..system.process import IMPORTING, core_count
 from ..system.stamp import SourceStamp, stat_source
 from .conversion import Conversion
-from .frame_index import Indexing
 from .jobs import run_job
 from .opened import OpenedChannel
 from .reader import EntryReader
@@ -131,6 +130,10 @@ class ChannelOpener:
         return Survey(conversion.key, None if exists else conversion)
 
     def _survey_index(self, video: ChannelInfo) -> Survey:
+        # Imported here, because most programs read no videos.
+        with IMPORTING:
+            from .frame_index import Indexing
+
         indexing = Indexing.plan(video, stat_source(video.path), self.cache)
         return Survey(indexing.key, None if indexing.find(self.pool) is not None else indexing)
 

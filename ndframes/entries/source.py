@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..formats.frame import FrameReader
 from ..formats.images.sniff import open_image
 from ..spec.kinds import is_video_path
-from ..video.decoder import VideoDecoder
-from ..video.reader import VideoReader
-from .frame_index import find_index
+from ..system.process import IMPORTING
 
 if TYPE_CHECKING:
     from ..cache.cache import Cache
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from ..spec.pathinfo import ChannelInfo
     from ..system.handles import HandlePool
     from ..system.stamp import SourceStamp
+    from ..video.reader import VideoReader
 
 __all__ = ["SourceOpener", "follow_links", "open_video"]
 
@@ -86,6 +85,12 @@ def open_video(
     Raises:
         SourceError: the file is not a video, or does not decode.
     """
+    # Imported here, because most programs read no videos.
+    with IMPORTING:
+        from ..video.decoder import VideoDecoder
+        from ..video.reader import VideoReader
+        from .frame_index import find_index
+
     index = find_index(info, stamp, cache, pool)
     is_gray = info.pixel_format == "gray"
     errors: Any = info.frame_errors

@@ -155,10 +155,11 @@ class AlignableImageData(LazyImage):
         if not fused:
             return self.load_parts(region, channels)
         plan = self.planner.plan(channels)
-        if options.is_resampled:
-            return self._load_scaled(region, plan, options)
-        if options.pad is not None:
-            return self._load_padded(region, plan, options)
+        if options is not DEFAULT_OPTIONS:  # asked first, because most crops need not ask for the rest
+            if options.is_resampled:
+                return self._load_scaled(region, plan, options)
+            if options.pad is not None:
+                return self._load_padded(region, plan, options)
         selection = resolve_region(region, plan.shape)
         rows, cols, bands = selection.ranges
         plan = self.planner.narrow(plan, bands)
