@@ -92,7 +92,7 @@ class Selection(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         """The shape of the result, as in numpy."""
         if True not in self.dropped:
-            return self.full_shape
+            return tuple(map(len, self.ranges))
         return tuple(len(axis) for axis, is_dropped in zip(self.ranges, self.dropped, strict=True) if not is_dropped)
 
 
@@ -255,7 +255,8 @@ def _resolve_crop(region: tuple[IndexItem, ...], shape: Sequence[int]) -> Select
         and type(cols.stop) in _PLAIN_PARTS
     ):
         height, width, bands = shape
-        return Selection((range(height)[rows], range(width)[cols], range(bands)), _ALL_KEPT)
+        ranges = range(height)[rows], range(width)[cols], range(bands)
+        return tuple.__new__(Selection, (ranges, _ALL_KEPT))  # half the time of the constructor, for every crop
     return None
 
 
