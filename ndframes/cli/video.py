@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..system.terminal import is_terminal
 from .common import (
     CommandError,
     echo_json,
@@ -400,7 +401,7 @@ def _save(path: str, pixels: Array) -> None:
 
 
 def _with_progress(numbers: Sequence[int], text: str) -> Iterable[int]:
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         return numbers
     import ubelt
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ..entries.jobs import JobResult, run_job
 from ..errors import NdframesError, PrepareError, WorkerCrashError, naming_image
 from ..system.process import core_count
+from ..system.terminal import is_terminal
 from ..system.workers import WorkerPool
 from ..text import format_bytes, list_first
 
@@ -131,7 +132,7 @@ def prepare(
         raise ValueError(f"workers={workers}; give 0 to convert in this process, or a number of worker processes")
     started = time.perf_counter()
     schedule = _schedule_jobs(frames, list(frames.image_ids if image_ids is None else image_ids))
-    bar = _ProgressBar(len(schedule.jobs), sys.stderr.isatty() if progress is None else progress)
+    bar = _ProgressBar(len(schedule.jobs), is_terminal(sys.stderr) if progress is None else progress)
     prepared = bytes_written = 0
     present = len(schedule.present)
     # Without a hold, another process over its budget could evict entries that this run reports as prepared.
@@ -255,7 +256,7 @@ class _ProgressBar:
         self._done = 0
         self._total = count if count != 1 else 100
         self._iter: Any = None
-        if is_shown and count:
+        if is_shown and count and sys.stderr is not None:
             # Imported here: it is slow to import, and most runs show no bar.
             import ubelt
 
@@ -263,7 +264,7 @@ class _ProgressBar:
                 total=self._total,
                 desc="prepare" if count != 1 else "prepare 1 image, percent",
                 stream=sys.stderr,
-                clearline=sys.stderr.isatty(),
+                clearline=is_terminal(sys.stderr),
             )
 
     def __enter__(self) -> _ProgressBar:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from ..errors import NdframesError, WorkerCrashError
+from .terminal import has_stderr
 
 __all__ = ["Limits", "WorkerPool", "child_command", "receive_message", "send_message", "serve"]
 _LENGTH = struct.Struct("<Q")
@@ -215,7 +216,9 @@ def _pickle_error(error: Exception) -> bytes:
 def _start(limits: Limits | None) -> subprocess.Popen[bytes]:
     # A string instead of multiprocessing, whose children import the main module of the caller.
     command = child_command(f"from ndframes.system.workers import Limits, serve; serve({limits!r})")
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+    # A child that inherited no stderr, or a file that took its place, could not print to it.
+    stderr = None if has_stderr() else subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)  # noqa: S603
 
 
 def _ends_soon(child: subprocess.Popen[bytes]) -> bool:

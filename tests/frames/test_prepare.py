@@ -354,6 +354,13 @@ def test_no_progress_bar_without_a_terminal(make_frames, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("progress", [None, True])
+def test_a_process_without_a_stderr(tmp_path, monkeypatch, progress):
+    np.save(tmp_path / "a.npy", np.zeros((20, 30), np.uint8))
+    monkeypatch.setattr(sys, "stderr", None)
+    assert nf.SimpleFrames({"a": tmp_path / "a.npy"}, workdir=tmp_path).prepare(progress=progress).prepared == 1
+
+
 # -- isolation --------------------------------------------------------------------------------------------------------
 
 
