@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ..errors import CacheEntryGoneError, CacheError, CacheFullError, NdframesError
+from ..errors import CacheEntryGoneError, CacheError, CacheFullError, NdframesError, shorten, to_seconds
 from ..system.files import FileSystem
 from .keys import FORMAT_VERSION
 from .layout import (
@@ -80,6 +80,10 @@ class Store:
         workdir: the user's folder; it is created when the first entry is written.
         files: the file operations.
         lock_age_seconds: how long a writer may be silent before others stop waiting for it.
+
+    Raises:
+        CacheError: ``workdir`` is not the path of a folder.
+        ValueError: ``lock_age_seconds`` is not a number of seconds.
     """
 
     def __init__(
@@ -90,13 +94,13 @@ class Store:
         lock_age_seconds: float = LOCK_AGE_SECONDS,
     ) -> None:
         # Absolute, so that a later chdir does not move the cache; links stay as the user wrote them.
-        self.workdir = Path(os.fsdecode(workdir)).absolute()
+        self.workdir = _to_folder(workdir)
         self.root = self.workdir / FOLDER
         self.files = files or FileSystem()
-        self.lock_age_seconds = lock_age_seconds
+        self.lock_age_seconds = to_seconds("lock_age_seconds", lock_age_seconds)
         self._job_leases: frozenset[str] = frozenset()
         self._lease: Lease | None = None
-        self._single_flight = SingleFlight(self.root, lock_age_seconds)
+        self._single_flight = SingleFlight(self.root, self.lock_age_seconds)
         self._has_folders = False
 
     def __repr__(self) -> str:
@@ -420,6 +424,12 @@ def _rebuild(kind: type[Store], workdir: str, options: dict[str, Any], leases: f
     store = kind(workdir, **options)
     store._job_leases = leases  # noqa: SLF001 - it travels beside the constructor's arguments
     return store
+
+
+def _to_folder(workdir: object) -> Path:
+    if not isinstance(workdir, (str, bytes, os.PathLike)) or "\0" in os.fsdecode(workdir):
+        raise CacheError(f"workdir={shorten(workdir)}; give the path of a folder")
+    return Path(os.fsdecode(workdir)).absolute()
 
 
 def _to_cache_error(message: str, error: OSError) -> CacheError:

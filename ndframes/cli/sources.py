@@ -232,12 +232,12 @@ def _check_ids(path: str, key: str, ids: Sequence[Any]) -> None:
 
 def _resolve_frame(clip: Clip, frame: int | None, workdir: str | None, *, defaults_to_first: bool) -> ImageArgument:
     """Find one frame of a video or a sequence."""
-    from ..frames.simple import open_frame
+    from ..frames import simple
     from ..text import count_noun
 
     path = clip.path
     files = () if clip.is_video else tuple(clip.find_images().values())
-    count = len(files) or len(open_frame(path, workdir=workdir))
+    count = len(files) or len(simple.open(path, workdir=workdir))
     if frame is None and not defaults_to_first and count > 1:
         kind = f"a video of {count:,} frames" if clip.is_video else f"a sequence of {count:,} images"
         hint = ", or save several with 'ndframes video extract'" if clip.is_video else f" for {show_path(files[0])}"

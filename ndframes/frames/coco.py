@@ -30,7 +30,9 @@ from ..system.stamp import source_error, stat_source
 from .frames import Frames
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeGuard, Unpack
+    from typing import TypeGuard
+
+    from typing_extensions import Unpack
 
     from ..items.item import LazyImage
     from .options import FramesOptions
@@ -108,6 +110,8 @@ class CocoFrames(Frames):
         self.dset = dset
         self.space = space
         self._dataset, self._file_folder = _open_dataset(dset)
+        if not isinstance(bundle_dpath, (str, os.PathLike, type(None))):
+            raise PathInfoError(f"bundle_dpath={shorten(bundle_dpath)}; give the path of a folder")
         self._bundle_dpath = None if bundle_dpath is None else os.fspath(bundle_dpath)
         self._reset()
         super().__init__(**options)
@@ -521,7 +525,7 @@ def _to_matrix(transform: Any, name: str) -> Any:
         or not np.allclose(matrix[2], (0, 0, 1))
         or not abs(np.linalg.det(matrix)) > 0
     ):
-        raise PathInfoError(f"{name} is not an invertible affine 3x3 matrix: {shorten(transform)}")
+        raise PathInfoError(f"{name} is not an invertible affine matrix, 3x3 or 2x3: {shorten(transform)}")
     matrix[2] = 0, 0, 1
     return matrix
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import time
 from collections.abc import (
@@ -18,7 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..entries.jobs import JobResult, run_job
-from ..errors import NdframesError, PrepareError, WorkerCrashError, naming_image
+from ..errors import (
+    ImageIdError,
+    NdframesError,
+    PrepareError,
+    WorkerCrashError,
+    check_choice,
+    naming_image,
+    shorten,
+)
 from ..system.process import core_count
 from ..system.terminal import is_terminal
 from ..system.workers import WorkerPool
@@ -126,12 +135,12 @@ def prepare(
     progress: bool | None = None,
 ) -> PrepareReport:
     """Make the entries that do not exist yet; see :meth:`ndframes.Frames.prepare`."""
-    if errors not in ("raise", "collect"):
-        raise ValueError(f"errors={errors!r}; allowed: 'raise', 'collect'")
-    if workers < 0:
-        raise ValueError(f"workers={workers}; give 0 to convert in this process, or a number of worker processes")
+    check_choice("errors", errors, ErrorPolicy)
+    workers = _to_worker_count(workers)
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise ValueError(f"executor={shorten(executor)}; give a concurrent.futures.Executor, or None")
     started = time.perf_counter()
-    schedule = _schedule_jobs(frames, list(frames.image_ids if image_ids is None else image_ids))
+    schedule = _schedule_jobs(frames, _to_ids(frames, image_ids))
     bar = _ProgressBar(len(schedule.jobs), is_terminal(sys.stderr) if progress is None else progress)
     prepared = bytes_written = 0
     present = len(schedule.present)
@@ -157,6 +166,33 @@ def prepare(
         # One traceback is enough to find a cause; the message lists every failure.
         raise error from report.failed[0].error
     return report
+
+
+def _to_worker_count(workers: object) -> int:
+    try:
+        count = -1 if isinstance(workers, bool) else operator.index(workers)  # type: ignore[arg-type]
+    except TypeError:
+        count = -1
+    if count < 0:
+        raise ValueError(
+            f"workers={shorten(workers)}; give 0 to convert in this process, or a number of worker processes"
+        )
+    return count
+
+
+def _to_ids(frames: ImageCollection, image_ids: object) -> list[Hashable]:
+    """The ids as a list.
+
+    Raises:
+        ImageIdError: ``image_ids`` is a single id, such as a text, or no sequence at all.
+    """
+    if image_ids is None:
+        return list(frames.image_ids)
+    # A text and a tuple could be iterated: an error for each letter would hide the cause.
+    is_one = isinstance(image_ids, (str, bytes)) or (isinstance(image_ids, tuple) and image_ids in frames)
+    if is_one or not isinstance(image_ids, Iterable):
+        raise ImageIdError(f"image_ids={shorten(image_ids)}; give a sequence of ids, such as [{shorten(image_ids)}]")
+    return list(image_ids)
 
 
 def _schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> _Schedule:

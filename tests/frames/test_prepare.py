@@ -388,7 +388,7 @@ def test_an_image_over_the_limits_fails_alone(make_frames, deadly_decoder, tmp_p
     assert report.prepared == COUNT
     errors = {failure.image_id: str(failure.error) for failure in report.failed}
     assert set(errors) == {"greedy", "busy"}
-    assert "took more than 4,294,967,296 bytes" in errors["greedy"]
+    assert "does not convert within 4,294,967,296 bytes of memory" in errors["greedy"]
     assert "SIGXCPU" in errors["busy"] or "SIGKILL" in errors["busy"]
     assert_all_cached(frames, arrays)
     assert_no_leftovers(frames)
