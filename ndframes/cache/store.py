@@ -216,13 +216,15 @@ class Store:
         Raises:
             CacheFullError: there is not enough free space.
             CacheEntryGoneError: another process keeps deleting the cache.
-            CacheError: the folder cannot be written.
+            CacheError: the folder cannot be created or written.
         """
         final = self.path(key)
         for attempts_left in reversed(range(_ATTEMPTS)):
             temporary = self.root / "tmp" / new_part_name(key.state_id)
+            has_folders = False
             try:
                 self._make_folders(final.parent)
+                has_folders = True
                 with self._as_cache_errors(), self._single_flight.enter(self.files, key):
                     if self._is_file(final):  # written by the previous holder of the lock
                         return final, False
@@ -232,6 +234,8 @@ class Store:
                 break
             except OSError as error:
                 if not self._was_deleted(error, temporary, final):
+                    raise
+                if not attempts_left and not has_folders and self._cannot_exist(error):
                     raise
                 if not attempts_left:
                     raise CacheEntryGoneError(f"cache {self.root} is being deleted all the time: {error}") from error
@@ -355,9 +359,26 @@ class Store:
         return _to_cache_error(f"cache {self.root} {outcome} while writing an entry: {error}", error)
 
     def _unwritable(self, error: OSError) -> CacheError:
+        link = self._find_dead_link() if error.errno == errno.ENOENT else None
+        cause = error if link is None else f"{link} is a link to a folder that does not exist"
         return _to_cache_error(
-            f"cache folder {self.root} cannot be written: {error}; choose another workdir, or backend=None to read sources directly",
+            f"cache folder {self.root} cannot be written: {cause}; choose another workdir, or backend=None to read sources directly",
             error,
+        )
+
+    def _find_dead_link(self) -> Path | None:
+        """The cache's folder, or the one above it that exists, if it is a link that leads nowhere."""
+        for path in (self.root, *self.root.parents):
+            if not self._is_missing(path):
+                is_dead = self.files.status(str(path), follows_links=True) is None
+                return path if is_dead else None
+        return None
+
+    def _cannot_exist(self, error: OSError) -> bool:
+        """Whether a folder was not created although nobody deleted the one above it: ``/proc`` has no other folders."""
+        refused = getattr(error.__cause__, "filename", None)
+        return self._find_dead_link() is not None or (
+            isinstance(refused, str) and self._is_missing(Path(refused)) and self._is_folder(Path(refused).parent)
         )
 
     def _was_deleted(self, error: OSError, temporary: Path, final: Path) -> bool:

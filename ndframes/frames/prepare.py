@@ -23,7 +23,6 @@ from ..errors import (
     ImageIdError,
     NdframesError,
     PrepareError,
-    WorkerCrashError,
     check_choice,
     naming_image,
     shorten,
@@ -273,7 +272,8 @@ def _catch(call: Callable[[], JobResult]) -> JobResult | Exception:
 def _to_failure(image_id: Hashable, path: str, error: Exception) -> PrepareFailure:
     if isinstance(error, NdframesError) and error.image_id is None:
         error.image_id = image_id
-    if isinstance(error, WorkerCrashError):  # the pool does not know which file a job reads
+    # The pool does not know which file a job reads.
+    if isinstance(error, PrepareError) and error.report is None and not str(error.args[0]).startswith(path):
         error.args = (f"{path}: {error.args[0]}",)
     return PrepareFailure(image_id, path, error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -266,6 +267,29 @@ def test_terminate_ends_running_tasks_and_cancels_waiting_ones():
     assert waiting.cancelled()
     with pytest.raises(nf.WorkerCrashError):
         running.result(timeout=60)
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_worker_that_cannot_be_started(make_frames, arrays, monkeypatch, allowed):
+    """It costs one image at most, while another worker runs."""
+    start, started = subprocess.Popen, []
+
+    def refuse(*arguments, **options):
+        if len(started) >= allowed:
+            raise OSError(errno.EMFILE, "Too many open files")
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr("ndframes.system.workers.subprocess.Popen", refuse)
+    report = make_frames().prepare(list(arrays)[:4], workers=2, errors="collect")
+    assert len(report.failed) <= (1 if allowed else 4)
+    assert report.prepared + len(report.failed) == 4
+    for failure in report.failed:
+        assert type(failure.error) is nf.PrepareError
+        assert str(failure.error).startswith(
+            f"image {failure.image_id!r}: {failure.path}: no worker process could be started: Too many open files; use fewer"
+        )
+    assert allowed or len(report.failed) == 4
 
 
 # -- Ctrl-C -----------------------------------------------------------------------------------------------------------
