@@ -53,7 +53,7 @@ def raise_as_cache_error(path: str, error: OSError) -> None:
         raise CacheEntryGoneError(f"{path} was removed or replaced by another process") from error
     if error.errno == errno.ESTALE:  # NFS, when another machine has removed the file
         raise CacheEntryGoneError(f"{path} was removed or replaced on another machine") from error
-    found = CacheError(f"{path} cannot be read: {_describe(error)}; {_REMEDIES.get(error.errno, _OTHER_REMEDY)}")
+    found = CacheError(f"{path} cannot be read: {_describe(error)}; {_REMEDIES.get(error.errno or 0, _OTHER_REMEDY)}")
     # OSError sets errno itself only from two or more arguments.
     found.errno = error.errno
     raise found from error

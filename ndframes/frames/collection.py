@@ -13,7 +13,9 @@ from ..entries.bytes import VerifyMode
 from ..entries.opener import BoundOpener, ChannelOpener, WhenSourceMissing
 from ..errors import (
     ImageIdError,
+    PathInfoError,
     check_choice,
+    name_image,
     naming_image,
     shorten,
     to_byte_count,
@@ -22,6 +24,7 @@ from ..errors import (
 from ..items.factory import ItemFactory
 from ..spec.backends import backend_for, coerce_backend
 from ..spec.kinds import is_video_path
+from ..spec.pathinfo import PathInfo
 from ..system.handles import HandlePool
 from ..system.process import half_of_memory
 from ..system.threads import resolve_thread_count
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from ..entries.opener import Survey
     from ..items.item import LazyImage
     from ..spec.backends import Backend, BackendPicker, BackendSpec
-    from ..spec.pathinfo import ChannelInfo, PathInfo
+    from ..spec.pathinfo import ChannelInfo
 
 __all__ = ["ImageCollection", "is_member"]
 _MEMORY_BYTES = 256 * 2**20
@@ -159,12 +162,13 @@ class ImageCollection(ABC):
 
         Raises:
             ImageIdError: there is no such image.
+            PathInfoError: :meth:`build_pathinfo` returned something else.
         """
         try:
             # Two threads may build the same description; either one will do.
             known = self._pathinfos.get(image_id)
             if known is None:
-                known = self._pathinfos[image_id] = self.build_pathinfo(image_id)
+                known = self._pathinfos[image_id] = _check_pathinfo(image_id, self.build_pathinfo(image_id))
         except ImageIdError:
             raise
         # A subclass often looks the id up in a dict or a list. The error is its own if the id exists.
@@ -254,6 +258,14 @@ def _to_limits(isolate: object) -> Limits | None:
     if not any(isolate is item for item in (True, False, None)):
         raise ValueError(f"isolate={shorten(isolate)}; allowed: True, False or ndframes.Limits(...)")
     return Limits() if isolate else None
+
+
+def _check_pathinfo(image_id: Hashable, info: object) -> PathInfo:
+    if isinstance(info, PathInfo):
+        return info
+    error = PathInfoError(f"build_pathinfo returned {shorten(info)}; it must return a PathInfo")
+    name_image(error, image_id)
+    raise error
 
 
 def is_member(ids: Any, image_id: object) -> bool:

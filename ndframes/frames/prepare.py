@@ -281,7 +281,9 @@ def _to_failure(image_id: Hashable, path: str, error: Exception) -> PrepareFailu
 def _describe(failure: PrepareFailure) -> str:
     if isinstance(failure.error, NdframesError):
         return str(failure.error)
-    return f"image {failure.image_id!r}: {failure.path}: {type(failure.error).__name__}: {failure.error}"
+    # An error of the user's own code; without a path it is one of build_pathinfo.
+    where = f"{failure.path}: " if failure.path else ""
+    return f"image {shorten(failure.image_id)}: {where}{type(failure.error).__name__}: {failure.error}"
 
 
 class _ProgressBar:

@@ -217,3 +217,34 @@ def test_one_id_is_no_sequence_of_ids(path, tmp_path, ids):
         frames.prepare(ids)
     assert str(caught.value) == f"image_ids={ids!r}; give a sequence of ids, such as [{ids!r}]"
     assert frames.prepare(("a",)).prepared == 1
+
+
+# -- subclasses -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("returned", [None, "a.npy", {}, [nf.ChannelInfo("a.npy")], nf.ChannelInfo("a.npy")])
+def test_a_description_that_is_none(tmp_path, returned):
+    class Broken(nf.Frames):
+        image_ids = (1,)
+
+        def build_pathinfo(self, image_id):
+            return returned
+
+    frames = Broken(workdir=tmp_path)
+    message = "^image 1: build_pathinfo returned .*; it must return a PathInfo$"
+    for read in (frames.load_region, frames.pathinfo, frames.load_frame, frames.explain, frames.load_image):
+        with pytest.raises(nf.PathInfoError, match=message):
+            read(1)
+    (failure,) = frames.prepare(errors="collect").failed
+    assert isinstance(failure.error, nf.PathInfoError)
+
+
+def test_a_report_of_an_error_without_a_file(tmp_path):
+    class Broken(nf.Frames):
+        image_ids = (1,)
+
+        def build_pathinfo(self, image_id):
+            raise AttributeError("nothing there")
+
+    report = Broken(workdir=tmp_path).prepare(errors="collect")
+    assert str(report).splitlines()[1] == "  image 1: AttributeError: nothing there"
