@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import NdframesError
 from .common import (
     CommandError,
     backend_option,
@@ -147,7 +148,8 @@ def _print_report(report: PrepareReport, skipped: int, indexed: int, root: str) 
         )
     click.echo(f"cache: {show_path(root)}")
     for item in report.failed:
-        click.echo(f"failed: {describe_error(item.error)}", err=True)
+        where = "" if isinstance(item.error, NdframesError) else f"{show_path(item.path or item.image_id)}: "
+        click.echo(f"failed: {where}{describe_error(item.error)}", err=True)
 
 
 def _pick_backend(backend: str | None, config: Mapping[str, Any]) -> BackendPicker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..text import format_bytes
 from .interop import ImageCatalog, to_dask, to_xarray, tokenize_state
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     from .._typing import Array
     from ..geometry.regions import Region
@@ -278,9 +279,14 @@ class LazyVideo(LazyFrame):
 
         Raises:
             RegionIndexError: there is no such frame.
+            RegionError: ``indices`` are not whole numbers.
             UnreadableImageError: a frame cannot be decoded, and ``errors="raise"``; or no frame can replace it.
             ValueError: ``errors`` has a value that is not allowed.
         """
+        if indices is not None and (isinstance(indices, (str, bytes)) or not isinstance(indices, Iterable)):
+            raise RegionError(
+                f"video {self.image_id!r}: indices={shorten(indices)}; give frame numbers, such as [5] or range(0, 100, 5)"
+            )
         numbers = list(range(len(self))) if indices is None else self._to_rows(indices)
         with naming_image(self.image_id):
             return self._video.read(numbers, self._codes, errors)
@@ -297,13 +303,15 @@ class LazyVideo(LazyFrame):
             ``(height, width, channels)`` for one time, ``(times, height, width, channels)`` for several.
 
         Raises:
-            RegionError: a time is not a number.
+            RegionError: a time is not a number, or the times have more than one axis.
         """
-        times = np.asarray(seconds, np.float64)
-        if np.isnan(times).any():
-            raise RegionError(
-                f"video {self.image_id!r}: at_time({shorten(seconds)}) contains nan; give times in seconds"
-            )
+        try:
+            times = np.asarray(seconds, np.float64)
+        except (TypeError, ValueError) as error:
+            raise RegionError(f"video {self.image_id!r}: at_time({shorten(seconds)}); give times in seconds") from error
+        if np.isnan(times).any() or times.ndim > 1:
+            what = "has more than one axis" if times.ndim > 1 else "contains nan"
+            raise RegionError(f"video {self.image_id!r}: at_time({shorten(seconds)}) {what}; give times in seconds")
         # A time that the caller computed, such as 7 / fps, may round to just below the time of its frame.
         numbers = np.searchsorted(self.times, times + 1e-9, side="right") - 1
         found = numbers.clip(0, len(self) - 1)

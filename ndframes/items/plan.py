@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -198,7 +199,8 @@ class Planner:
 
     def _check_unambiguous(self, known: Sequence[str], codes: Sequence[str]) -> None:
         """Check that only one file has each code: bands without names get default codes, which may collide."""
-        twice = [code for code in dict.fromkeys(codes) if known.count(code) > 1]
+        counts = Counter(known)
+        twice = [code for code in dict.fromkeys(codes) if counts[code] > 1]
         if twice:
             several = ", ".join(
                 f"{info.path} ({'|'.join(self._parts.codes(part))})"

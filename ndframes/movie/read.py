@@ -78,7 +78,7 @@ def read_video(
         ((5, 4, 6, 1), [4, 0, 4])
     """
     check_choice("errors", errors, VideoErrors)
-    source = ChannelInfo(os.fsdecode(path), pixel_format=pixel_format)
+    source = ChannelInfo(_to_text(path), pixel_format=pixel_format)
     reader = open_reader(source.path, workdir, is_gray=pixel_format == "gray", errors=errors)
     count = len(reader.index)
     if indices is None:
@@ -115,7 +115,7 @@ def open_reader(
     Raises:
         SourceError: the file is not a readable video.
     """
-    info, pool = ChannelInfo(os.fsdecode(path)), HandlePool()
+    info, pool = ChannelInfo(_to_text(path)), HandlePool()
     stamp = stat_source(info.path)
     with open_container(info.path) as container:
         names = container.format.name
@@ -127,6 +127,11 @@ def open_reader(
     return VideoDecoder(
         info.path, find_index(info, stamp, cache, pool), pool, frame_bytes=0, is_gray=is_gray, errors=errors
     )
+
+
+def _to_text(path: str | os.PathLike[str]) -> str:
+    """A path as text; what is no path is left to :class:`ChannelInfo`, whose error explains it."""
+    return os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else path
 
 
 def video_metadata(path: str | os.PathLike[str], *, workdir: str | os.PathLike[str] | None = None) -> VideoMetadata:
