@@ -291,7 +291,9 @@ def check_keywords(function: str, given: Iterable[str], allowed: Iterable[str]) 
     known = sorted(allowed)
     for name in given:
         if name not in known:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}; allowed: {', '.join(known)}")
+            raise TypeError(
+                f"{function}() got an unexpected keyword argument {shorten(name)}; allowed: {', '.join(known)}"
+            )
 
 
 def to_byte_count(name: str, value: object) -> int:

@@ -307,12 +307,12 @@ def _match_expression(path: str, names: Iterable[str], expression: str) -> dict[
         except ValueError as error:
             result = ", ".join(map(repr, matches)) if matches else "nothing"
             raise PathInfoError(
-                f"{path}: frame_number={expression!r} finds {result} in {name!r} instead of one whole number; change it, or "
+                f"{path}: frame_number={shorten(expression)} finds {result} in {name!r} instead of one whole number; change it, or "
                 "select the files with a glob"
             ) from error
         if number in found:
             raise PathInfoError(
-                f"{path}: frame_number={expression!r} finds {number} in both {found[number]!r} and {name!r}; change it, or "
+                f"{path}: frame_number={shorten(expression)} finds {number} in both {found[number]!r} and {name!r}; change it, or "
                 "select the files with a glob"
             )
         found[number] = name

@@ -310,11 +310,14 @@ def _positions_by_id(records: Sequence[_Record], kind: str) -> dict[Hashable, in
 def _build_video(image_id: Hashable, video: _Record, description: _Description) -> PathInfo:
     if description.images:
         images = _sort_by_frame_index(description.images, video["id"])
-        infos = [_build_image(image["id"], image, description, "video", f"image {image['id']!r}: ") for image in images]
+        infos = [
+            _build_image(image["id"], image, description, "video", f"image {shorten(image['id'])}: ")
+            for image in images
+        ]
         return SequenceInfo.of(image_id, infos, shape=_shape_of(video) or infos[0].shape)
     if video.get("file_name") is None:
-        raise PathInfoError(f"video {video['id']!r} has no images and no file_name")
-    channel = ChannelInfo(_path_of(video, description.folder, f"video {video['id']!r}: "))
+        raise PathInfoError(f"video {shorten(video['id'])} has no images and no file_name")
+    channel = ChannelInfo(_path_of(video, description.folder, f"video {shorten(video['id'])}: "))
     return PathInfo(image_id, (channel,), shape=_shape_of(video))
 
 
@@ -371,7 +374,9 @@ def _sort_by_frame_index(images: Sequence[_Record], video_id: object) -> list[_R
     try:
         return sorted(images, key=lambda image: image.get("frame_index") or 0)
     except TypeError as error:
-        raise PathInfoError(f"video {video_id!r}: the frame_index of an image is not a number: {error}") from error
+        raise PathInfoError(
+            f"video {shorten(video_id)}: the frame_index of an image is not a number: {error}"
+        ) from error
 
 
 def _is_same(before: _Description, now: _Description) -> bool:

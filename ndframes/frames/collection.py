@@ -241,7 +241,7 @@ class ImageCollection(ABC):
         ids, name = self.image_ids, shorten(image_id)
         # Among the first ids only, because a comparison with millions of them would take minutes.
         close = difflib.get_close_matches(name.strip("'"), [str(item) for item in ids[:10_000]], n=3)
-        first = f"the first is {ids[0]!r}" if len(ids) else "so nothing can be read"
+        first = f"the first is {shorten(ids[0])}" if len(ids) else "so nothing can be read"
         hint = f"; close: {', '.join(close)}" if close else f"; there are {len(ids):,}, {first}"
         return ImageIdError(f"no image {name}{hint}")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ChannelError
+from ..errors import ChannelError, shorten
 from ..formats.reader import Crop
 from ..spec.channels import find_codes, parse_codes
 from .parts import Pick, as_range, find_target, put_bands, shape_text
@@ -203,11 +203,11 @@ class Planner:
         twice = [code for code in dict.fromkeys(codes) if counts[code] > 1]
         if twice:
             several = ", ".join(
-                f"{info.path} ({'|'.join(self._parts.codes(part))})"
+                f"{info.path} ({_join(self._parts.codes(part))})"
                 for part, info in enumerate(self._parts.pathinfo.channels)
                 if not {*twice}.isdisjoint(self._parts.codes(part))
             )
-            raise ChannelError(f"several files hold {'|'.join(twice)!r}: {several}; name the channels of each")
+            raise ChannelError(f"several files hold {shorten('|'.join(twice))}: {several}; name the channels of each")
 
     def _native_shape(self, picks: Sequence[Pick]) -> tuple[int, int]:
         """The common ``(height, width)`` of files that keep their own grids.
@@ -218,7 +218,7 @@ class Planner:
         parts = self._parts
         sizes = {parts.reader(pick.part).shape[:2]: parts.codes(pick.part) for pick in picks}
         if len(sizes) > 1:
-            several = ", ".join(f"{'|'.join(codes)} ({shape_text(shape)})" for shape, codes in sizes.items())
+            several = ", ".join(f"{_join(codes)} ({shape_text(shape)})" for shape, codes in sizes.items())
             raise ChannelError(
                 f"channels on grids of their own do not go into one array: {several}; ask for one of them"
             )
@@ -229,3 +229,8 @@ class Planner:
         if len(self._plans) < _MOST_PLANS:
             self._plans[spec] = plan
         return plan
+
+
+def _join(codes: Sequence[str]) -> str:
+    """The codes as a spec, shortened for a message."""
+    return shorten("|".join(codes)).strip("'")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..errors import ChannelError, naming_image
+from ..errors import ChannelError, naming_image, shorten
 from ..geometry.grid import resolve_scale, to_shape
 from ..geometry.regions import boxes_to_slices, resolve_region, resolve_unclipped, to_slice
 from ..pixels.options import DEFAULT_OPTIONS
@@ -148,7 +148,7 @@ class ImageSequence(LazyImage):
             for code in self._channels_of(time):
                 missing.pop(code, None)
         if missing:
-            raise ChannelError(f"no channel {'|'.join(missing)!r}; there are {'|'.join(self.channels)!r}")
+            raise ChannelError(f"no channel {shorten('|'.join(missing))}; there are {shorten('|'.join(self.channels))}")
         return codes
 
     def opened(self, part: int) -> OpenedChannel:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..cache.cache import Cache
 from ..cache.layout import default_workdir
 from ..entries.frame_index import find_index
-from ..errors import RegionError, UnreadableImageError, check_choice, shorten
+from ..errors import RegionError, UnreadableImageError, check_choice, naming_image, shorten
 from ..geometry.regions import to_row
 from ..pixels.results import allocate
 from ..spec.channels import default_codes, find_codes, parse_codes
@@ -87,14 +87,16 @@ def read_video(
         raise RegionError(
             f"{reader.path}: indices={shorten(indices)}; give frame numbers, such as [5] or range(0, 100, 5)"
         )
-    numbers = [to_row(item, count) for item in indices]
+    with naming_image(reader.path):
+        numbers = [to_row(item, count) for item in indices]
     # Before the result is allocated: its length is the number of readable frames.
     if errors == "skip":
         readable = reader.find_readable(numbers, range(count), errors)
         numbers = [number for number in numbers if number in readable]
     height, width, band_count = reader.frame_shape
     codes = default_codes(band_count)
-    picked = find_codes(codes, codes if channels is None else parse_codes(channels))
+    with naming_image(reader.path):
+        picked = find_codes(codes, codes if channels is None else parse_codes(channels))
     video = VideoReader(reader)
     # The object itself means "all bands" to the reader, which then copies whole pixels instead of picking bands.
     bands = video.all_bands if picked == tuple(video.all_bands) else picked

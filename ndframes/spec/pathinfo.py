@@ -189,7 +189,7 @@ class PathInfo:
         channels = tuple(self.channels) if isinstance(self.channels, Iterable) else ()
         if not channels or not all(isinstance(channel, ChannelInfo) for channel in channels):
             raise ChannelError(
-                f"PathInfo of {self.image_id!r} needs a sequence of at least one ChannelInfo, got {shorten(self.channels)}"
+                f"PathInfo of {shorten(self.image_id)} needs a sequence of at least one ChannelInfo, got {shorten(self.channels)}"
             )
         _set(self, "channels", channels)
         self._check_codes()
@@ -205,7 +205,7 @@ class PathInfo:
 
     def _check_codes(self) -> None:
         codes = [code for channel in self.channels for code in channel.channels or ()]
-        _check_unique(codes, f"PathInfo of {self.image_id!r}: its files have")
+        _check_unique(codes, f"PathInfo of {shorten(self.image_id)}: its files have")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), _changed_fields(self))
@@ -236,7 +236,7 @@ class SequenceInfo(PathInfo):
         """
         found = tuple(images)
         if not found or not all(isinstance(image, PathInfo) for image in found):
-            raise PathInfoError(f"a sequence {image_id!r} needs at least one PathInfo, got {shorten(images)}")
+            raise PathInfoError(f"a sequence {shorten(image_id)} needs at least one PathInfo, got {shorten(images)}")
         files = tuple(channel for image in found for channel in image.channels)
         return cls(image_id, files, shape=_to_shape(shape), num_frames=len(found), images=found)
 
@@ -328,7 +328,9 @@ def _has_hash(value: object) -> bool:
 def _check_unique(codes: Sequence[str], subject: str) -> None:
     repeated = sorted(code for code, count in Counter(codes).items() if count > 1)
     if repeated:
-        raise ChannelError(f"{subject} channel {'|'.join(repeated)!r} more than once; give each band its own code")
+        raise ChannelError(
+            f"{subject} channel {shorten('|'.join(repeated))} more than once; give each band its own code"
+        )
 
 
 def _to_path(path: object) -> str:

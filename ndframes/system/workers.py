@@ -20,7 +20,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ..errors import NdframesError, PrepareError, WorkerCrashError
+from ..errors import NdframesError, PrepareError, WorkerCrashError, shorten
 from .terminal import has_stderr
 
 __all__ = ["Limits", "WorkerPool", "child_command", "receive_message", "send_message", "serve"]
@@ -49,7 +49,7 @@ class Limits:
         for name in ("memory_bytes", "cpu_seconds"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-                raise ValueError(f"{name}={value!r}; allowed: whole numbers greater than 0")
+                raise ValueError(f"{name}={shorten(value)}; allowed: whole numbers greater than 0")
 
     def apply(self) -> None:
         """Set the limits of this process, which cannot be undone. Does nothing on systems without such limits."""

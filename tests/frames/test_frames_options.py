@@ -248,3 +248,50 @@ def test_a_report_of_an_error_without_a_file(tmp_path):
 
     report = Broken(workdir=tmp_path).prepare(errors="collect")
     assert str(report).splitlines()[1] == "  image 1: AttributeError: nothing there"
+
+
+# -- messages ---------------------------------------------------------------------------------------------------------
+
+LONG = "x" * 1000
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"channels": LONG},
+        {"pad": LONG},
+        {"fill": LONG, "pad": "constant", "region": (slice(-1, 2),)},
+        {"interpolation": LONG},
+        {"nodata": LONG},
+        {"scale": LONG},
+        {"shape": LONG},
+        {"region": (LONG,)},
+    ],
+)
+def test_values_are_shortened(frames, options):
+    with pytest.raises(nf.NdframesError, match="^image 'a': ") as caught:
+        frames.load_region("a", **options)
+    assert len(str(caught.value)) < 300
+
+
+def test_lists_of_channels_are_shortened(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 2, 5000), np.uint8))
+    with pytest.raises(
+        nf.ChannelError, match=r"no channel 'q'; there are 'band\.0\|band\.1\|.*\.\.\..*band\.4999'"
+    ) as caught:
+        nf.open(tmp_path / "a.npy", channels="q", workdir=tmp_path)[...]
+    assert len(str(caught.value)) < 300 + 2 * len(str(tmp_path))
+
+
+def test_a_handle_of_a_file_that_changed_its_channels(path, frames):
+    handle = frames.load_frame("a")
+    np.save(path, np.zeros((4, 5), np.uint8))
+    for use in (
+        lambda: handle[...],
+        lambda: handle.shape,
+        lambda: handle.dtype,
+        lambda: handle.chunks,
+        lambda: repr(handle),
+    ):
+        with pytest.raises(nf.ChannelError, match=r"^image 'a': no channel 'r\|g\|b'; there are 'gray'"):
+            use()
