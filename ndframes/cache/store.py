@@ -377,9 +377,18 @@ class Store:
     def _cannot_exist(self, error: OSError) -> bool:
         """Whether a folder was not created although nobody deleted the one above it: ``/proc`` has no other folders."""
         refused = getattr(error.__cause__, "filename", None)
-        return self._find_dead_link() is not None or (
-            isinstance(refused, str) and self._is_missing(Path(refused)) and self._is_folder(Path(refused).parent)
-        )
+        if self._find_dead_link() is not None:
+            return True
+        # A file that is missing was deleted. So may the folder above this one have been, which exists again.
+        if not isinstance(refused, str) or parse_part(os.path.basename(refused)) is not None:
+            return False
+        try:
+            self.files.make_folders(refused)
+        except FileNotFoundError:
+            return self._is_folder(Path(refused).parent)
+        except OSError:
+            pass
+        return False
 
     def _was_deleted(self, error: OSError, temporary: Path, final: Path) -> bool:
         """Whether the error comes from somebody deleting the cache, or its folders, while an entry was being written.
