@@ -26,6 +26,7 @@ All of them are subclasses of :class:`NdframesError`. Most also inherit the buil
      │       └─ CacheEntryGoneError (FileNotFoundError)   it was removed or replaced
      ├─ OutputError (OSError)                     an output file cannot be written
      ├─ VideoWriteError (ValueError)              frames or options that give no video
+     ├─ PatchError (ValueError)                   patches that cannot be made, or a state of others
      └─ PrepareError (RuntimeError)               some images could not be prepared
          └─ WorkerCrashError                      a worker process died on one image
 
@@ -53,6 +54,7 @@ __all__ = [
     "MissingExtraError",
     "NdframesError",
     "OutputError",
+    "PatchError",
     "PathInfoError",
     "PrepareError",
     "RegionError",
@@ -194,6 +196,10 @@ class OutputError(NdframesError, OSError):
 
 class VideoWriteError(NdframesError, ValueError):
     """Frames that cannot be encoded, or an invalid codec, quality or rate; the message names the allowed values."""
+
+
+class PatchError(NdframesError, ValueError):
+    """Patches that cannot be made from a dataset, or the state of other patches."""
 
 
 class PrepareError(NdframesError, RuntimeError):
