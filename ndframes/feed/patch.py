@@ -68,6 +68,11 @@ class Patch:
                     f"a patch needs slices without a step whose stop is not below their start, got {axis}"
                 )
 
+    def __hash__(self) -> int:
+        # Before Python 3.12 slices have no hash.
+        ends = tuple((axis.start, axis.stop, axis.step) if isinstance(axis, slice) else axis for axis in self.region)
+        return hash((self.image_id, ends, self.scale, self.index))
+
     @property
     def request(self) -> tuple[Hashable, PatchRegion]:
         """``(image_id, region)``, as :meth:`ndframes.Frames.load_regions` takes it."""
