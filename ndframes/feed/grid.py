@@ -136,7 +136,7 @@ class GridPatches(Patches):
     def __len__(self) -> int:
         return int(self._stops[-1])
 
-    def _make(self, index: int) -> Patch:
+    def _make(self, epoch: int, index: int) -> Patch:  # noqa: ARG002 - the same in all epochs
         number = int(np.searchsorted(self._stops, index, side="right"))
         place = index - (int(self._stops[number - 1]) if number else 0)
         time_number, plane_number = divmod(place, int(self._plane_counts[number]))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import RegionError, shorten
 
@@ -117,7 +117,3 @@ class Patch:
         if self.scale is not None:
             options["shape"] = self.shape
         return options
-
-    def at(self, index: int, **changes: Any) -> Patch:
-        """The same patch with another index, and other changes."""
-        return replace(self, index=index, **changes)

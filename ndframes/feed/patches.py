@@ -6,6 +6,7 @@ import hashlib
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, SupportsIndex, TypedDict, overload
 
 from ..errors import PatchError, check_choice, shorten
@@ -14,7 +15,7 @@ from .order import Permutation, check_seed
 if TYPE_CHECKING:
     from .patch import Patch
 
-__all__ = ["Patches", "PatchesState", "Sharded", "Shuffled", "Uneven"]
+__all__ = ["Patches", "PatchesState", "Sharded", "Share", "Shuffled", "Uneven", "check_state"]
 #: What happens if the items cannot be shared out evenly: some are repeated, or left out, or some ranks get one less.
 Uneven = Literal["pad", "drop", "keep"]
 
@@ -51,8 +52,8 @@ class Patches(Sequence["Patch"], ABC):
         """The number of patches in an epoch."""
 
     @abstractmethod
-    def _make(self, index: int) -> Patch:
-        """The patch at ``index``, which is at least 0 and below the length."""
+    def _make(self, epoch: int, index: int) -> Patch:
+        """The patch at ``index``, which is at least 0 and below the length, in an epoch."""
 
     @abstractmethod
     def _definition(self) -> Iterator[object]:
@@ -82,18 +83,26 @@ class Patches(Sequence["Patch"], ABC):
 
     def __getitem__(self, index: SupportsIndex | slice) -> Patch | list[Patch]:
         if isinstance(index, slice):
-            return [self._make(number) for number in range(len(self))[index]]
+            return [self._make(self._epoch, number) for number in range(len(self))[index]]
+        return self.at(index)
+
+    def at(self, index: SupportsIndex, *, epoch: SupportsIndex | None = None) -> Patch:
+        """The patch at ``index`` in any epoch; ``None``: the present one. Changes nothing, so threads may call it at once.
+
+        Raises:
+            IndexError: there is no such patch.
+        """
         number, count = operator.index(index), len(self)
         if not -count <= number < count:
             raise IndexError(f"patch {number} of {count:,}")
-        return self._make(number % count)
+        return self._make(self._epoch if epoch is None else operator.index(epoch), number % count)
 
     def __iter__(self) -> Iterator[Patch]:
         start, self._start = self._start, 0
         self._delivered = start
         for number in range(start, len(self)):
             self._delivered = number + 1
-            yield self._make(number)
+            yield self._make(self._epoch, number)
 
     def shuffled(self, seed: SupportsIndex = 0, *, locality: SupportsIndex | None = None) -> Shuffled:
         """The same patches in random order, another one in each epoch.
@@ -179,18 +188,18 @@ class Shuffled(_View):
         self.locality = 1 if locality is None else operator.index(locality)
         if self.locality < 1:
             raise ValueError(f"locality={self.locality}; give a number of batches from 1")
-        self._order = Permutation(len(source), self._seed, self._epoch)
+        self._orders: dict[int, Permutation] = {}
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def set_epoch(self, epoch: SupportsIndex) -> None:
-        """As :meth:`Patches.set_epoch`; the order changes."""
-        super().set_epoch(epoch)
-        self._order = Permutation(len(self._source), self._seed, self._epoch)
-
-    def _make(self, index: int) -> Patch:
-        return self._source[self._order[index]]
+    def _make(self, epoch: int, index: int) -> Patch:
+        order = self._orders.get(epoch)
+        if order is None:
+            # Only the latest: epochs come one after the other.
+            order = Permutation(len(self._source), self._seed, epoch)
+            self._orders = {epoch: order}
+        return self._source.at(order[index], epoch=epoch)
 
     def _definition(self) -> Iterator[object]:
         # Without the locality, which changes no patch.
@@ -211,21 +220,11 @@ class Sharded(_View):
         self, source: Patches, rank: SupportsIndex, world_size: SupportsIndex, *, uneven: Uneven = "pad"
     ) -> None:
         super().__init__(source)
-        check_choice("uneven", uneven, Uneven)
-        self._rank, self._world_size, self._uneven = operator.index(rank), operator.index(world_size), uneven
-        if not 0 <= self._rank < self._world_size:
-            raise PatchError(f"rank {self._rank} of {self._world_size}; ranks are counted from 0 to world_size - 1")
+        self._share = Share.of(rank, world_size, uneven, len(source))
         self._first = 0
-        if not len(self):
-            raise PatchError(
-                f"rank {self._rank} of {self._world_size} gets none of the {len(source):,} patches; use fewer ranks"
-            )
 
     def __len__(self) -> int:
-        count, ranks = len(self._source) - self._first, self._world_size
-        return {"pad": -(-count // ranks), "drop": count // ranks, "keep": -(-(count - self._rank) // ranks)}[
-            self._uneven
-        ]
+        return self._share.count(len(self._source) - self._first)
 
     def set_epoch(self, epoch: SupportsIndex) -> None:
         """As :meth:`Patches.set_epoch`; the share is again one of all patches."""
@@ -234,7 +233,7 @@ class Sharded(_View):
 
     def state_dict(self) -> PatchesState:
         """How far all ranks have come, if they have delivered as many patches each."""
-        delivered = min(self._first + self._delivered * self._world_size, len(self._source))
+        delivered = min(self._first + self._delivered * self._share.world_size, len(self._source))
         return {"fingerprint": self.fingerprint, "epoch": self._epoch, "delivered": delivered}
 
     def load_state_dict(self, state: PatchesState) -> None:
@@ -248,19 +247,60 @@ class Sharded(_View):
         """That of the source: ranks share one state."""
         return self._source.fingerprint
 
-    def _make(self, index: int) -> Patch:
-        place = self._first + index * self._world_size + self._rank
-        count = len(self._source)
-        if place < count:
-            return self._source[place]
-        patch = self._source[place % count]
-        return patch.at(patch.index, is_repeat=True)
+    def _make(self, epoch: int, index: int) -> Patch:
+        place, count = self._first + self._share.place(index), len(self._source)
+        patch = self._source.at(place % count, epoch=epoch)
+        return patch if place < count else replace(patch, is_repeat=True)
 
     def _definition(self) -> Iterator[object]:
         yield self._source.fingerprint
 
     def __repr__(self) -> str:
-        return f"{self._source!r}.shard({self._rank}, {self._world_size})"
+        return f"{self._source!r}.shard({self._share.rank}, {self._share.world_size})"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which places of a sequence one of several processes gets: every ``world_size``-th.
+
+    Attributes:
+        rank: the number of the process.
+        world_size: how many processes there are.
+        uneven: what happens if the places cannot be shared out evenly.
+    """
+
+    rank: int
+    world_size: int
+    uneven: Uneven
+
+    @classmethod
+    def of(cls, rank: SupportsIndex, world_size: SupportsIndex, uneven: Uneven, count: int) -> Share:
+        """The share of ``count`` places.
+
+        Raises:
+            PatchError: there is no such rank, or it would get nothing.
+        """
+        check_choice("uneven", uneven, Uneven)
+        share = cls(operator.index(rank), operator.index(world_size), uneven)
+        if not 0 <= share.rank < share.world_size:
+            raise PatchError(f"rank {share.rank} of {share.world_size}; ranks are counted from 0 to world_size - 1")
+        if not share.count(count):
+            raise PatchError(
+                f"rank {share.rank} of {share.world_size} gets none of the {count:,} patches; use fewer ranks"
+            )
+        return share
+
+    def count(self, total: int) -> int:
+        """How many of ``total`` places it gets."""
+        return {
+            "pad": -(-total // self.world_size),
+            "drop": total // self.world_size,
+            "keep": -(-(total - self.rank) // self.world_size),
+        }[self.uneven]
+
+    def place(self, number: int) -> int:
+        """Its place with this number; beyond the total it is one to be repeated, from the first on."""
+        return number * self.world_size + self.rank
 
 
 def check_state(state: object, fingerprint: str, count: int) -> tuple[int, int]:

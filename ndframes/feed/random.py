@@ -89,8 +89,8 @@ class RandomPatches(Patches):
     def __len__(self) -> int:
         return self._length
 
-    def _make(self, index: int) -> Patch:
-        draws = Draws(self._seed, self._epoch, index)
+    def _make(self, epoch: int, index: int) -> Patch:
+        draws = Draws(self._seed, epoch, index)
         places = self._places[draws.below(len(self._places))] if len(self._places) > 1 else self._places[0]
         number, region = places.draw(self._extents, draws)
         return Patch(
