@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         RegionError,
         RegionIndexError,
         RegionTooLargeError,
+        SharedMemoryError,
         SourceAccessError,
         SourceChangedError,
         SourceError,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         VideoWriteError,
         WorkerCrashError,
+        WorkerDied,
     )
     from .frames.clip import Clip
     from .frames.coco import CocoFrames
@@ -107,6 +109,7 @@ __all__ = [
     "RegionIndexError",
     "RegionTooLargeError",
     "SequenceInfo",
+    "SharedMemoryError",
     "SimpleFrames",
     "SourceAccessError",
     "SourceChangedError",
@@ -120,6 +123,7 @@ __all__ = [
     "VideoWriteError",
     "VideoWriter",
     "WorkerCrashError",
+    "WorkerDied",
     "WriteReport",
     "__version__",
     "demo_paths",
