@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         RegionError,
         RegionIndexError,
         RegionTooLargeError,
+        SharedMemoryError,
         SourceAccessError,
         SourceChangedError,
         SourceError,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         VideoWriteError,
         WorkerCrashError,
+        WorkerDied,
     )
     from .frames.clip import Clip
     from .frames.coco import CocoFrames
@@ -109,6 +111,7 @@ __all__ = [
     "RegionIndexError",
     "RegionTooLargeError",
     "SequenceInfo",
+    "SharedMemoryError",
     "SimpleFrames",
     "SourceAccessError",
     "SourceChangedError",
@@ -122,6 +125,7 @@ __all__ = [
     "VideoWriteError",
     "VideoWriter",
     "WorkerCrashError",
+    "WorkerDied",
     "WriteReport",
     "__version__",
     "demo_paths",

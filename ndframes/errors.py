@@ -27,6 +27,8 @@ All of them are subclasses of :class:`NdframesError`. Most also inherit the buil
      ├─ OutputError (OSError)                     an output file cannot be written
      ├─ VideoWriteError (ValueError)              frames or options that give no video
      ├─ PatchError (ValueError)                   patches that cannot be made, or a state of others
+     ├─ SharedMemoryError (OSError)               no shared memory for a chunk
+     ├─ WorkerDied (RuntimeError)                 a worker process that reads ahead died
      └─ PrepareError (RuntimeError)               some images could not be prepared
          └─ WorkerCrashError                      a worker process died on one image
 
@@ -60,6 +62,7 @@ __all__ = [
     "RegionError",
     "RegionIndexError",
     "RegionTooLargeError",
+    "SharedMemoryError",
     "SourceAccessError",
     "SourceChangedError",
     "SourceError",
@@ -69,6 +72,7 @@ __all__ = [
     "UnsupportedError",
     "VideoWriteError",
     "WorkerCrashError",
+    "WorkerDied",
     "check_choice",
     "name_image",
     "naming_image",
@@ -200,6 +204,24 @@ class VideoWriteError(NdframesError, ValueError):
 
 class PatchError(NdframesError, ValueError):
     """Patches that cannot be made from a dataset, or the state of other patches."""
+
+
+class SharedMemoryError(NdframesError, OSError):
+    """There is no shared memory, or no file descriptor, for a chunk on its way from a worker process."""
+
+
+class WorkerDied(NdframesError, RuntimeError):  # noqa: N818 - a fixed name
+    """A worker process that reads ahead died. What it was reading is lost.
+
+    Attributes:
+        pid: the id of the process.
+        signal: the number of the signal that ended it; ``None`` if it exited.
+        request: the first request of the chunk that it was reading; ``None`` if it had none.
+    """
+
+    pid: int | None = None
+    signal: int | None = None
+    request: object = None
 
 
 class PrepareError(NdframesError, RuntimeError):

@@ -6,19 +6,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..errors import WorkerDied
+    from .chunks import Chunk
     from .grid import GridPatches
     from .patch import Patch
     from .patches import Patches
+    from .prefetching import prefetch
     from .random import RandomPatches
 
-__all__ = ["GridPatches", "Patch", "Patches", "RandomPatches"]
+__all__ = ["Chunk", "GridPatches", "Patch", "Patches", "RandomPatches", "WorkerDied", "prefetch"]
 
 # Where each name lives.
 _HOME = {
+    "Chunk": "chunks",
     "GridPatches": "grid",
     "Patch": "patch",
     "Patches": "patches",
     "RandomPatches": "random",
+    "WorkerDied": ".errors",
+    "prefetch": "prefetching",
 }
 
 

@@ -109,6 +109,11 @@ class ImageCollection(ABC):
         return self._keyer.mode
 
     @property
+    def threads(self) -> int | None:
+        """The most threads that decode the tiles of one read, as given."""
+        return self._threads
+
+    @property
     def max_region_bytes(self) -> int:
         """The largest result that is allowed, in bytes."""
         return self._max_region_bytes

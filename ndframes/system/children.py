@@ -1,0 +1,168 @@
+"""Child processes that serve a socket, started in any of the ways that Python has."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from .workers import child_command
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+__all__ = ["Child", "StartMethod", "can_start_children", "start_child"]
+#: ``"command"`` runs this interpreter with a command of our own; the others are those of :mod:`multiprocessing`.
+StartMethod = Literal["command", "fork", "spawn", "forkserver"]
+_STOP_SECONDS = 1.0
+
+
+class Child(ABC):
+    """A child process.
+
+    Attributes:
+        pid: its id.
+        sentinel: a descriptor that becomes readable when it ends; ``None`` where the system has none.
+    """
+
+    pid: int
+    sentinel: int | None = None
+
+    def _watch(self) -> None:
+        if hasattr(os, "pidfd_open"):
+            try:
+                self.sentinel = os.pidfd_open(self.pid)
+            except OSError:  # an old kernel, a sandbox, or no descriptor left; poll() notices the end, later
+                self.sentinel = None
+
+    @abstractmethod
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; ``None`` while it runs."""
+
+    @abstractmethod
+    def wait(self, seconds: float) -> int | None:
+        """:meth:`poll` after it has ended, or after some seconds."""
+
+    @abstractmethod
+    def send_signal(self, number: int) -> None:
+        """Send it a signal if it runs."""
+
+    def end(self) -> None:
+        """Wait for it to end, and end it if it takes more than a second; release what belongs to it."""
+        # SIGTERM twice: if the first one arrives during a finalizer, Python drops the exception that it raises there.
+        for stop in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            if self.wait(_STOP_SECONDS) is not None:
+                break
+            self.send_signal(stop)
+        self.wait(_STOP_SECONDS)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the sentinel. Also done in a forked copy of the parent, which must leave the child alone."""
+        if self.sentinel is not None:
+            os.close(self.sentinel)
+            self.sentinel = None
+
+
+class _CommandChild(Child):
+    def __init__(self, statements: str, connection: socket.socket) -> None:
+        # The socket becomes its stdin, which needs no number to be told, and works under every limit of descriptors.
+        with _interrupts_blocked():
+            self._process = subprocess.Popen(child_command(statements), stdin=connection.fileno())  # noqa: S603 - our own
+        self.pid = self._process.pid
+        self._watch()
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def wait(self, seconds: float) -> int | None:
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def send_signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+
+class _MultiprocessingChild(Child):
+    def __init__(self, method: str, target: Callable[..., None], arguments: tuple[object, ...]) -> None:
+        context = multiprocessing.get_context(method)
+        _start_helpers(method)
+        # A daemon, so that an exit of the parent does not wait for it.
+        self._process: BaseProcess = context.Process(target=target, args=arguments, daemon=True)  # type: ignore[attr-defined]
+        with _interrupts_blocked():
+            self._process.start()
+        assert self._process.pid is not None  # noqa: S101 - it was started
+        self.pid = self._process.pid
+        self._watch()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, seconds: float) -> int | None:
+        self._process.join(seconds)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self._process.exitcode is None:
+            os.kill(self.pid, number)
+
+    def end(self) -> None:
+        super().end()
+        if self._process.exitcode is not None:
+            self._process.close()
+
+
+def can_start_children() -> bool:
+    """Whether this system has sockets over which descriptors can be passed; Windows has not."""
+    return hasattr(socket, "AF_UNIX") and hasattr(socket.socket, "sendmsg")
+
+
+def start_child(
+    method: StartMethod, statements: str, target: Callable[..., None], connection: socket.socket, *arguments: object
+) -> Child:
+    """Start a child that ignores Ctrl-C from the start, as far as its way of starting allows.
+
+    Args:
+        method: how to start it.
+        statements: what a child of the method ``"command"`` runs; the socket is its stdin.
+        target: what a child of the other methods calls.
+        connection: the child's end of a pair of sockets, the first argument of ``target``.
+        *arguments: the others.
+    """
+    if method == "command":
+        return _CommandChild(statements, connection)
+    return _MultiprocessingChild(method, target, (connection, *arguments))
+
+
+def _start_helpers(method: str) -> None:
+    """Start the processes that multiprocessing needs, before signals are blocked, which they would inherit for ever."""
+    if method == "forkserver":
+        from multiprocessing import forkserver
+
+        forkserver.ensure_running()
+    if method != "fork" and sys.platform != "win32":
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Hold back Ctrl-C in this thread. A child inherits that, until it ignores it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
