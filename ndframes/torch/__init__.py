@@ -6,23 +6,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .collate import Batch, Sample, Samples, collate
     from .clips import ClipDataset
-    from .datasets import DetectionPatches, PatchDataset
+    from .batch import Batch, Sample, Samples, collate
+    from .datasets import PatchDataset
+    from .detection import DetectionPatches
+    from .loader import PatchLoader
     from .sampler import Sampler
 
-__all__ = ["Batch", "ClipDataset", "DetectionPatches", "PatchDataset", "Sample", "Sampler", "Samples", "collate"]
+__all__ = [
+    "Batch",
+    "ClipDataset",
+    "DetectionPatches",
+    "PatchDataset",
+    "PatchLoader",
+    "Sample",
+    "Sampler",
+    "Samples",
+    "collate",
+]
 
 # Where each name lives.
 _HOME = {
-    "Batch": "collate",
+    "Batch": "batch",
     "ClipDataset": "clips",
-    "DetectionPatches": "datasets",
+    "DetectionPatches": "detection",
     "PatchDataset": "datasets",
-    "Sample": "collate",
+    "PatchLoader": "loader",
+    "Sample": "batch",
     "Sampler": "sampler",
-    "Samples": "collate",
-    "collate": "collate",
+    "Samples": "batch",
+    "collate": "batch",
 }
 
 

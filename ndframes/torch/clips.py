@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from ..errors import PatchError, check_choice, naming_image, shorten
 from ..feed.order import mix
-from .collate import to_dtype
+from .batch import to_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -166,4 +166,6 @@ def _to_clip(clip: Any) -> tuple[Any, int, tuple[Any, ...]]:
         region = tuple(plane[0]) if plane else ()
         return image_id, operator.index(frame), region
     except (TypeError, ValueError) as error:
-        raise PatchError(f"a clip must be (image_id, frame) or (image_id, frame, (y, x)), got {shorten(clip)}") from error
+        raise PatchError(
+            f"a clip must be (image_id, frame) or (image_id, frame, (y, x)), got {shorten(clip)}"
+        ) from error

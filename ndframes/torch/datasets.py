@@ -10,22 +10,21 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..feed.annotations import AnnotationTable, annotations
+from ..errors import RegionError
 from ..feed.order import mix
 from ..feed.reading import load_patches
-from ..frames.coco import CocoFrames
-from .collate import Sample, Samples, to_dtype
+from .batch import Sample, Samples, to_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._typing import Array
-    from ..feed.masks import MaskForm
     from ..feed.patch import Patch
     from ..feed.patches import Patches
     from ..frames.frames import Frames
+    from ..system.serving import Allocate
 
-__all__ = ["DetectionPatches", "PatchDataset", "PatchSamples"]
+__all__ = ["PatchDataset", "PatchSamples"]
 _S = TypeVar("_S")
 # Tells the generators of transforms from the draws of the patches.
 _TRANSFORM = 0x7472616E73
@@ -54,6 +53,8 @@ class PatchSamples(Dataset[_S], Generic[_S]):
         self._dtype = to_dtype(dtype)
         # The seeds of the patches are part of it: other patches get other augmentations.
         self._key = int(patches.fingerprint[:16], 16)
+        # Shape and dtype of an item of the last batch.
+        self._item: tuple[tuple[int, ...], np.dtype[Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -63,9 +64,13 @@ class PatchSamples(Dataset[_S], Generic[_S]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[_S]:
         """The samples of a batch, whose patches are read by one call."""
+        return self.read(indices)
+
+    def read(self, indices: Sequence[int], allocate: Allocate | None = None) -> list[_S]:
+        """As :meth:`__getitems__`, with the pixels in memory of ``allocate``, if their shape can be foreseen."""
         places = [self._locate(index) for index in indices]
         patches = [self.patches.at(item, epoch=epoch) for epoch, item in places]
-        images = self.to_images(load_patches(self.frames, patches, self._channels))
+        images = self.to_images(self._load(patches, allocate))
         samples: Any = Samples(
             [self.make_sample(image, patch) for image, patch in zip(images, patches, strict=True)],
             images if isinstance(images, torch.Tensor) else None,
@@ -76,6 +81,24 @@ class PatchSamples(Dataset[_S], Generic[_S]):
             self._transformed(sample, *place, patch)
             for sample, place, patch in zip(samples, places, patches, strict=True)
         ]
+
+    def _load(self, patches: Sequence[Patch], allocate: Allocate | None) -> Any:
+        """Read patches, into new memory or where the caller wants them."""
+        # Workers share the cores, and so do the processes of a DataLoader, which is what None means there.
+        workers = 1 if allocate is not None and self.frames.threads is None else None
+        shapes = {patch.shape for patch in patches}
+        if allocate is None or self._item is None or len(shapes) != 1 or shapes != {self._item[0][-3:-1]}:
+            pixels = load_patches(self.frames, patches, self._channels, workers=workers)
+            # The next batch is probably like it.
+            self._item = (pixels.shape[1:], pixels.dtype) if isinstance(pixels, np.ndarray) else None
+            return pixels
+        shape, dtype = self._item
+        try:
+            out = allocate((len(patches), *shape), dtype)
+            return load_patches(self.frames, patches, self._channels, workers=workers, out=out)
+        except RegionError:  # images of this batch have other channels or another dtype
+            self._item = None
+            return load_patches(self.frames, patches, self._channels, workers=workers)
 
     @abstractmethod
     def make_sample(self, image: torch.Tensor, patch: Patch) -> _S:
@@ -145,76 +168,3 @@ class PatchDataset(PatchSamples[dict[str, Any]]):
     def make_sample(self, image: torch.Tensor, patch: Patch) -> dict[str, Any]:
         """``{"image": image, "patch": patch}``."""
         return {"image": image, "patch": patch} if self._with_patch else {"image": image}
-
-
-class DetectionPatches(PatchSamples[Sample]):
-    """Patches with their boxes, as torchvision's detectors take them: pairs ``(image, target)``.
-
-    A target has the keys ``boxes`` ``(n, 4)`` float32 ``(x0, y0, x1, y1)`` in pixels of the patch, ``labels`` ``(n,)`` int64
-    from 1, ``image_id``, ``area`` and ``iscrowd``, and on request ``masks`` ``(n, h, w)`` uint8 and ``keypoints`` ``(n, k, 3)``.
-
-    Args:
-        coco: a :class:`~ndframes.CocoFrames`, or what it takes.
-        patches: which regions are read, in which order.
-        channels: as for :meth:`ndframes.Frames.load_region`.
-        masks: ``"instance"``: the target has masks.
-        keypoints: whether it has keypoints.
-        min_visibility: boxes of which less lies in the patch are left out.
-        tv_tensors: whether images, boxes and masks are torchvision's ``tv_tensors``, which its transforms recognize.
-        transform: as for :class:`PatchDataset`; a sample is a pair ``(image, target)``.
-        dtype: of the images; ``None``: that of the frames.
-
-    Attributes:
-        names: the name of each label; label 0 is the background.
-
-    Example:
-        >>> import ndframes as nf
-        >>> from ndframes.feed import BoxPatches
-        >>> photo = {"id": 1, "file_name": str(nf.demo_paths()["rocket"]), "width": 640, "height": 427}
-        >>> box = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [310, 130, 30, 200]}
-        >>> coco = {"images": [photo], "annotations": [box], "categories": [{"id": 7, "name": "rocket"}]}
-        >>> dataset = DetectionPatches(coco, BoxPatches(coco, (256, 256), 100, positives=1))
-        >>> image, target = dataset[0]
-        >>> image.shape, target["labels"].tolist(), dataset.names[1]
-        (torch.Size([3, 256, 256]), [1], 'rocket')
-    """
-
-    def __init__(
-        self,
-        coco: Any,
-        patches: Patches,
-        *,
-        channels: str | Sequence[str] | None = None,
-        masks: MaskForm | None = None,
-        keypoints: bool = False,
-        min_visibility: float = 0.25,
-        tv_tensors: bool = False,
-        transform: Callable[[Sample, np.random.Generator], Any] | None = None,
-        dtype: str | torch.dtype | None = None,
-    ) -> None:
-        frames = coco if isinstance(coco, CocoFrames) else CocoFrames(coco)
-        super().__init__(frames, patches, channels=channels, transform=transform, dtype=dtype)
-        self._table = AnnotationTable.of(coco)
-        self.names = self._table.names
-        self._options = {"masks": masks, "keypoints": keypoints, "min_visibility": min_visibility}
-        self._tv_tensors = tv_tensors
-
-    def make_sample(self, image: torch.Tensor, patch: Patch) -> Sample:
-        """``(image, target)``."""
-        found = annotations(self._table, patch, **self._options)
-        target = {key: torch.from_numpy(found[key]) for key in ("boxes", "labels", "area", "iscrowd")}
-        target["image_id"] = torch.tensor(self._table.image_number(patch.image_id))
-        if "masks" in found:
-            target["masks"] = torch.from_numpy(found["masks"].astype(np.uint8))
-        if "keypoints" in found:
-            target["keypoints"] = torch.from_numpy(found["keypoints"])
-        return Sample(*(_to_tv_tensors(image, target) if self._tv_tensors else (image, target)), patch)
-
-
-def _to_tv_tensors(image: torch.Tensor, target: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
-    from torchvision import tv_tensors  # not a dependency: its build must fit torch's
-
-    canvas = image.shape[-2:]
-    boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=canvas)  # type: ignore[call-overload]
-    more = {"masks": tv_tensors.Mask(target["masks"])} if "masks" in target else {}
-    return tv_tensors.Image(image), {**target, "boxes": boxes, **more}

@@ -129,9 +129,13 @@ class Sampler(TorchSampler[int]):
         own = {"length": self._length, "seed": self._seed if self._shuffle else -1}
         for key, value in own.items():
             if found[key] != value:
-                raise PatchError(f"the state has {key} {found[key]}, this sampler {value}; make the dataset as in that run")
+                raise PatchError(
+                    f"the state has {key} {found[key]}, this sampler {value}; make the dataset as in that run"
+                )
         if found["epoch"] < 0 or not 0 <= found["delivered"] <= self._length:
-            raise PatchError(f"the state counts {found['delivered']:,} of {self._length:,} items in epoch {found['epoch']}")
+            raise PatchError(
+                f"the state counts {found['delivered']:,} of {self._length:,} items in epoch {found['epoch']}"
+            )
         self.set_epoch(found["epoch"])
         self._first = self._next_first = found["delivered"]
 

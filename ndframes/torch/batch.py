@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Sample", "Samples", "collate", "to_dtype"]
 
 
-class Sample(tuple):  # type: ignore[type-arg] # noqa: SLOT001 - a tuple for whoever unpacks it, with its patch
+class Sample(tuple):  # type: ignore[type-arg]
     """``(image, target)``, as torchvision's detectors take it, and the patch that it was read from.
 
     Attributes:
@@ -27,6 +27,7 @@ class Sample(tuple):  # type: ignore[type-arg] # noqa: SLOT001 - a tuple for who
     patch: Patch
 
     def __new__(cls, image: torch.Tensor, target: dict[str, Any], patch: Patch) -> Sample:
+        """Make the pair; tuples are filled here."""
         self = super().__new__(cls, (image, target))
         self.patch = patch
         return self
@@ -35,7 +36,7 @@ class Sample(tuple):  # type: ignore[type-arg] # noqa: SLOT001 - a tuple for who
         return Sample, (*self, self.patch)
 
 
-class Samples(list):  # type: ignore[type-arg] # noqa: SLOT001 - a list for whoever collates it otherwise
+class Samples(list):  # type: ignore[type-arg]
     """Samples whose images are views of one tensor, so that :func:`collate` need not copy them.
 
     Attributes:
@@ -77,7 +78,10 @@ class Batch:
         parts = {key: values.split(self.counts[key]) for key, values in self.packed.items()}
         scalars = {key for key in self.packed if key.startswith(_SCALAR)}
         return [
-            {key.removeprefix(_SCALAR): part[number][0] if key in scalars else part[number] for key, part in parts.items()}
+            {
+                key.removeprefix(_SCALAR): part[number][0] if key in scalars else part[number]
+                for key, part in parts.items()
+            }
             for number in range(len(self))
         ]
 
@@ -95,7 +99,9 @@ class Batch:
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def _mapped(self, change: Any) -> Batch:
-        images = change(self.images) if isinstance(self.images, torch.Tensor) else [change(image) for image in self.images]
+        images = (
+            change(self.images) if isinstance(self.images, torch.Tensor) else [change(image) for image in self.images]
+        )
         more = {key: change(value) if isinstance(value, torch.Tensor) else value for key, value in self.more.items()}
         return replace(
             self, images=images, packed={key: change(value) for key, value in self.packed.items()}, more=more
@@ -151,7 +157,9 @@ def _image_of(sample: Any) -> torch.Tensor:
 
 
 def _patches_of(samples: Sequence[Any]) -> list[Patch]:
-    found = [sample.get("patch") if isinstance(sample, Mapping) else getattr(sample, "patch", None) for sample in samples]
+    found = [
+        sample.get("patch") if isinstance(sample, Mapping) else getattr(sample, "patch", None) for sample in samples
+    ]
     return [patch for patch in found if patch is not None]
 
 
