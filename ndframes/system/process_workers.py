@@ -38,8 +38,9 @@ class _Pending(NamedTuple):
 class _WorkerProcess:
     """One child process, its socket, and its slots, as its consumer sees them."""
 
-    def __init__(self, method: StartMethod, greeting: Greeting, work: Work, slots: Slots) -> None:
-        self.slots = slots
+    def __init__(self, method: StartMethod, greeting: Greeting, work: Work, depth: int) -> None:
+        self._depth = depth
+        self.slots = Slots(depth + HELD_RESULTS)
         self.pending: deque[_Pending] = deque()
         self.replies: deque[tuple[_Pending, Reply]] = deque()
         ours, theirs = socket.socketpair()
@@ -90,8 +91,8 @@ class _WorkerProcess:
             empty: Any = bytearray()
             value = pickle.loads(reply.packed.body, buffers=[empty for _ in reply.packed.spans])  # noqa: S301
             return Result(value, False, reply.waited_seconds)
-        # The next task needs a slot, whatever the consumer holds.
-        is_copied = not self.slots.free_count
+        # The next tasks need slots, whatever the consumer holds: as many as it may submit before it receives again.
+        is_copied = self.slots.free_count < self._depth - len(self.pending) - len(self.replies)
         value = unpack(reply.packed, self.slots.lend(pending.slot), is_copied=is_copied)
         return Result(value, is_copied, reply.waited_seconds)
 
@@ -156,8 +157,7 @@ class ProcessWorkers(Workers, ForkAware):
         data = pickle.dumps(payload, protocol=5)
         number = self.submitted % self.count
         if number == len(self._processes):
-            slots = Slots(self.depth + HELD_RESULTS)
-            self._processes.append(_WorkerProcess(self._method, self._greeting, self._work, slots))
+            self._processes.append(_WorkerProcess(self._method, self._greeting, self._work, self.depth))
         self._processes[number].submit(self.submitted, data, label)
         self.submitted += 1
 

@@ -14,7 +14,7 @@ from ..feed.order import mix
 from .batch import to_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from ..frames.frames import Frames
 
@@ -94,6 +94,10 @@ class ClipDataset(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        # Python's own iteration ends at an IndexError, and indices go on with the next epoch.
+        return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, Any]:
         epoch, item = divmod(operator.index(index), len(self))

@@ -16,7 +16,7 @@ from ..feed.reading import load_patches
 from .batch import Sample, Samples, to_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .._typing import Array
     from ..feed.patch import Patch
@@ -58,6 +58,10 @@ class PatchSamples(Dataset[_S], Generic[_S]):
 
     def __len__(self) -> int:
         return len(self.patches)
+
+    def __iter__(self) -> Iterator[_S]:
+        # Python's own iteration ends at an IndexError, and indices go on with the next epoch.
+        return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: SupportsIndex) -> _S:
         return self.__getitems__([operator.index(index)])[0]
