@@ -34,7 +34,9 @@ def drawn_tree() -> dict[str, tuple[str | None, str | None]]:
     tree: dict[str, tuple[str | None, str | None]] = {}
     above: list[tuple[int, str]] = []
     for line in errors.__doc__.splitlines():
-        match = re.match(r"^(?P<indent>[ │├└─]*)(?P<name>[A-Z]\w*(?:Error|Died))(?: \((?P<builtin>\w+)\))?(?:\s{2,}\S|$)", line)
+        match = re.match(
+            r"^(?P<indent>[ │├└─]*)(?P<name>[A-Z]\w*(?:Error|Died))(?: \((?P<builtin>\w+)\))?(?:\s{2,}\S|$)", line
+        )
         if match is None:
             continue
         depth = len(match["indent"])

@@ -60,6 +60,10 @@ def nothing_is_left():
     assert children() <= before
 
 
+def requests_of(chunks) -> list:
+    return [request for chunk in chunks for request in chunk.requests]
+
+
 # -- pixels -----------------------------------------------------------------------------------------------------------
 
 
@@ -192,7 +196,7 @@ def test_frames_of_a_video_in_any_order(video, how):
         assert np.array_equal(chunk.array, video[[int(number) for number in chunk.requests]])
     everything = list(prefetch(video, chunk_size=8, **how))
     assert np.array_equal(np.concatenate([chunk.array for chunk in everything]), video[:])
-    assert sum((chunk.requests for chunk in everything), []) == list(range(30))
+    assert requests_of(everything) == list(range(30))
 
 
 def test_a_video_may_be_given_as_frames_and_a_mixture_of_requests(video):
@@ -228,7 +232,7 @@ def test_each_iteration_starts_again(frames, how):
     chunks = prefetch(frames, requests, chunk_size=6, **how)
     next(iter(chunks))
     for _ in range(2):
-        assert sum((chunk.requests for chunk in chunks), []) == requests
+        assert requests_of(chunks) == requests
 
 
 def test_a_with_block_keeps_its_processes_for_the_next_iteration(frames):
@@ -242,7 +246,7 @@ def test_a_with_block_keeps_its_processes_for_the_next_iteration(frames):
         next(iter(chunks))
     assert children() == set()
     # It can be used after that, too.
-    assert sum((chunk.requests for chunk in chunks), []) == requests
+    assert requests_of(chunks) == requests
     assert children() == set()
 
 
@@ -448,7 +452,10 @@ def test_a_source_answers_what_everything_is(frames, video):
 
 @pytest.mark.parametrize(
     "how",
-    [pytest.param(how, marks=pytest.mark.slow if "spawn" in name or "server" in name else ()) for name, how in ALL.items()],
+    [
+        pytest.param(how, marks=pytest.mark.slow if "spawn" in name or "server" in name else ())
+        for name, how in ALL.items()
+    ],
     ids=ALL,
 )
 def test_early_exit_and_forgotten_iterators_leave_nothing(frames, how):

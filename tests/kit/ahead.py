@@ -11,9 +11,10 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-from kit.waiting import wait_until
 
 import ndframes as nf
+
+from .waiting import wait_until
 
 SHAPE = (90, 110, 3)
 EDGE = 32
