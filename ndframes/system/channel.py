@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from array import array
 from collections import deque
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ __all__ = ["Channel", "Message"]
 # The length of the message, and the number of descriptors that belong to it.
 _HEADER = struct.Struct("<QB")
 _READ_BYTES = 1 << 16
-_MOST_DESCRIPTORS = 16
+_EXTRA_BYTES = socket.CMSG_SPACE(16 * array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
 # Linux can do this at once; elsewhere, a child that is started in between inherits the descriptor.
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -101,14 +102,15 @@ class Channel(ForkAware):
         """All messages that have arrived completely. Sets ``has_ended`` if no other can come."""
         while not self.has_ended:
             try:
-                data, descriptors, flags, _ = socket.recv_fds(
-                    self._socket, _READ_BYTES, _MOST_DESCRIPTORS, _CLOSE_ON_EXEC
-                )
+                # Not socket.recv_fds, which ignores its flags before Python 3.12.
+                data, extras, flags, _ = self._socket.recvmsg(_READ_BYTES, _EXTRA_BYTES, _CLOSE_ON_EXEC)
             except BlockingIOError:
                 break
             except OSError:
-                data, descriptors, flags = b"", [], 0
-            self._descriptors.extend(descriptors)
+                data, extras, flags = b"", [], 0
+            for _, kind, content in extras:
+                if kind == socket.SCM_RIGHTS:
+                    self._descriptors.extend(_unpack_descriptors(content))
             if flags & socket.MSG_CTRUNC:  # this process has no descriptor left
                 self._descriptors.append(-1)
             self._incoming += data
@@ -150,3 +152,10 @@ class Channel(ForkAware):
 
     def _after_fork_in_child(self) -> None:
         self.close()
+
+
+def _unpack_descriptors(content: bytes) -> array[int]:
+    descriptors = array("i")
+    # The system may cut the last one off.
+    descriptors.frombytes(content[: len(content) // descriptors.itemsize * descriptors.itemsize])
+    return descriptors

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Child", "StartMethod", "can_start_children", "start_child"]
 #: ``"command"`` runs this interpreter with a command of our own; the others are those of :mod:`multiprocessing`.
 StartMethod = Literal["command", "fork", "spawn", "forkserver"]
+# For a worker to notice that its connection has ended, and then to clean up after a signal.
+_NOTICE_SECONDS = 0.2
 _STOP_SECONDS = 1.0
 
 
@@ -55,13 +57,15 @@ class Child(ABC):
         """Send it a signal if it runs."""
 
     def end(self) -> None:
-        """Wait for it to end, and end it if it takes more than a second; release what belongs to it."""
+        """Wait for it to end, and end it if it is busy; release what belongs to it."""
+        seconds = _NOTICE_SECONDS
         # SIGTERM twice: if the first one arrives during a finalizer, Python drops the exception that it raises there.
         for stop in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
-            if self.wait(_STOP_SECONDS) is not None:
+            if self.wait(seconds) is not None:
                 break
             self.send_signal(stop)
-        self.wait(_STOP_SECONDS)
+            seconds = _STOP_SECONDS
+        self.wait(seconds)
         self.forget()
 
     def forget(self) -> None:

@@ -32,7 +32,7 @@ class PortableError:
         ...     def __init__(self, left, right):
         ...         super().__init__(f"{left} and {right}")
         >>> print(pickle.loads(pickle.dumps(PortableError(Odd(1, 2)))).error)
-        Odd: 1 and 2
+        ndframes.system.portable_error.Odd: 1 and 2
         >>> pickle.loads(pickle.dumps(PortableError(KeyError("a")))).error
         KeyError('a')
     """

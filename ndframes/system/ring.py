@@ -14,6 +14,7 @@ import math
 import mmap
 import os
 import pickle
+import sys
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -303,7 +304,10 @@ def _create_memfd(nbytes: int) -> tuple[mmap.mmap, MemoryHandle]:
 
 def _map_pages(descriptor: int, nbytes: int) -> mmap.mmap:
     """Map shared memory with all its pages, which exist already."""
-    return mmap.mmap(descriptor, nbytes, flags=mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0))
+    flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+    if sys.version_info >= (3, 13):  # which need not keep a copy of the descriptor for as long as there are arrays
+        return mmap.mmap(descriptor, nbytes, flags=flags, trackfd=False)
+    return mmap.mmap(descriptor, nbytes, flags=flags)
 
 
 def _create_segment(nbytes: int) -> tuple[mmap.mmap, MemoryHandle]:

@@ -169,7 +169,7 @@ class _Server:
             return
         self._writer.begin(task.slot)
         try:
-            result = self._work(pickle.loads(task.payload), self._writer.allocate)  # noqa: S301
+            result = self._work(_load_payload(task.payload), self._writer.allocate)
             packed, is_error = self._writer.pack(result), False
         except Exception as error:  # noqa: BLE001 - sent to the consumer
             packed, is_error = _pack_error(error), True
@@ -194,6 +194,18 @@ class _Server:
         found = self._poller.poll(None if events else 0)
         self._waited_seconds += time.perf_counter() - started
         return all(descriptor == self._channel.fileno() for descriptor, _ in found)
+
+
+def _load_payload(data: bytes) -> Any:
+    try:
+        return pickle.loads(data)  # noqa: S301 - from our own parent
+    except Exception as error:
+        add_note(
+            error,
+            f"while worker process {os.getpid()} loaded a task; what a main module defines needs start_method='fork' or "
+            "worker='thread'",
+        )
+        raise
 
 
 def _pack_error(error: Exception) -> Packed:
