@@ -106,7 +106,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
             numbers, pts = self._find(image_id, frame)
             is_inside = (numbers >= 0) & (numbers < self._count(image_id))
             read = numbers.clip(0, self._count(image_id) - 1)
-            pixels = self.frames.load_region(image_id, (read.tolist(), *plane), self._channels)
+            pixels = self._load(image_id, read.tolist(), plane)
         if self._policy == "mask":
             pixels[~is_inside] = 0
             pts = np.where(is_inside, pts, np.nan)
@@ -123,6 +123,14 @@ class ClipDataset(Dataset[dict[str, Any]]):
             sample, np.random.Generator(np.random.Philox(key=mix(_TRANSFORM, self._seed, epoch, item)))
         )
         return found
+
+    def _load(self, image_id: Hashable, numbers: list[int], plane: tuple[Any, ...]) -> Any:
+        """Frames by number, ``(t, h, w, c)``, each read once."""
+        if self.frames.image(image_id).is_video:
+            listed: Any = (numbers, *plane)
+            return self.frames.load_region(image_id, listed, self._channels)
+        read = {number: self.frames.load_region(image_id, (number, *plane), self._channels) for number in set(numbers)}
+        return np.stack([read[number] for number in numbers])
 
     def _find(self, image_id: Hashable, frame: int) -> tuple[Any, Any]:
         """The numbers of a clip's frames, which may lie outside of the video, and the times of those that stand for them."""
