@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .patches import Patches
     from .random import RandomPatches
 
-__all__ = ["GridPatches", "Patch", "Patches", "RandomPatches"]
+__all__ = ["GridPatches", "Patch", "Patches", "RandomPatches", "merge_detections"]
 
 # Where each name lives.
 _HOME = {
@@ -19,6 +19,7 @@ _HOME = {
     "Patch": "patch",
     "Patches": "patches",
     "RandomPatches": "random",
+    "merge_detections": "merge",
 }
 
 
