@@ -7,11 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .grid import GridPatches
+    from .inference import detect, stitch
+    from .merge import merge_detections
     from .patch import Patch
     from .patches import Patches
     from .random import RandomPatches
+    from .stitcher import Stitcher
 
-__all__ = ["GridPatches", "Patch", "Patches", "RandomPatches", "merge_detections"]
+__all__ = [
+    "GridPatches",
+    "Patch",
+    "Patches",
+    "RandomPatches",
+    "Stitcher",
+    "detect",
+    "merge_detections",
+    "stitch",
+]
 
 # Where each name lives.
 _HOME = {
@@ -19,7 +31,10 @@ _HOME = {
     "Patch": "patch",
     "Patches": "patches",
     "RandomPatches": "random",
+    "Stitcher": "stitcher",
+    "detect": "inference",
     "merge_detections": "merge",
+    "stitch": "inference",
 }
 
 
