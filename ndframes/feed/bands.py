@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -101,6 +102,11 @@ class BandSums:
         """Write all bands that are not written yet, from top to bottom."""
         for number in np.flatnonzero(~self._is_written).tolist():
             self._finish(number)
+        self.discard()
+
+    def discard(self) -> None:
+        """Forget the bands that are not written, and close the file."""
+        self._bands.clear()
         if self._file is not None:
             self._file.close()
 
@@ -148,7 +154,9 @@ class BandSums:
 
     def _note_coverage(self, number: int, weights: Array) -> None:
         is_covered = weights > 0
-        self._covered[number] = bool(is_covered.all()) or (np.packbits(is_covered, axis=1) if is_covered.any() else False)
+        self._covered[number] = bool(is_covered.all()) or (
+            np.packbits(is_covered, axis=1) if is_covered.any() else False
+        )
 
     # -- bands that wait ------------------------------------------------------------------------------------------
 
@@ -165,7 +173,8 @@ class BandSums:
         arrays = self._bands[number]
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by finish, or with this object
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by discard
+                weakref.finalize(self, self._file.close)
             self._file.seek(number * self._band_bytes)
             for array in arrays:
                 self._file.write(array.data)
@@ -221,4 +230,8 @@ def _add_first(band: list[Array], values: Array, weights: Array, place: int) -> 
     places[is_better] = place
 
 
-_BLENDS: dict[str, Callable[[list[Any], Any, Any, int], None]] = {"mean": _add_mean, "max": _add_max, "first": _add_first}
+_BLENDS: dict[str, Callable[[list[Any], Any, Any, int], None]] = {
+    "mean": _add_mean,
+    "max": _add_max,
+    "first": _add_first,
+}

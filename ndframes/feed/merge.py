@@ -89,7 +89,7 @@ def merge_detections(
             raise PatchError(f"{name}={shorten(value)}; give a number from 0" + (" to 1" if most == 1 else ""))
     found = _collect(parts, patches)
     if callable(rule):
-        return found.taken(_to_numbers(rule(found.described()), found.count))
+        return found.taken(_to_numbers(rule(found.described()) if found.count else [], found.count))
     if rule == "core":
         return found.taken(_find_in_core(found))
     codes = _codes_of(found.columns["labels"], class_agnostic=class_agnostic)
@@ -134,7 +134,7 @@ class _Detections:
     @property
     def is_cut(self) -> _Bools:
         """Whether any side is cut."""
-        found: _Bools = self.cut.any(axis=1)
+        found: _Bools = np.any(self.cut, axis=1).reshape(-1)
         return found
 
     def described(self) -> dict[str, Any]:
@@ -201,11 +201,15 @@ def check_part(part: Mapping[str, Any], patch: Patch, number: int) -> dict[str, 
                 continue
             column = _to_column(value)
             if column.ndim < 1 or len(column) != len(boxes):
-                raise PatchError(f"{name} has {len(boxes)} boxes, but {key} has the shape {column.shape}; give one for each")
+                raise PatchError(
+                    f"{name} has {len(boxes)} boxes, but {key} has the shape {column.shape}; give one for each"
+                )
             columns[key] = column
         scores = columns["scores"]
         if len(scores) and (scores.ndim != 1 or scores.dtype.kind not in "fiub" or np.isnan(scores).any()):
-            raise PatchError(f"{name}: scores must be numbers (n,), got {scores.shape} {scores.dtype}, {shorten(scores.tolist())}")
+            raise PatchError(
+                f"{name}: scores must be numbers (n,), got {scores.shape} {scores.dtype}, {shorten(scores.tolist())}"
+            )
         if columns["labels"].ndim != 1:
             raise PatchError(f"{name}: labels must have the shape (n,), got {columns['labels'].shape}")
         return columns
@@ -261,7 +265,9 @@ def _concatenate(columns: Sequence[Mapping[str, Array]], counts: _Ints) -> dict[
     used = [columns[number] for number in filled] or list(columns[:1]) or [dict.fromkeys(_KEYS, np.zeros(0))]
     for number, part in zip(filled, used, strict=False):
         if part.keys() != used[0].keys():
-            raise PatchError(f"part {number} has {sorted(part)}, part {filled[0]} {sorted(used[0])}; give all the same keys")
+            raise PatchError(
+                f"part {number} has {sorted(part)}, part {filled[0]} {sorted(used[0])}; give all the same keys"
+            )
     return {name: np.concatenate([part[name] for part in used]) for name in used[0] if name != "boxes"}
 
 
@@ -280,7 +286,9 @@ def _to_numbers(kept: Any, count: int) -> _Ints:
     if not numbers.size:
         return np.zeros(0, np.int64)
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() >= count:
-        raise PatchError(f"the rule returned {shorten(kept)}; return the numbers of the boxes to keep, or a mask of {count}")
+        raise PatchError(
+            f"the rule returned {shorten(kept)}; return the numbers of the boxes to keep, or a mask of {count}"
+        )
     return numbers.astype(np.int64)
 
 
@@ -327,7 +335,7 @@ def _match(
     is_match = common > iou * (areas + other_areas - common)
     is_match |= is_cut & (common > ios * np.minimum(areas, other_areas))
     is_match |= _is_facing(found, first, second, iou, max_gap)
-    first, second, boxes, others = (column[is_match] for column in (first, second, boxes, others))
+    first, second, boxes, others = first[is_match], second[is_match], boxes[is_match], others[is_match]
     # What two patches see of one object is equal within the pixels that they share.
     shared = intersections_of(found.tiles[found.patches[first]], found.tiles[found.patches[second]])
     seen, other_seen = intersections_of(boxes, shared), intersections_of(others, shared)
@@ -397,7 +405,9 @@ def _join(found: _Detections, matches: _Matches) -> dict[str, Any]:
             groups.join(first, second)
     roots = groups.roots()
     # The best of each group: not cut, then the largest scale, then the highest score, then the first.
-    order = np.lexsort((np.arange(found.count), -found.scores.astype(np.float64), -found.scales[found.patches], is_cut, roots))
+    order = np.lexsort(
+        (np.arange(found.count), -found.scores.astype(np.float64), -found.scales[found.patches], is_cut, roots)
+    )
     is_first = np.ones(found.count, bool)
     is_first[1:] = roots[order][1:] != roots[order][:-1]
     best = order[is_first]

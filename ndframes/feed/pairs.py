@@ -15,7 +15,9 @@ _Floats = np.ndarray[Any, np.dtype[np.float64]]
 _MOST_PAIRS = 1 << 20
 
 
-def overlapping_pairs(boxes: _Floats, *, gap: float = 0, most_pairs: int = _MOST_PAIRS) -> Iterator[tuple[_Ints, _Ints]]:
+def overlapping_pairs(
+    boxes: _Floats, *, gap: float = 0, most_pairs: int = _MOST_PAIRS
+) -> Iterator[tuple[_Ints, _Ints]]:
     """The pairs of boxes that overlap, touch, or are at most ``gap`` apart in x and in y; each pair once.
 
     The boxes are sorted into strips along y, and within a strip by x. Time and memory grow with the number of neighbours,
@@ -62,7 +64,9 @@ def overlapping_pairs(boxes: _Floats, *, gap: float = 0, most_pairs: int = _MOST
         tops_of_pairs = np.maximum(tops[first], tops[second])
         is_near = (lefts[second] <= rights[first]) & (tops_of_pairs <= np.minimum(bottoms[first], bottoms[second]))
         # Two tall boxes share several strips; the one with the lower of their tops counts.
-        is_near &= _strips(tops_of_pairs, tops.min(), strip_height) == np.repeat(strips[begin:end], candidates[begin:end])
+        is_near &= _strips(tops_of_pairs, tops.min(), strip_height) == np.repeat(
+            strips[begin:end], candidates[begin:end]
+        )
         first, second = first[is_near], second[is_near]
         yield np.minimum(first, second), np.maximum(first, second)
         begin = end

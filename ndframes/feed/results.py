@@ -228,7 +228,7 @@ def to_array_sink(out: Any, shape: tuple[int, int, int], dtype: np.dtype[Any]) -
     array = np.asarray(out)
     if array.ndim == 2:
         array = array[:, :, np.newaxis]
-    if array.shape != shape or array.dtype != dtype or not array.flags.writeable:
+    if array.shape != shape or array.dtype.newbyteorder("=") != dtype or not array.flags.writeable:
         raise PatchError(
             f"out is {np.shape(out)} {array.dtype}{'' if array.flags.writeable else ', read-only'}; the result is {shape} {dtype}"
         )

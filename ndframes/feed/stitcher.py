@@ -219,7 +219,8 @@ class Stitcher:
         """Close without a result, and remove the file that was begun. It does nothing after :meth:`close`."""
         if self._result is None:
             self._is_discarded = True
-            if self._sink is not None:
+            if self._sums is not None and self._sink is not None:
+                self._sums.discard()
                 self._sink.discard()
 
     def __enter__(self) -> Self:
@@ -274,7 +275,9 @@ class Stitcher:
             # An infinite logit is a certain label, but an infinite mean is no integer.
             is_bad = np.isnan(pixels) if self._reduce == "argmax" else ~np.isfinite(pixels)
             if is_bad.any():
-                raise PatchError(f"the values of {_name(patch)} contain {pixels[is_bad][0]}, which {self._dtype} cannot hold")
+                raise PatchError(
+                    f"the values of {_name(patch)} contain {pixels[is_bad][0]}, which {self._dtype} cannot hold"
+                )
         return pixels, place
 
     def _weigh(self, patch: Patch, shape: tuple[int, int], weight: Any) -> Array:
@@ -322,7 +325,9 @@ class Stitcher:
         if self._sums is None:
             limits = None if self._dtype.kind in "fb" else np.iinfo(self._dtype)
             if self._reduce == "argmax" and limits is not None and channel_count - 1 > limits.max:
-                raise PatchError(f"{channel_count} channels do not fit into labels of {self._dtype}; {_MOST_LABELS_MESSAGE}")
+                raise PatchError(
+                    f"{channel_count} channels do not fit into labels of {self._dtype}; {_MOST_LABELS_MESSAGE}"
+                )
             self._channel_count = channel_count
             shape = (*self._shape, 1 if self._reduce == "argmax" else channel_count)
             self._sink = self._make_sink(shape)
@@ -336,7 +341,11 @@ class Stitcher:
     def _make_sink(self, shape: tuple[int, int, int]) -> Sink:
         if self._path is not None:
             return FileSink(self._path, shape, self._dtype)
-        return ArraySink(np.empty(shape, self._dtype)) if self._out is None else to_array_sink(self._out, shape, self._dtype)
+        return (
+            ArraySink(np.empty(shape, self._dtype))
+            if self._out is None
+            else to_array_sink(self._out, shape, self._dtype)
+        )
 
     def _write(self, first_row: int, values: Array, weights: Array) -> None:
         is_empty = weights == 0
@@ -377,12 +386,13 @@ def _to_dtype(dtype: Any, out: Any, reduce: Reduce) -> np.dtype[Any]:
     if dtype is None and out is not None:
         dtype = np.asarray(out).dtype
     try:
-        found = np.dtype(("uint8" if reduce == "argmax" else "float32") if dtype is None else dtype)
+        found: np.dtype[Any] = np.dtype(("uint8" if reduce == "argmax" else "float32") if dtype is None else dtype)
     except TypeError as error:
         raise PatchError(f"dtype={shorten(dtype)} is not a dtype of numpy") from error
     if found.kind not in "biuf":
         raise PatchError(f"dtype={found}; give one of integers, floats or bools")
-    return found.newbyteorder("=")
+    # An array of foreign byte order is compared with, and copied from, one of this machine.
+    return np.dtype(found.newbyteorder("="))
 
 
 def _to_fill(fill: Any, dtype: np.dtype[Any]) -> float:
@@ -395,7 +405,9 @@ def _to_fill(fill: Any, dtype: np.dtype[Any]) -> float:
         return value
     limits = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
     if not (math.isfinite(value) and value == int(value) and limits[0] <= int(fill) <= limits[1]):
-        raise PatchError(f"fill={shorten(fill)} is no value of {dtype}; give an integer from {limits[0]} to {limits[1]}")
+        raise PatchError(
+            f"fill={shorten(fill)} is no value of {dtype}; give an integer from {limits[0]} to {limits[1]}"
+        )
     return int(fill)
 
 

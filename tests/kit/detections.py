@@ -47,7 +47,9 @@ def scatter(
     return boxes
 
 
-def detect_boxes(boxes: np.ndarray, patches: Sequence[Patch], *, least_px: float = 3, seed: int = 0) -> list[dict[str, Any]]:
+def detect_boxes(
+    boxes: np.ndarray, patches: Sequence[Patch], *, least_px: float = 3, seed: int = 0
+) -> list[dict[str, Any]]:
     """What a detector finds in each patch: the boxes, cut at the edges of the patch, with random scores.
 
     A box of which less than ``least_px`` is visible in x or y is not found. ``objects`` holds the number of each box.
