@@ -392,7 +392,8 @@ def _to_dtype(dtype: Any, out: Any, reduce: Reduce) -> np.dtype[Any]:
     if found.kind not in "biuf":
         raise PatchError(f"dtype={found}; give one of integers, floats or bools")
     # An array of foreign byte order is compared with, and copied from, one of this machine.
-    return np.dtype(found.newbyteorder("="))
+    native: np.dtype[Any] = found.newbyteorder("=")
+    return native
 
 
 def _to_fill(fill: Any, dtype: np.dtype[Any]) -> float:

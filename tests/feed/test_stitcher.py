@@ -40,8 +40,13 @@ def padded_crop(image, patch):
     """The pixels of a patch; 0 outside of the image."""
     rows, cols = patch.rows, patch.cols
     crop = np.zeros((rows.stop - rows.start, cols.stop - cols.start, *image.shape[2:]), image.dtype)
-    inside = [slice(max(axis.start, 0), max(0, min(axis.stop, n))) for axis, n in zip((rows, cols), image.shape[:2], strict=True)]
-    crop[tuple(slice(i.start - a.start, i.stop - a.start) for i, a in zip(inside, (rows, cols), strict=True))] = image[tuple(inside)]
+    inside = [
+        slice(max(axis.start, 0), max(0, min(axis.stop, n)))
+        for axis, n in zip((rows, cols), image.shape[:2], strict=True)
+    ]
+    crop[tuple(slice(i.start - a.start, i.stop - a.start) for i, a in zip(inside, (rows, cols), strict=True))] = image[
+        tuple(inside)
+    ]
     return crop
 
 
@@ -74,7 +79,8 @@ def test_shifted_grids_and_random_windows_over_one_another_change_no_pixel(dtype
     patches = [
         Patch("a", (slice(top, top + height), slice(left, left + width)), image_shape=(400, 500))
         for top, left, height, width in zip(
-            *(random.integers(low, high, 300).tolist() for low, high in ((-60, 390), (-60, 490), (1, 120), (1, 130))), strict=True
+            *(random.integers(low, high, 300).tolist() for low, high in ((-60, 390), (-60, 490), (1, 120), (1, 130))),
+            strict=True,
         )
     ]
     patches += tiles_of((400, 500), 100, 0) + tiles_of((400, 500), 130, 41)

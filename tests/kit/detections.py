@@ -56,15 +56,21 @@ def detect_boxes(
     """
     random = np.random.default_rng(seed)
     parts = []
+    of_rows: dict[tuple[int, int], np.ndarray] = {}
     for patch in patches:
+        rows = patch.rows.start, patch.rows.stop
+        if rows not in of_rows:
+            of_rows[rows] = np.flatnonzero((boxes[:, 3] > rows[0]) & (boxes[:, 1] < rows[1]))
+        near = of_rows[rows]
         corner = np.array([patch.cols.start, patch.rows.start] * 2)
         window = np.array([0, 0, patch.cols.stop - patch.cols.start, patch.rows.stop - patch.rows.start])
-        local = boxes - corner
+        local = boxes[near] - corner
         seen = np.concatenate([np.maximum(local[:, :2], window[:2]), np.minimum(local[:, 2:], window[2:])], axis=1)
-        numbers = np.flatnonzero((seen[:, 2:] - seen[:, :2] >= least_px).all(axis=1))
+        is_seen = (seen[:, 2:] - seen[:, :2] >= least_px).all(axis=1)
+        numbers = near[is_seen]
         parts.append(
             {
-                "boxes": seen[numbers] * (1 if patch.scale is None else patch.scale),
+                "boxes": seen[is_seen] * (1 if patch.scale is None else patch.scale),
                 "scores": random.uniform(0.3, 1, len(numbers)),
                 "labels": np.ones(len(numbers), int),
                 "objects": numbers,
