@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import PatchError, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from .._typing import Array
     from ..frames.frames import Frames
@@ -36,7 +36,7 @@ def check_batch_size(value: Any) -> int:
 
 def read_batches(
     frames: Frames, patches: Sequence[Patch], channels: str | Sequence[str] | None, batch_size: int
-) -> Iterator[tuple[Sequence[Patch], Array]]:
+) -> Generator[tuple[Sequence[Patch], Array], None, None]:
     """Read consecutive patches of equal shape together; while a batch is used, a thread reads the next one.
 
     Args:

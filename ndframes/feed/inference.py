@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -104,13 +105,15 @@ def stitch(  # noqa: PLR0913 - one keyword for each option
     todo = [patch for plane in planes.values() for patch in plane.patches]
     done = 0
     try:
-        for batch, pixels in read_batches(frames, todo, channels, batch_size):
-            values = _check_values(model(pixels), batch)
-            for patch, item in zip(batch, values, strict=True):
-                jobs[key_of(patch)].add(patch, item)
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(todo))
+        # Closed, so that no thread is left reading after an error of the model.
+        with closing(read_batches(frames, todo, channels, batch_size)) as batches:
+            for batch, pixels in batches:
+                values = _check_values(model(pixels), batch)
+                for patch, item in zip(batch, values, strict=True):
+                    jobs[key_of(patch)].add(patch, item)
+                done += len(batch)
+                if progress is not None:
+                    progress(done, len(todo))
     finally:
         for job in jobs.values():
             job.discard()
@@ -232,16 +235,17 @@ def detect(  # noqa: PLR0913 - one keyword for each option
     parts: dict[Any, list[Mapping[str, Any]]] = {key: [] for key in planes}
     merged: dict[Any, dict[str, Any]] = {}
     done = 0
-    for batch, pixels in read_batches(frames, todo, channels, batch_size):
-        for patch, part in zip(batch, _check_parts(model(pixels), batch), strict=True):
-            key = key_of(patch)
-            parts[key].append(check_part(part, patch, len(parts[key])))
-            if len(parts[key]) == len(planes[key].patches):
-                # Boxes of an image are merged as soon as it is done, and then take no more memory than needed.
-                merged[key] = merge(parts.pop(key), planes[key].patches)
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(todo))
+    with closing(read_batches(frames, todo, channels, batch_size)) as batches:
+        for batch, pixels in batches:
+            for patch, part in zip(batch, _check_parts(model(pixels), batch), strict=True):
+                key = key_of(patch)
+                parts[key].append(check_part(part, patch, len(parts[key])))
+                if len(parts[key]) == len(planes[key].patches):
+                    # The boxes of an image are merged as soon as it is done, and take less memory from then on.
+                    merged[key] = merge(parts.pop(key), planes[key].patches)
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(todo))
     return _to_dataset(frames, planes, merged, names)
 
 
