@@ -9,12 +9,27 @@ if TYPE_CHECKING:
     from ..errors import WorkerDied
     from .chunks import Chunk
     from .grid import GridPatches
+    from .inference import detect, stitch
+    from .merge import merge_detections
     from .patch import Patch
     from .patches import Patches
     from .prefetching import prefetch
     from .random import RandomPatches
+    from .stitcher import Stitcher
 
-__all__ = ["Chunk", "GridPatches", "Patch", "Patches", "RandomPatches", "WorkerDied", "prefetch"]
+__all__ = [
+    "Chunk",
+    "GridPatches",
+    "Patch",
+    "Patches",
+    "RandomPatches",
+    "Stitcher",
+    "WorkerDied",
+    "detect",
+    "merge_detections",
+    "prefetch",
+    "stitch",
+]
 
 # Where each name lives.
 _HOME = {
@@ -23,6 +38,10 @@ _HOME = {
     "Patch": "patch",
     "Patches": "patches",
     "RandomPatches": "random",
+    "Stitcher": "stitcher",
+    "detect": "inference",
+    "merge_detections": "merge",
+    "stitch": "inference",
     "WorkerDied": ".errors",
     "prefetch": "prefetching",
 }

@@ -60,7 +60,7 @@ class Draws:
     Example:
         >>> draws = Draws(0, 0, 7)
         >>> [draws.below(10) for _ in range(5)]
-        [8, 4, 3, 1, 9]
+        [2, 6, 5, 2, 2]
     """
 
     def __init__(self, *words: int) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..items.item import LazyImage
     from .options import FramesOptions
 
-__all__ = ["CocoFrames", "Space"]
+__all__ = ["CocoFrames", "Space", "make_coco_dataset"]
 #: The grid on which an image is read: its own, its video's, or each file's own.
 Space = Literal["image", "video", "asset"]
 _Record = Mapping[str, Any]
@@ -488,3 +488,15 @@ def _pair(value: Any, default: float) -> tuple[float, float]:
     """A value for x and one for y, from one number for both or from two."""
     x, y = np.broadcast_to(np.asarray(default if value is None else value, np.float64), 2).tolist()
     return x, y
+
+
+def make_coco_dataset(dataset: Mapping[str, Any]) -> Any:
+    """A ``kwcoco.CocoDataset`` of a dictionary of that form.
+
+    Example:
+        >>> make_coco_dataset({"images": [{"id": 1, "file_name": "a.png"}], "categories": [], "annotations": []}).n_images
+        1
+    """
+    import kwcoco
+
+    return kwcoco.CocoDataset(dict(dataset))
