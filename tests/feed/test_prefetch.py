@@ -31,7 +31,7 @@ ALL = {
     "command": {},
     "commands": {"workers": 2, "depth": 1},
     "spawn": {"start_method": "spawn"},
-    "forkserver": {"start_method": "forkserver", "workers": 2},
+    "forkserver": {"start_method": "forkserver"},
 }
 by_worker = pytest.mark.parametrize("how", QUICK.values(), ids=QUICK)
 by_every_worker = pytest.mark.parametrize("how", ALL.values(), ids=ALL)
@@ -453,7 +453,7 @@ def test_a_source_answers_what_everything_is(frames, video):
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param(how, marks=pytest.mark.slow if "spawn" in name or "server" in name else ())
+        pytest.param(how, marks=() if name in ("command", "forks", "threads") else pytest.mark.slow)
         for name, how in ALL.items()
     ],
     ids=ALL,

@@ -50,9 +50,14 @@ def count_wrong_pixels(chunk, arrays: dict[int, np.ndarray]) -> int:
 
 
 def children() -> set[int]:
-    """The child processes of this process, the helpers of multiprocessing left out."""
-    listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return {int(pid) for pid in listed if not any(word in _command(int(pid)) for word in ("tracker", "forkserver"))}
+    """The child processes of this process, and of its fork server; the helpers of multiprocessing are left out."""
+    found = set()
+    for pid in _children_of(os.getpid()):
+        if "multiprocessing.forkserver" in _command(pid):
+            found |= _children_of(pid)
+        elif "multiprocessing.resource_tracker" not in _command(pid):
+            found.add(pid)
+    return found
 
 
 def descriptors() -> list[str]:
@@ -128,6 +133,10 @@ def run_script(text: str, *arguments: object, **options) -> str:
     status, output, errors = Script(text, *arguments, **options).finish()
     assert (status, errors) == (0, ""), errors
     return output
+
+
+def _children_of(pid: int) -> set[int]:
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
 
 def _command(pid: int) -> str:
