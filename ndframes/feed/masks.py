@@ -80,7 +80,7 @@ class Rings:
     Attributes:
         points: ``(x, y)`` of all corners, float64 ``(p, 2)``.
         stops: for each ring the end of its corners; in order.
-        parts: the number of the polygon of each ring, ascending. Rings of one polygon are its outer ring and its holes.
+        parts: the number of the polygon of each ring. Rings of one polygon, its outer ring and its holes, are neighbours.
         owners: the number of the annotation of each ring, ascending.
     """
 
@@ -168,7 +168,7 @@ def polygon_runs(rings: Rings, limits: tuple[int, int, int, int]) -> Runs:
     ends = x + (rows + 0.5 - y) * (next_x - x) / (next_y - y)
     np.clip(np.ceil(ends - 0.5), left, right, out=ends)
     # Polygons from 0, so that keys stay small.
-    is_first = np.concatenate([[True], np.diff(rings.parts) > 0])
+    is_first = np.concatenate([[True], np.diff(rings.parts) != 0])
     parts = np.repeat(np.cumsum(is_first) - 1, rings.stops - firsts)[edges]
     # Crossings that round to one pixel may be swapped, so one sort of integers orders them by polygon, row and column.
     keys = (parts * height + rows - top) * width + ends.astype(np.int64) - left

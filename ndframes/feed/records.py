@@ -132,11 +132,11 @@ def _sizes_of(source: Source) -> tuple[_Ints, _Ints]:
     """The heights and widths of all images; files are opened only where they are not described."""
     sizes = np.zeros((2, len(source.images)), np.int64)
     for number, image in enumerate(source.images):
+        size = image.get("height"), image.get("width")
+        if None in size:
+            size = _read_size(source, image)
         try:
-            size = image["height"], image["width"]
-            sizes[:, number] = size if None not in size else _read_size(source, image)
-        except KeyError:
-            sizes[:, number] = _read_size(source, image)
+            sizes[:, number] = size
         except (TypeError, ValueError, OverflowError):
             sizes[:, number] = 0
         if sizes[:, number].min() < 1:
