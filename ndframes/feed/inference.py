@@ -13,10 +13,10 @@ import numpy as np
 from ..errors import PatchError, naming_image, shorten
 from ..frames.coco import make_coco_dataset
 from .batches import check_batch_size, read_batches
+from .detections import make_annotations, make_categories, make_image
 from .merge import check_part, merge_detections, to_numpy
 from .patch import Patch
 from .planes import group_by_plane, key_of
-from .detections import make_annotations, make_categories, make_image
 from .stitcher import Stitcher
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from ..frames.frames import Frames
     from ..frames.lazyframe import LazyFrame
     from .batches import ProgressCallback
+    from .detections import LabelNames
     from .merge import MergeRule
     from .planes import Plane
-    from .detections import LabelNames
     from .stitcher import Reduce, Weights
 
 __all__ = ["MapModel", "detect", "stitch"]

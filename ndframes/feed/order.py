@@ -11,7 +11,7 @@ from typing import SupportsIndex
 
 from ..errors import shorten
 
-__all__ = ["Draws", "Permutation", "check_seed", "mix"]
+__all__ = ["Draws", "EpochOrders", "Permutation", "check_seed", "mix"]
 _MASK = (1 << 64) - 1
 # Enough for ranges of at least 16 bits; smaller ones have hardly any bits to mix in a round.
 _ROUNDS = 6
@@ -129,3 +129,24 @@ class Permutation:
             else:
                 low ^= mix(key ^ high) & self._low_mask
         return high << self._low_bits | low
+
+
+class EpochOrders:
+    """An order of the integers below ``length`` for each epoch.
+
+    Args:
+        length: how many integers.
+        words: integers that identify the orders.
+    """
+
+    def __init__(self, length: int, *words: int) -> None:
+        self._length, self._words = length, words
+        # The latest alone, since epochs come one after the other. Replaced as a whole, so that threads may share it.
+        self._latest: tuple[int, Permutation] = (0, Permutation(length, *words, 0))
+
+    def __getitem__(self, epoch: int) -> Permutation:
+        known, order = self._latest
+        if known != epoch:
+            order = Permutation(self._length, *self._words, epoch)
+            self._latest = (epoch, order)
+        return order

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, SupportsIndex, TypedDict, overload
 
 from ..errors import PatchError, check_choice, shorten
-from .order import Permutation, check_seed
+from .order import EpochOrders, check_seed
 
 if TYPE_CHECKING:
     from .patch import Patch
@@ -188,18 +188,13 @@ class Shuffled(_View):
         self.locality = 1 if locality is None else operator.index(locality)
         if self.locality < 1:
             raise ValueError(f"locality={self.locality}; give a number of batches from 1")
-        self._orders: dict[int, Permutation] = {}
+        self._orders = EpochOrders(len(source), self._seed)
 
     def __len__(self) -> int:
         return len(self._source)
 
     def _make(self, epoch: int, index: int) -> Patch:
-        order = self._orders.get(epoch)
-        if order is None:
-            # Only the latest: epochs come one after the other.
-            order = Permutation(len(self._source), self._seed, epoch)
-            self._orders = {epoch: order}
-        return self._source.at(order[index], epoch=epoch)
+        return self._source.at(self._orders[epoch][index], epoch=epoch)
 
     def _definition(self) -> Iterator[object]:
         # Without the locality, which changes no patch.

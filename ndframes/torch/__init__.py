@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .clips import ClipDataset
     from .batch import Batch, Sample, Samples, collate
+    from .clips import ClipDataset
     from .datasets import PatchDataset
     from .detection import DetectionPatches
     from .loader import PatchLoader

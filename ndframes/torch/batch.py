@@ -75,7 +75,7 @@ class Batch:
     @property
     def targets(self) -> list[dict[str, torch.Tensor]]:
         """The target of each sample: views of the packed tensors."""
-        parts = {key: values.split(self.counts[key]) for key, values in self.packed.items()}
+        parts = {key: torch.split(values, self.counts[key]) for key, values in self.packed.items()}
         scalars = {key for key in self.packed if key.startswith(_SCALAR)}
         return [
             {

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..feed.annotations import AnnotationTable, annotations
+from ..feed.table import table_of
+from ..feed.targets import find_annotations
 from ..frames.coco import CocoFrames
 from .batch import Sample
 from .datasets import PatchSamples
@@ -15,9 +16,9 @@ from .datasets import PatchSamples
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..feed.masks import MaskForm
     from ..feed.patch import Patch
     from ..feed.patches import Patches
+    from ..feed.targets import MaskMode
 
 __all__ = ["DetectionPatches"]
 
@@ -60,7 +61,7 @@ class DetectionPatches(PatchSamples[Sample]):
         patches: Patches,
         *,
         channels: str | Sequence[str] | None = None,
-        masks: MaskForm | None = None,
+        masks: MaskMode | None = None,
         keypoints: bool = False,
         min_visibility: float = 0.25,
         tv_tensors: bool = False,
@@ -69,27 +70,29 @@ class DetectionPatches(PatchSamples[Sample]):
     ) -> None:
         frames = coco if isinstance(coco, CocoFrames) else CocoFrames(coco)
         super().__init__(frames, patches, channels=channels, transform=transform, dtype=dtype)
-        self._table = AnnotationTable.of(coco)
+        self._table = table_of(coco)
         self.names = self._table.names
         self._options = {"masks": masks, "keypoints": keypoints, "min_visibility": min_visibility}
         self._tv_tensors = tv_tensors
 
     def make_sample(self, image: torch.Tensor, patch: Patch) -> Sample:
         """``(image, target)``."""
-        found = annotations(self._table, patch, **self._options)
+        found = find_annotations(self._table, patch, **self._options)
         target = {key: torch.from_numpy(found[key]) for key in ("boxes", "labels", "area", "iscrowd")}
-        target["image_id"] = torch.tensor(self._table.image_number(patch.image_id))
+        target["image_id"] = torch.tensor(self._table.find_image(patch))
         if "masks" in found:
             target["masks"] = torch.from_numpy(found["masks"].astype(np.uint8))
         if "keypoints" in found:
             target["keypoints"] = torch.from_numpy(found["keypoints"])
-        return Sample(*(_to_tv_tensors(image, target) if self._tv_tensors else (image, target)), patch)
+        if self._tv_tensors:
+            image, target = _to_tv_tensors(image, target)
+        return Sample(image, target, patch)
 
 
 def _to_tv_tensors(image: torch.Tensor, target: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
-    from torchvision import tv_tensors  # not a dependency: its build must fit torch's
+    from torchvision import tv_tensors  # type: ignore[import-not-found]  # no dependency: it must fit torch's build
 
     canvas = image.shape[-2:]
-    boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=canvas)  # type: ignore[call-overload]
+    boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=canvas)
     more = {"masks": tv_tensors.Mask(target["masks"])} if "masks" in target else {}
     return tv_tensors.Image(image), {**target, "boxes": boxes, **more}

@@ -123,7 +123,7 @@ class Sampler(TorchSampler[int]):
             PatchError: it is not a state of this order.
         """
         try:
-            found = {key: int(state[key]) for key in ("length", "seed", "epoch", "delivered")}  # type: ignore[literal-required]
+            found = {key: int(state[key]) for key in ("length", "seed", "epoch", "delivered")}
         except (TypeError, KeyError, ValueError) as error:
             raise PatchError(f"not a state of a sampler: {shorten(state)}; give what state_dict() returned") from error
         own = {"length": self._length, "seed": self._seed if self._shuffle else -1}

@@ -71,7 +71,9 @@ def test_clips_go_through_the_stock_loader(walk):
 
     dataset = ClipDataset(walk, [("walk", n) for n in range(COUNT)], num_frames=2, transform=brighten)
     batches = list(DataLoader(dataset, 5, collate_fn=collate))
-    assert torch.equal(torch.cat([batch.images for batch in batches]), torch.stack([clip["frames"] for clip in dataset]))
+    assert torch.equal(
+        torch.cat([batch.images for batch in batches]), torch.stack([clip["frames"] for clip in dataset])
+    )
     assert batches[1].more["clip"] is not None
     assert dataset[3]["gain"] == dataset[3]["gain"] != dataset[3 + COUNT]["gain"]
 
