@@ -72,7 +72,7 @@ class DetectionPatches(PatchSamples[Sample]):
         super().__init__(frames, patches, channels=channels, transform=transform, dtype=dtype)
         self._table = table_of(coco)
         self.names = self._table.names
-        self._options = {"masks": masks, "keypoints": keypoints, "min_visibility": min_visibility}
+        self._options: dict[str, Any] = {"masks": masks, "keypoints": keypoints, "min_visibility": min_visibility}
         self._tv_tensors = tv_tensors
 
     def make_sample(self, image: torch.Tensor, patch: Patch) -> Sample:
