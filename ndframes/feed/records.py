@@ -132,7 +132,7 @@ def _sizes_of(source: Source) -> tuple[_Ints, _Ints]:
     """The heights and widths of all images; files are opened only where they are not described."""
     sizes = np.zeros((2, len(source.images)), np.int64)
     for number, image in enumerate(source.images):
-        size = image.get("height"), image.get("width")
+        size: Any = (image.get("height"), image.get("width"))
         if None in size:
             size = _read_size(source, image)
         try:

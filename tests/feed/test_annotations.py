@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -56,7 +58,9 @@ def expect(record, shape, patch, *, tighten=True):
             if not shown.any():
                 return None
             rows, cols = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
-            tight = np.array([*np.maximum(box[:2], (cols[0], rows[0])), *np.minimum(box[2:], (cols[-1] + 1, rows[-1] + 1))])
+            tight = np.array(
+                [*np.maximum(box[:2], (cols[0], rows[0])), *np.minimum(box[2:], (cols[-1] + 1, rows[-1] + 1))]
+            )
             box = tight if (tight[:2] < tight[2:]).all() else box
             return shown.sum() / mask.sum(), shown.sum() < mask.sum(), box
     return area / ((whole[2] - whole[0]) * (whole[3] - whole[1])), True, box
@@ -83,8 +87,12 @@ def random_patches(seed, count):
         factor = random.choice([0.5, 1, 1, 1, 2.5])
         shape = (max(1, round(height * factor)), max(1, round(width * factor)))
         patch = patch_at(int(top), int(left), int(height), int(width), int(random.integers(1, 4)))
-        yield patch if factor == 1 else patch_at(
-            int(top), int(left), int(height), int(width), int(patch.image_id), scale=factor, result_shape=shape
+        yield (
+            patch
+            if factor == 1
+            else patch_at(
+                int(top), int(left), int(height), int(width), int(patch.image_id), scale=factor, result_shape=shape
+            )
         )
 
 
@@ -99,7 +107,11 @@ def test_boxes_and_visibility_equal_those_of_the_whole_mask(seed, tighten):
         scale_x = patch.shape[1] / (patch.cols.stop - patch.cols.start)
         expected = []
         for record in data["annotations"]:
-            found = expect(record, shapes[record["id"]], patch, tighten=tighten) if record["image_id"] == patch.image_id else None
+            found = (
+                expect(record, shapes[record["id"]], patch, tighten=tighten)
+                if record["image_id"] == patch.image_id
+                else None
+            )
             if found is None:
                 continue
             visibility, is_cut, box = found
@@ -113,7 +125,9 @@ def test_boxes_and_visibility_equal_those_of_the_whole_mask(seed, tighten):
         assert target["iscrowd"].tolist() == [bool(record["iscrowd"]) for record, *_ in expected]
         assert target["cut"].tolist() == [bool(is_cut) for _, _, is_cut, _ in expected]
         np.testing.assert_allclose(target["visibility"], [v for _, v, _, _ in expected], rtol=1e-6)
-        np.testing.assert_allclose(target["boxes"], np.reshape([b for *_, b in expected], (-1, 4)), rtol=1e-6, atol=1e-4)
+        np.testing.assert_allclose(
+            target["boxes"], np.reshape([b for *_, b in expected], (-1, 4)), rtol=1e-6, atol=1e-4
+        )
         areas = [record["bbox"][2] * record["bbox"][3] * v * scale_x * scale_y for record, v, _, _ in expected]
         np.testing.assert_allclose(target["area"], areas, rtol=1e-5)
         compared += len(expected)
@@ -162,7 +176,7 @@ def test_masks_of_many_classes_are_int32_with_minus_one():
     assert annotations(AnnotationTable(data), patch_at(0, 0), masks="semantic")["masks"].dtype == np.uint8
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_a_whole_image_in_tiles_shows_each_pixel_of_a_mask_once(draw):
     data, _ = random_scene(draw.draw(st.integers(0, 50)), image_count=1, count=6)
@@ -172,15 +186,17 @@ def test_a_whole_image_in_tiles_shows_each_pixel_of_a_mask_once(draw):
     options = {"min_visibility": 0, "min_size": 0, "masks": "instance"}
     whole = annotations(table, patch_at(0, 0, *IMAGE), **options)
     counts, shares = dict.fromkeys(whole["annot_ids"].tolist(), 0), dict.fromkeys(whole["annot_ids"].tolist(), 0.0)
-    for top, bottom in zip(rows, rows[1:]):
-        for left, right in zip(cols, cols[1:]):
+    for top, bottom in itertools.pairwise(rows):
+        for left, right in itertools.pairwise(cols):
             part = annotations(table, patch_at(top, left, bottom - top, right - left), **options)
-            for number, mask, share, box in zip(part["annot_ids"].tolist(), part["masks"], part["visibility"], part["boxes"]):
+            for number, mask, share, box in zip(
+                part["annot_ids"].tolist(), part["masks"], part["visibility"], part["boxes"], strict=False
+            ):
                 counts[number] += int(mask.sum())
                 shares[number] += float(share)
                 assert (box >= -1e-4).all()
                 assert (box <= np.tile((right - left, bottom - top), 2) + 1e-4).all()
-    for number, mask in zip(whole["annot_ids"].tolist(), whole["masks"]):
+    for number, mask in zip(whole["annot_ids"].tolist(), whole["masks"], strict=False):
         assert counts[number] == mask.sum()
         assert shares[number] == pytest.approx(1, abs=1e-5)
 
@@ -220,7 +236,9 @@ def test_nothing_visible():
     assert target["labels"].dtype == np.int64
     assert target["masks"].shape == (0, 40, 50)
     assert target["keypoints"].shape == (0, 0, 3)
-    assert annotations(one((100, 80, 10, 10)), patch_at(200, 0), masks="semantic")["masks"].tolist() == [[255] * 50] * 40
+    assert (
+        annotations(one((100, 80, 10, 10)), patch_at(200, 0), masks="semantic")["masks"].tolist() == [[255] * 50] * 40
+    )
 
 
 def test_keypoints_move_and_vanish_outside():
@@ -281,10 +299,11 @@ def test_the_table_of_an_object_is_made_once_and_follows_additions(monkeypatch):
     frames.dataset["annotations"].append(annot(2, 1, (0, 0, 9, 9)))
     assert len(annotations(frames, patch_at(0, 0))["labels"]) == 2
     assert len(made) == 2
-    count = len(table_module._TABLES)
+    alive = weakref.ref(frames)
+    assert frames in table_module._TABLES
     del frames
     gc.collect()
-    assert len(table_module._TABLES) == count - 1
+    assert alive() is None
 
 
 def test_labels_names_and_ids():
@@ -344,7 +363,10 @@ def test_an_annotation_without_a_box_gets_that_of_its_segmentation():
     records[1]["segmentation"] = {"size": list(IMAGE), "counts": encode(mask)}
     for record in records:
         del record["bbox"]
-    assert annotations(dataset([image(1)], records), patch_at(0, 0))["boxes"].tolist() == [[1, 2, 30.5, 20], [5, 3, 20, 9]]
+    assert annotations(dataset([image(1)], records), patch_at(0, 0))["boxes"].tolist() == [
+        [1, 2, 30.5, 20],
+        [5, 3, 20, 9],
+    ]
 
 
 BAD = {
@@ -420,7 +442,7 @@ def large(count):
     boxes = random.uniform(1, 50, (count, 4)).round(1).tolist()
     records = [
         annot(n, n % 500 + 1, box, segmentation=[ring], keypoints=[1, 2, 2] if n % 50 == 0 else [])
-        for n, (box, ring) in enumerate(zip(boxes, corners))
+        for n, (box, ring) in enumerate(zip(boxes, corners, strict=False))
     ]
     return AnnotationTable(dataset([image(n) for n in range(1, 501)], records))
 
@@ -442,7 +464,7 @@ def private_bytes():
 
 
 def test_forked_workers_share_the_table():
-    table = large(30_000)
+    table = large(15_000)
     gc.collect()
     pipes = []
     for _ in range(2):
@@ -467,5 +489,5 @@ def test_forked_workers_share_the_table():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         grown, seen = map(int, os.read(reader, 100).split())
         os.close(reader)
-        assert seen > 10_000
-        assert grown < 4_000_000
+        assert seen > 5000
+        assert grown < 4_000_000  # objects would be copied page by page: 15 MB and more
