@@ -174,7 +174,9 @@ def find_in(path: Path, workdir: Path, detector: Detector, side: int = 256) -> l
     """The objects in all images of a dataset."""
     frames = nf.CocoFrames(path, workdir=workdir)
     patches = GridPatches(frames, side, overlap=64)
-    return detect(frames, patches, detector.find, batch_size=8, names=dict(enumerate(CLASSES, 1))).dataset["annotations"]
+    return detect(frames, patches, detector.find, batch_size=8, names=dict(enumerate(CLASSES, 1))).dataset[
+        "annotations"
+    ]
 
 
 def draw(path: Path, workdir: Path, found: list[dict], output: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["BoxPatches"]
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
+_Floats = np.ndarray[Any, np.dtype[np.float64]]
 # The windows of negatives have as many sizes, since for each the free places are counted.
 _SIZES = 8
+# Distinguishes the keys of the order from those of the items.
+_ORDER = 1
 
 
 class BoxPatches(Patches):
@@ -89,7 +92,7 @@ class BoxPatches(Patches):
         scale_jitter: tuple[float, float] = (1, 1),
         away: float = 16,
         allow_cut: float = 0.3,
-        hard: Mapping[Any, float] | Iterable[HardItem] | None = None,
+        hard: Iterable[HardItem] | None = None,
         hard_share: float = 0.25,
         thin: bool = False,
         image_ids: Iterable[Hashable] | None = None,
@@ -113,8 +116,8 @@ class BoxPatches(Patches):
         distance = _to_number("away", away)
         if negative_count > self._hard_count:
             self._free = self._find_free(distance)
-        self._digest = _digest_of(columns)
-        self._orders = EpochOrders(self._length, self._seed)
+        self._digest = _digest_of(columns, self._numbers, self._weight_stops)
+        self._orders = EpochOrders(self._length, self._seed, _ORDER)
 
     def __len__(self) -> int:
         return self._length
@@ -179,7 +182,7 @@ class BoxPatches(Patches):
         )
         Window(self._window_shape(self._factors[0])).check_fits(extents)
 
-    def _weigh_boxes(self, coco: Any, balance: BalanceSpec, *, thin: bool) -> tuple[_Ints, Any]:
+    def _weigh_boxes(self, coco: Any, balance: BalanceSpec, *, thin: bool) -> tuple[_Ints, _Floats]:
         """The numbers of the boxes that are drawn, and their cumulative weights."""
         columns, images = self._columns, np.zeros(len(self._columns.image_ids), np.bool_)
         images[self._images] = True
@@ -233,8 +236,6 @@ class BoxPatches(Patches):
         yield self._images.astype("<i8").tobytes()
         yield self._shape, self._length, self._seed, self._factors, self._positive_count, self._hard_count
         yield self._placing.jitter, self._placing.allow_cut
-        yield self._numbers.astype("<i8").tobytes()
-        yield self._weight_stops.astype("<f8").tobytes()
         for free in self._free:
             yield from free.definition()
         if self._hard is not None:
@@ -296,7 +297,8 @@ def _to_factors(value: Any) -> tuple[float, float]:
     return low, high
 
 
-def _digest_of(columns: BoxColumns) -> bytes:
+def _digest_of(columns: BoxColumns, numbers: _Ints, weight_stops: _Floats) -> bytes:
+    """A digest of the boxes and their weights; made once, because a state is asked for after each batch."""
     digest = hashlib.blake2b(digest_size=16)
     for part in (
         columns.image_ids.to_bytes(),
@@ -304,6 +306,8 @@ def _digest_of(columns: BoxColumns) -> bytes:
         *(c.astype("<i8").tobytes() for c in (columns.heights, columns.widths, columns.image_stops, columns.labels)),
         columns.boxes.astype("<f8").tobytes(),
         columns.crowds.tobytes(),
+        numbers.astype("<i8").tobytes(),
+        weight_stops.astype("<f8").tobytes(),
     ):
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.digest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,9 +37,7 @@ class HardWindows:
     stops: _Floats
 
     @classmethod
-    def of(
-        cls, hard: Mapping[Any, float] | Iterable[HardItem], columns: BoxColumns, shape: tuple[int, int]
-    ) -> HardWindows:
+    def of(cls, hard: Iterable[HardItem], columns: BoxColumns, shape: tuple[int, int]) -> HardWindows:
         """Those of requests or patches with scores.
 
         A patch whose result has the ``shape`` is taken as it is. Any other region becomes a window of that shape around its
@@ -48,7 +46,7 @@ class HardWindows:
         Raises:
             PatchError: an item is not valid, or the scores sum to zero.
         """
-        items = list(hard.items() if isinstance(hard, Mapping) else hard)
+        items = list(hard)
         windows, scores = np.zeros((len(items), 5), np.int64), np.zeros(len(items))
         for number, pair in enumerate(items):
             try:

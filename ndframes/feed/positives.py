@@ -41,11 +41,13 @@ class Placing:
         x0, y0, x1, y1 = self.columns.boxes[:, number].tolist()
         rows = self._span(y0, y1, height, int(self.columns.heights[image]))
         cols = self._span(x0, x1, width, int(self.columns.widths[image]))
+        reach = rows[0], rows[1] + height, cols[0], cols[1] + width
+        others = self._find_others(number, image, reach)
         best, fewest = (0, 0), math.inf
         for _ in range(_TRIES):
             top = rows[0] + draws.below(rows[1] - rows[0] + 1)
             left = cols[0] + draws.below(cols[1] - cols[0] + 1)
-            cut_count = self._count_cut(number, image, top, top + height, left, left + width)
+            cut_count = self._count_cut(others, top, top + height, left, left + width)
             if cut_count < fewest:
                 best, fewest = (top, left), cut_count
             if not cut_count:
@@ -67,14 +69,21 @@ class Placing:
         inner_first, inner_last = min(max(inner_first, 0), most), max(min(inner_last, most), 0)
         return min(max(first, inner_first), inner_last), max(min(last, inner_last), inner_first)
 
-    def _count_cut(self, number: int, image: int, top: int, bottom: int, left: int, right: int) -> int:
-        """The number of other boxes of which the window cuts off too much."""
-        numbers = self.columns.find_overlapping(image, top, bottom, left, right)
-        x0, y0, x1, y1 = self.columns.boxes[:, numbers]
-        shown = (np.minimum(x1, right) - np.maximum(x0, left)) * (np.minimum(y1, bottom) - np.maximum(y0, top))
-        is_cut = shown < (1 - self.allow_cut) * (x1 - x0) * (y1 - y0)
+    def _find_others(self, number: int, image: int, reach: tuple[int, int, int, int]) -> Any:
+        """The boxes that a window may cut, as rows ``x0, y0, x1, y1``."""
+        numbers = self.columns.find_overlapping(image, *reach)
         # A crowd reaches over many windows and is no box to be learned.
-        return int(np.count_nonzero(is_cut & (numbers != number) & ~self.columns.crowds[numbers]))
+        return self.columns.boxes[:, numbers[(numbers != number) & ~self.columns.crowds[numbers]]]
+
+    def _count_cut(self, boxes: Any, top: int, bottom: int, left: int, right: int) -> int:
+        """The number of boxes that the window shows in part, and of which it cuts off too much."""
+        if not boxes.shape[1]:
+            return 0
+        x0, y0, x1, y1 = boxes
+        shown_x, shown_y = np.minimum(x1, right) - np.maximum(x0, left), np.minimum(y1, bottom) - np.maximum(y0, top)
+        is_shown = (shown_x > 0) & (shown_y > 0)
+        is_cut = shown_x * shown_y < (1 - self.allow_cut) * (x1 - x0) * (y1 - y0)
+        return int(np.count_nonzero(is_shown & is_cut))
 
 
 def thin_boxes(columns: BoxColumns, numbers: _Ints, groups: _Ints, shape: tuple[int, int]) -> _Bools:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -174,7 +176,7 @@ def test_masks_of_many_classes_are_int32_with_minus_one():
     assert annotations(AnnotationTable(data), patch_at(0, 0), masks="semantic")["masks"].dtype == np.uint8
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_a_whole_image_in_tiles_shows_each_pixel_of_a_mask_once(draw):
     data, _ = random_scene(draw.draw(st.integers(0, 50)), image_count=1, count=6)
@@ -184,17 +186,17 @@ def test_a_whole_image_in_tiles_shows_each_pixel_of_a_mask_once(draw):
     options = {"min_visibility": 0, "min_size": 0, "masks": "instance"}
     whole = annotations(table, patch_at(0, 0, *IMAGE), **options)
     counts, shares = dict.fromkeys(whole["annot_ids"].tolist(), 0), dict.fromkeys(whole["annot_ids"].tolist(), 0.0)
-    for top, bottom in zip(rows, rows[1:]):
-        for left, right in zip(cols, cols[1:]):
+    for top, bottom in itertools.pairwise(rows):
+        for left, right in itertools.pairwise(cols):
             part = annotations(table, patch_at(top, left, bottom - top, right - left), **options)
             for number, mask, share, box in zip(
-                part["annot_ids"].tolist(), part["masks"], part["visibility"], part["boxes"]
+                part["annot_ids"].tolist(), part["masks"], part["visibility"], part["boxes"], strict=False
             ):
                 counts[number] += int(mask.sum())
                 shares[number] += float(share)
                 assert (box >= -1e-4).all()
                 assert (box <= np.tile((right - left, bottom - top), 2) + 1e-4).all()
-    for number, mask in zip(whole["annot_ids"].tolist(), whole["masks"]):
+    for number, mask in zip(whole["annot_ids"].tolist(), whole["masks"], strict=False):
         assert counts[number] == mask.sum()
         assert shares[number] == pytest.approx(1, abs=1e-5)
 
@@ -297,10 +299,11 @@ def test_the_table_of_an_object_is_made_once_and_follows_additions(monkeypatch):
     frames.dataset["annotations"].append(annot(2, 1, (0, 0, 9, 9)))
     assert len(annotations(frames, patch_at(0, 0))["labels"]) == 2
     assert len(made) == 2
-    count = len(table_module._TABLES)
+    alive = weakref.ref(frames)
+    assert frames in table_module._TABLES
     del frames
     gc.collect()
-    assert len(table_module._TABLES) == count - 1
+    assert alive() is None
 
 
 def test_labels_names_and_ids():
@@ -439,7 +442,7 @@ def large(count):
     boxes = random.uniform(1, 50, (count, 4)).round(1).tolist()
     records = [
         annot(n, n % 500 + 1, box, segmentation=[ring], keypoints=[1, 2, 2] if n % 50 == 0 else [])
-        for n, (box, ring) in enumerate(zip(boxes, corners))
+        for n, (box, ring) in enumerate(zip(boxes, corners, strict=False))
     ]
     return AnnotationTable(dataset([image(n) for n in range(1, 501)], records))
 
@@ -461,7 +464,7 @@ def private_bytes():
 
 
 def test_forked_workers_share_the_table():
-    table = large(30_000)
+    table = large(15_000)
     gc.collect()
     pipes = []
     for _ in range(2):
@@ -486,5 +489,5 @@ def test_forked_workers_share_the_table():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         grown, seen = map(int, os.read(reader, 100).split())
         os.close(reader)
-        assert seen > 10_000
-        assert grown < 4_000_000
+        assert seen > 5000
+        assert grown < 4_000_000  # objects would be copied page by page: 15 MB and more

@@ -26,7 +26,7 @@ def dataset(images, annots, names=CLASSES, **more):
 def holds(ring, x, y):
     """Whether points lie in a ring: a ray to the right crosses it an odd number of times."""
     inside = np.zeros(np.shape(x), bool)
-    for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0)):
+    for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=False):
         if y0 != y1:
             crossed = (y >= min(y0, y1)) & (y < max(y0, y1))
             inside ^= crossed & (x0 + (y - y0) * (x1 - x0) / (y1 - y0) > x)
