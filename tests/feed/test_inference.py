@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_the_model_gets_batches_of_pixels(frames, images):
 def test_shuffled_and_repeated_patches(frames, images):
     patches = GridPatches(frames, (50, 50), overlap=10, image_ids=["a", "b"])
     shards = [patches.shuffled(3).shard(0, 1), patches.shard(0, 1)]
-    padded = [*patches, patches[0].at(99, is_repeat=True)]
+    padded = [*patches, dataclasses.replace(patches[0], index=99, is_repeat=True)]
     for chosen in (*shards, padded, iter(patches)):
         results = stitch(frames, chosen, identity)
         for name in ("a", "b"):
