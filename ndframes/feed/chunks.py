@@ -11,7 +11,7 @@ import numpy as np
 __all__ = ["Chunk", "PrefetchStats"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Chunk:
     """Some requests and their pixels; ``requests, array = chunk`` unpacks it.
 

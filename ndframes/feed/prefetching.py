@@ -56,8 +56,9 @@ def prefetch(  # noqa: PLR0913 - one keyword for each option
     Args:
         frames: the images; a :class:`~ndframes.LazyFrame` or :class:`~ndframes.LazyVideo` stands for the one that it shows.
         requests: patches, pairs ``(image_id, region)``, or the numbers of frames of a video, where ``frames`` holds nothing
-            else. They are taken from the iterable as they are needed, so it may be endless. ``None``: all frames of the video,
-            or all images.
+            else. They are taken from the iterable as they are needed, so it may be endless; the state of a
+            :class:`~ndframes.feed.Patches` then counts what was taken, not what was delivered. ``None``: all frames of the
+            video, or all images.
         chunk_size: how many requests are read together.
         depth: how many chunks each worker reads ahead.
         worker: ``"process"``; ``"thread"``, for loops whose own work releases the GIL; or ``"auto"``, a process where one can
@@ -66,8 +67,9 @@ def prefetch(  # noqa: PLR0913 - one keyword for each option
         errors: ``"raise"`` the error of a request that cannot be read, or ``"skip"`` the request and list it in the chunk. The
             death of a worker is always raised.
         channels: as in :meth:`ndframes.Frames.load_region`, for all requests.
-        start_method: ``"fork"``, ``"spawn"`` or ``"forkserver"`` as in :mod:`multiprocessing`. ``None``: a new interpreter that
-            does not import the main module, so scripts need no guard; a fork if the frames' class is defined in the main module.
+        start_method: ``"fork"``, ``"spawn"`` or ``"forkserver"`` as in :mod:`multiprocessing`, or ``"command"``: a new interpreter
+            that does not import the main module, so that scripts need no guard. ``None``: ``"command"``, or ``"fork"`` if the
+            frames' class is defined in the main module.
         **options: as in :meth:`ndframes.Frames.load_region`, for all requests. Patches beyond their image are padded without.
 
     Returns:

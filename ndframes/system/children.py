@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from .workers import child_command
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-__all__ = ["Child", "StartMethod", "can_start_children", "start_child"]
+__all__ = ["Child", "StartMethod", "can_start_children", "interrupts_blocked", "start_child"]
 #: ``"command"`` runs this interpreter with a command of our own; the others are those of :mod:`multiprocessing`.
 StartMethod = Literal["command", "fork", "spawn", "forkserver"]
 # For a worker to notice that its connection has ended, and then to clean up after a signal.
@@ -37,10 +36,11 @@ class Child(ABC):
     pid: int
     sentinel: int | None = None
 
-    def _watch(self) -> None:
+    def _watch(self, pid: int) -> None:
+        self.pid = pid
         if hasattr(os, "pidfd_open"):
             try:
-                self.sentinel = os.pidfd_open(self.pid)
+                self.sentinel = os.pidfd_open(pid)
             except OSError:  # an old kernel, a sandbox, or no descriptor left; poll() notices the end, later
                 self.sentinel = None
 
@@ -54,7 +54,11 @@ class Child(ABC):
 
     @abstractmethod
     def send_signal(self, number: int) -> None:
-        """Send it a signal if it runs."""
+        """Send it a signal if it runs.
+
+        Raises:
+            ProcessLookupError: it has ended, and something else has taken its exit status.
+        """
 
     def end(self) -> None:
         """Wait for it to end, and end it if it is busy; release what belongs to it."""
@@ -63,9 +67,13 @@ class Child(ABC):
         for stop in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
             if self.wait(seconds) is not None:
                 break
-            self.send_signal(stop)
+            try:
+                self.send_signal(stop)
+            except ProcessLookupError:
+                break
             seconds = _STOP_SECONDS
-        self.wait(seconds)
+        else:
+            self.wait(seconds)
         self.forget()
 
     def forget(self) -> None:
@@ -77,11 +85,9 @@ class Child(ABC):
 
 class _CommandChild(Child):
     def __init__(self, statements: str, connection: socket.socket) -> None:
-        # The socket becomes its stdin, which needs no number to be told, and works under every limit of descriptors.
-        with _interrupts_blocked():
-            self._process = subprocess.Popen(child_command(statements), stdin=connection.fileno())  # noqa: S603 - our own
-        self.pid = self._process.pid
-        self._watch()
+        # The socket becomes its stdin, so the command need not contain a number.
+        self._process = subprocess.Popen(child_command(statements), stdin=connection.fileno())  # noqa: S603 - our own
+        self._watch(self._process.pid)
 
     def poll(self) -> int | None:
         return self._process.poll()
@@ -99,14 +105,11 @@ class _CommandChild(Child):
 class _MultiprocessingChild(Child):
     def __init__(self, method: str, target: Callable[..., None], arguments: tuple[object, ...]) -> None:
         context = multiprocessing.get_context(method)
-        _start_helpers(method)
         # A daemon, so that an exit of the parent does not wait for it.
         self._process: BaseProcess = context.Process(target=target, args=arguments, daemon=True)  # type: ignore[attr-defined]
-        with _interrupts_blocked():
-            self._process.start()
+        self._process.start()
         assert self._process.pid is not None  # noqa: S101 - it was started
-        self.pid = self._process.pid
-        self._watch()
+        self._watch(self._process.pid)
 
     def poll(self) -> int | None:
         return self._process.exitcode
@@ -133,7 +136,7 @@ def can_start_children() -> bool:
 def start_child(
     method: StartMethod, statements: str, target: Callable[..., None], connection: socket.socket, *arguments: object
 ) -> Child:
-    """Start a child that ignores Ctrl-C from the start, as far as its way of starting allows.
+    """Start a child; in :func:`interrupts_blocked`, so that Ctrl-C reaches it only when it ignores it.
 
     Args:
         method: how to start it.
@@ -147,24 +150,22 @@ def start_child(
     return _MultiprocessingChild(method, target, (connection, *arguments))
 
 
-def _start_helpers(method: str) -> None:
-    """Start the processes that multiprocessing needs, before signals are blocked, which they would inherit for ever."""
+@contextmanager
+def interrupts_blocked(method: StartMethod) -> Iterator[None]:
+    """Hold back Ctrl-C in this thread while children are started. They inherit that.
+
+    Args:
+        method: how the children are started.
+    """
+    # Before, since the processes that multiprocessing needs would inherit it for ever, and with them all their children.
     if method == "forkserver":
         from multiprocessing import forkserver
 
         forkserver.ensure_running()
-    if method != "fork" and sys.platform != "win32":
+    if method in ("spawn", "forkserver"):
         from multiprocessing import resource_tracker
 
         resource_tracker.ensure_running()
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Hold back Ctrl-C in this thread. A child inherits that, until it ignores it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

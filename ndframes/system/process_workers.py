@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import SharedMemoryError, WorkerDied, shorten
 from .ahead import HELD_RESULTS, Result, Workers
 from .channel import Channel
-from .children import Child, StartMethod, start_child
+from .children import Child, StartMethod, interrupts_blocked, start_child
 from .process import ForkAware
 from .ring import MemoryHandle, MemoryKind, Slots, map_memory, shared_memory_kind, unpack
 from .serving import Greeting, Reply, Task, serve
@@ -49,10 +49,10 @@ class _WorkerProcess:
             with theirs:
                 forked = (work,) if method == "fork" else ()
                 self.child: Child = start_child(method, _COMMAND, serve, theirs, *forked)
+            self.channel.send(pickle.dumps(tuple(greeting)))
         except BaseException:
             self.channel.close()
             raise
-        self.channel.send(pickle.dumps(tuple(greeting)))
 
     def submit(self, number: int, payload: bytes, label: object) -> None:
         slot = self.slots.take()
@@ -157,7 +157,8 @@ class ProcessWorkers(Workers, ForkAware):
         data = pickle.dumps(payload, protocol=5)
         number = self.submitted % self.count
         if number == len(self._processes):
-            self._processes.append(_WorkerProcess(self._method, self._greeting, self._work, self.depth))
+            with interrupts_blocked(self._method):  # until close() knows of it
+                self._processes.append(_WorkerProcess(self._method, self._greeting, self._work, self.depth))
         self._processes[number].submit(self.submitted, data, label)
         self.submitted += 1
 
@@ -217,8 +218,8 @@ def _unpack_error(reply: Reply) -> Exception:
 
 
 def _describe_end(status: int | None) -> str:
-    if status is None:
-        return "closed its connection"
+    if status is None:  # it runs, or something else has taken its exit status
+        return "ended its connection"
     if status >= 0:
         return f"ended with exit status {status} (see its output)"
     try:

@@ -217,6 +217,38 @@ def test_the_end_of_the_parent_25_times(tmp_path, number, is_group, method):
     end_parent(tmp_path, 25, method, number, is_group=is_group, seed=4)
 
 
+INTERRUPTED = """
+print("reading", flush=True)
+try:
+    for chunk in prefetch(frames, endless(), chunk_size=5, workers=2, start_method={method!r}):
+        check(chunk)
+except KeyboardInterrupt:
+    pass
+print(children(), descriptors().count("socket"))
+"""
+
+
+def interrupt(folder: Path, times: int, method: str, seed: int) -> None:
+    """Ctrl-C at random moments, those included in which workers start."""
+    rng = random.Random(seed)
+    for _ in range(times):
+        script = start("from kit.ahead import children, descriptors" + INTERRUPTED.format(method=method), folder)
+        time.sleep(rng.uniform(0, 0.7 if method == "command" else 0.05))
+        script.signal_group(signal.SIGINT)
+        assert script.finish() == (0, "set() 0\n", "")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interrupt_at_any_moment_leaves_nothing(tmp_path, method):
+    interrupt(tmp_path, 1, method, seed=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_25_interrupts_at_any_moment(tmp_path, method):
+    interrupt(tmp_path, 25, method, seed=7)
+
+
 def test_a_killed_parent_whose_socket_a_fork_still_holds(tmp_path):
     """A process that the consumer forked without telling Python must not keep the workers alive."""
     script = """
