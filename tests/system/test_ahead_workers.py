@@ -253,3 +253,23 @@ def test_an_error_that_does_not_pickle_is_told(error):
     assert type(got) is NdframesError
     assert type(error).__name__ in str(got)
     assert got.__notes__ == ["a note"]
+
+
+def make_large_array(number, allocate):
+    array = allocate((1000,), np.dtype(np.int64))
+    array[...] = number
+    return array
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_tasks_after_a_pause_find_slots_whatever_is_kept(depth):
+    """After the last result of a run, the consumer may submit as many tasks as ever, and keeps all results."""
+    workers = ProcessWorkers(make_large_array, count=1, depth=depth, method="fork")
+    kept = []
+    for _ in range(3):
+        for _ in range(depth):
+            workers.submit(len(kept), label="")
+        kept += [(len(kept), workers.receive().value) for _ in range(depth)]
+    workers.close()
+    for start in range(0, 3 * depth, depth):
+        assert all((array == start).all() for _, array in kept[start : start + depth])
