@@ -214,8 +214,19 @@ class FileSystem:
     # -- writing --------------------------------------------------------------------------------------------------
 
     def make_folders(self, path: str) -> None:
-        """Create the folder ``path`` and those above it, as far as they are missing."""
-        os.makedirs(path, exist_ok=True)
+        """Create the folder ``path`` and those above it, as far as they are missing.
+
+        Raises:
+            FileNotFoundError: another process removes them meanwhile.
+        """
+        try:
+            os.makedirs(path, exist_ok=True)
+        except FileExistsError as error:
+            # Python asks whether it is a folder only after mkdir has failed; it may have been removed in between.
+            if not os.path.lexists(path):
+                raise FileNotFoundError(errno.ENOENT, "removed while it was created", path) from error
+            if not os.path.isdir(path):
+                raise
 
     def create(self, path: str) -> IO[bytes]:
         """Create a file, open for writing and reading; fails if the path exists."""

@@ -113,3 +113,27 @@ def test_appended_bytes_are_there_at_once(tmp_path):
         for number in range(3):
             FILES.append(file, b"line\n" * number)
             assert read_whole(FILES, str(tmp_path / "log")) == b"line\n" * (number * (number + 1) // 2)
+
+
+def test_a_folder_that_is_removed_while_it_is_created_is_missing_and_not_in_the_way(tmp_path, monkeypatch):
+    """``os.makedirs`` asks whether an existing path is a folder after ``mkdir`` has failed on it."""
+    folder = tmp_path / "locks"
+    is_folder = os.path.isdir
+
+    def look_too_late(path):
+        if is_folder(folder):
+            folder.rmdir()
+        return is_folder(path)
+
+    folder.mkdir()
+    monkeypatch.setattr(os.path, "isdir", look_too_late)
+    with pytest.raises(FileNotFoundError, match="removed while it was created"):
+        FileSystem().make_folders(str(folder))
+    FileSystem().make_folders(str(folder))
+    assert folder.exists()
+
+
+def test_a_file_in_the_way_of_a_folder_is_an_error(tmp_path):
+    (tmp_path / "locks").write_text("")
+    with pytest.raises(FileExistsError):
+        FileSystem().make_folders(str(tmp_path / "locks"))

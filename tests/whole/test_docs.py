@@ -259,3 +259,9 @@ def test_the_runner_sees_a_difference(session, change, reported):
 def test_the_runner_sees_a_command_that_fails(session):
     complaints = run_page(".. code-block:: console\n\n   $ exit 3\n", "page")
     assert "exit status 3" in complaints[0]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_tests_and_scripts_that_a_page_names_exist(page):
+    named = set(re.findall(r"\b(?:tests|dev)/[\w/]+\.(?:py|sh)\b", page.read_text()))
+    assert not [name for name in sorted(named) if not (ROOT / name).exists() and "TOPIC" not in name]
