@@ -61,8 +61,10 @@ if TYPE_CHECKING:
     from .frames.lazyframe import LazyFrame, LazyVideo
     from .frames.photographs import demo_paths
     from .frames.prepare import PrepareFailure, PrepareReport
-    from .frames.simple import SimpleFrames
-    from .frames.simple import open_frame as open  # noqa: A004 - nf.open is the name that people expect
+    from .frames.simple import (
+        SimpleFrames,
+        open,  # noqa: A004 - nf.open is the name that people expect
+    )
     from .items.image import AlignableImageData, NativePart
     from .movie.read import read_video, video_metadata
     from .movie.write import write_video
@@ -163,7 +165,7 @@ _HOME = {
     "VideoWriter": "video.writer",
     "WriteReport": "video.writer",
     "demo_paths": "frames.photographs",
-    "open": "frames.simple:open_frame",
+    "open": "frames.simple",
     "read_video": "movie.read",
     "video_metadata": "movie.read",
     "write_video": "movie.write",

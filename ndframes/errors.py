@@ -37,11 +37,13 @@ A message says what failed on which image or file, which value was found, and wh
 
 from __future__ import annotations
 
+import operator
 import reprlib
+from numbers import Real
 from typing import TYPE_CHECKING, get_args
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
 __all__ = [
     "BackendError",
@@ -74,9 +76,12 @@ __all__ = [
     "WorkerCrashError",
     "WorkerDied",
     "check_choice",
+    "check_keywords",
     "name_image",
     "naming_image",
     "shorten",
+    "to_byte_count",
+    "to_seconds",
 ]
 _SYSTEM_ATTRIBUTES = ("errno", "strerror", "filename", "filename2", "name", "path")  # of OSError and ImportError
 
@@ -303,3 +308,45 @@ def check_choice(name: str, value: object, choices: object) -> None:
     allowed = get_args(choices)
     if value not in allowed:
         raise ValueError(f"{name}={shorten(value)}; allowed: {', '.join(map(repr, allowed))}")
+
+
+def check_keywords(function: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Check the keywords that a function passes on to another one, whose own error would name that one.
+
+    Raises:
+        TypeError: one of them is unknown; the message lists the allowed ones.
+    """
+    known = sorted(allowed)
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"{function}() got an unexpected keyword argument {shorten(name)}; allowed: {', '.join(known)}"
+            )
+
+
+def to_byte_count(name: str, value: object) -> int:
+    """A number of bytes as an int, from an integer of Python or numpy.
+
+    Raises:
+        ValueError: the value is not a whole number of at least 0; the message names the option.
+    """
+    try:
+        # A bool is an integer to Python.
+        count = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        count = -1
+    if count < 0:
+        raise ValueError(f"{name}={shorten(value)}; give a whole number of bytes, 0 or more")
+    return count
+
+
+def to_seconds(name: str, value: object) -> float:
+    """A duration in seconds as a float, from a real number of Python or numpy.
+
+    Raises:
+        ValueError: the value is not a number of at least 0; the message names the option.
+    """
+    seconds = -1.0 if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    if not seconds >= 0:
+        raise ValueError(f"{name}={shorten(value)}; give a number of seconds, 0 or more")
+    return seconds

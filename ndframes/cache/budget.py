@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import CacheError
+from ..errors import CacheError, shorten
 from ..system.process import ForkAware
 from ..text import count_noun
 from .leases import leases_elsewhere
@@ -180,7 +180,7 @@ def check_limit(name: str, value: int | None) -> None:
         CacheError: it is not.
     """
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise CacheError(f"{name}={value!r}; allowed: a number of bytes, 0 or more, or None")
+        raise CacheError(f"{name}={shorten(value)}; allowed: a number of bytes, 0 or more, or None")
 
 
 def _free_space(store: Store, wanted_free_bytes: int) -> int:

@@ -36,6 +36,10 @@ class Cache(Store):
         lock_age_seconds: how long a writer of another process may be silent before this one stops waiting for it and
             does the same work itself.
 
+    Raises:
+        CacheError: ``workdir`` is not the path of a folder, or a limit is not a number of bytes.
+        ValueError: ``lock_age_seconds`` is not a number of seconds.
+
     Attributes:
         workdir: the user's folder, absolute.
         root: the cache's own folder.

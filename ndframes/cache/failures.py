@@ -7,12 +7,21 @@ import errno
 from ..errors import (
     CacheEntryGoneError,
     CacheError,
+    NdframesError,
     SourceChangedError,
     SourceMissingError,
     UnreadableImageError,
 )
 
 __all__ = ["raise_as_cache_error"]
+_OTHER_REMEDY = "choose another workdir, or backend=None to read sources directly"
+_TOO_MANY_FILES = "close some files, or raise their number (ulimit -n)"
+_REMEDIES = {
+    errno.EMFILE: _TOO_MANY_FILES,
+    errno.ENFILE: _TOO_MANY_FILES,
+    errno.ENOMEM: "free memory, or allow the process more (ulimit -v)",
+    errno.EACCES: f"check the permissions of its folders, {_OTHER_REMEDY}",
+}
 
 
 class AsCacheErrors:
@@ -44,4 +53,15 @@ def raise_as_cache_error(path: str, error: OSError) -> None:
         raise CacheEntryGoneError(f"{path} was removed or replaced by another process") from error
     if error.errno == errno.ESTALE:  # NFS, when another machine has removed the file
         raise CacheEntryGoneError(f"{path} was removed or replaced on another machine") from error
-    raise CacheError(f"{path} cannot be read: {error}") from error
+    found = CacheError(f"{path} cannot be read: {_describe(error)}; {_REMEDIES.get(error.errno or 0, _OTHER_REMEDY)}")
+    # OSError sets errno itself only from two or more arguments.
+    found.errno = error.errno
+    raise found from error
+
+
+def _describe(error: OSError) -> str:
+    """The system's words, without the path, which the errors in between have added already."""
+    link: BaseException | None = error
+    while isinstance(link, NdframesError) and link.__cause__ is not None:
+        link = link.__cause__
+    return str(getattr(link, "strerror", None) or link or error)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ..errors import CacheEntryGoneError, CacheError, CacheFullError, NdframesError
+from ..errors import CacheEntryGoneError, CacheError, CacheFullError, NdframesError, shorten, to_seconds
 from ..system.files import FileSystem
 from .keys import FORMAT_VERSION
 from .layout import (
@@ -80,6 +80,10 @@ class Store:
         workdir: the user's folder; it is created when the first entry is written.
         files: the file operations.
         lock_age_seconds: how long a writer may be silent before others stop waiting for it.
+
+    Raises:
+        CacheError: ``workdir`` is not the path of a folder.
+        ValueError: ``lock_age_seconds`` is not a number of seconds.
     """
 
     def __init__(
@@ -90,13 +94,13 @@ class Store:
         lock_age_seconds: float = LOCK_AGE_SECONDS,
     ) -> None:
         # Absolute, so that a later chdir does not move the cache; links stay as the user wrote them.
-        self.workdir = Path(os.fsdecode(workdir)).absolute()
+        self.workdir = _to_folder(workdir)
         self.root = self.workdir / FOLDER
         self.files = files or FileSystem()
-        self.lock_age_seconds = lock_age_seconds
+        self.lock_age_seconds = to_seconds("lock_age_seconds", lock_age_seconds)
         self._job_leases: frozenset[str] = frozenset()
         self._lease: Lease | None = None
-        self._single_flight = SingleFlight(self.root, lock_age_seconds)
+        self._single_flight = SingleFlight(self.root, self.lock_age_seconds)
         self._has_folders = False
 
     def __repr__(self) -> str:
@@ -212,13 +216,15 @@ class Store:
         Raises:
             CacheFullError: there is not enough free space.
             CacheEntryGoneError: another process keeps deleting the cache.
-            CacheError: the folder cannot be written.
+            CacheError: the folder cannot be created or written.
         """
         final = self.path(key)
         for attempts_left in reversed(range(_ATTEMPTS)):
             temporary = self.root / "tmp" / new_part_name(key.state_id)
+            has_folders = False
             try:
                 self._make_folders(final.parent)
+                has_folders = True
                 with self._as_cache_errors(), self._single_flight.enter(self.files, key):
                     if self._is_file(final):  # written by the previous holder of the lock
                         return final, False
@@ -228,6 +234,8 @@ class Store:
                 break
             except OSError as error:
                 if not self._was_deleted(error, temporary, final):
+                    raise
+                if not attempts_left and not has_folders and self._cannot_exist(error):
                     raise
                 if not attempts_left:
                     raise CacheEntryGoneError(f"cache {self.root} is being deleted all the time: {error}") from error
@@ -351,10 +359,36 @@ class Store:
         return _to_cache_error(f"cache {self.root} {outcome} while writing an entry: {error}", error)
 
     def _unwritable(self, error: OSError) -> CacheError:
+        link = self._find_dead_link() if error.errno == errno.ENOENT else None
+        cause = error if link is None else f"{link} is a link to a folder that does not exist"
         return _to_cache_error(
-            f"cache folder {self.root} cannot be written: {error}; choose another workdir, or backend=None to read sources directly",
+            f"cache folder {self.root} cannot be written: {cause}; choose another workdir, or backend=None to read sources directly",
             error,
         )
+
+    def _find_dead_link(self) -> Path | None:
+        """The cache's folder, or the one above it that exists, if it is a link that leads nowhere."""
+        for path in (self.root, *self.root.parents):
+            if not self._is_missing(path):
+                is_dead = self.files.status(str(path), follows_links=True) is None
+                return path if is_dead else None
+        return None
+
+    def _cannot_exist(self, error: OSError) -> bool:
+        """Whether a folder was not created although nobody deleted the one above it: ``/proc`` has no other folders."""
+        refused = getattr(error.__cause__, "filename", None)
+        if self._find_dead_link() is not None:
+            return True
+        # A file that is missing was deleted. So may the folder above this one have been, which exists again.
+        if not isinstance(refused, str) or parse_part(os.path.basename(refused)) is not None:
+            return False
+        try:
+            self.files.make_folders(refused)
+        except FileNotFoundError:
+            return self._is_folder(Path(refused).parent)
+        except OSError:
+            pass
+        return False
 
     def _was_deleted(self, error: OSError, temporary: Path, final: Path) -> bool:
         """Whether the error comes from somebody deleting the cache, or its folders, while an entry was being written.
@@ -420,6 +454,12 @@ def _rebuild(kind: type[Store], workdir: str, options: dict[str, Any], leases: f
     store = kind(workdir, **options)
     store._job_leases = leases  # noqa: SLF001 - it travels beside the constructor's arguments
     return store
+
+
+def _to_folder(workdir: object) -> Path:
+    if not isinstance(workdir, (str, bytes, os.PathLike)) or "\0" in os.fsdecode(workdir):
+        raise CacheError(f"workdir={shorten(workdir)}; give the path of a folder")
+    return Path(os.fsdecode(workdir)).absolute()
 
 
 def _to_cache_error(message: str, error: OSError) -> CacheError:

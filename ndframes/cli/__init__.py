@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from .._version import __version__
 from ..errors import NdframesError
 from .common import CommandError, describe_error
+from .streams import drop_unwritten_text, fill_standard_descriptors, is_from_stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +33,22 @@ class _Program(click.Group):
         # The help page imports every command, so their modules import heavy libraries in functions only.
         command: click.Command = getattr(import_module(f".{cmd_name}", __name__), cmd_name)
         return command
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As :meth:`click.Group.main`, but a stream on a full disk ends the program with one line, too."""
+        fill_standard_descriptors()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if not is_from_stream(error):
+                raise
+            try:
+                click.echo(f"ndframes: error: the output cannot be written: {error.strerror or error}", err=True)
+            except OSError:
+                pass  # it is stderr that cannot be written, so nobody can be told
+            drop_unwritten_text()
+            # A message that could not be printed keeps its exit status.
+            sys.exit(getattr(error.__context__, "exit_code", CommandError.exit_code))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -19,7 +19,7 @@ from .common import CommandError
 if TYPE_CHECKING:
     from ..pixels.drawing import Colour, Mark
 
-__all__ = ["Annotation", "find_annotations", "to_marks"]
+__all__ = ["Annotation", "find_annotations", "name_categories", "to_marks"]
 _Point = tuple[float, float]
 _Ring = tuple[_Point, ...]
 _MOST_MASK_PIXELS = 2**28
@@ -44,6 +44,18 @@ class Annotation:
     points: tuple[_Point, ...]
 
 
+def name_categories(dataset: Mapping[str, Any]) -> dict[Hashable, str]:
+    """The names of the categories by their ids.
+
+    Raises:
+        CommandError: an id is a list or an object.
+    """
+    try:
+        return {item.get("id"): str(item.get("name", item.get("id"))) for item in dataset.get("categories") or []}
+    except TypeError as error:
+        raise CommandError("the id of a category is a list or an object; give a number or a text") from error
+
+
 def find_annotations(dataset: Mapping[str, Any], image_id: Hashable) -> list[Annotation]:
     """Read the annotations of an image, in the order of the dataset.
 
@@ -52,7 +64,7 @@ def find_annotations(dataset: Mapping[str, Any], image_id: Hashable) -> list[Ann
     """
     from ..pixels.drawing import palette_colour
 
-    names = {item.get("id"): str(item.get("name", item.get("id"))) for item in dataset.get("categories") or []}
+    names = name_categories(dataset)
     numbers = {category_id: number for number, category_id in enumerate(names)}
     found = []
     for item in dataset.get("annotations") or []:

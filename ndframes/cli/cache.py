@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..system.terminal import is_terminal
 from .common import (
     echo_json,
     echo_table,
@@ -134,7 +135,7 @@ def verify(ctx: click.Context, *, workdir: str | None, read_data: bool, repair: 
     store = _open_store(workdir)
     # No bar in a log file, where its control characters would be noise.
     with _ProgressBar() as bar:
-        report = store.verify(read_data, repair, progress=bar.show if sys.stderr.isatty() else None)
+        report = store.verify(read_data, repair, progress=bar.show if is_terminal(sys.stderr) else None)
     if as_json:
         echo_json({**_location(store), **report.to_dict()})
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import IO, Any, TypeVar
 
@@ -101,8 +102,30 @@ def show_path(path: object) -> str:
 
 
 def echo_json(value: object) -> None:
-    """Print a value as JSON; other types are converted to strings."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    """Print a value as JSON; other types are converted to strings, and so are NaN and infinities, which JSON lacks.
+
+    Example:
+        >>> echo_json({"nodata": float("nan"), "limits": (0, float("-inf"))})
+        {
+          "nodata": "NaN",
+          "limits": [
+            0,
+            "-Infinity"
+          ]
+        }
+    """
+    click.echo(json.dumps(_to_finite(value), indent=2, default=str, allow_nan=False))
+
+
+def _to_finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _to_finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        # The names that JavaScript and GDAL use.
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def echo_table(rows: Mapping[str, object]) -> None:

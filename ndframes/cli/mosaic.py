@@ -14,8 +14,9 @@ import numpy as np
 
 from ..errors import NdframesError
 from ..formats.export import export, write_striped_tiff
+from ..frames import simple
 from ..frames.photographs import demo_paths
-from ..frames.simple import SimpleFrames, open_frame
+from ..frames.simple import SimpleFrames
 from ..system.output import write_atomically
 from ..text import format_bytes
 
@@ -275,7 +276,7 @@ def _is_mosaic(path: Path, size: int) -> bool:
     if not path.is_file():
         return False
     try:
-        return open_frame(path).shape == (size, size, 3)
+        return simple.open(path).shape == (size, size, 3)
     except NdframesError:
         return False  # another file, or an unfinished one: it is replaced
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import NdframesError
 from .common import (
     CommandError,
     backend_option,
@@ -18,9 +19,10 @@ from .common import (
     show_path,
     workdir_option,
 )
+from .sources import is_dataset, read_dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from ..frames.frames import Frames
     from ..frames.prepare import PrepareReport
@@ -32,9 +34,10 @@ _CACHE_TAG = "CACHEDIR.TAG"
 
 @dataclass
 class _Found:
-    """The images and videos that the arguments name, and the number of other files."""
+    """The images, videos and datasets that the arguments name, and the number of other files."""
 
     paths: dict[str, None] = field(default_factory=dict)
+    datasets: dict[str, None] = field(default_factory=dict)
     skipped: int = 0
 
 
@@ -91,7 +94,8 @@ def prepare(
 
     PATHS are files, folders or patterns. Folders are searched recursively for files with an image or video extension; other
     files, and folders that contain a cache, are skipped. Named files and matches of patterns are never skipped: the format of
-    an image is detected from its first bytes, and a video is recognized by its extension.
+    an image is detected from its first bytes, and a video is recognized by its extension. Of a COCO or kwcoco dataset (.json or
+    .zip), all images are converted.
 
     Existing entries are kept, so an interrupted run can be continued. One bad image does not stop the others.
 
@@ -105,30 +109,31 @@ def prepare(
       ndframes prepare 'scans/**/*.tif' --compress JPEG --quality 85
       ndframes prepare walk.mp4 --backend intra
       ndframes prepare walks/ --backend cog --blocksize 128 --blockframes 16
+      ndframes prepare data.kwcoco.json --workers 4
       ndframes prepare scans/ --json > report.json
 
     Exit status: 0 success, 1 some images failed (listed on stderr), 2 invalid arguments, 130 interrupted.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    from ..frames.simple import SimpleFrames
-
     options = {"compress": compress, "blocksize": blocksize, "blockframes": blockframes, "quality": quality}
     pick = _pick_backend(backend, {name: value for name, value in options.items() if value is not None})
     found = _find_files(paths)
-    frames = SimpleFrames({path: path for path in found.paths}, workdir=workdir, backend=pick)
+    sources = list(_open_sources(found, workdir, pick))
     try:
-        report = frames.prepare(workers=workers, errors="collect")
+        reports = [frames.prepare(ids, workers=workers, errors="collect") for frames, ids in sources]
     # Not left to the program's own handler, which cannot say that finished entries are kept.
     except KeyboardInterrupt:
         click.echo(
             "\nndframes: interrupted; finished entries are kept, run the same command again to continue", err=True
         )
         ctx.exit(130)
-    indexed = _count_indexed(frames, found, report)
+    report = _sum_reports(reports)
+    indexed = sum(_count_indexed(*source, each) for source, each in zip(sources, reports, strict=True))
+    cache = sources[0][0].cache
     if as_json:
         counts = {"skipped": found.skipped, "videos_left": indexed}
-        echo_json({**report.to_dict(), **counts, "workdir": str(frames.cache.workdir)})
+        echo_json({**report.to_dict(), **counts, "workdir": str(cache.workdir)})
     else:
-        _print_report(report, found.skipped, indexed, str(frames.cache.root))
+        _print_report(report, found.skipped, indexed, str(cache.root))
     if report.failed:
         ctx.exit(1)
 
@@ -147,7 +152,8 @@ def _print_report(report: PrepareReport, skipped: int, indexed: int, root: str) 
         )
     click.echo(f"cache: {show_path(root)}")
     for item in report.failed:
-        click.echo(f"failed: {describe_error(item.error)}", err=True)
+        where = "" if isinstance(item.error, NdframesError) else f"{show_path(item.path or item.image_id)}: "
+        click.echo(f"failed: {where}{describe_error(item.error)}", err=True)
 
 
 def _pick_backend(backend: str | None, config: Mapping[str, Any]) -> BackendPicker:
@@ -164,18 +170,57 @@ def _pick_backend(backend: str | None, config: Mapping[str, Any]) -> BackendPick
     return lambda _, info: video_form if is_video_path(info.path) else image_form
 
 
-def _count_indexed(frames: Frames, found: _Found, report: PrepareReport) -> int:
+def _open_sources(found: _Found, workdir: str | None, pick: BackendPicker) -> Iterator[tuple[Frames, list[Hashable]]]:
+    """The frames of all files, and those of each dataset, with the ids to convert.
+
+    Raises:
+        CommandError: the file of a dataset cannot be read, or is not a dataset.
+    """
+    from ..frames.coco import CocoFrames
+    from ..frames.simple import SimpleFrames
+
+    if found.paths:
+        yield SimpleFrames({path: path for path in found.paths}, workdir=workdir, backend=pick), list(found.paths)
+    for path in found.datasets:
+        dataset = read_dataset(path)
+        folder = os.path.dirname(os.path.abspath(path))
+        # Videos whose frames are images of the dataset are converted with these; others are files of their own.
+        used = {image["video_id"] for image in dataset["images"] if isinstance(image.get("video_id"), (int, str))}
+        videos = [video for video in dataset.get("videos") or [] if video.get("file_name") is not None]
+        others: list[Hashable] = [("video", video["id"]) for video in videos if video["id"] not in used]
+        frames = CocoFrames(dataset, bundle_dpath=folder, workdir=workdir, backend=pick)
+        yield frames, [*frames.image_ids, *others]
+
+
+def _sum_reports(reports: Sequence[PrepareReport]) -> PrepareReport:
+    from ..frames.prepare import PrepareReport
+
+    return PrepareReport(
+        prepared=sum(report.prepared for report in reports),
+        present=sum(report.present for report in reports),
+        failed=tuple(failure for report in reports for failure in report.failed),
+        bytes_written=sum(report.bytes_written for report in reports),
+        seconds=sum(report.seconds for report in reports),
+    )
+
+
+def _count_indexed(frames: Frames, image_ids: Sequence[Hashable], report: PrepareReport) -> int:
     """The number of videos that were indexed, but not converted."""
-    from ..frames.clip import Clip
-    from ..spec.pathinfo import ChannelInfo
+    from ..spec.kinds import is_video_path
 
     failed = {item.image_id for item in report.failed}
-    videos = [path for path in found.paths if Clip(path).is_video and path not in failed]
-    return sum(1 for path in videos if frames.pick_backend(path, ChannelInfo(path)) is None)
+    channels = {
+        info.path: (image_id, info)
+        for image_id in image_ids
+        if image_id not in failed
+        for info in frames.pathinfo(image_id).channels
+        if is_video_path(info.path)
+    }
+    return sum(1 for image_id, info in channels.values() if frames.pick_backend(image_id, info) is None)
 
 
 def _find_files(arguments: Sequence[str]) -> _Found:
-    """Find all images and videos.
+    """Find all images, videos and datasets.
 
     Raises:
         CommandError: there are none, or a folder cannot be read.
@@ -185,9 +230,11 @@ def _find_files(arguments: Sequence[str]) -> _Found:
         for path in _expand(argument):
             if os.path.isdir(path):
                 _search(path, found)
+            elif is_dataset(path):
+                found.datasets[path] = None
             else:
                 found.paths[path] = None
-    if not found.paths:
+    if not found.paths and not found.datasets:
         raise CommandError(
             f"{', '.join(map(show_path, arguments))} contains no image or video ({found.skipped:,} other files); folders are "
             "searched for image and video extensions, give other files by name"

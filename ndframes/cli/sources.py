@@ -6,12 +6,14 @@ import io
 import json
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..errors import shorten
 from .common import CommandError, backend_of, show_path
 
 if TYPE_CHECKING:
@@ -194,25 +196,48 @@ def read_dataset(path: str) -> Mapping[str, Any]:
         dataset = json.loads(_unzip(content) if content.startswith(_ZIP_MAGIC) else content)
     except FileNotFoundError as error:
         raise CommandError(f"{show_path(path)} does not exist; check the path") from error
+    except RecursionError as error:
+        raise CommandError(
+            f"{show_path(path)} cannot be read as a COCO dataset: its lists or objects are nested too deeply"
+        ) from error
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or error
         raise CommandError(f"{show_path(path)} cannot be read as a COCO dataset: {reason}") from error
     if not isinstance(dataset, dict) or not _is_list_of_dicts(dataset.get("images")):
         raise CommandError(f"{show_path(path)} is not a COCO dataset: it has no list of images with ids")
     for key in ("annotations", "categories", "videos"):
-        if not _is_list_of_dicts(dataset.get(key) or [], has_ids=False):
-            raise CommandError(f"{show_path(path)} is not a COCO dataset: {key!r} is not a list of objects")
+        if not _is_list_of_dicts(dataset.get(key) or [], has_ids=key == "videos"):
+            with_ids = " with ids" if key == "videos" else ""
+            raise CommandError(f"{show_path(path)} is not a COCO dataset: {key!r} is not a list of objects{with_ids}")
+    for key in ("images", "videos"):
+        _check_ids(path, key, [item["id"] for item in dataset.get(key) or []])
     return dict(dataset)
+
+
+def _check_ids(path: str, key: str, ids: Sequence[Any]) -> None:
+    """Check that no two records have the same id.
+
+    Raises:
+        CommandError: an id occurs twice, or is a list or an object.
+    """
+    try:
+        repeated, count = Counter(ids).most_common(1)[0] if ids else (None, 1)
+    except TypeError as error:
+        raise CommandError(
+            f"{show_path(path)} is not a COCO dataset: an id of its {key} is a list or an object"
+        ) from error
+    if count > 1:
+        raise CommandError(f"{show_path(path)}: the id {shorten(repeated)} belongs to {count:,} {key}")
 
 
 def _resolve_frame(clip: Clip, frame: int | None, workdir: str | None, *, defaults_to_first: bool) -> ImageArgument:
     """Find one frame of a video or a sequence."""
-    from ..frames.simple import open_frame
+    from ..frames import simple
     from ..text import count_noun
 
     path = clip.path
     files = () if clip.is_video else tuple(clip.find_images().values())
-    count = len(files) or len(open_frame(path, workdir=workdir))
+    count = len(files) or len(simple.open(path, workdir=workdir))
     if frame is None and not defaults_to_first and count > 1:
         kind = f"a video of {count:,} frames" if clip.is_video else f"a sequence of {count:,} images"
         hint = ", or save several with 'ndframes video extract'" if clip.is_video else f" for {show_path(files[0])}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..system.terminal import is_terminal
 from .common import (
     CommandError,
     echo_json,
@@ -315,10 +316,10 @@ def _rows(found: VideoMetadata) -> dict[str, str]:
 
 
 def _open_video(path: str, workdir: str | None) -> LazyVideo:
+    from ..frames import simple
     from ..frames.lazyframe import LazyVideo
-    from ..frames.simple import open_frame
 
-    frame = open_frame(path, workdir=workdir)
+    frame = simple.open(path, workdir=workdir)
     if not isinstance(frame, LazyVideo):
         raise CommandError(f"{show_path(path)} is an image, not a video; a video has a file extension such as .mp4")
     return frame
@@ -400,7 +401,7 @@ def _save(path: str, pixels: Array) -> None:
 
 
 def _with_progress(numbers: Sequence[int], text: str) -> Iterable[int]:
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         return numbers
     import ubelt
 

@@ -13,6 +13,7 @@ import numpy as np
 from ..cache.keys import Keyer
 from ..errors import CacheEntryError, SourceChangedError
 from ..formats.reader import Reader
+from ..geometry.regions import to_slice
 from ..system.sources import hash_file
 from ..system.stamp import stat_source
 from .source import follow_links
@@ -31,6 +32,8 @@ __all__ = ["SourceWatch"]
 # Few enough to cost nothing, and spread over all frames, rows and columns: mistakes in a layout show in most of them.
 _SAMPLES = 16
 _SAMPLE_PX = 512
+# GDAL takes up to a millisecond for each band of a file of thousands.
+_SAMPLE_BANDS = 64
 
 
 class SourceWatch:
@@ -159,8 +162,11 @@ class SamplingReader(Reader):
                 # Each line at another place, so that the samples together cover the width.
                 first = (len(cols) - _SAMPLE_PX) * number // _SAMPLES if len(cols) > _SAMPLE_PX else 0
                 part = cols[first : first + _SAMPLE_PX]
-                line = pixels[times.index(frame), row - rows.start, first : first + len(part)]
-                self._samples.append(_Sample(frame, row, part, line.copy()))
+                # Other bands for each line, so that the samples together cover them, too.
+                step = -(-self.shape[2] // _SAMPLE_BANDS)
+                bands = self.all_bands[number % step :: step]
+                line = pixels[times.index(frame), row - rows.start, first : first + len(part), to_slice(bands)]
+                self._samples.append(_Sample(frame, row, part, bands, line.copy()))
 
     def check(self, entry: Reader) -> None:
         """Compare ``entry`` with what was read: number of frames, shape, dtype and, if it is lossless, the samples.
@@ -175,9 +181,9 @@ class SamplingReader(Reader):
             rows = range(sample.row, sample.row + 1)
             pixels = np.empty((1, 1, *sample.pixels.shape), self.dtype)
             if self.frame_count is None:
-                entry.read(rows, sample.cols, self.all_bands, pixels[0])
+                entry.read(rows, sample.cols, sample.bands, pixels[0])
             else:
-                entry.read_frames([sample.frame], rows, sample.cols, self.all_bands, pixels)
+                entry.read_frames([sample.frame], rows, sample.cols, sample.bands, pixels)
             with np.errstate(invalid="ignore"):  # signalling NaNs compare as any other NaN
                 is_equal = np.array_equal(pixels[0, 0], sample.pixels, equal_nan=self.dtype.kind in "fc")
             if self._is_lossless and not is_equal:
@@ -193,6 +199,7 @@ class _Sample(NamedTuple):
     frame: int
     row: int
     cols: range
+    bands: range
     pixels: Array
 
 

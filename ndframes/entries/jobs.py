@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..errors import UnreadableImageError
 from ..system.workers import WorkerPool
+from ..text import count_noun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,8 +77,8 @@ def run_job(job: Job, *, threads: int = 1, progress: Callable[[float], None] | N
         # The child has survived the failed allocation, so it can end in order.
         pool.shutdown()
         raise UnreadableImageError(
-            f"{job.info.path} took more than {job.limits.memory_bytes:,} bytes to convert; "
-            "allow more by isolate=Limits(memory_bytes=...) if you trust the file"
+            f"{job.info.path} does not convert within {count_noun(job.limits.memory_bytes, 'byte')} of memory, about 2 GB for "
+            "the program itself included; allow more by isolate=Limits(memory_bytes=...) if you trust the file"
         ) from error
     # Also for Ctrl-C, which children ignore: the job would go on to its end.
     except BaseException:

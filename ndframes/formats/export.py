@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import OutputError
+from ..errors import OutputError, shorten
 from ..system.output import check_output_path, write_atomically
 from ..system.process import core_count
 
@@ -167,7 +167,9 @@ def _write_tiff(file: IO[bytes], pixels: Array) -> None:
 def _suffix(path: str) -> str:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in _SUFFIXES:
-        raise OutputError(f"{path}: no format is known by the ending {suffix!r}; allowed: {', '.join(_SUFFIXES)}")
+        raise OutputError(
+            f"{path}: no format is known by the ending {shorten(suffix)}; allowed: {', '.join(_SUFFIXES)}"
+        )
     return suffix
 
 

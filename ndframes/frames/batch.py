@@ -141,8 +141,10 @@ def check_requests(requests: Iterable[Any]) -> list[Request]:
     """The requests as a list of pairs.
 
     Raises:
-        RegionError: one of them is not a pair of an image id and a region.
+        RegionError: they are no iterable, or one of them is not a pair of an image id and a region.
     """
+    if not isinstance(requests, Iterable):
+        raise RegionError(f"requests={shorten(requests)}; give pairs (image_id, region)")
     checked = []
     for number, item in enumerate(requests):
         if not isinstance(item, (tuple, list)) or len(item) != 2:

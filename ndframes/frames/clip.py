@@ -15,6 +15,7 @@ from ..spec.pathinfo import (
     ChannelInfo,
     PathInfo,
     SequenceInfo,
+    coerce_count,
     coerce_frame_range,
     slice_frames,
 )
@@ -100,7 +101,9 @@ class Clip:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        # ChannelInfo checks the path and the options of videos. The instance is frozen, hence object.__setattr__.
+        # The instance is frozen, hence object.__setattr__.
+        object.__setattr__(self, "stream", coerce_count("stream", self.stream))
+        # ChannelInfo checks the path and the other options of videos.
         object.__setattr__(self, "path", self._to_channel().path)
         _check_expression(self.frame_number)
         object.__setattr__(self, "frame_range", coerce_frame_range(self.frame_range))
@@ -165,8 +168,8 @@ class Clip:
             name for name, value in options.items() if value is not None and (name == "frame_number") == self.is_video
         ]
         if misplaced:
-            kinds = ("images", "a video") if self.is_video else ("a video", "images")
-            raise PathInfoError(f"{self.path} is {kinds[1]}; {' and '.join(misplaced)} is for {kinds[0]}")
+            is_or_not, kind = ("is", "images") if self.is_video else ("is not", "a video")
+            raise PathInfoError(f"{self.path} {is_or_not} a video; {' and '.join(misplaced)} is for {kind}")
         if self.is_video:
             return PathInfo(image_id, (self._to_channel(),), frame_range=self.frame_range)
         images = [PathInfo(frame, (ChannelInfo(path),)) for frame, path in self.find_images().items()]
@@ -304,12 +307,12 @@ def _match_expression(path: str, names: Iterable[str], expression: str) -> dict[
         except ValueError as error:
             result = ", ".join(map(repr, matches)) if matches else "nothing"
             raise PathInfoError(
-                f"{path}: frame_number={expression!r} finds {result} in {name!r} instead of one whole number; change it, or "
+                f"{path}: frame_number={shorten(expression)} finds {result} in {name!r} instead of one whole number; change it, or "
                 "select the files with a glob"
             ) from error
         if number in found:
             raise PathInfoError(
-                f"{path}: frame_number={expression!r} finds {number} in both {found[number]!r} and {name!r}; change it, or "
+                f"{path}: frame_number={shorten(expression)} finds {number} in both {found[number]!r} and {name!r}; change it, or "
                 "select the files with a glob"
             )
         found[number] = name

@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import zipfile
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -17,21 +18,26 @@ import numpy as np
 from ..errors import (
     ImageIdError,
     PathInfoError,
+    SourceError,
+    SourceKindError,
     check_choice,
     naming_image,
     shorten,
 )
 from ..spec.kinds import is_video_path
 from ..spec.pathinfo import ChannelInfo, PathInfo, SequenceInfo
+from ..system.stamp import source_error, stat_source
 from .frames import Frames
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from typing_extensions import Unpack
 
     from ..items.item import LazyImage
     from .options import FramesOptions
 
-__all__ = ["CocoFrames", "Space", "make_coco_dataset", "to_matrix"]
+__all__ = ["CocoFrames", "Space", "list_files", "make_coco_dataset", "to_matrix"]
 #: The grid on which an image is read: its own, its video's, or each file's own.
 Space = Literal["image", "video", "asset"]
 _Record = Mapping[str, Any]
@@ -79,7 +85,8 @@ class CocoFrames(Frames):
         **options: as for :class:`Frames`.
 
     Raises:
-        PathInfoError: ``dset`` is not a dataset.
+        PathInfoError: ``dset`` is not a dataset, or two of its images or videos have the same id.
+        SourceError: its file cannot be read.
         ValueError: ``space`` has a value that is not allowed.
 
     Example:
@@ -103,6 +110,8 @@ class CocoFrames(Frames):
         self.dset = dset
         self.space = space
         self._dataset, self._file_folder = _open_dataset(dset)
+        if not isinstance(bundle_dpath, (str, os.PathLike, type(None))):
+            raise PathInfoError(f"bundle_dpath={shorten(bundle_dpath)}; give the path of a folder")
         self._bundle_dpath = None if bundle_dpath is None else os.fspath(bundle_dpath)
         self._reset()
         super().__init__(**options)
@@ -246,7 +255,7 @@ class CocoFrames(Frames):
         if record is None:
             records = self._records(kind)
             # Records were added, removed or moved since the last scan.
-            self._positions[kind] = _positions_by_id(records)
+            self._positions[kind] = _positions_by_id(records, kind)
             record = records[self._positions[kind][item_id]]
         return record
 
@@ -255,7 +264,7 @@ class CocoFrames(Frames):
         records = self._records(kind)
         positions = self._positions.get(kind)
         if positions is None:
-            positions = self._positions[kind] = _positions_by_id(records)
+            positions = self._positions[kind] = _positions_by_id(records, kind)
         position = positions.get(item_id, -1)
         return records[position] if 0 <= position < len(records) and records[position]["id"] == item_id else None
 
@@ -287,18 +296,33 @@ class CocoFrames(Frames):
         return {name: value for name, value in state.items() if name not in ("_built", "_positions")}
 
 
-def _positions_by_id(records: Sequence[_Record]) -> dict[Hashable, int]:
-    return {record["id"]: position for position, record in enumerate(records)}
+def _positions_by_id(records: Sequence[_Record], kind: str) -> dict[Hashable, int]:
+    """The positions of the records of ``"images"`` or ``"videos"`` by their ids.
+
+    Raises:
+        PathInfoError: two of them have the same id.
+    """
+    positions = {record["id"]: position for position, record in enumerate(records)}
+    if len(positions) < len(records):
+        ids = Counter(record["id"] for record in records)
+        repeated, count = ids.most_common(1)[0]
+        raise PathInfoError(
+            f"{kind[:-1]} id {shorten(repeated)} occurs {count:,} times; each id belongs to one {kind[:-1]}"
+        )
+    return positions
 
 
 def _build_video(image_id: Hashable, video: _Record, description: _Description) -> PathInfo:
     if description.images:
         images = _sort_by_frame_index(description.images, video["id"])
-        infos = [_build_image(image["id"], image, description, "video", f"image {image['id']!r}: ") for image in images]
+        infos = [
+            _build_image(image["id"], image, description, "video", f"image {shorten(image['id'])}: ")
+            for image in images
+        ]
         return SequenceInfo.of(image_id, infos, shape=_shape_of(video) or infos[0].shape)
     if video.get("file_name") is None:
-        raise PathInfoError(f"video {video['id']!r} has no images and no file_name")
-    channel = ChannelInfo(_path_of(video, description.folder, f"video {video['id']!r}: "))
+        raise PathInfoError(f"video {shorten(video['id'])} has no images and no file_name")
+    channel = ChannelInfo(_path_of(video, description.folder, f"video {shorten(video['id'])}: "))
     return PathInfo(image_id, (channel,), shape=_shape_of(video))
 
 
@@ -311,7 +335,7 @@ def _build_image(
         shape = _shape_of(description.video or {}) or shape
         vid_from_img = to_matrix(image.get("warp_img_to_vid"), f"{prefix}warp_img_to_vid")
     channels = []
-    for record in _files_of(image):
+    for record in list_files(image, prefix):
         img_from_src = _img_from_src(record, prefix)
         # The height and width of an image are also those of its own file, unless that file is warped into the image.
         is_warped_own_file = record is image and not np.array_equal(img_from_src, np.eye(3))
@@ -355,7 +379,9 @@ def _sort_by_frame_index(images: Sequence[_Record], video_id: object) -> list[_R
     try:
         return sorted(images, key=lambda image: image.get("frame_index") or 0)
     except TypeError as error:
-        raise PathInfoError(f"video {video_id!r}: the frame_index of an image is not a number: {error}") from error
+        raise PathInfoError(
+            f"video {shorten(video_id)}: the frame_index of an image is not a number: {error}"
+        ) from error
 
 
 def _is_same(before: _Description, now: _Description) -> bool:
@@ -380,8 +406,19 @@ def _open_dataset(dset: Any) -> tuple[_Record | None, str | None]:
 
 def _read_dataset(path: Path) -> _Record:
     try:
+        stat_source(str(path))  # opening a FIFO would block
         dataset = json.loads(_read_json(path))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except SourceKindError as error:
+        raise SourceKindError(f"{path} is not a regular file; give the path of a dataset") from error
+    except SourceError:
+        raise
+    except OSError as error:
+        raise source_error(str(path), error) from error
+    except RecursionError as error:
+        raise PathInfoError(
+            f"{path} cannot be read as a dataset: its lists or objects are nested too deeply"
+        ) from error
+    except (ValueError, zipfile.BadZipFile) as error:
         raise PathInfoError(f"{path} cannot be read as a dataset: {error}") from error
     _check_dataset(dataset, str(path))
     checked: _Record = dataset
@@ -400,17 +437,44 @@ def _read_json(path: Path) -> bytes:
 
 
 def _check_dataset(dataset: Any, name: str) -> None:
-    images = dataset.get("images") if isinstance(dataset, Mapping) else None
-    if not isinstance(images, list) or not all(isinstance(item, Mapping) and "id" in item for item in images):
-        raise PathInfoError(f"{name} is not a COCO dataset: 'images' must be a list of dictionaries, each with an 'id'")
+    """Check the images and the videos of a dataset, as far as every read relies on them.
+
+    Raises:
+        PathInfoError: they are not lists of dictionaries with ids, or an id occurs twice.
+    """
+    found = dataset if isinstance(dataset, Mapping) else {}
+    for kind, records in (("images", found.get("images")), ("videos", found.get("videos") or [])):
+        if not _are_records(records) or not all("id" in item for item in records):
+            raise PathInfoError(
+                f"{name} is not a COCO dataset: {kind!r} must be a list of dictionaries, each with an 'id'"
+            )
+        try:
+            _positions_by_id(records, kind)
+        except TypeError as error:
+            raise PathInfoError(
+                f"{name} is not a COCO dataset: an id of its {kind} is a list or a dictionary"
+            ) from error
+        except PathInfoError as error:
+            raise PathInfoError(f"{name}: {error}") from error
 
 
-def _files_of(image: _Record) -> Iterator[_Record]:
-    """The records of an image's files: the image itself if it has a ``file_name``, then its auxiliary files and assets."""
+def _are_records(items: Any) -> TypeGuard[list[_Record]]:
+    return isinstance(items, list) and all(isinstance(item, Mapping) for item in items)
+
+
+def list_files(image: _Record, prefix: str = "") -> Iterator[_Record]:
+    """The records of an image's files: the image itself if it has a ``file_name``, then its auxiliary files and assets.
+
+    Raises:
+        PathInfoError: the auxiliary files or assets are not a list of dictionaries.
+    """
     if image.get("file_name") is not None:
         yield image
     for key in ("auxiliary", "assets"):
-        yield from (item for item in image.get(key) or [] if item.get("file_name") is not None)
+        items = image.get(key) or []
+        if not _are_records(items):
+            raise PathInfoError(f"{prefix}{key} must be a list of dictionaries, got {shorten(items)}")
+        yield from (item for item in items if item.get("file_name") is not None)
 
 
 def _path_of(record: _Record, folder: str, prefix: str) -> str:
@@ -454,10 +518,13 @@ def to_matrix(transform: Any, name: str) -> Any:
     if transform is None:
         return np.eye(3)
     try:
-        given = transform.get("matrix") if isinstance(transform, Mapping) else getattr(transform, "matrix", transform)
-        if given is None:
-            given = _compose(transform) if isinstance(transform, Mapping) else np.eye(3)
-        matrix = np.array(given, np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite parameters, which are refused below
+            given = (
+                transform.get("matrix") if isinstance(transform, Mapping) else getattr(transform, "matrix", transform)
+            )
+            if given is None:
+                given = _compose(transform) if isinstance(transform, Mapping) else np.eye(3)
+            matrix = np.array(given, np.float64)
     except (TypeError, ValueError, KeyError) as error:
         raise PathInfoError(f"{name} is not an affine transform: {shorten(transform)}") from error
     if matrix.shape == (2, 3):
@@ -468,7 +535,7 @@ def to_matrix(transform: Any, name: str) -> Any:
         or not np.allclose(matrix[2], (0, 0, 1))
         or not abs(np.linalg.det(matrix)) > 0
     ):
-        raise PathInfoError(f"{name} is not an invertible affine 3x3 matrix: {shorten(transform)}")
+        raise PathInfoError(f"{name} is not an invertible affine matrix, 3x3 or 2x3: {shorten(transform)}")
     matrix[2] = 0, 0, 1
     return matrix
 

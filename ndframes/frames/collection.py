@@ -6,8 +6,6 @@ import difflib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..cache.cache import Cache
 from ..cache.keys import Keyer
 from ..cache.layout import default_workdir
@@ -15,9 +13,13 @@ from ..entries.bytes import VerifyMode
 from ..entries.opener import BoundOpener, ChannelOpener, WhenSourceMissing
 from ..errors import (
     ImageIdError,
+    PathInfoError,
     check_choice,
+    name_image,
     naming_image,
     shorten,
+    to_byte_count,
+    to_seconds,
 )
 from ..items.factory import ItemFactory
 from ..spec.backends import backend_for, coerce_backend
@@ -74,18 +76,23 @@ class ImageCollection(ABC):
         # Only to check the value. The number is resolved in the process that reads, where None may mean another one.
         resolve_thread_count(threads)
         self._threads = threads
-        self._limits = Limits() if isolate is True else isolate or None
+        self._limits = _to_limits(isolate)
         self._verify = verify
         self._when_source_missing = when_source_missing
-        self._recheck_seconds = _to_seconds(recheck_seconds)
+        self._recheck_seconds = to_seconds("recheck_seconds", recheck_seconds)
         if not callable(backend):
             coerce_backend(backend)  # raises if it is unknown
         self._backend = backend
         self._keyer = Keyer(hashid_mode)
+        budget_bytes = to_byte_count("memory_bytes", memory_bytes)
         # Taken out of memory_bytes, so that both together stay within it.
-        self._tile_bytes = memory_bytes // 4 if tile_bytes is None else min(tile_bytes, memory_bytes)
-        self._memory_bytes = memory_bytes - self._tile_bytes
-        self._max_region_bytes = half_of_memory() if max_region_bytes is None else max_region_bytes
+        self._tile_bytes = (
+            budget_bytes // 4 if tile_bytes is None else min(to_byte_count("tile_bytes", tile_bytes), budget_bytes)
+        )
+        self._memory_bytes = budget_bytes - self._tile_bytes
+        self._max_region_bytes = (
+            half_of_memory() if max_region_bytes is None else to_byte_count("max_region_bytes", max_region_bytes)
+        )
         self._cache = Cache(
             default_workdir() if workdir is None else workdir, max_bytes=max_bytes, min_free_bytes=min_free_bytes
         )
@@ -160,12 +167,13 @@ class ImageCollection(ABC):
 
         Raises:
             ImageIdError: there is no such image.
+            PathInfoError: :meth:`build_pathinfo` returned something else.
         """
         try:
             # Two threads may build the same description; either one will do.
             known = self._pathinfos.get(image_id)
             if known is None:
-                known = self._pathinfos[image_id] = self.build_pathinfo(image_id)
+                known = self._pathinfos[image_id] = _check_pathinfo(image_id, self.build_pathinfo(image_id))
         except ImageIdError:
             raise
         # A subclass often looks the id up in a dict or a list. The error is its own if the id exists.
@@ -255,15 +263,31 @@ class ImageCollection(ABC):
         ids, name = self.image_ids, shorten(image_id)
         # Among the first ids only, because a comparison with millions of them would take minutes.
         close = difflib.get_close_matches(name.strip("'"), [str(item) for item in ids[:10_000]], n=3)
-        first = f"the first is {ids[0]!r}" if len(ids) else "so nothing can be read"
+        first = f"the first is {shorten(ids[0])}" if len(ids) else "so nothing can be read"
         hint = f"; close: {', '.join(close)}" if close else f"; there are {len(ids):,}, {first}"
         return ImageIdError(f"no image {name}{hint}")
 
 
-def _to_seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not value >= 0:
-        raise ValueError(f"recheck_seconds={shorten(value)}; give a number of seconds, 0 to look before every read")
-    return float(value)
+# An unknown keyword of a subclass arrives here, and Python's message names this function.
+ImageCollection.__init__.__qualname__ = "Frames"
+
+
+def _to_limits(isolate: object) -> Limits | None:
+    """The limits of the processes that convert; ``None`` for conversions in this process."""
+    if isinstance(isolate, Limits):
+        return isolate
+    # By identity: any text is true, "False" included.
+    if not any(isolate is item for item in (True, False, None)):
+        raise ValueError(f"isolate={shorten(isolate)}; allowed: True, False or ndframes.Limits(...)")
+    return Limits() if isolate else None
+
+
+def _check_pathinfo(image_id: Hashable, info: object) -> PathInfo:
+    if isinstance(info, PathInfo):
+        return info
+    error = PathInfoError(f"build_pathinfo returned {shorten(info)}; it must return a PathInfo")
+    name_image(error, image_id)
+    raise error
 
 
 def is_member(ids: Any, image_id: object) -> bool:

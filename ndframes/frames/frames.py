@@ -11,11 +11,15 @@ from ..errors import (
     NdframesError,
     RegionError,
     SourceChangedError,
+    check_keywords,
     name_image,
     naming_image,
+    shorten,
 )
-from ..pixels.options import ReadOptions
+from ..geometry.regions import to_row
+from ..pixels.options import ReadKeywords, ReadOptions, WarpKeywords
 from ..system.threads import resolve_thread_count
+from ..text import count_noun
 from .batch import check_batch_bytes, check_requests, load_batch, load_each
 from .collection import ImageCollection
 from .explain import explain_item
@@ -31,7 +35,6 @@ if TYPE_CHECKING:
     from ..geometry.kernels import Interpolation
     from ..geometry.regions import PadMode, Region
     from ..items.item import LazyImage
-    from ..pixels.options import ReadKeywords, WarpKeywords
     from ..pixels.values import NodataMode
     from .batch import Request
     from .explain import Explanation
@@ -73,7 +76,8 @@ class Frames(ImageCollection):
         BackendError: ``backend`` is unknown.
         HashidError: ``hashid_mode`` is unknown.
         CacheError: a budget is not a number of bytes.
-        ValueError: ``verify``, ``when_source_missing``, ``threads`` or ``recheck_seconds`` has a value that is not allowed.
+        ValueError: another option has a value that is not allowed.
+        TypeError: there is no such option.
 
     Example:
         >>> import ndframes as nf
@@ -145,10 +149,13 @@ class Frames(ImageCollection):
                    [21, 21, 20],
                    [21, 21, 20]], dtype=uint8)
         """
-        options = ReadOptions.of(fill, interpolation, antialias, nodata, pad, scale, shape)
         try:
+            options = ReadOptions.of(fill, interpolation, antialias, nodata, pad, scale, shape)
             return self._current_image(image_id).load_region(region, channels, options)
         except NdframesError as error:
+            if not isinstance(error, SourceChangedError):
+                name_image(error, image_id)
+                raise
             return self._read_again(image_id, error, methodcaller("load_region", region, channels, options))
 
     def load_warped(
@@ -187,7 +194,9 @@ class Frames(ImageCollection):
             >>> np.array_equal(turned, np.rot90(frames.load_image("astronaut"), -1))
             True
         """
-        checked = ReadOptions.of(**options)
+        check_keywords("load_warped", options, WarpKeywords.__annotations__)
+        with naming_image(image_id):
+            checked = ReadOptions.of(**options)
         try:
             return self._current_image(image_id).load_warped(transform, shape, channels, checked)
         except NdframesError as error:
@@ -235,7 +244,9 @@ class Frames(ImageCollection):
             >>> batch.shape, np.array_equal(batch[2], frames.load_region(*windows[2]))
             ((8, 64, 64, 3), True)
         """
-        checked, threads = check_requests(requests), resolve_thread_count(self._threads if workers is None else workers)
+        check_keywords("load_regions", options, ReadKeywords.__annotations__)
+        threads = resolve_thread_count(self._threads if workers is None else workers, name="workers")
+        checked = check_requests(requests)
         read_options = ReadOptions.of(**options)
         if read_options.nodata == "mask" and out is not None:
             raise RegionError("a batch with nodata='mask' returns masked arrays; leave out the argument 'out'")
@@ -287,8 +298,19 @@ class Frames(ImageCollection):
             return explain_item(item, region, channels, scale=scale)
 
     def __getitem__(self, index: int) -> LazyFrame:
-        """The frame at a position of :attr:`image_ids`."""
-        return self.load_frame(self.image_ids[index])
+        """The frame at a position of :attr:`image_ids`; negative positions count from the end.
+
+        Raises:
+            RegionIndexError: there is no such position.
+            RegionError: ``index`` is not a whole number.
+        """
+        ids = self.image_ids
+        try:
+            position = to_row(index, len(ids))
+        except RegionError as error:
+            hint = "give the position of an image as a whole number, or its id to load_frame"
+            raise type(error)(f"frames[{shorten(index)}]; it has {count_noun(len(ids), 'image')}; {hint}") from error
+        return self.load_frame(ids[position])
 
     # -- the cache ------------------------------------------------------------------------------------------------
 
@@ -317,6 +339,8 @@ class Frames(ImageCollection):
 
         Raises:
             PrepareError: some images failed, and ``errors="raise"``.
+            ImageIdError: ``image_ids`` is a single id instead of a sequence.
+            ValueError: ``workers``, ``executor`` or ``errors`` has a value that is not allowed.
         """
         # Imported here, because a program that only reads never prepares.
         from .prepare import prepare

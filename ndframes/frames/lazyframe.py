@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -16,9 +17,10 @@ from ..text import format_bytes
 from .interop import ImageCatalog, to_dask, to_xarray, tokenize_state
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     from .._typing import Array
+    from ..entries.opened import OpenedChannel
     from ..geometry.regions import Region
     from ..items.item import LazyImage
     from ..items.video import VideoData
@@ -72,7 +74,8 @@ class LazyFrame:
     @property
     def shape(self) -> tuple[int, ...]:
         """``(height, width, channels)``, with the number of frames in front for a sequence."""
-        return self._image.shape(self._codes)
+        with naming_image(self.image_id):
+            return self._image.shape(self._codes)
 
     @property
     def frame_ids(self) -> Sequence[Hashable]:
@@ -81,12 +84,14 @@ class LazyFrame:
         A frame of a video has its number in the file as its id. A frame of a folder, glob or pattern has the number in its
         file's name, or the file's name; ``frame_ids.index(120)`` is the index of the frame with number 120.
         """
-        return self._image.frame_ids
+        with naming_image(self.image_id):
+            return self._image.frame_ids
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the pixels."""
-        return self._image.dtype(self._codes)
+        with naming_image(self.image_id):
+            return self._image.dtype(self._codes)
 
     @property
     def ndim(self) -> int:
@@ -107,7 +112,7 @@ class LazyFrame:
     def chunks(self) -> tuple[int, ...]:
         """The shape of the blocks that are decoded as a whole; crops along their borders decode no pixel in vain."""
         # The files of an image may have different tiles; those of its first file count.
-        reader = self._image.opened(self._image.bands_by_part(self._codes)[0][0]).reader
+        reader = self._first_file.reader
         return (*(reader.tile_frames for _ in self.shape[:-3]), *reader.tile_shape, len(self._codes))
 
     def to_dask(self, *, chunks: Any = None) -> Any:
@@ -191,7 +196,7 @@ class LazyFrame:
 
     def __repr__(self) -> str:
         *times, height, width, _ = self.shape
-        opened = self._image.opened(self._image.bands_by_part(self._codes)[0][0])
+        opened = self._first_file
         where = f"cached as {opened.reader.format}" if opened.is_cached else "read directly"
         *spans, tile_height, tile_width, _ = self.chunks
         tile = " x ".join(str(extent) for extent in (*(span for span in spans if span > 1), tile_height, tile_width))
@@ -209,11 +214,20 @@ class LazyFrame:
         # Imported here: most handles are never shown, and this loads libraries for pictures.
         from ..formats.export import encode_png
 
-        picture = base64.b64encode(encode_png(to_picture(self._image.load_thumbnail()))).decode("ascii")
+        with naming_image(self.image_id):
+            thumbnail = self._image.load_thumbnail()
+        picture = base64.b64encode(encode_png(to_picture(thumbnail))).decode("ascii")
         return (
             f'<figure style="margin:0"><img src="data:image/png;base64,{picture}" '
             f'style="image-rendering:auto"><figcaption><code>{html.escape(repr(self))}</code></figcaption></figure>'
         )
+
+    @property
+    def _first_file(self) -> OpenedChannel:
+        """The first of the files that hold the channels."""
+        with naming_image(self.image_id):
+            image = self._image
+            return image.opened(image.bands_by_part(self._codes)[0][0])
 
     @property
     def _image(self) -> LazyImage:
@@ -247,23 +261,27 @@ class LazyVideo(LazyFrame):
     @property
     def fps(self) -> float | None:
         """The average number of frames per second according to the container; ``None`` if it does not state one."""
-        rate = self._video.index.rate
+        with naming_image(self.image_id):
+            rate = self._video.index.rate
         return None if rate is None else float(rate)
 
     @property
     def times(self) -> Array:
         """The time at which each frame is shown, in seconds: a float64 array ``(t,)``."""
-        return self._video.seconds
+        with naming_image(self.image_id):
+            return self._video.seconds
 
     @property
     def keyframes(self) -> Array:
         """The numbers of the frames at which decoding can start: an int64 array."""
-        return self._video.keyframes
+        with naming_image(self.image_id):
+            return self._video.keyframes
 
     @property
     def metadata(self) -> VideoMetadata:
         """The file's description of the video and its frames; ``metadata.metadata`` is the dict that was written with it."""
-        return self._video.metadata
+        with naming_image(self.image_id):
+            return self._video.metadata
 
     def read(self, indices: Iterable[int] | None = None, *, errors: VideoErrors = "raise") -> tuple[list[int], Array]:
         """Read whole frames of a video that may be damaged.
@@ -278,9 +296,14 @@ class LazyVideo(LazyFrame):
 
         Raises:
             RegionIndexError: there is no such frame.
+            RegionError: ``indices`` are not whole numbers.
             UnreadableImageError: a frame cannot be decoded, and ``errors="raise"``; or no frame can replace it.
             ValueError: ``errors`` has a value that is not allowed.
         """
+        if indices is not None and (isinstance(indices, (str, bytes)) or not isinstance(indices, Iterable)):
+            raise RegionError(
+                f"video {shorten(self.image_id)}: indices={shorten(indices)}; give frame numbers, such as [5] or range(0, 100, 5)"
+            )
         numbers = list(range(len(self))) if indices is None else self._to_rows(indices)
         with naming_image(self.image_id):
             return self._video.read(numbers, self._codes, errors)
@@ -297,12 +320,18 @@ class LazyVideo(LazyFrame):
             ``(height, width, channels)`` for one time, ``(times, height, width, channels)`` for several.
 
         Raises:
-            RegionError: a time is not a number.
+            RegionError: a time is not a number, or the times have more than one axis.
         """
-        times = np.asarray(seconds, np.float64)
-        if np.isnan(times).any():
+        try:
+            times = np.asarray(seconds, np.float64)
+        except (TypeError, ValueError) as error:
             raise RegionError(
-                f"video {self.image_id!r}: at_time({shorten(seconds)}) contains nan; give times in seconds"
+                f"video {shorten(self.image_id)}: at_time({shorten(seconds)}); give times in seconds"
+            ) from error
+        if np.isnan(times).any() or times.ndim > 1:
+            what = "has more than one axis" if times.ndim > 1 else "contains nan"
+            raise RegionError(
+                f"video {shorten(self.image_id)}: at_time({shorten(seconds)}) {what}; give times in seconds"
             )
         # A time that the caller computed, such as 7 / fps, may round to just below the time of its frame.
         numbers = np.searchsorted(self.times, times + 1e-9, side="right") - 1

@@ -1,4 +1,4 @@
-"""The keyword arguments of ``Frames`` and ``Clip`` as types, for functions that pass them on."""
+"""The keyword arguments of ``Frames`` as a type, for functions that pass them on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..spec.backends import BackendPicker, BackendSpec
     from ..system.workers import Limits
 
-__all__ = ["ClipOptions", "FramesOptions"]
+__all__ = ["FramesOptions"]
 
 
 class FramesOptions(TypedDict, total=False):
@@ -32,13 +32,3 @@ class FramesOptions(TypedDict, total=False):
     verify: VerifyMode
     when_source_missing: WhenSourceMissing
     recheck_seconds: float
-
-
-class ClipOptions(TypedDict, total=False):
-    """The keywords of :class:`Clip`; it documents them."""
-
-    frame_number: str | None
-    frame_range: tuple[int, int | None] | None
-    stream: int | None
-    pixel_format: str | None
-    frame_errors: str

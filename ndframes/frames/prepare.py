@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import time
 from collections.abc import (
@@ -18,8 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..entries.jobs import JobResult, run_job
-from ..errors import NdframesError, PrepareError, WorkerCrashError, naming_image
+from ..errors import (
+    ImageIdError,
+    NdframesError,
+    PrepareError,
+    check_choice,
+    naming_image,
+    shorten,
+)
 from ..system.process import core_count
+from ..system.terminal import is_terminal
 from ..system.workers import WorkerPool
 from ..text import format_bytes, list_first
 
@@ -125,13 +134,13 @@ def prepare(
     progress: bool | None = None,
 ) -> PrepareReport:
     """Make the entries that do not exist yet; see :meth:`ndframes.Frames.prepare`."""
-    if errors not in ("raise", "collect"):
-        raise ValueError(f"errors={errors!r}; allowed: 'raise', 'collect'")
-    if workers < 0:
-        raise ValueError(f"workers={workers}; give 0 to convert in this process, or a number of worker processes")
+    check_choice("errors", errors, ErrorPolicy)
+    workers = _to_worker_count(workers)
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise ValueError(f"executor={shorten(executor)}; give a concurrent.futures.Executor, or None")
     started = time.perf_counter()
-    schedule = _schedule_jobs(frames, list(frames.image_ids if image_ids is None else image_ids))
-    bar = _ProgressBar(len(schedule.jobs), sys.stderr.isatty() if progress is None else progress)
+    schedule = _schedule_jobs(frames, _to_ids(frames, image_ids))
+    bar = _ProgressBar(len(schedule.jobs), is_terminal(sys.stderr) if progress is None else progress)
     prepared = bytes_written = 0
     present = len(schedule.present)
     # Without a hold, another process over its budget could evict entries that this run reports as prepared.
@@ -156,6 +165,33 @@ def prepare(
         # One traceback is enough to find a cause; the message lists every failure.
         raise error from report.failed[0].error
     return report
+
+
+def _to_worker_count(workers: object) -> int:
+    try:
+        count = -1 if isinstance(workers, bool) else operator.index(workers)  # type: ignore[arg-type]
+    except TypeError:
+        count = -1
+    if count < 0:
+        raise ValueError(
+            f"workers={shorten(workers)}; give 0 to convert in this process, or a number of worker processes"
+        )
+    return count
+
+
+def _to_ids(frames: ImageCollection, image_ids: object) -> list[Hashable]:
+    """The ids as a list.
+
+    Raises:
+        ImageIdError: ``image_ids`` is a single id, such as a text, or no sequence at all.
+    """
+    if image_ids is None:
+        return list(frames.image_ids)
+    # A text and a tuple could be iterated: an error for each letter would hide the cause.
+    is_one = isinstance(image_ids, (str, bytes)) or (isinstance(image_ids, tuple) and image_ids in frames)
+    if is_one or not isinstance(image_ids, Iterable):
+        raise ImageIdError(f"image_ids={shorten(image_ids)}; give a sequence of ids, such as [{shorten(image_ids)}]")
+    return list(image_ids)
 
 
 def _schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> _Schedule:
@@ -236,7 +272,8 @@ def _catch(call: Callable[[], JobResult]) -> JobResult | Exception:
 def _to_failure(image_id: Hashable, path: str, error: Exception) -> PrepareFailure:
     if isinstance(error, NdframesError) and error.image_id is None:
         error.image_id = image_id
-    if isinstance(error, WorkerCrashError):  # the pool does not know which file a job reads
+    # The pool does not know which file a job reads.
+    if isinstance(error, PrepareError) and error.report is None and not str(error.args[0]).startswith(path):
         error.args = (f"{path}: {error.args[0]}",)
     return PrepareFailure(image_id, path, error)
 
@@ -244,7 +281,9 @@ def _to_failure(image_id: Hashable, path: str, error: Exception) -> PrepareFailu
 def _describe(failure: PrepareFailure) -> str:
     if isinstance(failure.error, NdframesError):
         return str(failure.error)
-    return f"image {failure.image_id!r}: {failure.path}: {type(failure.error).__name__}: {failure.error}"
+    # An error of the user's own code; without a path it is one of build_pathinfo.
+    where = f"{failure.path}: " if failure.path else ""
+    return f"image {shorten(failure.image_id)}: {where}{type(failure.error).__name__}: {failure.error}"
 
 
 class _ProgressBar:
@@ -255,7 +294,7 @@ class _ProgressBar:
         self._done = 0
         self._total = count if count != 1 else 100
         self._iter: Any = None
-        if is_shown and count:
+        if is_shown and count and sys.stderr is not None:
             # Imported here: it is slow to import, and most runs show no bar.
             import ubelt
 
@@ -263,7 +302,7 @@ class _ProgressBar:
                 total=self._total,
                 desc="prepare" if count != 1 else "prepare 1 image, percent",
                 stream=sys.stderr,
-                clearline=sys.stderr.isatty(),
+                clearline=is_terminal(sys.stderr),
             )
 
     def __enter__(self) -> _ProgressBar:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
+from ..errors import PathInfoError, shorten
 from ..spec.pathinfo import ChannelInfo, PathInfo
 from .clip import Clip, to_clip
 from .collection import is_member
@@ -12,15 +12,16 @@ from .frames import Frames
 from .photographs import demo_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    import os
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from typing_extensions import Unpack
 
     from ..spec.backends import BackendSpec
     from .lazyframe import LazyFrame
-    from .options import ClipOptions, FramesOptions
+    from .options import FramesOptions
 
-__all__ = ["SimpleFrames", "open_frame"]
+__all__ = ["SimpleFrames", "open"]
 
 
 class SimpleFrames(Frames):
@@ -31,6 +32,9 @@ class SimpleFrames(Frames):
             as ``"walk/*.png"`` or a pattern such as ``"walk/frame{:06d}.png"`` is a sequence; see :class:`Clip`. Its files are
             listed once, when it is first used.
         **options: as for :class:`Frames`.
+
+    Raises:
+        PathInfoError: ``id_to_path`` is not a mapping.
 
     Example:
         >>> import ndframes as nf
@@ -46,7 +50,13 @@ class SimpleFrames(Frames):
         self, id_to_path: Mapping[Any, str | os.PathLike[str] | Clip], **options: Unpack[FramesOptions]
     ) -> None:
         super().__init__(**options)
-        self._id_to_path = dict(id_to_path)
+        try:
+            self._id_to_path = dict(id_to_path)
+        except (TypeError, ValueError) as error:
+            raise PathInfoError(
+                f"id_to_path must be a mapping from ids to paths, got {shorten(id_to_path)}; number a list of paths by "
+                "dict(enumerate(paths))"
+            ) from error
 
     @property
     def image_ids(self) -> Sequence[Hashable]:
@@ -81,13 +91,17 @@ class SimpleFrames(Frames):
         return cls(demo_paths(), **options)
 
 
-def open_frame(
+def open(  # noqa: A001, PLR0913 - the name that errors of Python show; one keyword for each option
     path: str | os.PathLike[str] | Clip,
     *,
     workdir: str | os.PathLike[str] | None = None,
     backend: BackendSpec = None,
     channels: str | Sequence[str] | None = None,
-    **clip: Unpack[ClipOptions],
+    frame_number: str | None = None,
+    frame_range: Iterable[int | None] | None = None,
+    stream: int | None = None,
+    pixel_format: str | None = None,
+    frame_errors: str = "raise",
 ) -> LazyFrame:
     """Open one file as an array that stays on disk. It is exported as ``ndframes.open``.
 
@@ -96,19 +110,33 @@ def open_frame(
         workdir: the folder of the cache, which holds the index of a video and, with a ``backend``, the cache entry.
         backend: as for :class:`Frames`; ``None`` reads the file directly.
         channels: as for :meth:`Frames.load_frame`.
-        **clip: options of a video or a sequence, as for :class:`Clip`: ``frame_range``, ``frame_number``, ``stream``,
-            ``pixel_format``, ``frame_errors``.
+        frame_number: for a sequence, as for :class:`Clip`.
+        frame_range: for a video or a sequence, as for :class:`Clip`.
+        stream: for a video, as for :class:`Clip`.
+        pixel_format: for a video, as for :class:`Clip`.
+        frame_errors: for a video, as for :class:`Clip`.
 
     Raises:
-        NdframesError: the file cannot be read, or an option is not valid.
+        PathInfoError: an option is not valid for this file, or is given beside a :class:`Clip`.
+        NdframesError: the file cannot be read, or another option is not valid.
 
     Example:
         >>> import ndframes as nf
         >>> nf.open(nf.demo_paths()["moon"])[250:252, 100:103].tolist()
         [[[112], [112], [109]], [[112], [112], [109]]]
     """
-    source = Clip(path, **clip) if clip else path  # type: ignore[arg-type]  # Clip raises PathInfoError for a Clip
+    source = path
+    # A default asks for nothing, so it is allowed for every kind of file.
+    if (frame_number, frame_range, stream, pixel_format, frame_errors) != (None, None, None, None, "raise"):
+        source = Clip(
+            path,  # type: ignore[arg-type]  # Clip raises PathInfoError for a Clip
+            frame_number=frame_number,
+            frame_range=frame_range,
+            stream=stream,
+            pixel_format=pixel_format,
+            frame_errors=frame_errors,
+        )
     # The path is the image id: it names the file in messages and in the repr.
-    name = source.path if isinstance(source, Clip) else os.fsdecode(source)
+    name = source.path if isinstance(source, Clip) else ChannelInfo(source).path
     frames = SimpleFrames({name: source}, workdir=workdir, backend=backend)
     return frames.load_frame(name, channels)

@@ -51,7 +51,7 @@ def to_affine(matrix: Any, what: str) -> Affine:
         # An exact zero: a tiny determinant is that of a small but valid scale.
         if all(map(math.isfinite, (a, b, c, d, e, f))) and a * e - b * d:
             return a, b, c, d, e, f
-    raise RegionError(f"{what} must be an invertible affine 3x3 matrix, got {shorten(matrix)}")
+    raise RegionError(f"{what} must be an invertible affine matrix, 3x3 or 2x3, got {shorten(matrix)}")
 
 
 def invert(affine: Affine) -> Affine:

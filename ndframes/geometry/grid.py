@@ -233,11 +233,17 @@ def to_shape(shape: object) -> tuple[int, int]:
     Raises:
         RegionError: the value is not a pair of whole numbers of at least 1.
     """
+    cause = None
     if isinstance(shape, (tuple, list)) and len(shape) == 2:
-        extents = [to_index(extent, axis) for axis, extent in enumerate(shape)]
-        if min(extents) > 0:
-            return extents[0], extents[1]
-    raise RegionError(f"shape={shorten(shape)}; give (height, width) of the result in whole pixels, at least 1 each")
+        try:
+            height, width = (to_index(extent, axis) for axis, extent in enumerate(shape))
+            if min(height, width) > 0:
+                return height, width
+        except RegionError as error:
+            cause = error  # it names an axis of a region
+    raise RegionError(
+        f"shape={shorten(shape)}; give (height, width) of the result in whole pixels, at least 1 each"
+    ) from cause
 
 
 def footprint(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import RegionError
+from ..errors import RegionError, shorten
 from .grid import Sampling
 from .regions import PAD_MODES
 
@@ -34,7 +34,7 @@ def check_pad(pad: object) -> None:
         RegionError: the mode does not exist; the message lists those that do.
     """
     if pad not in PAD_MODES:
-        raise RegionError(f"pad={pad!r}; allowed: None, {', '.join(map(repr, PAD_MODES))}")
+        raise RegionError(f"pad={shorten(pad)}; allowed: None, {', '.join(map(repr, PAD_MODES))}")
 
 
 def clip_range(axis: range, extent: int) -> range:

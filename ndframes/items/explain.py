@@ -83,7 +83,8 @@ def explain_parts(
         sampled: the region.
         count: counts the blocks that a reader decodes for rows and columns; ``None``: the reader's own count.
     """
-    codes = tuple(code for code in sampled.codes if code in planner.channels)
+    known = frozenset(planner.channels)
+    codes = tuple(code for code in sampled.codes if code in known)
     for pick in planner.plan_codes(codes).picks if codes else ():
         opened = parts.opened(pick.part)
         reader = opened.reader

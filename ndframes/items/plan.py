@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ChannelError
+from ..errors import ChannelError, shorten
 from ..formats.reader import Crop
 from ..spec.channels import find_codes, parse_codes
 from .parts import Pick, as_range, find_target, put_bands, shape_text
@@ -198,14 +199,15 @@ class Planner:
 
     def _check_unambiguous(self, known: Sequence[str], codes: Sequence[str]) -> None:
         """Check that only one file has each code: bands without names get default codes, which may collide."""
-        twice = [code for code in dict.fromkeys(codes) if known.count(code) > 1]
+        counts = Counter(known)
+        twice = [code for code in dict.fromkeys(codes) if counts[code] > 1]
         if twice:
             several = ", ".join(
-                f"{info.path} ({'|'.join(self._parts.codes(part))})"
+                f"{info.path} ({_join(self._parts.codes(part))})"
                 for part, info in enumerate(self._parts.pathinfo.channels)
                 if not {*twice}.isdisjoint(self._parts.codes(part))
             )
-            raise ChannelError(f"several files hold {'|'.join(twice)!r}: {several}; name the channels of each")
+            raise ChannelError(f"several files hold {shorten('|'.join(twice))}: {several}; name the channels of each")
 
     def _native_shape(self, picks: Sequence[Pick]) -> tuple[int, int]:
         """The common ``(height, width)`` of files that keep their own grids.
@@ -216,7 +218,7 @@ class Planner:
         parts = self._parts
         sizes = {parts.reader(pick.part).shape[:2]: parts.codes(pick.part) for pick in picks}
         if len(sizes) > 1:
-            several = ", ".join(f"{'|'.join(codes)} ({shape_text(shape)})" for shape, codes in sizes.items())
+            several = ", ".join(f"{_join(codes)} ({shape_text(shape)})" for shape, codes in sizes.items())
             raise ChannelError(
                 f"channels on grids of their own do not go into one array: {several}; ask for one of them"
             )
@@ -227,3 +229,8 @@ class Planner:
         if len(self._plans) < _MOST_PLANS:
             self._plans[spec] = plan
         return plan
+
+
+def _join(codes: Sequence[str]) -> str:
+    """The codes as a spec, shortened for a message."""
+    return shorten("|".join(codes)).strip("'")

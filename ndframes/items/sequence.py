@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..errors import ChannelError, naming_image
+from ..errors import ChannelError, naming_image, shorten
 from ..geometry.grid import resolve_scale, to_shape
 from ..geometry.regions import boxes_to_slices, resolve_region, resolve_unclipped, to_slice
 from ..pixels.options import DEFAULT_OPTIONS
@@ -148,7 +148,7 @@ class ImageSequence(LazyImage):
             for code in self._channels_of(time):
                 missing.pop(code, None)
         if missing:
-            raise ChannelError(f"no channel {'|'.join(missing)!r}; there are {'|'.join(self.channels)!r}")
+            raise ChannelError(f"no channel {shorten('|'.join(missing))}; there are {shorten('|'.join(self.channels))}")
         return codes
 
     def opened(self, part: int) -> OpenedChannel:
@@ -158,7 +158,7 @@ class ImageSequence(LazyImage):
     def bands_by_part(self, codes: Sequence[str]) -> list[tuple[int, int]]:
         """The files of the first image that a read of ``codes`` reads, with their numbers of bands."""
         first = self._image(0)
-        return first.bands_by_part([code for code in codes if code in first.channels] or first.channels)
+        return first.bands_by_part(_which(first, codes) or first.channels)
 
     def is_current(self) -> bool:
         """Always true: each image is checked when it is read."""
@@ -340,7 +340,8 @@ def _load_one(
     had = _which(image, codes)
     bands: Any = slice(None)
     if had != codes:
-        bands = [number for number, code in enumerate(codes) if code in had]
+        known = frozenset(had)
+        bands = [number for number, code in enumerate(codes) if code in known]
         frame.clear(..., options)
     if had:
         pixels = load(image, had)
@@ -349,9 +350,9 @@ def _load_one(
             frame.missing[..., bands] = np.ma.getmaskarray(pixels)
 
 
-def _which(image: AlignableImageData, codes: tuple[str, ...]) -> tuple[str, ...]:
+def _which(image: AlignableImageData, codes: Sequence[str]) -> tuple[str, ...]:
     """The codes that an image has."""
-    had = image.channels
+    had = frozenset(image.channels)
     return tuple(code for code in codes if code in had)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..cache.cache import Cache
 from ..cache.layout import default_workdir
 from ..entries.frame_index import find_index
-from ..errors import RegionError, UnreadableImageError, check_choice, shorten
+from ..errors import RegionError, UnreadableImageError, check_choice, naming_image, shorten
 from ..geometry.regions import to_row
 from ..pixels.results import allocate
 from ..spec.channels import default_codes, find_codes, parse_codes
@@ -78,7 +78,7 @@ def read_video(
         ((5, 4, 6, 1), [4, 0, 4])
     """
     check_choice("errors", errors, VideoErrors)
-    source = ChannelInfo(os.fsdecode(path), pixel_format=pixel_format)
+    source = ChannelInfo(_to_text(path), pixel_format=pixel_format)
     reader = open_reader(source.path, workdir, is_gray=pixel_format == "gray", errors=errors)
     count = len(reader.index)
     if indices is None:
@@ -87,14 +87,16 @@ def read_video(
         raise RegionError(
             f"{reader.path}: indices={shorten(indices)}; give frame numbers, such as [5] or range(0, 100, 5)"
         )
-    numbers = [to_row(item, count) for item in indices]
+    with naming_image(reader.path):
+        numbers = [to_row(item, count) for item in indices]
     # Before the result is allocated: its length is the number of readable frames.
     if errors == "skip":
         readable = reader.find_readable(numbers, range(count), errors)
         numbers = [number for number in numbers if number in readable]
     height, width, band_count = reader.frame_shape
     codes = default_codes(band_count)
-    picked = find_codes(codes, codes if channels is None else parse_codes(channels))
+    with naming_image(reader.path):
+        picked = find_codes(codes, codes if channels is None else parse_codes(channels))
     video = VideoReader(reader)
     # The object itself means "all bands" to the reader, which then copies whole pixels instead of picking bands.
     bands = video.all_bands if picked == tuple(video.all_bands) else picked
@@ -115,7 +117,7 @@ def open_reader(
     Raises:
         SourceError: the file is not a readable video.
     """
-    info, pool = ChannelInfo(os.fsdecode(path)), HandlePool()
+    info, pool = ChannelInfo(_to_text(path)), HandlePool()
     stamp = stat_source(info.path)
     with open_container(info.path) as container:
         names = container.format.name
@@ -127,6 +129,11 @@ def open_reader(
     return VideoDecoder(
         info.path, find_index(info, stamp, cache, pool), pool, frame_bytes=0, is_gray=is_gray, errors=errors
     )
+
+
+def _to_text(path: str | os.PathLike[str]) -> str:
+    """A path as text; what is no path is left to :class:`ChannelInfo`, whose error explains it."""
+    return os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else path
 
 
 def video_metadata(path: str | os.PathLike[str], *, workdir: str | os.PathLike[str] | None = None) -> VideoMetadata:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import VideoWriteError, shorten
 from ..frames.lazyframe import LazyFrame
+from ..system.terminal import is_terminal
 from ..video.writer import VideoWriter, check_not_source
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def write_video(  # noqa: PLR0913 - a keyword for each thing that a user may cho
         metadata=metadata,
     )
     stream = _open_stream(frames, writer.path)
-    bar = _ProgressBar(stream.total, sys.stderr.isatty() if progress is None else progress)
+    bar = _ProgressBar(stream.total, is_terminal(sys.stderr) if progress is None else progress)
     with writer, bar:
         for frame in stream.frames:
             writer.append(frame)
@@ -131,11 +132,11 @@ class _ProgressBar:
 
     def __init__(self, count: int | None, is_shown: bool) -> None:
         self._iter: Any = None
-        if is_shown:
+        if is_shown and sys.stderr is not None:
             import ubelt
 
             self._iter = ubelt.ProgIter(
-                total=count, desc="write, frames", stream=sys.stderr, clearline=sys.stderr.isatty()
+                total=count, desc="write, frames", stream=sys.stderr, clearline=is_terminal(sys.stderr)
             )
 
     def __enter__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
-from ..errors import shorten
+from ..errors import RegionError, shorten
 from ..geometry.kernels import INTERPOLATIONS
 from ..geometry.padding import check_pad
 from .values import NODATA_MODES
@@ -69,8 +69,7 @@ class ReadOptions(NamedTuple):
         """The options, checked.
 
         Raises:
-            ValueError: the interpolation or the nodata mode does not exist.
-            RegionError: the pad mode does not exist.
+            RegionError: the interpolation, the nodata mode or the pad mode does not exist.
         """
         is_stored = interpolation == "linear" and nodata == "keep" and antialias is True and fill is _NO_FILL
         if is_stored and pad is None and scale is None and shape is None:
@@ -78,9 +77,9 @@ class ReadOptions(NamedTuple):
         if interpolation != "linear":
             for name in interpolation.values() if isinstance(interpolation, Mapping) else (interpolation,):
                 if name not in INTERPOLATIONS:
-                    raise ValueError(f"interpolation={shorten(name)}; allowed: {', '.join(map(repr, INTERPOLATIONS))}")
+                    raise RegionError(f"interpolation={shorten(name)}; allowed: {', '.join(map(repr, INTERPOLATIONS))}")
         if nodata not in NODATA_MODES:
-            raise ValueError(f"nodata={shorten(nodata)}; allowed: {', '.join(map(repr, NODATA_MODES))}")
+            raise RegionError(f"nodata={shorten(nodata)}; allowed: {', '.join(map(repr, NODATA_MODES))}")
         if pad is not None:
             check_pad(pad)
         return cls(fill, interpolation, bool(antialias), nodata, pad, scale, shape)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import RegionError, RegionTooLargeError
+from ..errors import RegionError, RegionTooLargeError, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,7 +141,7 @@ def check_fill(fill: complex, dtype: np.dtype[Any]) -> Array:
             cast = value.astype(dtype)
         if dtype.kind in "fc" or cast == value:
             return cast
-    raise RegionError(f"fill={fill!r} is not a value of {dtype}")
+    raise RegionError(f"fill={shorten(fill)} is not a value of {dtype}")
 
 
 def put_block(block: Block, positions: Sequence[int], result: Result, options: ReadOptions) -> None:

@@ -275,7 +275,9 @@ def _check_options(kind: str, names: Sequence[str], type_name: str | None = None
     unknown = sorted(set(names) - set(_OPTIONS[kind]))
     if unknown:
         allowed = ", ".join(_OPTIONS[kind]) or "none"
-        raise BackendError(f"backend {(type_name or kind)!r} has no option {', '.join(unknown)}; allowed: {allowed}")
+        raise BackendError(
+            f"backend {(type_name or kind)!r} has no option {', '.join(name if len(name) < 60 else shorten(name) for name in unknown)}; allowed: {allowed}"
+        )
 
 
 def _set(value: object, name: str, item: object) -> None:
@@ -303,7 +305,7 @@ def _to_predictor(value: object) -> str:
 def _to_blocksize(value: object) -> int | None:
     extent = _to_integer("blocksize", value, 16, 4096)
     if extent is not None and extent % 16:
-        raise BackendError(f"backend option blocksize={value!r}; allowed: multiples of 16 from 16 to 4096")
+        raise BackendError(f"backend option blocksize={shorten(value)}; allowed: multiples of 16 from 16 to 4096")
     return extent
 
 

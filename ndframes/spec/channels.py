@@ -69,7 +69,7 @@ def find_codes(available: Sequence[str], codes: Sequence[str]) -> tuple[int, ...
     positions = {code: index for index, code in reversed(list(enumerate(available)))}
     missing = [code for code in codes if code not in positions]
     if missing:
-        raise ChannelError(f"no channel {'|'.join(missing)!r}; there are {'|'.join(available)!r}")
+        raise ChannelError(f"no channel {shorten('|'.join(missing))}; there are {shorten('|'.join(available))}")
     return tuple(positions[code] for code in codes)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import ChannelError, PathInfoError, shorten
 from .channels import parse_codes
 
-__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo", "coerce_frame_range", "slice_frames"]
+__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo", "coerce_count", "coerce_frame_range", "slice_frames"]
 _PIXEL_FORMATS = (None, "gray")
 _FRAME_ERRORS = ("raise", "nearest")
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -99,7 +99,7 @@ class ChannelInfo:
         _set(self, "img_from_src", _to_matrix(self.img_from_src))
         _set(self, "shape", _to_shape(self.shape))
         for name in ("page", "series"):
-            _set(self, name, _to_count(name, getattr(self, name)))
+            _set(self, name, coerce_count(name, getattr(self, name)))
         _set(self, "nodata", _to_nodata(self.nodata))
         _set(self, "quantization", _to_quantization(self.quantization))
         for name in ("hashid", "driver"):
@@ -189,23 +189,23 @@ class PathInfo:
         channels = tuple(self.channels) if isinstance(self.channels, Iterable) else ()
         if not channels or not all(isinstance(channel, ChannelInfo) for channel in channels):
             raise ChannelError(
-                f"PathInfo of {self.image_id!r} needs a sequence of at least one ChannelInfo, got {shorten(self.channels)}"
+                f"PathInfo of {shorten(self.image_id)} needs a sequence of at least one ChannelInfo, got {shorten(self.channels)}"
             )
         _set(self, "channels", channels)
         self._check_codes()
         _set(self, "shape", _to_shape(self.shape))
         _set(self, "default", None if self.default is None else parse_codes(self.default))
-        _set(self, "default_file", _to_count("default_file", self.default_file))
+        _set(self, "default_file", coerce_count("default_file", self.default_file))
         if self.default_file is not None and self.default_file >= len(channels):
             raise PathInfoError(
                 f"default_file is {self.default_file}, but the {len(channels)} files are numbered from 0"
             )
-        _set(self, "num_frames", _to_count("num_frames", self.num_frames))
+        _set(self, "num_frames", coerce_count("num_frames", self.num_frames))
         _set(self, "frame_range", coerce_frame_range(self.frame_range))
 
     def _check_codes(self) -> None:
         codes = [code for channel in self.channels for code in channel.channels or ()]
-        _check_unique(codes, f"PathInfo of {self.image_id!r}: its files have")
+        _check_unique(codes, f"PathInfo of {shorten(self.image_id)}: its files have")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), _changed_fields(self))
@@ -236,7 +236,7 @@ class SequenceInfo(PathInfo):
         """
         found = tuple(images)
         if not found or not all(isinstance(image, PathInfo) for image in found):
-            raise PathInfoError(f"a sequence {image_id!r} needs at least one PathInfo, got {shorten(images)}")
+            raise PathInfoError(f"a sequence {shorten(image_id)} needs at least one PathInfo, got {shorten(images)}")
         files = tuple(channel for image in found for channel in image.channels)
         return cls(image_id, files, shape=_to_shape(shape), num_frames=len(found), images=found)
 
@@ -328,7 +328,9 @@ def _has_hash(value: object) -> bool:
 def _check_unique(codes: Sequence[str], subject: str) -> None:
     repeated = sorted(code for code, count in Counter(codes).items() if count > 1)
     if repeated:
-        raise ChannelError(f"{subject} channel {'|'.join(repeated)!r} more than once; give each band its own code")
+        raise ChannelError(
+            f"{subject} channel {shorten('|'.join(repeated))} more than once; give each band its own code"
+        )
 
 
 def _to_path(path: object) -> str:
@@ -346,12 +348,14 @@ def _to_matrix(matrix: Any) -> Matrix | None:
         # astype would also convert strings, and drop the imaginary parts of complex numbers.
         array = array.astype(np.float64) if array.dtype.kind in "biufO" else np.empty(0)
     except (TypeError, ValueError, OverflowError) as error:
-        raise PathInfoError(f"img_from_src must be a 3x3 matrix of real numbers, got {shorten(matrix)}") from error
+        raise PathInfoError(
+            f"img_from_src must be a matrix of real numbers, 3x3 or 2x3, got {shorten(matrix)}"
+        ) from error
     if array.shape == (2, 3):
         array = np.vstack([array, [0, 0, 1]])
     if array.shape != (3, 3) or not np.isfinite(array).all() or tuple(array[2]) != (0, 0, 1):
         raise PathInfoError(
-            f"img_from_src must be a finite affine 3x3 matrix whose last row is 0 0 1, got {shorten(matrix)}"
+            f"img_from_src must be a finite affine matrix, 2x3, or 3x3 with a last row of 0 0 1, got {shorten(matrix)}"
         )
     # Not the determinant, which is tiny for a small but valid scale.
     if np.linalg.matrix_rank(array[:2, :2]) < 2:
@@ -373,7 +377,16 @@ def _to_shape(shape: Sequence[int] | None) -> tuple[int, int] | None:
     return height, width
 
 
-def _to_count(name: str, value: SupportsIndex | None) -> int | None:
+def coerce_count(name: str, value: SupportsIndex | None) -> int | None:
+    """A checked number of something.
+
+    Raises:
+        PathInfoError: the value is not a whole number of at least 0, or ``None``; the message names it.
+
+    Example:
+        >>> coerce_count("page", 3), coerce_count("page", None)
+        (3, None)
+    """
     if value is None:
         return None
     try:

@@ -121,21 +121,21 @@ def declare_worker_process() -> None:
     _IS_WORKER.set()
 
 
-def resolve_thread_count(workers: int | None) -> int:
-    """The number of threads for ``workers``, at most 16.
+def resolve_thread_count(threads: int | None, *, name: str = "threads") -> int:
+    """The number of threads for an option with this name, at most 16.
 
     ``None`` is one thread for each core, or a single thread in a worker process, because its siblings use the other cores.
 
     Raises:
-        ValueError: ``workers`` is not a non-negative whole number.
+        ValueError: ``threads`` is not a non-negative whole number.
 
     Example:
         >>> resolve_thread_count(0), resolve_thread_count(3)
         (1, 3)
     """
-    if workers is None:
+    if threads is None:
         is_worker = _IS_WORKER.is_set() or multiprocessing.parent_process() is not None
         return 1 if is_worker else min(core_count(), _MAX_THREADS)
-    if isinstance(workers, bool) or not isinstance(workers, (int, np.integer)) or workers < 0:
-        raise ValueError(f"workers={shorten(workers)}; give the number of threads, 0 or 1 for the calling thread only")
-    return max(1, min(int(workers), _MAX_THREADS))
+    if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 0:
+        raise ValueError(f"{name}={shorten(threads)}; give the number of threads, 0 or 1 for the calling thread only")
+    return max(1, min(int(threads), _MAX_THREADS))

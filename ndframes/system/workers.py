@@ -20,7 +20,8 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ..errors import NdframesError, WorkerCrashError
+from ..errors import NdframesError, PrepareError, WorkerCrashError, shorten
+from .terminal import has_stderr
 
 __all__ = ["Limits", "WorkerPool", "child_command", "exit_on_signal", "receive_message", "send_message", "serve"]
 _LENGTH = struct.Struct("<Q")
@@ -48,7 +49,7 @@ class Limits:
         for name in ("memory_bytes", "cpu_seconds"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-                raise ValueError(f"{name}={value!r}; allowed: whole numbers greater than 0")
+                raise ValueError(f"{name}={shorten(value)}; allowed: whole numbers greater than 0")
 
     def apply(self) -> None:
         """Set the limits of this process, which cannot be undone. Does nothing on systems without such limits."""
@@ -153,6 +154,9 @@ class WorkerPool(Executor):
                 future.set_result(outcome)
             else:
                 future.set_exception(outcome)
+            # Without a child, this thread would take the tasks from those that have one, and fail them all.
+            if number not in self._children and self._children and type(outcome) is PrepareError:
+                return
         child = self._children.pop(number, None)
         if child is not None:
             _close(child)
@@ -216,7 +220,15 @@ def _pickle_error(error: Exception) -> bytes:
 def _start(limits: Limits | None) -> subprocess.Popen[bytes]:
     # A string instead of multiprocessing, whose children import the main module of the caller.
     command = child_command(f"from ndframes.system.workers import Limits, serve; serve({limits!r})")
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+    # A child that inherited no stderr, or a file that took its place, could not print to it.
+    stderr = None if has_stderr() else subprocess.DEVNULL
+    try:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)  # noqa: S603
+    except OSError as error:
+        raise PrepareError(
+            f"no worker process could be started: {error.strerror or error}; use fewer workers, or raise the limits of this "
+            "process (ulimit -a)"
+        ) from error
 
 
 def _ends_soon(child: subprocess.Popen[bytes]) -> bool:

@@ -211,7 +211,9 @@ def container_of(path: str) -> str:
     """
     ending = _ending(path)
     if ending not in _CONTAINERS:
-        raise OutputError(f"{path}: no container is known by the ending {ending!r}; allowed: {', '.join(_CONTAINERS)}")
+        raise OutputError(
+            f"{path}: no container is known by the ending {shorten(ending)}; allowed: {', '.join(_CONTAINERS)}"
+        )
     return _CONTAINERS[ending]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..errors import UnreadableImageError
 from ..system.memory import ClockCache
-from .index import FrameForm, decode_packet, open_container, pick_stream
+from .index import FrameForm, decode_packet, demux, naming_video, open_container, pick_stream
 from .planes import to_pixels
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ class VideoDecoder:
 
     def to_pixels(self, frame: VideoFrame) -> Array:
         """The pixels of a frame of :meth:`decode`."""
-        return to_pixels(frame, is_gray=self.is_gray)
+        with naming_video(self.path):
+            return to_pixels(frame, is_gray=self.is_gray)
 
     def missing(self, number: int) -> UnreadableImageError:
         """The error for a frame that does not decode."""
@@ -316,10 +317,11 @@ class _Cursor:
             self._marks_unreferenced = index.has_exact_times and self._stream.codec_context.name == "h264"
         # A file that was just opened is at its first key frame.
         if key or not self._is_from_start:
-            if index.how == "byte":
-                self._container.seek(int(index.seeks[key]), stream=self._stream, unsupported_byte_offset=True)
-            else:
-                self._container.seek(int(index.seeks[key]), stream=self._stream)
+            with naming_video(self._path):
+                if index.how == "byte":
+                    self._container.seek(int(index.seeks[key]), stream=self._stream, unsupported_byte_offset=True)
+                else:
+                    self._container.seek(int(index.seeks[key]), stream=self._stream)
             # The decoder still holds frames from before the seek.
             self._stream.codec_context.flush_buffers()
         self._next = 0 if key == 0 else int(index.keys[key])
@@ -355,7 +357,7 @@ class _Cursor:
         """The frames that the decoder puts out; if the target is the last frame, those that are in the decoder by then."""
         context = self._stream.codec_context
         is_skipping, sent = None, set()
-        for packet in self._container.demux(self._stream):
+        for packet in demux(self._container, self._stream, self._path):
             # Looked up for each packet: find() sets a new target while this generator is suspended.
             time, target = packet.pts, self._target
             may_skip = target.may_skip and time is not None and time < target.time
@@ -368,7 +370,8 @@ class _Cursor:
             if self._target.is_last and self._target.time in sent:
                 # Before the yield: the caller may leave this generator there, and a flushed decoder needs a seek.
                 self._is_spent = True
-                yield from context.decode(None)
+                with naming_video(self._path):
+                    yield from context.decode(None)
                 return
 
     def _by_count(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
@@ -381,7 +384,7 @@ class _Cursor:
 
     def _count(self, key: int, numbers: dict[int, int]) -> Iterator[VideoFrame]:
         number = None if key else 0
-        for packet in self._container.demux(self._stream):
+        for packet in demux(self._container, self._stream, self._path):
             for frame in decode_packet(packet) or ():
                 if number is None and frame.key_frame:
                     number = int(self._index.keys[key])

@@ -8,6 +8,8 @@ once, and its frames are counted.
 from __future__ import annotations
 
 import itertools
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -32,6 +34,8 @@ __all__ = [
     "build_index",
     "decode_all",
     "decode_packet",
+    "demux",
+    "naming_video",
     "open_container",
     "pick_stream",
 ]
@@ -133,7 +137,7 @@ def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
     with open_container(path) as container:
         chosen = pick_stream(container, path, stream)
         chosen.thread_count = 1
-        packets = list(_scan(container, chosen))
+        packets = list(_scan(container, chosen, path))
         names = set(container.format.name.split(","))
         is_guessed = bool(names & _GUESSED_FORMATS) and bool(chosen.codec_context.has_b_frames)
         time_base, rate = (_to_fraction(ratio) for ratio in (chosen.time_base, chosen.average_rate))
@@ -149,6 +153,8 @@ def build_index(path: str, *, stream: int | None = None) -> FrameIndex:
         is_described = how == "pts" and bool(names & _DESCRIBED_FORMATS) and codec in _DESCRIBED_CODECS
         opens_unprobed = is_described and _knows_order_unprobed(path, number, packets)
         index = _index_by_times(packets, how, time_base, number, rate)
+        if not len(index) or not len(index.keys):
+            raise UnreadableImageError(f"{path}: its video shows none of its {len(packets):,} packets")
         return replace(index, is_gray=is_gray, opens_unprobed=opens_unprobed)
     if how == "pts":
         # Presentation times are missing or ambiguous in this file.
@@ -196,8 +202,46 @@ def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
             path, mode="r", options={} if is_probed else _NOT_PROBED, **_lenience(av.__version__)
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise UnreadableImageError(f"{path} does not open as a video: {error}") from error
+        if _is_empty(path):
+            raise UnreadableImageError(f"{path} is empty (0 bytes); it may be an unfinished download") from error
+        # The rest of the text of an error of FFmpeg is its own number, and the path again.
+        cause = getattr(error, "strerror", None) or error
+        raise UnreadableImageError(f"{path} does not open as a video: {cause}") from error
     return container
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        return os.path.getsize(path) == 0
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def naming_video(path: str) -> Iterator[None]:
+    """Turn an error of FFmpeg in the context into one that names the file; a lack of memory stays as it is.
+
+    Raises:
+        UnreadableImageError: FFmpeg cannot read the file.
+    """
+    from .libav import av
+
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise UnreadableImageError(f"{path} cannot be read as a video: {error.strerror}") from error
+
+
+def demux(container: InputContainer, stream: VideoStream, path: str) -> Iterator[Packet[Any]]:
+    """The packets of a stream in the order of the file; the last one is empty.
+
+    Raises:
+        UnreadableImageError: FFmpeg cannot read the file.
+    """
+    with naming_video(path):
+        yield from container.demux(stream)
 
 
 def _to_fraction(ratio: Any) -> Fraction | None:
@@ -214,8 +258,19 @@ def pick_stream(container: InputContainer, path: str, number: int | None) -> Vid
     """Pick the video stream of this number, or the first one that is not an attached picture.
 
     Raises:
-        UnreadableImageError: there is no such stream.
+        UnreadableImageError: there is no such stream, or FFmpeg has no decoder for it.
     """
+    stream = _find_stream(container, path, number)
+    # A damaged header often names a codec that does not exist.
+    if stream.codec_context is None:
+        raise UnreadableImageError(
+            f"{path}: FFmpeg has no decoder for the codec of stream {stream.index}; the header is damaged, or the codec "
+            "is not supported"
+        )
+    return stream
+
+
+def _find_stream(container: InputContainer, path: str, number: int | None) -> VideoStream:
     streams = container.streams.video
     if number is not None:
         for stream in streams:
@@ -231,9 +286,9 @@ def pick_stream(container: InputContainer, path: str, number: int | None) -> Vid
     raise UnreadableImageError(f"{path} has no video stream")
 
 
-def _scan(container: InputContainer, stream: VideoStream) -> Iterator[_PacketInfo]:
+def _scan(container: InputContainer, stream: VideoStream, path: str) -> Iterator[_PacketInfo]:
     """The packets that hold frames. Those that an edit list hides are decoded, since others refer to them, but not shown."""
-    for packet in container.demux(stream):
+    for packet in demux(container, stream, path):
         # The demuxer ends with an empty packet.
         if packet.size:
             position = -1 if packet.pos is None else packet.pos
@@ -305,19 +360,22 @@ def decode_all(path: str, stream: int) -> Iterator[Any]:
     with open_container(path) as container:
         chosen = pick_stream(container, path, stream)
         chosen.thread_count = 1  # a forked child that frees a decoder with threads waits for them for ever
-        for packet in container.demux(chosen):
+        for packet in demux(container, chosen, path):
             yield from decode_packet(packet) or ()
 
 
 def decode_packet(packet: Packet[Any]) -> list[Any] | None:
-    """The frames that the decoder puts out for a packet; ``None`` if the packet is damaged."""
+    """The frames that the decoder puts out for a packet; ``None`` if the packet does not decode."""
     from .libav import av
 
     if packet.size and _is_in_slices(packet.stream) and are_slices_damaged(bytes(packet)):
         return None
     try:
         return packet.decode()
-    except av.error.InvalidDataError:
+    # Not InvalidDataError alone: wrong parameters in a header make a decoder fail with any error.
+    except av.error.FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise
         return None
 
 

@@ -212,7 +212,7 @@ tricky_names = st.sampled_from(
 a_stamp = SourceStamp(1, 2, 3, 4, 5)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.one_of(name_bytes, tricky_names), min_size=1, max_size=3),
     st.lists(st.one_of(name_bytes, tricky_names), min_size=1, max_size=3),
@@ -228,7 +228,7 @@ def test_weird_paths_have_keys_of_their_own(first, second):
     assert all(NAME.fullmatch(key.relative_path) for key in keys)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(
         st.tuples(st.text(min_size=1, max_size=5), st.one_of(st.none(), st.integers(0, 9)), st.text(max_size=3)),

@@ -392,3 +392,25 @@ def test_a_cache_deleted_in_use_is_created_again(cache):
     shutil.rmtree(cache.root)
     assert cache.publish(key_of(1), write_hello, estimated_bytes=5)[1]
     assert (cache.root / "CACHEDIR.TAG").exists()
+
+
+class Deleting(FileSystem):
+    """Somebody deletes what a writer has just put into ``tmp``, again and again, and makes the folders anew."""
+
+    def link_or_replace(self, source, target):
+        os.unlink(source)
+        return super().link_or_replace(source, target)
+
+
+def test_a_cache_whose_marks_are_deleted_all_the_time_is_gone_and_not_unwritable(tmp_path):
+    """Readers then read the source; a workdir that cannot be written would be an error."""
+    cache = Cache(tmp_path, files=Deleting())
+    with pytest.raises(nf.CacheEntryGoneError, match="deleted all the time"):
+        cache.publish(key_of(1), write_hello, estimated_bytes=5)
+
+
+def test_a_workdir_that_cannot_exist_is_an_error_of_its_own():
+    cache = Cache("/proc/no/such/folder")
+    with pytest.raises(nf.CacheError, match="cannot be written") as caught:
+        cache.publish(key_of(1), write_hello, estimated_bytes=5)
+    assert not isinstance(caught.value, nf.CacheEntryGoneError)

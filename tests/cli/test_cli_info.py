@@ -263,3 +263,15 @@ def test_doctor_gives_advice():
         "processes": {"start_method": "spawn", "environment": {"OMP_NUM_THREADS": "1"}},
     }
     assert doctor_module._find_advice(facts) == []
+
+
+def test_json_has_no_bare_nan(run, tmp_path):
+    """NaN is no value of JSON, and strict parsers refuse it."""
+    pixels = np.full((4, 5), np.nan, np.float32)
+    tifffile.imwrite(tmp_path / "nan.tif", pixels, extratags=[(42113, "s", 0, "nan", True)])
+    facts = json.loads(run("info", "nan.tif", "--json").stdout, parse_constant=pytest.fail)
+    assert facts["nodata"] == "NaN"
+    content = {"images": [{"id": 1, "file_name": "nan.tif", "nodata": float("-inf")}]}
+    (tmp_path / "data.json").write_text(json.dumps(content))
+    text = run("info", "data.json", "--image-id", 1, "--json").stdout
+    assert json.loads(text, parse_constant=pytest.fail)["files"][0]["nodata"] == "-Infinity"

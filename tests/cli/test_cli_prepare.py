@@ -168,3 +168,45 @@ def test_ctrl_c_leaves_complete_entries_and_a_hint(spawn, tmp_path, workers):
     stdout, _ = spawn("prepare", "a.npy", "b.npy").communicate(timeout=120)
     assert stdout.startswith(f"{2 - finished} prepared")
     assert f" {finished} already there, 0 failed" in stdout
+
+
+# -- datasets ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_images_of_a_dataset(run, dataset, scans, tmp_path):
+    report = json.loads(run("prepare", dataset, "scans/MOON.PNG", "--json").stdout)
+    assert (report["prepared"], report["present"], report["failed"]) == (4, 0, [])
+    frames = nf.CocoFrames(dataset, workdir=tmp_path / "work")
+    assert all(file.is_cached for number in (1, 2) for file in frames.explain(number, None, "<all>").files)
+    assert_prepared("scans/MOON.PNG", tmp_path / "work")
+    assert run("prepare", dataset).stdout.startswith("0 prepared (0 B), 3 already there, 0 failed")
+
+
+def test_the_video_files_of_a_dataset(run, tmp_path):
+    nf.write_video(tmp_path / "a.mkv", np.zeros((3, 16, 16), np.uint16), fps=5)
+    content = {"images": [], "videos": [{"id": 5, "file_name": "a.mkv"}, {"id": 6, "name": "without a file"}]}
+    (tmp_path / "data.json").write_text(json.dumps(content))
+    result = run("prepare", "data.json")
+    assert (result.exit_code, "1 video indexed, not converted" in result.stdout) == (0, True)
+    assert run("prepare", "data.json", "--backend", "npy").stdout.startswith("1 prepared")
+    frames = nf.CocoFrames(content, bundle_dpath=tmp_path, workdir=tmp_path / "work", backend="npy")
+    assert frames.explain(("video", 5)).files[0].is_cached
+
+
+def test_failures_of_a_dataset_name_the_image(run, tmp_path):
+    content = {"images": [{"id": 7, "file_name": "gone.png"}, {"id": 8, "auxiliary": 5}]}
+    (tmp_path / "data.json").write_text(json.dumps(content))
+    result = run("prepare", "data.json")
+    assert (result.exit_code, "2 failed" in result.stdout) == (1, True)
+    first, second = result.stderr.splitlines()
+    assert "gone.png does not exist" in first
+    assert second == "failed: 8: auxiliary must be a list of dictionaries, got 5"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"images": 3}'])
+def test_a_dataset_that_is_none(run, scans, tmp_path, content):
+    (tmp_path / "data.json").write_text(content)
+    result = run("prepare", "data.json", "scans")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("ndframes: error: data.json")
+    assert not (tmp_path / "work").exists()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import pickle
 import zipfile
 
@@ -12,7 +14,7 @@ import pytest
 import ndframes as nf
 
 
-@pytest.mark.parametrize("dset", [None, 5, {}, {"images": 3}, {"images": [{"file_name": "a"}]}, [], "nowhere.json"])
+@pytest.mark.parametrize("dset", [None, 5, {}, {"images": 3}, {"images": [{"file_name": "a"}]}, []])
 def test_an_invalid_dataset(dset, tmp_path):
     with pytest.raises(nf.PathInfoError, match="dataset"):
         nf.CocoFrames(dset)
@@ -24,6 +26,66 @@ def test_a_file_without_a_dataset(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(nf.PathInfoError, match=r"data\.json (is not a COCO|cannot be read as a) dataset"):
         nf.CocoFrames(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"images":' * 50_000])
+def test_a_file_that_is_nested_too_deeply(tmp_path, text):
+    (tmp_path / "data.json").write_text(text)
+    with pytest.raises(nf.PathInfoError, match=r"data\.json cannot be read as a dataset: .* nested too deeply"):
+        nf.CocoFrames(tmp_path / "data.json")
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(nf.SourceMissingError, match=r"nowhere\.json does not exist; check the path"):
+        nf.CocoFrames(tmp_path / "nowhere.json")
+    os.mkfifo(tmp_path / "fifo.json")
+    for path in (tmp_path, tmp_path / "fifo.json"):
+        with pytest.raises(nf.SourceError, match="is not a regular file; give the path of a dataset"):
+            nf.CocoFrames(path)
+
+
+@pytest.mark.parametrize("videos", [5, "x", [5], [None], [{"name": "v"}], {"id": 1}])
+def test_videos_that_are_none(videos):
+    with pytest.raises(nf.PathInfoError, match="'videos' must be a list of dictionaries, each with an 'id'"):
+        nf.CocoFrames({"images": [], "videos": videos})
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_an_id_that_occurs_twice(tmp_path, kind):
+    """The last one would silently replace the others."""
+    records = [{"id": 7, "file_name": "a.npy"}, {"id": 8, "file_name": "b.npy"}, {"id": 7, "file_name": "c.npy"}]
+    dataset = {"images": [], f"{kind}s": records}
+    with pytest.raises(nf.PathInfoError, match=f"the dataset: {kind} id 7 occurs 2 times"):
+        nf.CocoFrames(dataset)
+    (tmp_path / "data.json").write_text(json.dumps(dataset))
+    with pytest.raises(nf.PathInfoError, match=rf"data\.json: {kind} id 7 occurs 2 times"):
+        nf.CocoFrames(tmp_path / "data.json")
+    records[2]["id"] = [7]
+    with pytest.raises(nf.PathInfoError, match=f"an id of its {kind}s is a list"):
+        nf.CocoFrames(dataset)
+
+
+def test_an_id_that_occurs_twice_after_an_edit(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 4), np.uint8))
+    dataset = {"images": [{"id": 7, "file_name": "a.npy"}]}
+    frames = nf.CocoFrames(dataset, bundle_dpath=tmp_path, backend=None)
+    assert frames.load_region(7).shape == (3, 4, 1)
+    dataset["images"] += [{"id": 9, "file_name": "a.npy"}, {"id": 9, "file_name": "b.npy"}]
+    with pytest.raises(nf.PathInfoError, match="image id 9 occurs 2 times"):
+        frames.load_region(9)
+
+
+@pytest.mark.parametrize("key", ["auxiliary", "assets"])
+@pytest.mark.parametrize("files", [5, "x", [5], [None], ["b.npy"], [[]], {"file_name": "b.npy"}, True, math.inf])
+def test_files_that_are_no_records(bundle, key, files):
+    dataset, folder = bundle
+    dataset["images"][0].update({key: files})
+    frames = nf.CocoFrames(dataset, bundle_dpath=folder, backend=None)
+    for read in (frames.pathinfo, frames.load_region, frames.load_frame):
+        with pytest.raises(nf.PathInfoError, match=f"image 1: {key} must be a list of dictionaries, got"):
+            read(1)
+    with pytest.raises(nf.PathInfoError, match=f"image 1: {key} must be a list of dictionaries, got"):
+        frames.load_region("clip")
 
 
 def test_an_archive_of_two_datasets(tmp_path):

@@ -154,3 +154,21 @@ def test_a_picture_of_every_dtype(dtype, band_count):
 
 def test_a_picture_without_finite_values():
     assert to_picture(np.full((4, 4, 1), np.nan)).tolist() == [[0] * 4] * 4
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda video: video.at_time("x"), r"at_time\('x'\); give times in seconds"),
+        (lambda video: video.at_time([0, 1j]), r"at_time\(\[0, 1j\]\); give times in seconds"),
+        (lambda video: video.at_time([[0, 1]]), "has more than one axis"),
+        (lambda video: video.at_time(float("nan")), "contains nan"),
+        (lambda video: video.read(5), "indices=5; give frame numbers"),
+        (lambda video: video.read("ab"), "indices='ab'; give frame numbers"),
+    ],
+)
+def test_times_and_frame_numbers_that_are_none(tmp_path, call, message):
+    path = tmp_path / "a.mkv"
+    nf.write_video(path, np.zeros((3, 16, 16), np.uint16), fps=2)
+    with pytest.raises(nf.RegionError, match=f"a.mkv.*{message}"):
+        call(nf.open(path, workdir=tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -268,6 +269,29 @@ def test_terminate_ends_running_tasks_and_cancels_waiting_ones():
         running.result(timeout=60)
 
 
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_worker_that_cannot_be_started(make_frames, arrays, monkeypatch, allowed):
+    """It costs one image at most, while another worker runs."""
+    start, started = subprocess.Popen, []
+
+    def refuse(*arguments, **options):
+        if len(started) >= allowed:
+            raise OSError(errno.EMFILE, "Too many open files")
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr("ndframes.system.workers.subprocess.Popen", refuse)
+    report = make_frames().prepare(list(arrays)[:4], workers=2, errors="collect")
+    assert len(report.failed) <= (1 if allowed else 4)
+    assert report.prepared + len(report.failed) == 4
+    for failure in report.failed:
+        assert type(failure.error) is nf.PrepareError
+        assert str(failure.error).startswith(
+            f"image {failure.image_id!r}: {failure.path}: no worker process could be started: Too many open files; use fewer"
+        )
+    assert allowed or len(report.failed) == 4
+
+
 # -- Ctrl-C -----------------------------------------------------------------------------------------------------------
 
 IMAGES = 10
@@ -354,6 +378,13 @@ def test_no_progress_bar_without_a_terminal(make_frames, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("progress", [None, True])
+def test_a_process_without_a_stderr(tmp_path, monkeypatch, progress):
+    np.save(tmp_path / "a.npy", np.zeros((20, 30), np.uint8))
+    monkeypatch.setattr(sys, "stderr", None)
+    assert nf.SimpleFrames({"a": tmp_path / "a.npy"}, workdir=tmp_path).prepare(progress=progress).prepared == 1
+
+
 # -- isolation --------------------------------------------------------------------------------------------------------
 
 
@@ -381,7 +412,7 @@ def test_an_image_over_the_limits_fails_alone(make_frames, deadly_decoder, tmp_p
     assert report.prepared == COUNT
     errors = {failure.image_id: str(failure.error) for failure in report.failed}
     assert set(errors) == {"greedy", "busy"}
-    assert "took more than 4,294,967,296 bytes" in errors["greedy"]
+    assert "does not convert within 4,294,967,296 bytes of memory" in errors["greedy"]
     assert "SIGXCPU" in errors["busy"] or "SIGKILL" in errors["busy"]
     assert_all_cached(frames, arrays)
     assert_no_leftovers(frames)

@@ -6,10 +6,12 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ..common import backend_of, show_path
+from ...errors import shorten
+from ..annotations import name_categories
+from ..common import CommandError, backend_of, show_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from ...formats.reader import Reader
     from ...frames.frames import Frames
@@ -25,7 +27,7 @@ _NO_CATEGORY = "no category"
 def collect_dataset(path: str, dataset: Mapping[str, Any]) -> _Facts:
     """Count the content of a dataset. Opens no image."""
     images, annotations = dataset["images"], dataset.get("annotations") or []
-    by_image = Counter(item.get("image_id") for item in annotations)
+    by_image = Counter(_id_in(item, "image_id", "annotation") for item in annotations)
     return {
         "path": path,
         "file_bytes": os.path.getsize(path),
@@ -197,9 +199,9 @@ def _count_categories(
     dataset: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]], *, is_all: bool = True
 ) -> list[tuple[str, int]]:
     """The categories and their numbers of annotations, the largest first."""
-    names = {item.get("id"): str(item.get("name", item.get("id"))) for item in dataset.get("categories") or []}
+    names = name_categories(dataset)
     # Ids may have no category in the dataset, and categories may have no annotations.
-    found = Counter(names.get(item.get("category_id"), _NO_CATEGORY) for item in annotations)
+    found = Counter(names.get(_id_in(item, "category_id", "annotation"), _NO_CATEGORY) for item in annotations)
     every = [name for name in dict.fromkeys([*names.values(), *found]) if is_all or found[name]]
     return sorted(((name, found[name]) for name in every), key=lambda pair: -pair[1])
 
@@ -207,21 +209,37 @@ def _count_categories(
 def _video_of(dataset: Mapping[str, Any], item: Mapping[str, Any]) -> str | None:
     if item.get("video_id") is None:
         return None
-    videos = {video.get("id"): video.get("name") for video in dataset.get("videos") or []}
-    name = videos.get(item["video_id"]) or item["video_id"]
+    videos = {video["id"]: video.get("name") for video in dataset.get("videos") or []}
+    name = videos.get(_id_in(item, "video_id", "image")) or item["video_id"]
     return f"{name}, frame {item['frame_index']}" if item.get("frame_index") is not None else str(name)
 
 
+def _id_in(item: Mapping[str, Any], key: str, noun: str) -> Hashable:
+    """An id that a record refers to.
+
+    Raises:
+        CommandError: it is a list or an object.
+    """
+    found = item.get(key)
+    if isinstance(found, (list, dict)):
+        raise CommandError(f"{noun} {shorten(item.get('id'))}: {key} is {shorten(found)}; give a number or a text")
+    identifier: Hashable = found
+    return identifier
+
+
 def _size_of(image: Mapping[str, Any]) -> str:
-    height, width = image.get("height"), image.get("width")
-    return "not given" if height is None or width is None else f"{height:,} x {width:,} px"
+    extents = image.get("height"), image.get("width")
+    if None in extents:
+        return "not given"
+    height, width = (f"{extent:,}" if isinstance(extent, int) else shorten(extent) for extent in extents)
+    return f"{height} x {width} px"
 
 
 def _codes_of(image: Mapping[str, Any]) -> str:
     """The channels that the dataset gives for an image."""
-    # kwcoco renamed "auxiliary" to "assets"; both occur.
-    files = [image, *(image.get("auxiliary") or []), *(image.get("assets") or [])]
-    named = [item.get("channels") for item in files if item.get("file_name") is not None]
+    from ...frames.coco import list_files
+
+    named = [item.get("channels") for item in list_files(image, f"image {image['id']!r}: ")]
     return "|".join(str(codes) for codes in named if codes) or "not given"
 
 

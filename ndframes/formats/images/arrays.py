@@ -34,6 +34,7 @@ _HEAD_BYTES = 1 << 14
 _MOST_PARSES = 100
 # Pixels are in memory twice while they are read: as they are stored, and as the caller gets them. So they are read in pieces.
 _PIECE_BYTES = 1 << 22
+_MOST_ITEM_BYTES = {"b": 1, "i": 8, "u": 8, "f": 8, "c": 16}
 
 
 class ArrayReader(Reader):
@@ -389,6 +390,11 @@ def _split_shape(
         raise UnreadableImageError(f"{path} holds an array of shape {shape}; an image is (h, w) or (h, w, c)")
     if dtype.kind not in "biufc":
         raise UnreadableImageError(f"{path} holds {dtype}; an image's pixels are numbers or booleans")
+    # Their size and format depend on the processor, so no entry can store them.
+    if dtype.itemsize > _MOST_ITEM_BYTES[dtype.kind]:
+        raise UnreadableImageError(
+            f"{path} holds {dtype.newbyteorder('=')}, floats of more than 64 bits; save them as float64 or complex128"
+        )
     height, width, bands = (*frame_shape, 1)[:3]
     return frame_count, (height, width, bands)
 

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.forking import in_fork
 
+import ndframes as nf
 from ndframes.errors import (
     SourceChangedError,
     SourceError,
@@ -30,7 +31,7 @@ from ndframes.system.handles import HandlePool
 from ndframes.system.mounts import is_remote
 from ndframes.system.stamp import stat_source
 
-DTYPES = ("bool", "u1", "<i2", ">u2", "<f2", ">f2", "<f4", ">f4", "<i8", ">f8", "<c8", ">c16", "g")
+DTYPES = ("bool", "u1", "<i2", ">u2", "<f2", ">f2", "<f4", ">f4", "<i8", ">f8", "<c8", ">c16")
 BOTH = pytest.mark.parametrize("is_mapped", [True, False], ids=["mapped", "pread"])
 
 
@@ -364,6 +365,20 @@ def test_what_is_no_image(tmp_path, pool, is_mapped):
     with pytest.raises(UnreadableImageError, match="a.npy is not a valid .npy file: .*version"):
         NpyReader(str(path), pool, is_mapped=is_mapped)
     assert len(pool._idle) == 0
+
+
+@pytest.mark.skipif(np.dtype("g").itemsize == 8, reason="its longdouble is a float64")
+@pytest.mark.parametrize("dtype", ["g", "G", np.dtype("g").newbyteorder()])
+def test_extended_precision_is_refused_in_the_same_way_everywhere(tmp_path, dtype):
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((5, 6), dtype))
+    messages = set()
+    for backend in (None, "npy", "cog"):
+        with pytest.raises(UnreadableImageError) as caught:
+            nf.open(path, backend=backend, workdir=tmp_path)
+        messages.add(str(caught.value))
+    (message,) = messages
+    assert message.endswith("floats of more than 64 bits; save them as float64 or complex128")
 
 
 @BOTH
