@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ndframes.errors import ChannelError
+from ndframes.errors import ChannelError, shorten
 from ndframes.spec.channels import default_codes, find_codes, parse_codes
 
 plain = st.text(st.characters(codec="utf-8", exclude_characters="|:"), min_size=1, max_size=8).map(str.strip)
@@ -162,5 +162,5 @@ def test_a_missing_code_is_named_beside_those_there_are(available, wanted):
         return
     with pytest.raises(ChannelError) as caught:
         find_codes(available, wanted)
-    assert str(caught.value) == f"no channel {'|'.join(missing)!r}; there are {'|'.join(available)!r}"
+    assert str(caught.value) == f"no channel {shorten('|'.join(missing))}; there are {shorten('|'.join(available))}"
     assert isinstance(caught.value, LookupError)
