@@ -75,7 +75,7 @@ def find_annotations(  # noqa: PLR0913 - one keyword for each option
         ValueError: ``crowd`` or ``masks`` has a value that is not allowed.
 
     Example:
-        >>> from ndframes.feed import Patch
+        >>> from ndframes.feed import AnnotationTable, Patch, annotations
         >>> image = {"id": 1, "file_name": "a.png", "height": 100, "width": 100}
         >>> annot = {"id": 5, "image_id": 1, "category_id": 3, "bbox": [10, 20, 30, 40]}
         >>> dataset = {"images": [image], "annotations": [annot], "categories": [{"id": 3, "name": "cat"}]}

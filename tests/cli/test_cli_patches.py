@@ -19,9 +19,7 @@ def dataset(tmp_path):
     for image_id, colour in ((1, 40), (2, 200)):
         Image.fromarray(np.full((128, 192, 3), colour, np.uint8)).save(tmp_path / f"{image_id}.png")
         images.append({"id": image_id, "file_name": f"{image_id}.png", "height": 128, "width": 192})
-        annotations.append(
-            {"id": image_id, "image_id": image_id, "category_id": image_id, "bbox": [20, 30, 24, 16]}
-        )
+        annotations.append({"id": image_id, "image_id": image_id, "category_id": image_id, "bbox": [20, 30, 24, 16]})
     categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "cup"}]
     (tmp_path / "data.json").write_text(
         json.dumps({"images": images, "annotations": annotations, "categories": categories})

@@ -49,6 +49,16 @@ def count_wrong_pixels(chunk, arrays: dict[int, np.ndarray]) -> int:
     )
 
 
+# The child processes that other tests have left running.
+_OTHERS: set[int] = set()
+
+
+def ignore_other_children() -> None:
+    """Leave the child processes that run now out of :func:`children`."""
+    _OTHERS.clear()
+    _OTHERS.update(children())
+
+
 def children() -> set[int]:
     """The child processes of this process, and of its fork server; the helpers of multiprocessing are left out."""
     found = set()
@@ -57,7 +67,7 @@ def children() -> set[int]:
             found |= _children_of(pid)
         elif "multiprocessing.resource_tracker" not in _command(pid):
             found.add(pid)
-    return found
+    return found - _OTHERS
 
 
 def descriptors() -> list[str]:

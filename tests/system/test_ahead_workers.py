@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 from kit import ahead_work
-from kit.ahead import children, descriptors
+from kit.ahead import children, descriptors, ignore_other_children
 from kit.forking import in_fork
 
 from ndframes.errors import NdframesError
@@ -21,6 +21,12 @@ from ndframes.system.thread_workers import ThreadWorkers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 METHODS = ("command", "fork", "spawn", "forkserver")
+
+
+@pytest.fixture(autouse=True)
+def only_own_children():
+    """Other tests of the same run may have left processes."""
+    ignore_other_children()
 
 
 def make(work, kind: str, count: int = 2, depth: int = 2):
