@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,7 +58,7 @@ def check(batches, pixels, *, starts=(0, 0, 0)):
     return found
 
 
-def everything(counts=tuple(COUNTS.values())):
+def everything(counts=(120, 25, 15)):
     return [(video, number) for video, count in enumerate(counts) for number in range(count)]
 
 
@@ -75,7 +76,7 @@ def test_longest_processing_time_first():
         shares = balance_load_lpt(tasks, np.int64(workers))
         assert sorted(task for share in shares for task in share) == list(tasks)
         # Graham's bound.
-        best = max(sum(tasks.values()) / workers, max(tasks.values()))
+        best = max(sum(tasks.values()) / workers, *tasks.values())
         assert max(sum(tasks[task] for task in share) for share in shares) <= (4 / 3) * best + max(tasks.values()) / 3
     with pytest.raises(ValueError, match="n_workers=0"):
         balance_load_lpt({"a": 1}, 0)
@@ -230,7 +231,9 @@ def test_a_shuffled_order_depends_on_seed_and_epoch_alone(paths, pixels, persist
         for epoch in epochs:
             if epoch != loader.epoch + 1:
                 loader.set_epoch(epoch)
-            assert len(loader) == len(batches := list(loader))
+            length = len(loader)
+            batches = list(loader)
+            assert len(batches) == length
             orders.append(check(batches, pixels))
         return orders
 
@@ -243,7 +246,7 @@ def test_a_shuffled_order_depends_on_seed_and_epoch_alone(paths, pixels, persist
         assert run([0], seed=6) != [first]
         # Neighbours in the order come from several segments.
         segments = [(video, number // GOP) for video, number in first]
-        assert np.mean([left == right for left, right in zip(segments, segments[1:], strict=False)]) < 0.7
+        assert np.mean([left == right for left, right in pairwise(segments)]) < 0.7
 
 
 def test_an_epoch_that_ends_early_is_followed_by_the_next(paths):
