@@ -34,6 +34,7 @@ __all__ = [
     "VideoCollectionDataset",
     "balance_load_lpt",
     "collate_frames",
+    "resolve_worker_count",
     "scale_frame",
 ]
 #: What the loads of workers are counted in.
@@ -227,8 +228,7 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
             copies = ((video, number, frame.clone()) for video, number, frame in places)
             places = shuffle_in_buffer(copies, self._buffer, buffer_draws(self._seed, epoch, worker))
         for video, number, frame in places:
-            scaled = scale_frame(frame, self._dtype)
-            yield self.make_sample(video, number, scaled if self.transform is None else self.transform(scaled))
+            yield self.make_sample(video, number, self.finish_frame(frame))
 
     def _read_segments(self, segments: list[Segment]) -> Iterator[tuple[int, int, torch.Tensor]]:
         for video, start, stop in segments:
@@ -239,6 +239,11 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
         """Frames of a video ``(c, h, w)`` as they are stored, one after the other."""
         for chunk in self._videos[video].read(start, stop):
             yield from torch.from_numpy(chunk).movedim(-1, 1)
+
+    def finish_frame(self, frame: torch.Tensor) -> Any:
+        """A frame as samples have it: scaled and transformed."""
+        scaled = scale_frame(frame, self._dtype)
+        return scaled if self.transform is None else self.transform(scaled)
 
     def make_sample(self, video: int, number: int, frame: Any) -> dict[str, Any]:
         """The sample of a frame."""
