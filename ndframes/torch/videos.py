@@ -5,12 +5,13 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
 from ..errors import PatchError, check_choice, shorten
 from ..feed.collection import open_videos
@@ -104,6 +105,8 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
     _rank, _world_size = 0, 1
     _shared_epoch: torch.Tensor | None = None
     _has_begun = False
+    # Whether iterations that begin now yield frames as they are stored.
+    _is_unscaled = False
 
     def __init__(  # noqa: PLR0913 - one keyword for each option
         self,
@@ -219,16 +222,16 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
                 f"{'this process' if info is None else f'{info.num_workers} workers'}; use a VideoCollectionDataLoader"
             )
         worker = 0 if info is None else info.id
-        return self._walk(shares[worker], epoch, self._rank * len(shares) + worker)
+        return self._walk(shares[worker], epoch, self._rank * len(shares) + worker, is_unscaled=self._is_unscaled)
 
-    def _walk(self, segments: list[Segment], epoch: int, worker: int) -> Iterator[dict[str, Any]]:
+    def _walk(self, segments: list[Segment], epoch: int, worker: int, *, is_unscaled: bool) -> Iterator[dict[str, Any]]:
         places = self._read_segments(segments)
         if self._shuffle:
             # A copy of each: as a view it would keep its whole chunk in memory.
             copies = ((video, number, frame.clone()) for video, number, frame in places)
             places = shuffle_in_buffer(copies, self._buffer, buffer_draws(self._seed, epoch, worker))
         for video, number, frame in places:
-            yield self.make_sample(video, number, self.finish_frame(frame))
+            yield self.make_sample(video, number, frame if is_unscaled else self.finish_frame(frame))
 
     def _read_segments(self, segments: list[Segment]) -> Iterator[tuple[int, int, torch.Tensor]]:
         for video, start, stop in segments:
@@ -244,6 +247,20 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
         """A frame as samples have it: scaled and transformed."""
         scaled = scale_frame(frame, self._dtype)
         return scaled if self.transform is None else self.transform(scaled)
+
+    @contextmanager
+    def unscaled(self) -> Iterator[torch.dtype | None]:
+        """Let iterations that begin in this context yield frames as they are stored, if all they lack is to be scaled.
+
+        Returns:
+            The dtype in which the frames are to be scaled; ``None`` if they are as they shall be.
+        """
+        is_plain = self.transform is None and type(self).finish_frame is VideoCollectionDataset.finish_frame
+        self._is_unscaled = is_plain
+        try:
+            yield self._dtype if is_plain else None
+        finally:
+            self._is_unscaled = False
 
     def make_sample(self, video: int, number: int, frame: Any) -> dict[str, Any]:
         """The sample of a frame."""
@@ -332,12 +349,21 @@ class VideoCollectionDataLoader(DataLoader[dict[str, Any]]):
         return pick[self._uneven]
 
     def __iter__(self) -> Any:
-        own, length = self._counts_of_ranks()[self._ranks[0]] if self._ranks[1] > 1 else 0, 0
+        dataset: Any = self.dataset
+        own = length = 0
         if self._ranks[1] > 1:
-            length = len(self)
-        self.dataset.set_epoch(self._next_epoch)  # type: ignore[attr-defined] # checked by the constructor
+            own, length = self._counts_of_ranks()[self._ranks[0]], len(self)
+        dataset.set_epoch(self._next_epoch)
         self._next_epoch += 1
-        batches: Any = super().__iter__()
+        dtype = None
+        if self.pin_memory:  # which a tensor that is made here would not be
+            batches: Any = super().__iter__()
+        else:
+            # Bytes take a quarter of the time on their way from a worker, and a whole batch is scaled at once.
+            with dataset.unscaled() as dtype:
+                batches = super().__iter__()
+        if dtype is not None:
+            batches = (_scale_batch(batch, dtype) for batch in batches)
         return batches if own == length else self._even_out(batches, own, length)
 
     def _even_out(self, batches: Iterator[Any], own: int, length: int) -> Iterator[Any]:
@@ -387,8 +413,28 @@ def collate_frames(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     frames = batch.get("frames", [])
     if all(isinstance(frame, torch.Tensor) for frame in frames) and len({frame.shape for frame in frames}) == 1:
-        batch["frames"] = torch.stack(frames)
+        batch["frames"] = _stack(frames)
     return batch
+
+
+def _stack(frames: list[torch.Tensor]) -> torch.Tensor:
+    """Frames as one tensor, which in a worker lies in shared memory, as torch's own collation does it."""
+    if all(frame.ndim == 3 and frame.permute(1, 2, 0).is_contiguous() for frame in frames):
+        # As they are in memory: another order of axes costs several times as much.
+        stacked: torch.Tensor = default_collate([frame.permute(1, 2, 0) for frame in frames])
+        return stacked.movedim(-1, 1)
+    whole: torch.Tensor = default_collate(frames)
+    return whole
+
+
+def _scale_batch(batch: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    frames = batch["frames"]
+    scaled = (
+        scale_frame(frames, dtype)
+        if isinstance(frames, torch.Tensor)
+        else [scale_frame(frame, dtype) for frame in frames]
+    )
+    return {**batch, "frames": scaled}
 
 
 def resolve_worker_count(count: Any) -> int:
