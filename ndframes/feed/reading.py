@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import naming_image
+from ..geometry.regions import to_row
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from typing_extensions import Unpack
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from ..pixels.options import ReadKeywords
     from .patch import Patch
 
-__all__ = ["load_patches", "stack_results"]
+__all__ = ["load_frames", "load_patches", "stack_results"]
 
 
 def load_patches(
@@ -73,6 +76,50 @@ def load_patches(
         for number, result in zip(numbers, group, strict=True):
             results[number] = result
     return stack_results(results) if out is None else out
+
+
+def load_frames(
+    frames: Frames,
+    video_id: Hashable,
+    numbers: Sequence[int],
+    channels: str | Sequence[str] | None = None,
+    *,
+    workers: int | None = None,
+    **options: Unpack[ReadKeywords],
+) -> Any:
+    """Read whole frames of a video or sequence by their numbers, each once.
+
+    Args:
+        frames: the images.
+        video_id: which of them.
+        numbers: frames in any order, with repetitions; negative ones count from the end.
+        channels: as in :meth:`ndframes.Frames.load_region`.
+        workers: the number of threads that read the images of a sequence, as in :meth:`ndframes.Frames.load_regions`.
+        **options: as in :meth:`ndframes.Frames.load_region`.
+
+    Returns:
+        A new array ``(n, height, width, channels)``.
+
+    Raises:
+        RegionIndexError: there is no such frame.
+        NdframesError: as :meth:`ndframes.Frames.load_region`.
+
+    Example:
+        >>> import ndframes as nf
+        >>> for number in range(4):
+        ...     np.save(getfixture("tmp_path") / f"{number}.npy", np.full((2, 3), number, np.uint8))
+        >>> walk = nf.SimpleFrames({"walk": getfixture("tmp_path")}, backend=None)
+        >>> load_frames(walk, "walk", [2, 0, 2])[:, 0, 0, 0].tolist()
+        [2, 0, 2]
+    """
+    count = frames.extents(video_id)[0]
+    with naming_image(video_id):
+        rows = [to_row(number, count) for number in numbers]
+    if frames.image(video_id).is_video:
+        # One read, so that the decoder goes through the file once.
+        region: Any = (rows,)
+        return frames.load_region(video_id, region, channels, **options)
+    return frames.load_regions([(video_id, (row,)) for row in rows], channels, workers=workers, **options)
 
 
 def stack_results(results: Sequence[Array]) -> Any:

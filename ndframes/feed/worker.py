@@ -12,7 +12,7 @@ from ..errors import SharedMemoryError, shorten
 from ..system.portable_error import PortableError, add_note
 from ..text import count_noun
 from .patch import Patch
-from .reading import load_patches, stack_results
+from .reading import load_frames, load_patches, stack_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,9 +117,9 @@ class ReadWork:
             return self._frames.load_regions(pairs, self._channels, workers=self._threads, out=out, **self._options)
         numbers = [request for request in requests if isinstance(request, int)]
         if len(numbers) == len(requests):
-            # One read, so that the decoder goes through the file once.
-            region: Any = (numbers,)
-            return self._frames.load_region(self._video_id, region, self._channels, **self._options)
+            return load_frames(
+                self._frames, self._video_id, numbers, self._channels, workers=self._threads, **self._options
+            )
         return stack_results([self._read([request])[0] for request in requests])
 
     def _read_each(self, requests: Sequence[Patch | Request | int], failure: Exception) -> ReadResult:

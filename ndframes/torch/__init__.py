@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..errors import MissingExtraError
+
 if TYPE_CHECKING:
     from .batch import Batch, Sample, Samples, collate
     from .clips import ClipDataset
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from .detection import DetectionPatches
     from .loader import PatchLoader
     from .sampler import Sampler
+    from .videos import VideoCollectionDataLoader, VideoCollectionDataset, balance_load_lpt
 
 __all__ = [
     "Batch",
@@ -22,6 +25,9 @@ __all__ = [
     "Sample",
     "Sampler",
     "Samples",
+    "VideoCollectionDataLoader",
+    "VideoCollectionDataset",
+    "balance_load_lpt",
     "collate",
 ]
 
@@ -35,6 +41,9 @@ _HOME = {
     "Sample": "batch",
     "Sampler": "sampler",
     "Samples": "batch",
+    "VideoCollectionDataLoader": "videos",
+    "VideoCollectionDataset": "videos",
+    "balance_load_lpt": "videos",
     "collate": "batch",
 }
 
@@ -42,7 +51,14 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'ndframes.torch' has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    try:
+        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingExtraError(
+            f'ndframes.torch.{name} needs torch: pip install "ndframes[torch]"', name="torch"
+        ) from error
     globals()[name] = value
     return value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from ..errors import PatchError, check_choice, shorten
+from ..errors import check_choice, shorten
 from ..feed.worker_choice import WorkerKind, make_workers
 from ..system.children import StartMethod
-from .batch import Batch, collate
+from .batch import Batch, collate, to_count
 from .sampler import Sampler
 
 if TYPE_CHECKING:
@@ -95,8 +94,8 @@ class PatchLoader:
         if start_method is not None:
             check_choice("start_method", start_method, StartMethod)
         self.dataset = dataset
-        self.batch_size = _to_count("batch_size", batch_size, 1)
-        self._worker_count, self._depth = _to_count("workers", workers, 0), _to_count("depth", depth, 1)
+        self.batch_size = to_count("batch_size", batch_size, 1)
+        self._worker_count, self._depth = to_count("workers", workers, 0), to_count("depth", depth, 1)
         self._worker: WorkerKind = worker
         self._start_method: StartMethod | None = start_method
         self._drop_last = drop_last
@@ -286,9 +285,3 @@ def _to_array(image: torch.Tensor) -> Array:
 
 def _to_image(array: Array) -> torch.Tensor:
     return torch.from_numpy(array).movedim(-1, -3)
-
-
-def _to_count(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < least:
-        raise PatchError(f"{name}={shorten(value)}; give a whole number from {least}")
-    return operator.index(value)

@@ -199,6 +199,20 @@ def test_frames_of_a_video_in_any_order(video, how):
     assert requests_of(everything) == list(range(30))
 
 
+def test_frames_of_a_sequence_of_images(tmp_path):
+    for number in range(6):
+        np.save(tmp_path / f"{number}.npy", np.full((4, 5), number, np.uint8))
+    walk = nf.open(tmp_path)
+    chunks = list(prefetch(walk, [5, 0, 5, -2], chunk_size=3, worker="thread"))
+    assert [chunk.array[:, 0, 0, 0].tolist() for chunk in chunks] == [[5, 0, 5], [4]]
+    assert np.array_equal(np.concatenate([chunk.array for chunk in prefetch(walk, worker="thread")]), walk[:])
+
+
+def test_a_frame_that_a_video_does_not_have_is_a_typed_error(video):
+    with pytest.raises(nf.RegionIndexError, match="30"):
+        list(prefetch(video, [3, 30], worker="thread"))
+
+
 def test_a_video_may_be_given_as_frames_and_a_mixture_of_requests(video):
     frames = nf.SimpleFrames({"cam": video.frames.pathinfo(video.image_id).channels[0].path}, backend=None)
     requests = [3, ("cam", np.s_[4, 0:8, 0:8]), Patch("cam", np.s_[5, 0:8, 0:8], image_shape=(32, 48))]
