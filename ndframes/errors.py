@@ -26,6 +26,9 @@ All of them are subclasses of :class:`NdframesError`. Most also inherit the buil
      │       └─ CacheEntryGoneError (FileNotFoundError)   it was removed or replaced
      ├─ OutputError (OSError)                     an output file cannot be written
      ├─ VideoWriteError (ValueError)              frames or options that give no video
+     ├─ PatchError (ValueError)                   patches that cannot be made, or a state of others
+     ├─ SharedMemoryError (OSError)               no shared memory for a chunk
+     ├─ WorkerDied (RuntimeError)                 a worker process that reads ahead died
      └─ PrepareError (RuntimeError)               some images could not be prepared
          └─ WorkerCrashError                      a worker process died on one image
 
@@ -55,11 +58,13 @@ __all__ = [
     "MissingExtraError",
     "NdframesError",
     "OutputError",
+    "PatchError",
     "PathInfoError",
     "PrepareError",
     "RegionError",
     "RegionIndexError",
     "RegionTooLargeError",
+    "SharedMemoryError",
     "SourceAccessError",
     "SourceChangedError",
     "SourceError",
@@ -69,6 +74,7 @@ __all__ = [
     "UnsupportedError",
     "VideoWriteError",
     "WorkerCrashError",
+    "WorkerDied",
     "check_choice",
     "check_keywords",
     "name_image",
@@ -199,6 +205,28 @@ class OutputError(NdframesError, OSError):
 
 class VideoWriteError(NdframesError, ValueError):
     """Frames that cannot be encoded, or an invalid codec, quality or rate; the message names the allowed values."""
+
+
+class PatchError(NdframesError, ValueError):
+    """Patches that cannot be made from a dataset, or the state of other patches."""
+
+
+class SharedMemoryError(NdframesError, OSError):
+    """There is no shared memory, or no file descriptor, for a chunk on its way from a worker process."""
+
+
+class WorkerDied(NdframesError, RuntimeError):  # noqa: N818 - a fixed name
+    """A worker process that reads ahead died. What it was reading is lost.
+
+    Attributes:
+        pid: the id of the process.
+        signal: the number of the signal that ended it; ``None`` if it exited.
+        request: the first request of the chunk that it was reading; ``None`` if it had none.
+    """
+
+    pid: int | None = None
+    signal: int | None = None
+    request: object = None
 
 
 class PrepareError(NdframesError, RuntimeError):

@@ -34,7 +34,9 @@ def drawn_tree() -> dict[str, tuple[str | None, str | None]]:
     tree: dict[str, tuple[str | None, str | None]] = {}
     above: list[tuple[int, str]] = []
     for line in errors.__doc__.splitlines():
-        match = re.match(r"^(?P<indent>[ │├└─]*)(?P<name>[A-Z]\w*Error)(?: \((?P<builtin>\w+)\))?(?:\s{2,}\S|$)", line)
+        match = re.match(
+            r"^(?P<indent>[ │├└─]*)(?P<name>[A-Z]\w*(?:Error|Died))(?: \((?P<builtin>\w+)\))?(?:\s{2,}\S|$)", line
+        )
         if match is None:
             continue
         depth = len(match["indent"])
@@ -57,7 +59,7 @@ def test_the_tree_is_the_one_that_is_drawn():
 
 
 def test_every_error_is_named_in_all_and_says_what_it_is():
-    assert {cls.__name__ for cls in CLASSES} == {name for name in errors.__all__ if name.endswith("Error")}
+    assert {cls.__name__ for cls in CLASSES} == {name for name in errors.__all__ if name.endswith(("Error", "Died"))}
     assert all(cls.__doc__.strip() for cls in CLASSES)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 # The order on the help page, from first steps to maintenance.
-_COMMANDS = ("demo", "prepare", "crop", "show", "info", "video", "cache", "doctor")
+_COMMANDS = ("demo", "prepare", "crop", "show", "info", "patches", "video", "cache", "doctor")
 
 
 class _Program(click.Group):

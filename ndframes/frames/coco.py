@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..items.item import LazyImage
     from .options import FramesOptions
 
-__all__ = ["CocoFrames", "Space", "list_files"]
+__all__ = ["CocoFrames", "Space", "list_files", "make_coco_dataset", "to_matrix"]
 #: The grid on which an image is read: its own, its video's, or each file's own.
 Space = Literal["image", "video", "asset"]
 _Record = Mapping[str, Any]
@@ -117,6 +117,13 @@ class CocoFrames(Frames):
         super().__init__(**options)
 
     # -- the dataset ----------------------------------------------------------------------------------------------
+
+    @property
+    def dataset(self) -> Mapping[str, Any]:
+        """The dataset's dictionary of images, videos, annotations and categories; not a copy."""
+        # Read through the object each time: a CocoDataset may replace its dictionary.
+        dataset: Mapping[str, Any] = self._dataset if self._dataset is not None else self.dset.dataset
+        return dataset
 
     @property
     def image_ids(self) -> Sequence[Hashable]:
@@ -215,9 +222,7 @@ class CocoFrames(Frames):
         self._positions: dict[str, dict[Hashable, int]] = {}
 
     def _records(self, kind: str) -> Sequence[_Record]:
-        # Read through the object each time: a CocoDataset may replace its dictionary.
-        dataset = self._dataset if self._dataset is not None else self.dset.dataset
-        records: Sequence[_Record] = dataset.get(kind) or []
+        records: Sequence[_Record] = self.dataset.get(kind) or []
         return records
 
     def _resolve(self, item_id: Any) -> tuple[_Record | None, _Record | None]:
@@ -328,7 +333,7 @@ def _build_image(
     shape, vid_from_img = _shape_of(image), np.eye(3)
     if space == "video":
         shape = _shape_of(description.video or {}) or shape
-        vid_from_img = _to_matrix(image.get("warp_img_to_vid"), f"{prefix}warp_img_to_vid")
+        vid_from_img = to_matrix(image.get("warp_img_to_vid"), f"{prefix}warp_img_to_vid")
     channels = []
     for record in list_files(image, prefix):
         img_from_src = _img_from_src(record, prefix)
@@ -495,16 +500,16 @@ def _img_from_src(record: _Record, prefix: str) -> Any:
     """The map from a file's pixels to its image: ``warp_aux_to_img``, or the inverse of its predecessors."""
     for key in ("warp_aux_to_img", "warp_img_from_asset"):
         if record.get(key) is not None:
-            return _to_matrix(record[key], f"{prefix}{key}")
+            return to_matrix(record[key], f"{prefix}{key}")
     for key in _LEGACY_MAPS:
         if record.get(key) is not None:
-            inverse = np.linalg.inv(_to_matrix(record[key], f"{prefix}{key}"))
+            inverse = np.linalg.inv(to_matrix(record[key], f"{prefix}{key}"))
             inverse[2] = 0, 0, 1  # rounding of the inversion may have left other values there
             return inverse
     return np.eye(3)
 
 
-def _to_matrix(transform: Any, name: str) -> Any:
+def to_matrix(transform: Any, name: str) -> Any:
     """A 3x3 matrix from a matrix, or from a dictionary with a matrix or with affine parameters.
 
     Raises:
@@ -555,3 +560,15 @@ def _pair(value: Any, default: float) -> tuple[float, float]:
     """A value for x and one for y, from one number for both or from two."""
     x, y = np.broadcast_to(np.asarray(default if value is None else value, np.float64), 2).tolist()
     return x, y
+
+
+def make_coco_dataset(dataset: Mapping[str, Any]) -> Any:
+    """A ``kwcoco.CocoDataset`` of a dictionary of that form.
+
+    Example:
+        >>> make_coco_dataset({"images": [{"id": 1, "file_name": "a.png"}], "categories": [], "annotations": []}).n_images
+        1
+    """
+    import kwcoco
+
+    return kwcoco.CocoDataset(dict(dataset))

@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..items.factory import ItemFactory
 from ..spec.backends import backend_for, coerce_backend
-from ..spec.kinds import is_video_path
+from ..spec.kinds import is_video_path, is_whole_video
 from ..spec.pathinfo import PathInfo
 from ..system.handles import HandlePool
 from ..system.process import half_of_memory
@@ -116,6 +116,11 @@ class ImageCollection(ABC):
         return self._keyer.mode
 
     @property
+    def threads(self) -> int | None:
+        """The most threads that decode the tiles of one read, as given."""
+        return self._threads
+
+    @property
     def max_region_bytes(self) -> int:
         """The largest result that is allowed, in bytes."""
         return self._max_region_bytes
@@ -182,6 +187,23 @@ class ImageCollection(ABC):
         """The image, opened lazily, and kept open while the memory budget allows it and its sources do not change."""
         with naming_image(image_id):
             return self._current_image(image_id)
+
+    def extents(self, image_id: Hashable) -> tuple[int, ...]:
+        """``(height, width)`` of an image, ``(frames, height, width)`` of a video or sequence. Converts nothing.
+
+        Files are opened only if the image's description does not give its size.
+
+        Raises:
+            ImageIdError: there is no such image.
+            SourceError: its file cannot be read.
+        """
+        with naming_image(image_id):
+            info = self.pathinfo(image_id)
+            # A video's shape is that of its frames; their number is known once it was indexed.
+            if info.shape is not None and type(info) is PathInfo and not any(is_whole_video(c) for c in info.channels):
+                return info.shape
+            item = self._factory(self._opener_of(image_id, converts=False)).make(info)
+            return (*item.shape()[:-3], *item.image_shape)
 
     # -- entries -------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import multiprocessing
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +15,10 @@ from .process import core_count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["resolve_thread_count", "run_tasks"]
+__all__ = ["declare_worker_process", "resolve_thread_count", "run_tasks"]
 _MAX_THREADS = 16
+# Set in a process that was started by other means than multiprocessing to share the cores with its siblings.
+_IS_WORKER = threading.Event()
 
 
 def run_tasks(tasks: Iterable[Callable[[], None]], *, threads: int) -> None:
@@ -113,6 +116,11 @@ class _TaskQueue:
         self._tasks = iter(())
 
 
+def declare_worker_process() -> None:
+    """Make one thread the default in this process, as it is in the worker processes of ``multiprocessing``."""
+    _IS_WORKER.set()
+
+
 def resolve_thread_count(threads: int | None, *, name: str = "threads") -> int:
     """The number of threads for an option with this name, at most 16.
 
@@ -126,7 +134,8 @@ def resolve_thread_count(threads: int | None, *, name: str = "threads") -> int:
         (1, 3)
     """
     if threads is None:
-        return 1 if multiprocessing.parent_process() is not None else min(core_count(), _MAX_THREADS)
+        is_worker = _IS_WORKER.is_set() or multiprocessing.parent_process() is not None
+        return 1 if is_worker else min(core_count(), _MAX_THREADS)
     if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or threads < 0:
         raise ValueError(f"{name}={shorten(threads)}; give the number of threads, 0 or 1 for the calling thread only")
     return max(1, min(int(threads), _MAX_THREADS))

@@ -23,7 +23,7 @@ from typing import IO, Any
 from ..errors import NdframesError, PrepareError, WorkerCrashError, shorten
 from .terminal import has_stderr
 
-__all__ = ["Limits", "WorkerPool", "child_command", "receive_message", "send_message", "serve"]
+__all__ = ["Limits", "WorkerPool", "child_command", "exit_on_signal", "receive_message", "send_message", "serve"]
 _LENGTH = struct.Struct("<Q")
 _STOP_SECONDS = 1.0
 _Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -187,7 +187,7 @@ def serve(limits: Limits | None = None) -> None:
     if limits is not None:
         limits.apply()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, exit_on_signal)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not mix with the answers
     while (message := receive_message(sys.stdin.buffer)) is not None:
@@ -202,7 +202,8 @@ def serve(limits: Limits | None = None) -> None:
             return
 
 
-def _stop(*_: object) -> None:
+def exit_on_signal(*_: object) -> None:
+    """A signal handler of a worker process, which cleans up on the way out."""
     sys.unraisablehook = lambda _: None  # the process ends now: the parent kills it if this exit is dropped
     raise SystemExit(1)
 

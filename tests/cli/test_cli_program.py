@@ -14,7 +14,7 @@ from ndframes.cli import main
 from ndframes.cli.common import describe_error
 from ndframes.errors import RegionError, SourceMissingError
 
-COMMANDS = ("demo", "prepare", "crop", "show", "info", "video", "cache", "doctor")
+COMMANDS = ("demo", "prepare", "crop", "show", "info", "patches", "video", "cache", "doctor")
 
 
 def test_help_lists_the_commands_and_examples(run):

@@ -384,3 +384,36 @@ def test_explain_lists_what_a_read_touches_and_converts_nothing(frames_of):
     assert "4 of its 128 x 128" in str(after)
     assert after.to_dict()["files"][0]["tiles"] == 4
     assert "read directly" in str(frames_of(np.zeros((6, 7)), backend=None).explain("a"))
+
+
+# -- extents ----------------------------------------------------------------------------------------------------------
+
+
+def test_extents_are_those_of_the_pixels_and_convert_nothing(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((30, 40, 3), np.uint8))
+    for number in range(3):
+        np.save(tmp_path / f"walk{number}.npy", np.zeros((8, 9, 1), np.uint8))
+    nf.write_video(tmp_path / "v.mp4", np.zeros((5, 32, 48, 3), np.uint8), fps=5)
+    sources = {"image": tmp_path / "a.npy", "walk": nf.Clip(tmp_path / "walk*.npy"), "video": tmp_path / "v.mp4"}
+    frames = nf.SimpleFrames(sources, workdir=tmp_path / "work", backend="cog")
+    found = {image_id: frames.extents(image_id) for image_id in frames}
+    assert found == {"image": (30, 40), "walk": (3, 8, 9), "video": (5, 32, 48)}
+    assert found == {image_id: frames.load_frame(image_id).shape[:-1] for image_id in frames}
+
+
+def test_extents_that_are_described_open_no_file():
+    class Described(nf.Frames):
+        image_ids = ("gone",)
+
+        def build_pathinfo(self, image_id):
+            return nf.PathInfo(image_id, (nf.ChannelInfo("/no/such/file.png"),), shape=(30, 40))
+
+    assert Described().extents("gone") == (30, 40)
+
+
+def test_extents_of_an_unknown_image_or_a_missing_file_are_errors(tmp_path):
+    frames = nf.SimpleFrames({"a": tmp_path / "gone.png"})
+    with pytest.raises(nf.SourceMissingError, match="image 'a'"):
+        frames.extents("a")
+    with pytest.raises(nf.ImageIdError, match="'b'"):
+        frames.extents("b")

@@ -32,9 +32,11 @@ FLOORS = {
     "items": (6, ("entries", *_UP_TO_ENTRIES)),
     "frames": (7, _UP_TO_FRAMES),
     "movie": (8, ("frames", *_UP_TO_FRAMES)),
+    "feed": (8, ("frames", *_UP_TO_FRAMES)),
     "testing": (8, ("frames", *_UP_TO_FRAMES)),
-    "compat": (10, ("frames", *_UP_TO_FRAMES)),
-    "cli": (11, ("testing", "movie", "frames", *_UP_TO_FRAMES)),
+    "torch": (9, ("feed", "movie", "frames", *_UP_TO_FRAMES)),
+    "compat": (10, ("torch", "feed", "movie", "frames", *_UP_TO_FRAMES)),
+    "cli": (11, ("testing", "feed", "movie", "frames", *_UP_TO_FRAMES)),
     "__init__": (11, ("movie", "frames", *_UP_TO_FRAMES)),
 }
 
@@ -50,7 +52,7 @@ HOMES = {
     "ndsampler": set(),
     "cv2": {"formats", "pixels"},
     "av": {"video"},
-    "torch": {"torch"},
+    "torch": {"torch", "compat/pvio"},
     "starlette": {"server"},
     "obstore": {"system"},
     "click": {"cli"},
@@ -60,7 +62,7 @@ HOMES = {
 }
 
 #: The packages that define names; all others are empty, so that importing one module loads no others.
-NOT_EMPTY = ("__init__.py", "cli/__init__.py")
+NOT_EMPTY = ("__init__.py", "cli/__init__.py", "feed/__init__.py", "torch/__init__.py", "compat/pvio/__init__.py")
 
 MOST_LEVELS = 11
 MOST_LINES_OF_A_FILE = 600

@@ -15,9 +15,9 @@ from ...geometry.tiling import count_tiles
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Directory", "by_column", "layout_directories", "needs_bigtiff"]
-_SHORT, _LONG, _LONG8 = 3, 4, 16
-_FORMATS = {_SHORT: "H", _LONG: "I", _LONG8: "Q"}
+__all__ = ["Directory", "by_column", "layout_directories", "needs_bigtiff", "nodata_tags"]
+_ASCII, _SHORT, _LONG, _LONG8 = 2, 3, 4, 16
+_FORMATS = {_ASCII: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q"}
 # A little less than 2**32, to leave room for the head.
 _CLASSIC_LIMIT_BYTES = 4_000_000_000
 # TIFF 6.0 does not know LERC, ZSTD and WEBP: these are libtiff's numbers.
@@ -39,7 +39,7 @@ class Directory:
         compress: the name of the compression.
         predictor: the name of the differencing that comes before compression.
         is_overview: whether this is a smaller copy.
-        tags: more tags of the compression: ``(number, type, values)``.
+        tags: more tags, such as those of the compression: ``(number, type, values)``.
         depth: the number of planes (frames of a video); ``None`` for an image.
         tile_depth: the number of planes that a tile spans.
         is_by_column: whether tiles are stored column by column; else row by row.
@@ -112,6 +112,16 @@ def by_column(rows: int, cols: int) -> list[int]:
         [0, 3, 1, 4, 2, 5]
     """
     return [row * cols + col for col in range(cols) for row in range(rows)]
+
+
+def nodata_tags(nodata: float | None) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+    """The tag by which GDAL names the value of missing pixels: its number as text.
+
+    Example:
+        >>> nodata_tags(-1)
+        ((42113, 2, (45, 49, 0)),)
+    """
+    return () if nodata is None else ((42113, _ASCII, tuple(f"{nodata}\0".encode())),)
 
 
 def needs_bigtiff(raw_bytes: int, tile_count: int) -> bool:

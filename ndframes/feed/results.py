@@ -1,0 +1,247 @@
+"""Results: where stitched rows are written, and the frame that reads them."""
+
+from __future__ import annotations
+
+import io
+import os
+import uuid
+import weakref
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ..entries.opened import OpenedChannel
+from ..entries.opener import BoundOpener
+from ..errors import ImageIdError, OutputError, PatchError, shorten
+from ..formats.export import check_destination, check_export, write_atomically
+from ..formats.images.arrays import ArrayReader, NpyReader
+from ..frames.frames import Frames
+from ..spec.backends import Backend
+from ..spec.pathinfo import ChannelInfo, PathInfo
+from ..system.handles import HandlePool
+from ..system.process import core_count
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from .._typing import Array
+    from ..frames.lazyframe import LazyFrame
+
+__all__ = ["ArraySink", "FileSink", "Sink", "to_array_sink", "to_path"]
+_SUFFIXES = (".tif", ".tiff", ".npy")
+
+
+class Sink(Protocol):
+    """Takes the rows of a result in any order, each once."""
+
+    def write(self, first_row: int, pixels: Array) -> None:
+        """Write ``(rows, width, channels)`` in the result's dtype."""
+
+    def close(self, image_id: Hashable, nodata: float | None, *, has_overviews: bool) -> LazyFrame:
+        """The frame of the result, of which all rows are written."""
+
+    def discard(self) -> None:
+        """Remove what was written, if it is not closed."""
+
+
+class ArraySink:
+    """An array in memory.
+
+    Args:
+        array: ``(height, width, channels)``.
+    """
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+
+    def write(self, first_row: int, pixels: Array) -> None:
+        """As :meth:`Sink.write`."""
+        self._array[first_row : first_row + len(pixels)] = pixels
+
+    def close(self, image_id: Hashable, nodata: float | None, *, has_overviews: bool) -> LazyFrame:  # noqa: ARG002
+        """As :meth:`Sink.close`."""
+        return _ResultFrames(image_id, str(image_id), nodata, array=self._array).load_frame(image_id)
+
+    def discard(self) -> None:
+        """As :meth:`Sink.discard`; an array stays as it is."""
+
+
+class FileSink:
+    """A ``.npy`` file, or a cloud optimized GeoTIFF.
+
+    Rows are complete in any order, but tiles of a TIFF are compressed row by row of tiles, and its overviews with them. So rows
+    are written to an array in a file beside it first. It appears whole or not at all.
+
+    Args:
+        path: the file to write; its ending chooses the format.
+        shape: ``(height, width, channels)``.
+        dtype: of the pixels.
+
+    Raises:
+        OutputError: the path cannot be written, or its format cannot store such pixels.
+    """
+
+    def __init__(self, path: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        check_export(path, dtype, shape)
+        self._path = path
+        # In the same folder: a rename across file systems is a copy.
+        self._part = os.path.join(os.path.dirname(os.path.realpath(path)), f".{uuid.uuid4().hex}.part")
+        head = io.BytesIO()
+        descr = np.lib.format.dtype_to_descr(dtype)
+        np.lib.format.write_array_header_1_0(head, {"descr": descr, "fortran_order": False, "shape": shape})
+        self._head_bytes = len(head.getvalue())
+        self._row_bytes = shape[1] * shape[2] * dtype.itemsize
+        try:
+            self._file: IO[bytes] = open(self._part, "xb")  # noqa: SIM115 - open until it is closed or discarded
+        except OSError as error:
+            raise _write_error(path, error) from error
+        # A stitcher that is dropped, as after an error of the model, leaves no file.
+        self._remove = weakref.finalize(self, _remove, self._file, self._part)
+        self._put(0, head.getvalue())
+
+    def write(self, first_row: int, pixels: Array) -> None:
+        """As :meth:`Sink.write`."""
+        self._put(self._head_bytes + first_row * self._row_bytes, np.ascontiguousarray(pixels).data)
+
+    def close(self, image_id: Hashable, nodata: float | None, *, has_overviews: bool) -> LazyFrame:
+        """As :meth:`Sink.close`."""
+        try:
+            self._file.close()
+            if self._path.lower().endswith(".npy"):
+                os.replace(self._part, os.path.realpath(self._path))
+            else:
+                self._write_cog(nodata, has_overviews=has_overviews)
+        except OutputError:
+            raise
+        except OSError as error:
+            raise _write_error(self._path, error) from error
+        finally:
+            self.discard()
+        return _ResultFrames(image_id, self._path, nodata).load_frame(image_id)
+
+    def discard(self) -> None:
+        """As :meth:`Sink.discard`."""
+        self._remove()
+
+    def _put(self, position: int, data: Any) -> None:
+        try:
+            self._file.seek(position)
+            self._file.write(data)
+        except OSError as error:
+            raise _write_error(self._path, error) from error
+
+    def _write_cog(self, nodata: float | None, *, has_overviews: bool) -> None:
+        # Here, since it loads the codecs, which other results do not need.
+        from ..formats.tiled.cog_writer import write_cog
+
+        backend = Backend(type="cog", compress="DEFLATE", overviews=has_overviews)
+        pool = HandlePool()
+        try:
+            # Not mapped: the pages of a map would count as memory of this process.
+            reader = NpyReader(self._part, pool, is_mapped=False)
+            write_atomically(
+                self._path, lambda file: write_cog(file, reader, backend, threads=core_count(), nodata=nodata)
+            )
+        finally:
+            pool.close()
+
+
+def to_path(out: Any) -> str | None:
+    """The path in ``out``; ``None`` if it is not a path.
+
+    Raises:
+        OutputError: its ending is not that of a result, its folder is missing, or it is not a regular file.
+    """
+    if not isinstance(out, (str, os.PathLike)):
+        return None
+    path = os.fsdecode(out)
+    if not path.lower().endswith(_SUFFIXES):
+        raise OutputError(f"{path}: a stitched image is written as {', '.join(_SUFFIXES)}; use one of these endings")
+    check_destination(path)
+    return path
+
+
+class _ResultFrames(Frames):
+    """One stitched image: a file, or an array in memory. It pickles with the array.
+
+    Args:
+        image_id: its id.
+        path: the file, or a name of the array for messages.
+        nodata: the value of uncovered pixels; ``None``: there are none.
+        array: ``(height, width, channels)``; ``None``: the file.
+    """
+
+    def __init__(self, image_id: Hashable, path: str, nodata: float | None, *, array: Array | None = None) -> None:
+        self._image_id = image_id
+        self._path = path
+        self._nodata = nodata
+        self._array = array
+        super().__init__(backend=None)
+
+    @property
+    def image_ids(self) -> Sequence[Hashable]:
+        """The id of the image."""
+        return [self._image_id]
+
+    def build_pathinfo(self, image_id: Hashable) -> PathInfo:
+        """Describe the image."""
+        if image_id != self._image_id:
+            raise ImageIdError(f"no image {shorten(image_id)}; the stitched image is {shorten(self._image_id)}")
+        return PathInfo(image_id, (ChannelInfo(self._path, nodata=self._nodata),))
+
+    def _opener_of(self, image_id: Hashable, *, converts: bool = True) -> BoundOpener:
+        bound = super()._opener_of(image_id, converts=converts)
+        return bound if self._array is None else _ArrayOpener(bound.opener, bound.pick_backend, array=self._array)
+
+
+@dataclass(frozen=True, slots=True)
+class _ArrayOpener(BoundOpener):
+    """Opens an array in memory, whatever the file.
+
+    Attributes:
+        array: ``(height, width, channels)``.
+    """
+
+    array: Any = None
+
+    def open(self, info: ChannelInfo) -> OpenedChannel:
+        """The array, ready to read."""
+        return OpenedChannel(ArrayReader(info.path, self.array, format="array"), None)
+
+    def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:  # noqa: ARG002
+        """``True``: an array is never replaced."""
+        return True
+
+
+def to_array_sink(out: Any, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> ArraySink:
+    """The sink that writes to an array of the caller.
+
+    Args:
+        out: ``(height, width)`` for one channel, or ``(height, width, channels)``; anything that shares its memory with numpy.
+        shape: ``(height, width, channels)`` of the result.
+        dtype: of the result.
+
+    Raises:
+        PatchError: it has another shape or dtype, or cannot be written to.
+    """
+    array = np.asarray(out)
+    if array.ndim == 2:
+        array = array[:, :, np.newaxis]
+    if array.shape != shape or array.dtype.newbyteorder("=") != dtype or not array.flags.writeable:
+        raise PatchError(
+            f"out is {np.shape(out)} {array.dtype}{'' if array.flags.writeable else ', read-only'}; the result is {shape} {dtype}"
+        )
+    return ArraySink(array)
+
+
+def _write_error(path: str, error: OSError) -> OutputError:
+    return OutputError(f"{path} cannot be written: {error.strerror or error}")
+
+
+def _remove(file: IO[bytes], path: str) -> None:
+    try:
+        file.close()
+    finally:
+        if os.path.exists(path):
+            os.unlink(path)

@@ -1,0 +1,183 @@
+"""Windows: the extents of the items of a dataset, and of the window that a patch reads from them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import PatchError, naming_image, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
+
+    from ..frames.frames import Frames
+
+__all__ = ["Extents", "Window", "to_length", "to_pair"]
+_Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """The extents of some images and videos, as columns.
+
+    Attributes:
+        image_ids: their ids.
+        frames: the number of frames of each; 0 for an image, which has no time axis.
+        heights: in pixels.
+        widths: in pixels.
+    """
+
+    image_ids: Sequence[Hashable]
+    frames: _Ints
+    heights: _Ints
+    widths: _Ints
+
+    @classmethod
+    def of(cls, frames: Frames, image_ids: Iterable[Hashable] | None = None) -> Extents:
+        """Those of some images of ``frames``; ``None``: of all. Files are opened only where the extents are not described.
+
+        Raises:
+            PatchError: there are no images.
+            NdframesError: as :meth:`ndframes.Frames.extents`.
+        """
+        ids = list(frames.image_ids if image_ids is None else image_ids)
+        if not ids:
+            raise PatchError("there are no images to take patches from; give at least one image id")
+        shapes = np.array([(0, *frames.extents(image_id))[-3:] for image_id in ids], np.int64)
+        return cls(ids, *shapes.T)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def shape(self, number: int) -> tuple[int, int]:
+        """``(height, width)`` of one of them."""
+        return int(self.heights[number]), int(self.widths[number])
+
+    def definition(self) -> Iterator[object]:
+        """For a fingerprint: the ids and the extents."""
+        yield len(self.image_ids)
+        yield "\n".join(map(repr, self.image_ids)).encode()
+        for column in (self.frames, self.heights, self.widths):
+            yield column.astype("<i8").tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a patch reads: a window of pixels and of frames, and the shape of its result.
+
+    Attributes:
+        shape: ``(height, width)`` of the result.
+        scale: the factor from the image to the result; ``None``: 1.
+        times: how many frames; ``None``: one frame, without a time axis in the result.
+        every: the step between them.
+    """
+
+    shape: tuple[int, int]
+    scale: float | None = None
+    times: int | None = None
+    every: int = 1
+
+    @classmethod
+    def of(cls, shape: Any, scale: float | None, times: int | None, every: int) -> Window:
+        """The window, checked.
+
+        Raises:
+            PatchError: a value is not valid.
+        """
+        if scale is not None and not 0 < scale < math.inf:
+            raise PatchError(f"scale={shorten(scale)}; give a number above 0")
+        counts = {"times": 1 if times is None else times, "every": every}
+        for name, value in counts.items():
+            if not _is_count(value):
+                raise PatchError(f"{name}={shorten(value)}; give a number of frames from 1")
+        return cls(to_pair("shape", shape), None if scale == 1 else scale, times, every)
+
+    @property
+    def img_shape(self) -> tuple[int, int]:
+        """``(height, width)`` of the window in pixels of the image."""
+        if self.scale is None:
+            return self.shape
+        height, width = (max(1, round(extent / self.scale)) for extent in self.shape)
+        return height, width
+
+    @property
+    def frame_span(self) -> int:
+        """The number of frames from the first to the last."""
+        return ((self.times or 1) - 1) * self.every + 1
+
+    def region(self, time: int | None, top: int, left: int) -> Any:
+        """The region of the window at a place; ``time`` is ``None`` in an image."""
+        height, width = self.img_shape
+        plane = slice(top, top + height), slice(left, left + width)
+        if time is None:
+            return plane
+        return (time if self.times is None else slice(time, time + self.frame_span, self.every), *plane)
+
+    def check_fits(self, extents: Extents, *, may_pad: bool = False) -> None:
+        """Check that some image holds the window, and that every video is long enough.
+
+        Raises:
+            PatchError: otherwise; the message gives the largest image, or the shortest video.
+        """
+        height, width = self.img_shape
+        if not may_pad and not ((extents.heights >= height) & (extents.widths >= width)).any():
+            largest = int(np.argmax(extents.heights * extents.widths))
+            tall, wide = extents.shape(largest)
+            raise PatchError(
+                f"no image holds a patch of {height:,} x {width:,} px; the largest is {shorten(extents.image_ids[largest])} "
+                f"with {tall:,} x {wide:,} px; use a smaller shape or a larger scale"
+            )
+        if self.times is None:
+            return
+        if not extents.frames.all():
+            with naming_image(extents.image_ids[int(np.argmin(extents.frames))]):
+                raise PatchError(f"it has no time axis, but patches of times={self.times} frames are requested")
+        shortest = int(np.argmin(extents.frames))
+        if extents.frames[shortest] < self.frame_span:
+            with naming_image(extents.image_ids[shortest]):
+                raise PatchError(
+                    f"it has {extents.frames[shortest]:,} frames, but times={self.times} with every={self.every} needs "
+                    f"{self.frame_span:,}; leave it out of image_ids, or use fewer frames"
+                )
+
+
+def to_pair(name: str, value: Any) -> tuple[int, int]:
+    """``(y, x)`` from a pair of pixels, or from one number for both.
+
+    Raises:
+        PatchError: not one or two integers above 0.
+
+    Example:
+        >>> to_pair("shape", 256)
+        (256, 256)
+    """
+    try:
+        first, second = (value, value) if _is_count(value) else value
+        pair = operator.index(first), operator.index(second)
+    except (TypeError, ValueError):
+        pair = (0, 0)
+    if min(pair) < 1:
+        raise PatchError(f"{name}={shorten(value)}; give (height, width) in pixels, above 0")
+    return pair
+
+
+def to_length(value: Any) -> int:
+    """A number of patches.
+
+    Raises:
+        PatchError: not an integer above 0.
+    """
+    if not _is_count(value):
+        raise PatchError(f"length={shorten(value)}; give a number of patches from 1")
+    return operator.index(value)
+
+
+def _is_count(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and operator.index(value) >= 1
+    except TypeError:
+        return False

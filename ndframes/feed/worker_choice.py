@@ -1,0 +1,97 @@
+"""Which workers read chunks: processes started in one way or another, or threads."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import pickle
+import sys
+import types
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import UnsupportedError
+from ..system.children import StartMethod, can_start_children
+from ..system.process import has_other_threads
+from ..system.process_workers import ProcessWorkers
+from ..system.thread_workers import ThreadWorkers
+
+if TYPE_CHECKING:
+    from ..system.ahead import Workers
+    from ..system.serving import Work
+
+__all__ = ["WorkerKind", "make_workers"]
+#: Where chunks are read; ``"auto"`` is a process where one can be started, and otherwise a thread.
+WorkerKind = Literal["auto", "process", "thread"]
+
+
+def make_workers(work: Work, *, kind: WorkerKind, start_method: StartMethod | None, count: int, depth: int) -> Workers:
+    """Workers that do ``work``; each is started with its first task.
+
+    Args:
+        work: what they do.
+        kind: processes or threads.
+        start_method: of processes; ``None``: the one that fits.
+        count: the number of workers.
+        depth: how many tasks each may have.
+
+    Raises:
+        UnsupportedError: a process was asked for and cannot be started here, or not with this work.
+    """
+    method = _pick_method(work, kind, start_method)
+    if method is None:
+        return ThreadWorkers(work, count=count, depth=depth)
+    try:
+        return ProcessWorkers(work, count=count, depth=depth, method=method)
+    except Exception as error:
+        raise UnsupportedError(
+            f"the frames cannot be sent to a worker process, because they do not pickle ({type(error).__name__}: {error}); use "
+            "start_method='fork' or worker='thread'"
+        ) from error
+
+
+def _pick_method(work: Work, kind: WorkerKind, start_method: StartMethod | None) -> StartMethod | None:
+    """How to start processes; ``None`` for threads."""
+    is_daemon = multiprocessing.current_process().daemon
+    if kind == "thread" or (kind == "auto" and (is_daemon or not can_start_children())):
+        return None
+    if not can_start_children():
+        raise UnsupportedError("worker='process' needs Unix sockets, which this system has not; use worker='thread'")
+    if start_method is None:
+        if _is_self_contained(work):
+            return "command"
+        if kind == "auto" and (sys.platform != "linux" or is_daemon or has_other_threads()):
+            return None  # a fork is not safe where other threads hold locks
+        start_method = "fork" if sys.platform == "linux" else "command"
+    if is_daemon and start_method != "command":
+        raise UnsupportedError(
+            "worker='process': multiprocessing starts no process in a daemonic one, such as a worker of a DataLoader; use "
+            "worker='thread'"
+        )
+    if start_method == "command" and not _is_self_contained(work):
+        raise UnsupportedError(
+            "the frames' class is defined in the main module, or does not pickle, so a worker process cannot load it; define it "
+            "in a module that can be imported, or use worker='thread'"
+        )
+    return start_method
+
+
+def _is_self_contained(work: Work) -> bool:
+    """Whether an object pickles, and a process that does not have our main module can load it."""
+    finder = _MainFinder(io.BytesIO(), protocol=5)
+    try:
+        finder.dump(work)
+    except Exception:  # noqa: BLE001 - pickling runs the user's code
+        return False
+    return not finder.needs_main
+
+
+class _MainFinder(pickle.Pickler):
+    """Pickles, and notices classes and functions of the main module."""
+
+    needs_main = False
+
+    def reducer_override(self, value: Any) -> Any:
+        """Called for every class and function."""
+        if isinstance(value, (type, types.FunctionType)) and value.__module__ == "__main__":
+            self.needs_main = True
+        return NotImplemented

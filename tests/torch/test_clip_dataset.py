@@ -1,0 +1,103 @@
+"""Clips have the frames that decoding shows, and say which of them the video has."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import ndframes as nf
+from ndframes.torch import ClipDataset, collate
+
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def pixels(walk):
+    return walk.load_image("walk")
+
+
+@pytest.mark.parametrize(("at", "first"), [("start", 0), ("middle", -4), ("end", -6)])
+@pytest.mark.parametrize("frame", [0, 5, 11])
+def test_frames_around_an_anchor(walk, pixels, at, first, frame):
+    clip = ClipDataset(walk, [("walk", frame)], num_frames=4, every=2, at=at)[0]
+    numbers = frame + first + 2 * np.arange(4)
+    nearest = numbers.clip(0, COUNT - 1)
+    np.testing.assert_array_equal(clip["frames"].permute(0, 2, 3, 1).numpy(), pixels[nearest])
+    assert clip["mask"].tolist() == [0 <= number < COUNT for number in numbers]
+    np.testing.assert_allclose(clip["pts"], nearest / 5)
+    assert clip["clip"] == ("walk", frame)
+
+
+def test_frames_that_the_video_does_not_have_are_zero_with_mask(walk, pixels):
+    clip = ClipDataset(walk, [("walk", 10)], num_frames=4, policy="mask")[0]
+    np.testing.assert_array_equal(clip["frames"][:2].permute(0, 2, 3, 1).numpy(), pixels[10:])
+    assert not clip["frames"][2:].any()
+    assert clip["mask"].tolist() == [True, True, False, False]
+    assert clip["pts"][2:].isnan().all()
+
+
+def test_a_clip_beyond_the_end_is_an_error_on_request(walk):
+    ClipDataset(walk, [("walk", 8)], num_frames=4, policy="error")
+    with pytest.raises(nf.PatchError, match=r"'walk'.* frame 9 needs the frames 9 to 12 of 12"):
+        ClipDataset(walk, [("walk", 9)], num_frames=4, policy="error")
+
+
+def test_frames_at_times(walk, pixels):
+    clips = ClipDataset(walk, [("walk", 5)], times=[-0.4, 0, 0.2, 0.3, 9], policy="mask")
+    np.testing.assert_array_equal(clips[0]["frames"][:4].permute(0, 2, 3, 1).numpy(), pixels[[3, 5, 6, 6]])
+    assert clips[0]["mask"].tolist() == [True, True, True, True, False]
+
+
+def test_a_part_of_the_frames(walk, pixels):
+    clip = ClipDataset(walk, [("walk", 2, np.s_[10:20, 30:50])], num_frames=3)[0]
+    np.testing.assert_array_equal(clip["frames"].permute(0, 2, 3, 1).numpy(), pixels[2:5, 10:20, 30:50])
+
+
+def test_sequences_have_clips_too(tmp_path):
+    for number in range(5):
+        np.save(tmp_path / f"{number}.npy", np.full((6, 7, 1), number, np.uint8))
+    frames = nf.SimpleFrames({"walk": nf.Clip(tmp_path)}, backend=None)
+    clip = ClipDataset(frames, [("walk", 3)], num_frames=3)[0]
+    assert clip["frames"][:, 0, 0, 0].tolist() == [3, 4, 4]
+    assert clip["pts"].tolist() == [3, 4, 4]
+
+
+def test_clips_go_through_the_stock_loader(walk):
+    def brighten(sample, rng):
+        sample["gain"] = rng.random()
+        return sample
+
+    dataset = ClipDataset(walk, [("walk", n) for n in range(COUNT)], num_frames=2, transform=brighten)
+    batches = list(DataLoader(dataset, 5, collate_fn=collate))
+    assert torch.equal(
+        torch.cat([batch.images for batch in batches]), torch.stack([clip["frames"] for clip in dataset])
+    )
+    assert batches[1].more["clip"] is not None
+    assert dataset[3]["gain"] == dataset[3]["gain"] != dataset[3 + COUNT]["gain"]
+
+
+@pytest.mark.parametrize(
+    ("clips", "options", "message"),
+    [
+        ([], {"num_frames": 2}, "there are no clips"),
+        ([("walk", 12)], {"num_frames": 2}, "frame 12 of a clip is out of range"),
+        ([("walk",)], {"num_frames": 2}, "a clip must be"),
+        ([("walk", 1.5)], {"num_frames": 2}, "a clip must be"),
+        ([("walk", 1)], {}, "either num_frames or times"),
+        ([("walk", 1)], {"num_frames": 2, "times": [0]}, "either num_frames or times"),
+        ([("walk", 1)], {"num_frames": 0}, "num_frames=0"),
+        ([("walk", 1)], {"num_frames": 2, "every": 0}, "every=0"),
+    ],
+)
+def test_bad_arguments_are_errors_at_construction(walk, clips, options, message):
+    with pytest.raises(nf.PatchError, match=message):
+        ClipDataset(walk, clips, **options)
+
+
+def test_images_have_no_clips(photographs):
+    with pytest.raises(nf.PatchError, match=r"'coffee'.* no time axis"):
+        ClipDataset(photographs, [("coffee", 0)], num_frames=2)
+    with pytest.raises(ValueError, match="policy="):
+        ClipDataset(photographs, [("coffee", 0)], num_frames=2, policy="wrap")
