@@ -18,8 +18,8 @@ __all__ = ["Segment", "SegmentPlan", "balance_load_lpt", "buffer_draws", "cut_at
 _H = TypeVar("_H", bound=Hashable)
 _T = TypeVar("_T")
 _Numbers = np.ndarray[Any, np.dtype[np.int64]]
-# The largest load of a worker, relative to the average, that needs no finer segments.
-_GOOD_BALANCE = 1.02
+# How much larger the largest load of a worker may be than the smallest: of few long segments, and of many.
+_FAIR_BALANCE, _GOOD_BALANCE = 1.1, 1.03
 # Segments for each share: doubled up to this number, until loads are balanced.
 _MOST_PER_SHARE = 64
 _SHUFFLED_PER_SHARE = 16
@@ -146,7 +146,7 @@ class SegmentPlan:
         used = max(1, min(n_workers, -(-self.total // max(1, least))))
         best = self._share_in_order(used)
         best_load = self._imbalance(best)
-        pieces = 1
+        pieces = 1 if best_load > _FAIR_BALANCE else _MOST_PER_SHARE + 1
         while best_load > _GOOD_BALANCE and pieces <= _MOST_PER_SHARE:
             segments = self._cut(-(-self.total // (used * pieces)))
             shares = balance_load_lpt({segment: self._load(segment) for segment in segments}, used)
@@ -195,9 +195,9 @@ class SegmentPlan:
         return shares
 
     def _imbalance(self, shares: Sequence[Sequence[Segment]]) -> float:
-        """The largest load relative to the average."""
+        """The largest load relative to the smallest."""
         loads = [sum(map(self._load, share)) for share in shares]
-        return max(loads) * len(loads) / (sum(loads) or 1)
+        return max(loads) / (min(loads) or 1e-9)
 
     def _cut(self, most: int) -> list[Segment]:
         return [

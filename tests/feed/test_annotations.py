@@ -464,7 +464,7 @@ def private_bytes():
 
 
 def test_forked_workers_share_the_table():
-    table = large(15_000)
+    table = large(40_000)
     gc.collect()
     pipes = []
     for _ in range(2):
@@ -491,4 +491,5 @@ def test_forked_workers_share_the_table():
         grown, seen = map(int, os.read(reader, 100).split())
         os.close(reader)
         assert seen > 5000
-        assert grown < 8_000_000  # objects would be copied page by page: 15 MB and more
+        # Objects would be copied page by page: 40 MB and more. Up to 10 MB are those of all tests before this one.
+        assert grown < 20_000_000

@@ -276,7 +276,7 @@ def test_a_cluster_on_loopback(image, walk, recwarn):
     with (
         dask.config.set(settings_),
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=2, host="127.0.0.1", dashboard_address=None
+            n_workers=2, threads_per_worker=2, host="127.0.0.1", dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster),
     ):
