@@ -325,7 +325,7 @@ def _check_values(answer: Any, batch: Sequence[Patch]) -> Array:
 
 
 def _find_factor(patch: Patch, shape: tuple[int, ...]) -> float | None:
-    """The factor from the size of a patch to that of its values: a whole number, or 1 by one; ``None``: there is none."""
+    """The factor from the size of a patch to that of its values: a whole number, or 1 over one. ``None`` if there is no such factor."""
     if not all(shape):
         return None
     (height, width), (rows, cols) = patch.shape, shape[:2]

@@ -125,7 +125,7 @@ class Runs:
         return counts
 
     def bounds(self, owner_count: int) -> _Floats:
-        """For each annotation the box ``(x0, y0, x1, y1)`` around its pixels, as rows; of no use where there are none."""
+        """For each annotation the box ``(x0, y0, x1, y1)`` around its pixels, as rows. Without pixels, the box has no meaning."""
         bounds: _Floats = np.empty((4, owner_count))
         bounds[:2], bounds[2:] = np.inf, -np.inf
         if len(self.owners):

@@ -84,16 +84,18 @@ def load_frames(
     numbers: Sequence[int],
     channels: str | Sequence[str] | None = None,
     *,
+    plane: tuple[Any, ...] = (),
     workers: int | None = None,
     **options: Unpack[ReadKeywords],
 ) -> Any:
-    """Read whole frames of a video or sequence by their numbers, each once.
+    """Read frames of a video or sequence by their numbers. Each frame of a video is decoded once.
 
     Args:
         frames: the images.
         video_id: which of them.
         numbers: frames in any order, with repetitions; negative ones count from the end.
         channels: as in :meth:`ndframes.Frames.load_region`.
+        plane: the region ``(y, x)`` of each frame; empty: whole frames.
         workers: the number of threads that read the images of a sequence, as in :meth:`ndframes.Frames.load_regions`.
         **options: as in :meth:`ndframes.Frames.load_region`.
 
@@ -112,14 +114,15 @@ def load_frames(
         >>> load_frames(walk, "walk", [2, 0, 2])[:, 0, 0, 0].tolist()
         [2, 0, 2]
     """
-    count = frames.extents(video_id)[0]
+    video = frames.image(video_id)
+    count = len(video.frame_ids)
     with naming_image(video_id):
         rows = [to_row(number, count) for number in numbers]
-    if frames.image(video_id).is_video:
+    if video.is_video:
         # One read, so that the decoder goes through the file once.
-        region: Any = (rows,)
+        region: Any = (rows, *plane)
         return frames.load_region(video_id, region, channels, **options)
-    return frames.load_regions([(video_id, (row,)) for row in rows], channels, workers=workers, **options)
+    return frames.load_regions([(video_id, (row, *plane)) for row in rows], channels, workers=workers, **options)
 
 
 def stack_results(results: Sequence[Array]) -> Any:

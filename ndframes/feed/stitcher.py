@@ -413,7 +413,7 @@ def _to_fill(fill: Any, dtype: np.dtype[Any]) -> float:
 
 
 def _find_gap(windows: Array, shape: tuple[int, int]) -> tuple[int, int] | None:
-    """A pixel ``(y, x)`` that no window ``(top, bottom, left, right)`` covers; ``None``: there is none."""
+    """A pixel ``(y, x)`` that no window ``(top, bottom, left, right)`` covers; ``None`` if they cover all pixels."""
     height, width = shape
     for first in range(0, height, BAND_ROWS):
         covered = np.zeros((min(BAND_ROWS, height - first), width), bool)

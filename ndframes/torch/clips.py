@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from ..errors import PatchError, check_choice, naming_image, shorten
 from ..feed.order import mix
+from ..feed.reading import load_frames
 from .batch import to_dtype
 
 if TYPE_CHECKING:
@@ -103,10 +104,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
         epoch, item = divmod(operator.index(index), len(self))
         image_id, frame, plane = self.clips[item]
         with naming_image(image_id):
-            numbers, pts = self._find(image_id, frame)
-            is_inside = (numbers >= 0) & (numbers < self._count(image_id))
-            read = numbers.clip(0, self._count(image_id) - 1)
-            pixels = self._load(image_id, read.tolist(), plane)
+            numbers, times = self._find(image_id, frame)
+            is_inside = (numbers >= 0) & (numbers < len(times))
+            read = numbers.clip(0, len(times) - 1)
+            pts = times[read]
+            pixels = load_frames(self.frames, image_id, read.tolist(), self._channels, plane=plane)
         if self._policy == "mask":
             pixels[~is_inside] = 0
             pts = np.where(is_inside, pts, np.nan)
@@ -124,16 +126,8 @@ class ClipDataset(Dataset[dict[str, Any]]):
         )
         return found
 
-    def _load(self, image_id: Hashable, numbers: list[int], plane: tuple[Any, ...]) -> Any:
-        """Frames by number, ``(t, h, w, c)``, each read once."""
-        if self.frames.image(image_id).is_video:
-            listed: Any = (numbers, *plane)
-            return self.frames.load_region(image_id, listed, self._channels)
-        read = {number: self.frames.load_region(image_id, (number, *plane), self._channels) for number in set(numbers)}
-        return np.stack([read[number] for number in numbers])
-
     def _find(self, image_id: Hashable, frame: int) -> tuple[Any, Any]:
-        """The numbers of a clip's frames, which may lie outside of the video, and the times of those that stand for them."""
+        """The numbers of a clip's frames, which may lie outside of the video, and the times of all frames of the video."""
         times = self._times(image_id)
         if self._seconds is None:
             numbers = frame + self._steps
@@ -143,14 +137,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
             numbers = np.searchsorted(times, moments + 1e-9, side="right") - 1
             step = times[-1] - times[-2] if len(times) > 1 else np.inf
             numbers = np.where(moments >= times[-1] + step - 1e-9, len(times), numbers)
-        return numbers, times[numbers.clip(0, len(times) - 1)]
+        return numbers, times
 
     def _times(self, image_id: Hashable) -> Any:
         frame = self.frames.load_frame(image_id)
         return np.asarray(getattr(frame, "times", np.arange(len(frame))), np.float64)
-
-    def _count(self, image_id: Hashable) -> int:
-        return len(self.frames.load_frame(image_id))
 
     def _check_clips(self) -> None:
         counts: dict[Hashable, int] = {}

@@ -70,7 +70,7 @@ class DetectionPatches(PatchSamples[Sample]):
     ) -> None:
         frames = coco if isinstance(coco, CocoFrames) else CocoFrames(coco)
         super().__init__(frames, patches, channels=channels, transform=transform, dtype=dtype)
-        self._table = table_of(coco)
+        self._table = table_of(frames)  # not of coco, which may be a path and would be read again
         self.names = self._table.names
         self._options: dict[str, Any] = {"masks": masks, "keypoints": keypoints, "min_visibility": min_visibility}
         self._tv_tensors = tv_tensors

@@ -218,7 +218,7 @@ def parse_params(params: Sequence[str]) -> dict[str, Any]:
     """Parameters of the ffmpeg program as options of :func:`ndframes.write_video`.
 
     Raises:
-        UnsupportedError: a parameter is none of ``-crf``, ``-preset``, ``-pix_fmt``, ``-profile:v`` and ``-level``.
+        UnsupportedError: a parameter is not ``-crf``, ``-preset``, ``-pix_fmt``, ``-profile:v`` or ``-level``.
 
     Example:
         >>> parse_params(["-crf", "15", "-preset", "slow", "-level", "4.0"])
