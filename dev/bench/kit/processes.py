@@ -35,13 +35,14 @@ class ContenderProcess:
 
     Args:
         contender: must pickle, so it is not open yet.
+        daemon: whether its process ends with this one at the latest. Such a process cannot start worker processes.
     """
 
-    def __init__(self, contender: Contender) -> None:
+    def __init__(self, contender: Any, *, daemon: bool = True) -> None:
         self.contender = contender
         context = multiprocessing.get_context("spawn")
         self._pipe, far_end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(far_end, contender), daemon=True)
+        self._process = context.Process(target=_serve, args=(far_end, contender), daemon=daemon)
         with _environment(ONE_THREAD | dict(contender.environment)):
             self._process.start()
         far_end.close()

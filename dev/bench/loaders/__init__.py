@@ -1,0 +1,1 @@
+"""Contenders that deliver batches to a training loop."""
