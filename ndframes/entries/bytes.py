@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..cache.trailer import SegmentTable
 from ..errors import CacheEntryDamagedError, CacheEntryGoneError
 from ..system.handles import SharedHandle
-from ..system.segments import SEGMENT_DTYPE, checksum
+from ..system.segments import SEGMENT_DTYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,11 +51,11 @@ class EntryBytes:
         files: the file operations.
         pool: keeps the open file.
         verify: which segments are compared with their checksums.
+        checksum: the function that computes a CRC-32.
 
     Attributes:
         memory_bytes: the memory that this object takes once every segment was read.
         is_mapped: whether the file is mapped into memory when it is opened.
-        checksum: the function that computes a CRC-32.
     """
 
     def __init__(
@@ -66,15 +66,19 @@ class EntryBytes:
         files: FileSystem,
         pool: HandlePool,
         verify: VerifyMode,
+        *,
+        checksum: Callable[[bytes], int],
     ) -> None:
         self._path, self._stamp, self._trailer, self._files, self._pool = path, stamp, trailer, files, pool
         self._table = SegmentTable(trailer)
         # One byte a segment, because a search in bytes is much faster than a loop over a list.
         self._is_checked = bytearray([verify == "open"]) * trailer.segment_count
         self._is_remembered = verify != "always"
-        # Only uncompressed tiles can be used as they are in the file.
-        self.is_mapped = trailer.meta["layout"].get("compress") == "NONE" and files.can_map(path)
-        self.checksum: Callable[[bytes], int] = checksum
+        # Only pixels that are not compressed can be used, or checked, as they are in the file. Reading the rows of a .npy that a
+        # crop touches into new memory would take three times as long as their checksums.
+        layout = trailer.meta["layout"]
+        self.is_mapped = (layout.get("compress") == "NONE" or "chunk_bytes" in layout) and files.can_map(path)
+        self._checksum = checksum
         # A key that only this object has: a path may lead to another file later.
         self._token = object()
         self._file: Callable[[], _EntryFile | None] = _no_file
@@ -123,7 +127,7 @@ class EntryBytes:
 
     def _check(self, index: int, data: Any, offset: int, length: int, crc32: int) -> None:
         """Compare a segment with its checksum, unless that was done before and need not be repeated."""
-        if len(data) != length or (not self._is_checked[index] and self.checksum(data) != crc32):
+        if len(data) != length or (not self._is_checked[index] and self._checksum(data) != crc32):
             raise self._trailer.segment_error(index, offset, length)
         if self._is_remembered:
             self._is_checked[index] = True  # threads may do this at once: storing a byte is atomic

@@ -74,8 +74,13 @@ class EntryReader(Reader):
         self._written = parse_pixels(self.trailer.meta)
         self._chunks: _Chunks | None = None
         self._inner: Reader
+        with IMPORTING:
+            from ..formats.tiled import codecs
+
         with AsCacheErrors(name):
-            self._bytes = EntryBytes(name, self.stamp, self.trailer, files, pool, verify)
+            # Five times as fast as zlib's.
+            checksum = codecs.checksum
+            self._bytes = EntryBytes(name, self.stamp, self.trailer, files, pool, verify, checksum=checksum)
             if key.suffix == ".npy":
                 self._inner, self._chunks = self._open_array(pool)
             elif self._written.frame_count is not None:
@@ -195,21 +200,14 @@ class EntryReader(Reader):
         return reader, _Chunks(self._bytes, self.trailer.meta["layout"]["chunk_bytes"], reader)
 
     def _open_frames(self, tiles: TileCache | None, pool: HandlePool) -> Reader:
-        with IMPORTING:
-            from ..formats.tiled import codecs
-
-        self._bytes.checksum = codecs.checksum  # the fast one, whose library is loaded now
         return open_frames(self.path, self.trailer.meta["layout"], self._written, self._bytes, tiles, pool)
 
     def _open_tiles(self, tiles: TileCache | None) -> Reader:
         with IMPORTING:
-            from ..formats.tiled import codecs
             from ..formats.tiled.tile_cache import TileCache
             from ..formats.tiled.tile_reader import TileReader
 
         written, layout = self._written, self.trailer.meta["layout"]
-        # Five times as fast as zlib's, and its library is loaded for the tiles anyway.
-        self._bytes.checksum = codecs.checksum
         # No room, rather than a cache of its own that nobody counts.
         cache = TileCache(0) if tiles is None else tiles
         return TileReader(self.path, layout, written.dtype, written.shape[2], self._bytes, cache)
