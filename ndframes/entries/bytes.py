@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..cache.trailer import SegmentTable
 from ..errors import CacheEntryDamagedError, CacheEntryGoneError
 from ..system.handles import SharedHandle
-from ..system.segments import SEGMENT_DTYPE
+from ..system.segments import SEGMENT_DTYPE, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ class EntryBytes:
         pool: HandlePool,
         verify: VerifyMode,
         *,
-        checksum: Callable[[bytes], int],
+        checksum: Callable[[bytes], int] = checksum,
     ) -> None:
         self._path, self._stamp, self._trailer, self._files, self._pool = path, stamp, trailer, files, pool
         self._table = SegmentTable(trailer)
