@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -15,6 +16,10 @@ import ndframes as nf
 # Tests start hundreds of processes. With this setting, which some containers have, each would compile the whole package.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Other examples are drawn in each run. A busy machine may be as slow as it is.
+hypothesis.settings.register_profile("suite", max_examples=50, deadline=None)
+hypothesis.settings.load_profile("suite")
 
 BACKENDS = {
     "direct": None,
