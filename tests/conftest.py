@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
+import sys
 
+import hypothesis
 import numpy as np
 import pytest
 
 import ndframes as nf
+
+# Tests start hundreds of processes. With this setting, which some containers have, each would compile the whole package.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Other examples are drawn in each run. A busy machine may be as slow as it is.
+hypothesis.settings.register_profile("suite", max_examples=50, deadline=None)
+hypothesis.settings.load_profile("suite")
 
 BACKENDS = {
     "direct": None,
@@ -21,6 +33,13 @@ BACKENDS = {
 @pytest.fixture(params=BACKENDS, scope="session")
 def backend(request):
     return BACKENDS[request.param]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def only_new_objects_are_collected():
+    """Leave what other modules imported out of garbage collections, which with torch take 0.1 s each, and there are many."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -60,7 +60,9 @@ class Batch:
         images: ``(n, c, h, w)``; a list where shapes differ.
         patches: where the images come from; empty if the samples do not say.
         packed: for each key of the targets their values one after the other.
-        counts: how many values of each sample there are, ``(n,)``; ``None`` without targets.
+        counts: how many values of each sample there are, by key.
+        shapes: of the values of each sample, for the keys whose values differ in more than their number, such as masks of patches
+            of different shapes; they are packed flat.
         more: other values of the samples, by key, as torch collates them.
     """
 
@@ -68,6 +70,7 @@ class Batch:
     patches: list[Patch] = field(default_factory=list)
     packed: dict[str, torch.Tensor] = field(default_factory=dict)
     counts: dict[str, list[int]] = field(default_factory=dict)
+    shapes: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -76,7 +79,11 @@ class Batch:
     @property
     def targets(self) -> list[dict[str, torch.Tensor]]:
         """The target of each sample: views of the packed tensors."""
-        parts = {key: torch.split(values, self.counts[key]) for key, values in self.packed.items()}
+        parts: dict[str, Sequence[torch.Tensor]] = {}
+        for key, values in self.packed.items():
+            parts[key] = torch.split(values, self.counts[key])
+            if key in self.shapes:
+                parts[key] = [part.view(shape) for part, shape in zip(parts[key], self.shapes[key], strict=True)]
         scalars = {key for key in self.packed if key.startswith(_SCALAR)}
         return [
             {
@@ -139,8 +146,8 @@ def collate(samples: Sequence[Any]) -> Batch:
     if isinstance(samples[0], Mapping):
         keys = [key for key in samples[0] if key not in ("image", "frames", "patch")]
         return replace(batch, more={key: _collate_values([sample[key] for sample in samples]) for key in keys})
-    packed, counts = _pack([sample[1] for sample in samples])
-    return replace(batch, packed=packed, counts=counts)
+    packed, counts, shapes = _pack([sample[1] for sample in samples])
+    return replace(batch, packed=packed, counts=counts, shapes=shapes)
 
 
 def _image_of(sample: Any) -> torch.Tensor:
@@ -175,16 +182,24 @@ def _collate_values(values: list[Any]) -> Any:
         return values
 
 
-def _pack(targets: list[Mapping[str, Any]]) -> tuple[dict[str, torch.Tensor], dict[str, list[int]]]:
-    """One tensor for each key, and the number of rows of each target in it."""
-    packed, counts = {}, {}
+_Packed = tuple[dict[str, torch.Tensor], dict[str, list[int]], dict[str, list[tuple[int, ...]]]]
+
+
+def _pack(targets: list[Mapping[str, Any]]) -> _Packed:
+    """For each key one tensor, the number of rows of each target in it, and the shapes where these differ."""
+    packed: dict[str, torch.Tensor] = {}
+    counts: dict[str, list[int]] = {}
+    shapes: dict[str, list[tuple[int, ...]]] = {}
     for key in targets[0]:
         values = [torch.as_tensor(target[key]) for target in targets]
-        if values[0].ndim:
-            packed[key], counts[key] = torch.cat(values), [len(value) for value in values]
-        else:
+        if not values[0].ndim:
             packed[_SCALAR + key], counts[_SCALAR + key] = torch.stack(values), [1] * len(values)
-    return packed, counts
+            continue
+        if len({value.shape[1:] for value in values}) > 1:
+            shapes[key] = [tuple(value.shape) for value in values]
+            values = [value.reshape(-1) for value in values]
+        packed[key], counts[key] = torch.cat(values), [len(value) for value in values]
+    return packed, counts, shapes
 
 
 def to_dtype(dtype: Any) -> torch.dtype | None:

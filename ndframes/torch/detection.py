@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..errors import MissingExtraError
 from ..feed.table import table_of
 from ..feed.targets import find_annotations
 from ..frames.coco import CocoFrames
@@ -27,13 +28,15 @@ class DetectionPatches(PatchSamples[Sample]):
     """Patches with their boxes, as torchvision's detectors take them: pairs ``(image, target)``.
 
     A target has the keys ``boxes`` ``(n, 4)`` float32 ``(x0, y0, x1, y1)`` in pixels of the patch, ``labels`` ``(n,)`` int64
-    from 1, ``image_id``, ``area`` and ``iscrowd``, and on request ``masks`` ``(n, h, w)`` uint8 and ``keypoints`` ``(n, k, 3)``.
+    from 1, ``area`` ``(n,)`` float32, ``iscrowd`` ``(n,)`` bool, and ``image_id``, an int64 without axes: the id of the image,
+    or its place in the dataset if not all ids are integers. On request it has ``masks``, ``(n, h, w)`` uint8 of 0 and 1, or
+    ``(h, w)`` of labels as :func:`ndframes.feed.annotations` makes them, and ``keypoints`` ``(n, k, 3)`` float32.
 
     Args:
         coco: a :class:`~ndframes.CocoFrames`, or what it takes.
         patches: which regions are read, in which order.
         channels: as for :meth:`ndframes.Frames.load_region`.
-        masks: ``"instance"``: the target has masks.
+        masks: ``"instance"``: a mask of each box; ``"semantic"``: one of all classes; ``None``: none.
         keypoints: whether it has keypoints.
         min_visibility: boxes of which less lies in the patch are left out.
         tv_tensors: whether images, boxes and masks are torchvision's ``tv_tensors``, which its transforms recognize.
@@ -42,6 +45,10 @@ class DetectionPatches(PatchSamples[Sample]):
 
     Attributes:
         names: the name of each label; label 0 is the background.
+
+    Raises:
+        MissingExtraError: ``tv_tensors`` without torchvision.
+        PatchError: an annotation is not valid.
 
     Example:
         >>> import ndframes as nf
@@ -72,16 +79,24 @@ class DetectionPatches(PatchSamples[Sample]):
         super().__init__(frames, patches, channels=channels, transform=transform, dtype=dtype)
         self._table = table_of(frames)  # not of coco, which may be a path and would be read again
         self.names = self._table.names
+        ids = self._table.columns.image_ids
+        # A tensor holds no other ids.
+        self._image_ids = ids.take(np.arange(len(ids)))
+        if self._image_ids.dtype == np.object_:
+            self._image_ids = np.arange(len(ids))
         self._options: dict[str, Any] = {"masks": masks, "keypoints": keypoints, "min_visibility": min_visibility}
         self._tv_tensors = tv_tensors
+        if tv_tensors:
+            _import_tv_tensors()
 
     def make_sample(self, image: torch.Tensor, patch: Patch) -> Sample:
         """``(image, target)``."""
         found = find_annotations(self._table, patch, **self._options)
         target = {key: torch.from_numpy(found[key]) for key in ("boxes", "labels", "area", "iscrowd")}
-        target["image_id"] = torch.tensor(self._table.find_image(patch))
+        target["image_id"] = torch.tensor(int(self._image_ids[self._table.find_image(patch)]))
         if "masks" in found:
-            target["masks"] = torch.from_numpy(found["masks"].astype(np.uint8))
+            masks = found["masks"]
+            target["masks"] = torch.from_numpy(masks.view(np.uint8) if masks.dtype == np.bool_ else masks)
         if "keypoints" in found:
             target["keypoints"] = torch.from_numpy(found["keypoints"])
         if self._tv_tensors:
@@ -90,9 +105,20 @@ class DetectionPatches(PatchSamples[Sample]):
 
 
 def _to_tv_tensors(image: torch.Tensor, target: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Any]]:
-    from torchvision import tv_tensors  # type: ignore[import-not-found]  # no dependency: it must fit torch's build
-
+    tv_tensors = _import_tv_tensors()
     canvas = image.shape[-2:]
     boxes = tv_tensors.BoundingBoxes(target["boxes"], format="XYXY", canvas_size=canvas)
     more = {"masks": tv_tensors.Mask(target["masks"])} if "masks" in target else {}
     return tv_tensors.Image(image), {**target, "boxes": boxes, **more}
+
+
+def _import_tv_tensors() -> Any:
+    try:
+        from torchvision import tv_tensors  # type: ignore[import-not-found]
+    except ModuleNotFoundError as error:
+        # No extra of this package: its build must fit that of torch.
+        raise MissingExtraError(
+            "tv_tensors=True needs torchvision, in the build for your torch; see https://pytorch.org/get-started",
+            name="torchvision",
+        ) from error
+    return tv_tensors

@@ -229,6 +229,7 @@ class _PackedBatch(NamedTuple):
     patches: list[Patch]
     packed: dict[str, Array]
     counts: dict[str, list[int]]
+    shapes: dict[str, list[tuple[int, ...]]]
     more: dict[str, Any]
 
     @classmethod
@@ -240,7 +241,7 @@ class _PackedBatch(NamedTuple):
             key: _Tensor(value.numpy()) if isinstance(value, torch.Tensor) else value
             for key, value in batch.more.items()
         }
-        return cls(images, batch.patches, packed, batch.counts, more)
+        return cls(images, batch.patches, packed, batch.counts, batch.shapes, more)
 
     def to_batch(self) -> Batch:
         """The batch: tensors over these arrays."""
@@ -251,7 +252,7 @@ class _PackedBatch(NamedTuple):
             key: torch.from_numpy(value.array) if isinstance(value, _Tensor) else value
             for key, value in self.more.items()
         }
-        return Batch(images, self.patches, packed, self.counts, more)
+        return Batch(images, self.patches, packed, self.counts, self.shapes, more)
 
 
 class _Tensor(NamedTuple):

@@ -212,7 +212,7 @@ tricky_names = st.sampled_from(
 a_stamp = SourceStamp(1, 2, 3, 4, 5)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.one_of(name_bytes, tricky_names), min_size=1, max_size=3),
     st.lists(st.one_of(name_bytes, tricky_names), min_size=1, max_size=3),
@@ -228,7 +228,7 @@ def test_weird_paths_have_keys_of_their_own(first, second):
     assert all(NAME.fullmatch(key.relative_path) for key in keys)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(
         st.tuples(st.text(min_size=1, max_size=5), st.one_of(st.none(), st.integers(0, 9)), st.text(max_size=3)),
@@ -268,7 +268,7 @@ def test_copies_share_one_key(source):
     assert key_of(copy, "PIXELS") == key_of(source, "PIXELS")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_keys_are_equal_exactly_where_bytes_are(tmp_path_factory, first, second):
     folder = tmp_path_factory.getbasetemp() / "keys_are_equal"

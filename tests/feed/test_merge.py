@@ -173,7 +173,7 @@ def test_a_rule_of_the_caller():
         merge_detections(parts, patches, rule=lambda _: [3])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_disjoint_boxes_come_out_as_they_went_in(data):
     """Boxes farther apart than an edge may cut, each found in the patch that holds it, or in all of them."""
@@ -284,7 +284,7 @@ def test_wrong_arguments():
 # -- pairs ------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(*[st.integers(-30, 30)] * 2, *[st.integers(0, 40)] * 2), max_size=25),
     st.sampled_from([0, 1, 2.5]),

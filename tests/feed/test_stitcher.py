@@ -101,7 +101,7 @@ def test_patches_over_the_edges_are_cut_off(frames_of):
     assert np.array_equal(stitcher.close()[...][..., 0], image)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_any_order_gives_the_same_pixels(data):
     """Also where patches disagree: sums of integers and of what float64 holds do not depend on the order."""

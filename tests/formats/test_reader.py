@@ -49,7 +49,7 @@ def axes(draw, extent: int) -> range:
     return axis[::-1] if draw(st.booleans()) else axis
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("name", KINDS)
 def test_crops(name, opened, data):

@@ -50,7 +50,7 @@ def batches(draw):
     return channels, requests + repeats
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(batches(), st.sampled_from([1, 4]), st.booleans())
 def test_a_batch_equals_single_reads(scene, batch, workers, read_ahead):
     frames, single = scene

@@ -8,7 +8,7 @@ from kit.coco_bundles import by_kwcoco, differ, find_slack, interpolate, is_clea
 
 import ndframes as nf
 
-DEMOS = ("vidshapes2-multispectral", "vidshapes2-aux", "vidshapes8-multisensor-msi", "vidshapes2-frames4", "shapes4")
+DEMOS = ("vidshapes2-multispectral", "vidshapes2-aux", "vidshapes3-multisensor-msi", "vidshapes2-frames4", "shapes4")
 # OpenCV 5 warps other numbers of bands with coordinates rounded to 1/32 of a pixel.
 _EXACT_BAND_COUNTS = (1, 3, 4)
 # kwcoco takes up to half a second per image, and the images of a demo are alike.
@@ -106,7 +106,7 @@ def test_a_demo_video_is_its_images(demo_of, key):
 
 
 def test_channels_missing_in_some_frames(demo_of):
-    dset = demo_of("vidshapes8-multisensor-msi")
+    dset = demo_of("vidshapes3-multisensor-msi")
     frames = nf.CocoFrames(dset, backend=None)
     in_video = nf.CocoFrames(dset, space="video", backend=None)
     found = 0

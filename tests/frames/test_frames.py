@@ -49,7 +49,7 @@ def photograph_frames(backend, tmp_path_factory):
     return nf.SimpleFrames.demo(workdir=tmp_path_factory.mktemp("photographs"), backend=backend)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data())
 def test_a_region_of_a_photograph_equals_numpy(photograph_frames, data):
     image_id = data.draw(st.sampled_from(sorted(PHOTOGRAPHS)))
@@ -61,7 +61,7 @@ def test_a_region_of_a_photograph_equals_numpy(photograph_frames, data):
     assert_is_owned(crop)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_a_padded_region_equals_a_crop_of_the_padded_image(photograph_frames, data):
     image_id = data.draw(st.sampled_from(["astronaut", "chelsea", "moon"]))

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import dask
 import dask.array as da
@@ -150,7 +151,7 @@ def test_a_file_without_tiles_is_cut_by_rows(frames_of):
     np.testing.assert_array_equal(lazy.compute(), pixels)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_block_is_within_the_limit_or_one_tile(data):
     extents = st.integers(1, 50_000)
@@ -260,13 +261,21 @@ def test_a_graph_pickles_small(image, walk):
         assert sizes[-2] < 1500  # each block
 
 
-@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
-def test_local_schedulers(image, walk, scheduler):
-    context = multiprocessing.get_context("spawn")
-    with dask.config.set(num_workers=2, **{"multiprocessing.context": context.get_start_method()}):
-        for (frames, pixels), image_id in ((image, "a"), (walk, "walk")):
-            lazy = frames.load_frame(image_id).to_dask(chunks="60 kB")
-            np.testing.assert_array_equal(lazy.compute(scheduler=scheduler), pixels)
+def compute_and_compare(image, walk, **options):
+    for (frames, pixels), image_id in ((image, "a"), (walk, "walk")):
+        lazy = frames.load_frame(image_id).to_dask(chunks="60 kB")
+        np.testing.assert_array_equal(lazy.compute(**options), pixels)
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
+def test_schedulers_of_this_process(image, walk, scheduler):
+    compute_and_compare(image, walk, scheduler=scheduler, num_workers=2)
+
+
+def test_a_scheduler_with_processes(image, walk):
+    # One pool for both: each of its processes imports dask, which takes a second.
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        compute_and_compare(image, walk, scheduler="processes", pool=pool)
 
 
 def test_a_cluster_on_loopback(image, walk, recwarn):
@@ -453,7 +462,7 @@ def test_an_invalid_box(image):
 corners = st.floats(-1e4, 1e4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(corners, corners, st.floats(0, 1e4), st.floats(0, 1e4))
 def test_a_box_selects_the_pixels_that_it_touches(left, top, width, height):
     box = kwimage.Boxes([[left, top, left + width, top + height]], "ltrb")

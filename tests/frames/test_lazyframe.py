@@ -25,7 +25,7 @@ def frame_and_array(tmp_path_factory, backend):
     return nf.open(folder / "a.npy", workdir=folder, backend=backend), array
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_every_basic_index(frame_and_array, data):
     frame, array = frame_and_array
@@ -33,7 +33,7 @@ def test_every_basic_index(frame_and_array, data):
     np.testing.assert_array_equal(frame[index], array[index])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_list_of_integers_on_the_first_axis(frame_and_array, data):
     frame, array = frame_and_array

@@ -318,8 +318,7 @@ def descendants_with(marker: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("after", [0, 3])
+@pytest.mark.parametrize(("after", "workers"), [(3, 0), (0, 2), (3, 2), pytest.param(0, 0, marks=pytest.mark.slow)])
 def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_resumes(tmp_path, workers, after):
     rng = np.random.default_rng(0)
     arrays = [rng.integers(0, 60, (600, 600, 3), np.uint8) for _ in range(IMAGES)]
@@ -406,7 +405,7 @@ def test_an_isolated_crash_costs_a_read_not_the_process(make_frames, deadly_deco
 
 
 def test_an_image_over_the_limits_fails_alone(make_frames, deadly_decoder, tmp_path, arrays):
-    limits = nf.Limits(memory_bytes=4 << 30, cpu_seconds=4)
+    limits = nf.Limits(memory_bytes=4 << 30, cpu_seconds=3)
     frames = make_frames({name: tmp_path / f"{name}.npy" for name in ("greedy", "busy")}, isolate=limits)
     report = frames.prepare(workers=2, errors="collect")
     assert report.prepared == COUNT

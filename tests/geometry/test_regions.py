@@ -52,7 +52,7 @@ def pick(array: np.ndarray, selection: Selection) -> np.ndarray:
     return array[np.ix_(*indices)].reshape(selection.shape)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(shapes, regions)
 @example((5,), slice(None, None, -(10**30)))
 @example((3, 0, 2), (Ellipsis, -1))
@@ -164,7 +164,7 @@ def planes(draw):
     return slice(start, start + draw(st.integers(0, 20)), draw(st.one_of(st.none(), st.integers(1, 6))))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(st.tuples(st.integers(1, 9), st.integers(1, 9)), planes(), planes(), slices)
 def test_a_region_outside_is_the_slice_of_a_padded_image(shape, rows, cols, bands):
     image = np.arange(shape[0] * shape[1] * 3).reshape(*shape, 3)
@@ -241,7 +241,7 @@ def test_the_farthest_region_still_has_a_length():
 axes = st.builds(range, st.integers(-40, 60), st.integers(-40, 60), st.integers(-9, 9).filter(bool))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(axes, st.integers(1, 17))
 @example(range(5, -1, -1), 4)
 @example(range(0, 5, 10**30), 4)
@@ -255,7 +255,7 @@ def test_tile_ranges_cut_an_axis_where_tiles_meet(axis, tile_extent):
     assert tiles == sorted(set(tiles), reverse=axis.step < 0)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 300), st.integers(1, 130))
 @example(0, 1, 1)
 @example(16, 16, 16)
@@ -286,7 +286,7 @@ def test_tile_ranges_of_a_huge_axis_need_no_walk_along_it():
     assert pieces[-1] == (999, range(999 * 10**12, 10**15))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(axes)
 def test_a_bounding_range_is_the_tightest(axis):
     bounds = bounding_range(axis)
@@ -297,14 +297,14 @@ def test_a_bounding_range_is_the_tightest(axis):
         assert len(bounds) == 0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.tuples(st.integers(1, 500), st.integers(1, 500)), st.tuples(st.integers(1, 70), st.integers(1, 70)))
 def test_tiles_cover_an_image_and_none_is_idle(shape, tile_shape):
     counts = count_tiles(shape, tile_shape)
     assert counts == tuple(len(tile_ranges(range(e), t)) for e, t in zip(shape, tile_shape, strict=True))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.tuples(st.integers(1, 10**7), st.integers(1, 10**7)), st.sampled_from([16, 64, 256, 512]))
 @example((256, 256), 256)
 @example((257, 1), 256)
@@ -343,7 +343,7 @@ def test_a_typed_region_is_what_python_would_read(text, expected):
 numbers_typed = st.one_of(st.none(), st.integers(-30, 30))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(st.lists(st.builds(slice, numbers_typed, numbers_typed, numbers_typed), min_size=1, max_size=3))
 def test_a_typed_region_goes_round(region):
     text = ",".join(
@@ -374,7 +374,7 @@ def test_anything_else_typed_is_refused_at_once_and_quoted(text):
     assert len(str(caught.value)) < 500
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=125, deadline=None)
 @given(st.text(alphabet="0123456789:,+-. _xé٣\n", max_size=20))
 def test_any_text_is_a_region_or_a_region_error(text):
     try:

@@ -105,7 +105,7 @@ def _sheared(grid: Grid, stretch: float, shear: float) -> Grid:
     return Grid((a * stretch, b + shear * a, c, d * stretch, e + shear * d, f), grid.shape)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(grids, st.sampled_from(_SMOOTH), st.sampled_from(["uint8", "float32", "float64", "int32"]))
 def test_every_point_is_a_sum_weighted_by_the_kernel(grid, interpolation, dtype):
     pixels = finite_picture((50, 60, 1), dtype)
@@ -119,7 +119,7 @@ def test_every_point_is_a_sum_weighted_by_the_kernel(grid, interpolation, dtype)
     assert np.abs(got[:, :, 0].astype(np.float64) - wanted.clip(low, high))[sure].max(initial=0) <= slack
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(grids)
 def test_a_pixel_is_inside_if_its_centre_is(grid):
     y, x = points(grid)
@@ -189,14 +189,14 @@ crops = given(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @crops
 def test_a_crop_of_the_warped_image_equals_the_warped_crop(grid, data, interpolation, antialias, dtype, bands):
     check_crop(grid, data, interpolation, antialias, dtype, bands)
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=5_000, deadline=None)
 @crops
 def test_thousands_of_crops(grid, data, interpolation, antialias, dtype, bands):
     check_crop(grid, data, interpolation, antialias, dtype, bands)

@@ -72,7 +72,7 @@ slices = st.builds(slice, bounds, bounds, st.sampled_from([None, None, 1, 2, 7, 
 channel_lists = st.lists(st.sampled_from(CODES), min_size=1, max_size=6, unique=True)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.tuples(slices, slices), channel_lists, st.sampled_from(["nearest", "linear", "cubic", "lanczos"]))
 def test_a_crop_equals_the_crop_of_the_whole(scene, region, codes, interpolation):
     whole = scene.load_region("scene", None, codes, interpolation=interpolation)
@@ -141,7 +141,7 @@ def bilinear(pixels: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarr
 # -- scaled, warped, padded -------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.floats(-180, 180),
     st.floats(0.2, 3),

@@ -55,7 +55,7 @@ def test_pixels_are_close_to_the_means_of_the_pixels_they_cover(frames, pixels):
     assert abs((got - means).mean()) < 0.6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_a_crop_of_the_scaled_whole_is_the_scaled_crop(frames, data):
     """If the region begins on a border between pixels of the result."""

@@ -66,7 +66,7 @@ def regions(shape):
     return hnp.basic_indices(shape, allow_newaxis=False) | wild
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_a_region_equals_numpy(walk, data):
     region = data.draw(regions(WHOLE.shape))
@@ -78,7 +78,7 @@ def test_a_region_equals_numpy(walk, data):
     assert got.flags.writeable
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_warped_channels_equal_those_of_the_images(walk, data):
     whole = np.stack([walk.load_image(number, "depth|g") for number in range(COUNT)])

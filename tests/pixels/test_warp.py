@@ -27,7 +27,7 @@ samplings = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(samplings, samplings, st.booleans())
 def test_a_constant_stays_what_it_is(rows, cols, antialias):
     """Also at the border, because points outside use the nearest pixel."""
@@ -38,7 +38,7 @@ def test_a_constant_stays_what_it_is(rows, cols, antialias):
         np.testing.assert_allclose(got, value, rtol=1e-12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.floats(20, 50), st.floats(0.1, 4), st.integers(1, 10), st.booleans())
 def test_a_plane_is_sampled_exactly(start, step, count, antialias):
     """Away from the border, the symmetric weighted mean around a point is the value of the plane there.
@@ -71,7 +71,7 @@ def test_shrinking_and_growing_as_pillow_does(height, width):
     assert got[inner].size or (height, width) in ((1, 1), (5, 7))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(samplings, samplings, st.sampled_from(["nearest", "linear"]), st.booleans())
 def test_only_the_footprint_is_looked_at(rows, cols, interpolation, antialias):
     pixels = picture((50, 40, 3), "uint16")
@@ -89,7 +89,7 @@ def test_only_the_footprint_is_looked_at(rows, cols, interpolation, antialias):
     np.testing.assert_array_equal(got, whole)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(samplings, samplings)
 def test_nearest_takes_the_pixel_that_holds_the_centre(rows, cols):
     pixels = picture((50, 40, 2), "int32")

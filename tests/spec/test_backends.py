@@ -214,7 +214,7 @@ values = st.one_of(
 options = st.sampled_from(["compress", "blocksize", "predictor", "quality", "level", "overviews", "tiling", "type"])
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.sampled_from(["auto", "cog", "npy", None, "zarr"]), st.dictionaries(options, values, max_size=3))
 def test_any_config_is_a_backend_or_a_backend_error(type_name, config):
     try:

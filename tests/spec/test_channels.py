@@ -50,13 +50,13 @@ def test_the_grammar(spec, expected):
     assert parse_codes(spec) == expected
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.lists(codes, min_size=1, max_size=6))
 def test_codes_go_round(wanted):
     assert parse_codes("|".join(wanted)) == parse_codes(wanted) == parse_codes(tuple(wanted)) == tuple(wanted)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(alphabet="rgbahi.:|0123 \n", max_size=15))
 @example("a.0:2|rgba")
 @example("a.5:5")
@@ -69,7 +69,7 @@ def test_what_was_read_once_reads_the_same_again(spec):
     assert all(code and "|" not in code and code == code.strip() for code in first)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(codes.filter(lambda code: not code.endswith(".")), st.integers(0, 10**8), st.integers(1, 300))
 def test_a_range_counts_like_a_slice(stem, start, count):
     expected = tuple(f"{stem}.{index}" for index in range(start, start + count))
@@ -144,7 +144,7 @@ def test_default_codes_are_as_many_as_bands_and_can_be_asked_for(band_count):
     assert find_codes(available, parse_codes("|".join(available))) == tuple(range(band_count))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.data(), st.lists(codes, min_size=1, max_size=8))
 def test_found_positions_hold_the_wanted_codes(data, available):
     wanted = data.draw(st.lists(st.sampled_from(available), max_size=10))
@@ -153,7 +153,7 @@ def test_found_positions_hold_the_wanted_codes(data, available):
     assert all(available.index(code) == position for code, position in zip(wanted, positions, strict=True))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(codes, max_size=5), st.lists(codes, min_size=1, max_size=5))
 def test_a_missing_code_is_named_beside_those_there_are(available, wanted):
     missing = [code for code in wanted if code not in available]

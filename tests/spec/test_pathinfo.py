@@ -159,7 +159,7 @@ def test_a_path_becomes_str(path):
     assert type(ChannelInfo(path).path) is str
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(min_size=1, max_size=12))
 def test_any_bytes_of_a_path_survive(name):
     assert os.fsencode(ChannelInfo(Pathlike(name)).path) == name
@@ -231,7 +231,7 @@ def test_a_singular_matrix_is_refused(matrix):
         ChannelInfo("a", img_from_src=matrix)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.floats(-6, 6), st.floats(-170, 170), st.floats(-1e9, 1e9))
 def test_any_scale_and_rotation_is_invertible(turn, exponent, shift):
     scale = 10.0**exponent
@@ -395,7 +395,7 @@ def test_what_is_no_number_of_frames_is_refused(value):
         PathInfo(1, (ChannelInfo("a"),), num_frames=value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(sorted(set(FULL) - {"path"})),
     st.recursive(

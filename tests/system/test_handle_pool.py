@@ -215,7 +215,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 4), steps)
 def test_any_order_of_borrowing_keeps_the_pool_consistent(max_idle, operations):
     pool, factory, lent = HandlePool(max_idle), HandleFactory(), []

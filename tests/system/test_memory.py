@@ -74,7 +74,7 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.integers(0, 20), operations)
 def test_it_does_what_its_plainest_model_does(max_bytes, steps):
     lru = ClockCache(max_bytes, lambda value: value)

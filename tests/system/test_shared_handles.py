@@ -187,7 +187,7 @@ operations = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 7), operations)
 def test_any_order_of_operations_keeps_the_books(max_idle, steps):
     factory, pool, mine = HandleFactory(), HandlePool(max_idle=max_idle), {}

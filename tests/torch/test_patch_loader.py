@@ -46,8 +46,14 @@ def expected(dataset, epoch):
 
 @pytest.mark.parametrize(
     "options",
-    [{"workers": 0}, {"workers": 2, "worker": "thread"}, {"workers": 1, "start_method": "fork"}, {"workers": 2}],
-    ids=["here", "threads", "fork", "processes"],
+    [
+        {"workers": 0},
+        {"workers": 2, "worker": "thread"},
+        {"workers": 2, "start_method": "fork"},
+        {"workers": 1},  # each process imports torch, which takes two seconds
+        pytest.param({"workers": 2}, marks=pytest.mark.slow),
+    ],
+    ids=["here", "threads", "forks", "process", "processes"],
 )
 def test_each_item_is_delivered_once_an_epoch_with_its_pixels(photographs, dataset, options):
     with PatchLoader(dataset, 7, shuffle=True, seed=9, **options) as loader:

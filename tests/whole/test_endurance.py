@@ -63,19 +63,24 @@ print(json.dumps({"wrong": sum(wrong), "errors": errors, "samples": samples}))
 
 
 @pytest.fixture(scope="module")
-def thousand(tmp_path_factory):
-    """A folder with a thousand small images of each kind of source, and their pixels."""
+def write_images(tmp_path_factory):
+    """A function that writes small images of each kind of source, and their pixels; up to a thousand."""
     import tifffile
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("thousand")
     arrays = np.random.default_rng(0).integers(0, 256, (1000, EDGE, EDGE), np.uint8)
     np.save(folder / "arrays.npy", arrays)
-    for number, array in enumerate(arrays):
-        tifffile.imwrite(folder / f"{number}.tif", array, tile=(32, 32))
-        Image.fromarray(array).save(folder / f"{number}.png", compress_level=1)
-        np.save(folder / f"{number}.npy", array)
-    return folder
+
+    def write(count):
+        for number, array in enumerate(arrays[:count]):
+            if not (folder / f"{number}.npy").exists():
+                tifffile.imwrite(folder / f"{number}.tif", array, tile=(32, 32))
+                Image.fromarray(array).save(folder / f"{number}.png", compress_level=1)
+                np.save(folder / f"{number}.npy", array)
+        return folder
+
+    return write
 
 
 @pytest.mark.parametrize(
@@ -87,10 +92,11 @@ def thousand(tmp_path_factory):
     ("suffix", "backend"), [(".tif", None), (".png", None), (".npy", None), (".tif", "cog"), (".tif", "npy")]
 )
 def test_descriptors_and_memory_stay_flat(
-    thousand, suffix, backend, is_late, images, crops, most_growth_bytes, record_property
+    write_images, suffix, backend, is_late, images, crops, most_growth_bytes, record_property
 ):
-    paths = [str(thousand / f"{number}{suffix}") for number in range(images)]
-    arguments = json.dumps([paths, backend, str(thousand), crops, 64, is_late])
+    folder = write_images(images)
+    paths = [str(folder / f"{number}{suffix}") for number in range(images)]
+    arguments = json.dumps([paths, backend, str(folder), crops, 64, is_late])
     command = [sys.executable, "-W", "error", "-c", READ_ON, arguments]
     result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=1700)
     assert result.returncode == 0, result.stderr

@@ -76,7 +76,7 @@ def axes(draw, extent: int) -> range:
 # -- pixels -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.data())
 @BOTH
 def test_crops_are_numpy_slices(tmp_path_factory, is_mapped, data):
@@ -107,7 +107,7 @@ def test_crops_are_numpy_slices(tmp_path_factory, is_mapped, data):
     pool.close()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("kind", ["mapped", "pread", "in memory"])
 def test_crops_of_frames_are_numpy_slices(tmp_path_factory, kind, data):

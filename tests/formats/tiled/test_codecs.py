@@ -85,14 +85,14 @@ def tiles(draw, dtypes, bands=(1, 7), least=1):
 
 
 @pytest.mark.parametrize("compress", FLAT)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(tiles(DTYPES))
 def test_any_bits_come_back(compress, tile):
     assert_equal_bits(there_and_back(tile, codec_of(compress, tile.dtype.name, tile.shape[2])), tile)
 
 
 @pytest.mark.parametrize("compress", FLAT[1:])
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(tiles((*INTEGERS, *FLOATS)))
 def test_any_bits_come_back_from_their_differences(compress, tile):
     codec = codec_of(compress, tile.dtype.name, tile.shape[2], differences=True)
@@ -110,13 +110,13 @@ def test_what_has_no_differences_is_written_as_it_is(dtype, compress):
         assert_equal_bits(there_and_back(tile, codec), tile)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(tiles(LERC_DTYPES))
 def test_any_whole_numbers_come_back_from_lerc(tile):
     assert_equal_bits(there_and_back(tile, codec_of("LERC", tile.dtype.name, tile.shape[2])), tile)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(tiles(["uint8"], bands=(3, 4), least=2), st.sampled_from([None, 0, 255]))
 def test_any_colours_come_back_from_webp(tile, alpha):
     """Colours under full transparency, too, and tiles that are opaque throughout."""

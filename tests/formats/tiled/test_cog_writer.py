@@ -363,7 +363,7 @@ def test_halve_whole_numbers(dtype):
         assert halve(pixels).dtype == pixels.dtype
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(INTEGERS).flatmap(
         lambda dtype: arrays.arrays(dtype, st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 2)))

@@ -82,7 +82,7 @@ folder = sys.argv[1]
 base = np.load(folder + "/base.npy")
 def backend(image_id, info):
     return {"type": "cog", "config": {"compress": "NONE" if image_id % 2 else "ZSTD", "blocksize": 16, "overviews": False}}
-frames = nf.SimpleFrames({n: f"{folder}/{n}.npy" for n in range(300)}, workdir=folder + "/work", backend=backend, tile_bytes=20_000)
+frames = nf.SimpleFrames({n: f"{folder}/{n}.npy" for n in range(160)}, workdir=folder + "/work", backend=backend, tile_bytes=20_000)
 assert frames._opener.pool.max_idle == 16
 frames.prepare()
 most, right, errors = [], [], []
@@ -90,7 +90,7 @@ def work(seed):
     dice = np.random.default_rng(seed)
     try:
         for _ in range(400):
-            number = int(dice.integers(300))
+            number = int(dice.integers(160))
             top, left = (int(value) for value in dice.integers(0, 20, 2))
             crop = frames.load_region(number, np.s_[top : top + 20, left : left + 30])
             assert np.array_equal(crop, base[top : top + 20, left : left + 30] + np.uint8(number % 251)), number
@@ -103,7 +103,7 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 if errors:
     raise errors[0]
-batch = frames.load_regions([(number, np.s_[5:25, 5:25]) for number in range(300)], workers=4)
+batch = frames.load_regions([(number, np.s_[5:25, 5:25]) for number in range(160)], workers=4)
 assert all(np.array_equal(crop, base[5:25, 5:25] + np.uint8(number % 251)) for number, crop in enumerate(batch))
 frames._opener.pool.close()
 print(len(right), max(most), len(os.listdir("/proc/self/fd")))
@@ -111,10 +111,10 @@ print(len(right), max(most), len(os.listdir("/proc/self/fd")))
 
 
 def test_hundreds_of_entries_in_few_descriptors(tmp_path):
-    """64 files may be open, four threads read 300 entries in any order, half of them mapped."""
+    """64 files may be open, four threads read 160 entries in any order, half of them mapped."""
     base = picture((40, 50, 3))
     np.save(tmp_path / "base.npy", base)
-    for number in range(300):
+    for number in range(160):
         np.save(tmp_path / f"{number}.npy", base + np.uint8(number % 251))
     right, most, left = map(int, run_limited(MANY, 64, str(tmp_path)).split())
     own = 8  # of Python, of its libraries, and of whoever lists them

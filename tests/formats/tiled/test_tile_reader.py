@@ -92,7 +92,7 @@ axis_slices = st.builds(slice, axis_bounds, axis_bounds, st.none() | st.integers
 
 
 @pytest.mark.parametrize("name", OPEN_FORMS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(axis_slices, axis_slices, st.lists(st.sampled_from("rgba"), min_size=1, max_size=5), st.data())
 def test_any_crop_is_what_numpy_cuts(opened, name, rows, cols, codes, data):
     bands = ["rgba".index(code) for code in codes]
@@ -103,7 +103,7 @@ def test_any_crop_is_what_numpy_cuts(opened, name, rows, cols, codes, data):
 
 
 @pytest.mark.parametrize("name", OPEN_FORMS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_any_crop_of_any_level_goes_to_any_place(opened, name, data):
     """By the reader itself: any order of bands, into arrays of any strides, and nothing is written beside them."""
