@@ -38,7 +38,8 @@ _ORDER = 1
 class BoxPatches(Patches):
     """Windows around boxes (positives), and windows away from all boxes (negatives).
 
-    A window that is larger than its image is padded. A patch of kind "positive" has the ``annot_id`` of its box.
+    A window that is larger than its image is padded. A patch of kind "positive" has the ``annot_id`` of its box. A patch shows one
+    image and has no time axis; a frame of a video is one of the images.
 
     Args:
         coco: a :class:`~ndframes.CocoFrames` or what it takes, or an :class:`AnnotationTable` of it.

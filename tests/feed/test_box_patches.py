@@ -98,6 +98,16 @@ def test_each_form_of_a_dataset_gives_the_same_patches():
         assert list(BoxPatches(form, 64, 50)) == expected
 
 
+def test_patches_of_the_images_of_a_video_have_no_time_axis():
+    data = scene([(1, BOX, 10), (2, BOX, 20)])
+    data["videos"] = [{"id": 8, "name": "clip"}]
+    for number, record in enumerate(data["images"]):
+        record.update(video_id=8, frame_index=number)
+    patches = BoxPatches(data, 64, 40)
+    assert {patch.image_id for patch in patches} == {1, 2}
+    assert all(len(patch.region) == 2 for patch in patches)
+
+
 def test_a_pickle_is_small():
     patches = BoxPatches(scene(random_boxes(0, 3000)), 64, 50, positives=1)
     assert len(pickle.dumps(patches, 5)) / 3000 < 8 * 16
