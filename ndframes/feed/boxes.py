@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import PatchError, shorten
 from .balance import Balance, BalanceSpec
-from .hard import HardItem, HardWindows
+from .hard import HardPlaces, HardWindows
 from .negatives import FreeWindows
 from .order import Draws, EpochOrders, check_seed
 from .patch import Patch, PatchKind
@@ -59,8 +59,9 @@ class BoxPatches(Patches):
             that do are equally likely.
         allow_cut: the share of a box that a window around another box may cut off; if no place among a few allows that, the one
             that cuts the fewest boxes is taken.
-        hard: pairs of a patch or a request ``(image_id, (y, x))``, and a score: places where a model failed. They are drawn by
-            score and not compared with the boxes. ``None``: none.
+        hard: places where a model failed, with scores: pairs of a patch or a request ``(image_id, (y, x))`` and its score, a
+            mapping of these, or a pair of :class:`Patches` and the scores of all. They are drawn by score and not compared with
+            the boxes. ``None``: none.
         hard_share: the share of these among the negatives, to within one patch.
         thin: whether boxes that lie in the window around another one are left out. Each box is still in the window around one
             that is left, of the same group if ``balance`` makes groups.
@@ -93,7 +94,7 @@ class BoxPatches(Patches):
         scale_jitter: tuple[float, float] = (1, 1),
         away: float = 16,
         allow_cut: float = 0.3,
-        hard: Iterable[HardItem] | None = None,
+        hard: HardPlaces | None = None,
         hard_share: float = 0.25,
         thin: bool = False,
         image_ids: Iterable[Hashable] | None = None,

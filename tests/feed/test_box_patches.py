@@ -11,7 +11,7 @@ import pytest
 
 import ndframes as nf
 from ndframes.errors import PatchError
-from ndframes.feed import AnnotationTable, BoxPatches, Patch
+from ndframes.feed import AnnotationTable, BoxPatches, GridPatches, Patch
 from ndframes.feed.balance import repeat_factors
 from ndframes.feed.negatives import FreeWindows
 from ndframes.feed.order import Draws
@@ -388,15 +388,31 @@ def test_hard_negatives_by_score():
         assert patch.scale == (2 if patch.rows.stop == 42 else None)
 
 
+def test_hard_negatives_in_each_form_are_the_same():
+    data = scene([(1, BOX, 10)])
+    frames = nf.CocoFrames(data, backend=None)
+    grid = GridPatches(frames, 100, image_ids=[2])
+    scores = [float(1 + n % 3) for n in range(len(grid))]
+    expected = list(BoxPatches(data, 100, 60, hard=list(zip(grid, scores, strict=True))))
+    assert {patch.kind for patch in expected} == {"positive", "negative", "hard"}
+    for form in ((grid, scores), dict(zip(grid, scores, strict=True)), zip(grid[:], scores, strict=True)):
+        assert list(BoxPatches(data, 100, 60, hard=form)) == expected
+
+
+GOOD = ((1, (slice(0, 4), slice(0, 4))), 1)
 BAD_HARD = [
-    ([((9, (slice(0, 4), slice(0, 4))), 1)], "image 9: hard: the dataset has no such image"),
-    ([((1, (slice(0, 4), slice(0, 4))), 0)], "the scores are .*; give finite numbers from 0, one of them above 0"),
-    ([((1, (slice(0, 4), slice(0, 4))), math.nan)], "the scores are"),
-    ([((1, (slice(0, 4), slice(0, 4))), -1)], "the scores are"),
-    ([], "one of them above 0"),
-    ([5], "hard: 5 is not a pair of a patch"),
-    ([((1, (slice(None), slice(0, 4))), 1)], "slices with integer start and stop"),
-    ([((1, (0, slice(0, 4), slice(0, 4))), 1)], "image 1: hard: the region .* has a time axis"),
+    ([GOOD, ((9, (slice(0, 4), slice(0, 4))), 1)], r"image 9: hard\[1\]: the dataset has no such image"),
+    ([((1, (slice(0, 4), slice(0, 4))), 0)], "hard: the scores sum to zero; give one of them a score above 0"),
+    ([GOOD, (GOOD[0], math.nan)], r"image 1: hard\[1\]: its score is nan; give a finite number from 0"),
+    ([(GOOD[0], math.inf)], r"image 1: hard\[0\]: its score is inf"),
+    ([GOOD, GOOD, (GOOD[0], -1)], r"image 1: hard\[2\]: its score is -1"),
+    ([(GOOD[0], "high")], r"hard\[0\]: .* is not a pair of a patch"),
+    ([], "hard: is empty; give places, or None"),
+    (5, "hard=5; give pairs of a patch and its score"),
+    ([5], r"hard\[0\]: 5 is not a pair of a patch"),
+    ([Patch(1, (slice(0, 4), slice(0, 4)))], r"hard\[0\]: Patch\(image_id=1.* is not a pair of a patch"),
+    ([((1, (slice(None), slice(0, 4))), 1)], r"hard\[0\]: .*slices with integer start and stop"),
+    ([((1, (0, slice(0, 4), slice(0, 4))), 1)], r"image 1: hard\[0\]: the region .* has a time axis"),
 ]
 
 
@@ -404,6 +420,13 @@ BAD_HARD = [
 def test_bad_hard_negatives(hard, message):
     with pytest.raises(PatchError, match=message):
         BoxPatches(scene([(1, BOX, 10)]), 64, 30, hard=hard)
+
+
+def test_hard_patches_need_a_score_each():
+    data = scene([(1, BOX, 10)])
+    grid = GridPatches(nf.CocoFrames(data, backend=None), 200)
+    with pytest.raises(PatchError, match="hard: there are 8 patches and 2 scores; give a score for each"):
+        BoxPatches(data, 64, 30, hard=(grid, [1, 2]))
 
 
 # -- thinning ------------------------------------------------------------------------------------------------------
