@@ -16,9 +16,10 @@ from .negatives import FreeWindows
 from .order import Draws, EpochOrders, check_seed
 from .patch import Patch, PatchKind
 from .patches import Patches
-from .positives import Placing, thin_boxes
+from .positives import Placing
 from .records import Source, open_frames, read_attributes
 from .table import AnnotationTable, table_of
+from .thinning import thin_boxes
 from .windows import Extents, Window, to_length, to_pair
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from ndframes.feed import AnnotationTable, BoxPatches, GridPatches, Patch
 from ndframes.feed.balance import repeat_factors
 from ndframes.feed.negatives import FreeWindows
 from ndframes.feed.order import Draws
-from ndframes.feed.positives import thin_boxes
+from ndframes.feed.thinning import thin_boxes
 from tests.kit.coco_bundles import coco
 from tests.kit.scenes import annot, chi_square, dataset, image
 
