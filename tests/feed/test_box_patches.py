@@ -15,7 +15,7 @@ from ndframes.feed import AnnotationTable, BoxPatches, GridPatches, Patch
 from ndframes.feed.balance import repeat_factors
 from ndframes.feed.negatives import FreeWindows
 from ndframes.feed.order import Draws
-from ndframes.feed.thinning import thin_boxes
+from ndframes.feed.thinning import _Windows, thin_boxes
 from tests.kit.coco_bundles import coco
 from tests.kit.scenes import annot, chi_square, dataset, image
 
@@ -318,15 +318,15 @@ def test_all_free_windows_are_equally_likely(count):
     assert {patch.kind for patch in patches} == {"negative"}
 
 
-@pytest.mark.parametrize("cells", [1 << 22, 0])
+@pytest.mark.parametrize("spans", [1 << 16, 5])
 @pytest.mark.parametrize("seed", range(8))
-def test_counted_windows_are_those_that_are_free(seed, cells, monkeypatch):
-    monkeypatch.setattr("ndframes.feed.negatives._MOST_CELLS", cells)
+def test_counted_windows_are_those_that_are_free(seed, spans, monkeypatch):
+    monkeypatch.setattr("ndframes.feed.negatives._MOST_SPANS", spans)
     data = scene(random_boxes(seed, 3 + 4 * seed, 1, 40, 12), image_count=1, side=40)
     away = seed / 2
     expected = free_places(data, (6, 8), away)
     windows = FreeWindows.of(AnnotationTable(data).columns, np.array([0]), (6, 8), away)
-    rows, stops = windows._count(0)
+    ((rows, stops),) = windows._count(np.array([0]))
     assert stops[-1] == len(expected)
     found = sorted((1, *windows._pick(0, (rows, stops), number)) for number in range(len(expected)))
     assert found == expected
@@ -451,6 +451,31 @@ def test_thinned_boxes_cover_all_others(seed):
     for one in np.flatnonzero(kept):
         for other in np.flatnonzero(kept & (counts > counts[one])):
             assert not covers[other, one]
+
+
+@pytest.mark.parametrize("pairs", [1 << 18, 7])
+def test_thinning_equals_taking_boxes_one_by_one(pairs, monkeypatch):
+    """Boxes of all sizes, some larger than the window, in crowded rows and at the borders of images."""
+    monkeypatch.setattr("ndframes.feed.thinning._MOST_PAIRS", pairs)
+    row = [(1, (4 * n, 50, 9, 9), 10) for n in range(90)]
+    data = scene([*random_boxes(7, 120, 3, 400, 90), *random_boxes(8, 80, 3, 400, 10), *row], image_count=4)
+    columns = AnnotationTable(data).columns
+    numbers, groups = np.arange(len(columns)), columns.labels
+    kept = thin_boxes(columns, numbers, groups, (50, 80))
+    x0, y0, x1, y1 = columns.boxes
+    tops, lefts = np.rint((y0 + y1 - 50) / 2).clip(0, 350), np.rint((x0 + x1 - 80) / 2).clip(0, 320)
+    covers = (lefts[:, None] <= x0) & (lefts[:, None] + 80 >= x1) & (tops[:, None] <= y0) & (tops[:, None] + 50 >= y1)
+    covers &= (columns.image_numbers[:, None] == columns.image_numbers) & (groups[:, None] == groups)
+    windows = _Windows.of(columns, numbers, groups, (50, 80))
+    order = windows.order[np.argsort(windows.ranks())]
+    assert (np.diff(covers.sum(axis=1)[order]) <= 0).all()
+    expected, is_open = np.zeros(len(columns), bool), np.ones(len(columns), bool)
+    for number in order.tolist():
+        if is_open[number]:
+            expected[number] = True
+            is_open[covers[number]] = False
+    assert np.array_equal(kept, expected)
+    assert 20 < kept.sum() < len(columns) - 20
 
 
 def test_thinned_patches():
