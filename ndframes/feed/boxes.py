@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import PatchError, shorten
 from .balance import Balance, BalanceSpec
+from .counts import to_count
 from .hard import HardPlaces, HardWindows
 from .negatives import FreeWindows
 from .order import Draws, EpochOrders, check_seed
@@ -20,7 +21,7 @@ from .positives import Placing
 from .records import Source, open_frames, read_attributes
 from .table import AnnotationTable, table_of
 from .thinning import thin_boxes
-from .windows import Extents, Window, to_length, to_pair
+from .windows import Extents, Window, to_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +102,8 @@ class BoxPatches(Patches):
         image_ids: Iterable[Hashable] | None = None,
     ) -> None:
         super().__init__()
-        self._shape, self._length, self._seed = to_pair("shape", shape), to_length(length), check_seed(seed)
+        self._length, self._seed = to_count("length", length, "a number of patches"), check_seed(seed)
+        self._shape = to_pair("shape", shape)
         self._factors = _to_factors(scale_jitter)
         columns = self._columns = table_of(coco).columns
         self._images = _find_images(columns, image_ids)
