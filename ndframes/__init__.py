@@ -12,9 +12,9 @@ Example:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ._lazy import load_lazily
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -137,8 +137,9 @@ __all__ = [
     "write_video",
 ]
 
-# Where each name lives; the ones that are not listed are errors.
-_HOME = {
+# Where each name lives.
+_HOMES = {
+    **dict.fromkeys(__all__, "errors"),
     "AlignableImageData": "items.image",
     "Backend": "spec.backends",
     "BadEntry": "cache.verify",
@@ -171,15 +172,4 @@ _HOME = {
     "write_video": "movie.write",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'ndframes' has no attribute {name!r}")
-    module, _, attribute = _HOME.get(name, "errors").partition(":")
-    value = getattr(import_module(f".{module}", __name__), attribute or name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = load_lazily(__name__, __all__, _HOMES)

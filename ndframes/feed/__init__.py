@@ -2,8 +2,9 @@
 
 # Without "from __future__ import annotations", which would define the name of the function annotations.
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .._lazy import load_lazily
 
 if TYPE_CHECKING:
     from ..errors import WorkerDied
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 # Where each name lives.
-_HOME = {
+_HOMES = {
     "AnnotationTable": "table",
     "BoxPatches": "boxes",
     "Chunk": "chunks",
@@ -58,15 +59,4 @@ _HOME = {
     "stitch": "inference",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'ndframes.feed' has no attribute {name!r}")
-    module, _, attribute = _HOME[name].partition(":")
-    value = getattr(import_module(f".{module}", __name__), attribute or name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = load_lazily(__name__, __all__, _HOMES)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import PatchError, shorten
 from .reading import load_patches
 
 if TYPE_CHECKING:
@@ -18,20 +17,9 @@ if TYPE_CHECKING:
     from ..frames.frames import Frames
     from .patch import Patch
 
-__all__ = ["ProgressCallback", "check_batch_size", "read_batches"]
+__all__ = ["ProgressCallback", "read_batches"]
 #: Called with the number of patches that are done, and of all.
 ProgressCallback = Callable[[int, int], None]
-
-
-def check_batch_size(value: Any) -> int:
-    """A number of patches.
-
-    Raises:
-        PatchError: it is not an integer from 1.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise PatchError(f"batch_size={shorten(value)}; give a number of patches from 1")
-    return int(value)
 
 
 def read_batches(

@@ -11,15 +11,17 @@ import numpy as np
 
 from ..errors import PatchError, shorten
 from .balance import Balance, BalanceSpec
-from .hard import HardItem, HardWindows
+from .counts import to_count
+from .hard import HardPlaces, HardWindows
 from .negatives import FreeWindows
 from .order import Draws, EpochOrders, check_seed
 from .patch import Patch, PatchKind
 from .patches import Patches
-from .positives import Placing, thin_boxes
+from .positives import Placing
 from .records import Source, open_frames, read_attributes
 from .table import AnnotationTable, table_of
-from .windows import Extents, Window, to_length, to_pair
+from .thinning import thin_boxes
+from .windows import Extents, Window, to_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +40,8 @@ _ORDER = 1
 class BoxPatches(Patches):
     """Windows around boxes (positives), and windows away from all boxes (negatives).
 
-    A window that is larger than its image is padded. A patch of kind "positive" has the ``annot_id`` of its box.
+    A window that is larger than its image is padded. A patch of kind "positive" has the ``annot_id`` of its box. A patch shows one
+    image and has no time axis; a frame of a video is one of the images.
 
     Args:
         coco: a :class:`~ndframes.CocoFrames` or what it takes, or an :class:`AnnotationTable` of it.
@@ -58,8 +61,9 @@ class BoxPatches(Patches):
             that do are equally likely.
         allow_cut: the share of a box that a window around another box may cut off; if no place among a few allows that, the one
             that cuts the fewest boxes is taken.
-        hard: pairs of a patch or a request ``(image_id, (y, x))``, and a score: places where a model failed. They are drawn by
-            score and not compared with the boxes. ``None``: none.
+        hard: places where a model failed, with scores: pairs of a patch or a request ``(image_id, (y, x))`` and its score, a
+            mapping of these, or a pair of :class:`Patches` and the scores of all. They are drawn by score and not compared with
+            the boxes. ``None``: none.
         hard_share: the share of these among the negatives, to within one patch.
         thin: whether boxes that lie in the window around another one are left out. Each box is still in the window around one
             that is left, of the same group if ``balance`` makes groups.
@@ -92,13 +96,14 @@ class BoxPatches(Patches):
         scale_jitter: tuple[float, float] = (1, 1),
         away: float = 16,
         allow_cut: float = 0.3,
-        hard: Iterable[HardItem] | None = None,
+        hard: HardPlaces | None = None,
         hard_share: float = 0.25,
         thin: bool = False,
         image_ids: Iterable[Hashable] | None = None,
     ) -> None:
         super().__init__()
-        self._shape, self._length, self._seed = to_pair("shape", shape), to_length(length), check_seed(seed)
+        self._length, self._seed = to_count("length", length, "a number of patches"), check_seed(seed)
+        self._shape = to_pair("shape", shape)
         self._factors = _to_factors(scale_jitter)
         columns = self._columns = table_of(coco).columns
         self._images = _find_images(columns, image_ids)

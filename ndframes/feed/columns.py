@@ -128,10 +128,12 @@ class BoxColumns:
         """The numbers of the first annotation of an image and of the one after its last."""
         return int(self.image_stops[image_number]), int(self.image_stops[image_number + 1])
 
-    def find_overlapping(self, image_number: int, top: float, bottom: float, left: float, right: float) -> _Ints:
-        """The numbers of the annotations of an image whose boxes overlap a window."""
+    def find_overlapping(
+        self, image_number: int, top: float, bottom: float, left: float, right: float, *, bounds: Any = None
+    ) -> _Ints:
+        """The numbers of the annotations of an image whose boxes overlap a window; with ``bounds``, these instead of boxes."""
         first, last = self.span(image_number)
-        x0, y0, x1, y1 = self.boxes[:, first:last]
+        x0, y0, x1, y1 = (self.boxes if bounds is None else bounds)[:, first:last]
         found: _Ints = np.flatnonzero((x0 < right) & (x1 > left) & (y0 < bottom) & (y1 > top)) + first
         return found
 
@@ -181,6 +183,52 @@ class SegmentColumns:
         codes = [self.counts[self.count_stops[n] : self.count_stops[n + 1]] for n in numbers[places].tolist()]
         return code_runs(codes, places.tolist(), height, left, right)  # type: ignore[arg-type]
 
+    def bounds(self, heights: _Ints) -> _Floats:
+        """For each annotation the box around its polygons and its run-length code, as rows ``x0, y0, x1, y1``.
+
+        Without any, ``x0`` is infinite.
+
+        Args:
+            heights: for each annotation the height of its image.
+        """
+        found = np.full((4, len(heights)), np.inf)
+        found[2:] = -np.inf
+        points = self.point_stops[self.ring_stops]
+        some = np.flatnonzero(points[:-1] < points[1:])
+        if len(some):
+            found[:2, some] = np.minimum.reduceat(self.points, points[some]).T
+            found[2:, some] = np.maximum.reduceat(self.points, points[some]).T
+        some = np.flatnonzero(self.count_stops[:-1] < self.count_stops[1:])
+        if len(some):
+            self._include_codes(found, some, heights[some])
+        return found
+
+    def _include_codes(self, found: _Floats, some: _Ints, heights: _Ints) -> None:
+        """Set the bounds of annotations with a run-length code."""
+        firsts, sizes = self.count_stops[some], np.diff(self.count_stops)[some]
+        ends = np.cumsum(self.counts, dtype=np.int64)
+        owners = np.repeat(np.arange(len(some)), sizes)
+        # Counts of 0 and of 1 come in turn; the ends are those in the image of each.
+        is_one = (np.arange(len(ends)) - firsts[owners]) % 2 == 1
+        is_one &= self.counts > 0
+        before = np.concatenate([[0], ends])[firsts]
+        stops = (ends - before[owners])[is_one]
+        starts, owners = stops - self.counts[is_one], owners[is_one]
+        if not len(owners):
+            return
+        height = heights[owners]
+        cols, last_cols = starts // height, (stops - 1) // height
+        # A run that goes on in the next column reaches the lower and the upper border.
+        is_long = cols < last_cols
+        rows = np.where(is_long, 0, starts - cols * height)
+        row_stops = np.where(is_long, height, stops - last_cols * height)
+        begins = np.flatnonzero(np.diff(owners, prepend=-1))
+        chosen = some[owners[begins]]
+        for row, values in ((0, cols), (1, rows)):
+            found[row, chosen] = np.minimum.reduceat(values, begins)
+        for row, values in ((2, last_cols + 1), (3, row_stops)):
+            found[row, chosen] = np.maximum.reduceat(values, begins)
+
     def code_areas(self, numbers: _Ints) -> _Ints:
         """For each annotation the number of pixels of its run-length code."""
         spans = zip(self.count_stops[numbers].tolist(), self.count_stops[numbers + 1].tolist(), strict=True)
@@ -200,6 +248,20 @@ class KeypointColumns:
     rows: _Ints
     values: _Floats
     names: Mapping[str, Sequence[str]]
+
+    def bounds(self) -> _Floats:
+        """For each annotation the box around the pixels of its labelled keypoints, as rows; ``x0`` is infinite without any."""
+        found = np.full((4, len(self.rows)), np.inf)
+        found[2:] = -np.inf
+        if self.values.size:
+            owners = np.flatnonzero(self.rows >= 0)
+            x, y, visibility = np.moveaxis(self.values[self.rows[owners]], -1, 0)
+            is_missing = visibility <= 0
+            for row, values in ((0, x), (1, y)):
+                pixels = np.floor(values)
+                found[row, owners] = np.where(is_missing, np.inf, pixels).min(axis=1)
+                found[row + 2, owners] = np.where(is_missing, -np.inf, pixels + 1).max(axis=1)
+        return found
 
     def take(self, numbers: _Ints) -> _Floats:
         """The keypoints of some annotations, ``(n, k, 3)``; a new array."""

@@ -122,7 +122,7 @@ class GridPatches(Patches):
         self._time_counts = np.where(extents.frames > 0, self._times.counts(np.maximum(extents.frames, 1)), 1)
         self._col_counts = self._cols.counts(extents.widths)
         counts = self._rows.counts(extents.heights) * self._col_counts
-        areas = parse_areas(within, {image_id: extents.shape(n) for n, image_id in enumerate(extents.image_ids)})
+        areas = parse_areas(within, extents.shapes())
         # For each image the numbers of its windows in one frame; without areas all.
         self._chosen: dict[int, _Ints] | None = None
         if areas is not None:

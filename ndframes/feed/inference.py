@@ -12,7 +12,8 @@ import numpy as np
 
 from ..errors import PatchError, naming_image, shorten
 from ..frames.coco import make_coco_dataset
-from .batches import check_batch_size, read_batches
+from .batches import read_batches
+from .counts import to_count
 from .detections import make_annotations, make_categories, make_image
 from .merge import check_part, merge_detections, to_numpy
 from .patch import Patch
@@ -94,7 +95,7 @@ def stitch(  # noqa: PLR0913 - one keyword for each option
         >>> brightness.shape, bool(brightness[100, 100, 0] == frames.load_image("coffee")[100, 100].mean())
         ((400, 600, 1), True)
     """
-    batch_size = check_batch_size(batch_size)
+    batch_size = to_count("batch_size", batch_size, "a number of patches")
     planes = group_by_plane(frames, patches, image_id)
     outs = _outs_of(out, planes.values())
     _check_scales(planes.values())
@@ -223,7 +224,7 @@ def detect(  # noqa: PLR0913 - one keyword for each option
         >>> found.n_images, found.n_annots, found.annots().objs[3]["bbox"]
         (1, 4, [320.0, 230.0, 40.0, 20.0])
     """
-    batch_size = check_batch_size(batch_size)
+    batch_size = to_count("batch_size", batch_size, "a number of patches")
     planes = group_by_plane(frames, patches, image_id)
     if whole is not None:
         for plane in planes.values():

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, SupportsIndex
 import numpy as np
 
 from ..errors import PatchError, shorten
+from .counts import to_count
 from .order import Permutation, check_seed, mix
 from .patches import Patches
-from .windows import to_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ class Mix(Patches):
         seed: SupportsIndex = 0,
     ) -> None:
         super().__init__()
-        self._length, self._seed = to_length(length), check_seed(seed)
+        self._length, self._seed = to_count("length", length, "a number of patches"), check_seed(seed)
         pairs = list(sources.items() if isinstance(sources, Mapping) else sources)
         for pair in pairs:
             if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], Patches):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .masks import join_spans
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,8 +19,10 @@ __all__ = ["FreeWindows"]
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
 # At least half of the windows that are tried are free, so more are needed once in 2**64 draws.
 _TRIES = 64
-# Up to here a table of all cells between the borders of boxes is made at once.
-_MOST_CELLS = 1 << 22
+# How many rows of boxes and strips are looked at at once. More do not fit into the cache of a core.
+_MOST_SPANS = 1 << 16
+# Larger than any row or column of an image, so that place * _STEP + row orders by place first.
+_STEP = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,10 @@ class FreeWindows:
         # An upper bound, since forbidden places of several boxes may coincide.
         areas = (np.maximum(bottoms - tops, 0) * np.maximum(rights - lefts, 0)).astype(np.float64)
         taken = np.bincount(owners, areas, len(images))
-        for place in np.flatnonzero(taken > counts / 2).tolist():
-            made.strips[place] = made._count(place)
-            counts[place] = made.strips[place][1][-1]
+        counted = np.flatnonzero(taken > counts / 2)
+        for place, strips in zip(counted.tolist(), made._count(counted), strict=True):
+            made.strips[place] = strips
+            counts[place] = strips[1][-1]
         return cls(columns, images, shape, away, np.cumsum(counts), made.strips)
 
     @property
@@ -85,7 +90,7 @@ class FreeWindows:
             window = top - away, top + height + away, left - away, left + width + away
             if not len(self.columns.find_overlapping(image, *window)):
                 return image, top, left
-        strips = self._count(place)
+        (strips,) = self._count(np.array([place]))
         return int(self.images[place]), *self._pick(place, strips, draws.below(int(strips[1][-1])))
 
     def definition(self) -> Iterator[object]:
@@ -112,46 +117,49 @@ class FreeWindows:
         rights = np.minimum(np.ceil(x1 + self.away), acrosses).astype(np.int64)
         return tops, bottoms, lefts, rights
 
-    def _forbidden_in(self, place: int) -> tuple[_Ints, _Ints, _Ints, _Ints, int, int]:
-        """As :meth:`_forbidden` for one image, and the numbers of places in y and x."""
-        image = int(self.images[place])
-        down, across = (int(count[0]) for count in self._starts(np.array([image])))
-        tops, bottoms, lefts, rights = self._forbidden(np.arange(*self.columns.span(image)), down, across)
-        kept = (tops < bottoms) & (lefts < rights)
-        return tops[kept], bottoms[kept], lefts[kept], rights[kept], down, across
+    def _count(self, places: _Ints) -> Iterator[tuple[_Ints, _Ints]]:
+        """For each image the rows where strips of equal free columns begin, and the cumulative numbers of free windows."""
+        firsts, lasts = self.columns.image_stops[self.images[places]], self.columns.image_stops[self.images[places] + 1]
+        # A box lies in at most as many strips as there are borders of boxes.
+        most = np.cumsum(2 * (lasts - firsts) ** 2 + 1)
+        start = 0
+        while start < len(places):
+            done = int(most[start - 1]) if start else 0
+            stop = max(start + 1, int(np.searchsorted(most, done + 8 * _MOST_SPANS, side="right")))
+            yield from self._count_together(places[start:stop], firsts[start:stop], lasts[start:stop])
+            start = stop
 
-    def _count(self, place: int) -> tuple[_Ints, _Ints]:
-        """The rows where strips of equal free columns begin, and the cumulative numbers of free windows."""
-        tops, bottoms, lefts, rights, down, across = self._forbidden_in(place)
-        rows = np.unique(np.concatenate([tops, bottoms, [0, down]]))
-        cols = np.unique(np.concatenate([lefts, rights, [0, across]]))
-        if len(rows) * len(cols) > _MOST_CELLS:
-            free = [
-                int((stops - starts).sum())
-                for starts, stops in (_gaps(tops, bottoms, lefts, rights, across, row) for row in rows[:-1].tolist())
-            ]
-            return rows, np.cumsum(np.array(free, np.int64) * np.diff(rows))
-        # Adding 1 at one corner of each rectangle, and so on, makes sums over rows and columns count the boxes over a cell.
-        cover = np.zeros((len(rows), len(cols)), np.int32)
-        first_rows, last_rows = np.searchsorted(rows, tops), np.searchsorted(rows, bottoms)
-        first_cols, last_cols = np.searchsorted(cols, lefts), np.searchsorted(cols, rights)
-        for at_rows, at_cols, sign in (
-            (first_rows, first_cols, 1),
-            (first_rows, last_cols, -1),
-            (last_rows, first_cols, -1),
-            (last_rows, last_cols, 1),
-        ):
-            np.add.at(cover, (at_rows, at_cols), sign)
-        is_free = cover.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] == 0
-        return rows, np.cumsum((is_free @ np.diff(cols)) * np.diff(rows))
+    def _count_together(self, places: _Ints, firsts: _Ints, lasts: _Ints) -> Iterator[tuple[_Ints, _Ints]]:
+        """As :meth:`_count`, for images whose boxes are those from ``firsts`` to ``lasts``."""
+        downs, acrosses = self._starts(self.images[places])
+        owners = np.repeat(np.arange(len(places)), lasts - firsts)
+        tops, bottoms, lefts, rights = self._forbidden(join_spans(firsts, lasts), downs[owners], acrosses[owners])
+        kept = np.flatnonzero((tops < bottoms) & (lefts < rights))
+        kept = kept[np.argsort(lefts[kept], kind="stable")]
+        base = owners[kept] * _STEP
+        bases = np.arange(len(places)) * _STEP
+        rows = np.unique(np.concatenate([base + tops[kept], base + bottoms[kept], bases, bases + downs]))
+        first_strips, last_strips = (
+            np.searchsorted(rows, base + tops[kept]),
+            np.searchsorted(rows, base + bottoms[kept]),
+        )
+        covered = _covered_columns(first_strips, last_strips, lefts[kept], rights[kept], len(rows))
+        ends = np.searchsorted(rows, bases + downs)
+        begin = 0
+        for place, end in enumerate(ends.tolist()):
+            edges = rows[begin : end + 1] - place * _STEP
+            yield edges, np.cumsum((int(acrosses[place]) - covered[begin:end]) * np.diff(edges))
+            begin = end + 1
 
     def _pick(self, place: int, strips: tuple[_Ints, _Ints], at: int) -> tuple[int, int]:
         """The first row and column of a free window by its number in an image."""
         rows, strip_stops = strips
         strip = int(np.searchsorted(strip_stops, at, side="right"))
         at -= int(strip_stops[strip - 1]) if strip else 0
-        tops, bottoms, lefts, rights, _, across = self._forbidden_in(place)
-        starts, stops = _gaps(tops, bottoms, lefts, rights, across, int(rows[strip]))
+        image = self.images[place]
+        down, across = (int(count[0]) for count in self._starts(image[None]))
+        forbidden = self._forbidden(np.arange(*self.columns.span(int(image))), down, across)
+        starts, stops = _gaps(*forbidden, across, int(rows[strip]))
         ends = np.cumsum(stops - starts)
         row, col = divmod(at, int(ends[-1]))
         gap = int(np.searchsorted(ends, col, side="right"))
@@ -160,10 +168,46 @@ class FreeWindows:
 
 def _gaps(tops: _Ints, bottoms: _Ints, lefts: _Ints, rights: _Ints, across: int, row: int) -> tuple[_Ints, _Ints]:
     """The starts and stops of the columns of a row that no rectangle covers."""
-    active = (tops <= row) & (bottoms > row)
+    active = (tops <= row) & (bottoms > row) & (lefts < rights)
     lefts, rights = lefts[active], rights[active]
     order = np.argsort(lefts, kind="stable")
     starts = np.concatenate([[0], np.maximum.accumulate(rights[order])])
     stops = np.concatenate([lefts[order], [across]])
     kept = starts < stops
     return starts[kept], stops[kept]
+
+
+def _covered_columns(firsts: _Ints, lasts: _Ints, lefts: _Ints, rights: _Ints, count: int) -> _Ints:
+    """For each of some strips the number of columns that rectangles cover.
+
+    Args:
+        firsts: the first strip of each rectangle.
+        lasts: the strip after its last one.
+        lefts: its first column, ascending.
+        rights: the column after its last one.
+        count: the number of strips.
+    """
+    covered: _Ints = np.zeros(count, np.int64)
+    if not len(firsts):
+        return covered
+    # Parts of the strips, each with about as many rectangles as are looked at at once.
+    changes = np.bincount(firsts, minlength=count + 1) - np.bincount(lasts, minlength=count + 1)
+    totals = np.cumsum(np.cumsum(changes))
+    cuts = np.unique(np.searchsorted(totals, np.arange(0, totals[-1] + _MOST_SPANS, _MOST_SPANS)).clip(max=count))
+    for begin, end in zip([0, *cuts.tolist()], [*cuts.tolist(), count], strict=True):
+        inside = np.flatnonzero((firsts < end) & (lasts > begin))
+        if not len(inside):
+            continue
+        starts, stops = np.maximum(firsts[inside], begin), np.minimum(lasts[inside], end)
+        # One sort of integers orders by strip and, since rectangles are sorted, by their first column.
+        keys = join_spans(starts, stops) * _STEP + np.repeat(np.arange(len(inside)), stops - starts)
+        keys.sort()
+        strips, numbers = keys >> 32, inside[keys & _STEP - 1]
+        base = strips * _STEP
+        begins, reached = base + lefts[numbers], base + rights[numbers]
+        ends = np.maximum.accumulate(reached)
+        # What all rectangles before cover reaches to the largest of their ends.
+        before = np.maximum(np.concatenate([[0], ends[:-1]]), begins)
+        strip_starts = np.flatnonzero(np.diff(strips, prepend=-1))
+        covered[strips[strip_starts]] = np.add.reduceat(np.maximum(reached - before, 0), strip_starts)
+    return covered

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, SupportsIndex, TypedDict, overload
 
 from ..errors import PatchError, check_choice, shorten
+from .counts import to_count
 from .order import EpochOrders, check_seed
 
 if TYPE_CHECKING:
@@ -185,9 +186,7 @@ class Shuffled(_View):
     def __init__(self, source: Patches, seed: SupportsIndex, *, locality: SupportsIndex | None = None) -> None:
         super().__init__(source)
         self._seed = check_seed(seed)
-        self.locality = 1 if locality is None else operator.index(locality)
-        if self.locality < 1:
-            raise ValueError(f"locality={self.locality}; give a number of batches from 1")
+        self.locality = 1 if locality is None else to_count("locality", locality, "a number of batches")
         self._orders = EpochOrders(len(source), self._seed)
 
     def __len__(self) -> int:

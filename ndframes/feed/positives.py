@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from .columns import BoxColumns
     from .order import Draws
 
-__all__ = ["Placing", "thin_boxes"]
-_Ints = np.ndarray[Any, np.dtype[np.int64]]
-_Bools = np.ndarray[Any, np.dtype[np.bool_]]
+__all__ = ["Placing"]
 _TRIES = 10
 
 
@@ -84,49 +82,3 @@ class Placing:
         is_shown = (shown_x > 0) & (shown_y > 0)
         is_cut = shown_x * shown_y < (1 - self.allow_cut) * (x1 - x0) * (y1 - y0)
         return int(np.count_nonzero(is_shown & is_cut))
-
-
-def thin_boxes(columns: BoxColumns, numbers: _Ints, groups: _Ints, shape: tuple[int, int]) -> _Bools:
-    """Which boxes to keep so that each other one lies in the window around a kept box of its image and group.
-
-    Windows are taken by the number of boxes that they cover: non-maximum suppression as an approximate set cover.
-
-    Args:
-        columns: all boxes.
-        numbers: the boxes.
-        groups: of them; a box of one group is not left out for one of another.
-        shape: ``(height, width)`` of the windows, in pixels of the image.
-    """
-    images = columns.image_numbers[numbers]
-    order = np.lexsort((columns.boxes[1, numbers], groups, images))
-    starts = np.flatnonzero((np.diff(images[order], prepend=-1) != 0) | (np.diff(groups[order], prepend=-1) != 0))
-    kept = np.ones(len(numbers), np.bool_)
-    for first, last in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
-        if last - first > 1:
-            members = order[first:last]
-            kept[members] = _thin_group(columns, numbers[members], int(images[members[0]]), shape)
-    return kept
-
-
-def _thin_group(columns: BoxColumns, numbers: _Ints, image: int, shape: tuple[int, int]) -> _Bools:
-    """Which boxes of one image to keep; they are sorted by their upper border."""
-    height, width = shape
-    x0, y0, x1, y1 = columns.boxes[:, numbers]
-    tops = np.clip(np.rint((y0 + y1 - height) / 2), 0, max(0, int(columns.heights[image]) - height))
-    lefts = np.clip(np.rint((x0 + x1 - width) / 2), 0, max(0, int(columns.widths[image]) - width))
-    # Only boxes that begin within the rows of a window can lie in it.
-    firsts, lasts = np.searchsorted(y0, tops), np.searchsorted(y0, tops + height, side="right")
-
-    def covered_by(place: int) -> _Ints:
-        near = slice(firsts[place], lasts[place])
-        is_in = (x0[near] >= lefts[place]) & (x1[near] <= lefts[place] + width) & (y1[near] <= tops[place] + height)
-        found: _Ints = np.flatnonzero(is_in) + firsts[place]
-        return found
-
-    counts = np.array([len(covered_by(place)) for place in range(len(numbers))])
-    kept, is_covered = np.zeros(len(numbers), np.bool_), np.zeros(len(numbers), np.bool_)
-    for place in np.argsort(-counts, kind="stable").tolist():
-        if not is_covered[place]:
-            kept[place] = is_covered[place] = True
-            is_covered[covered_by(place)] = True
-    return kept

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import operator
 import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import check_choice, shorten
+from ..errors import check_choice
 from ..pixels.options import ReadOptions
 from ..system.children import StartMethod
 from .chunks import Chunk, PrefetchStats
+from .counts import to_count
 from .requests import RequestSource
 from .worker import ChunkErrors, ReadWork
 from .worker_choice import WorkerKind, make_workers
@@ -76,6 +76,7 @@ def prefetch(  # noqa: PLR0913 - one keyword for each option
         An iterable of :class:`Chunk`, and a context manager. Each iteration starts again.
 
     Raises:
+        PatchError: a number is not valid.
         RegionError: a request is not valid; raised by the iteration.
         WorkerDied: a worker process ended without being asked to; raised by the iteration.
         ValueError: an option has a value that is not allowed.
@@ -103,21 +104,15 @@ def prefetch(  # noqa: PLR0913 - one keyword for each option
     plan = _Plan(
         source=RequestSource(frames, channels),
         requests=requests,
-        chunk_size=_check_count("chunk_size", chunk_size),
-        depth=_check_count("depth", depth),
+        chunk_size=to_count("chunk_size", chunk_size),
+        depth=to_count("depth", depth),
         worker=worker,
-        workers=_check_count("workers", workers),
+        workers=to_count("workers", workers),
         errors=errors,
         start_method=start_method,
         options=options,
     )
     return Prefetch(plan)
-
-
-def _check_count(name: str, value: SupportsIndex) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < 1:
-        raise ValueError(f"{name}={shorten(value)}; give a whole number from 1")
-    return operator.index(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,11 @@ import numpy as np
 
 from ..errors import PatchError, shorten
 from .areas import Area, parse_areas
+from .counts import to_count
 from .order import Draws, check_seed
 from .patch import Patch
 from .patches import Patches
-from .windows import Extents, Window, to_length
+from .windows import Extents, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,12 +75,12 @@ class RandomPatches(Patches):
         every: int = 1,
     ) -> None:
         super().__init__()
-        self._length, self._seed = to_length(length), check_seed(seed)
+        self._length, self._seed = to_count("length", length, "a number of patches"), check_seed(seed)
         self._extents = extents = Extents.of(frames, image_ids)
         factors = [scales] if isinstance(scales, (int, float)) else list(scales)
         if not factors:
             raise PatchError("scales is empty; give at least one factor")
-        areas = parse_areas(within, {image_id: extents.shape(n) for n, image_id in enumerate(extents.image_ids)})
+        areas = parse_areas(within, extents.shapes())
         self._places = []
         for factor in factors:
             window = Window.of(shape, factor, times, every)

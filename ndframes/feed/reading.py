@@ -88,7 +88,7 @@ def load_frames(
     workers: int | None = None,
     **options: Unpack[ReadKeywords],
 ) -> Any:
-    """Read frames of a video or sequence by their numbers. Each frame of a video is decoded once.
+    """Read frames of a video or sequence by their numbers. Each frame is read once.
 
     Args:
         frames: the images.
@@ -100,7 +100,7 @@ def load_frames(
         **options: as in :meth:`ndframes.Frames.load_region`.
 
     Returns:
-        A new array ``(n, height, width, channels)``.
+        A new array ``(n, height, width, channels)``; of a sequence a list of arrays where shapes or dtypes differ.
 
     Raises:
         RegionIndexError: there is no such frame.
@@ -122,7 +122,13 @@ def load_frames(
         # One read, so that the decoder goes through the file once.
         region: Any = (rows, *plane)
         return frames.load_region(video_id, region, channels, **options)
-    return frames.load_regions([(video_id, (row, *plane)) for row in rows], channels, workers=workers, **options)
+    different = list(dict.fromkeys(rows))
+    read = frames.load_regions([(video_id, (row, *plane)) for row in different], channels, workers=workers, **options)
+    if len(different) == len(rows):
+        return read
+    places = {row: place for place, row in enumerate(different)}
+    order = [places[row] for row in rows]
+    return [read[place].copy() for place in order] if isinstance(read, list) else read[order]
 
 
 def stack_results(results: Sequence[Array]) -> Any:

@@ -177,9 +177,13 @@ def _boxes_of(source: Source, segments: SegmentColumns, heights: _Ints, widths: 
     source.check(~has_none & ~np.isfinite(boxes).all(axis=1), lambda n: f"{show(n)}, which is not finite; {remedy}")
     source.check((boxes[:, 2:] < 0).any(axis=1), lambda n: f"{show(n)}, which is inverted; {remedy}")
     boxes[:, 2:] += boxes[:, :2]
-    for number in np.flatnonzero(has_none).tolist():
-        boxes[number] = _box_of_segment(source, segments, number, int(heights[source.image_numbers[number]]))
     image_heights, image_widths = heights[source.image_numbers], widths[source.image_numbers]
+    if has_none.any():
+        boxes[has_none] = segments.bounds(image_heights)[:, has_none].T
+    source.check(
+        ~np.isfinite(boxes).all(axis=1),
+        lambda _: "it has neither a bbox nor a segmentation; give it a bbox, or remove it",
+    )
     x0, y0, x1, y1 = boxes.T
     # A box of no width on the border of its image is allowed, as it is inside.
     is_outside = (x1 < 0) | (y1 < 0) | (x0 > image_widths) | (y0 > image_heights)
@@ -207,22 +211,6 @@ def _to_box(source: Source, number: int, box: Any) -> Any:
     if values.shape != (4,):
         source.fail(number, f"its bbox is {shorten(box)}; give four numbers [x, y, width, height]")
     return values
-
-
-def _box_of_segment(source: Source, segments: SegmentColumns, number: int, height: int) -> Any:
-    """The box around the segmentation of an annotation without a box."""
-    chosen = np.array([number])
-    points = segments.rings(chosen).points
-    if len(points):
-        return np.concatenate([points.min(axis=0), points.max(axis=0)])
-    width = _INT_MAX // height
-    runs = segments.code_runs(chosen, height, 0, width)
-    if not len(runs.lines):
-        source.fail(number, "it has neither a bbox nor a segmentation; give it a bbox, or remove it")
-    return runs.bounds(1)[:, 0]
-
-
-_INT_MAX = 1 << 62
 
 
 def _labels_of(source: Source) -> tuple[tuple[str, ...], tuple[Hashable, ...], _Ints]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import operator
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple, SupportsIndex, TypeVar
 
 import numpy as np
 
-from ..errors import shorten
+from .counts import to_count
 from .order import Draws, Permutation
 
 __all__ = ["Segment", "SegmentPlan", "balance_load_lpt", "buffer_draws", "cut_at_keys", "shuffle_in_buffer"]
@@ -52,15 +51,13 @@ def balance_load_lpt(tasks: Mapping[_H, float], n_workers: SupportsIndex) -> lis
         The tasks of each worker, the longest first.
 
     Raises:
-        ValueError: there is no worker.
+        PatchError: there is no worker.
 
     Example:
         >>> balance_load_lpt({"a": 3, "b": 7, "c": 4}, 2)
         [['b'], ['c', 'a']]
     """
-    count = operator.index(n_workers)
-    if count < 1:
-        raise ValueError(f"n_workers={shorten(n_workers)}; give a whole number from 1")
+    count = to_count("n_workers", n_workers)
     assigned: list[list[_H]] = [[] for _ in range(count)]
     loads: list[tuple[float, int]] = [(0.0, worker) for worker in range(count)]
     for task, load in sorted(tasks.items(), key=lambda item: -item[1]):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import PatchError, naming_image
 from .records import Source, open_frames, read_boxes, read_keypoints, read_segments
 from .videos import VideoFrames
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from .patch import Patch
 
 __all__ = ["AnnotationTable", "table_of"]
+_Bounds = np.ndarray[Any, np.dtype[Any]]
 _MOST_CLASSES_OF_BYTES = 254
 
 # The tables of datasets that were given to annotations(), with the number of images and annotations that they had.
@@ -33,6 +36,8 @@ class AnnotationTable:
     The labels of classes are 1 to n in the order of the dataset's categories; 0 is the background, as torchvision's detectors
     expect. ``names[label]`` is the name of a class. A category with the name "background" has the label 0.
 
+    A patch may show an annotation by its box, its segmentation or its keypoints, which may reach beyond the box.
+
     Boxes that reach over the border of their image are cut off there. A box that lies outside of its image, is inverted or is
     not finite is an error. An annotation without a box gets that around its segmentation.
 
@@ -43,6 +48,8 @@ class AnnotationTable:
         columns: the boxes of all annotations.
         segments: their polygons and run-length codes.
         keypoints: their keypoints.
+        bounds: for each annotation the pixels of its box, its segmentation and its labelled keypoints, as rows ``x0, y0, x1, y1``;
+            ``columns.boxes`` itself if no annotation reaches beyond its box.
         videos: the images of each video.
 
     Raises:
@@ -61,14 +68,17 @@ class AnnotationTable:
     columns: BoxColumns
     segments: SegmentColumns
     keypoints: KeypointColumns
+    bounds: _Bounds
     videos: VideoFrames
 
     def __init__(self, coco: Any) -> None:
         source = Source(open_frames(coco))
-        segments = read_segments(source)
-        object.__setattr__(self, "columns", read_boxes(source, segments))
+        segments, keypoints = read_segments(source), read_keypoints(source)
+        columns = read_boxes(source, segments)
+        object.__setattr__(self, "columns", columns)
         object.__setattr__(self, "segments", segments)
-        object.__setattr__(self, "keypoints", read_keypoints(source))
+        object.__setattr__(self, "keypoints", keypoints)
+        object.__setattr__(self, "bounds", _join_bounds(columns, segments, keypoints))
         object.__setattr__(self, "videos", VideoFrames.of(source.frames))
 
     def __len__(self) -> int:
@@ -94,7 +104,7 @@ class AnnotationTable:
 
         Raises:
             PatchError: it shows no image of the dataset.
-        UnsupportedError: it shows several frames, or one that is warped into its video.
+            UnsupportedError: it shows several frames, or one that is warped into its video.
         """
         with naming_image(patch.image_id):
             number = self.columns.image_ids.find(patch.image_id)
@@ -111,6 +121,19 @@ class AnnotationTable:
             f"<AnnotationTable: {len(self):,} annotations of {len(self.names) - 1:,} classes in "
             f"{len(self.columns.image_ids):,} images>"
         )
+
+
+def _join_bounds(columns: BoxColumns, segments: SegmentColumns, keypoints: KeypointColumns) -> _Bounds:
+    images = columns.image_numbers
+    heights, widths = columns.heights[images], columns.widths[images]
+    boxes = columns.boxes
+    parts = boxes, segments.bounds(heights), keypoints.bounds()
+    # In whole pixels, as windows are. No part outside of the image is shown.
+    lows = np.maximum(np.floor(np.minimum.reduce([part[:2] for part in parts])), 0)
+    highs = np.minimum(np.ceil(np.maximum.reduce([part[2:] for part in parts])), [widths, heights])
+    if np.array_equal(lows, np.floor(boxes[:2])) and np.array_equal(highs, np.ceil(boxes[2:])):
+        return boxes
+    return np.concatenate([lows, highs]).astype(np.int32)
 
 
 def table_of(coco: Any) -> AnnotationTable:

@@ -47,11 +47,13 @@ def find_annotations(  # noqa: PLR0913 - one keyword for each option
         coco: an :class:`AnnotationTable`, or what it takes. The table of an object is kept as long as the object lives, and made
             again if annotations were added or removed. A path or dictionary is read at each call: make a table of it first.
         patch: of an image, or of one frame of a video.
-        min_visibility: annotations of which a smaller share of the area is visible are dropped. Crowds are not.
+        min_visibility: annotations of which a smaller share of the area is visible are dropped. Crowds are not. With 0, and a
+            ``min_size`` of 0, one stays of which the patch shows a keypoint alone.
         min_size: annotations whose visible box is lower or narrower, in pixels of the patch, are dropped. Crowds are not.
         clip: whether boxes end at the border of the patch; otherwise they are only moved and scaled.
         tighten: whether an annotation that the patch cuts is measured by its mask, if it has one. The visible share is then that
-            of its mask, and its box ends where the visible part of the mask ends.
+            of its mask, and its box ends where the visible part of the mask ends. Where a mask reaches beyond its box, and the
+            patch does not show the box, the box is that of the visible part of the mask.
         crowd: ``"flag"``: crowds are among the others, with ``iscrowd``; ``"drop"``: they are left out; ``"ignore"``: their boxes
             are returned as ``ignore_boxes`` instead.
         masks: ``"instance"`` or ``"semantic"``; ``None``: none. An annotation without a segmentation fills its box.
@@ -95,7 +97,8 @@ def find_annotations(  # noqa: PLR0913 - one keyword for each option
     grid = view.grid
     is_kept = found.visibility >= min_visibility
     is_kept &= ((x1 - x0) * grid.scale_x >= min_size) & ((y1 - y0) * grid.scale_y >= min_size)
-    is_kept = found.is_visible & (is_kept | crowds)
+    is_shown = found.is_visible | view.show_keypoints(found.numbers) if keypoints else found.is_visible
+    is_kept = is_shown & is_kept | found.is_visible & crowds
     if crowd != "flag":
         is_kept &= ~crowds
     kept = np.flatnonzero(is_kept)
@@ -123,13 +126,14 @@ def find_annotations(  # noqa: PLR0913 - one keyword for each option
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Annotations whose boxes overlap a window.
+    """Annotations whose boxes, masks or keypoints overlap a window.
 
     Attributes:
         numbers: of the annotations.
-        clipped: the visible parts of their boxes, rows ``x0, y0, x1, y1`` in pixels of the image.
+        clipped: the visible parts of their boxes, rows ``x0, y0, x1, y1`` in pixels of the image; empty ones at its border where
+            the window does not show the box.
         visibility: the visible share of each.
-        is_visible: whether anything of it is visible.
+        is_visible: whether anything of its box or mask is visible.
         is_cut: whether the border of the window cuts it.
         crowds: whether it is a crowd.
     """
@@ -179,21 +183,21 @@ class _View:
         return cls(table, number, window, shape, Grid(rows.start, cols.start, scale_y, scale_x, limits))
 
     def find_overlapping(self, *, tighten: bool) -> _Found:
-        """All annotations whose boxes overlap the window."""
+        """All annotations of which something overlaps the window."""
         columns = self.table.columns
         top, bottom, left, right = self.window
-        numbers = columns.find_overlapping(self.image_number, top, bottom, left, right)
+        numbers = columns.find_overlapping(self.image_number, *self.window, bounds=self.table.bounds)
         boxes = columns.boxes[:, numbers]
         clipped = np.empty_like(boxes)
-        np.maximum(boxes[0], left, out=clipped[0])
-        np.maximum(boxes[1], top, out=clipped[1])
-        np.minimum(boxes[2], right, out=clipped[2])
-        np.minimum(boxes[3], bottom, out=clipped[3])
+        # Not only at the nearer side, so that a box outside becomes an empty one and not an inverted one.
+        np.clip(boxes[::2], left, right, out=clipped[::2])
+        np.clip(boxes[1::2], top, bottom, out=clipped[1::2])
         is_cut = (clipped != boxes).any(axis=0)
         areas, visible = _areas_of(boxes), _areas_of(clipped)
         # A box without an area has no share of it; it is dropped by its size.
         visibility = np.divide(visible, areas, out=np.zeros(len(areas)), where=areas > 0)
-        is_visible = np.ones(len(numbers), np.bool_)
+        is_shown = (boxes[0] < right) & (boxes[2] > left) & (boxes[1] < bottom) & (boxes[3] > top)
+        is_visible = is_shown.copy()
         if tighten and is_cut.any():
             cut = np.flatnonzero(is_cut)
             total, shown, bounds = self._measure(numbers[cut])
@@ -202,9 +206,10 @@ class _View:
             cut, total, shown, bounds = cut[is_measured], total[is_measured], shown[is_measured], bounds[:, is_measured]
             visibility[cut], is_visible[cut], is_cut[cut] = shown / total, shown > 0, shown < total
             tight = np.concatenate([np.maximum(clipped[:2, cut], bounds[:2]), np.minimum(clipped[2:, cut], bounds[2:])])
-            # A box that does not meet its mask is kept.
+            # A box that does not meet its mask is kept, unless the mask is all that is visible.
             agrees = (tight[0] < tight[2]) & (tight[1] < tight[3])
-            clipped[:, cut] = np.where(agrees, tight, clipped[:, cut])
+            is_mask_alone = ~is_shown[cut] & (shown > 0)
+            clipped[:, cut] = np.where(agrees, tight, np.where(is_mask_alone, bounds, clipped[:, cut]))
         return _Found(numbers, clipped, visibility, is_visible, is_cut, columns.crowds[numbers])
 
     def _measure(self, numbers: _Ints) -> tuple[_Ints, _Ints, _Floats]:
@@ -284,12 +289,21 @@ class _View:
             found.append(polygon_runs(rings, self.grid.limits).pixels(width))
         return found[1:] or found
 
+    def show_keypoints(self, numbers: _Ints) -> _Bools:
+        """Whether the window shows a labelled keypoint of some annotations."""
+        shown: _Bools = np.any(self._is_point_shown(self.table.keypoints.take(numbers)), axis=1)
+        return shown
+
+    def _is_point_shown(self, points: _Floats) -> _Bools:
+        top, bottom, left, right = self.window
+        x, y, visibility = np.moveaxis(points, -1, 0)
+        is_shown: _Bools = (x >= left) & (x < right) & (y >= top) & (y < bottom) & (visibility > 0)
+        return is_shown
+
     def keypoints(self, numbers: _Ints) -> _Floats:
         """The keypoints of some annotations in pixels of the result, zeros where they lie outside."""
         points = self.table.keypoints.take(numbers)
-        top, bottom, left, right = self.window
-        x, y = points[:, :, 0], points[:, :, 1]
-        is_shown = (x >= left) & (x < right) & (y >= top) & (y < bottom) & (points[:, :, 2] > 0)
+        is_shown = self._is_point_shown(points)
         grid = self.grid
         points[:, :, :2] = (points[:, :, :2] - (grid.left, grid.top)) * (grid.scale_x, grid.scale_y)
         points[~is_shown] = 0

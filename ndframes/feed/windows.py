@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import PatchError, naming_image, shorten
+from .counts import to_count
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from ..frames.frames import Frames
 
-__all__ = ["Extents", "Window", "to_length", "to_pair"]
+__all__ = ["Extents", "Window", "to_pair"]
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -57,6 +57,10 @@ class Extents:
         """``(height, width)`` of one of them."""
         return int(self.heights[number]), int(self.widths[number])
 
+    def shapes(self) -> dict[Hashable, tuple[int, int]]:
+        """``(height, width)`` by id."""
+        return dict(zip(self.image_ids, zip(self.heights.tolist(), self.widths.tolist(), strict=True), strict=True))
+
     def definition(self) -> Iterator[object]:
         """For a fingerprint: the ids and the extents."""
         yield len(self.image_ids)
@@ -90,10 +94,9 @@ class Window:
         """
         if scale is not None and not 0 < scale < math.inf:
             raise PatchError(f"scale={shorten(scale)}; give a number above 0")
-        counts = {"times": 1 if times is None else times, "every": every}
-        for name, value in counts.items():
-            if not _is_count(value):
-                raise PatchError(f"{name}={shorten(value)}; give a number of frames from 1")
+        if times is not None:
+            times = to_count("times", times, "a number of frames")
+        every = to_count("every", every, "a number of frames")
         return cls(to_pair("shape", shape), None if scale == 1 else scale, times, every)
 
     @property
@@ -156,28 +159,7 @@ def to_pair(name: str, value: Any) -> tuple[int, int]:
         (256, 256)
     """
     try:
-        first, second = (value, value) if _is_count(value) else value
-        pair = operator.index(first), operator.index(second)
-    except (TypeError, ValueError):
-        pair = (0, 0)
-    if min(pair) < 1:
-        raise PatchError(f"{name}={shorten(value)}; give (height, width) in pixels, above 0")
-    return pair
-
-
-def to_length(value: Any) -> int:
-    """A number of patches.
-
-    Raises:
-        PatchError: not an integer above 0.
-    """
-    if not _is_count(value):
-        raise PatchError(f"length={shorten(value)}; give a number of patches from 1")
-    return operator.index(value)
-
-
-def _is_count(value: Any) -> bool:
-    try:
-        return not isinstance(value, bool) and operator.index(value) >= 1
-    except TypeError:
-        return False
+        first, second = (value, value) if hasattr(value, "__index__") else value
+        return to_count(name, first), to_count(name, second)
+    except (TypeError, ValueError) as error:
+        raise PatchError(f"{name}={shorten(value)}; give (height, width) in pixels, above 0") from error

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import MissingExtraError
+from .._lazy import load_lazily
 
 if TYPE_CHECKING:
     from .batch import Batch, Sample, Samples, collate
@@ -32,7 +31,7 @@ __all__ = [
 ]
 
 # Where each name lives.
-_HOME = {
+_HOMES = {
     "Batch": "batch",
     "ClipDataset": "clips",
     "DetectionPatches": "detection",
@@ -47,21 +46,4 @@ _HOME = {
     "collate": "batch",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'ndframes.torch' has no attribute {name!r}")
-    try:
-        value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingExtraError(
-            f'ndframes.torch.{name} needs torch: pip install "ndframes[torch]"', name="torch"
-        ) from error
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = load_lazily(__name__, __all__, _HOMES, extra="torch")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from ..errors import PatchError, shorten
 if TYPE_CHECKING:
     from ..feed.patch import Patch
 
-__all__ = ["Batch", "Sample", "Samples", "collate", "to_count", "to_dtype"]
+__all__ = ["Batch", "Sample", "Samples", "collate", "to_dtype"]
 
 
 class Sample(tuple):  # type: ignore[type-arg]
@@ -214,14 +213,3 @@ def to_dtype(dtype: Any) -> torch.dtype | None:
     if not isinstance(found, torch.dtype):
         raise PatchError(f"dtype={shorten(dtype)}; give a torch dtype or its name, such as 'float32'")
     return found
-
-
-def to_count(name: str, value: Any, least: int) -> int:
-    """An argument that counts something, as an integer.
-
-    Raises:
-        PatchError: it is not a whole number from ``least``.
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or operator.index(value) < least:
-        raise PatchError(f"{name}={shorten(value)}; give a whole number from {least}")
-    return operator.index(value)

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from ..errors import PatchError, check_choice, naming_image, shorten
+from ..feed.counts import to_count
 from ..feed.order import mix
 from ..feed.reading import load_frames
 from .batch import to_dtype
@@ -79,13 +80,11 @@ class ClipDataset(Dataset[dict[str, Any]]):
         check_choice("policy", policy, BeyondEnd)
         if (num_frames is None) == (times is None):
             raise PatchError("give either num_frames or times")
-        for name, value in (("num_frames", 1 if num_frames is None else num_frames), ("every", every)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise PatchError(f"{name}={shorten(value)}; give a number of frames from 1")
+        count = 0 if num_frames is None else to_count("num_frames", num_frames, "a number of frames")
+        every = to_count("every", every, "a number of frames")
         self.frames, self.clips = frames, [_to_clip(clip) for clip in clips]
         if not self.clips:
             raise PatchError("there are no clips; give at least one pair (image_id, frame)")
-        count = num_frames or 0
         first = {"start": 0, "middle": count // 2, "end": count - 1}[at]
         self._steps = (np.arange(count) - first) * every
         self._seconds = None if times is None else np.asarray(times, np.float64)

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from ..errors import check_choice, shorten
+from ..feed.counts import to_count
 from ..feed.worker_choice import WorkerKind, make_workers
 from ..system.children import StartMethod
-from .batch import Batch, collate, to_count
+from .batch import Batch, collate
 from .sampler import Sampler
 
 if TYPE_CHECKING:
@@ -94,8 +95,8 @@ class PatchLoader:
         if start_method is not None:
             check_choice("start_method", start_method, StartMethod)
         self.dataset = dataset
-        self.batch_size = to_count("batch_size", batch_size, 1)
-        self._worker_count, self._depth = to_count("workers", workers, 0), to_count("depth", depth, 1)
+        self.batch_size = to_count("batch_size", batch_size)
+        self._worker_count, self._depth = to_count("workers", workers, least=0), to_count("depth", depth)
         self._worker: WorkerKind = worker
         self._start_method: StartMethod | None = start_method
         self._drop_last = drop_last

@@ -15,11 +15,12 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate, get_w
 
 from ..errors import PatchError, check_choice, shorten
 from ..feed.collection import open_videos
+from ..feed.counts import to_count
 from ..feed.order import check_seed
 from ..feed.patches import Uneven
 from ..feed.segments import Segment, SegmentPlan, balance_load_lpt, buffer_draws, shuffle_in_buffer
 from ..system.process import core_count
-from .batch import to_count, to_dtype
+from .batch import to_dtype
 from .sampler import find_ranks
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
         check_choice("balance", balance, Balance)
         self.transform, self._dtype = transform, to_dtype(dtype)
         self._shuffle, self._seed = shuffle, check_seed(seed)
-        self._buffer = to_count("shuffle_buffer", shuffle_buffer, 1)
-        self._segment_frames = to_count("segment_frames", segment_frames, 1)
+        self._buffer = to_count("shuffle_buffer", shuffle_buffer)
+        self._segment_frames = to_count("segment_frames", segment_frames)
         self._videos = open_videos(videos, frame_ranges, channels=channels, workdir=workdir, backend=backend)
         for video in self._videos:
             self._check_dtype(video)
@@ -166,8 +167,8 @@ class VideoCollectionDataset(IterableDataset[dict[str, Any]]):
             n_loading_workers: the number of workers, of this process if there are several ranks.
             min_frames_per_worker: if workers would have fewer frames, there are fewer of them, and the others get none.
         """
-        count = to_count("n_loading_workers", n_loading_workers, 1)
-        self._workers = count, to_count("min_frames_per_worker", min_frames_per_worker, 1)
+        count = to_count("n_loading_workers", n_loading_workers)
+        self._workers = count, to_count("min_frames_per_worker", min_frames_per_worker)
 
     def set_rank(self, rank: int, world_size: int) -> None:
         """Share the frames among several processes, each with as many workers; this is number ``rank`` of them."""
@@ -318,7 +319,7 @@ class VideoCollectionDataLoader(DataLoader[dict[str, Any]]):
         check_choice("uneven", uneven, Uneven)
         _check_options(dataset, options)
         options["num_workers"] = resolve_worker_count(options.get("num_workers") or 0)
-        super().__init__(dataset, to_count("batch_size", batch_size, 1), collate_fn=collate_frames, **options)
+        super().__init__(dataset, to_count("batch_size", batch_size), collate_fn=collate_frames, **options)
         self._least = min_frames_per_worker
         self._uneven = uneven
         self._next_epoch = 0

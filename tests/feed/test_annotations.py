@@ -201,6 +201,90 @@ def test_a_whole_image_in_tiles_shows_each_pixel_of_a_mask_once(draw):
         assert shares[number] == pytest.approx(1, abs=1e-5)
 
 
+# -- parts beyond the box ------------------------------------------------------------------------------------------
+
+
+def large_mask(kind):
+    """A mask at rows 20 to 30, columns 10 to 90, whose box ends at column 30."""
+    mask = np.zeros(IMAGE, bool)
+    mask[20:30, 10:90] = True
+    forms = {
+        "polygon": [[10, 20, 90, 20, 90, 30, 10, 30]],
+        "several": [[10, 20, 50, 20, 50, 30, 10, 30], [50, 20, 90, 20, 90, 30, 50, 30]],
+        "code": {"size": list(IMAGE), "counts": encode(mask)},
+    }
+    return forms[kind]
+
+
+@pytest.mark.parametrize("kind", ["polygon", "several", "code"])
+@pytest.mark.parametrize("iscrowd", [0, 1])
+def test_a_mask_that_is_larger_than_its_box_is_found(kind, iscrowd):
+    table = one((10, 20, 20, 10), segmentation=large_mask(kind), iscrowd=iscrowd)
+    target = annotations(table, patch_at(15, 40), masks="instance", min_visibility=0.6)
+    assert target["boxes"].tolist() == [[0, 5, 50, 15]]
+    assert target["visibility"].tolist() == pytest.approx([50 / 80])
+    assert target["cut"].tolist() == [True]
+    expected = np.zeros((40, 50), np.uint8)
+    expected[5:15] = 1
+    assert np.array_equal(target["masks"], expected[None] == 1)
+    semantic = annotations(table, patch_at(15, 40), masks="semantic", tighten=False)
+    assert semantic["boxes"].shape == (0, 4)  # measured by its box, nothing is visible
+    assert np.array_equal(semantic["masks"], expected * (255 if iscrowd else 1))
+    assert len(annotations(table, patch_at(15, 40), min_visibility=0.63)["labels"]) == iscrowd
+    assert len(annotations(table, patch_at(31, 40), min_visibility=0, min_size=0)["labels"]) == 0
+    # The box is shown, and ends where the mask does: as before.
+    whole = annotations(table, patch_at(15, 5))
+    assert whole["boxes"].tolist() == [[5, 5, 25, 15]]
+    assert whole["visibility"].tolist() == [1]
+
+
+def test_keypoints_beyond_the_box_are_found():
+    points = [20, 30, 2, 80.5, 90, 2, 110, 95, 0]
+    table = AnnotationTable(
+        dataset([image(1)], [annot(n, 1, (10, 10, 40, 40), keypoints=points, iscrowd=n - 1) for n in (1, 2)])
+    )
+    patch = patch_at(60, 60)
+    options = {"min_visibility": 0, "min_size": 0}
+    found = annotations(table, patch, keypoints=True, **options)
+    assert found["annot_ids"].tolist() == [1, 2]
+    assert found["keypoints"].tolist() == [[[0, 0, 0], [20.5, 30, 2], [0, 0, 0]]] * 2
+    assert found["visibility"].tolist() == [0, 0]
+    assert found["boxes"].tolist() == [[0, 0, 0, 0]] * 2
+    for more in ({}, {"keypoints": True}, options, {"keypoints": True, "min_size": 0}):
+        assert len(annotations(table, patch, **more)["labels"]) == 0
+    # The last keypoint is not labelled, and lies alone in this patch.
+    assert len(annotations(table, patch_at(92, 100), keypoints=True, **options)["labels"]) == 0
+
+
+def test_bounds_are_those_of_every_mask():
+    data, shapes = random_scene(4)
+    for number, record in enumerate(data["annotations"]):
+        if number % 2:
+            record["bbox"] = [number, number, 3, 2]
+    table = AnnotationTable(data)
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    ids = table.columns.annot_ids.take(np.arange(len(table))).tolist()
+    records = {record["id"]: record for record in data["annotations"]}
+    for number, name in enumerate(ids):
+        mask = mask_of(records[name], None, patch_at(0, 0, *IMAGE))[0]
+        if shapes[name] is not None:
+            mask |= shapes[name](x, y)
+        x0, y0, x1, y1 = table.bounds[:, number].tolist()
+        rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        # Up to a pixel wider, where a polygon ends before the centre of a pixel.
+        assert x0 <= cols[0] <= x0 + 2
+        assert x1 - 2 <= cols[-1] + 1 <= x1
+        assert y0 <= rows[0] <= y0 + 2
+        assert y1 - 2 <= rows[-1] + 1 <= y1
+
+
+def test_a_table_whose_annotations_stay_in_their_boxes_has_no_bounds_of_its_own():
+    table = AnnotationTable(random_scene(4)[0])
+    assert table.bounds is table.columns.boxes
+    copy = pickle.loads(pickle.dumps(table))
+    assert copy.bounds is copy.columns.boxes
+
+
 # -- options -------------------------------------------------------------------------------------------------------
 
 

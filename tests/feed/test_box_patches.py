@@ -11,11 +11,11 @@ import pytest
 
 import ndframes as nf
 from ndframes.errors import PatchError
-from ndframes.feed import AnnotationTable, BoxPatches, Patch
+from ndframes.feed import AnnotationTable, BoxPatches, GridPatches, Patch
 from ndframes.feed.balance import repeat_factors
 from ndframes.feed.negatives import FreeWindows
 from ndframes.feed.order import Draws
-from ndframes.feed.positives import thin_boxes
+from ndframes.feed.thinning import _Windows, thin_boxes
 from tests.kit.coco_bundles import coco
 from tests.kit.scenes import annot, chi_square, dataset, image
 
@@ -96,6 +96,16 @@ def test_each_form_of_a_dataset_gives_the_same_patches():
     expected = list(BoxPatches(data, 64, 50))
     for form in (coco(data), nf.CocoFrames(data), nf.CocoFrames(coco(data)), AnnotationTable(data)):
         assert list(BoxPatches(form, 64, 50)) == expected
+
+
+def test_patches_of_the_images_of_a_video_have_no_time_axis():
+    data = scene([(1, BOX, 10), (2, BOX, 20)])
+    data["videos"] = [{"id": 8, "name": "clip"}]
+    for number, record in enumerate(data["images"]):
+        record.update(video_id=8, frame_index=number)
+    patches = BoxPatches(data, 64, 40)
+    assert {patch.image_id for patch in patches} == {1, 2}
+    assert all(len(patch.region) == 2 for patch in patches)
 
 
 def test_a_pickle_is_small():
@@ -308,15 +318,15 @@ def test_all_free_windows_are_equally_likely(count):
     assert {patch.kind for patch in patches} == {"negative"}
 
 
-@pytest.mark.parametrize("cells", [1 << 22, 0])
+@pytest.mark.parametrize("spans", [1 << 16, 5])
 @pytest.mark.parametrize("seed", range(8))
-def test_counted_windows_are_those_that_are_free(seed, cells, monkeypatch):
-    monkeypatch.setattr("ndframes.feed.negatives._MOST_CELLS", cells)
+def test_counted_windows_are_those_that_are_free(seed, spans, monkeypatch):
+    monkeypatch.setattr("ndframes.feed.negatives._MOST_SPANS", spans)
     data = scene(random_boxes(seed, 3 + 4 * seed, 1, 40, 12), image_count=1, side=40)
     away = seed / 2
     expected = free_places(data, (6, 8), away)
     windows = FreeWindows.of(AnnotationTable(data).columns, np.array([0]), (6, 8), away)
-    rows, stops = windows._count(0)
+    ((rows, stops),) = windows._count(np.array([0]))
     assert stops[-1] == len(expected)
     found = sorted((1, *windows._pick(0, (rows, stops), number)) for number in range(len(expected)))
     assert found == expected
@@ -378,15 +388,31 @@ def test_hard_negatives_by_score():
         assert patch.scale == (2 if patch.rows.stop == 42 else None)
 
 
+def test_hard_negatives_in_each_form_are_the_same():
+    data = scene([(1, BOX, 10)])
+    frames = nf.CocoFrames(data, backend=None)
+    grid = GridPatches(frames, 100, image_ids=[2])
+    scores = [float(1 + n % 3) for n in range(len(grid))]
+    expected = list(BoxPatches(data, 100, 60, hard=list(zip(grid, scores, strict=True))))
+    assert {patch.kind for patch in expected} == {"positive", "negative", "hard"}
+    for form in ((grid, scores), dict(zip(grid, scores, strict=True)), zip(grid[:], scores, strict=True)):
+        assert list(BoxPatches(data, 100, 60, hard=form)) == expected
+
+
+GOOD = ((1, (slice(0, 4), slice(0, 4))), 1)
 BAD_HARD = [
-    ([((9, (slice(0, 4), slice(0, 4))), 1)], "image 9: hard: the dataset has no such image"),
-    ([((1, (slice(0, 4), slice(0, 4))), 0)], "the scores are .*; give finite numbers from 0, one of them above 0"),
-    ([((1, (slice(0, 4), slice(0, 4))), math.nan)], "the scores are"),
-    ([((1, (slice(0, 4), slice(0, 4))), -1)], "the scores are"),
-    ([], "one of them above 0"),
-    ([5], "hard: 5 is not a pair of a patch"),
-    ([((1, (slice(None), slice(0, 4))), 1)], "slices with integer start and stop"),
-    ([((1, (0, slice(0, 4), slice(0, 4))), 1)], "image 1: hard: the region .* has a time axis"),
+    ([GOOD, ((9, (slice(0, 4), slice(0, 4))), 1)], r"image 9: hard\[1\]: the dataset has no such image"),
+    ([((1, (slice(0, 4), slice(0, 4))), 0)], "hard: the scores sum to zero; give one of them a score above 0"),
+    ([GOOD, (GOOD[0], math.nan)], r"image 1: hard\[1\]: its score is nan; give a finite number from 0"),
+    ([(GOOD[0], math.inf)], r"image 1: hard\[0\]: its score is inf"),
+    ([GOOD, GOOD, (GOOD[0], -1)], r"image 1: hard\[2\]: its score is -1"),
+    ([(GOOD[0], "high")], r"hard\[0\]: .* is not a pair of a patch"),
+    ([], "hard: is empty; give places, or None"),
+    (5, "hard=5; give pairs of a patch and its score"),
+    ([5], r"hard\[0\]: 5 is not a pair of a patch"),
+    ([Patch(1, (slice(0, 4), slice(0, 4)))], r"hard\[0\]: Patch\(image_id=1.* is not a pair of a patch"),
+    ([((1, (slice(None), slice(0, 4))), 1)], r"hard\[0\]: .*slices with integer start and stop"),
+    ([((1, (0, slice(0, 4), slice(0, 4))), 1)], r"image 1: hard\[0\]: the region .* has a time axis"),
 ]
 
 
@@ -394,6 +420,13 @@ BAD_HARD = [
 def test_bad_hard_negatives(hard, message):
     with pytest.raises(PatchError, match=message):
         BoxPatches(scene([(1, BOX, 10)]), 64, 30, hard=hard)
+
+
+def test_hard_patches_need_a_score_each():
+    data = scene([(1, BOX, 10)])
+    grid = GridPatches(nf.CocoFrames(data, backend=None), 200)
+    with pytest.raises(PatchError, match="hard: there are 8 patches and 2 scores; give a score for each"):
+        BoxPatches(data, 64, 30, hard=(grid, [1, 2]))
 
 
 # -- thinning ------------------------------------------------------------------------------------------------------
@@ -418,6 +451,31 @@ def test_thinned_boxes_cover_all_others(seed):
     for one in np.flatnonzero(kept):
         for other in np.flatnonzero(kept & (counts > counts[one])):
             assert not covers[other, one]
+
+
+@pytest.mark.parametrize("pairs", [1 << 18, 7])
+def test_thinning_equals_taking_boxes_one_by_one(pairs, monkeypatch):
+    """Boxes of all sizes, some larger than the window, in crowded rows and at the borders of images."""
+    monkeypatch.setattr("ndframes.feed.thinning._MOST_PAIRS", pairs)
+    row = [(1, (4 * n, 50, 9, 9), 10) for n in range(90)]
+    data = scene([*random_boxes(7, 120, 3, 400, 90), *random_boxes(8, 80, 3, 400, 10), *row], image_count=4)
+    columns = AnnotationTable(data).columns
+    numbers, groups = np.arange(len(columns)), columns.labels
+    kept = thin_boxes(columns, numbers, groups, (50, 80))
+    x0, y0, x1, y1 = columns.boxes
+    tops, lefts = np.rint((y0 + y1 - 50) / 2).clip(0, 350), np.rint((x0 + x1 - 80) / 2).clip(0, 320)
+    covers = (lefts[:, None] <= x0) & (lefts[:, None] + 80 >= x1) & (tops[:, None] <= y0) & (tops[:, None] + 50 >= y1)
+    covers &= (columns.image_numbers[:, None] == columns.image_numbers) & (groups[:, None] == groups)
+    windows = _Windows.of(columns, numbers, groups, (50, 80))
+    order = windows.order[np.argsort(windows.ranks())]
+    assert (np.diff(covers.sum(axis=1)[order]) <= 0).all()
+    expected, is_open = np.zeros(len(columns), bool), np.ones(len(columns), bool)
+    for number in order.tolist():
+        if is_open[number]:
+            expected[number] = True
+            is_open[covers[number]] = False
+    assert np.array_equal(kept, expected)
+    assert 20 < kept.sum() < len(columns) - 20
 
 
 def test_thinned_patches():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from kit.ahead import make_arrays, make_frames
 
+import ndframes as nf
 from ndframes.errors import RegionError
-from ndframes.feed import GridPatches, Patch, RandomPatches
-from ndframes.feed.reading import load_patches
+from ndframes.feed import GridPatches, Patch, RandomPatches, prefetch
+from ndframes.feed.reading import load_frames, load_patches
 
 ARRAYS = make_arrays()
 SHAPE = (90, 110)
@@ -97,3 +98,61 @@ def test_none_and_too_few_places(frames):
     assert load_patches(frames, []) == []
     with pytest.raises(RegionError, match="out holds 1 results"):
         load_patches(frames, [inside(0, 1, 2)] * 2, out=np.empty((1, 24, 20, 3), np.uint8))
+
+
+# -- frames of a sequence ------------------------------------------------------------------------------------------
+
+
+def make_walk(folder, shapes):
+    arrays = [np.random.default_rng(n).integers(0, 255, (*shape, 3), np.uint8) for n, shape in enumerate(shapes)]
+    for number, array in enumerate(arrays):
+        np.save(folder / f"{number}.npy", array)
+    return nf.SimpleFrames({"walk": nf.Clip(folder)}, backend=None), arrays
+
+
+def count_reads(frames, monkeypatch):
+    """The number of requests of each call of ``load_regions``."""
+    counts = []
+    real = type(frames).load_regions
+
+    def load_regions(self, requests, *args, **kwargs):
+        counts.append(len(requests))
+        return real(self, requests, *args, **kwargs)
+
+    monkeypatch.setattr(type(frames), "load_regions", load_regions)
+    return counts
+
+
+def test_a_frame_of_a_sequence_that_comes_twice_is_read_once(tmp_path, monkeypatch):
+    frames, arrays = make_walk(tmp_path, [(20, 30)] * 5)
+    counts = count_reads(frames, monkeypatch)
+    numbers = [3, 1, -2, 1, 3, 3, 0]
+    batch = load_frames(frames, "walk", numbers, plane=np.s_[2:12, 5:25])
+    assert np.array_equal(batch, np.stack([arrays[n] for n in numbers])[:, 2:12, 5:25])
+    assert counts == [3]
+    assert batch.flags.owndata
+    batch[0] = 0
+    assert np.array_equal(batch[4], arrays[3][2:12, 5:25])
+    masked = load_frames(frames, "walk", [1, 1], nodata="mask")
+    assert isinstance(masked, np.ma.MaskedArray)
+    assert np.array_equal(masked, np.stack([arrays[1]] * 2))
+
+
+def test_frames_of_several_dtypes_do_not_share_memory(tmp_path):
+    frames, arrays = make_walk(tmp_path, [(20, 30)] * 2)
+    np.save(tmp_path / "1.npy", arrays[1].astype(np.uint16))
+    batch = load_frames(frames, "walk", [1, 0, 1])
+    assert [item.dtype for item in batch] == [np.uint16, np.uint8, np.uint16]
+    batch[0][:] = 0
+    assert np.array_equal(batch[2], arrays[1])
+
+
+def test_prefetch_reads_each_frame_of_a_chunk_once(tmp_path, monkeypatch):
+    frames, arrays = make_walk(tmp_path, [(20, 30)] * 5)
+    counts = count_reads(frames, monkeypatch)
+    numbers = [4, 4, 0, 4, 2, 2, 2]
+    with prefetch(frames, numbers, chunk_size=4, worker="thread") as chunks:
+        batches = [(requests, array.copy()) for requests, array in chunks]
+    assert [requests for requests, _ in batches] == [[4, 4, 0, 4], [2, 2, 2]]
+    assert np.array_equal(np.concatenate([array for _, array in batches]), np.stack([arrays[n] for n in numbers]))
+    assert counts == [2, 1]

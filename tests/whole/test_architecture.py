@@ -16,7 +16,7 @@ PACKAGE = Path(ndframes.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 #: Modules without dependencies, which every package may import.
-GROUND = ("errors", "text", "_typing", "_version")
+GROUND = ("errors", "text", "_lazy", "_typing", "_version")
 _BASE = ("geometry", "spec", "system")
 _UP_TO_ENTRIES = ("cache", "video", "formats", "pixels", *_BASE)
 _UP_TO_FRAMES = ("items", "entries", *_UP_TO_ENTRIES)

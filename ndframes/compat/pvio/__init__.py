@@ -7,8 +7,9 @@ those of its versions since 0.1.5; :mod:`~ndframes.compat.pvio.video_io`, :mod:`
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..._lazy import load_lazily
 
 if TYPE_CHECKING:
     from .io import (
@@ -40,8 +41,9 @@ __all__ = [
     "write_image_paths_to_video",
 ]
 
-# Where each name lives; the ones that are not listed are in io. Later versions of pvio have one name more.
-_HOME = {
+# Where each name lives. Later versions of pvio have one name more.
+_HOMES = {
+    **dict.fromkeys(__all__, "io"),
     "iter_frames_from_video": "io",
     "EncodedVideo": "video",
     "ImageDirVideo": "video",
@@ -51,14 +53,4 @@ _HOME = {
     "VideoCollectionDataset": "torch_tools",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__ and name not in _HOME:
-        raise AttributeError(f"module 'ndframes.compat.pvio' has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOME.get(name, 'io')}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = load_lazily(__name__, __all__, _HOMES)
