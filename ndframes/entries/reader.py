@@ -205,12 +205,13 @@ class EntryReader(Reader):
     def _open_tiles(self, tiles: TileCache | None) -> Reader:
         with IMPORTING:
             from ..formats.tiled.tile_cache import TileCache
-            from ..formats.tiled.tile_reader import TileReader
+            from ..formats.tiled.tile_reader import TileReader, Tiling
 
-        written, layout = self._written, self.trailer.meta["layout"]
+        written = self._written
         # No room, rather than a cache of its own that nobody counts.
         cache = TileCache(0) if tiles is None else tiles
-        return TileReader(self.path, layout, written.dtype, written.shape[2], self._bytes, cache)
+        tiling = Tiling.from_layout(self.trailer.meta["layout"], written.dtype, written.shape[2])
+        return TileReader(self.path, tiling, self._bytes, cache)
 
     def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
         return self._inner.overview_shapes

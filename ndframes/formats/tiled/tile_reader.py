@@ -1,7 +1,7 @@
-"""TileReader: crops of a COG that this package wrote.
+"""TileReader: crops of an image that is stored in tiles or strips: of our entries, and of TIFF files.
 
-The places of its tiles are in the trailer of the entry, so no TIFF library is needed. Decoded tiles are cached, since the
-next crop may touch them too. Tiles without compression are copied straight from the mapped file.
+Decoded tiles are cached, since the next crop may touch them too. Tiles of our entries without compression are copied
+straight from the mapped file.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     )
 
     from ..._typing import Array
-    from .codecs import GridDecoder
+    from .codecs import Decoder, GridDecoder, SeveralDecoder
 
-__all__ = ["SegmentFile", "TileCache", "TileFile", "TileReader"]
+__all__ = ["SegmentFile", "TileCache", "TileFile", "TileLevel", "TileReader", "Tiling"]
 T = TypeVar("T")
 # The weight of the newest measurement in the running mean of the seconds that a tile takes to decode.
 _NEWEST_WEIGHT = 0.1
@@ -126,12 +126,12 @@ class TileFile(SegmentFile, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Level:
+class TileLevel:
     """One resolution of the image.
 
     Attributes:
         shape: ``(height, width)``.
-        extent: the edge of a tile in pixels.
+        tile_shape: ``(height, width)`` of a tile; tiles at the edges may decode to fewer rows and columns.
         first: the number of its first tile; tiles are numbered in the order of the file.
         down: the number of rows of tiles.
         across: the number of columns of tiles.
@@ -140,7 +140,7 @@ class _Level:
     """
 
     shape: tuple[int, int]
-    extent: int
+    tile_shape: tuple[int, int]
     first: int
     down: int
     across: int
@@ -148,23 +148,71 @@ class _Level:
     col_step: int
 
     @classmethod
-    def from_layout(cls, item: Mapping[str, Any], *, is_by_column: bool) -> _Level:
-        """Read one of the levels of an entry's layout; see :class:`~ndframes.system.segments.Manifest`."""
-        height, width = item["shape"]
-        extent = int(item["tile_extent"])
-        down, across = count_tiles((height, width), (extent, extent))
-        steps = (1, down) if is_by_column else (across, 1)
-        return cls((int(height), int(width)), extent, int(item["first_segment"]), down, across, *steps)
+    def make(
+        cls, shape: tuple[int, int], tile_shape: tuple[int, int], first: int, *, is_by_column: bool = False
+    ) -> TileLevel:
+        """A level whose tiles are numbered row by row, or column by column, from ``first``."""
+        down, across = count_tiles(shape, tile_shape)
+        return cls(shape, tile_shape, first, down, across, *((1, down) if is_by_column else (across, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How the tiles of a file become pixels.
+
+    Attributes:
+        format: the file's format in one word, for people.
+        levels: the resolutions, largest first.
+        dtype: of the pixels.
+        band_count: the number of samples in a pixel.
+        decode: makes the pixels of one tile from what :meth:`SegmentFile.read` returns.
+        decode_several: likewise, of several tiles.
+        decode_grid: likewise, of a window of adjacent tiles; ``None``: tiles are decoded whole.
+        is_plain: whether the bytes of a tile are its pixels in little-endian order.
+    """
+
+    format: str
+    levels: Sequence[TileLevel]
+    dtype: np.dtype[Any]
+    band_count: int
+    decode: Decoder
+    decode_several: SeveralDecoder
+    decode_grid: GridDecoder | None = None
+    is_plain: bool = False
+
+    @classmethod
+    def from_layout(cls, layout: Mapping[str, Any], dtype: np.dtype[Any], band_count: int) -> Tiling:
+        """The tiling of an entry; see :class:`~ndframes.system.segments.Manifest`."""
+        is_by_column = layout.get("tile_order") == "columns"
+        levels = [
+            TileLevel.make(
+                (int(item["shape"][0]), int(item["shape"][1])),
+                (int(item["tile_extent"]), int(item["tile_extent"])),
+                int(item["first_segment"]),
+                is_by_column=is_by_column,
+            )
+            for item in layout["levels"]
+        ]
+        coding = layout["compress"], layout["predictor"], (*levels[0].tile_shape, band_count), dtype
+        return cls(
+            "COG",
+            levels,
+            dtype,
+            band_count,
+            find_decoder(*coding),
+            find_several_decoder(*coding),
+            find_grid_decoder(layout["compress"]),
+            # Booleans are stored as bits, so they have to be unpacked even without compression.
+            is_plain=layout["compress"] == "NONE" and dtype.kind != "b",
+        )
 
 
 class TileReader(Reader):
-    """Crops of a COG from its tiles.
+    """Crops of an image from its tiles.
 
     Args:
         path: the file, for messages.
-        layout: which pixels each tile holds; see :class:`~ndframes.system.segments.Manifest`.
-        dtype: of the pixels.
-        band_count: the number of samples in a pixel.
+        tiling: which pixels each tile holds, and how.
         file: the bytes of the tiles.
         cache: stores decoded tiles; many readers may share it.
         group_bytes: tiles are read and decoded in groups of up to this many bytes of pixels.
@@ -176,24 +224,20 @@ class TileReader(Reader):
     def __init__(
         self,
         path: str,
-        layout: Mapping[str, Any],
-        dtype: np.dtype[Any],
-        band_count: int,
+        tiling: Tiling,
         file: TileFile,
         cache: TileCache,
         *,
         group_bytes: int = _GROUP_BYTES,
     ) -> None:
-        is_by_column = layout.get("tile_order") == "columns"
-        self._levels = [_Level.from_layout(item, is_by_column=is_by_column) for item in layout["levels"]]
+        self._levels = tiling.levels
         base = self._levels[0]
-        # Booleans are stored as bits, so they have to be unpacked even without compression.
-        self._is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
+        self._is_plain = tiling.is_plain
         facts = ReaderFacts(
-            format="COG",
-            shape=(*base.shape, band_count),
-            dtype=dtype,
-            tile_shape=(min(base.extent, base.shape[0]), min(base.extent, base.shape[1])),
+            format=tiling.format,
+            shape=(*base.shape, tiling.band_count),
+            dtype=tiling.dtype,
+            tile_shape=(min(base.tile_shape[0], base.shape[0]), min(base.tile_shape[1], base.shape[1])),
             is_shareable=not self._is_plain,
         )
         super().__init__(path, facts)
@@ -202,11 +246,13 @@ class TileReader(Reader):
         # Not the path: a later entry of the same name must not find tiles of this one in the cache.
         self._token = object()
         self._decode_seconds = 0.0
-        self._tile_shape = base.extent, base.extent, band_count
-        self._tile_bytes = math.prod(self._tile_shape) * dtype.itemsize
-        coding = layout["compress"], layout["predictor"], self._tile_shape, dtype
-        self._decode, self._decode_several = find_decoder(*coding), find_several_decoder(*coding)
-        self._decode_grid = find_grid_decoder(layout["compress"])
+        self._tile_shape = *base.tile_shape, tiling.band_count
+        self._tile_bytes = math.prod(self._tile_shape) * tiling.dtype.itemsize
+        self._decode, self._decode_several, self._decode_grid = (
+            tiling.decode,
+            tiling.decode_several,
+            tiling.decode_grid,
+        )
         self._hit_weight = WHOLE_WEIGHT if self._decode_grid is None else PART_WEIGHT
         self._group_tiles = max(1, group_bytes // self._tile_bytes)
 
@@ -215,7 +261,7 @@ class TileReader(Reader):
         return 0 if self._is_plain and self._file.is_mapped else super().count_decoded(rows, cols)
 
     def level_factors(self, level: int) -> tuple[float, float]:
-        """As :meth:`Reader.level_factors`: exact powers of two.
+        """As :meth:`Reader.level_factors`: exact powers of two, since only our entries have several levels here.
 
         An odd last row or column makes the shapes of two levels differ by a little more or less than that, but a pixel
         still covers 2 x 2 pixels of the level above.
@@ -251,9 +297,10 @@ class TileReader(Reader):
                 self._read_block(block)
             return
         # Tiles without compression are in the file column by column: each column of tiles is one tall array of pixels.
-        col_spans = tile_spans(cols, chosen.extent)
-        first = chosen.first + rows.start // chosen.extent
-        stop = chosen.first + (rows.stop - 1) // chosen.extent + 1
+        tile_rows, tile_cols = chosen.tile_shape
+        col_spans = tile_spans(cols, tile_cols)
+        first = chosen.first + rows.start // tile_rows
+        stop = chosen.first + (rows.stop - 1) // tile_rows + 1
         self._file.touch([range(first + col * chosen.down, stop + col * chosen.down) for col, _, _ in col_spans])
         picks = None if bands == self.all_bands else list(bands)
         src_rows = slice(rows.start, rows.stop)
@@ -283,8 +330,8 @@ class TileReader(Reader):
             return
         self._cache.record_misses(keys, self._hit_weight)
         grid = [self._file.read_run(run) for run in block.runs]
-        extent = self._tile_shape[0]
-        window = _window_of(block.row_spans, extent), _window_of(block.col_spans, extent)
+        tile_rows, tile_cols, _ = self._tile_shape
+        window = _window_of(block.row_spans, tile_rows), _window_of(block.col_spans, tile_cols)
         part = self._decode_with(decode, indices, grid, *window)
         out_rows, out_cols = (
             _bounding([out_part for _, _, out_part in axis]) for axis in (block.row_spans, block.col_spans)
@@ -325,8 +372,8 @@ class TileReader(Reader):
             pieces = list(chain.from_iterable(map(self._file.read_run, group)))
             yield from self._decode_with(self._decode_several, indices, pieces)
 
-    def _map_level(self, level: _Level) -> Array | None:
-        """The columns of tiles of a level in the mapped file, ``(across, down * extent, extent, bands)``.
+    def _map_level(self, level: TileLevel) -> Array | None:
+        """The columns of tiles of a level in the mapped file, ``(across, down * height, width, bands)``.
 
         ``None`` if the file is not mapped, or its tiles are stored row by row.
         """
@@ -337,7 +384,7 @@ class TileReader(Reader):
         if columns is None:
             # Two threads may both get here: their arrays show the same memory.
             data = self._file.map(level.first, level.down * level.across, self._tile_bytes)
-            shape = level.across, level.down * level.extent, *self._tile_shape[1:]
+            shape = level.across, level.down * level.tile_shape[0], *self._tile_shape[1:]
             columns = views[level.first] = np.ndarray(shape, self.dtype.newbyteorder("<"), data)
         return columns
 
@@ -413,8 +460,9 @@ class TileReader(Reader):
         level = self._levels[crop.level]
         if not self.is_worth_sharing or crop.rows.step != 1 or crop.cols.step != 1:
             return 0.0
-        rows = range(crop.rows.start // level.extent, (crop.rows.stop - 1) // level.extent + 1)
-        cols = range(crop.cols.start // level.extent, (crop.cols.stop - 1) // level.extent + 1)
+        tile_rows, tile_cols = level.tile_shape
+        rows = range(crop.rows.start // tile_rows, (crop.rows.stop - 1) // tile_rows + 1)
+        cols = range(crop.cols.start // tile_cols, (crop.cols.stop - 1) // tile_cols + 1)
         # Most crops end here: looking up each tile would take as long as it could save.
         if len(rows) * len(cols) * self._decode_seconds < WORTH_SHARING_SECONDS:
             return 0.0
@@ -455,9 +503,9 @@ class TileReader(Reader):
         return pixels
 
 
-def _find_tiles(level: _Level, rows: range, cols: range) -> tuple[list[_Span], list[_Span], list[range]]:
+def _find_tiles(level: TileLevel, rows: range, cols: range) -> tuple[list[_Span], list[_Span], list[range]]:
     """The spans of ``rows`` and ``cols`` over tiles, and the numbers of these tiles in the file, row by row."""
-    row_spans, col_spans = tile_spans(rows, level.extent), tile_spans(cols, level.extent)
+    row_spans, col_spans = tile_spans(rows, level.tile_shape[0]), tile_spans(cols, level.tile_shape[1])
     first, count = level.first + col_spans[0][0] * level.col_step, len(col_spans)
     runs = []
     for tile_row, _, _ in row_spans:
