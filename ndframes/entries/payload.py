@@ -55,7 +55,7 @@ def parse_pixels(meta: Mapping[str, Any]) -> ReaderFacts:
 def open_payload(
     path: str, suffix: str, pool: HandlePool, *, stamp: SourceStamp | None = None, has_frames: bool = False
 ) -> Reader:
-    """Open a payload like a file of any other program: a COG by GDAL, a ``.npy`` by its header. The trailer is ignored.
+    """Open a payload like a file of any other program: a COG by its directories, a ``.npy`` by its header, no trailer.
 
     Args:
         path: the file.
@@ -70,9 +70,9 @@ def open_payload(
 
         return NpyReader(path, pool, stamp=stamp, has_frames=has_frames)
     with IMPORTING:
-        from ..formats.images.raster import RasterReader
+        from ..formats.images.tiff.reader import TiffReader
 
-    return RasterReader(path, "GTiff", pool, stamp=stamp)
+    return TiffReader(path, pool=pool, stamp=stamp)
 
 
 def open_frames(

@@ -59,6 +59,7 @@ class ReaderFacts:
         tile_frames: the number of frames that a block spans.
         memory_bytes: the memory that the open file costs.
         is_shareable: whether :meth:`Reader.split` cuts a single crop into pieces.
+        channels: the names of the bands; ``None``: those that their number suggests.
     """
 
     format: str
@@ -70,6 +71,7 @@ class ReaderFacts:
     tile_frames: int = 1
     memory_bytes: int = 4096
     is_shareable: bool = False
+    channels: tuple[str, ...] | None = None
 
 
 class Reader:

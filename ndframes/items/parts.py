@@ -154,7 +154,10 @@ class Parts(ForkAware):
     def codes(self, part: int) -> tuple[str, ...]:
         """The channel codes of a file's bands."""
         named = self.pathinfo.channels[part].channels
-        return named if named is not None else default_codes(self.reader(part).shape[2])
+        if named is not None:
+            return named
+        facts = self.reader(part).facts
+        return facts.channels or default_codes(facts.shape[2])
 
     def values(self, part: int) -> ValueEncoding:
         """The meaning of the stored numbers of a file."""

@@ -103,7 +103,7 @@ from ndframes.formats.images.arrays import NpyReader
 from ndframes.system.handles import FileHandle, HandlePool
 from ndframes.formats.images.raster import RasterReader
 from ndframes.formats.images.sniff import open_image
-from ndframes.formats.images.tiff import TiffReader
+from ndframes.formats.images.tiff.reader import TiffReader
 
 folder = sys.argv[1]
 OPENERS = {

@@ -33,7 +33,7 @@ from ndframes.errors import (
     UnreadableImageError,
 )
 from ndframes.formats.images.sniff import open_image
-from ndframes.formats.images.tiffcheck import check_directories
+from ndframes.formats.images.tiff.check import check_directories
 from ndframes.system.handles import HandlePool
 
 CUTS = 12

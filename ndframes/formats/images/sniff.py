@@ -10,7 +10,6 @@ from ...errors import UnreadableImageError
 from ...system.handles import FileHandle
 from ...system.process import IMPORTING
 from ...system.stamp import require_same_file, stat_source
-from ..reader import log_orientation
 from .limits import check_expansion
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from ...system.handles import HandlePool
     from ...system.stamp import SourceStamp
     from ..reader import Reader
+    from ..tiled.tile_cache import TileCache
 
 __all__ = ["open_image", "sniff"]
 _HEAD_BYTES = 64
@@ -77,7 +77,9 @@ def sniff(head: bytes) -> str | None:
     return None
 
 
-def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = None) -> Reader:
+def open_image(
+    info: ChannelInfo, pool: HandlePool, *, tiles: TileCache | None = None, is_mapped: bool | None = None
+) -> Reader:
     """Open the image file of one channel for crops.
 
     The format is detected from the file's first bytes, never from its name. ``info.driver`` overrides that with a GDAL
@@ -89,6 +91,7 @@ def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = 
     Args:
         info: the file, and which of its images.
         pool: keeps the open handles.
+        tiles: stores decoded blocks; ``None``: a reader has a small cache of its own.
         is_mapped: whether a ``.npy`` is mapped; see :class:`~ndframes.formats.images.arrays.NpyReader`.
 
     Raises:
@@ -103,10 +106,12 @@ def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = 
     stamp = stat_source(info.path)
     # The file is opened several times: to detect the format, to inspect it, to read it. All must see the same file.
     with require_same_file(info.path, stamp):
-        return pool.open(lambda: _open_file(info, pool, stamp, is_mapped))
+        return pool.open(lambda: _open_file(info, pool, stamp, tiles, is_mapped))
 
 
-def _open_file(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, is_mapped: bool | None) -> Reader:
+def _open_file(
+    info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, tiles: TileCache | None, is_mapped: bool | None
+) -> Reader:
     with IMPORTING:
         from .raster import RasterReader
 
@@ -115,7 +120,10 @@ def _open_file(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, is_mappe
     if kind is None:
         raise UnreadableImageError(_describe_unknown(info.path, head, stamp.size_bytes))
     if kind == "tiff":
-        return _open_tiff(info, pool, stamp)
+        with IMPORTING:
+            from .tiff.reader import TiffReader
+
+        return TiffReader(info.path, page=info.page, series=info.series, stamp=stamp, pool=pool, tiles=tiles)
     if info.page is not None or info.series is not None:
         raise UnreadableImageError(f"{info.path} is {kind}, which has no pages or series; leave page and series out")
     if kind == "npy":
@@ -126,35 +134,6 @@ def _open_file(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, is_mappe
     if kind in ("pillow", "kwimage"):
         return _open_whole(info.path, kind, is_bilevel=head[:2] in (b"P1", b"P4"))
     return RasterReader(info.path, kind, pool, file_bytes=stamp.size_bytes, stamp=stamp)
-
-
-def _open_tiff(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> Reader:
-    """Open a TIFF: by GDAL if it is one plain image, by tifffile for pages, series, stacks and rarer compressions."""
-    with IMPORTING:
-        from .raster import RasterReader
-        from .tiff import TiffReader, inspect_tiff
-
-    if info.page is not None or info.series is not None:
-        return TiffReader(info.path, page=info.page, series=info.series, stamp=stamp, pool=pool)
-    try:
-        has_own_layout, orientation = inspect_tiff(info.path)
-    except UnreadableImageError:
-        raise
-    except Exception as error:
-        raise UnreadableImageError(f"{info.path} begins like TIFF, but its tags are damaged: {error}") from error
-    if has_own_layout:
-        return TiffReader(info.path, stamp=stamp, pool=pool)
-    try:
-        reader = RasterReader(info.path, "GTiff", pool, file_bytes=stamp.size_bytes, stamp=stamp)
-    except UnreadableImageError as error:
-        # tifffile knows compressions that GDAL lacks. If it fails too, GDAL's error stays: GDAL is the usual reader.
-        try:
-            return TiffReader(info.path, page=0, stamp=stamp, pool=pool)
-        except UnreadableImageError:
-            raise error from None  # GDAL's message says more about what is wrong
-    if orientation != 1:
-        log_orientation(info.path, orientation)
-    return reader
 
 
 def _open_whole(path: str, library: str, *, is_bilevel: bool) -> Reader:

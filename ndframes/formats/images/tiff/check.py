@@ -11,7 +11,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...errors import UnreadableImageError
+from ....errors import UnreadableImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,418 @@
+"""The blocks of a TIFF's page, strips or tiles: where they are in the file, and how they decode."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ....errors import UnreadableImageError
+from ....system.handles import FileHandle, SharedHandle
+from ...extensions import extensions_of_tiff, load_extensions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...._typing import Array
+    from ....system.handles import HandlePool
+    from ....system.stamp import SourceStamp
+    from .samples import Samples
+
+__all__ = ["BlockDecoder", "BlockFile", "Blocks", "SourceFile", "find_blocks"]
+imagecodecs = load_extensions("_imcd")
+_LZW, _PACKBITS = 5, 32773
+_DEFLATE, _ZSTD, _LZMA = (8, 32946), (50000, 34926), 34925
+# libtiff applies a predictor to these only, whatever tags say of others.
+_PREDICTED = (_LZW, *_DEFLATE, *_ZSTD, _LZMA)
+_HORIZONTAL, _FLOATING = 2, 3
+_PLANAR = 2
+_YCBCR = 6
+_JPEGS = (6, 7, 33007, 34892)
+#: A block's number and its bytes; ``None``: it was not written.
+Block = tuple[int, "bytes | None"]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of one page, or of one sample of a page that stores samples apart.
+
+    Attributes:
+        path: the file, for messages.
+        shape: ``(height, width)`` of the page.
+        block_shape: ``(height, width)`` of a block; the last strip may be lower.
+        offsets: the position of each block in the file.
+        counts: the number of bytes of each block; 0: it was not written.
+        decode: makes samples of a block.
+        flat_dtype: the stored dtype if a block is nothing but its samples; else ``None``.
+    """
+
+    path: str
+    shape: tuple[int, int]
+    block_shape: tuple[int, int]
+    offsets: Array
+    counts: Array
+    decode: Callable[[Block], Array]
+    flat_dtype: np.dtype[Any] | None
+
+    def find_flat_offset(self, bands: int) -> int | None:
+        """The position of the first pixel if all rows follow each other without gaps; else ``None``."""
+        if self.flat_dtype is None or self.block_shape[1] != self.shape[1] or not len(self.offsets):
+            return None
+        row_bytes = self.shape[1] * bands * self.flat_dtype.itemsize
+        steps = np.full(len(self.offsets), self.block_shape[0] * row_bytes, np.int64)
+        steps[-1] = (self.shape[0] - self.block_shape[0] * (len(steps) - 1)) * row_bytes
+        is_flat = (self.counts >= steps).all() and (np.diff(self.offsets) == steps[:-1]).all()
+        return int(self.offsets[0]) if is_flat and steps[-1] > 0 else None
+
+
+def find_blocks(path: str, page: Any, samples: Samples) -> list[Blocks]:
+    """The blocks of a page: of all samples together, or of each sample, where these are stored apart.
+
+    Raises:
+        UnreadableImageError: the tables of the page do not fit its size, or its blocks cannot be decoded.
+    """
+    keyframe = page.keyframe
+    # Before tifffile looks for the decoder: it keeps what it finds, and that may be a stub.
+    load_extensions(*extensions_of_tiff(keyframe.compression))
+    height, width = int(keyframe.imagelength), int(keyframe.imagewidth)
+    block_shape = _find_block_shape(keyframe)
+    per_plane = -(-height // block_shape[0]) * -(-width // block_shape[1])
+    is_apart = keyframe.planarconfig == _PLANAR and samples.stored_bands > 1
+    plane_count = samples.stored_bands if is_apart else 1
+    bands = 1 if is_apart else samples.stored_bands
+    offsets, counts = _find_tables(path, page, plane_count * per_plane, block_shape, bands)
+    found = []
+    for plane in range(plane_count):
+        part = slice(plane * per_plane, (plane + 1) * per_plane)
+        decoder = BlockDecoder(path, keyframe, samples, (height, width), block_shape, bands, plane * per_plane)
+        found.append(
+            Blocks(path, (height, width), block_shape, offsets[part], counts[part], decoder, decoder.flat_dtype)
+        )
+    return found
+
+
+def _find_block_shape(keyframe: Any) -> tuple[int, int]:
+    if keyframe.is_tiled:
+        return int(keyframe.tilelength), int(keyframe.tilewidth)
+    # The default of a strip's rows is 2**32 - 1: the image is one strip.
+    return min(int(keyframe.rowsperstrip), int(keyframe.imagelength)), int(keyframe.imagewidth)
+
+
+def _find_tables(path: str, page: Any, count: int, block_shape: tuple[int, int], bands: int) -> tuple[Array, Array]:
+    """The positions and lengths of a page's blocks."""
+    offsets, counts = (np.asarray(table, np.uint64) for table in (page.dataoffsets, page.databytecounts))
+    if len(offsets) < count:
+        raise UnreadableImageError(
+            f"{path} lists {len(offsets):,} blocks, but its page of {page.keyframe.imagelength} x "
+            f"{page.keyframe.imagewidth} px has {count:,}; its table is damaged"
+        )
+    if len(counts) < count or (page.keyframe.compression == 1 and (counts[:count][offsets[:count] > 0] == 0).any()):
+        # Without compression, the length of a block is known.
+        if page.keyframe.compression != 1:
+            raise UnreadableImageError(
+                f"{path} lists the lengths of {len(counts):,} blocks, but has {count:,}; its table is damaged"
+            )
+        sizes = _uncompressed_sizes(page.keyframe, count, block_shape, bands)
+        known = np.zeros(count, np.uint64)
+        known[: min(count, len(counts))] = counts[:count]
+        counts = np.where((known == 0) & (offsets[:count] > 0), sizes, known)
+    offsets, counts = offsets[:count], counts[:count]
+    lost = np.flatnonzero((offsets > 0) & (counts == 0))
+    if len(lost):
+        raise UnreadableImageError(
+            f"{path}: block {lost[0]:,} is at {int(offsets[lost[0]]):,}, but its length is said to be 0; its table is damaged"
+        )
+    counts = np.where(offsets == 0, 0, counts)
+    if len(offsets) and int(offsets.max()) >= 1 << 62:
+        raise UnreadableImageError(f"{path}: a block lies past the end of any file; its table is damaged")
+    return offsets.astype(np.int64), counts.astype(np.int64)
+
+
+def _uncompressed_sizes(keyframe: Any, count: int, block_shape: tuple[int, int], bands: int) -> Array:
+    bits = keyframe.bitspersample
+    row_bytes = -(-block_shape[1] * (sum(bits) if isinstance(bits, tuple) else bits * bands) // 8)
+    rows = np.full(count, block_shape[0], np.uint64)
+    if not keyframe.is_tiled:
+        down = -(-int(keyframe.imagelength) // block_shape[0])
+        rows[down - 1 :: down] = int(keyframe.imagelength) - (down - 1) * block_shape[0]
+    return np.asarray(rows * np.uint64(row_bytes))
+
+
+class BlockDecoder:
+    """Makes pixels ``(h, w, bands)`` of the bytes of a block; any number of threads may call it.
+
+    Args:
+        path: the file, for messages.
+        keyframe: tifffile's page.
+        samples: what its samples mean.
+        shape: ``(height, width)`` of the page.
+        block_shape: ``(height, width)`` of a block.
+        bands: the samples of a pixel in a block.
+        first: the number in the page of the first block.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        keyframe: Any,
+        samples: Samples,
+        shape: tuple[int, int],
+        block_shape: tuple[int, int],
+        bands: int,
+        first: int,
+    ) -> None:
+        self._path, self._samples, self._shape, self._block_shape = path, samples, shape, block_shape
+        self._bands, self._first = bands, first
+        self._is_tiled = bool(keyframe.is_tiled)
+        self._is_reversed = keyframe.fillorder == 2
+        compression = int(keyframe.compression)
+        self._unpack = _UNPACKERS.get(compression)
+        bits = keyframe.bitspersample
+        self._bits = 0 if isinstance(bits, tuple) else int(bits)
+        self._order = keyframe.parent.byteorder
+        self._predictor = int(keyframe.predictor) if compression in _PREDICTED else 1
+        self._is_whole = self._bits == samples.stored_dtype.itemsize * 8 and samples.stored_dtype.kind in "uifc"
+        self._is_complex_int = keyframe.sampleformat == 5
+        self._subsampling = _find_subsampling(keyframe)
+        self._tables = keyframe.jpegtables
+        is_ours = self._unpack is not None and self._bits > 0 and self._predictor in (1, _HORIZONTAL, _FLOATING)
+        self._foreign = None if is_ours else keyframe.decode
+        is_flat = is_ours and compression == 1 and self._is_whole and not self._is_reversed and not self._is_complex_int
+        self.flat_dtype = (
+            samples.stored_dtype.newbyteorder(self._order)
+            if is_flat and samples.convert is None and self._subsampling == (1, 1)
+            else None
+        )
+
+    def __call__(self, block: Block) -> Array:
+        """The pixels of a block.
+
+        Raises:
+            ValueError: its bytes are too few, or do not decode.
+        """
+        index, data = block
+        rows = self._count_rows(index)
+        if data is None:
+            found = np.full((rows, self._block_shape[1], self._bands), self._samples.fill, self._samples.stored_dtype)
+        elif self._foreign is not None:
+            found = self._decode_by_tifffile(index, data)
+        else:
+            found = self._decode(data, rows)
+        return found if self._samples.convert is None else self._samples.convert(found)
+
+    def decode_several(self, blocks: list[Block]) -> list[Array]:
+        """The pixels of several blocks."""
+        return [self(block) for block in blocks]
+
+    def _count_rows(self, index: int) -> int:
+        if self._is_tiled:
+            return self._block_shape[0]
+        return min(self._block_shape[0], self._shape[0] - index * self._block_shape[0])
+
+    def _decode_by_tifffile(self, index: int, data: bytes) -> Array:
+        assert self._foreign is not None  # noqa: S101
+        pixels, _, _ = self._foreign(data, self._first + index, jpegtables=self._tables)
+        if pixels is None:
+            raise ValueError("it is empty")
+        return np.asarray(pixels[0], self._samples.stored_dtype)
+
+    def _decode(self, data: bytes, rows: int) -> Array:
+        assert self._unpack is not None  # noqa: S101
+        if self._is_reversed:
+            data = imagecodecs.bitorder_decode(data)
+        if self._subsampling != (1, 1):
+            return self._decode_subsampled(data, rows)
+        width = self._block_shape[1]
+        row_bytes = -(-width * self._bands * self._bits // 8)
+        raw = self._take(self._unpack(data, rows * row_bytes), rows * row_bytes)
+        if self._predictor == _FLOATING:
+            stored = np.frombuffer(raw, self._samples.stored_dtype).reshape(rows, width, self._bands)
+            return np.asarray(imagecodecs.floatpred_decode(stored, axis=1))
+        found = self._unpack_samples(raw, rows, row_bytes)
+        if self._predictor == _HORIZONTAL:
+            found = np.asarray(imagecodecs.delta_decode(np.ascontiguousarray(found), axis=1))
+        return found
+
+    def _take(self, data: Any, size: int) -> Any:
+        """The first bytes of a block; some writers add a few."""
+        view = memoryview(data).cast("B")
+        if len(view) < size:
+            raise ValueError(f"it has {len(view):,} bytes of {size:,}")
+        return view[:size]
+
+    def _unpack_samples(self, raw: Any, rows: int, row_bytes: int) -> Array:
+        dtype, shape = self._samples.stored_dtype, (rows, self._block_shape[1], self._bands)
+        if self._is_complex_int:
+            part = np.dtype(f"{self._order}i{self._bits // 16}")
+            halves = np.frombuffer(raw, part).reshape(*shape, 2).astype(f"f{dtype.itemsize // 2}")
+            return halves.view(dtype)[..., 0]
+        if self._is_whole:
+            return np.frombuffer(raw, dtype.newbyteorder(self._order)).reshape(shape)
+        if dtype.kind == "f":  # of 24 bits
+            values = imagecodecs.float24_decode(bytes(raw), byteorder=self._order)
+            return np.asarray(values, dtype).reshape(shape)
+        lines = np.frombuffer(raw, np.uint8).reshape(rows, row_bytes)
+        return _unpack_bits(lines, self._bits, shape, dtype, self._order)
+
+    def _decode_subsampled(self, data: bytes, rows: int) -> Array:
+        """YCbCr whose colours have a lower resolution: units of several Y, one Cb and one Cr."""
+        assert self._unpack is not None  # noqa: S101
+        across, down = self._subsampling
+        width = self._block_shape[1]
+        units = -(-rows // down), -(-width // across)
+        size = units[0] * units[1] * (across * down + 2)
+        raw = np.frombuffer(self._take(self._unpack(data, size), size), np.uint8).reshape(*units, -1)
+        out = np.empty((units[0] * down, units[1] * across, 3), np.uint8)
+        luminance = raw[..., :-2].reshape(*units, down, across).transpose(0, 2, 1, 3)
+        out[..., 0] = luminance.reshape(out.shape[:2])
+        for band in (1, 2):
+            out[..., band] = raw[..., band - 3].repeat(down, axis=0).repeat(across, axis=1)
+        return out[:rows, :width]
+
+
+def _find_subsampling(keyframe: Any) -> tuple[int, int]:
+    """Columns and rows that share a colour; ``(1, 1)`` unless blocks hold YCbCr of that kind."""
+    if keyframe.photometric != _YCBCR or keyframe.compression in _JPEGS or keyframe.planarconfig == _PLANAR:
+        return 1, 1
+    across, down = keyframe.subsampling or (2, 2)
+    return int(across), int(down)
+
+
+def _unpack_bits(lines: Array, bits: int, shape: tuple[int, int, int], dtype: np.dtype[Any], order: str) -> Array:
+    """Samples of any number of bits from rows of bytes ``(rows, bytes)``; whole bytes are in the order of the file."""
+    rows, count = shape[0], shape[1] * shape[2]
+    if bits == 1:
+        return np.unpackbits(lines, axis=1, count=count).reshape(shape).view(bool)
+    if bits % 8 == 0:
+        parts = lines[:, : count * bits // 8].reshape(rows, count, bits // 8)
+        parts = parts if order == ">" else parts[..., ::-1]
+        # As the high bytes of big-endian words.
+        wide = np.zeros((rows, count, 8), np.uint8)
+        wide[..., 8 - bits // 8 :] = parts
+        values = wide.view(">u8")[..., 0].astype(np.uint64)
+    else:
+        weights = np.uint64(1) << np.arange(bits - 1, -1, -1, dtype=np.uint64)
+        each = np.unpackbits(lines, axis=1, count=count * bits).reshape(rows, count, bits)
+        values = each.astype(np.uint64) @ weights
+    if dtype.kind == "i":
+        sign = np.uint64(1) << np.uint64(bits - 1)
+        values = (values ^ sign).astype(np.int64) - np.int64(sign)
+    return values.astype(dtype).reshape(shape)
+
+
+def _inflate(data: bytes, size: int) -> Any:
+    return imagecodecs.deflate_decode(data, out=np.empty(size, np.uint8))
+
+
+_UNPACKERS: dict[int, Callable[[bytes, int], Any]] = {
+    1: lambda data, _: data,
+    _LZW: lambda data, size: imagecodecs.lzw_decode(data, out=size),
+    **dict.fromkeys(_DEFLATE, _inflate),
+    **dict.fromkeys(_ZSTD, lambda data, size: imagecodecs.zstd_decode(data, out=size)),
+    _PACKBITS: lambda data, size: imagecodecs.packbits_decode(data, out=size),
+    _LZMA: lambda data, size: imagecodecs.lzma_decode(data, out=size),
+}
+
+
+class _OpenFile(SharedHandle):
+    """A handle: an open file that any number of threads read."""
+
+    def __init__(self, file: FileHandle) -> None:
+        self.file = file
+
+
+class SourceFile:
+    """A file that the pool may close and that is opened again when it is needed.
+
+    Args:
+        path: the file.
+        file: it, open.
+        stamp: the file that ``path`` must be whenever it is opened.
+        pool: keeps the open file.
+    """
+
+    def __init__(self, path: str, file: FileHandle, stamp: SourceStamp, pool: HandlePool) -> None:
+        self._path, self._stamp, self._pool = path, stamp, pool
+        self._token = object()
+        # The pool knows the token only: a reference to this object would keep it alive for ever.
+        weakref.finalize(self, pool.discard, self._token)
+        self._open_file: Callable[[], _OpenFile | None] = weakref.ref(pool.share(self._token, lambda: _OpenFile(file)))
+
+    @property
+    def handle(self) -> FileHandle:
+        """The open file.
+
+        Raises:
+            SourceChangedError: the file was replaced or removed.
+        """
+        shared = self._open_file()
+        if shared is None:
+            shared = self._pool.share(self._token, lambda: _OpenFile(FileHandle(self._path, self._stamp)))
+            self._open_file = weakref.ref(shared)
+        shared.is_used = True
+        return shared.file
+
+
+class BlockFile:
+    """The blocks of a TIFF by their numbers, as :class:`~ndframes.formats.tiled.tile_reader.TileFile`."""
+
+    is_mapped = False
+
+    def __init__(self, source: SourceFile, blocks: Blocks) -> None:
+        self._source, self._offsets, self._counts = source, blocks.offsets, blocks.counts
+        # One byte a block, as for entries: whether the disk was asked for it.
+        self._is_expected = bytearray(len(blocks.offsets))
+
+    def read(self, index: int) -> Block:
+        """A block.
+
+        Raises:
+            EOFError: the file ends before.
+        """
+        count = int(self._counts[index])
+        if not count:
+            return index, None
+        handle, offset = self._source.handle, int(self._offsets[index])
+        # Checked before memory is allocated.
+        if offset + count > os.fstat(handle.descriptor).st_size:
+            raise EOFError(f"block {index:,} should be {count:,} bytes at {offset:,}, but the file ends before")
+        data = os.pread(handle.descriptor, count, offset)
+        if len(data) != count:
+            rest = bytearray(count)
+            handle.read_into(memoryview(rest), offset)
+            data = bytes(rest)
+        return index, data
+
+    def read_run(self, run: range) -> list[Block]:
+        """Several blocks."""
+        return [self.read(index) for index in run]
+
+    def views(self) -> None:
+        """``None``: the file is not mapped."""
+
+    def map(self, first: int, count: int, tile_bytes: int) -> memoryview:
+        """Not supported."""
+        raise NotImplementedError
+
+    def touch(self, runs: Sequence[range]) -> None:
+        """Do nothing: a source has no checksums."""
+
+    def read_ahead(self, index: int) -> None:
+        """Have the bytes of a block fetched from the disk, without waiting for them."""
+        count = int(self._counts[index])
+        if count and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._source.handle.descriptor, int(self._offsets[index]), count, os.POSIX_FADV_WILLNEED)
+
+    def expect(self, runs: Sequence[range]) -> bool:
+        """Call :meth:`read_ahead` for the blocks of these runs that were not expected before."""
+        if len(runs) == len(runs[0]) == 1:
+            return False
+        new = [index for run in runs for index in run if not self._is_expected[index]]
+        for index in new:
+            self._is_expected[index] = True
+            self.read_ahead(index)
+        return bool(new)
