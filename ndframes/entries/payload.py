@@ -35,6 +35,7 @@ def describe_pixels(facts: ReaderFacts) -> dict[str, Any]:
         "dtype": facts.dtype.str,
         "nodata": facts.nodata,
         "frames": facts.frame_count,
+        **({} if facts.channels is None else {"channels": list(facts.channels)}),
     }
 
 
@@ -49,6 +50,7 @@ def parse_pixels(meta: Mapping[str, Any]) -> ReaderFacts:
         tile_shape=(height, width),
         nodata=meta.get("nodata"),
         frame_count=frame_count,
+        channels=tuple(meta["channels"]) if "channels" in meta else None,
     )
 
 

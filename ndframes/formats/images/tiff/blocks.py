@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ....system.stamp import SourceStamp
     from .samples import Samples
 
-__all__ = ["BlockDecoder", "BlockFile", "Blocks", "SourceFile", "find_blocks"]
+__all__ = ["Block", "BlockDecoder", "BlockFile", "Blocks", "SourceFile", "find_blocks"]
 imagecodecs = load_extensions("_imcd")
 _LZW, _PACKBITS = 5, 32773
 _DEFLATE, _ZSTD, _LZMA = (8, 32946), (50000, 34926), 34925

@@ -18,7 +18,7 @@ from ...tiled.tile_cache import TileCache
 from ...tiled.tile_reader import TileLevel, TileReader, Tiling
 from ..arrays import FlatLayout, FlatReader
 from ..limits import check_block, check_expansion
-from .blocks import BlockFile, Blocks, SourceFile, find_blocks
+from .blocks import Block, BlockFile, Blocks, SourceFile, find_blocks
 from .check import check_directories
 from .pages import ChosenPages, choose_pages, orientation_of
 from .samples import Samples, describe_samples
@@ -243,35 +243,38 @@ def _parse_pages(path: str, chosen: ChosenPages) -> _Parsed:
 
 
 def _parse_rows(path: str, chosen: ChosenPages) -> _Parsed:
-    """An image that stores each row as a page ``(width, bands)``: as one page whose strips are its rows."""
+    """An image that stores each row as a page ``(width, bands)``.
+
+    The columns of the image are the rows of a page, so a block of a page is a tile of the image, one row high.
+    """
     series, keyframe = chosen.rows, chosen.keyframe
     height, width, bands = map(int, series.shape)
     samples = describe_samples(path, keyframe)
-    # A row of the image is a page of one sample, with the columns as its rows and the bands as its columns.
-    row = find_blocks(path, keyframe, samples)[0]
-    if len(row.offsets) != 1:
-        raise UnreadableImageError(
-            f"{path} stores each row of an image as a page of several strips; that cannot be read"
-        )
+    (row,) = find_blocks(path, keyframe, samples)
+    if row.block_shape[1] < bands:
+        raise UnreadableImageError(f"{path} stores the channels of a pixel in several tiles; that cannot be read")
     if row.flat_dtype is not None and series.dataoffset is not None:
         # tifffile gives an offset only if the rows follow each other without gaps.
         row_bytes = width * bands * row.flat_dtype.itemsize
-        offsets = int(series.dataoffset) + row_bytes * np.arange(height)
-        counts = np.full(height, row_bytes)
+        offsets, counts = int(series.dataoffset) + row_bytes * np.arange(height), np.full(height, row_bytes)
+        tile_width = width
     else:
         pages = [page for page in series.pages if page is not None]
         if len(pages) != height:
             raise UnreadableImageError(
                 f"{path} describes {height:,} rows, but has pages for {len(pages):,}; it is truncated or damaged"
             )
-        offsets = np.array([page.dataoffsets[0] for page in pages], np.int64)
-        counts = np.array([page.databytecounts[0] for page in pages], np.int64)
+        tables = [find_blocks(path, page, samples)[0] for page in pages]
+        offsets, counts = (np.concatenate([getattr(each, name) for each in tables]) for name in ("offsets", "counts"))
+        tile_width = row.block_shape[0]
+    per_row = len(offsets) // height
 
-    # Its decoder gives (width, bands, 1) for block 0, which is (1, width, bands).
-    def decode(block: Any) -> Array:
-        return row.decode((0, block[1])).reshape(1, width, bands)
+    def decode(block: Block) -> Array:
+        index, data = block
+        return row.decode((index % per_row, data))[:, :bands, 0][np.newaxis]
 
-    blocks = Blocks(path, (height, width), (1, width), offsets, counts, decode, row.flat_dtype)
+    flat_dtype = row.flat_dtype if tile_width == width and row.block_shape[1] == bands else None
+    blocks = Blocks(path, (height, width), (1, tile_width), offsets, counts, decode, flat_dtype)
     return _Parsed([[blocks]], [bands], samples, orientation_of(keyframe))
 
 
