@@ -92,7 +92,7 @@ def open_image(
         info: the file, and which of its images.
         pool: keeps the open handles.
         tiles: stores decoded blocks; ``None``: a reader has a small cache of its own.
-        is_mapped: whether a ``.npy`` is mapped; see :class:`~ndframes.formats.images.arrays.NpyReader`.
+        is_mapped: whether flat pixels are mapped; see :class:`~ndframes.formats.images.arrays.FlatReader`.
 
     Raises:
         SourceError: the file cannot be read; :mod:`ndframes.errors` lists the cases.
@@ -123,7 +123,15 @@ def _open_file(
         with IMPORTING:
             from .tiff.reader import TiffReader
 
-        return TiffReader(info.path, page=info.page, series=info.series, stamp=stamp, pool=pool, tiles=tiles)
+        return TiffReader(
+            info.path,
+            page=info.page,
+            series=info.series,
+            stamp=stamp,
+            pool=pool,
+            tiles=tiles,
+            is_mapped=is_mapped,
+        )
     if info.page is not None or info.series is not None:
         raise UnreadableImageError(f"{info.path} is {kind}, which has no pages or series; leave page and series out")
     if kind == "npy":

@@ -64,7 +64,7 @@ def choose_pages(path: str, tiff: Any, page: int | None, series: int | None) -> 
     if series is None and page is not None:
         _check_count(path, "page", page, len(tiff.pages))
         return ChosenPages([[tiff.pages[page]]])
-    if page is None and not series and _is_in_rows(tiff.pages.first):
+    if page is None and not series and _is_in_rows(tiff):
         return ChosenPages([[tiff.pages.first]], _check_rows(path, tiff.series[0]))
     is_described = any(getattr(tiff, f"is_{name}", False) for name in _DESCRIBED)
     if series is None and not is_described:
@@ -203,11 +203,13 @@ def _list_first(items: list[str]) -> str:
 # -- rows -----------------------------------------------------------------------------------------------------------------
 
 
-def _is_in_rows(page: Any) -> bool:
+def _is_in_rows(tiff: Any) -> bool:
     """Whether the first page describes an image in which this page is a row.
 
-    tifffile writes an array ``(h, w, c)`` without named axes as ``h`` pages of ``w`` rows and ``c`` columns.
+    tifffile writes an array ``(h, w, c)`` without named axes as ``h`` pages of ``w`` rows and ``c`` columns, or as one page
+    with all rows behind it.
     """
+    page = tiff.pages.first
     description = _parse_description(page)
     shape = description.get("shape")
     return (
@@ -218,6 +220,8 @@ def _is_in_rows(page: Any) -> bool:
         and shape[2] < min(shape[:2])
         and page.samplesperpixel == 1
         and description.get("axes") in _IMAGE_AXES
+        # A single page is an image of its own, whose description was copied from another.
+        and (bool(description.get("truncated")) or len(tiff.pages) > 1)
     )
 
 

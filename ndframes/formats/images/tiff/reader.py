@@ -63,6 +63,7 @@ class TiffReader(Reader):
         stamp: the file that ``path`` must be whenever it is opened; ``None`` is the one that is there now.
         pool: keeps the open file; ``None`` opens it for every read.
         tiles: stores decoded blocks; ``None`` is a small cache of this reader.
+        is_mapped: whether flat pixels are mapped into memory; see :class:`~ndframes.formats.images.arrays.FlatReader`.
 
     Raises:
         UnreadableImageError: the file is not a TIFF, has no such page or series, its layout needs a choice, or its tables
@@ -79,6 +80,7 @@ class TiffReader(Reader):
         stamp: SourceStamp | None = None,
         pool: HandlePool | None = None,
         tiles: TileCache | None = None,
+        is_mapped: bool | None = None,
     ) -> None:
         pool = HandlePool(max_idle=0) if pool is None else pool
         cache = TileCache(_CACHE_BYTES) if tiles is None else tiles
@@ -103,7 +105,7 @@ class TiffReader(Reader):
         if parsed.orientation != 1:
             log_orientation(path, parsed.orientation)
         source = SourceFile(path, file, file.stamp, pool)
-        build = partial(_build_plane, path, parsed.samples, source, pool, file.stamp, cache)
+        build = partial(_build_plane, path, parsed.samples, source, pool, file.stamp, cache, is_mapped)
         self._levels = [
             [
                 _Plane(build(blocks, bands), first, bands)
@@ -298,6 +300,7 @@ def _build_plane(
     pool: HandlePool,
     stamp: SourceStamp,
     cache: TileCache,
+    is_mapped: bool | None,
     blocks: Blocks,
     bands: int,
 ) -> Reader:
@@ -308,7 +311,13 @@ def _build_plane(
         layout = FlatLayout((*blocks.shape, bands), None, blocks.flat_dtype, False, offset)
         if layout.end_offset <= stamp.size_bytes:
             return FlatReader(
-                path, pool.open(lambda: FileHandle(path, stamp)), layout, pool, format="TIFF", stamp=stamp
+                path,
+                pool.open(lambda: FileHandle(path, stamp)),
+                layout,
+                pool,
+                format="TIFF",
+                stamp=stamp,
+                is_mapped=is_mapped,
             )
     decode = blocks.decode
     tiling = Tiling(
