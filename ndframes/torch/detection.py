@@ -32,6 +32,9 @@ class DetectionPatches(PatchSamples[Sample]):
     or its place in the dataset if not all ids are integers. On request it has ``masks``, ``(n, h, w)`` uint8 of 0 and 1, or
     ``(h, w)`` of labels as :func:`ndframes.feed.annotations` makes them, and ``keypoints`` ``(n, k, 3)`` float32.
 
+    Give a stock ``DataLoader`` a :class:`Sampler`: with ``shuffle=True`` alone, all epochs have the same random patches and
+    augmentations. :class:`PatchLoader` needs none.
+
     Args:
         coco: a :class:`~ndframes.CocoFrames`, or what it takes.
         patches: which regions are read, in which order.

@@ -152,7 +152,7 @@ def test_ragged_targets_are_packed_and_come_back():
         for count in (3, 0, 1)
     ]
     batch = collate([(image, target) for target in targets])
-    assert len(batch.packed) == 3
+    assert len(batch._columns) == 3
     images, unpacked = batch
     assert images.shape == (3, 3, 8, 8)
     for found, wanted in zip(unpacked, targets, strict=True):
