@@ -160,7 +160,8 @@ def _pack(targets: list[Mapping[str, Any]]) -> dict[Any, Column]:
     columns = {}
     for key in _keys_of(targets, place):
         values = [_to_tensor(target[key], key, number) for number, target in enumerate(targets)]
-        _check_dtypes(key, [_dtype_of(value) for value in values], " of the target")
+        if len({value.dtype for value in values}) > 1:
+            _check_dtypes(key, [_dtype_of(value) for value in values], " of the target")
         if not any(value.ndim for value in values):
             columns[key] = Column(torch.stack(values))
             continue

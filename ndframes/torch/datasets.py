@@ -105,7 +105,16 @@ class PatchSamples(Dataset[_S], Generic[_S]):
         try:
             return self._load(patches, allocate)
         except Exception as failure:
-            for place, patch in zip(places, patches, strict=True):
+            image_id = getattr(failure, "image_id", None)
+            suspects = [
+                (place, patch)
+                for place, patch in zip(places, patches, strict=True)
+                if image_id is None or patch.image_id == image_id
+            ]
+            if len(suspects) == 1:
+                note_item(failure, "reading", *suspects[0][0], suspects[0][1])
+                raise
+            for place, patch in suspects:
                 # One by one, to find the one at fault.
                 try:
                     self._load([patch], None)

@@ -228,7 +228,7 @@ class PatchLoader:
 
     def _deliver(self, packed: _PackedBatch, draws: _Draws) -> Any:
         batch = packed.to_batch()
-        if batch.patches and any(is_repeat for _, is_repeat in draws):
+        if len(batch.patches) == len(draws) and any(is_repeat for _, is_repeat in draws):
             pairs = zip(batch.patches, draws, strict=True)
             batch = replace(
                 batch,
