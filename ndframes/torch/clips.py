@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
@@ -91,6 +92,9 @@ class ClipDataset(Dataset[dict[str, Any]]):
         self._policy: BeyondEnd = policy
         self._channels, self._transform, self._seed, self._dtype = channels, transform, seed, to_dtype(dtype)
         self._check_clips()
+        definition = repr((self.clips, self._steps.tolist(), times and list(times), policy, seed))
+        #: By which a state recognizes the clips.
+        self.fingerprint = hashlib.blake2b(definition.encode(), digest_size=12).hexdigest()
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sized
-from typing import TYPE_CHECKING, SupportsIndex, TypedDict
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypedDict
 
 import torch.distributed
 from torch.utils.data import Sampler as TorchSampler
@@ -22,12 +22,14 @@ class SamplerState(TypedDict):
     """How far a run has come.
 
     Keys:
-        length: the number of items of the dataset.
+        fingerprint: of the dataset; empty if it has none.
+        length: the number of its items.
         seed: of the order; -1 if it is not shuffled.
         epoch: the number of the epoch.
         delivered: how many items of the epoch all ranks together have got.
     """
 
+    fingerprint: str
     length: int
     seed: int
     epoch: int
@@ -41,7 +43,8 @@ class Sampler(TorchSampler[int]):
     iteration is the next epoch, beginning with the present one.
 
     Args:
-        dataset: the dataset, or anything with a length.
+        dataset: the dataset, or anything with a length. A state belongs to one with the same ``fingerprint``, if it has that
+            attribute, as all datasets of this package do.
         shuffle: whether the order is random, another one in each epoch.
         seed: of the order.
         rank: the number of this process; ``None``: that of ``torch.distributed`` where it is initialized, otherwise 0.
@@ -69,7 +72,8 @@ class Sampler(TorchSampler[int]):
     ) -> None:
         self._length = len(dataset)
         if not self._length:
-            raise PatchError("the dataset is empty; give patches of at least one image")
+            raise PatchError(f"the dataset {shorten(dataset)} is empty; give one with at least one item")
+        self._fingerprint = str(getattr(dataset, "fingerprint", ""))
         self._shuffle, self._seed = shuffle, check_seed(seed)
         self._share = Share.of(*find_ranks(rank, world_size), uneven, self._length)
         self._epoch = self._next_epoch = 0
@@ -114,7 +118,13 @@ class Sampler(TorchSampler[int]):
         count = self._drawn if delivered is None else delivered
         total = min(self._first + count * self._share.world_size, self._length)
         seed = self._seed if self._shuffle else -1
-        return {"length": self._length, "seed": seed, "epoch": self._epoch, "delivered": total}
+        return {
+            "fingerprint": self._fingerprint,
+            "length": self._length,
+            "seed": seed,
+            "epoch": self._epoch,
+            "delivered": total,
+        }
 
     def load_state_dict(self, state: SamplerState) -> None:
         """Let the next iteration go on from a state of any rank, of any number of ranks.
@@ -123,14 +133,20 @@ class Sampler(TorchSampler[int]):
             PatchError: it is not a state of this order.
         """
         try:
-            found = {key: int(state[key]) for key in ("length", "seed", "epoch", "delivered")}
+            found: dict[str, Any] = {key: int(state[key]) for key in ("length", "seed", "epoch", "delivered")}
+            found["fingerprint"] = str(state["fingerprint"])
         except (TypeError, KeyError, ValueError) as error:
             raise PatchError(f"not a state of a sampler: {shorten(state)}; give what state_dict() returned") from error
-        own = {"length": self._length, "seed": self._seed if self._shuffle else -1}
+        own = {
+            "length": self._length,
+            "seed": self._seed if self._shuffle else -1,
+            "fingerprint": self._fingerprint,
+        }
         for key, value in own.items():
             if found[key] != value:
                 raise PatchError(
-                    f"the state has {key} {found[key]}, this sampler {value}; make the dataset as in that run"
+                    f"the state has the {key} {found[key]}, this sampler {value}: another dataset, or another order; make the "
+                    "dataset and the sampler as in that run"
                 )
         if found["epoch"] < 0 or not 0 <= found["delivered"] <= self._length:
             raise PatchError(
