@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from ..errors import PatchError, shorten
+from ..text import count_noun
 from .balance import Balance, BalanceSpec
 from .counts import to_count
 from .hard import HardPlaces, HardWindows
@@ -184,6 +185,7 @@ class BoxPatches(Patches):
             np.zeros(len(self._images), np.int64),
             columns.heights[self._images],
             columns.widths[self._images],
+            columns.dataset,
         )
         Window(self._window_shape(self._factors[0])).check_fits(extents)
 
@@ -194,16 +196,16 @@ class BoxPatches(Patches):
         is_chosen = images[columns.image_numbers]
         if not is_chosen.any():
             raise PatchError(
-                f"{columns.dataset} has no annotations in these {len(self._images):,} images; give annotated images, or "
-                "positives=0"
+                f"{columns.dataset} has no annotations in {self._name_images()}; give annotated images, or positives=0"
             )
         x0, y0, x1, y1 = columns.boxes
         is_drawable = is_chosen & ~columns.crowds & (columns.labels > 0) & (x0 < x1) & (y0 < y1)
         numbers = np.flatnonzero(is_drawable)
         if not len(numbers):
             raise PatchError(
-                f"{columns.dataset} has no positive window: the {np.count_nonzero(is_chosen):,} annotations of these images are "
-                "crowds, background, or boxes without an area; give images with other boxes, or positives=0"
+                f"{columns.dataset} has no positive window: the {np.count_nonzero(is_chosen):,} annotations of "
+                f"{self._name_images()} are crowds, background, or boxes without an area; give images with other boxes, or "
+                "positives=0"
             )
 
         def read(name: str) -> Iterable[Any]:
@@ -231,10 +233,14 @@ class BoxPatches(Patches):
         if not usable:
             height, width = shapes[0]
             raise PatchError(
-                f"no window of {height:,} x {width:,} px in these {len(self._images):,} images of {self._columns.dataset} is "
-                f"{away:g} px away from all boxes; use a smaller away or shape, images without boxes, or positives=1"
+                f"no window of {height:,} x {width:,} px in {self._name_images()} of {self._columns.dataset} is {away:g} px away "
+                "from all boxes; use a smaller away or shape, images without boxes, or positives=1"
             )
         return usable
+
+    def _name_images(self) -> str:
+        ids = shorten(self._columns.image_ids.take(self._images).tolist())
+        return f"the {count_noun(len(self._images), 'image')} {ids}"
 
     def _definition(self) -> Iterator[object]:
         yield self._digest
@@ -267,7 +273,7 @@ def _find_images(columns: BoxColumns, image_ids: Iterable[Hashable] | None) -> _
     unknown = [image_id for image_id, number in zip(ids, numbers, strict=True) if number is None]
     if unknown or not ids:
         what = f"names {shorten(unknown)}, which {columns.dataset} does not have" if unknown else "is empty"
-        raise PatchError(f"image_ids {what}; give ids of images, or None for all")
+        raise PatchError(f"image_ids {what}; give ids of images of {columns.dataset}, or None for all")
     return np.unique(np.array(numbers, np.int64))
 
 

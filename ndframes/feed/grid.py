@@ -131,7 +131,10 @@ class GridPatches(Patches):
         self._plane_counts = counts
         self._stops = np.cumsum(counts * self._time_counts)
         if not len(self):
-            raise PatchError("no window lies in the areas of within; use other areas, or a smaller min_covered")
+            raise PatchError(
+                f"no window lies in the areas of within, for the images {shorten(list(within or ()))} of {extents.dataset}; use "
+                "other areas, or a smaller min_covered"
+            )
 
     def __len__(self) -> int:
         return int(self._stops[-1])

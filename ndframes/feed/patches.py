@@ -277,7 +277,7 @@ class Share:
         check_choice("uneven", uneven, Uneven)
         share = cls(operator.index(rank), operator.index(world_size), uneven)
         if not 0 <= share.rank < share.world_size:
-            raise PatchError(f"rank {share.rank} of {share.world_size}; ranks are counted from 0 to world_size - 1")
+            raise PatchError(f"rank {share.rank} of {share.world_size}; give a rank from 0 to world_size - 1")
         if not share.count(count):
             raise PatchError(
                 f"rank {share.rank} of {share.world_size} gets none of the {count:,} patches; use fewer ranks"

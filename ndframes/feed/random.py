@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 import numpy as np
 
 from ..errors import PatchError, shorten
+from ..text import count_noun
 from .areas import Area, parse_areas
 from .counts import to_count
 from .order import Draws, check_seed
@@ -152,7 +153,9 @@ class _Places:
             counts = np.array([centres[n].count if n in centres else 0 for n in range(len(extents))], np.int64)
         counts = counts * np.maximum(extents.frames - window.frame_span + 1, 1)
         if not counts.any():
-            raise PatchError("no window has its centre in the areas of within; use other areas, or a smaller shape")
+            raise PatchError(
+                f"no window has its centre in the areas of within in {_name_images(extents)}; use other areas, or a smaller shape"
+            )
         return cls(window, downs, acrosses, np.cumsum(counts), _sum_weights(weights, extents, counts), centres)
 
     def draw(self, extents: Extents, draws: Draws) -> tuple[int, Any]:
@@ -244,13 +247,16 @@ def _sum_weights(weights: ImageWeights, extents: Extents, counts: _Ints) -> _Flo
         known = set(extents.image_ids)
         unknown = [image_id for image_id in weights if image_id not in known]
         if unknown:
-            raise PatchError(f"weights names images that are not among these: {shorten(unknown)}")
+            raise PatchError(
+                f"weights names {shorten(unknown)}, which are not among {_name_images(extents)}; correct them"
+            )
         values = np.array([weights.get(image_id, 0) for image_id in extents.image_ids], np.float64)
     else:
         values = np.asarray(weights, np.float64)
         if values.shape != (len(extents),):
             raise PatchError(
-                f"weights has {shorten(np.shape(weights))} numbers for {len(extents):,} images; give one for each"
+                f"weights has {shorten(np.shape(weights))} numbers for {len(extents):,} images of {extents.dataset}; give one for "
+                "each"
             )
     if not (np.isfinite(values).all() and (values >= 0).all()):
         bad = int(np.flatnonzero(~(np.isfinite(values) & (values >= 0)))[0])
@@ -259,5 +265,12 @@ def _sum_weights(weights: ImageWeights, extents: Extents, counts: _Ints) -> _Flo
     usable = np.where(counts > 0, values, 0)
     total = math.fsum(usable)
     if not total > 0:
-        raise PatchError("the weights of the images that hold a window sum to zero; give one of them a weight above 0")
+        raise PatchError(
+            f"the weights of {_name_images(extents)} that hold a window sum to zero; give one of them a weight above 0"
+        )
     return np.cumsum(usable / total)
+
+
+def _name_images(extents: Extents) -> str:
+    ids = shorten(list(extents.image_ids))
+    return f"the {count_noun(len(extents), 'image')} {ids} of {extents.dataset}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +12,7 @@ from ..errors import NdframesError, PatchError, name_image, shorten
 from ..frames.coco import CocoFrames
 from .columns import BoxColumns, Ids, KeypointColumns, SegmentColumns
 from .masks import decode_counts
+from .windows import name_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,7 +50,7 @@ class Source:
 
     def __init__(self, frames: CocoFrames) -> None:
         self.frames = frames
-        self.name = _name_of(frames)
+        self.name = name_dataset(frames)
         self.images: Sequence[_Record] = frames.dataset["images"]
         annots: list[_Record] = list(frames.dataset.get("annotations") or [])
         numbers = {image["id"]: number for number, image in enumerate(self.images)}
@@ -85,13 +85,6 @@ class Source:
         bad = np.flatnonzero(is_bad)
         if len(bad):
             self.fail(int(bad[0]), describe(int(bad[0])), count=len(bad))
-
-
-def _name_of(frames: CocoFrames) -> str:
-    for name in (getattr(frames.dset, "fpath", None), frames.dset if not isinstance(frames.dset, Mapping) else None):
-        if isinstance(name, (str, os.PathLike)):
-            return f"the dataset {name}"
-    return "the dataset"
 
 
 # -- boxes ---------------------------------------------------------------------------------------------------------

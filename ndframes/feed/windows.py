@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..frames.frames import Frames
 
-__all__ = ["Extents", "Window", "to_pair"]
+__all__ = ["Extents", "Window", "name_dataset", "to_pair"]
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -29,12 +30,14 @@ class Extents:
         frames: the number of frames of each; 0 for an image, which has no time axis.
         heights: in pixels.
         widths: in pixels.
+        dataset: where they are from, for messages.
     """
 
     image_ids: Sequence[Hashable]
     frames: _Ints
     heights: _Ints
     widths: _Ints
+    dataset: str
 
     @classmethod
     def of(cls, frames: Frames, image_ids: Iterable[Hashable] | None = None) -> Extents:
@@ -46,9 +49,11 @@ class Extents:
         """
         ids = list(frames.image_ids if image_ids is None else image_ids)
         if not ids:
-            raise PatchError("there are no images to take patches from; give at least one image id")
+            what = f"{name_dataset(frames)} has no images" if image_ids is None else "there are no images in image_ids"
+            raise PatchError(f"{what} to take patches from; give at least one")
         shapes = np.array([(0, *frames.extents(image_id))[-3:] for image_id in ids], np.int64)
-        return cls(ids, *shapes.T)
+        frame_counts, heights, widths = shapes.T
+        return cls(ids, frame_counts, heights, widths, name_dataset(frames))
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -131,14 +136,17 @@ class Window:
             largest = int(np.argmax(extents.heights * extents.widths))
             tall, wide = extents.shape(largest)
             raise PatchError(
-                f"no image holds a patch of {height:,} x {width:,} px; the largest is {shorten(extents.image_ids[largest])} "
-                f"with {tall:,} x {wide:,} px; use a smaller shape or a larger scale"
+                f"no image of {extents.dataset} holds a patch of {height:,} x {width:,} px; the largest is "
+                f"{shorten(extents.image_ids[largest])} with {tall:,} x {wide:,} px; use a smaller shape or a larger scale"
             )
         if self.times is None:
             return
         if not extents.frames.all():
             with naming_image(extents.image_ids[int(np.argmin(extents.frames))]):
-                raise PatchError(f"it has no time axis, but patches of times={self.times} frames are requested")
+                raise PatchError(
+                    f"it has no time axis, but patches of times={self.times} frames are requested; leave it out of image_ids, or "
+                    "use times=None"
+                )
         shortest = int(np.argmin(extents.frames))
         if extents.frames[shortest] < self.frame_span:
             with naming_image(extents.image_ids[shortest]):
@@ -146,6 +154,15 @@ class Window:
                     f"it has {extents.frames[shortest]:,} frames, but times={self.times} with every={self.every} needs "
                     f"{self.frame_span:,}; leave it out of image_ids, or use fewer frames"
                 )
+
+
+def name_dataset(frames: object) -> str:
+    """What a message calls a dataset: by its path if it has one."""
+    dset = getattr(frames, "dset", None)
+    for name in (getattr(dset, "fpath", None), dset):
+        if isinstance(name, (str, os.PathLike)):
+            return f"the dataset {name}"
+    return f"the {type(frames).__name__}" if dset is None else "the dataset"
 
 
 def to_pair(name: str, value: Any) -> tuple[int, int]:

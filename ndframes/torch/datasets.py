@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..errors import RegionError
+from ..errors import PatchError, RegionError, shorten
 from ..feed.order import mix
 from ..feed.reading import load_patches
+from ..feed.windows import name_dataset
 from .batch import Sample, Samples, to_dtype
 from .naming import note_item, note_items
 
@@ -67,8 +68,21 @@ class PatchSamples(Dataset[_S], Generic[_S]):
         # The seeds of the patches are part of it: other patches get other augmentations.
         self.fingerprint = patches.fingerprint
         self._key = int(self.fingerprint[:16], 16)
+        self._check_first(patches.at(0))
         # Shape and dtype of an item of the last batch.
         self._item: tuple[tuple[int, ...], np.dtype[Any]] | None = None
+
+    def _check_first(self, patch: Patch) -> None:
+        """Check that a patch is one of these images.
+
+        Raises:
+            PatchError: it is not.
+        """
+        if patch.image_id not in self.frames:
+            raise PatchError(
+                f"{name_dataset(self.frames)} has no image {shorten(patch.image_id)}, which the first patch shows; give the "
+                "frames that the patches were made from"
+            )
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -199,6 +213,9 @@ class PatchDataset(PatchSamples[dict[str, Any]]):
             augmentations.
         dtype: of the tensors; values are cast, not scaled. ``None``: that of the frames.
         with_patch: whether samples have the key ``"patch"``; without it torch's own collation works, too.
+
+    Raises:
+        PatchError: the patches are not of these frames, or an argument is not valid.
 
     Example:
         >>> import ndframes as nf

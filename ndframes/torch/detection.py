@@ -46,6 +46,10 @@ class DetectionPatches(PatchSamples[Sample]):
         transform: as for :class:`PatchDataset`; a sample is a pair ``(image, target)``.
         dtype: of the images; ``None``: that of the frames.
 
+    Raises:
+        PatchError: an annotation is not valid, the patches are not of this dataset, or an argument is not valid.
+        UnsupportedError: patches have several frames, whose annotations differ.
+
     Attributes:
         names: the name of each label; label 0 is the background.
 
@@ -79,8 +83,9 @@ class DetectionPatches(PatchSamples[Sample]):
         dtype: str | torch.dtype | None = None,
     ) -> None:
         frames = coco if isinstance(coco, CocoFrames) else CocoFrames(coco)
-        super().__init__(frames, patches, channels=channels, transform=transform, dtype=dtype)
         self._table = table_of(frames)  # not of coco, which may be a path and would be read again
+        super().__init__(frames, patches, channels=channels, transform=transform, dtype=dtype)
+        self._table.find_image(patches.at(0))
         self.names = self._table.names
         ids = self._table.columns.image_ids
         # A tensor holds no other ids.

@@ -51,7 +51,8 @@ class Sampler(TorchSampler[int]):
     some images only, give patches of these images, such as ``RandomPatches(frames, 64, 1000, image_ids=[...])``.
 
     Args:
-        dataset: the dataset, or anything with a length.
+        dataset: the dataset, or anything with a length. A state belongs to one with the same ``fingerprint``, if it has that
+            attribute, as all datasets of this package do.
         shuffle: whether the order is random, another one in each epoch.
         seed: of the order.
         rank: the number of this process; ``None``: that of ``torch.distributed`` where it is initialized, otherwise 0.
@@ -80,7 +81,7 @@ class Sampler(TorchSampler[int]):
     ) -> None:
         self._length = len(dataset)
         if not self._length:
-            raise PatchError("the dataset is empty; give patches of at least one image")
+            raise PatchError(f"the dataset {shorten(dataset)} is empty; give one with at least one item")
         self._decodes_epochs, self._fingerprint = decodes_epochs(dataset), _fingerprint_of(dataset)
         self._shuffle, self._seed = shuffle, check_seed(seed)
         self._share = Share.of(*find_ranks(rank, world_size), uneven, self._length)

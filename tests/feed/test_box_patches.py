@@ -337,7 +337,7 @@ def test_an_image_with_a_single_free_place_is_found_at_once():
     patches = BoxPatches(data, 84, 20, positives=0, away=16)
     assert {corners(patch) for patch in patches} == {(316, 316, 400, 400)}
     with pytest.raises(
-        PatchError, match="no window of 85 x 85 px in these 1 images of the dataset is 16 px away from all boxes"
+        PatchError, match=r"no window of 85 x 85 px in the 1 image \[1\] of the dataset is 16 px away from all boxes"
     ):
         BoxPatches(data, 85, 20, positives=0)
     assert len(BoxPatches(data, 85, 20, positives=1)) == 20
@@ -502,26 +502,35 @@ BAD = {
     "factor": ({"scale_jitter": 2}, "scale_jitter=2"),
     "large": (
         {"shape": (401, 20)},
-        "no image holds a patch of 401 x 20 px; the largest is 1 with 400 x 400 px; use a smaller",
+        "no image of the dataset holds a patch of 401 x 20 px; the largest is 1 with 400 x 400 px; use a smaller",
     ),
-    "jittered": ({"shape": 300, "scale_jitter": (1.5, 2)}, "no image holds a patch of 450 x 450 px"),
+    "jittered": ({"shape": 300, "scale_jitter": (1.5, 2)}, "no image of the dataset holds a patch of 450 x 450 px"),
     "class": (
         {"balance": "class"},
         r"no boxes of 1 of its 3 classes in these images: \['owl'\]; remove these categories",
     ),
     "word": ({"balance": "region"}, "balance='region'; give None, 'class', 'repeat' or a list of pairs"),
-    "weights": ({"balance": [("class", {"cat": 0, "dog": 0})]}, "the weights of class sum to zero"),
+    "weights": (
+        {"balance": [("class", {"cat": 0, "dog": 0})]},
+        r"the weights of class in the dataset sum to zero; give one of \['cat', 'dog'\] a weight",
+    ),
     "negative": ({"balance": [("class", {"cat": -1})]}, "give finite numbers from 0"),
-    "unknown": ({"balance": [("class", {"cow": 1})]}, r"no box has class \['cow'\]; the values are \['cat', 'dog'\]"),
+    "unknown": (
+        {"balance": [("class", {"cow": 1})]},
+        r"no box of the dataset has class \['cow'\]; the values are \['cat', 'dog'\]",
+    ),
     "attribute": ({"balance": [("sky", None)]}, "no annotation, image or video of these boxes has the attribute 'sky'"),
     "never both": (
         {"balance": [("image_id", {1: 1}), ("class", {"dog": 1})]},
-        "the weights of the boxes that balance gives sum to zero",
+        "the weights that balance gives the boxes of the dataset sum to zero",
     ),
     "repeat": ({"balance": ("repeat", -1)}, "give a share of the images above 0"),
     "image": ({"image_ids": [1, 77]}, r"image_ids names \[77\], which the dataset does not have"),
     "no images": ({"image_ids": []}, "image_ids is empty"),
-    "no annotations": ({"image_ids": [3]}, "the dataset has no annotations in these 1 images; give annotated images"),
+    "no annotations": (
+        {"image_ids": [3]},
+        r"the dataset has no annotations in the 1 image \[3\]; give annotated images",
+    ),
     "length": ({"length": 0}, "length=0"),
 }
 
@@ -538,7 +547,7 @@ def test_a_dataset_without_positive_windows():
     data = scene([(1, BOX, 10)])
     data["annotations"][0]["iscrowd"] = 1
     with pytest.raises(
-        PatchError, match="the dataset has no positive window: the 1 annotations of these images are crowds"
+        PatchError, match=r"the dataset has no positive window: the 1 annotations of the 2 images \[1, 2\] are crowds"
     ):
         BoxPatches(data, 64, 10)
     assert {patch.kind for patch in BoxPatches(data, 64, 10, positives=0)} == {"negative"}

@@ -158,7 +158,7 @@ def test_windows_in_time(tmp_path):
     [
         ({"length": 0}, "length=0"),
         ({"length": 2.5}, "length=2.5"),
-        ({"shape": 1000}, "no image holds"),
+        ({"shape": 1000}, "no image of the SizedFrames holds"),
         ({"weights": "area"}, "weights='area'"),
         ({"weights": [1, 2, 3]}, r"\(3,\) numbers for 2 images"),
         ({"weights": [0, 0]}, "sum to zero"),

@@ -163,7 +163,7 @@ def test_ranks_share_an_epoch(uneven):
 
 
 def test_a_sampler_of_nothing_or_of_another_dataset_is_an_error():
-    with pytest.raises(nf.PatchError, match="the dataset is empty"):
+    with pytest.raises(nf.PatchError, match=r"the dataset \[\] is empty; give one"):
         Sampler([])
     with pytest.raises(nf.PatchError, match="rank 2 of 2"):
         Sampler(range(5), rank=2, world_size=2)
