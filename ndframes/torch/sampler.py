@@ -183,7 +183,7 @@ class Sampler(TorchSampler[int]):
             raise PatchError(f"the state is one of a dataset of {there}, {here}; make the dataset as in that run")
         if fingerprint != self._fingerprint:
             raise PatchError(
-                "the state is one of a dataset of as many items, but of other patches or clips: other images, regions, shapes "
+                "the state is one of another dataset of as many items: its patches or clips have other images, regions, shapes "
                 f"or seeds (fingerprint {shorten(fingerprint)}, this dataset {shorten(self._fingerprint)}); make the dataset as in "
                 "that run"
             )

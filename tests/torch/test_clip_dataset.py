@@ -171,7 +171,7 @@ def test_a_state_of_other_clips_is_an_error(walk, change):
 
     state = make().state_dict(delivered=1)
     make().load_state_dict(state)
-    with pytest.raises(nf.PatchError, match="of other patches or clips"):
+    with pytest.raises(nf.PatchError, match="another dataset of as many items"):
         make(**change).load_state_dict(state)
 
 
