@@ -209,7 +209,10 @@ def test_the_state_of_other_patches_is_an_error(photographs, change):
 
     state = json.loads(json.dumps(make().state_dict(delivered=7)))
     make().load_state_dict(state)
-    with pytest.raises(nf.PatchError, match="another dataset of as many items: other images, regions, shapes or seeds"):
+    with pytest.raises(
+        nf.PatchError,
+        match="another dataset of as many items: its patches or clips have other images, regions, shapes or seeds",
+    ):
         make(**change).load_state_dict(state)
     # A dataset of one's own that has patches is known by them, too.
     owner = type("Owner", (list,), {"patches": RandomPatches(photographs, 32, 20, seed=9)})(range(20))
