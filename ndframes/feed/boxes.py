@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from ..errors import PatchError, shorten
+from ..errors import PatchError, check_choice, shorten
 from ..text import count_noun
 from .balance import Balance, BalanceSpec
 from .counts import to_count
@@ -22,7 +22,7 @@ from .positives import Placing
 from .records import Source, open_frames, read_attributes
 from .table import AnnotationTable, table_of
 from .thinning import thin_boxes
-from .windows import Extents, Window, to_pair
+from .windows import Extents, Oversize, Window, to_ids, to_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,11 +64,12 @@ class BoxPatches(Patches):
             that cuts the fewest boxes is taken.
         hard: places where a model failed, with scores: pairs of a patch or a request ``(image_id, (y, x))`` and its score, a
             mapping of these, or a pair of :class:`Patches` and the scores of all. They are drawn by score and not compared with
-            the boxes. ``None``: none.
+            the boxes. ``None``, or no places: none.
         hard_share: the share of these among the negatives, to within one patch.
         thin: whether boxes that lie in the window around another one are left out. Each box is still in the window around one
             that is left, of the same group if ``balance`` makes groups.
-        image_ids: the images; ``None``: all.
+        image_ids: the images, or the id of one; ``None``: all.
+        edge: what happens if a patch is larger than every image. ``"shift"``: it is an error; ``"pad"``: it is padded.
 
     Raises:
         PatchError: there is no window for the positives or negatives, an annotation is not valid, or an argument is not.
@@ -101,20 +102,23 @@ class BoxPatches(Patches):
         hard_share: float = 0.25,
         thin: bool = False,
         image_ids: Iterable[Hashable] | None = None,
+        edge: Oversize = "shift",
     ) -> None:
         super().__init__()
+        check_choice("edge", edge, Oversize)
         self._length, self._seed = to_count("length", length, "a number of patches"), check_seed(seed)
         self._shape = to_pair("shape", shape)
         self._factors = _to_factors(scale_jitter)
         columns = self._columns = table_of(coco).columns
         self._images = _find_images(columns, image_ids)
-        self._check_fits()
+        if edge != "pad":
+            self._check_fits()
         self._placing = Placing(columns, _to_number("jitter", jitter), _to_number("allow_cut", allow_cut, 1))
         self._positive_count = round(_to_number("positives", positives, 1) * self._length)
         self._numbers, self._weight_stops = np.zeros(0, np.int64), np.zeros(0)
         if self._positive_count:
             self._numbers, self._weight_stops = self._weigh_boxes(coco, balance, thin=thin)
-        self._hard = None if hard is None else HardWindows.of(hard, columns, self._shape)
+        self._hard = HardWindows.of(() if hard is None else hard, columns, self._shape)
         negative_count = self._length - self._positive_count
         share = _to_number("hard_share", hard_share, 1)
         self._hard_count = 0 if self._hard is None else round(share * negative_count)
@@ -264,11 +268,11 @@ def _find_images(columns: BoxColumns, image_ids: Iterable[Hashable] | None) -> _
     """The numbers of some images.
 
     Raises:
-        PatchError: there are none, or one is not in the dataset.
+        PatchError: there are none, one is named twice, or one is not in the dataset.
     """
     if image_ids is None:
         return np.arange(len(columns.image_ids))
-    ids = list(image_ids)
+    ids = to_ids(image_ids)
     numbers = [columns.image_ids.find(image_id) for image_id in ids]
     unknown = [image_id for image_id, number in zip(ids, numbers, strict=True) if number is None]
     if unknown or not ids:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 
-from ..errors import PatchError, shorten
+from ..errors import PatchError, check_choice, shorten
 from ..text import count_noun
 from .areas import Area, parse_areas
 from .counts import to_count
 from .order import Draws, check_seed
 from .patch import Patch
 from .patches import Patches
-from .windows import Extents, Window
+from .windows import Extents, Oversize, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,12 +42,13 @@ class RandomPatches(Patches):
         seed: of the places. Patch ``i`` of an epoch is a function of the seed, the epoch and ``i``.
         weights: how likely each image is. ``"positions"``: all windows of all images are equally likely; ``"images"``: all
             images are; a mapping from image ids (missing ones have the weight 0) or a list, one for each image.
-        image_ids: the images; ``None``: all.
+        image_ids: the images, or the id of one; ``None``: all.
         within: for each image the polygons or boxes in which the centre of a window must lie, in pixels of the image (see
             :meth:`Area.of <ndframes.feed.areas.Area.of>`). Images that are not named give no patches. ``None``: no restriction.
         scales: the factor from the image to the patch, or several of them, which are then equally likely.
         times: the number of frames of each patch of a video or sequence; ``None``: one frame, read as an image.
         every: the step between these frames.
+        edge: what happens if a patch is larger than every image. ``"shift"``: it is an error; ``"pad"``: it is padded.
 
     Raises:
         PatchError: there is no window, or an argument is not valid.
@@ -74,8 +75,10 @@ class RandomPatches(Patches):
         scales: float | Sequence[float] = 1,
         times: int | None = None,
         every: int = 1,
+        edge: Oversize = "shift",
     ) -> None:
         super().__init__()
+        check_choice("edge", edge, Oversize)
         self._length, self._seed = to_count("length", length, "a number of patches"), check_seed(seed)
         self._extents = extents = Extents.of(frames, image_ids)
         factors = [scales] if isinstance(scales, (int, float)) else list(scales)
@@ -85,7 +88,7 @@ class RandomPatches(Patches):
         self._places = []
         for factor in factors:
             window = Window.of(shape, factor, times, every)
-            window.check_fits(extents)
+            window.check_fits(extents, may_pad=edge == "pad")
             self._places.append(_Places.of(extents, window, weights, areas))
 
     def __len__(self) -> int:

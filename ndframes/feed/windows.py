@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from ..frames.frames import Frames
 
-__all__ = ["Extents", "Window", "name_dataset", "to_pair"]
+__all__ = ["Extents", "Oversize", "Window", "name_dataset", "to_ids", "to_pair"]
+#: Whether a patch that no image holds is an error, or padded as one that is larger than its image.
+Oversize = Literal["shift", "pad"]
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -44,10 +47,10 @@ class Extents:
         """Those of some images of ``frames``; ``None``: of all. Files are opened only where the extents are not described.
 
         Raises:
-            PatchError: there are no images.
+            PatchError: there are no images, or one is named twice.
             NdframesError: as :meth:`ndframes.Frames.extents`.
         """
-        ids = list(frames.image_ids if image_ids is None else image_ids)
+        ids = list(frames.image_ids) if image_ids is None else to_ids(image_ids)
         if not ids:
             what = f"{name_dataset(frames)} has no images" if image_ids is None else "there are no images in image_ids"
             raise PatchError(f"{what} to take patches from; give at least one")
@@ -137,7 +140,8 @@ class Window:
             tall, wide = extents.shape(largest)
             raise PatchError(
                 f"no image of {extents.dataset} holds a patch of {height:,} x {width:,} px; the largest is "
-                f"{shorten(extents.image_ids[largest])} with {tall:,} x {wide:,} px; use a smaller shape or a larger scale"
+                f"{shorten(extents.image_ids[largest])} with {tall:,} x {wide:,} px; use a smaller shape or a larger scale, "
+                "or edge='pad' to pad all images"
             )
         if self.times is None:
             return
@@ -154,6 +158,23 @@ class Window:
                     f"it has {extents.frames[shortest]:,} frames, but times={self.times} with every={self.every} needs "
                     f"{self.frame_span:,}; leave it out of image_ids, or use fewer frames"
                 )
+
+
+def to_ids(image_ids: Iterable[Hashable]) -> list[Hashable]:
+    """The ids in ``image_ids``; a text is one id.
+
+    Raises:
+        PatchError: an id is given twice.
+
+    Example:
+        >>> to_ids("scene"), to_ids(["a", "b"])
+        (['scene'], ['a', 'b'])
+    """
+    ids: list[Hashable] = [image_ids] if isinstance(image_ids, (str, bytes)) else list(image_ids)
+    repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise PatchError(f"image_ids names {shorten(repeated)} more than once; give each id once")
+    return ids
 
 
 def name_dataset(frames: object) -> str:
