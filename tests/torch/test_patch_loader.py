@@ -161,7 +161,7 @@ def test_a_state_of_other_patches_is_an_error(photographs, dataset):
     loader = PatchLoader(dataset, 8, workers=0)
     run(loader, most=2)
     others = PatchDataset(photographs, RandomPatches(photographs, (24, 32), LENGTH, seed=4))
-    with pytest.raises(nf.PatchError, match="of other patches"):
+    with pytest.raises(nf.PatchError, match="another dataset of as many items"):
         PatchLoader(others, 8, workers=0).load_state_dict(loader.state_dict())
 
 
