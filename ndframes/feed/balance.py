@@ -34,12 +34,14 @@ class Balance:
     """How likely each of some boxes is.
 
     Attributes:
+        dataset: its name, for messages.
         images: for each box the number of its image.
         image_weights: for each image of the dataset its weight; ``None``: images do not count.
         codes: for each level the number of each box's value.
         level_weights: for each level the weights of the values.
     """
 
+    dataset: str
     images: _Ints
     image_weights: _Floats | None
     codes: tuple[_Ints, ...]
@@ -68,16 +70,16 @@ class Balance:
         """
         images, labels = columns.image_numbers[numbers], columns.labels[numbers]
         if spec is None:
-            return cls(images, None, (), ())
+            return cls(columns.dataset, images, None, (), ())
         if spec == "class":
             _check_all_classes(columns, labels)
-            return cls(images, None, (labels,), (np.ones(len(columns.names)),))
+            return cls(columns.dataset, images, None, (labels,), (np.ones(len(columns.names)),))
         threshold = _find_threshold(spec)
         if threshold is not None:
             factors = repeat_factors(labels, images, image_count, threshold)
             weights = np.zeros(len(columns.image_ids))
             np.maximum.at(weights, images, factors[labels])
-            return cls(images, weights, (), ())
+            return cls(columns.dataset, images, weights, (), ())
         codes, level_weights = [], []
         for name, given in _check_levels(spec):
             values = [columns.names[label] for label in labels] if name == "class" else None
@@ -86,8 +88,8 @@ class Balance:
                 values = [found[number] for number in numbers.tolist()]
             known, code = _number_values(name, values)
             codes.append(code)
-            level_weights.append(_weights_of(name, known, given))
-        return cls(images, None, tuple(codes), tuple(level_weights))
+            level_weights.append(_weights_of(columns.dataset, name, known, given))
+        return cls(columns.dataset, images, None, tuple(codes), tuple(level_weights))
 
     @property
     def groups(self) -> _Ints:
@@ -123,7 +125,7 @@ class Balance:
             share = share / np.bincount(group)[group]
         if not share.sum() > 0:
             raise PatchError(
-                "the weights of the boxes that balance gives sum to zero; give one of them a weight above 0"
+                f"the weights that balance gives the boxes of {self.dataset} sum to zero; give one of them a weight above 0"
             )
         found: _Floats = np.zeros(len(chosen))
         found[places] = share
@@ -193,17 +195,19 @@ def _number_values(name: str, values: Sequence[Any]) -> tuple[list[Any], _Ints]:
     return list(numbers), found
 
 
-def _weights_of(name: str, known: Sequence[Any], given: Mapping[Any, float] | None) -> _Floats:
+def _weights_of(dataset: str, name: str, known: Sequence[Any], given: Mapping[Any, float] | None) -> _Floats:
     if given is None:
         return np.ones(len(known))
     unknown = [value for value in given if value not in known]
     if unknown:
         raise PatchError(
-            f"balance: no box has {name} {shorten(unknown)}; the values are {shorten(list(known))}; correct the weights"
+            f"balance: no box of {dataset} has {name} {shorten(unknown)}; the values are {shorten(list(known))}; correct the weights"
         )
     weights = np.array([given.get(value, 0) for value in known], np.float64)
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise PatchError(f"balance: the weights of {name} are {shorten(dict(given))}; give finite numbers from 0")
     if not weights.any():
-        raise PatchError(f"balance: the weights of {name} sum to zero; give one of them a weight above 0")
+        raise PatchError(
+            f"balance: the weights of {name} in {dataset} sum to zero; give one of {shorten(list(known))} a weight above 0"
+        )
     return weights

@@ -112,18 +112,30 @@ class BandSums:
 
     def covered(self) -> Array:
         """Which pixels have a weight above 0: ``(height, width)``, bool."""
-        height, width = self._shape[:2]
-        covered = np.zeros((height, width), bool)
+        covered = np.zeros(self._shape[:2], bool)
         for number in range(len(self._is_written)):
-            rows = covered[number * BAND_ROWS : (number + 1) * BAND_ROWS]
-            known = self._covered.get(number)
-            if number in self._bands:
-                rows[...] = self._bands[number][1] > 0
-            elif isinstance(known, np.ndarray):
-                rows[...] = np.unpackbits(known, axis=1, count=width)
-            else:
-                rows[...] = bool(known)
+            covered[number * BAND_ROWS : (number + 1) * BAND_ROWS] = self._coverage_of(number)
         return covered
+
+    def find_gap(self) -> tuple[int, int] | None:
+        """A pixel ``(y, x)`` of a band that is not written yet, without any weight; ``None`` if there is none."""
+        for number in np.flatnonzero(~self._is_written).tolist():
+            covered = self._coverage_of(number)
+            if not covered.all():
+                row, col = np.argwhere(~covered)[0].tolist()
+                return number * BAND_ROWS + row, col
+        return None
+
+    def _coverage_of(self, number: int) -> Array:
+        """Which pixels of a band have a weight above 0: ``(rows, width)``, bool."""
+        height, width = self._shape[:2]
+        known = self._covered.get(number)
+        if number in self._bands:
+            weights: Array = self._bands[number][1]
+            return weights > 0
+        if isinstance(known, np.ndarray):
+            return np.unpackbits(known, axis=1, count=width).astype(bool)
+        return np.full((min(BAND_ROWS, height - number * BAND_ROWS), width), bool(known))
 
     # -- one band -------------------------------------------------------------------------------------------------
 
@@ -145,8 +157,10 @@ class BandSums:
     def _finish(self, number: int) -> None:
         values, weights = self._band(number)[:2]
         if self._blend == "mean":
+            # Not in place: if the writer refuses them, the sums must still be sums.
+            sums, values = values, np.zeros_like(values)
             with ignore_float_errors():
-                np.divide(values, weights[..., np.newaxis], out=values, where=weights[..., np.newaxis] > 0)
+                np.divide(sums, weights[..., np.newaxis], out=values, where=weights[..., np.newaxis] > 0)
         self._write(number * BAND_ROWS, values, weights)
         self._note_coverage(number, weights)
         self._is_written[number] = True

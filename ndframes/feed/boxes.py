@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from ..errors import PatchError, shorten
+from ..errors import PatchError, check_choice, shorten
+from ..text import count_noun
 from .balance import Balance, BalanceSpec
 from .counts import to_count
 from .hard import HardPlaces, HardWindows
@@ -21,7 +22,7 @@ from .positives import Placing
 from .records import Source, open_frames, read_attributes
 from .table import AnnotationTable, table_of
 from .thinning import thin_boxes
-from .windows import Extents, Window, to_pair
+from .windows import Extents, Oversize, Window, to_ids, to_pair
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,11 +64,12 @@ class BoxPatches(Patches):
             that cuts the fewest boxes is taken.
         hard: places where a model failed, with scores: pairs of a patch or a request ``(image_id, (y, x))`` and its score, a
             mapping of these, or a pair of :class:`Patches` and the scores of all. They are drawn by score and not compared with
-            the boxes. ``None``: none.
+            the boxes. ``None``, or no places: none.
         hard_share: the share of these among the negatives, to within one patch.
         thin: whether boxes that lie in the window around another one are left out. Each box is still in the window around one
             that is left, of the same group if ``balance`` makes groups.
-        image_ids: the images; ``None``: all.
+        image_ids: the images, or the id of one; ``None``: all.
+        edge: what happens if a patch is larger than every image. ``"shift"``: it is an error; ``"pad"``: it is padded.
 
     Raises:
         PatchError: there is no window for the positives or negatives, an annotation is not valid, or an argument is not.
@@ -100,20 +102,23 @@ class BoxPatches(Patches):
         hard_share: float = 0.25,
         thin: bool = False,
         image_ids: Iterable[Hashable] | None = None,
+        edge: Oversize = "shift",
     ) -> None:
         super().__init__()
+        check_choice("edge", edge, Oversize)
         self._length, self._seed = to_count("length", length, "a number of patches"), check_seed(seed)
         self._shape = to_pair("shape", shape)
         self._factors = _to_factors(scale_jitter)
         columns = self._columns = table_of(coco).columns
         self._images = _find_images(columns, image_ids)
-        self._check_fits()
+        if edge != "pad":
+            self._check_fits()
         self._placing = Placing(columns, _to_number("jitter", jitter), _to_number("allow_cut", allow_cut, 1))
         self._positive_count = round(_to_number("positives", positives, 1) * self._length)
         self._numbers, self._weight_stops = np.zeros(0, np.int64), np.zeros(0)
         if self._positive_count:
             self._numbers, self._weight_stops = self._weigh_boxes(coco, balance, thin=thin)
-        self._hard = None if hard is None else HardWindows.of(hard, columns, self._shape)
+        self._hard = HardWindows.of(() if hard is None else hard, columns, self._shape)
         negative_count = self._length - self._positive_count
         share = _to_number("hard_share", hard_share, 1)
         self._hard_count = 0 if self._hard is None else round(share * negative_count)
@@ -184,6 +189,7 @@ class BoxPatches(Patches):
             np.zeros(len(self._images), np.int64),
             columns.heights[self._images],
             columns.widths[self._images],
+            columns.dataset,
         )
         Window(self._window_shape(self._factors[0])).check_fits(extents)
 
@@ -194,16 +200,16 @@ class BoxPatches(Patches):
         is_chosen = images[columns.image_numbers]
         if not is_chosen.any():
             raise PatchError(
-                f"{columns.dataset} has no annotations in these {len(self._images):,} images; give annotated images, or "
-                "positives=0"
+                f"{columns.dataset} has no annotations in {self._name_images()}; give annotated images, or positives=0"
             )
         x0, y0, x1, y1 = columns.boxes
         is_drawable = is_chosen & ~columns.crowds & (columns.labels > 0) & (x0 < x1) & (y0 < y1)
         numbers = np.flatnonzero(is_drawable)
         if not len(numbers):
             raise PatchError(
-                f"{columns.dataset} has no positive window: the {np.count_nonzero(is_chosen):,} annotations of these images are "
-                "crowds, background, or boxes without an area; give images with other boxes, or positives=0"
+                f"{columns.dataset} has no positive window: the {np.count_nonzero(is_chosen):,} annotations of "
+                f"{self._name_images()} are crowds, background, or boxes without an area; give images with other boxes, or "
+                "positives=0"
             )
 
         def read(name: str) -> Iterable[Any]:
@@ -231,10 +237,14 @@ class BoxPatches(Patches):
         if not usable:
             height, width = shapes[0]
             raise PatchError(
-                f"no window of {height:,} x {width:,} px in these {len(self._images):,} images of {self._columns.dataset} is "
-                f"{away:g} px away from all boxes; use a smaller away or shape, images without boxes, or positives=1"
+                f"no window of {height:,} x {width:,} px in {self._name_images()} of {self._columns.dataset} is {away:g} px away "
+                "from all boxes; use a smaller away or shape, images without boxes, or positives=1"
             )
         return usable
+
+    def _name_images(self) -> str:
+        ids = shorten(self._columns.image_ids.take(self._images).tolist())
+        return f"the {count_noun(len(self._images), 'image')} {ids}"
 
     def _definition(self) -> Iterator[object]:
         yield self._digest
@@ -258,16 +268,16 @@ def _find_images(columns: BoxColumns, image_ids: Iterable[Hashable] | None) -> _
     """The numbers of some images.
 
     Raises:
-        PatchError: there are none, or one is not in the dataset.
+        PatchError: there are none, one is named twice, or one is not in the dataset.
     """
     if image_ids is None:
         return np.arange(len(columns.image_ids))
-    ids = list(image_ids)
+    ids = to_ids(image_ids)
     numbers = [columns.image_ids.find(image_id) for image_id in ids]
     unknown = [image_id for image_id, number in zip(ids, numbers, strict=True) if number is None]
     if unknown or not ids:
         what = f"names {shorten(unknown)}, which {columns.dataset} does not have" if unknown else "is empty"
-        raise PatchError(f"image_ids {what}; give ids of images, or None for all")
+        raise PatchError(f"image_ids {what}; give ids of images of {columns.dataset}, or None for all")
     return np.unique(np.array(numbers, np.int64))
 
 

@@ -89,7 +89,7 @@ def open_videos(
         TypeError: a video is none of these.
         SourceError: a video cannot be read.
         PathInfoError: a range goes beyond the video.
-        PatchError: an image has no time axis, or there are more or fewer ranges than videos.
+        PatchError: there are no videos, an image has no time axis, or there are more or fewer ranges than videos.
 
     Example:
         >>> import numpy as np
@@ -108,6 +108,8 @@ def open_videos(
         files = {_id_of(entry): entry for entry in entries if isinstance(entry, (str, os.PathLike, Clip))}
         opened = SimpleFrames(files, workdir=workdir, backend=backend)
         openers = [_to_opener(entry, opened, channels) for entry in entries]
+    if not openers:
+        raise PatchError("there are no videos to read frames of; give at least one")
     ranges = [None] * len(openers) if frame_ranges is None else list(frame_ranges)
     if len(ranges) != len(openers):
         raise PatchError(f"there are {len(ranges)} frame_ranges for {len(openers)} videos; give one for each, or None")

@@ -61,7 +61,7 @@ class _Axis(NamedTuple):
 class GridPatches(Patches):
     """The windows of a regular grid, image after image, frame after frame, row by row. They do not depend on the epoch.
 
-    A window that is larger than an image is padded.
+    A window that is larger than its image is padded. One that no image holds is an error, unless ``edge`` is ``"pad"``.
 
     Args:
         frames: the images.
@@ -71,7 +71,7 @@ class GridPatches(Patches):
         edge: what happens where the grid does not divide an image. ``"shift"``: the last window is moved in, so that it
             overlaps more; ``"pad"``: it hangs over the edge; ``"keep"``: it is cut, as is one that is larger than its image;
             ``"drop"``: there is none.
-        image_ids: the images, in the order of the patches; ``None``: all.
+        image_ids: the images, in the order of the patches, or the id of one; ``None``: all.
         within: for each image the polygons or boxes to stay in, in pixels of the image (see :meth:`Area.of
             <ndframes.feed.areas.Area.of>`). Images that are not named give no patches. ``None``: no restriction.
         min_covered: the share of a window that must lie in ``within``; 0: any pixel of it.
@@ -131,7 +131,10 @@ class GridPatches(Patches):
         self._plane_counts = counts
         self._stops = np.cumsum(counts * self._time_counts)
         if not len(self):
-            raise PatchError("no window lies in the areas of within; use other areas, or a smaller min_covered")
+            raise PatchError(
+                f"no window lies in the areas of within, for the images {shorten(list(within or ()))} of {extents.dataset}; use "
+                "other areas, or a smaller min_covered"
+            )
 
     def __len__(self) -> int:
         return int(self._stops[-1])

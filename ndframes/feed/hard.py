@@ -40,16 +40,18 @@ class HardWindows:
     stops: _Floats
 
     @classmethod
-    def of(cls, hard: HardPlaces, columns: BoxColumns, shape: tuple[int, int]) -> HardWindows:
-        """Those of requests or patches with scores.
+    def of(cls, hard: HardPlaces, columns: BoxColumns, shape: tuple[int, int]) -> HardWindows | None:
+        """Those of requests or patches with scores; ``None`` if there are none, as after a round in which a model failed nowhere.
 
         A patch whose result has the ``shape`` is taken as it is. Any other region becomes a window of that shape around its
         centre, moved into the image.
 
         Raises:
-            PatchError: an item is not valid, or the scores sum to zero.
+            PatchError: an item is not valid or shows nothing of its image, or the scores sum to zero.
         """
         pairs = _pairs_of(hard)
+        if not pairs:
+            return None
         windows, scores = np.zeros((len(pairs), 5), np.int64), np.zeros(len(pairs))
         for number, pair in enumerate(pairs):
             patch, scores[number] = _parse(number, pair)
@@ -59,12 +61,7 @@ class HardWindows:
                 name_image(error, patch.image_id)
                 raise error
         if not scores.any():
-            what = (
-                "the scores sum to zero; give one of them a score above 0"
-                if pairs
-                else "is empty; give places, or None"
-            )
-            raise PatchError(f"hard: {what}")
+            raise PatchError("hard: the scores sum to zero; give one of them a score above 0")
         return cls(windows, np.cumsum(scores))
 
     def draw(self, draws: Draws) -> tuple[int, int, int, int, int]:
@@ -126,6 +123,12 @@ def _window_of(
     spans = []
     extents = int(columns.heights[image]), int(columns.widths[image])
     for axis, length, extent in zip((patch.rows, patch.cols), shape, extents, strict=True):
+        if min(axis.stop, extent) <= max(axis.start, 0):
+            with naming_image(patch.image_id):
+                raise PatchError(
+                    f"hard[{number}]: the region {patch.region} shows no pixel of the image, which has {extents[0]:,} x "
+                    f"{extents[1]:,} px; give regions (y, x) that do"
+                )
         start = min(max((axis.start + axis.stop - length) // 2, 0), max(0, extent - length))
         spans += [axis.start, axis.stop] if patch.shape == shape else [start, start + length]
     return image, spans[0], spans[1], spans[2], spans[3]

@@ -64,7 +64,7 @@ class Mix(Patches):
             if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], Patches):
                 raise PatchError(f"{shorten(pair)} is not a source; give pairs of patches and their weights")
         self._sources: list[Patches] = [source for source, _ in pairs]
-        self._weights = _to_integers([weight for _, weight in pairs])
+        self._weights = _to_integers(self._sources, [weight for _, weight in pairs])
         # The last block that was needed: its number, the source of each item, and the rank of that item in its source.
         self._block: tuple[int, list[int], list[int]] = (-1, [], [])
         self.set_epoch(0)
@@ -136,7 +136,7 @@ class Mix(Patches):
         return f"<Mix: {len(self):,} patches of {len(self._sources)} sources>"
 
 
-def _to_integers(weights: list[float]) -> list[int]:
+def _to_integers(sources: list[Patches], weights: list[float]) -> list[int]:
     """Integers in proportion to the weights, to within 2**-32 of their sum.
 
     Raises:
@@ -149,8 +149,9 @@ def _to_integers(weights: list[float]) -> list[int]:
     except (TypeError, ValueError):
         is_valid = False
     if not is_valid:
-        raise PatchError(f"the weights are {shorten(weights)}; give finite numbers from 0")
+        raise PatchError(f"the weights of {shorten(sources)} are {shorten(weights)}; give finite numbers from 0")
     total = math.fsum(values.tolist())
     if not total > 0:
-        raise PatchError("the weights of the sources sum to zero, or there are none; give one of them a weight above 0")
+        what = f"the weights of {shorten(sources)} sum to zero" if sources else "there are no sources"
+        raise PatchError(f"{what}; give patches with a weight above 0")
     return [max(round(value / total * _UNIT), 1) if value else 0 for value in values.tolist()]

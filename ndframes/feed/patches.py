@@ -71,10 +71,7 @@ class Patches(Sequence["Patch"], ABC):
         Raises:
             ValueError: it is not a number from 0.
         """
-        number = operator.index(epoch)
-        if number < 0:
-            raise ValueError(f"epoch={number}; epochs are counted from 0")
-        self._epoch, self._delivered, self._start = number, 0, 0
+        self._epoch, self._delivered, self._start = _to_epoch(epoch), 0, 0
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> Patch: ...
@@ -92,11 +89,12 @@ class Patches(Sequence["Patch"], ABC):
 
         Raises:
             IndexError: there is no such patch.
+            ValueError: the epoch is not a number from 0.
         """
         number, count = operator.index(index), len(self)
         if not -count <= number < count:
             raise IndexError(f"patch {number} of {count:,}")
-        return self._make(self._epoch if epoch is None else operator.index(epoch), number % count)
+        return self._make(self._epoch if epoch is None else _to_epoch(epoch), number % count)
 
     def __iter__(self) -> Iterator[Patch]:
         start, self._start = self._start, 0
@@ -277,7 +275,7 @@ class Share:
         check_choice("uneven", uneven, Uneven)
         share = cls(operator.index(rank), operator.index(world_size), uneven)
         if not 0 <= share.rank < share.world_size:
-            raise PatchError(f"rank {share.rank} of {share.world_size}; ranks are counted from 0 to world_size - 1")
+            raise PatchError(f"rank {share.rank} of {share.world_size}; give a rank from 0 to world_size - 1")
         if not share.count(count):
             raise PatchError(
                 f"rank {share.rank} of {share.world_size} gets none of the {count:,} patches; use fewer ranks"
@@ -315,3 +313,10 @@ def check_state(state: object, fingerprint: str, count: int) -> tuple[int, int]:
     if not 0 <= delivered <= count or epoch < 0:
         raise PatchError(f"the state counts {delivered:,} of {count:,} patches in epoch {epoch}")
     return epoch, delivered
+
+
+def _to_epoch(epoch: SupportsIndex) -> int:
+    number = operator.index(epoch)
+    if number < 0:
+        raise ValueError(f"epoch={number}; epochs are counted from 0")
+    return number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections import deque
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import check_choice
+from ..errors import check_choice, shorten
 from ..pixels.options import ReadOptions
 from ..system.children import StartMethod
+from ..system.process import ForkAware
 from .chunks import Chunk, PrefetchStats
 from .counts import to_count
 from .requests import RequestSource
@@ -73,14 +75,15 @@ def prefetch(  # noqa: PLR0913 - one keyword for each option
         **options: as in :meth:`ndframes.Frames.load_region`, for all requests. Patches beyond their image are padded without.
 
     Returns:
-        An iterable of :class:`Chunk`, and a context manager. Each iteration starts again.
+        An iterable of :class:`Chunk`, and a context manager. Each iteration starts again. Threads may share an iterator: each
+        chunk goes to one of them.
 
     Raises:
         PatchError: a number is not valid.
         RegionError: a request is not valid; raised by the iteration.
         WorkerDied: a worker process ended without being asked to; raised by the iteration.
         ValueError: an option has a value that is not allowed.
-        TypeError: ``frames`` holds no images.
+        TypeError: ``frames`` holds no images, or there is no such option.
         NdframesError: as :meth:`ndframes.Frames.load_region`; raised by the iteration. Its ``__cause__`` is the traceback in the
             worker process, and its notes name the request and the process.
 
@@ -100,6 +103,12 @@ def prefetch(  # noqa: PLR0913 - one keyword for each option
     check_choice("errors", errors, ChunkErrors)
     if start_method is not None:
         check_choice("start_method", start_method, StartMethod)
+    unknown = [name for name in options if name not in ReadOptions._fields]
+    if unknown:
+        raise TypeError(
+            f"prefetch has no option {shorten(unknown[0])}; besides its own it takes those of load_region: "
+            f"{', '.join(ReadOptions._fields)}"
+        )
     ReadOptions.of(**options)
     plan = _Plan(
         source=RequestSource(frames, channels),
@@ -138,7 +147,7 @@ class _Plan:
         )
 
 
-class Prefetch:
+class Prefetch(ForkAware):
     """Chunks that are read ahead; made by :func:`prefetch`.
 
     Iterating starts the workers and yields :class:`Chunk` s. In a ``with`` block, workers wait for the next iteration, and end
@@ -151,6 +160,9 @@ class Prefetch:
         self._is_entered = False
         self._idle: Workers | None = None
         self._iterations: weakref.WeakSet[_Iteration] = weakref.WeakSet()
+        # Two threads may begin or end an iteration at the same time, and must not get the same workers.
+        self._lock = threading.Lock()
+        super().__init__()
 
     def __iter__(self) -> Iterator[Chunk]:
         iteration = _Iteration(self, self._plan)
@@ -169,7 +181,7 @@ class Prefetch:
         """End all iterations and their workers. Chunks that were delivered stay valid."""
         for iteration in list(self._iterations):
             iteration.close()
-        idle, self._idle = self._idle, None
+        idle = self._take_idle()
         if idle is not None:
             idle.close()
 
@@ -178,30 +190,40 @@ class Prefetch:
         return self._stats
 
     def _take_workers(self) -> Workers:
-        idle, self._idle = self._idle, None
-        return self._plan.make_workers() if idle is None else idle
+        return self._take_idle() or self._plan.make_workers()
+
+    def _take_idle(self) -> Workers | None:
+        with self._lock:
+            idle, self._idle = self._idle, None
+        return idle
 
     def _leave_workers(self, workers: Workers) -> None:
         """Keep workers that have nothing to do for the next iteration, or end them."""
-        if self._is_entered and self._idle is None:
-            self._idle = workers
-        else:
+        with self._lock:
+            is_kept = self._is_entered and self._idle is None
+            if is_kept:
+                self._idle = workers
+        if not is_kept:
             workers.close()
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()
 
     def _count(self, chunk: Chunk, consumer_seconds: float, worker_seconds: float, *, is_copied: bool) -> None:
         arrays = [chunk.array] if isinstance(chunk.array, np.ndarray) else chunk.array
-        done = self._stats
-        self._stats = replace(
-            done,
-            chunks=done.chunks + 1,
-            bytes=done.bytes + sum(array.nbytes for array in arrays),
-            copies=done.copies + is_copied,
-            consumer_waited_seconds=done.consumer_waited_seconds + consumer_seconds,
-            workers_waited_seconds=done.workers_waited_seconds + worker_seconds,
-        )
+        with self._lock:
+            done = self._stats
+            self._stats = replace(
+                done,
+                chunks=done.chunks + 1,
+                bytes=done.bytes + sum(array.nbytes for array in arrays),
+                copies=done.copies + is_copied,
+                consumer_waited_seconds=done.consumer_waited_seconds + consumer_seconds,
+                workers_waited_seconds=done.workers_waited_seconds + worker_seconds,
+            )
 
 
-class _Iteration(Iterator[Chunk]):
+class _Iteration(Iterator[Chunk], ForkAware):
     """One pass over the requests."""
 
     def __init__(self, owner: Prefetch, plan: _Plan) -> None:
@@ -216,8 +238,18 @@ class _Iteration(Iterator[Chunk]):
         self._submitted: deque[list[Any]] = deque()
         self._workers: Workers | None = None
         self._is_closed = False
+        # One thread after the other: what is submitted and what is received must not get out of step.
+        self._lock = threading.Lock()
+        super().__init__()
 
     def __next__(self) -> Chunk:
+        with self._lock:
+            return self._next()
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()
+
+    def _next(self) -> Chunk:
         if self._is_closed:
             raise StopIteration
         try:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 
-from ..errors import PatchError, shorten
+from ..errors import PatchError, check_choice, shorten
+from ..text import count_noun
 from .areas import Area, parse_areas
 from .counts import to_count
 from .order import Draws, check_seed
 from .patch import Patch
 from .patches import Patches
-from .windows import Extents, Window
+from .windows import Extents, Oversize, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,12 +42,13 @@ class RandomPatches(Patches):
         seed: of the places. Patch ``i`` of an epoch is a function of the seed, the epoch and ``i``.
         weights: how likely each image is. ``"positions"``: all windows of all images are equally likely; ``"images"``: all
             images are; a mapping from image ids (missing ones have the weight 0) or a list, one for each image.
-        image_ids: the images; ``None``: all.
+        image_ids: the images, or the id of one; ``None``: all.
         within: for each image the polygons or boxes in which the centre of a window must lie, in pixels of the image (see
             :meth:`Area.of <ndframes.feed.areas.Area.of>`). Images that are not named give no patches. ``None``: no restriction.
         scales: the factor from the image to the patch, or several of them, which are then equally likely.
         times: the number of frames of each patch of a video or sequence; ``None``: one frame, read as an image.
         every: the step between these frames.
+        edge: what happens if a patch is larger than every image. ``"shift"``: it is an error; ``"pad"``: it is padded.
 
     Raises:
         PatchError: there is no window, or an argument is not valid.
@@ -73,8 +75,10 @@ class RandomPatches(Patches):
         scales: float | Sequence[float] = 1,
         times: int | None = None,
         every: int = 1,
+        edge: Oversize = "shift",
     ) -> None:
         super().__init__()
+        check_choice("edge", edge, Oversize)
         self._length, self._seed = to_count("length", length, "a number of patches"), check_seed(seed)
         self._extents = extents = Extents.of(frames, image_ids)
         factors = [scales] if isinstance(scales, (int, float)) else list(scales)
@@ -84,7 +88,7 @@ class RandomPatches(Patches):
         self._places = []
         for factor in factors:
             window = Window.of(shape, factor, times, every)
-            window.check_fits(extents)
+            window.check_fits(extents, may_pad=edge == "pad")
             self._places.append(_Places.of(extents, window, weights, areas))
 
     def __len__(self) -> int:
@@ -152,7 +156,9 @@ class _Places:
             counts = np.array([centres[n].count if n in centres else 0 for n in range(len(extents))], np.int64)
         counts = counts * np.maximum(extents.frames - window.frame_span + 1, 1)
         if not counts.any():
-            raise PatchError("no window has its centre in the areas of within; use other areas, or a smaller shape")
+            raise PatchError(
+                f"no window has its centre in the areas of within in {_name_images(extents)}; use other areas, or a smaller shape"
+            )
         return cls(window, downs, acrosses, np.cumsum(counts), _sum_weights(weights, extents, counts), centres)
 
     def draw(self, extents: Extents, draws: Draws) -> tuple[int, Any]:
@@ -244,13 +250,16 @@ def _sum_weights(weights: ImageWeights, extents: Extents, counts: _Ints) -> _Flo
         known = set(extents.image_ids)
         unknown = [image_id for image_id in weights if image_id not in known]
         if unknown:
-            raise PatchError(f"weights names images that are not among these: {shorten(unknown)}")
+            raise PatchError(
+                f"weights names {shorten(unknown)}, which are not among {_name_images(extents)}; correct them"
+            )
         values = np.array([weights.get(image_id, 0) for image_id in extents.image_ids], np.float64)
     else:
         values = np.asarray(weights, np.float64)
         if values.shape != (len(extents),):
             raise PatchError(
-                f"weights has {shorten(np.shape(weights))} numbers for {len(extents):,} images; give one for each"
+                f"weights has {shorten(np.shape(weights))} numbers for {len(extents):,} images of {extents.dataset}; give one for "
+                "each"
             )
     if not (np.isfinite(values).all() and (values >= 0).all()):
         bad = int(np.flatnonzero(~(np.isfinite(values) & (values >= 0)))[0])
@@ -259,5 +268,12 @@ def _sum_weights(weights: ImageWeights, extents: Extents, counts: _Ints) -> _Flo
     usable = np.where(counts > 0, values, 0)
     total = math.fsum(usable)
     if not total > 0:
-        raise PatchError("the weights of the images that hold a window sum to zero; give one of them a weight above 0")
+        raise PatchError(
+            f"the weights of {_name_images(extents)} that hold a window sum to zero; give one of them a weight above 0"
+        )
     return np.cumsum(usable / total)
+
+
+def _name_images(extents: Extents) -> str:
+    ids = shorten(list(extents.image_ids))
+    return f"the {count_noun(len(extents), 'image')} {ids} of {extents.dataset}"

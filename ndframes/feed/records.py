@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,6 +12,7 @@ from ..errors import NdframesError, PatchError, name_image, shorten
 from ..frames.coco import CocoFrames
 from .columns import BoxColumns, Ids, KeypointColumns, SegmentColumns
 from .masks import decode_counts
+from .windows import name_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,7 +50,7 @@ class Source:
 
     def __init__(self, frames: CocoFrames) -> None:
         self.frames = frames
-        self.name = _name_of(frames)
+        self.name = name_dataset(frames)
         self.images: Sequence[_Record] = frames.dataset["images"]
         annots: list[_Record] = list(frames.dataset.get("annotations") or [])
         numbers = {image["id"]: number for number, image in enumerate(self.images)}
@@ -85,13 +85,6 @@ class Source:
         bad = np.flatnonzero(is_bad)
         if len(bad):
             self.fail(int(bad[0]), describe(int(bad[0])), count=len(bad))
-
-
-def _name_of(frames: CocoFrames) -> str:
-    for name in (getattr(frames.dset, "fpath", None), frames.dset if not isinstance(frames.dset, Mapping) else None):
-        if isinstance(name, (str, os.PathLike)):
-            return f"the dataset {name}"
-    return "the dataset"
 
 
 # -- boxes ---------------------------------------------------------------------------------------------------------
@@ -353,6 +346,8 @@ def read_keypoints(source: Source) -> KeypointColumns:
     dataset = source.frames.dataset
     named = dataset.get("keypoint_categories") or []
     places = {record.get("id"): place for place, record in enumerate(named)}
+    places_by_name = {record.get("name"): place for place, record in enumerate(named)}
+    own_names = {item["id"]: item.get("keypoints") or () for item in dataset.get("categories") or []}
     names = {str(item.get("name", item["id"])): item.get("keypoints") or () for item in dataset.get("categories") or []}
     rows = np.full(len(source.annots), -1, np.int64)
     found: list[_Floats] = []
@@ -361,7 +356,8 @@ def read_keypoints(source: Source) -> KeypointColumns:
         if not given:
             continue
         try:
-            points = _to_points(given, places)
+            own = {name: place for place, name in enumerate(own_names.get(annot.get("category_id"), ()))}
+            points = _to_points(given, places, places_by_name or own)
         except (TypeError, ValueError, KeyError) as error:
             source.fail(
                 number, f"its keypoints are not valid: {error!r}; give [x, y, visibility, ...] with finite numbers"
@@ -375,17 +371,29 @@ def read_keypoints(source: Source) -> KeypointColumns:
     return KeypointColumns(rows, values, names)
 
 
-def _to_points(given: Any, places: Mapping[Any, int]) -> _Floats:
+def _to_points(given: Any, places: Mapping[Any, int], places_by_name: Mapping[Any, int]) -> _Floats:
     if not isinstance(given[0], Mapping):
         points = np.array(given, np.float64).reshape(-1, 3)
     else:
-        points = np.zeros((len(places) or len(given), 3))
+        points = np.zeros((max(len(places), len(places_by_name)) or len(given), 3))
         for number, record in enumerate(given):
-            place = places[record["keypoint_category_id"]] if places else number
-            points[place] = *record["xy"], record.get("visible", 2)
+            points[_place_of(record, number, places, places_by_name)] = *record["xy"], record.get("visible", 2)
     if not np.isfinite(points).all():
         raise ValueError(f"they are not finite: {shorten(points.tolist())}")
     return points
+
+
+def _place_of(
+    record: Mapping[str, Any], number: int, places: Mapping[Any, int], places_by_name: Mapping[Any, int]
+) -> int:
+    """The place of a keypoint of kwcoco's form: by the id of its category, by its name, or in the order of the list."""
+    if places and "keypoint_category_id" in record:
+        return places[record["keypoint_category_id"]]
+    if places_by_name and "keypoint_category" in record:
+        return places_by_name[record["keypoint_category"]]
+    if places:
+        raise KeyError("keypoint_category_id")
+    return number
 
 
 def read_attributes(source: Source, name: str) -> Iterable[Any]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-import uuid
-import weakref
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -20,6 +18,7 @@ from ..frames.frames import Frames
 from ..spec.backends import Backend
 from ..spec.pathinfo import ChannelInfo, PathInfo
 from ..system.handles import HandlePool
+from ..system.output import PendingFile
 from ..system.process import core_count
 
 if TYPE_CHECKING:
@@ -61,7 +60,8 @@ class ArraySink:
 
     def close(self, image_id: Hashable, nodata: float | None, *, has_overviews: bool) -> LazyFrame:  # noqa: ARG002
         """As :meth:`Sink.close`."""
-        return _ResultFrames(image_id, str(image_id), nodata, array=self._array).load_frame(image_id)
+        channel_count = self._array.shape[2]
+        return _ResultFrames(image_id, str(image_id), nodata, channel_count, array=self._array).load_frame(image_id)
 
     def discard(self) -> None:
         """As :meth:`Sink.discard`; an array stays as it is."""
@@ -71,7 +71,7 @@ class FileSink:
     """A ``.npy`` file, or a cloud optimized GeoTIFF.
 
     Rows are complete in any order, but tiles of a TIFF are compressed row by row of tiles, and its overviews with them. So rows
-    are written to an array in a file beside it first. It appears whole or not at all.
+    are written to an array in an unnamed file of the same folder first. The result appears whole or not at all.
 
     Args:
         path: the file to write; its ending chooses the format.
@@ -85,19 +85,20 @@ class FileSink:
     def __init__(self, path: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
         check_export(path, dtype, shape)
         self._path = path
-        # In the same folder: a rename across file systems is a copy.
-        self._part = os.path.join(os.path.dirname(os.path.realpath(path)), f".{uuid.uuid4().hex}.part")
+        self._channel_count = shape[2]
         head = io.BytesIO()
         descr = np.lib.format.dtype_to_descr(dtype)
         np.lib.format.write_array_header_1_0(head, {"descr": descr, "fortran_order": False, "shape": shape})
         self._head_bytes = len(head.getvalue())
         self._row_bytes = shape[1] * shape[2] * dtype.itemsize
+        self._is_array = path.lower().endswith(".npy")
         try:
-            self._file: IO[bytes] = open(self._part, "xb")  # noqa: SIM115 - open until it is closed or discarded
+            # It goes with this object: a stitcher that is dropped, as after an error of the model, leaves no file.
+            self._pending = PendingFile(path)
+            if not self._is_array:
+                self._pending.hide()
         except OSError as error:
             raise _write_error(path, error) from error
-        # A stitcher that is dropped, as after an error of the model, leaves no file.
-        self._remove = weakref.finalize(self, _remove, self._file, self._part)
         self._put(0, head.getvalue())
 
     def write(self, first_row: int, pixels: Array) -> None:
@@ -107,27 +108,27 @@ class FileSink:
     def close(self, image_id: Hashable, nodata: float | None, *, has_overviews: bool) -> LazyFrame:
         """As :meth:`Sink.close`."""
         try:
-            self._file.close()
-            if self._path.lower().endswith(".npy"):
-                os.replace(self._part, os.path.realpath(self._path))
+            if self._is_array:
+                self._pending.publish()
             else:
+                self._pending.file.flush()
                 self._write_cog(nodata, has_overviews=has_overviews)
         except OutputError:
             raise
         except OSError as error:
             raise _write_error(self._path, error) from error
-        finally:
-            self.discard()
-        return _ResultFrames(image_id, self._path, nodata).load_frame(image_id)
+        # Not after an error, which may be that of a full disk: the rows are still there for another attempt.
+        self.discard()
+        return _ResultFrames(image_id, self._path, nodata, self._channel_count).load_frame(image_id)
 
     def discard(self) -> None:
         """As :meth:`Sink.discard`."""
-        self._remove()
+        self._pending.discard()
 
     def _put(self, position: int, data: Any) -> None:
         try:
-            self._file.seek(position)
-            self._file.write(data)
+            self._pending.file.seek(position)
+            self._pending.file.write(data)
         except OSError as error:
             raise _write_error(self._path, error) from error
 
@@ -139,9 +140,10 @@ class FileSink:
         pool = HandlePool()
         try:
             # Not mapped: the pages of a map would count as memory of this process.
-            reader = NpyReader(self._part, pool, is_mapped=False)
+            reader = NpyReader(self._pending.path, pool, is_mapped=False)
             write_atomically(
-                self._path, lambda file: write_cog(file, reader, backend, threads=core_count(), nodata=nodata)
+                self._path,
+                lambda file: write_cog(file, reader, backend, threads=core_count(), nodata=nodata, has_colours=False),
             )
         finally:
             pool.close()
@@ -169,11 +171,16 @@ class _ResultFrames(Frames):
         image_id: its id.
         path: the file, or a name of the array for messages.
         nodata: the value of uncovered pixels; ``None``: there are none.
+        channel_count: of the image.
         array: ``(height, width, channels)``; ``None``: the file.
     """
 
-    def __init__(self, image_id: Hashable, path: str, nodata: float | None, *, array: Array | None = None) -> None:
+    def __init__(
+        self, image_id: Hashable, path: str, nodata: float | None, channel_count: int, *, array: Array | None = None
+    ) -> None:
         self._image_id = image_id
+        # A model's values are no colours, which the default names of three or four channels say.
+        self._channels = tuple(f"band.{number}" for number in range(channel_count))
         self._path = path
         self._nodata = nodata
         self._array = array
@@ -188,7 +195,7 @@ class _ResultFrames(Frames):
         """Describe the image."""
         if image_id != self._image_id:
             raise ImageIdError(f"no image {shorten(image_id)}; the stitched image is {shorten(self._image_id)}")
-        return PathInfo(image_id, (ChannelInfo(self._path, nodata=self._nodata),))
+        return PathInfo(image_id, (ChannelInfo(self._path, channels=self._channels, nodata=self._nodata),))
 
     def _opener_of(self, image_id: Hashable, *, converts: bool = True) -> BoundOpener:
         bound = super()._opener_of(image_id, converts=converts)
@@ -237,11 +244,3 @@ def to_array_sink(out: Any, shape: tuple[int, int, int], dtype: np.dtype[Any]) -
 
 def _write_error(path: str, error: OSError) -> OutputError:
     return OutputError(f"{path} cannot be written: {error.strerror or error}")
-
-
-def _remove(file: IO[bytes], path: str) -> None:
-    try:
-        file.close()
-    finally:
-        if os.path.exists(path):
-            os.unlink(path)

@@ -77,6 +77,13 @@ class Stitcher:
     are written as soon as their last patch was added. Without, they wait in an unnamed file, since a later patch may reach them.
     After a patch above an earlier one, all rows that are not written stay in memory.
 
+    A ``with`` block closes it; an error in the block discards what was begun.
+
+    A file takes more disk space while it is made, in its own folder: ``.npy`` none, ``.tif`` that of the pixels without compression
+    and once more that of the file. Rows that wait take ``8 * (k + 1)`` bytes a pixel, there or, for arrays, in the folder for
+    temporary files. On Linux these files have no names, so a process that is killed leaves nothing; elsewhere it may leave a hidden
+    ``.part`` file, as it may on a file system without unnamed files.
+
     Args:
         shape: ``(height, width)`` of the image.
         dtype: of the result. ``None``: that of ``out`` if it is an array; otherwise uint8 for ``reduce="argmax"``, else float32.
@@ -198,6 +205,8 @@ class Stitcher:
     def close(self) -> LazyFrame:
         """Finish, write what is not written yet, and return the result. A closed stitcher returns it again.
 
+        After an error, it is not closed: add the patches that are missing, or make room for the file, and close it again.
+
         Raises:
             PatchError: a pixel of a result of integers is not covered, and there is no ``fill``.
             OutputError: the result cannot be written.
@@ -205,6 +214,11 @@ class Stitcher:
         if self._is_discarded:
             raise PatchError("the stitcher is closed, and its result was discarded; make a new one")
         if self._result is None:
+            if self._needs_cover:
+                # Before anything is written, so that the missing patches can still be added.
+                gap = (0, 0) if self._sums is None else self._sums.find_gap()
+                if gap is not None:
+                    raise self._no_fill(gap)
             # Without any patch, one channel without data.
             sums = self._start(self._channel_count or 1)
             assert self._sink is not None  # noqa: S101
@@ -229,7 +243,11 @@ class Stitcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.discard()
+        try:
+            if kind is None and not self._is_discarded:
+                self.close()
+        finally:
+            self.discard()
 
     def __repr__(self) -> str:
         height, width = self._shape
@@ -349,15 +367,15 @@ class Stitcher:
 
     def _write(self, first_row: int, values: Array, weights: Array) -> None:
         is_empty = weights == 0
-        if is_empty.any():
-            self._is_covered = False
-            if self._needs_cover:
-                row, col = np.argwhere(is_empty)[0].tolist()
-                raise self._no_fill((first_row + row, col))
+        has_empty = bool(is_empty.any())
+        if has_empty and self._needs_cover:
+            row, col = np.argwhere(is_empty)[0].tolist()
+            raise self._no_fill((first_row + row, col))
+        self._is_covered &= not has_empty
         if self._reduce == "argmax":
             values = values.argmax(axis=2)[:, :, np.newaxis].astype(self._dtype)
         pixels = round_to_dtype(values, self._dtype)
-        if not self._is_covered:
+        if has_empty:
             pixels[is_empty] = self._fill
         assert self._sink is not None  # noqa: S101
         self._sink.write(first_row, pixels)

@@ -23,6 +23,8 @@ _Ints = np.ndarray[Any, np.dtype[np.int64]]
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
 _Bools = np.ndarray[Any, np.dtype[np.bool_]]
 _Target = dict[str, np.ndarray[Any, Any]]
+# Coordinates are rounded: a share that is 0.25 may come out as 0.2499999999999999.
+_TOLERANCE = 1e-9
 
 
 def find_annotations(  # noqa: PLR0913 - one keyword for each option
@@ -95,8 +97,9 @@ def find_annotations(  # noqa: PLR0913 - one keyword for each option
     crowds = found.crowds
     x0, y0, x1, y1 = found.clipped
     grid = view.grid
-    is_kept = found.visibility >= min_visibility
-    is_kept &= ((x1 - x0) * grid.scale_x >= min_size) & ((y1 - y0) * grid.scale_y >= min_size)
+    is_kept = found.visibility >= min_visibility - _TOLERANCE
+    least = min_size - _TOLERANCE
+    is_kept &= ((x1 - x0) * grid.scale_x >= least) & ((y1 - y0) * grid.scale_y >= least)
     is_shown = found.is_visible | view.show_keypoints(found.numbers) if keypoints else found.is_visible
     is_kept = is_shown & is_kept | found.is_visible & crowds
     if crowd != "flag":

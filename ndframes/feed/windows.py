@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
     from ..frames.frames import Frames
 
-__all__ = ["Extents", "Window", "to_pair"]
+__all__ = ["Extents", "Oversize", "Window", "name_dataset", "to_ids", "to_pair"]
+#: Whether a patch that no image holds is an error, or padded as one that is larger than its image.
+Oversize = Literal["shift", "pad"]
 _Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -29,26 +33,30 @@ class Extents:
         frames: the number of frames of each; 0 for an image, which has no time axis.
         heights: in pixels.
         widths: in pixels.
+        dataset: where they are from, for messages.
     """
 
     image_ids: Sequence[Hashable]
     frames: _Ints
     heights: _Ints
     widths: _Ints
+    dataset: str
 
     @classmethod
     def of(cls, frames: Frames, image_ids: Iterable[Hashable] | None = None) -> Extents:
         """Those of some images of ``frames``; ``None``: of all. Files are opened only where the extents are not described.
 
         Raises:
-            PatchError: there are no images.
+            PatchError: there are no images, or one is named twice.
             NdframesError: as :meth:`ndframes.Frames.extents`.
         """
-        ids = list(frames.image_ids if image_ids is None else image_ids)
+        ids = list(frames.image_ids) if image_ids is None else to_ids(image_ids)
         if not ids:
-            raise PatchError("there are no images to take patches from; give at least one image id")
+            what = f"{name_dataset(frames)} has no images" if image_ids is None else "there are no images in image_ids"
+            raise PatchError(f"{what} to take patches from; give at least one")
         shapes = np.array([(0, *frames.extents(image_id))[-3:] for image_id in ids], np.int64)
-        return cls(ids, *shapes.T)
+        frame_counts, heights, widths = shapes.T
+        return cls(ids, frame_counts, heights, widths, name_dataset(frames))
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -131,14 +139,18 @@ class Window:
             largest = int(np.argmax(extents.heights * extents.widths))
             tall, wide = extents.shape(largest)
             raise PatchError(
-                f"no image holds a patch of {height:,} x {width:,} px; the largest is {shorten(extents.image_ids[largest])} "
-                f"with {tall:,} x {wide:,} px; use a smaller shape or a larger scale"
+                f"no image of {extents.dataset} holds a patch of {height:,} x {width:,} px; the largest is "
+                f"{shorten(extents.image_ids[largest])} with {tall:,} x {wide:,} px; use a smaller shape or a larger scale, "
+                "or edge='pad' to pad all images"
             )
         if self.times is None:
             return
         if not extents.frames.all():
             with naming_image(extents.image_ids[int(np.argmin(extents.frames))]):
-                raise PatchError(f"it has no time axis, but patches of times={self.times} frames are requested")
+                raise PatchError(
+                    f"it has no time axis, but patches of times={self.times} frames are requested; leave it out of image_ids, or "
+                    "use times=None"
+                )
         shortest = int(np.argmin(extents.frames))
         if extents.frames[shortest] < self.frame_span:
             with naming_image(extents.image_ids[shortest]):
@@ -146,6 +158,32 @@ class Window:
                     f"it has {extents.frames[shortest]:,} frames, but times={self.times} with every={self.every} needs "
                     f"{self.frame_span:,}; leave it out of image_ids, or use fewer frames"
                 )
+
+
+def to_ids(image_ids: Iterable[Hashable]) -> list[Hashable]:
+    """The ids in ``image_ids``; a text is one id.
+
+    Raises:
+        PatchError: an id is given twice.
+
+    Example:
+        >>> to_ids("scene"), to_ids(["a", "b"])
+        (['scene'], ['a', 'b'])
+    """
+    ids: list[Hashable] = [image_ids] if isinstance(image_ids, (str, bytes)) else list(image_ids)
+    repeated = [image_id for image_id, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise PatchError(f"image_ids names {shorten(repeated)} more than once; give each id once")
+    return ids
+
+
+def name_dataset(frames: object) -> str:
+    """What a message calls a dataset: by its path if it has one."""
+    dset = getattr(frames, "dset", None)
+    for name in (getattr(dset, "fpath", None), dset):
+        if isinstance(name, (str, os.PathLike)):
+            return f"the dataset {name}"
+    return f"the {type(frames).__name__}" if dset is None else "the dataset"
 
 
 def to_pair(name: str, value: Any) -> tuple[int, int]:

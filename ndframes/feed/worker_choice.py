@@ -16,12 +16,18 @@ from ..system.process_workers import ProcessWorkers
 from ..system.thread_workers import ThreadWorkers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..system.ahead import Workers
     from ..system.serving import Work
 
 __all__ = ["WorkerKind", "make_workers"]
 #: Where chunks are read; ``"auto"`` is a process where one can be started, and otherwise a thread.
 WorkerKind = Literal["auto", "process", "thread"]
+# The attributes of works and datasets that users have passed in, without underscores.
+_PART_NAMES = ("frames", "dataset", "patches", "transform")
+# An object may refer to itself.
+_MOST_NAMES = 8
 
 
 def make_workers(work: Work, *, kind: WorkerKind, start_method: StartMethod | None, count: int, depth: int) -> Workers:
@@ -44,8 +50,8 @@ def make_workers(work: Work, *, kind: WorkerKind, start_method: StartMethod | No
         return ProcessWorkers(work, count=count, depth=depth, method=method)
     except Exception as error:
         raise UnsupportedError(
-            f"the frames cannot be sent to a worker process, because they do not pickle ({type(error).__name__}: {error}); use "
-            "start_method='fork' or worker='thread'"
+            f"{_name_part(work, _pickles)} cannot be pickled, and so not sent to a worker process ({type(error).__name__}: {error}); "
+            "use start_method='fork' or worker='thread'"
         ) from error
 
 
@@ -68,14 +74,44 @@ def _pick_method(work: Work, kind: WorkerKind, start_method: StartMethod | None)
             "worker='thread'"
         )
     if start_method == "command" and not _is_self_contained(work):
+        if not _pickles(work):
+            raise UnsupportedError(
+                f"{_name_part(work, _pickles)} cannot be pickled, and so not sent to a worker process; use start_method='fork' or "
+                "worker='thread'"
+            )
         raise UnsupportedError(
-            "the frames' class is defined in the main module, or does not pickle, so a worker process cannot load it; define it "
-            "in a module that can be imported, or use worker='thread'"
+            f"a class or function of {_name_part(work, _is_self_contained)} is defined in the main module, which a worker process of "
+            "start_method='command' does not load; define it in a module that can be imported, or use start_method='fork' or "
+            "worker='thread'"
         )
     return start_method
 
 
-def _is_self_contained(work: Work) -> bool:
+def _name_part(work: object, is_good: Callable[[object], bool]) -> str:
+    """The innermost part of some work that is not good, such as "the transform", for messages."""
+    names = ["work"]
+    value: Any = work
+    while True:
+        parts = getattr(value, "__dict__", {}).items()
+        found = next(((name, part) for name, part in parts if not is_good(part)), None)
+        if found is None or len(names) > _MOST_NAMES:
+            break
+        names.append(found[0].lstrip("_"))
+        value = found[1]
+    # What lies deeper is a detail of these.
+    known = [name for name in names if name in _PART_NAMES]
+    return f"the {known[-1] if known else names[min(1, len(names) - 1)]}"
+
+
+def _pickles(value: object) -> bool:
+    try:
+        pickle.dumps(value, protocol=5)
+    except Exception:  # noqa: BLE001 - pickling runs the user's code
+        return False
+    return True
+
+
+def _is_self_contained(work: object) -> bool:
     """Whether an object pickles, and a process that does not have our main module can load it."""
     finder = _MainFinder(io.BytesIO(), protocol=5)
     try:

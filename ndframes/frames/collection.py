@@ -80,9 +80,7 @@ class ImageCollection(ABC):
         self._verify = verify
         self._when_source_missing = when_source_missing
         self._recheck_seconds = to_seconds("recheck_seconds", recheck_seconds)
-        if not callable(backend):
-            coerce_backend(backend)  # raises if it is unknown
-        self._backend = backend
+        self._set_backend(backend)
         self._keyer = Keyer(hashid_mode)
         budget_bytes = to_byte_count("memory_bytes", memory_bytes)
         # Taken out of memory_bytes, so that both together stay within it.
@@ -105,9 +103,7 @@ class ImageCollection(ABC):
 
     @backend.setter
     def backend(self, backend: BackendSpec | BackendPicker) -> None:
-        if not callable(backend):
-            coerce_backend(backend)
-        self._backend = backend
+        self._set_backend(backend)
         self.refresh()
 
     @property
@@ -209,8 +205,10 @@ class ImageCollection(ABC):
 
     def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
         """The form of the cache entry of ``info``; ``None`` where the source is read directly."""
-        spec = self._backend(image_id, info) if callable(self._backend) else self._backend
-        return backend_for(spec, is_video=is_video_path(info.path))
+        is_video = is_video_path(info.path)
+        if callable(self._backend):
+            return backend_for(self._backend(image_id, info), is_video=is_video)
+        return self._backend_for_videos if is_video else self._backend_for_images
 
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
         """The conversion that makes the cache entry of ``info``; ``None`` if the source is read directly."""
@@ -239,6 +237,12 @@ class ImageCollection(ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.refresh()
+
+    def _set_backend(self, backend: BackendSpec | BackendPicker) -> None:
+        self._backend = backend
+        if not callable(backend):  # else it picks for each file
+            self._backend_for_images = backend_for(backend, is_video=False)
+            self._backend_for_videos = backend_for(backend, is_video=True)
 
     def _current_image(self, image_id: Hashable) -> LazyImage:
         return self._images.get(image_id, self._make_item)

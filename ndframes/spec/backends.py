@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -134,7 +134,7 @@ class Backend:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain data, for the key of an entry."""
-        return asdict(self)
+        return {item.name: getattr(self, item.name) for item in fields(self)}  # asdict copies each value
 
     def codec_for(self, dtype: np.dtype[Any], band_count: int) -> TileCodec:
         """The codec for pixels of this dtype: the named one if it supports them, otherwise that of ``"AUTO"``.

@@ -21,8 +21,9 @@ class WorkerTraceback(Exception):  # noqa: N818 - the cause of an error, not an 
 class PortableError:
     """An exception that is pickled as far as it can be.
 
-    Its copy in another process has the same type, arguments, attributes and notes if they pickle, and otherwise it is an
-    :class:`~ndframes.NdframesError` with the name of the type and the message. Its ``__cause__`` holds the traceback as text.
+    Its copy in another process has the same type, arguments, attributes and notes if they pickle, whatever arguments its
+    constructor takes. Otherwise it is an :class:`~ndframes.NdframesError` with the name of the type and the message. Its
+    ``__cause__`` holds the traceback as text.
 
     Attributes:
         error: the exception.
@@ -31,8 +32,8 @@ class PortableError:
         >>> class Odd(Exception):
         ...     def __init__(self, left, right):
         ...         super().__init__(f"{left} and {right}")
-        >>> print(pickle.loads(pickle.dumps(PortableError(Odd(1, 2)))).error)
-        ndframes.system.portable_error.Odd: 1 and 2
+        >>> print(pickle.loads(pickle.dumps(PortableError(Odd(1, lambda: 2)))).error)
+        ndframes.system.portable_error.Odd: 1 and ...
         >>> pickle.loads(pickle.dumps(PortableError(KeyError("a")))).error
         KeyError('a')
     """
@@ -58,13 +59,46 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def _dump_error(error: Exception) -> bytes | None:
-    """The pickle of an exception; ``None`` if it does not load again."""
-    try:
-        data = pickle.dumps(error)
-        # An exception whose constructor takes other arguments than its base class pickles, but does not load.
-        return data if isinstance(pickle.loads(data), BaseException) else None  # noqa: S301 - made in the line above
-    except Exception:  # noqa: BLE001 - whatever the reason, only its text can be sent
-        return None
+    """The pickle of an exception, or of what it is rebuilt from; ``None`` if neither loads again."""
+    # Python calls the constructor with the arguments of the base class. If it takes others, that fails or changes the message.
+    for dump in (pickle.dumps, _dump_parts):
+        try:
+            data = dump(error)
+            copy = pickle.loads(data)  # noqa: S301 - made in the line above
+        except Exception:  # noqa: BLE001, S112 - whatever the reason, only its text can be sent
+            continue
+        if type(copy) is type(error) and _describe(copy) == _describe(error):
+            return data
+    return None
+
+
+def _dump_parts(error: Exception) -> bytes:
+    """The class, arguments and attributes of an exception, to be put together without its constructor."""
+    reduced: Any = _builtin_base(type(error)).__reduce__(error)
+    return pickle.dumps(_Parts(type(error), *reduced[1:]))
+
+
+class _Parts:
+    """Pickles as the exception that it describes."""
+
+    def __init__(self, kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any] | None = None) -> None:
+        self._content = kind, args, state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _build_error, self._content
+
+
+def _build_error(kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any] | None) -> Exception:
+    error = kind.__new__(kind, *args)
+    # What the constructors of the user's classes pass on to that of Python's, which sets more than args in some classes.
+    _builtin_base(kind).__init__(error, *args)
+    if state:
+        error.__setstate__(state)
+    return error
+
+
+def _builtin_base(kind: type[Exception]) -> type[BaseException]:
+    return next(base for base in kind.__mro__ if base.__module__ == "builtins" and issubclass(base, BaseException))
 
 
 def _describe(error: Exception) -> str:

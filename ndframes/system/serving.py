@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import select
@@ -18,7 +19,7 @@ from .channel import Channel
 from .portable_error import PortableError, add_note
 from .ring import MemoryKind, Packed, SlotWriter
 from .threads import declare_worker_process
-from .workers import exit_on_signal
+from .workers import EndedBySignal, exit_on_signal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,19 +92,25 @@ def serve(connection: socket.socket, work: Work | None = None) -> NoReturn:
         connection: the worker's end.
         work: does the tasks; ``None``: the first message contains it.
     """
-    status = 1
+    status, is_terminated = 1, False
     try:
         _prepare_process()
         _Server(Channel(connection), work).run()
         status = 0
+    except EndedBySignal:
+        is_terminated = True
     except SystemExit:
-        pass  # SIGTERM
+        pass  # from the work
     except BaseException:  # noqa: BLE001 - the process ends here, and this is the place to say why
         traceback.print_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
+        if is_terminated:
+            # The consumer is to see that a signal ended this process, which an exit status would not tell.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
         # Not sys.exit: exit handlers of the parent were forked as well, and tearing down an interpreter takes long.
         os._exit(status)
 
@@ -157,10 +164,11 @@ class _Server:
         self._writer = SlotWriter(greeting.memory_kind)
         self._waited_seconds = 0.0
         if greeting.work is not None:
+            loader = _Loader(io.BytesIO(greeting.work))
             try:
-                self._work = pickle.loads(greeting.work)  # noqa: S301
+                self._work = loader.load()
             except Exception as error:  # noqa: BLE001 - sent to the consumer
-                add_note(error, f"while worker process {os.getpid()} loaded what to read from")
+                add_note(error, f"while worker process {os.getpid()} loaded its work, at {loader.latest_name}")
                 self._reply(-1, error)
 
     def _do(self, task: Task) -> None:
@@ -194,6 +202,17 @@ class _Server:
         found = self._poller.poll(None if events else 0)
         self._waited_seconds += time.perf_counter() - started
         return all(descriptor == self._channel.fileno() for descriptor, _ in found)
+
+
+class _Loader(pickle.Unpickler):
+    """Loads a pickle from our own parent, and knows the class or function that it looked up last."""
+
+    latest_name = "its beginning"
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Called for every class and function."""
+        self.latest_name = f"{module}.{name}"
+        return super().find_class(module, name)
 
 
 def _load_payload(data: bytes) -> Any:

@@ -23,7 +23,16 @@ from typing import IO, Any
 from ..errors import NdframesError, PrepareError, WorkerCrashError, shorten
 from .terminal import has_stderr
 
-__all__ = ["Limits", "WorkerPool", "child_command", "exit_on_signal", "receive_message", "send_message", "serve"]
+__all__ = [
+    "EndedBySignal",
+    "Limits",
+    "WorkerPool",
+    "child_command",
+    "exit_on_signal",
+    "receive_message",
+    "send_message",
+    "serve",
+]
 _LENGTH = struct.Struct("<Q")
 _STOP_SECONDS = 1.0
 _Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -202,10 +211,14 @@ def serve(limits: Limits | None = None) -> None:
             return
 
 
+class EndedBySignal(SystemExit):
+    """Raised by :func:`exit_on_signal`; other exits come from the code that the worker runs."""
+
+
 def exit_on_signal(*_: object) -> None:
     """A signal handler of a worker process, which cleans up on the way out."""
     sys.unraisablehook = lambda _: None  # the process ends now: the parent kills it if this exit is dropped
-    raise SystemExit(1)
+    raise EndedBySignal(1)
 
 
 def _pickle_error(error: Exception) -> bytes:

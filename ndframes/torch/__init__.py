@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from .._lazy import load_lazily
 
 if TYPE_CHECKING:
-    from .batch import Batch, Sample, Samples, collate
+    from .batch import Batch, Sample, Samples
     from .clips import ClipDataset
+    from .collation import collate
     from .datasets import PatchDataset
     from .detection import DetectionPatches
     from .loader import PatchLoader
@@ -43,7 +44,7 @@ _HOMES = {
     "VideoCollectionDataLoader": "videos",
     "VideoCollectionDataset": "videos",
     "balance_load_lpt": "videos",
-    "collate": "batch",
+    "collate": "collation",
 }
 
 __getattr__, __dir__ = load_lazily(__name__, __all__, _HOMES, extra="torch")

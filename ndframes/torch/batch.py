@@ -1,20 +1,19 @@
-"""Batches: images in one tensor, and targets of any length packed into few tensors."""
+"""Batch: images in one tensor, and targets of any length packed into few tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch.utils.data import default_collate
 
 from ..errors import PatchError, shorten
 
 if TYPE_CHECKING:
     from ..feed.patch import Patch
 
-__all__ = ["Batch", "Sample", "Samples", "collate", "to_dtype"]
+__all__ = ["Batch", "Column", "Sample", "Samples", "to_dtype"]
 
 
 class Sample(tuple):  # type: ignore[type-arg]
@@ -26,7 +25,7 @@ class Sample(tuple):  # type: ignore[type-arg]
 
     patch: Patch
 
-    def __new__(cls, image: torch.Tensor, target: dict[str, Any], patch: Patch) -> Sample:
+    def __new__(cls, image: torch.Tensor, target: Any, patch: Patch) -> Sample:
         """Make the pair; tuples are filled here."""
         self = super().__new__(cls, (image, target))
         self.patch = patch
@@ -48,52 +47,63 @@ class Samples(list):  # type: ignore[type-arg]
         self.images = images
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Samples of a loader.
-
-    Targets differ in length, and a tensor costs a file descriptor on its way from a worker process. So each key of the targets
-    is one tensor, and :attr:`targets` are views of it.
+class Column(NamedTuple):
+    """The values of one key of the targets, those of one sample after those of the other.
 
     Attributes:
-        images: ``(n, c, h, w)``; a list where shapes differ.
-        patches: where the images come from; empty if the samples do not say.
-        packed: for each key of the targets their values one after the other.
-        counts: how many values of each sample there are, by key.
-        shapes: of the values of each sample, for the keys whose values differ in more than their number, such as masks of patches
-            of different shapes; they are packed flat.
-        more: other values of the samples, by key, as torch collates them.
+        values: one tensor ``(sum of the counts, ...)``; ``(n,)`` if each sample has one value without axes.
+        counts: how many rows of it belong to each sample; ``None`` if each has one value.
+        shapes: of each sample, where they differ in more than their number of rows, such as masks of patches of different
+            shapes. The values are then packed flat. ``None`` otherwise.
+    """
+
+    values: Any
+    counts: list[int] | None = None
+    shapes: list[tuple[int, ...]] | None = None
+
+    def split(self) -> Sequence[torch.Tensor]:
+        """The values of each sample: views."""
+        if self.counts is None:
+            parts: Sequence[torch.Tensor] = self.values.unbind()
+            return parts
+        parts = torch.split(self.values, self.counts)
+        if self.shapes is None:
+            return parts
+        return [part.view(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples of a loader. It unpacks to ``images, targets``.
+
+    Attributes:
+        images: ``(n, c, h, w)``, of clips ``(n, t, c, h, w)``; a list where shapes or dtypes differ.
+        patches: where the images come from; empty unless all samples say it.
+        more: by key, what dictionaries have besides the image, and ``"label"``, the second part of pairs ``(image, label)``.
+            Numbers, arrays and tensors are one tensor ``(n, ...)`` if their shapes are equal. Anything else is a list with the
+            value of each sample. A batch of clips has ``pts``, ``mask`` and ``clip`` here.
     """
 
     images: torch.Tensor | list[torch.Tensor]
     patches: list[Patch] = field(default_factory=list)
-    packed: dict[str, torch.Tensor] = field(default_factory=dict)
-    counts: dict[str, list[int]] = field(default_factory=dict)
-    shapes: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
+    # A tensor costs a file descriptor on its way from a worker process, so each key of the targets is one tensor.
+    _columns: dict[Any, Column] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def targets(self) -> list[dict[str, torch.Tensor]]:
-        """The target of each sample: views of the packed tensors."""
-        parts: dict[str, Sequence[torch.Tensor]] = {}
-        for key, values in self.packed.items():
-            parts[key] = torch.split(values, self.counts[key])
-            if key in self.shapes:
-                parts[key] = [part.view(shape) for part, shape in zip(parts[key], self.shapes[key], strict=True)]
-        scalars = {key for key in self.packed if key.startswith(_SCALAR)}
-        return [
-            {
-                key.removeprefix(_SCALAR): part[number][0] if key in scalars else part[number]
-                for key, part in parts.items()
-            }
-            for number in range(len(self))
-        ]
+        """The target of each sample: views of one tensor for each key. Empty dictionaries if samples are no pairs with a target.
+
+        So the ``pts`` and ``mask`` of clips are not here, but in :attr:`more`.
+        """
+        parts = {key: column.split() for key, column in self._columns.items()}
+        return [{key: part[number] for key, part in parts.items()} for number in range(len(self))]
 
     def __iter__(self) -> Iterator[Any]:
-        """Unpack to ``images, targets``."""
+        """Unpack to ``images, targets``; other values are in :attr:`more`."""
         yield self.images
         yield self.targets
 
@@ -110,95 +120,12 @@ class Batch:
             change(self.images) if isinstance(self.images, torch.Tensor) else [change(image) for image in self.images]
         )
         more = {key: change(value) if isinstance(value, torch.Tensor) else value for key, value in self.more.items()}
-        return replace(
-            self, images=images, packed={key: change(value) for key, value in self.packed.items()}, more=more
-        )
+        columns = {key: column._replace(values=change(column.values)) for key, column in self._columns.items()}
+        return replace(self, images=images, more=more, _columns=columns)
 
     def __repr__(self) -> str:
         shape = tuple(self.images.shape) if isinstance(self.images, torch.Tensor) else f"{len(self.images)} images"
-        return f"<Batch: {shape}, targets with {[key.removeprefix(_SCALAR) for key in self.packed]}>"
-
-
-# Before the key of a target without axes, such as an image id.
-_SCALAR = "\0"
-
-
-def collate(samples: Sequence[Any]) -> Batch:
-    """Make a batch of samples; the ``collate_fn`` of a ``torch.utils.data.DataLoader``.
-
-    Args:
-        samples: of :class:`PatchDataset`, :class:`ClipDataset` or :class:`DetectionPatches`, or pairs ``(image, target)`` and
-            dictionaries with a key ``"image"`` of your own.
-
-    Raises:
-        TypeError: a sample has neither form.
-
-    Example:
-        >>> image, target = torch.zeros(3, 8, 8), {"boxes": torch.tensor([[0.0, 0, 4, 4]])}
-        >>> batch = collate([(image, target), (image, {"boxes": torch.zeros(0, 4)})])
-        >>> batch.images.shape, [len(target["boxes"]) for target in batch.targets]
-        (torch.Size([2, 3, 8, 8]), [1, 0])
-    """
-    images = [_image_of(sample) for sample in samples]
-    whole = getattr(samples, "images", None)
-    batch = Batch(_stack(images) if whole is None else whole, _patches_of(samples))
-    if isinstance(samples[0], Mapping):
-        keys = [key for key in samples[0] if key not in ("image", "frames", "patch")]
-        return replace(batch, more={key: _collate_values([sample[key] for sample in samples]) for key in keys})
-    packed, counts, shapes = _pack([sample[1] for sample in samples])
-    return replace(batch, packed=packed, counts=counts, shapes=shapes)
-
-
-def _image_of(sample: Any) -> torch.Tensor:
-    image: torch.Tensor
-    if isinstance(sample, Mapping) and not {"image", "frames"}.isdisjoint(sample):
-        image = sample["image"] if "image" in sample else sample["frames"]
-    elif isinstance(sample, tuple) and len(sample) == 2 and isinstance(sample[1], Mapping):
-        image = sample[0]
-    else:
-        raise TypeError(
-            f"a sample must be a dict with the key 'image' or a pair (image, target), got {type(sample).__name__}; "
-            "return one of these from the transform"
-        )
-    return image
-
-
-def _patches_of(samples: Sequence[Any]) -> list[Patch]:
-    found = [
-        sample.get("patch") if isinstance(sample, Mapping) else getattr(sample, "patch", None) for sample in samples
-    ]
-    return [patch for patch in found if patch is not None]
-
-
-def _stack(images: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
-    return torch.stack(images) if len({(image.shape, image.dtype) for image in images}) == 1 else images
-
-
-def _collate_values(values: list[Any]) -> Any:
-    try:
-        return default_collate(values)
-    except (TypeError, RuntimeError):  # a type that torch does not know, or tensors of different shapes
-        return values
-
-
-_Packed = tuple[dict[str, torch.Tensor], dict[str, list[int]], dict[str, list[tuple[int, ...]]]]
-
-
-def _pack(targets: list[Mapping[str, Any]]) -> _Packed:
-    """For each key one tensor, the number of rows of each target in it, and the shapes where these differ."""
-    packed: dict[str, torch.Tensor] = {}
-    counts: dict[str, list[int]] = {}
-    shapes: dict[str, list[tuple[int, ...]]] = {}
-    for key in targets[0]:
-        values = [torch.as_tensor(target[key]) for target in targets]
-        if not values[0].ndim:
-            packed[_SCALAR + key], counts[_SCALAR + key] = torch.stack(values), [1] * len(values)
-            continue
-        if len({value.shape[1:] for value in values}) > 1:
-            shapes[key] = [tuple(value.shape) for value in values]
-            values = [value.reshape(-1) for value in values]
-        packed[key], counts[key] = torch.cat(values), [len(value) for value in values]
-    return packed, counts, shapes
+        return f"<Batch: {shape}, targets with {list(self._columns)}>"
 
 
 def to_dtype(dtype: Any) -> torch.dtype | None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import operator
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, SupportsIndex, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..errors import RegionError
+from ..errors import PatchError, RegionError, shorten
 from ..feed.order import mix
 from ..feed.reading import load_patches
+from ..feed.windows import name_dataset
 from .batch import Sample, Samples, to_dtype
+from .naming import note_item, note_items
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +38,19 @@ class PatchSamples(Dataset[_S], Generic[_S]):
     The index ``epoch * len(dataset) + i`` is item ``i`` of an epoch, so that a worker process that lives for several epochs
     needs no message; :class:`~ndframes.torch.Sampler` makes such indices. A ``DataLoader`` asks for whole batches, which are
     read by one call. No ``worker_init_fn`` is needed.
+
+    A stock ``DataLoader`` without a ``Sampler`` (``shuffle=True`` alone) delivers the same random patches and augmentations in
+    each epoch, because torch's own samplers do not name the epoch. Torch's ``Subset`` and ``ConcatDataset`` do not either.
+
+    Attributes:
+        frames: the images.
+        patches: which regions are read, in which order.
+        transform: changes the samples.
+        fingerprint: a digest of everything on which the patches depend.
     """
+
+    #: Whether an index names the epoch, too; told to samplers by the class.
+    decodes_epochs: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -52,9 +66,23 @@ class PatchSamples(Dataset[_S], Generic[_S]):
         self._channels = channels
         self._dtype = to_dtype(dtype)
         # The seeds of the patches are part of it: other patches get other augmentations.
-        self._key = int(patches.fingerprint[:16], 16)
+        self.fingerprint = patches.fingerprint
+        self._key = int(self.fingerprint[:16], 16)
+        self._check_first(patches.at(0))
         # Shape and dtype of an item of the last batch.
         self._item: tuple[tuple[int, ...], np.dtype[Any]] | None = None
+
+    def _check_first(self, patch: Patch) -> None:
+        """Check that a patch is one of these images.
+
+        Raises:
+            PatchError: it is not.
+        """
+        if patch.image_id not in self.frames:
+            raise PatchError(
+                f"{name_dataset(self.frames)} has no image {shorten(patch.image_id)}, which the first patch shows; give the "
+                "frames that the patches were made from"
+            )
 
     def __len__(self) -> int:
         return len(self.patches)
@@ -74,9 +102,9 @@ class PatchSamples(Dataset[_S], Generic[_S]):
         """As :meth:`__getitems__`, with the pixels in memory of ``allocate``, if their shape can be foreseen."""
         places = [self._locate(index) for index in indices]
         patches = [self.patches.at(item, epoch=epoch) for epoch, item in places]
-        images = self.to_images(self._load(patches, allocate))
+        images = self.to_images(self._read(places, patches, allocate))
         samples: Any = Samples(
-            [self.make_sample(image, patch) for image, patch in zip(images, patches, strict=True)],
+            [self._make(image, *place, patch) for image, place, patch in zip(images, places, patches, strict=True)],
             images if isinstance(images, torch.Tensor) else None,
         )
         if self.transform is None:
@@ -85,6 +113,30 @@ class PatchSamples(Dataset[_S], Generic[_S]):
             self._transformed(sample, *place, patch)
             for sample, place, patch in zip(samples, places, patches, strict=True)
         ]
+
+    def _read(self, places: Sequence[tuple[int, int]], patches: Sequence[Patch], allocate: Allocate | None) -> Any:
+        """As :meth:`_load`; an error names the patch that cannot be read."""
+        try:
+            return self._load(patches, allocate)
+        except Exception as failure:
+            image_id = getattr(failure, "image_id", None)
+            suspects = [
+                (place, patch)
+                for place, patch in zip(places, patches, strict=True)
+                if image_id is None or patch.image_id == image_id
+            ]
+            if len(suspects) == 1:
+                note_item(failure, "reading", *suspects[0][0], suspects[0][1])
+                raise
+            for place, patch in suspects:
+                # One by one, to find the one at fault.
+                try:
+                    self._load([patch], None)
+                except Exception as error:
+                    note_item(error, "reading", *place, patch)
+                    raise
+            note_items(failure, "reading", places)  # only together
+            raise
 
     def _load(self, patches: Sequence[Patch], allocate: Allocate | None) -> Any:
         """Read patches, into new memory or where the caller wants them."""
@@ -128,9 +180,20 @@ class PatchSamples(Dataset[_S], Generic[_S]):
             raise IndexError(f"index {index}; indices of a dataset are counted from 0")
         return divmod(index, len(self.patches))
 
+    def _make(self, image: torch.Tensor, epoch: int, item: int, patch: Patch) -> _S:
+        try:
+            return self.make_sample(image, patch)
+        except Exception as error:
+            note_item(error, "making the sample of", epoch, item, patch)
+            raise
+
     def _transformed(self, sample: _S, epoch: int, item: int, patch: Patch) -> Any:
         assert self.transform is not None  # noqa: S101
-        found = self.transform(sample, self.generator(epoch, item))
+        try:
+            found = self.transform(sample, self.generator(epoch, item))
+        except Exception as error:
+            note_item(error, "transforming", epoch, item, patch)
+            raise
         # A new pair loses the patch, which collate wants.
         return Sample(*found, patch) if type(found) is tuple and len(found) == 2 else found
 
@@ -138,14 +201,21 @@ class PatchSamples(Dataset[_S], Generic[_S]):
 class PatchDataset(PatchSamples[dict[str, Any]]):
     """Patches as dictionaries with the keys ``"image"``, a tensor ``(c, h, w)``, and ``"patch"``, the :class:`Patch`.
 
+    Give a stock ``DataLoader`` a :class:`Sampler`: with ``shuffle=True`` alone, all epochs have the same random patches and
+    augmentations. :class:`PatchLoader` needs none.
+
     Args:
         frames: the images.
         patches: which regions are read, in which order.
         channels: as for :meth:`ndframes.Frames.load_region`.
-        transform: called with a sample and a ``numpy.random.Generator``, returns a sample. The generator depends on the
-            patches, the epoch and the item only, so that a resumed run sees the same augmentations.
+        transform: called with a sample and a ``numpy.random.Generator``, returns a sample, or anything that :func:`collate`
+            takes. The generator depends on the patches, the epoch and the item only, so that a resumed run sees the same
+            augmentations.
         dtype: of the tensors; values are cast, not scaled. ``None``: that of the frames.
         with_patch: whether samples have the key ``"patch"``; without it torch's own collation works, too.
+
+    Raises:
+        PatchError: the patches are not of these frames, or an argument is not valid.
 
     Example:
         >>> import ndframes as nf

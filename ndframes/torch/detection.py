@@ -32,6 +32,9 @@ class DetectionPatches(PatchSamples[Sample]):
     or its place in the dataset if not all ids are integers. On request it has ``masks``, ``(n, h, w)`` uint8 of 0 and 1, or
     ``(h, w)`` of labels as :func:`ndframes.feed.annotations` makes them, and ``keypoints`` ``(n, k, 3)`` float32.
 
+    Give a stock ``DataLoader`` a :class:`Sampler`: with ``shuffle=True`` alone, all epochs have the same random patches and
+    augmentations. :class:`PatchLoader` needs none.
+
     Args:
         coco: a :class:`~ndframes.CocoFrames`, or what it takes.
         patches: which regions are read, in which order.
@@ -42,6 +45,10 @@ class DetectionPatches(PatchSamples[Sample]):
         tv_tensors: whether images, boxes and masks are torchvision's ``tv_tensors``, which its transforms recognize.
         transform: as for :class:`PatchDataset`; a sample is a pair ``(image, target)``.
         dtype: of the images; ``None``: that of the frames.
+
+    Raises:
+        PatchError: an annotation is not valid, the patches are not of this dataset, or an argument is not valid.
+        UnsupportedError: patches have several frames, whose annotations differ.
 
     Attributes:
         names: the name of each label; label 0 is the background.
@@ -76,8 +83,9 @@ class DetectionPatches(PatchSamples[Sample]):
         dtype: str | torch.dtype | None = None,
     ) -> None:
         frames = coco if isinstance(coco, CocoFrames) else CocoFrames(coco)
-        super().__init__(frames, patches, channels=channels, transform=transform, dtype=dtype)
         self._table = table_of(frames)  # not of coco, which may be a path and would be read again
+        super().__init__(frames, patches, channels=channels, transform=transform, dtype=dtype)
+        self._table.find_image(patches.at(0))
         self.names = self._table.names
         ids = self._table.columns.image_ids
         # A tensor holds no other ids.

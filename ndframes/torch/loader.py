@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,8 +15,11 @@ from ..errors import check_choice, shorten
 from ..feed.counts import to_count
 from ..feed.worker_choice import WorkerKind, make_workers
 from ..system.children import StartMethod
-from .batch import Batch, collate
-from .sampler import Sampler
+from .batch import Batch, Column
+from .collation import collate
+from .datasets import PatchSamples
+from .naming import note_items
+from .sampler import Sampler, decodes_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
     from .sampler import SamplerState
 
 __all__ = ["PatchLoader"]
+# The indices of a batch, each with whether it is a repeat.
+_Draws = list[tuple[int, bool]]
 
 
 class PatchLoader:
@@ -38,9 +45,12 @@ class PatchLoader:
     again as soon as a batch is forgotten. Each iteration is the next epoch; workers live on between them. Batches are
     :class:`~ndframes.torch.Batch`, with ``images`` ``(n, c, h, w)``, ``targets`` and ``patches``.
 
+    An error of a dataset or a transform has a note (``__notes__``) that names the item, the epoch, the patch and the process.
+
     Args:
         dataset: a :class:`PatchDataset`, :class:`DetectionPatches` or :class:`ClipDataset`, or any map-style dataset with
-            samples that :func:`collate` takes.
+            samples that :func:`collate` takes. Only datasets that decode the epoch of an index see it; see :class:`Sampler`
+            for those made by torch's ``Subset`` and ``ConcatDataset``.
         batch_size: the number of samples in a batch.
         workers: the number of worker processes or threads; 0 reads in this thread.
         worker: ``"process"``, ``"thread"``, or ``"auto"``: a process where one can be started and can load the dataset. One
@@ -51,14 +61,16 @@ class PatchLoader:
         drop_last: whether a last batch that is smaller is left out.
         rank: the number of this process; ``None``: that of ``torch.distributed`` where it is initialized, otherwise 0.
         world_size: how many processes there are; ``None``: likewise, otherwise 1.
-        uneven: as for :meth:`Patches.shard <ndframes.feed.Patches.shard>`. With ``"pad"``, all ranks get as many batches.
+        uneven: as for :meth:`Patches.shard <ndframes.feed.Patches.shard>`. With ``"pad"``, all ranks get as many batches, and
+            patches that are repeated have ``is_repeat``.
         pin_memory: whether batches are copied to page-locked memory.
         device: where batches are moved to; ``None``: they stay on the CPU.
         transform_device: called with each batch after it was moved; returns what the loop gets.
         start_method: of the worker processes; see :func:`ndframes.feed.prefetch`.
 
     Raises:
-        PatchError: the dataset is empty, or an argument is not valid.
+        PatchError: the dataset is empty, or an argument is not valid; raised by the iteration: samples of a batch do not fit
+            together, see :func:`collate`.
         WorkerDied: a worker process ended without being asked to; raised by the iteration.
 
     Example:
@@ -104,6 +116,7 @@ class PatchLoader:
         self._pin_memory, self._device, self._transform_device = pin_memory, device, transform_device
         self._work = _BatchWork(dataset)
         self._idle: Workers | None = None
+        self._iterations: weakref.WeakSet[_Iteration] = weakref.WeakSet()
         self._delivered = 0
 
     def __len__(self) -> int:
@@ -128,17 +141,25 @@ class PatchLoader:
     def load_state_dict(self, state: SamplerState) -> None:
         """Let the next iteration go on from a state, with any numbers of ranks, workers and samples in a batch.
 
+        After a state in which no rank has a batch left to get, such as that of the end of an epoch, the next iteration is that
+        of the next epoch.
+
         Raises:
-            PatchError: it is not a state of this order.
+            PatchError: it is not a state of this dataset and order.
         """
         self._sampler.load_state_dict(state)
         self._delivered = 0
+        if self._drop_last and self._sampler.most_left < self.batch_size and state["delivered"]:
+            self.set_epoch(state["epoch"] + 1)
 
     def __iter__(self) -> Iterator[Any]:
         # The epoch begins here and not with the first batch, and the sampler counts it.
-        indices = iter(self._sampler)
+        draws = self._sampler.walk()
         self._delivered = 0
-        return self._run(self._batches(indices))
+        workers = self._take_workers()
+        iteration = _Iteration(workers, self._run(workers, self._batches(draws)))
+        self._iterations.add(iteration)
+        return iteration
 
     def __enter__(self) -> Self:
         return self
@@ -147,34 +168,35 @@ class PatchLoader:
         self.close()
 
     def close(self) -> None:
-        """End the workers. Batches stay valid; another iteration starts workers again."""
+        """End all iterations and the workers. Batches stay valid; another iteration starts workers again."""
+        for iteration in list(self._iterations):
+            iteration.close()
         idle, self._idle = self._idle, None
         if idle is not None:
             idle.close()
 
-    def _batches(self, indices: Iterator[int]) -> Iterator[list[int]]:
-        while batch := [index for _, index in zip(range(self.batch_size), indices, strict=False)]:
+    def _batches(self, draws: Iterator[tuple[int, bool]]) -> Iterator[_Draws]:
+        while batch := [draw for _, draw in zip(range(self.batch_size), draws, strict=False)]:
             if len(batch) == self.batch_size or not self._drop_last:
                 yield batch
 
-    def _run(self, batches: Iterator[list[int]]) -> Iterator[Any]:
-        workers = self._take_workers()
+    def _run(self, workers: Workers | None, batches: Iterator[_Draws]) -> Iterator[Any]:
         if workers is None:
-            for indices in batches:
-                yield self._deliver(self._work(indices, np.empty), len(indices))
+            for draws in batches:
+                yield self._deliver(self._work([index for index, _ in draws], np.empty), draws)
             return
         is_done = False
         try:
-            counts: deque[int] = deque()
+            submitted: deque[_Draws] = deque()
             while True:
-                self._submit(workers, batches, counts)
-                if not counts:
+                self._submit(workers, batches, submitted)
+                if not submitted:
                     break
                 packed = workers.receive().value
                 # Before the batch is used, so that the workers are busy meanwhile.
-                count = counts.popleft()
-                self._submit(workers, batches, counts)
-                yield self._deliver(packed, count)
+                draws = submitted.popleft()
+                self._submit(workers, batches, submitted)
+                yield self._deliver(packed, draws)
                 del packed
             is_done = True
         finally:
@@ -183,12 +205,13 @@ class PatchLoader:
             else:
                 workers.close()
 
-    def _submit(self, workers: Workers, batches: Iterator[list[int]], counts: deque[int]) -> None:
+    def _submit(self, workers: Workers, batches: Iterator[_Draws], submitted: deque[_Draws]) -> None:
         while workers.has_room:
-            indices = next(batches, None)
-            if indices is None:
+            draws = next(batches, None)
+            if draws is None:
                 return
-            counts.append(len(indices))
+            submitted.append(draws)
+            indices = [index for index, _ in draws]
             workers.submit(indices, label=f"the batch of the items {shorten(indices)}")
 
     def _take_workers(self) -> Workers | None:
@@ -203,17 +226,48 @@ class PatchLoader:
             depth=self._depth,
         )
 
-    def _deliver(self, packed: _PackedBatch, count: int) -> Any:
+    def _deliver(self, packed: _PackedBatch, draws: _Draws) -> Any:
         batch = packed.to_batch()
+        if len(batch.patches) == len(draws) and any(is_repeat for _, is_repeat in draws):
+            pairs = zip(batch.patches, draws, strict=True)
+            batch = replace(
+                batch,
+                patches=[replace(patch, is_repeat=patch.is_repeat or is_repeat) for patch, (_, is_repeat) in pairs],
+            )
         if self._pin_memory:
             batch = batch.pin_memory()
         if self._device is not None:
             batch = batch.to(self._device, non_blocking=self._pin_memory)
-        self._delivered += count
+        self._delivered += len(draws)
         return batch if self._transform_device is None else self._transform_device(batch)
 
     def __repr__(self) -> str:
         return f"<PatchLoader: {len(self):,} batches of {self.batch_size} from {type(self.dataset).__name__}>"
+
+
+class _Iteration(Iterator[Any]):
+    """One epoch of a loader, which can be ended from outside."""
+
+    def __init__(self, workers: Workers | None, batches: Iterator[Any]) -> None:
+        self._workers = workers
+        # A generator that does not refer to this object: forgotten, both end at once.
+        self._batches: Iterator[Any] | None = batches
+
+    def __next__(self) -> Any:
+        if self._batches is None:
+            raise StopIteration
+        try:
+            return next(self._batches)
+        except BaseException:
+            # The loader may keep the workers for another iteration.
+            self._workers = self._batches = None
+            raise
+
+    def close(self) -> None:
+        """End the workers; no batch follows."""
+        workers, self._workers, self._batches = self._workers, None, None
+        if workers is not None:
+            workers.close()
 
 
 class _PackedBatch(NamedTuple):
@@ -221,39 +275,37 @@ class _PackedBatch(NamedTuple):
 
     Attributes:
         images: ``(n, h, w, c)``, or a list.
-        batch: everything else.
-        packed: the targets.
-        more: other tensors.
+        patches: those of the batch.
+        more: its other values, with tensors as arrays.
+        columns: its targets, with tensors as arrays.
     """
 
     images: Any
     patches: list[Patch]
-    packed: dict[str, Array]
-    counts: dict[str, list[int]]
-    shapes: dict[str, list[tuple[int, ...]]]
     more: dict[str, Any]
+    columns: dict[Any, Column]
 
     @classmethod
     def of(cls, batch: Batch) -> _PackedBatch:
         images: Any = batch.images
         images = _to_array(images) if isinstance(images, torch.Tensor) else [_to_array(image) for image in images]
-        packed = {key: value.numpy() for key, value in batch.packed.items()}
         more = {
             key: _Tensor(value.numpy()) if isinstance(value, torch.Tensor) else value
             for key, value in batch.more.items()
         }
-        return cls(images, batch.patches, packed, batch.counts, batch.shapes, more)
+        columns = {key: column._replace(values=column.values.numpy()) for key, column in batch._columns.items()}  # noqa: SLF001 - internal to the package
+        return cls(images, batch.patches, more, columns)
 
     def to_batch(self) -> Batch:
         """The batch: tensors over these arrays."""
         images: Any = self.images
         images = _to_image(images) if isinstance(images, np.ndarray) else [_to_image(image) for image in images]
-        packed = {key: torch.from_numpy(value) for key, value in self.packed.items()}
         more = {
             key: torch.from_numpy(value.array) if isinstance(value, _Tensor) else value
             for key, value in self.more.items()
         }
-        return Batch(images, self.patches, packed, self.counts, self.shapes, more)
+        columns = {key: column._replace(values=torch.from_numpy(column.values)) for key, column in self.columns.items()}
+        return Batch(images, self.patches, more, columns)
 
 
 class _Tensor(NamedTuple):
@@ -270,20 +322,42 @@ class _BatchWork:
 
     def __call__(self, indices: Sequence[int], allocate: Allocate) -> _PackedBatch:
         """The batch of some indices; its images lie in memory of ``allocate`` if the dataset can read into it."""
+        samples = self._read(indices, allocate)
+        try:
+            return _PackedBatch.of(samples if isinstance(samples, Batch) else collate(samples))
+        except Exception as error:
+            note_items(error, "collating", [self._locate(index) for index in indices])
+            raise
+
+    def _read(self, indices: Sequence[int], allocate: Allocate) -> Any:
         dataset = self._dataset
-        if hasattr(dataset, "read"):
-            samples = dataset.read(indices, allocate)
-        elif hasattr(dataset, "__getitems__"):
-            samples = dataset.__getitems__(list(indices))
-        else:
-            samples = [dataset[index] for index in indices]
-        return _PackedBatch.of(samples if isinstance(samples, Batch) else collate(samples))
+        if isinstance(dataset, PatchSamples):
+            return dataset.read(indices, allocate)
+        if getattr(dataset, "__getitems__", None):
+            try:
+                return dataset.__getitems__(list(indices))
+            except Exception as error:
+                note_items(error, "reading", [self._locate(index) for index in indices])
+                raise
+        return [self._read_one(index) for index in indices]
+
+    def _read_one(self, index: int) -> Any:
+        try:
+            return self._dataset[index]
+        except Exception as error:
+            if not decodes_epochs(self._dataset):  # otherwise it has noted more
+                note_items(error, "reading", [self._locate(index)])
+            raise
+
+    def _locate(self, index: int) -> tuple[int | None, int]:
+        return divmod(index, len(self._dataset)) if decodes_epochs(self._dataset) else (None, index)
 
 
 def _to_array(image: torch.Tensor) -> Array:
     """``(..., c, h, w)`` as a contiguous array ``(..., h, w, c)``, without a copy where it was one."""
-    return np.ascontiguousarray(image.movedim(-3, -1).numpy())
+    return np.ascontiguousarray((image.movedim(-3, -1) if image.ndim > 2 else image).numpy())
 
 
 def _to_image(array: Array) -> torch.Tensor:
-    return torch.from_numpy(array).movedim(-1, -3)
+    image = torch.from_numpy(array)
+    return image.movedim(-1, -3) if image.ndim > 2 else image

@@ -297,6 +297,18 @@ def test_a_threshold_is_inclusive():
     assert len(annotations(table, patch, min_visibility=0, min_size=10.5)["labels"]) == 0
 
 
+def test_a_share_at_the_bound_stays_whatever_its_rounding():
+    """Boxes of 2.7 x 7 px that the border of a patch cuts at each tenth of a pixel."""
+    dropped = 0
+    for tenths in range(1, 70):
+        boxes = [(place * 0.9, (400 - tenths) / 10, 2.7, 7) for place in range(20)]
+        table = AnnotationTable(dataset([image(1)], [annot(n + 1, 1, box) for n, box in enumerate(boxes)]))
+        kept = annotations(table, patch_at(0, 0), min_visibility=tenths / 70, min_size=min(tenths / 10, 2.7))
+        dropped += len(boxes) - len(kept["labels"])
+        assert not len(annotations(table, patch_at(0, 0), min_visibility=tenths / 70 + 1e-6)["labels"])
+    assert dropped == 0
+
+
 def test_clip_false_keeps_the_whole_box():
     target = annotations(one((0, 0, 40, 10)), patch_at(0, 30, scale=2, result_shape=(80, 100)), clip=False)
     assert target["boxes"].tolist() == [[-60, 0, 20, 20]]
@@ -323,6 +335,22 @@ def test_nothing_visible():
     assert (
         annotations(one((100, 80, 10, 10)), patch_at(200, 0), masks="semantic")["masks"].tolist() == [[255] * 50] * 40
     )
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_keypoints_with_names_have_the_places_of_their_names(is_listed):
+    """The names are those of the class, or of the dataset's own list."""
+    first = [{"xy": [12, 13], "keypoint_category": "b"}]
+    second = [{"xy": [14, 15], "keypoint_category": "d"}, {"xy": [16, 17], "keypoint_category": "a"}]
+    data = dataset([image(1)], [annot(n, 1, (5, 5, 40, 40), keypoints=k) for n, k in ((1, first), (2, second))])
+    data["categories"][0]["keypoints"] = ["a", "b", "d"]
+    if is_listed:
+        data["keypoint_categories"] = [{"id": 7 + n, "name": name} for n, name in enumerate("abd")]
+    found = annotations(AnnotationTable(data), patch_at(0, 0), keypoints=True)
+    assert found["keypoints"].tolist() == [
+        [[0, 0, 0], [12, 13, 2], [0, 0, 0]],
+        [[16, 17, 2], [0, 0, 0], [14, 15, 2]],
+    ]
 
 
 def test_keypoints_move_and_vanish_outside():

@@ -337,7 +337,7 @@ def test_an_image_with_a_single_free_place_is_found_at_once():
     patches = BoxPatches(data, 84, 20, positives=0, away=16)
     assert {corners(patch) for patch in patches} == {(316, 316, 400, 400)}
     with pytest.raises(
-        PatchError, match="no window of 85 x 85 px in these 1 images of the dataset is 16 px away from all boxes"
+        PatchError, match=r"no window of 85 x 85 px in the 1 image \[1\] of the dataset is 16 px away from all boxes"
     ):
         BoxPatches(data, 85, 20, positives=0)
     assert len(BoxPatches(data, 85, 20, positives=1)) == 20
@@ -407,7 +407,12 @@ BAD_HARD = [
     ([(GOOD[0], math.inf)], r"image 1: hard\[0\]: its score is inf"),
     ([GOOD, GOOD, (GOOD[0], -1)], r"image 1: hard\[2\]: its score is -1"),
     ([(GOOD[0], "high")], r"hard\[0\]: .* is not a pair of a patch"),
-    ([], "hard: is empty; give places, or None"),
+    (
+        [((2, (slice(0, 64), slice(400, 464))), 1)],
+        r"image 2: hard\[0\]: the region .* shows no pixel of the image, which has 400 x 400",
+    ),
+    ([GOOD, (Patch(1, (slice(-64, 0), slice(0, 64))), 1)], r"image 1: hard\[1\]: the region .* shows no pixel"),
+    ([((1, (slice(-9, -3), slice(0, 4))), 1)], r"image 1: hard\[0\]: the region .* shows no pixel"),
     (5, "hard=5; give pairs of a patch and its score"),
     ([5], r"hard\[0\]: 5 is not a pair of a patch"),
     ([Patch(1, (slice(0, 4), slice(0, 4)))], r"hard\[0\]: Patch\(image_id=1.* is not a pair of a patch"),
@@ -427,6 +432,15 @@ def test_hard_patches_need_a_score_each():
     grid = GridPatches(nf.CocoFrames(data, backend=None), 200)
     with pytest.raises(PatchError, match="hard: there are 8 patches and 2 scores; give a score for each"):
         BoxPatches(data, 64, 30, hard=(grid, [1, 2]))
+
+
+def test_a_round_without_failures_has_no_hard_negatives():
+    data = scene([(1, BOX, 10)])
+    expected = BoxPatches(data, 64, 40, hard=None)
+    for hard in ([], {}, iter(())):
+        patches = BoxPatches(data, 64, 40, hard=hard)
+        assert list(patches) == list(expected)
+        assert patches.fingerprint == expected.fingerprint
 
 
 # -- thinning ------------------------------------------------------------------------------------------------------
@@ -502,35 +516,66 @@ BAD = {
     "factor": ({"scale_jitter": 2}, "scale_jitter=2"),
     "large": (
         {"shape": (401, 20)},
-        "no image holds a patch of 401 x 20 px; the largest is 1 with 400 x 400 px; use a smaller",
+        "no image of the dataset holds a patch of 401 x 20 px; the largest is 1 with 400 x 400 px; use a smaller",
     ),
-    "jittered": ({"shape": 300, "scale_jitter": (1.5, 2)}, "no image holds a patch of 450 x 450 px"),
+    "edge": ({"edge": "keep"}, "edge='keep'"),
+    "jittered": ({"shape": 300, "scale_jitter": (1.5, 2)}, "no image of the dataset holds a patch of 450 x 450 px"),
     "class": (
         {"balance": "class"},
         r"no boxes of 1 of its 3 classes in these images: \['owl'\]; remove these categories",
     ),
     "word": ({"balance": "region"}, "balance='region'; give None, 'class', 'repeat' or a list of pairs"),
-    "weights": ({"balance": [("class", {"cat": 0, "dog": 0})]}, "the weights of class sum to zero"),
+    "weights": (
+        {"balance": [("class", {"cat": 0, "dog": 0})]},
+        r"the weights of class in the dataset sum to zero; give one of \['cat', 'dog'\] a weight",
+    ),
     "negative": ({"balance": [("class", {"cat": -1})]}, "give finite numbers from 0"),
-    "unknown": ({"balance": [("class", {"cow": 1})]}, r"no box has class \['cow'\]; the values are \['cat', 'dog'\]"),
+    "unknown": (
+        {"balance": [("class", {"cow": 1})]},
+        r"no box of the dataset has class \['cow'\]; the values are \['cat', 'dog'\]",
+    ),
     "attribute": ({"balance": [("sky", None)]}, "no annotation, image or video of these boxes has the attribute 'sky'"),
     "never both": (
         {"balance": [("image_id", {1: 1}), ("class", {"dog": 1})]},
-        "the weights of the boxes that balance gives sum to zero",
+        "the weights that balance gives the boxes of the dataset sum to zero",
     ),
     "repeat": ({"balance": ("repeat", -1)}, "give a share of the images above 0"),
     "image": ({"image_ids": [1, 77]}, r"image_ids names \[77\], which the dataset does not have"),
     "no images": ({"image_ids": []}, "image_ids is empty"),
-    "no annotations": ({"image_ids": [3]}, "the dataset has no annotations in these 1 images; give annotated images"),
+    "twice": ({"image_ids": [2, 1, 2]}, r"image_ids names \[2\] more than once; give each id once"),
+    "no annotations": (
+        {"image_ids": [3]},
+        r"the dataset has no annotations in the 1 image \[3\]; give annotated images",
+    ),
     "length": ({"length": 0}, "length=0"),
 }
+
+
+def test_a_window_larger_than_all_images_is_padded_on_request():
+    data = scene([(1, BOX, 10)])
+    with pytest.raises(PatchError, match="or edge='pad' to pad all images"):
+        BoxPatches(data, 500, 20)
+    patches = BoxPatches(data, 500, 20, edge="pad")
+    assert {patch.kind for patch in patches} == {"positive", "negative"}
+    assert {corners(patch) for patch in patches} == {(0, 0, 500, 500)}
+    assert {patch.image_id for patch in patches if patch.kind == "negative"} == {2}
+    # Where a window fits, it is placed as without.
+    small = BoxPatches(data, 64, 20, edge="pad")
+    assert list(small) == list(BoxPatches(data, 64, 20))
+    assert small.fingerprint == BoxPatches(data, 64, 20).fingerprint
+
+
+def test_a_text_is_the_id_of_one_image():
+    data = scene([(1, BOX, 10)])
+    data["images"][0]["id"] = data["annotations"][0]["image_id"] = "ab"
+    assert {patch.image_id for patch in BoxPatches(data, 64, 20, image_ids="ab")} == {"ab"}
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_an_error_at_construction(case):
     change, message = BAD[case]
     data = scene([(1, BOX, 10), (2, BOX, 20)], image_count=3)
-    with pytest.raises(PatchError, match=message):
+    with pytest.raises(ValueError if case == "edge" else PatchError, match=message):
         BoxPatches(data, **{"shape": 64, "length": 10, **change})
 
 
@@ -538,7 +583,7 @@ def test_a_dataset_without_positive_windows():
     data = scene([(1, BOX, 10)])
     data["annotations"][0]["iscrowd"] = 1
     with pytest.raises(
-        PatchError, match="the dataset has no positive window: the 1 annotations of these images are crowds"
+        PatchError, match=r"the dataset has no positive window: the 1 annotations of the 2 images \[1, 2\] are crowds"
     ):
         BoxPatches(data, 64, 10)
     assert {patch.kind for patch in BoxPatches(data, 64, 10, positives=0)} == {"negative"}

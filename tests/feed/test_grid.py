@@ -148,7 +148,10 @@ def test_frames_of_a_sequence_are_images_or_windows_in_time(tmp_path):
         ({"shape": 0}, "shape=0"),
         ({"shape": (3, 2.5)}, "shape="),
         ({"shape": "ab"}, "shape="),
-        ({"shape": (1000, 5)}, "no image holds a patch of 1,000 x 5 px; the largest is 0 with 60 x 80 px"),
+        (
+            {"shape": (1000, 5)},
+            "no image of the SizedFrames holds a patch of 1,000 x 5 px; the largest is 0 with 60 x 80 px",
+        ),
         ({"overlap": 16}, "overlap=16"),
         ({"overlap": -1}, "overlap=-1"),
         ({"overlap": 1.5}, "overlap=1.5"),

@@ -111,8 +111,8 @@ def test_counts_never_fall(frames):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([0, 0], "sum to zero"),
-        ([], "sum to zero, or there are none"),
+        ([0, 0], r"the weights of \[<GridPatches: 54 .*\] sum to zero"),
+        ([], "there are no sources; give patches with a weight above 0"),
         ([1, -1], "give finite numbers from 0"),
         ([1, math.nan], "give finite numbers from 0"),
         ([1, "much"], "give finite numbers from 0"),

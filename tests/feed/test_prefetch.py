@@ -6,6 +6,7 @@ import gc
 import itertools
 import multiprocessing
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -249,6 +250,50 @@ def test_each_iteration_starts_again(frames, how):
         assert requests_of(chunks) == requests
 
 
+@by_kind
+def test_threads_that_share_an_iterator_lose_nothing(frames, how):
+    requests = make_requests(300)
+    chunks, errors = [], []
+    for _ in range(3):
+        iterator = iter(prefetch(frames, requests, chunk_size=2, **how))
+
+        def take(iterator=iterator):
+            try:
+                for chunk in iterator:
+                    assert count_wrong_pixels(chunk, ARRAYS) == 0
+                    chunks.extend(chunk.requests)
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=take) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert sorted(map(repr, chunks)) == sorted(map(repr, requests))
+        chunks.clear()
+
+
+@by_kind
+def test_threads_that_iterate_at_the_same_time_get_workers_of_their_own(frames, how):
+    requests = make_requests(20)
+    results = []
+    with prefetch(frames, requests, chunk_size=2, **how) as chunks:
+        rounds = 6
+
+        def read():
+            results.extend(sum(count_wrong_pixels(chunk, ARRAYS) for chunk in chunks) for _ in range(rounds))
+
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [0] * 3 * rounds
+        assert chunks.stats().chunks == 3 * rounds * 10
+
+
 def test_a_with_block_keeps_its_processes_for_the_next_iteration(frames):
     requests = make_requests(20)
     with prefetch(frames, requests, chunk_size=6, workers=2, start_method="fork") as chunks:
@@ -305,6 +350,10 @@ def test_options_that_are_not_valid(frames):
         prefetch(frames, [], interpolation="magic")
     with pytest.raises(TypeError, match="give Frames"):
         prefetch({"a": "b.tif"}, [])
+    with pytest.raises(
+        TypeError, match="^prefetch has no option 'chunks'; .* load_region: fill, interpolation, .*, shape$"
+    ):
+        prefetch(frames, [], chunks=5)
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------
@@ -424,7 +473,7 @@ def test_frames_that_do_not_pickle(tmp_path):
     for how in ({}, {"worker": "process"}, {"start_method": "fork"}, {"worker": "thread"}):
         (chunk,) = prefetch(frames, requests, **how)
         assert count_wrong_pixels(chunk, ARRAYS) == 0
-    with pytest.raises(nf.UnsupportedError, match=r"do not pickle.*start_method='fork'"):
+    with pytest.raises(nf.UnsupportedError, match=r"^the frames cannot be pickled.*start_method='fork'"):
         list(prefetch(frames, requests, start_method="spawn"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import random
 import signal
@@ -112,6 +113,18 @@ def kill_workers(frames, kills: int, method: str, seed: int) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_killed_worker_is_an_error(frames, method):
     kill_workers(frames, 5 if method == "fork" else 1, method, seed=1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_worker_ended_by_sigterm_is_reported_by_that_signal(frames, method):
+    iterator = iter(prefetch(frames, itertools.cycle(make_requests(40)), chunk_size=5, start_method=method))
+    next(iterator)
+    (victim,) = children()
+    os.kill(victim, signal.SIGTERM)
+    with pytest.raises(WorkerDied, match=f"process {victim} was killed by SIGTERM while it read") as caught:
+        read_all(iterator)
+    assert caught.value.signal == signal.SIGTERM
+    assert children() == set()
 
 
 @pytest.mark.slow
@@ -371,14 +384,14 @@ except nf.UnsupportedError as error:
 def test_classes_of_the_main_module(tmp_path, from_stdin):
     lines = run_script(PRELUDE + CLASSES_OF_MAIN, tmp_path, from_stdin=from_stdin).splitlines()
     assert lines[:-1] == [
-        "auto NdframesError Pair: 1 and 2",
+        "auto Pair 1 and 2",
         "auto Own mine",
-        "process NdframesError Pair: 1 and 2",
+        "process Pair 1 and 2",
         "process Own mine",
         "thread Pair 1 and 2",
         "thread Own mine",
     ]
-    assert "is defined in the main module" in lines[-1]
+    assert "a class or function of the frames is defined in the main module" in lines[-1]
 
 
 def test_with_few_descriptors(tmp_path):

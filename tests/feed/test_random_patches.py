@@ -13,6 +13,7 @@ from kit.sized import sized
 
 import ndframes as nf
 from ndframes.feed import RandomPatches
+from ndframes.feed.reading import load_patches
 
 
 def chi_square(counts, expected):
@@ -158,7 +159,11 @@ def test_windows_in_time(tmp_path):
     [
         ({"length": 0}, "length=0"),
         ({"length": 2.5}, "length=2.5"),
-        ({"shape": 1000}, "no image holds"),
+        (
+            {"shape": 1000},
+            "no image of the SizedFrames holds a patch of 1,000 x 1,000 px; .* or edge='pad' to pad all images",
+        ),
+        ({"image_ids": [1, 0, 1, 0]}, r"image_ids names \[1, 0\] more than once; give each id once"),
         ({"weights": "area"}, "weights='area'"),
         ({"weights": [1, 2, 3]}, r"\(3,\) numbers for 2 images"),
         ({"weights": [0, 0]}, "sum to zero"),
@@ -176,6 +181,27 @@ def test_windows_in_time(tmp_path):
 def test_bad_arguments_are_errors_at_construction(keywords, message):
     with pytest.raises(nf.PatchError, match=message):
         RandomPatches(sized((60, 80), (60, 80)), **{"shape": 16, "length": 10, **keywords})
+
+
+def test_a_patch_larger_than_all_images_is_padded_on_request(tmp_path):
+    image = np.arange(6 * 7 * 3, dtype=np.uint8).reshape(6, 7, 3) + 1
+    np.save(tmp_path / "a.npy", image)
+    frames = nf.SimpleFrames({"ab": tmp_path / "a.npy"}, backend=None)
+    patches = RandomPatches(frames, (8, 10), 5, edge="pad", image_ids="ab")
+    pixels = load_patches(frames, patches[:])
+    assert pixels.shape == (5, 8, 10, 3)
+    assert (pixels[:, :6, :7] == image).all()
+    assert not pixels[:, 6:].any()
+    assert not pixels[:, :, 7:].any()
+    with pytest.raises(ValueError, match="edge='drop'"):
+        RandomPatches(frames, 4, 5, edge="drop")
+
+
+def test_a_negative_epoch_is_an_error_at_once():
+    patches = RandomPatches(sized((60, 80)), 16, 10)
+    for view in (patches, patches.shuffled(1), patches.shard(0, 2)):
+        with pytest.raises(ValueError, match="epoch=-1; epochs are counted from 0"):
+            view.at(1, epoch=-1)
 
 
 def test_a_video_that_is_too_short_is_named(tmp_path):

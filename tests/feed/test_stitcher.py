@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.detections import tiles_of
@@ -23,6 +24,7 @@ from rasterio.errors import NotGeoreferencedWarning
 import ndframes as nf
 from ndframes.errors import OutputError, PatchError
 from ndframes.feed import GridPatches, Patch, RandomPatches, Stitcher
+from ndframes.feed.results import FileSink
 
 MILLION = (1000, 1000)
 
@@ -232,6 +234,40 @@ def test_integers_without_a_fill_value_must_be_covered():
     Stitcher((90, 30), dtype="uint8", patches=patches)
 
 
+@pytest.mark.parametrize("suffix", ["tif", "npy", None])
+@pytest.mark.parametrize("weights", ["linear", "centre"])
+def test_after_uncovered_pixels_the_missing_patches_can_be_added(tmp_path, suffix, weights):
+    image = noise((300, 90, 2), "uint8")
+    path = None if suffix is None else tmp_path / f"a.{suffix}"
+    patches = tiles_of((300, 90), 60, 16)
+    stitcher = stitch_identity(image, patches, [], weights=weights, out=path)
+    for missing, start in (((0, 0), 0), ((104, 60), 5)):
+        for _ in range(2):
+            with pytest.raises(PatchError, match=rf"the pixel \(y, x\) = \({missing[0]}, {missing[1]}\).*give fill="):
+                stitcher.close()
+        for patch in patches[start : start + 5]:
+            stitcher.add(patch, padded_crop(image, patch))
+    for patch in patches[10:]:
+        stitcher.add(patch, padded_crop(image, patch))
+    assert stitcher.covered.all()
+    assert np.array_equal(stitcher.close()[...], image)
+
+
+def test_a_planned_patch_without_weight_can_be_made_up_for():
+    image = noise((128, 64), "uint8")
+    patches = [Patch("a", (slice(0, 64), slice(0, 64))), Patch("a", (slice(64, 128), slice(0, 64)))]
+    stitcher = Stitcher((128, 64), dtype="uint8", patches=patches)
+    hole = np.ones((64, 64))
+    hole[3, 4] = 0
+    with pytest.raises(PatchError, match=r"\(3, 4\)"):
+        stitcher.add(patches[0], image[:64], hole)
+    stitcher.add(patches[1], image[64:])
+    with pytest.raises(PatchError, match=r"\(3, 4\)"):
+        stitcher.close()
+    stitcher.add(patches[0], image[:64])
+    assert np.array_equal(stitcher.close()[..., 0], image)
+
+
 def test_nothing_added_gives_an_image_without_data():
     assert np.isnan(Stitcher((4, 5)).close()[...]).all()
     with pytest.raises(PatchError, match="no patch covers"):
@@ -289,7 +325,6 @@ def test_an_error_or_a_dropped_stitcher_leaves_no_file(tmp_path):
         stitcher = Stitcher((300, 20), out=tmp_path / "a.tif")
         stitcher.add((slice(0, 100), slice(0, 20)), np.zeros((100, 20)))
         stitcher.add((slice(200, 300), slice(0, 20)), np.zeros((100, 20)))
-        assert len(os.listdir(tmp_path)) == 1
         return stitcher
 
     with pytest.raises(ZeroDivisionError), begin():
@@ -303,6 +338,111 @@ def test_an_error_or_a_dropped_stitcher_leaves_no_file(tmp_path):
         frame = stitcher.close()
     assert os.listdir(tmp_path) == ["a.tif"]
     assert stitcher.close() is frame
+
+
+@pytest.mark.parametrize("suffix", ["tif", "npy"])
+def test_leaving_a_block_closes_the_stitcher(tmp_path, suffix):
+    image = noise((150, 90), "uint8")
+    path = tmp_path / f"a.{suffix}"
+    with Stitcher((150, 90), dtype="uint8", out=path) as stitcher:
+        for patch in tiles_of((150, 90), 60, 8):
+            stitcher.add(patch, padded_crop(image, patch))
+        assert not path.exists()
+    assert os.listdir(tmp_path) == [path.name]
+    assert np.array_equal(nf.open(path)[..., 0], image)
+    assert stitcher.close() is stitcher.close()
+    with Stitcher((150, 90), out=tmp_path / f"b.{suffix}") as stitcher:
+        stitcher.discard()
+    with pytest.raises(PatchError, match="no patch covers"), Stitcher((150, 90), dtype="uint8", out=path) as stitcher:
+        stitcher.add(np.s_[0:60, 0:60], np.zeros((60, 60), "uint8"))
+    with pytest.raises(PatchError, match="discarded"):
+        stitcher.close()
+    assert os.listdir(tmp_path) == [path.name]
+    assert np.array_equal(nf.open(path)[..., 0], image)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "npy"])
+def test_after_a_full_disk_the_stitcher_can_be_closed_again(tmp_path, suffix, monkeypatch):
+    image = noise((150, 90), "uint16")
+    path = tmp_path / f"a.{suffix}"
+    stitcher = stitch_identity(image, tiles_of((150, 90), 60, 8), out=path)
+    put, calls = FileSink._put, []
+
+    def fail(self, *args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise OutputError("no space left")
+        put(self, *args)
+
+    monkeypatch.setattr(FileSink, "_put", fail)
+    with pytest.raises(OutputError, match="no space left"):
+        stitcher.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_: os.stat(tmp_path / "nowhere"))
+        with pytest.raises(OutputError, match="cannot be written"):
+            stitcher.close()
+    assert np.array_equal(stitcher.close()[..., 0], image)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+KILLED = """
+import sys, numpy as np
+from kit.detections import tiles_of
+from ndframes.feed import Stitcher
+import ndframes.formats.tiled.cog_writer as cog_writer
+path, is_writing_cog = sys.argv[1], sys.argv[2] == "True"
+if is_writing_cog:
+    def stop(*args, **more):
+        args[0].write(b"II")
+        args[0].flush()
+        print("ready", flush=True)
+        sys.stdin.read()
+    cog_writer.write_cog = stop
+patches = tiles_of((3000, 400), 128, 32)
+stitcher = Stitcher((3000, 400), out=path, patches=None if path.endswith("tif") else patches)
+for patch in patches if is_writing_cog else patches[:60]:
+    stitcher.add(patch, np.zeros(patch.shape, np.float32))
+if is_writing_cog:
+    stitcher.close()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no files without names")
+@pytest.mark.parametrize(("suffix", "is_writing_cog"), [("npy", False), ("tif", False), ("tif", True)])
+def test_a_killed_process_leaves_no_file(tmp_path, suffix, is_writing_cog):
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n{KILLED}"
+    command = [sys.executable, "-c", code, str(tmp_path / f"a.{suffix}"), str(is_writing_cog)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        open_files = [os.readlink(f"/proc/{process.pid}/fd/{n}") for n in os.listdir(f"/proc/{process.pid}/fd")]
+        assert any(name.startswith(str(tmp_path)) for name in open_files)
+        process.kill()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("channel_count", [1, 2, 3, 4, 5])
+def test_channels_of_an_answer_are_no_colours(tmp_path, dtype, channel_count):
+    image = noise((70, 60, channel_count), dtype)
+    names = [f"band.{number}" for number in range(channel_count)]
+    path = tmp_path / "a.tif"
+    for out in (path, tmp_path / "a.npy", None):
+        frame = stitch_identity(image, tiles_of((70, 60), 40, 8), out=out).close()
+        assert list(frame.channels) == names
+        assert np.array_equal(frame[...], image)
+        assert np.array_equal(frame.frames.load_image(frame.image_id, names[-1])[..., 0], image[..., -1])
+    with tifffile.TiffFile(path) as tiff:
+        for page in tiff.pages:
+            assert page.photometric == tifffile.PHOTOMETRIC.MINISBLACK
+            assert list(page.extrasamples) == [tifffile.EXTRASAMPLE.UNSPECIFIED] * (channel_count - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as dataset:
+            meanings = [interpretation.name for interpretation in dataset.colorinterp]
+            assert meanings == ["gray", *["undefined"] * (channel_count - 1)]
+            assert np.array_equal(np.moveaxis(dataset.read(), 0, -1), image)
 
 
 def test_an_output_that_cannot_be_written_is_an_error_at_once(tmp_path):

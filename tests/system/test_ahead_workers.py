@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import socket
@@ -13,7 +14,8 @@ from kit import ahead_work
 from kit.ahead import children, descriptors, ignore_other_children
 from kit.forking import in_fork
 
-from ndframes.errors import NdframesError
+import ndframes as nf
+from ndframes.errors import NdframesError, WorkerDied
 from ndframes.system.channel import Channel
 from ndframes.system.portable_error import PortableError, WorkerTraceback, add_note
 from ndframes.system.process_workers import ProcessWorkers
@@ -107,7 +109,7 @@ def test_work_that_another_process_cannot_load():
     workers.submit(1, "one")
     with pytest.raises(ZeroDivisionError) as caught:
         workers.receive()
-    assert "loaded what to read from" in caught.value.__notes__[0]
+    assert caught.value.__notes__[0].endswith("loaded its work, at builtins.divmod")
     workers.close()
     assert children() == set()
 
@@ -252,7 +254,64 @@ def test_an_error_keeps_what_pickles():
     assert "in carry" in str(got.__cause__)
 
 
-@pytest.mark.parametrize("error", [StubbornError(), ImpostorError("x"), ValueError(threading.Lock())])
+class PeculiarError(Exception):
+    """Neither its constructor nor ``__new__`` takes what it says."""
+
+    def __new__(cls, one, two):
+        return super().__new__(cls, one, two)
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+
+class CodeError(Exception):
+    """Its constructor takes more than it passes on."""
+
+    def __init__(self, path, code):
+        super().__init__(f"{path} has code {code}")
+        self.code = code
+
+
+class PrefixError(ValueError):
+    """Made again from its arguments, it has another message."""
+
+    def __init__(self, code):
+        super().__init__(f"code {code}")
+
+
+class MissingError(nf.SourceError):
+    """A subclass of an error of the system, by way of one of ours."""
+
+    def __init__(self, path, *, tries):
+        super().__init__(errno.ENOENT, "gone", path)
+        self.tries = tries
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CodeError("a.tif", 7),
+        PrefixError(7),
+        MissingError("a.tif", tries=3),
+        StubbornError(),
+        ImpostorError("x"),
+        ImportError("no", name="a", path="b"),
+        UnicodeDecodeError("utf-8", b"x", 0, 1, "odd"),
+        WorkerDied("it"),
+    ],
+)
+def test_an_error_crosses_whatever_its_constructor_takes(error):
+    add_note(error, "a note")
+    got = carry(error)
+    assert type(got) is type(error)
+    assert (got.args, vars(got)) == (error.args, vars(error))
+    for name in ("errno", "filename", "name", "path", "object"):
+        assert getattr(got, name, None) == getattr(error, name, None)
+    if not isinstance(error, StubbornError):
+        assert str(got) == str(error)
+
+
+@pytest.mark.parametrize("error", [PeculiarError(1, 2), ValueError(threading.Lock())])
 def test_an_error_that_does_not_pickle_is_told(error):
     add_note(error, "a note")
     got = carry(error)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import sys
+
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 import ndframes as nf
 from ndframes.feed import GridPatches, RandomPatches
-from ndframes.torch import PatchDataset, Sampler, collate
+from ndframes.torch import PatchDataset, PatchLoader, Sampler, collate
 
 LENGTH = 50
 
@@ -142,35 +147,6 @@ def test_other_values_of_a_transform_are_collated(photographs, patches):
     assert moved.patches == batch.patches
 
 
-# -- collation --------------------------------------------------------------------------------------------------------
-
-
-def test_ragged_targets_are_packed_and_come_back():
-    image = torch.zeros(3, 8, 8)
-    targets = [
-        {"boxes": torch.rand(count, 4), "labels": torch.arange(count), "image_id": torch.tensor(count)}
-        for count in (3, 0, 1)
-    ]
-    batch = collate([(image, target) for target in targets])
-    assert len(batch.packed) == 3
-    images, unpacked = batch
-    assert images.shape == (3, 3, 8, 8)
-    for found, wanted in zip(unpacked, targets, strict=True):
-        assert found.keys() == wanted.keys()
-        assert all(torch.equal(found[key], wanted[key]) for key in wanted)
-    assert unpacked[1]["boxes"].shape == (0, 4)
-
-
-def test_images_of_different_shapes_stay_a_list():
-    batch = collate([{"image": torch.zeros(3, 8, 8)}, {"image": torch.zeros(3, 8, 9)}])
-    assert [tuple(image.shape) for image in batch.images] == [(3, 8, 8), (3, 8, 9)]
-
-
-def test_a_sample_of_another_form_is_an_error():
-    with pytest.raises(TypeError, match="pair"):
-        collate([torch.zeros(3, 8, 8)])
-
-
 # -- the sampler ------------------------------------------------------------------------------------------------------
 
 
@@ -187,13 +163,205 @@ def test_ranks_share_an_epoch(uneven):
 
 
 def test_a_sampler_of_nothing_or_of_another_dataset_is_an_error():
-    with pytest.raises(nf.PatchError, match="the dataset is empty"):
+    with pytest.raises(nf.PatchError, match=r"the dataset \[\] is empty; give one"):
         Sampler([])
     with pytest.raises(nf.PatchError, match="rank 2 of 2"):
         Sampler(range(5), rank=2, world_size=2)
-    state = Sampler(range(5)).state_dict()
-    for other in (Sampler(range(6)), Sampler(range(5), seed=1), Sampler(range(5), shuffle=False)):
-        with pytest.raises(nf.PatchError, match="the state has"):
-            other.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: Sampler(range(6)), "a dataset of 5 items, this one 6"),
+        (lambda: Sampler(range(5), seed=1), "order with the seed 0, this is a shuffled order with the seed 1"),
+        (lambda: Sampler(range(5), shuffle=False), "with the seed 0, this is an order that is not shuffled"),
+    ],
+)
+def test_a_state_of_another_order_is_an_error(other, message):
+    with pytest.raises(nf.PatchError, match=message):
+        other().load_state_dict(Sampler(range(5)).state_dict())
+
+
+@pytest.mark.parametrize(
+    "change", [{"epoch": None}, {"epoch": 1.5}, {"delivered": -1}, {"delivered": 6}, {"epoch": -1}, {"length": "5"}]
+)
+def test_a_state_that_is_none_is_an_error(change):
+    state = {**Sampler(range(5)).state_dict(), **change}
+    with pytest.raises(nf.PatchError, match="not a state|the state counts"):
+        Sampler(range(5)).load_state_dict(state)
     with pytest.raises(nf.PatchError, match="not a state"):
         Sampler(range(5)).load_state_dict({"epoch": 1})
+
+
+@pytest.mark.parametrize("delivered", [-1, 1.5])
+def test_a_number_of_delivered_items_is_checked(delivered):
+    with pytest.raises(nf.PatchError, match="delivered="):
+        Sampler(range(5)).state_dict(delivered=delivered)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 10}, {"shape": 33}, {"image_ids": ["coffee", "chelsea"]}], ids=["seed", "shape", "images"]
+)
+def test_the_state_of_other_patches_is_an_error(photographs, change):
+    def make(shape=32, seed=9, **options):
+        patches = RandomPatches(photographs, shape, 20, seed=seed, **options)
+        return Sampler(PatchDataset(photographs, patches), seed=3)
+
+    state = json.loads(json.dumps(make().state_dict(delivered=7)))
+    make().load_state_dict(state)
+    with pytest.raises(
+        nf.PatchError,
+        match="another dataset of as many items: its patches or clips have other images, regions, shapes or seeds",
+    ):
+        make(**change).load_state_dict(state)
+    # A dataset of one's own that has patches is known by them, too.
+    owner = type("Owner", (list,), {"patches": RandomPatches(photographs, 32, 20, seed=9)})(range(20))
+    Sampler(owner, seed=3).load_state_dict(state)
+
+
+@pytest.mark.parametrize(("uneven", "delivered"), [("pad", 3), ("keep", 3), ("drop", 2)])
+def test_a_state_of_the_end_of_an_epoch_leads_to_the_next_one(uneven, delivered):
+    for rank in range(2):
+        sampler = Sampler(range(5), seed=1, rank=rank, world_size=2, uneven=uneven)
+        sampler.set_epoch(4)
+        state = sampler.state_dict(delivered=delivered)
+        wanted = list(zip(range(2), (list(sampler) for _ in range(2)), strict=True))[1][1]
+        other = Sampler(range(5), seed=1, rank=rank, world_size=2, uneven=uneven)
+        other.load_state_dict(state)
+        assert len(other) == len(wanted)
+        assert list(other) == wanted
+        assert other.epoch == 5
+
+
+# -- datasets that know of no epoch -----------------------------------------------------------------------------------
+
+
+class Forwarding:
+    """A dataset of some items of another one, with all its attributes."""
+
+    def __init__(self, source, items):
+        self.source, self.items = source, items
+
+    def __getattr__(self, name):
+        if name.startswith("__") or name == "source":
+            raise AttributeError(name)
+        return getattr(self.source, name)
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, item):
+        return self.source[self.items[item]]
+
+
+def foreign_datasets(dataset):
+    items = [{"image": torch.full((3, 4, 4), number), "id": number} for number in range(5)]
+    return {
+        "list": (items, list(range(5)), "id"),
+        "subset": (Subset(dataset, range(20, 30)), list(range(20, 30)), "patch"),
+        "concat": (dataset + dataset, list(range(LENGTH)) * 2, "patch"),
+        "wrapper": (Forwarding(dataset, range(7, 16)), list(range(7, 16)), "patch"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["list", "subset", "concat", "wrapper"])
+@pytest.mark.parametrize("loads", ["patch loader", "stock loader"])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_foreign_dataset_gets_plain_items_in_every_epoch(photographs, patches, kind, loads, shuffle):
+    dataset = PatchDataset(photographs, patches)
+    foreign, wanted, key = foreign_datasets(dataset)[kind]
+    loader = (
+        PatchLoader(foreign, 4, workers=0, shuffle=shuffle, seed=2)
+        if loads == "patch loader"
+        else DataLoader(foreign, 4, sampler=Sampler(foreign, shuffle=shuffle, seed=2), collate_fn=collate)
+    )
+    orders = []
+    for _ in range(3):
+        batches = list(loader)
+        if key == "id":
+            orders.append([number for batch in batches for number in batch.more["id"].tolist()])
+            assert all((batch.images == batch.more["id"].view(-1, 1, 1, 1)).all() for batch in batches)
+        else:
+            orders.append([patch.index for batch in batches for patch in batch.patches])
+            for batch in batches:
+                # Those of epoch 0.
+                assert batch.patches == [patches[patch.index] for patch in batch.patches]
+                assert_batch_is_right(photographs, batch)
+    if shuffle:
+        assert orders[0] != orders[1] != orders[2]
+        assert all(sorted(order) == sorted(wanted) for order in orders)
+    else:
+        assert orders == [wanted] * 3
+
+
+def test_a_dataset_of_ones_own_may_decode_epochs():
+    class Numbered(list):
+        decodes_epochs = True
+
+    sampler = Sampler(Numbered("abc"), shuffle=False)
+    assert [list(sampler) for _ in range(3)] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+# -- errors name the item ---------------------------------------------------------------------------------------------
+
+
+def fail_at_17(sample, rng):
+    if sample["patch"].index == 17:
+        raise ValueError("odd sample")
+    return sample
+
+
+def notes_of(error):
+    return "; ".join(getattr(error, "__notes__", ()))
+
+
+def test_an_error_of_a_transform_names_item_epoch_patch_and_process(photographs, patches):
+    dataset = PatchDataset(photographs, patches, transform=fail_at_17)
+    for read in (lambda: dataset[2 * LENGTH + 17], lambda: dataset.__getitems__([3, 2 * LENGTH + 17])):
+        with pytest.raises(ValueError, match="odd sample") as caught:
+            read()
+        patch = patches.at(17, epoch=2)
+        wanted = (
+            rf"while transforming item 17 of epoch 2, Patch\(image_id='{patch.image_id}'.* in process {os.getpid()}"
+        )
+        assert re.search(wanted, notes_of(caught.value))
+        assert len(caught.value.__notes__) == 1
+
+
+def test_an_error_of_a_stock_loaders_worker_names_the_item(photographs, patches):
+    dataset = PatchDataset(photographs, patches, transform=fail_at_17)
+    loader = DataLoader(
+        dataset, 10, sampler=range(LENGTH), collate_fn=collate, num_workers=1, multiprocessing_context="fork"
+    )
+    # Before Python 3.11, a traceback that is text shows no notes.
+    wanted = "odd sample" if sys.version_info < (3, 11) else "odd sample\n.*while transforming item 17 of epoch 0"
+    with pytest.raises(ValueError, match=wanted):
+        list(loader)
+
+
+class Unreadable(nf.SimpleFrames):
+    """Frames of which some places cannot be read."""
+
+    names_the_image = True
+
+    def load_regions(self, requests, *args, **options):
+        for image_id, region in requests:
+            if (image_id, region[0].start) == ("b", 16):
+                error = nf.SourceError("odd bytes")
+                error.image_id = image_id if self.names_the_image else None
+                raise error
+        return super().load_regions(requests, *args, **options)
+
+
+@pytest.mark.parametrize("names_the_image", [True, False])
+def test_an_error_of_a_read_names_the_item_that_cannot_be_read(tmp_path, names_the_image):
+    for name in "abc":
+        np.save(tmp_path / f"{name}.npy", np.full((32, 32, 3), ord(name), np.uint8))
+    frames = Unreadable({name: tmp_path / f"{name}.npy" for name in "abc"}, backend=None)
+    frames.names_the_image = names_the_image
+    dataset = PatchDataset(frames, GridPatches(frames, 16))
+    for indices in ([9, 12 + 6, 1, 8], [5, 12 + 6, 1]):
+        with pytest.raises(nf.SourceError, match="odd bytes") as caught:
+            dataset.__getitems__(indices)
+        assert "while reading item 6 of epoch 1, Patch(image_id='b'" in notes_of(caught.value)
+        assert len(caught.value.__notes__) == 1

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import random
+import re
 import signal
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 import ndframes as nf
 from ndframes.feed import RandomPatches
-from ndframes.torch import PatchDataset, PatchLoader
+from ndframes.torch import PatchDataset, PatchLoader, Sample
 
 LENGTH = 60
 
@@ -109,7 +110,11 @@ def check_a_resume(dataset, rng):
         ) as loader:
             loader.load_state_dict(states[-1])
             rest += run(loader)
-            assert loader.epoch == epoch
+            assert loader.epoch == epoch + (states[-1]["delivered"] == LENGTH)
+    if states[-1]["delivered"] == LENGTH:
+        assert set(delivered) == expected(dataset, epoch)
+        assert set(rest) == expected(dataset, epoch + 1)
+        return
     # The last share of several ranks is filled up by repeats.
     assert set(delivered) | set(rest) == expected(dataset, epoch)
     assert len(delivered) + len(rest) < LENGTH + ranks + others
@@ -136,6 +141,45 @@ def test_after_a_resume_the_next_epoch_is_whole(dataset):
     assert len(run(other)) == 40
     assert len(other) == 6
     assert set(run(other)) == expected(dataset, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"drop_last": True}, {"uneven": "drop"}, {"uneven": "keep"}])
+def test_a_state_of_the_end_of_an_epoch_leads_to_the_next_one(dataset, options):
+    options = {"workers": 0, "shuffle": True, "world_size": 2, **options}
+    for rank in range(2):
+        loader = PatchLoader(dataset, 8, rank=rank, **options)
+        run(loader)
+        state = loader.state_dict()
+        other = PatchLoader(dataset, 8, rank=rank, **options)
+        other.load_state_dict(state)
+        assert len(other) == len(loader)
+        assert run(other) == run(loader)
+        assert other.epoch == loader.epoch == 1
+
+
+def test_a_state_of_other_patches_is_an_error(photographs, dataset):
+    loader = PatchLoader(dataset, 8, workers=0)
+    run(loader, most=2)
+    others = PatchDataset(photographs, RandomPatches(photographs, (24, 32), LENGTH, seed=4))
+    with pytest.raises(nf.PatchError, match="another dataset of as many items"):
+        PatchLoader(others, 8, workers=0).load_state_dict(loader.state_dict())
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 2, "worker": "thread"}], ids=["here", "threads"])
+@pytest.mark.parametrize("kind", ["dicts", "pairs"])
+def test_patches_that_fill_up_a_share_are_marked(photographs, kind, options):
+    def to_pair(sample, rng):
+        return Sample(sample["image"], 1, sample["patch"])
+
+    for count in (5, 7):
+        patches = RandomPatches(photographs, 24, count)
+        samples = PatchDataset(photographs, patches, transform=to_pair if kind == "pairs" else None)
+        for rank in range(3):
+            with PatchLoader(samples, 2, rank=rank, world_size=3, **options) as loader:
+                found = [patch for batch in loader for patch in batch.patches]
+            wanted = list(patches.shard(rank, 3))
+            assert found == wanted
+            assert [patch.is_repeat for patch in found] == [patch.is_repeat for patch in wanted]
 
 
 def test_batches_outlive_the_loader(photographs, dataset):
@@ -183,6 +227,29 @@ def test_an_early_exit_and_a_forgotten_loader_leave_no_process(dataset):
     assert children() == before
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"workers": 0}, {"workers": 1, "worker": "thread"}, {"workers": 2, "start_method": "fork"}],
+    ids=["here", "thread", "forks"],
+)
+def test_closing_ends_iterations_that_are_held(dataset, options):
+    before = children()
+    with PatchLoader(dataset, 2, **options) as loader:
+        iterators = [iter(loader), iter(loader)]
+        batches = [next(iterator) for iterator in iterators]
+        unstarted = iter(loader)
+    assert children() == before
+    for iterator in (*iterators, unstarted):
+        assert list(iterator) == []
+        with pytest.raises(StopIteration):
+            next(iterator)
+    assert torch.equal(batches[0].images[0], dataset[0]["image"])
+    # Another iteration starts other workers.
+    assert len(run(loader)) == LENGTH
+    loader.close()
+    assert children() == before
+
+
 def fail_at_17(sample, rng):
     if sample["patch"].index == 17:
         raise RuntimeError("odd sample")
@@ -194,8 +261,81 @@ def fail_at_17(sample, rng):
 )
 def test_an_error_of_a_transform_reaches_the_loop(photographs, dataset, options):
     failing = PatchDataset(photographs, dataset.patches, transform=fail_at_17)
-    with PatchLoader(failing, 5, **options) as loader, pytest.raises(RuntimeError, match="odd sample"):
+    with PatchLoader(failing, 5, **options) as loader:
+        loader.set_epoch(3)
+        with pytest.raises(RuntimeError, match="odd sample") as caught:
+            list(loader)
+    (note,) = caught.value.__notes__
+    patch = dataset.patches.at(17, epoch=3)
+    found = re.fullmatch(r"while transforming item 17 of epoch 3, (.*), in process (\d+)", note)
+    assert found[1].startswith(f"Patch(image_id='{patch.image_id}', region=(slice({patch.rows.start}")
+    assert (int(found[2]) == os.getpid()) is ("start_method" not in options)
+
+
+class Failing(list):
+    """A dataset of one's own with an item that fails."""
+
+    def __getitem__(self, item):
+        if item == 3:
+            raise KeyError("no such file")
+        return super().__getitem__(item)
+
+    def read(self, path):
+        """As a dataset may have; ours has a method of this name, too."""
+        raise AssertionError(path)
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 1, "start_method": "fork"}])
+def test_errors_of_a_foreign_dataset_and_of_collation_name_the_items(options):
+    image = torch.zeros(3, 4, 4)
+    with PatchLoader(Failing([(image, 1)] * 5), 2, **options) as loader:
+        loader.set_epoch(1)
+        with pytest.raises(KeyError, match="no such file") as caught:
+            list(loader)
+    assert caught.value.__notes__[0].startswith("while reading item 3 in process ")
+    loader = PatchLoader([(image, 1), (image, 1), (image, 1), (image, 2.5)], 2, **options)
+    with pytest.raises(nf.PatchError, match="'label' is float64 in sample 1") as caught:
         list(loader)
+    assert caught.value.__notes__[0].startswith("while collating the items 2, 3 in process ")
+
+
+class Stopping(list):
+    """A dataset of one's own with a mistake that would end a loop."""
+
+    def __getitem__(self, item):
+        raise StopIteration
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"workers": 1, "start_method": "fork"}])
+def test_stop_iteration_in_a_dataset_is_an_error(options):
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(PatchLoader(Stopping([1, 2]), 2, **options))
+
+
+def forget_to_return(sample, rng):
+    sample["image"] += 1
+
+
+def test_a_transform_that_returns_nothing_is_an_error_that_says_so(photographs, dataset):
+    loader = PatchLoader(PatchDataset(photographs, dataset.patches, transform=forget_to_return), 5, workers=0)
+    with pytest.raises(TypeError, match="sample 0 is None; return a dict") as caught:
+        next(iter(loader))
+    assert "while collating the items 0, 1, 2, 3, 4 of epoch 0 in process" in caught.value.__notes__[0]
+
+
+def to_label(sample, rng):
+    return sample["image"], int(sample["patch"].index)
+
+
+def test_labels_and_images_without_channels_cross_processes(photographs, dataset):
+    labelled = PatchDataset(photographs, dataset.patches, transform=to_label)
+    with PatchLoader(labelled, 8, workers=1, start_method="fork") as loader:
+        for batch in loader:
+            assert batch.more["label"].tolist() == [patch.index for patch in batch.patches]
+    flat = [(torch.full((4, 5 + number), number), number) for number in range(4)]
+    with PatchLoader(flat, 4, workers=1, start_method="fork") as loader:
+        (batch,) = loader
+    assert all(torch.equal(image, sample[0]) for image, sample in zip(batch.images, flat, strict=True))
 
 
 def test_batches_are_moved_and_changed(dataset):

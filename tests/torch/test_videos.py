@@ -389,10 +389,10 @@ def test_an_image_is_no_video():
         VideoCollectionDataset([nf.demo_paths()["coffee"]])
 
 
-def test_no_videos_are_an_empty_epoch():
-    loader = VideoCollectionDataLoader(VideoCollectionDataset([]), 4)
-    assert len(loader) == 0
-    assert list(loader) == []
+def test_no_videos_are_an_error():
+    for nothing in ([], ()):
+        with pytest.raises(nf.PatchError, match="there are no videos to read frames of; give at least one"):
+            VideoCollectionDataset(nothing)
 
 
 def test_an_error_in_a_worker_reaches_the_loop(paths):

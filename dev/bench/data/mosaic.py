@@ -45,6 +45,21 @@ def ensure_mosaic(folder: Path, shape: tuple[int, int], *, bands: int = 3) -> Pa
     return path
 
 
+def ensure_noise(folder: Path, shape: tuple[int, int]) -> Path:
+    """Return the path of an image of noise ``(height, width, 3)``, uint8, which zstd stores as it is; make it unless it exists."""
+    path = folder / f"noise-{shape[0]}x{shape[1]}x3.npy"
+    with making(path) as part:
+        if part is not None:
+            print(f"making {path.name}", flush=True)
+            canvas = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=(*shape, 3))
+            rng = np.random.default_rng(0)
+            for top in range(0, shape[0], _ROW_PX):
+                rows = canvas[top : top + _ROW_PX]
+                rows[...] = rng.integers(0, 256, rows.shape, dtype=np.uint8)
+            canvas.flush()
+    return path
+
+
 def ensure_tiff(mosaic: Path) -> Path:
     """Return the mosaic as an uncompressed tiled TIFF, a source that every library reads; make it unless it exists."""
     import tifffile

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -56,7 +56,7 @@ class BufferSizes:
 _SIZES = BufferSizes()
 
 
-def write_cog(
+def write_cog(  # noqa: PLR0913 - one keyword for each option
     file: IO[bytes],
     source: Reader,
     backend: Backend,
@@ -66,6 +66,7 @@ def write_cog(
     scratch: ScratchMaker | None = None,
     sizes: BufferSizes | None = None,
     nodata: float | None = None,
+    has_colours: bool = True,
 ) -> Manifest:
     """Write the image ``source`` as a COG to ``file``, which must be empty, seekable and on disk.
 
@@ -83,6 +84,7 @@ def write_cog(
         scratch: creates the unnamed files in which tiles wait; ``None`` creates them beside ``file``.
         sizes: how much is held in memory.
         nodata: the value that marks missing pixels, for other programs; ``None``: the file names none.
+        has_colours: whether other programs take three or four bands of unsigned integers for red, green, blue and alpha.
 
     Returns:
         The head and every tile, with checksums computed before anything was written.
@@ -97,7 +99,10 @@ def write_cog(
         spools = [_LevelSpool(stack.enter_context(make_file(0)), shape, extent) for shape in shapes]
         _Pyramid(spools, extent, codec, pool, make_file, sizes or _SIZES).fill(source, progress)
         directories = [
-            _directory(spool.shape, extent, source, codec, is_overview=level > 0, nodata=nodata)
+            replace(
+                _directory(spool.shape, extent, source, codec, is_overview=level > 0, nodata=nodata),
+                has_colours=has_colours,
+            )
             for level, spool in enumerate(spools)
         ]
         # Each overview has a quarter of the pixels of the level above it: together a third of the image.

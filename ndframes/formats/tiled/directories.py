@@ -43,6 +43,7 @@ class Directory:
         depth: the number of planes (frames of a video); ``None`` for an image.
         tile_depth: the number of planes that a tile spans.
         is_by_column: whether tiles are stored column by column; else row by row.
+        has_colours: whether three or four samples are red, green, blue and alpha; else they have no meaning.
     """
 
     shape: tuple[int, int]
@@ -57,6 +58,7 @@ class Directory:
     depth: int | None = None
     tile_depth: int = 1
     is_by_column: bool = False
+    has_colours: bool = True
 
     @property
     def tile_count(self) -> int:
@@ -194,7 +196,7 @@ def _colours(item: Directory) -> tuple[int, tuple[int, ...]]:
     if item.compress == "JPEG":
         # JPEG stores YCbCr here; a reader that expects RGB shows false colours.
         return (6, ()) if item.band_count == 3 else (1, ())
-    is_colour = item.band_count in (3, 4) and item.dtype_kind == "u" and item.bits <= 16
+    is_colour = item.has_colours and item.band_count in (3, 4) and item.dtype_kind == "u" and item.bits <= 16
     if is_colour:
         return 2, (2,) * (item.band_count - 3)
     return 1, (0,) * (item.band_count - 1)

@@ -30,7 +30,7 @@ def test_a_thousand_kills(fork_server, images, tmp_path, check):
 
 @pytest.mark.parametrize("kind", ERROR_KINDS)
 def test_errors_at_some_operations(fork_server, images, tmp_path, check, kind):
-    stride = 2 if kind in ("short", "lost") else 11
+    stride = 4 if kind in ("short", "lost") else 21
     counts = check(inject_errors(fork_server, images, str(tmp_path), kinds=[kind], crops=4, stride=stride))
     assert counts["faults"] > 5
     assert kind not in ("ENOSPC", "EDQUOT") or counts["full disks"] >= 4
