@@ -19,7 +19,7 @@ _BAND_AXES = "SC"
 _SLIDES_AND_STACKS = ("ome", "svs", "ndpi", "scn", "bif", "philips", "qpi", "lsm")
 _DESCRIBED = (
     *_SLIDES_AND_STACKS,
-    *("shaped", "imagej", "mmstack", "ndtiff", "fluoview", "stk", "sis", "avs", "eer", "scanimage", "nih", "mdgel"),
+    *("imagej", "mmstack", "ndtiff", "fluoview", "stk", "sis", "avs", "eer", "scanimage", "nih", "mdgel"),
 )
 # tifffile's kinds of series that it could not arrange as the file describes.
 _PLAIN_KINDS = ("generic", "uniform")
@@ -66,8 +66,7 @@ def choose_pages(path: str, tiff: Any, page: int | None, series: int | None) -> 
         return ChosenPages([[tiff.pages[page]]])
     if page is None and not series and _is_in_rows(tiff):
         return ChosenPages([[tiff.pages.first]], _check_rows(path, tiff.series[0]))
-    is_described = any(getattr(tiff, f"is_{name}", False) for name in _DESCRIBED)
-    if series is None and not is_described:
+    if series is None and not _is_described(tiff):
         return ChosenPages(_choose_plain(path, tiff))
     return _choose_series(path, tiff, page, series)
 
@@ -76,6 +75,14 @@ def orientation_of(page: Any) -> int:
     """The value of the orientation tag; 1 is upright."""
     tag = page.tags.get(274)
     return 1 if tag is None else int(tag.value)
+
+
+def _is_described(tiff: Any) -> bool:
+    """Whether a description says what the pages are."""
+    if any(getattr(tiff, f"is_{name}", False) for name in _DESCRIBED):
+        return True
+    # tifffile believes the description of a single page that tells of more; it may have been copied from another file.
+    return bool(tiff.is_shaped) and (len(tiff.pages) > 1 or _is_truncated(tiff.pages.first))
 
 
 # -- series ---------------------------------------------------------------------------------------------------------------
@@ -221,8 +228,13 @@ def _is_in_rows(tiff: Any) -> bool:
         and page.samplesperpixel == 1
         and description.get("axes") in _IMAGE_AXES
         # A single page is an image of its own, whose description was copied from another.
-        and (bool(description.get("truncated")) or len(tiff.pages) > 1)
+        and (_is_truncated(page) or len(tiff.pages) > 1)
     )
+
+
+def _is_truncated(page: Any) -> bool:
+    """Whether tifffile wrote all pixels behind one page and omitted the other pages."""
+    return bool(_parse_description(page).get("truncated"))
 
 
 def _check_rows(path: str, series: Any) -> Any:
