@@ -14,6 +14,7 @@ from ..system.process import IMPORTING
 if TYPE_CHECKING:
     from ..cache.cache import Cache
     from ..formats.reader import Reader
+    from ..formats.tiled.tile_cache import TileCache
     from ..spec.pathinfo import ChannelInfo
     from ..system.handles import HandlePool
     from ..system.stamp import SourceStamp
@@ -30,11 +31,13 @@ class SourceOpener:
         cache: stores the indexes of videos.
         pool: keeps the open handles.
         frame_bytes: how many bytes of decoded frames of each video are cached.
+        tiles: stores decoded images; ``None``: each reader keeps its own.
     """
 
     cache: Cache
     pool: HandlePool
     frame_bytes: int = 0
+    tiles: TileCache | None = None
 
     def open(
         self, info: ChannelInfo, stamp: SourceStamp | None, *, path: str | None = None, is_mapped: bool | None = None
@@ -52,7 +55,7 @@ class SourceOpener:
         """
         target = info if stamp is None else replace(info, path=path or follow_links(info.path))
         if not is_video_path(info.path):
-            return open_image(target, self.pool, is_mapped=is_mapped)
+            return open_image(target, self.pool, is_mapped=is_mapped, tiles=self.tiles)
         # The index of a video is that of all its frames, whichever of them is read.
         whole = replace(target, page=None)
         video = open_video(whole, stamp, self.cache, self.pool, frame_bytes=self.frame_bytes)

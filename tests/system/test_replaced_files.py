@@ -99,11 +99,11 @@ def test_systems_without_names_for_descriptors(tmp_path, monkeypatch, kind):
 
 @pytest.mark.parametrize("size", [(300, 400), (3, 4)])
 def test_overviews_come_from_the_same_file(tmp_path, size):
-    path = tmp_path / "a.jpg"
-    Image.fromarray(picture((600, 800, 3))).save(path, "JPEG")
+    path = tmp_path / "a.jp2"
+    Image.fromarray(picture((600, 800, 3))).save(path, "JPEG2000")
     pool = HandlePool()
     reader = open_image(nf.ChannelInfo(str(path)), pool)
-    Image.fromarray(picture((*size, 3))).save(tmp_path / "new", "JPEG")
+    Image.fromarray(picture((*size, 3))).save(tmp_path / "new", "JPEG2000")
     (tmp_path / "new").replace(path)
     with pytest.raises(SourceChangedError):
         reader.overview_shapes  # noqa: B018

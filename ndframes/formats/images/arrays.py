@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ...system.handles import HandlePool
     from ...system.stamp import SourceStamp
 
-__all__ = ["ArrayReader", "NpyReader"]
+__all__ = ["ArrayReader", "NpyReader", "copy_crop"]
 # More than the longest header that numpy accepts.
 _HEAD_BYTES = 1 << 14
 _MOST_PARSES = 100
@@ -96,7 +96,7 @@ class ArrayReader(Reader):
 
     def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
         """As :meth:`Reader.read_strided`."""
-        _copy_crop(self._array, rows, cols, bands, out)
+        copy_crop(self._array, rows, cols, bands, out)
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         """As :meth:`Reader.read_frames`."""
@@ -264,7 +264,7 @@ class _MappedPixels(_Pixels):
         self._array = np.ndarray(layout.array_shape, layout.dtype, data, layout.data_offset, order=order)
 
     def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
-        _copy_crop(self._array, rows, cols, bands, out)
+        copy_crop(self._array, rows, cols, bands, out)
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         _copy_frames(self._array, times, rows, cols, bands, out)
@@ -301,7 +301,7 @@ class _StoredPixels(_Pixels):
         items = range(window.start * band_count, window.stop * band_count)
         for place, lines in self._read_lines(first, rows, items, width * band_count):
             pixels = lines.reshape(len(lines), -1, band_count)
-            _copy_crop(pixels, range(len(lines)), range(0, len(window), cols.step), bands, out[place])
+            copy_crop(pixels, range(len(lines)), range(0, len(window), cols.step), bands, out[place])
 
     def _read_columns(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         # In Fortran order, y varies fastest: a line of the file is a column of one band.
@@ -414,7 +414,7 @@ def _copy_frames(
         out[place] = window if picks is None else window[:, :, picks]
 
 
-def _copy_crop(array: Array, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+def copy_crop(array: Array, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
     """Copy the pixels at ``rows`` x ``cols`` of ``bands``, whose steps are positive, into ``out``."""
     window = array[rows.start : rows.stop : rows.step, cols.start : cols.stop : cols.step]
     if bands == range(array.shape[2]):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ...system.handles import HandlePool
     from ...system.stamp import SourceStamp
     from ..reader import Reader
+    from ..tiled.tile_cache import TileCache
 
 __all__ = ["open_image", "sniff"]
 _HEAD_BYTES = 64
@@ -77,7 +78,9 @@ def sniff(head: bytes) -> str | None:
     return None
 
 
-def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = None) -> Reader:
+def open_image(
+    info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = None, tiles: TileCache | None = None
+) -> Reader:
     """Open the image file of one channel for crops.
 
     The format is detected from the file's first bytes, never from its name. ``info.driver`` overrides that with a GDAL
@@ -90,6 +93,7 @@ def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = 
         info: the file, and which of its images.
         pool: keeps the open handles.
         is_mapped: whether a ``.npy`` is mapped; see :class:`~ndframes.formats.images.arrays.NpyReader`.
+        tiles: stores decoded images; ``None``: each reader keeps its own.
 
     Raises:
         SourceError: the file cannot be read; :mod:`ndframes.errors` lists the cases.
@@ -103,10 +107,12 @@ def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = 
     stamp = stat_source(info.path)
     # The file is opened several times: to detect the format, to inspect it, to read it. All must see the same file.
     with require_same_file(info.path, stamp):
-        return pool.open(lambda: _open_file(info, pool, stamp, is_mapped))
+        return pool.open(lambda: _open_file(info, pool, stamp, is_mapped, tiles))
 
 
-def _open_file(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, is_mapped: bool | None) -> Reader:
+def _open_file(
+    info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, is_mapped: bool | None, tiles: TileCache | None
+) -> Reader:
     with IMPORTING:
         from .raster import RasterReader
 
@@ -123,6 +129,11 @@ def _open_file(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, is_mappe
             from .arrays import NpyReader
 
         return NpyReader(info.path, pool, stamp=stamp, is_mapped=is_mapped)
+    if kind == "JPEG":
+        with IMPORTING:
+            from .jpeg import open_jpeg
+
+        return open_jpeg(info.path, pool, stamp, tiles)
     if kind in ("pillow", "kwimage"):
         return _open_whole(info.path, kind, is_bilevel=head[:2] in (b"P1", b"P4"))
     return RasterReader(info.path, kind, pool, file_bytes=stamp.size_bytes, stamp=stamp)
