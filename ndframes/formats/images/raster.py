@@ -15,6 +15,7 @@ from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from ...errors import UnreadableImageError
+from ...spec.nodata import ColourKey
 from ...system.handles import FileHandle, close_on_error, is_out_of_descriptors
 from ...system.process import ForkGate
 from ...system.stamp import require_same_file, source_error
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..._typing import Array
+    from ...spec.nodata import Nodata
     from ...system.handles import HandlePool
     from ...system.stamp import SourceStamp
 
@@ -137,7 +139,7 @@ class RasterReader(Reader):
                 dtype=self._layout.dtype,
                 tile_shape=(min(tile_height, dataset.height), min(tile_width, dataset.width)),
                 # The nodata value of a palette image is an index, not a colour.
-                nodata=dataset.nodata if palette is None else None,
+                nodata=_find_nodata(dataset) if palette is None else None,
                 memory_bytes=1 << 16,
             )
             super().__init__(path, facts)
@@ -296,6 +298,17 @@ def _count_overviews(dataset: Any) -> int:
     longest: int = max(dataset.shape)
     # GDAL's own rule for reduced sizes. One more overview is the thumbnail.
     return min(count, sum(longest >= 256 << halving for halving in range(3)))
+
+
+def _find_nodata(dataset: Any) -> Nodata | None:
+    """What marks missing pixels: a value, a value for each band, or the transparent colour of a PNG."""
+    values = tuple(dataset.nodatavals)
+    # GDAL's name for values that have to come together.
+    if "NODATA_VALUES" in dataset.tags() and len(values) > 1 and None not in values:
+        return ColourKey(values)
+    if len(set(values)) > 1 and not all(value is None or value != value for value in values):  # noqa: PLR0124 - nan
+        return values
+    return next((value for value in values if value is not None), None)
 
 
 def _find_layout(dataset: Any) -> _Layout:

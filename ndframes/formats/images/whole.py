@@ -120,14 +120,17 @@ def open_whole(
     return reader
 
 
-def read_bytes(path: str, pool: HandlePool, stamp: SourceStamp | None, *, most: int | None = None) -> bytearray:
+def read_bytes(
+    path: str, pool: HandlePool, stamp: SourceStamp | None, *, first: int = 0, most: int | None = None
+) -> bytearray:
     """The content of a file.
 
     Args:
         path: the file.
         pool: closes idle files if the process has too many.
         stamp: the file that ``path`` must be; ``None`` accepts any.
-        most: the number of bytes to read from the beginning; ``None``: all.
+        first: the position of the first byte to read; there may be none.
+        most: the most bytes to read; ``None``: all.
 
     Raises:
         SourceChangedError: the file of ``stamp`` was replaced or removed.
@@ -136,9 +139,9 @@ def read_bytes(path: str, pool: HandlePool, stamp: SourceStamp | None, *, most: 
     file = pool.open(lambda: FileHandle(path, stamp))
     with close_on_error(file):
         try:
-            size_bytes = file.stamp.size_bytes
-            data = bytearray(size_bytes if most is None else min(most, size_bytes))
-            file.read_into(memoryview(data), 0)
+            rest = max(0, file.stamp.size_bytes - first)
+            data = bytearray(rest if most is None else min(most, rest))
+            file.read_into(memoryview(data), first)
         except EOFError as error:
             raise UnreadableImageError(f"{path} was truncated since it was opened: {error}") from error
         except SourceError:

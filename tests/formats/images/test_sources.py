@@ -383,7 +383,7 @@ def test_missing_tiles_are_nodata(tmp_path, pool):
 @pytest.mark.parametrize(("head", "kind"), [
     (b"", None), (b"II*", None), (b"II*\0\x08", "tiff"), (b"MM\0*", "tiff"), (b"II+\0", "tiff"), (b"MM\0+", "tiff"),
     (b"\x93NUMPY\x01\0", "npy"), (b"RIFF\0\0\0\0WEBPVP8 ", "WEBP"), (b"RIFF\0\0\0\0WAVE", None), (b"PK\x03\x04", None),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "JP2OpenJPEG"), (b"<VRTDataset", None), (b"\0\0\0\x1cftypavif", "pillow"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JP2OpenJPEG"), (b"<VRTDataset", None), (b"\0\0\0\x1cftypavif", "AVIF"),
     (b"\0\0\0\x1cftypisom", None),
 ])  # fmt: skip
 def test_sniff(head, kind):
