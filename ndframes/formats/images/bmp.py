@@ -107,8 +107,9 @@ def _split_bits(rows: Array, head: _Head) -> Array:
     if head.bits == 8:
         return rows[:, : head.width]
     shifts = np.arange(8 - head.bits, -1, -head.bits, dtype=np.uint8)
-    indices = rows[:, :, np.newaxis] >> shifts & np.uint8((1 << head.bits) - 1)
-    return indices.reshape(head.height, -1)[:, : head.width]
+    samples = rows[:, :, np.newaxis] >> shifts & np.uint8((1 << head.bits) - 1)
+    indices: Array = samples.reshape(head.height, -1)[:, : head.width]
+    return indices
 
 
 def _to_colours(path: str, indices: Array, palette: Array) -> Array:
@@ -127,9 +128,10 @@ def _to_colours(path: str, indices: Array, palette: Array) -> Array:
 
 def _split_colours(rows: Array, head: _Head) -> Array:
     height, width, size = head.height, head.width, head.bits // 8
-    pixels: Array = rows[:, : width * size].reshape(height, width, size)
+    pixels = rows[:, : width * size].reshape(height, width, size)
     if head.masks == _MASKS_24:
-        return pixels[:, :, 2::-1].copy()
+        colours: Array = np.array(pixels[:, :, 2::-1], order="C")
+        return colours
     values = np.ascontiguousarray(pixels).view(f"<u{size}")[:, :, 0].astype(np.uint32)
     masks = head.masks if head.masks[3] else head.masks[:3]
     out = np.empty((height, width, len(masks)), np.uint8)

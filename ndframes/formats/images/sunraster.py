@@ -58,20 +58,22 @@ def decode_sun(path: str, data: bytearray) -> Array:
     if depth == 8:
         return _to_colours(path, pixels[:, :, 0], palette)
     # 32 bits begin with a byte of padding.
-    colours: Array = pixels[:, :, depth // 8 - 3 :]
-    return (colours if kind == _RGB else colours[:, :, ::-1]).copy()
+    stored = pixels[:, :, depth // 8 - 3 :]
+    colours: Array = np.array(stored if kind == _RGB else stored[:, :, ::-1], order="C")
+    return colours
 
 
 def _to_colours(path: str, indices: Array, palette: Array | None) -> Array:
+    gray: Array = indices.copy()
     if palette is None or not len(palette):
-        return indices.copy()
+        return gray
     if indices.max() >= len(palette):
         raise UnreadableImageError(
             f"{path} has {len(palette)} colours, but pixels of colour {indices.max()}; it is damaged"
         )
     # Writers without a form for gray store a ramp.
     is_ramp = bool((palette == np.arange(len(palette))[:, np.newaxis]).all())
-    return indices.copy() if is_ramp else _look_up(palette, indices)
+    return gray if is_ramp else _look_up(palette, indices)
 
 
 def _look_up(palette: Array, indices: Array) -> Array:
