@@ -1,9 +1,9 @@
-"""Formats that are decoded as a whole, by Pillow, OpenCV or imagecodecs: AVIF, BMP, GIF, QOI, ICO, DDS, Radiance."""
+"""Formats that are decoded as a whole, by Pillow, imagecodecs or code of our own: AVIF, BMP, GIF, QOI, ICO, DDS, Radiance."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -97,14 +97,11 @@ def _decode_dds(path: str, data: bytearray) -> Array:
 
 
 def _decode_radiance(path: str, data: bytearray) -> Array:
-    import cv2
-
+    # Not by OpenCV, which prints errors.
     height, width = _find_extents_of_radiance(data)
     check_expansion(path, height * width * 12, len(data))
-    pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise UnreadableImageError(f"{path} (Radiance) does not decode; it is damaged")
-    return np.ascontiguousarray(pixels[:, :, ::-1])
+    pixels: Array = load_extensions("_rgbe").rgbe_decode(bytes(data))
+    return pixels
 
 
 def _find_extents_of_radiance(data: bytearray) -> tuple[int, int]:

@@ -21,6 +21,7 @@ from ...system.process import ForkGate
 from ...system.stamp import require_same_file, source_error
 from ..reader import Reader, ReaderFacts, log_orientation
 from .limits import check_block, check_expansion
+from .truncation import describe_damage_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,7 +232,7 @@ class _BorrowedDataset:
             # GDAL's message names the alias under /proc, which means nothing to the user.
             text = str(cause).replace(self._gdal_name, self._path)
             raise UnreadableImageError(
-                f"{self._path} ({self._driver}) does not decode, it may be truncated or damaged: {text}"
+                f"{self._path} ({self._driver}) does not decode, {describe_damage_of(self._path, self._driver)}: {text}"
             ) from error
 
     def _open(self) -> _PixelDataset:
@@ -248,7 +249,7 @@ class _BorrowedDataset:
                     raise source_error(self._path, OSError(errno.EMFILE, os.strerror(errno.EMFILE))) from error
                 text = str(error).replace(name, self._path)
                 raise UnreadableImageError(
-                    f"{self._path} begins like {self._driver} but does not open, it may be truncated or damaged: {text}"
+                    f"{self._path} begins like {self._driver} but does not open, {describe_damage_of(self._path, self._driver)}: {text}"
                 ) from error
         # These drivers have the file open by now, and never open it again.
         if alias is not None and self._driver in _OPENED_ONCE:

@@ -25,6 +25,8 @@ _HEAD_BYTES = 64
 _JPEG_2000_HEAD_BYTES = 1 << 16
 # A larger BMP or GIF is read piece by piece, by GDAL.
 _MOST_DECODED_BYTES = 512 * 2**20
+# Formats of animations, of which a still image is the only frame.
+_ANIMATED = ("GIF", "WEBP", "AVIF")
 _BY_GDAL = ("PNG", "JP2OpenJPEG", "WEBP", "NITF")
 # The first bytes of MP4, Matroska, AVI and Flash video.
 _VIDEO = re.compile(rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |FLV", re.DOTALL)
@@ -119,7 +121,8 @@ def _open_file(
         raise UnreadableImageError(_describe_unknown(info.path, head, stamp.size_bytes))
     if kind == "tiff":
         return _open_tiff(info, pool, stamp)
-    if info.page is not None or info.series is not None:
+    is_only_frame = info.page == 0 and info.series is None and kind in _ANIMATED
+    if (info.page is not None or info.series is not None) and not is_only_frame:
         raise UnreadableImageError(f"{info.path} is {kind}, which has no pages or series; leave page and series out")
     if kind == "npy":
         with IMPORTING:
