@@ -59,7 +59,7 @@ def is_animation(path: str) -> bool:
     if not may_be_animation(path):
         return False
     try:
-        with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
             if not _has_animation(file.read(_HEAD_BYTES)):
                 return False
             with IMPORTING:
