@@ -248,3 +248,25 @@ def test_the_entry_replaces_an_animation_that_is_gone(tmp_path):
     path.unlink()
     again = nf.SimpleFrames({"x": path}, workdir=tmp_path / "work", backend="npy", when_source_missing="use")
     np.testing.assert_array_equal(again.load_image("x"), wanted)
+
+
+def test_other_ways_to_use_an_animation(tmp_path):
+    from click.testing import CliRunner
+
+    from ndframes.cli import main
+
+    path = make("a.gif", tmp_path)
+    wanted = trim(compose(path))
+    for options in ([], ["--json"]):
+        result = CliRunner().invoke(main, ["info", str(path), *options])
+        assert result.exit_code == 0, result.output
+        assert str(COUNT) in result.output
+    frames = nf.SimpleFrames({"x": path}, workdir=tmp_path / "work")
+    assert frames.extents("x") == wanted.shape[:3]
+    assert "a.gif" in str(frames.explain("x"))
+    part = nf.open(path, frame_range=(1, 4), workdir=tmp_path / "work")
+    np.testing.assert_array_equal(np.asarray(part), wanted[1:4])
+    with pytest.raises(nf.VideoWriteError, match="is an animation of several frames"):
+        nf.write_video(tmp_path / "a.mp4", [path], fps=5)
+    with pytest.raises(nf.NdframesError, match="pixel_format"):
+        np.asarray(nf.open(path, pixel_format="gray", workdir=tmp_path / "work"))
