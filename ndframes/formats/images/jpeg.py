@@ -154,6 +154,8 @@ def _decode(path: str, pool: HandlePool, stamp: SourceStamp, head: _Head) -> Arr
     except Exception as error:  # the codecs raise anything for damaged bytes
         raise UnreadableImageError(f"{path} (JPEG) does not decode, it is damaged: {error}") from error
     pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if head.frame not in _LOSSLESS and head.precision == 8 and _has_flat_end(pixels):
+        _check_end(path, pool, stamp, pixels.shape[1])
     return _mix_inks(pixels) if head.components == 4 else pixels
 
 
@@ -178,6 +180,27 @@ def _is_cut(data: bytearray, place: int) -> bool:
         if marker not in _BARE:
             place += int.from_bytes(data[place : place + 2], "big")
     return True
+
+
+def _has_flat_end(pixels: Array) -> bool:
+    """Whether the last pixels are all alike, as where libjpeg has filled the place of coded pixels that are missing."""
+    height, width, _ = pixels.shape
+    # Inside the last block, whatever part of it the image needs.
+    end = pixels[-min(4, (height - 1) % 8 + 1) :, -min(4, (width - 1) % 8 + 1) :]
+    return bool((end == end[0, 0]).all())
+
+
+def _check_end(path: str, pool: HandlePool, stamp: SourceStamp, width: int) -> None:
+    """Check by GDAL that the coded pixels reach to the last row: imagecodecs does not tell libjpeg's warnings."""
+    reader = RasterReader(path, "JPEG", pool, stamp=stamp)
+    height = reader.shape[0]
+    try:
+        reader.read(range(height - 1, height), range(width), [0], np.empty((1, width, 1), reader.dtype))
+    except UnreadableImageError as error:
+        if "premature end" in str(error):
+            raise UnreadableImageError(
+                f"{path} is truncated or damaged: its coded pixels end before its last row"
+            ) from error
 
 
 def _mix_inks(inks: Array) -> Array:

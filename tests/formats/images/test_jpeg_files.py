@@ -158,6 +158,28 @@ def test_a_cut_file_is_an_error(name, kept, tmp_path):
             nf.SimpleFrames({"x": path}, workdir=tmp_path / "work", backend=backend).load_image("x")
 
 
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+@pytest.mark.parametrize("shape", [SHAPE, (80, 96), (65, 97)])
+def test_a_file_that_lacks_its_middle_is_an_error(subsampling, shape, tmp_path):
+    data = encode(smooth((*shape, 3)), subsampling=subsampling)
+    half = len(data) // 2 + 100
+    path = tmp_path / "a.jpg"
+    for number, damaged in enumerate((data[:half] + b"\xff\xd9", data[:half] + data[half + len(data) // 4 :])):
+        path.write_bytes(damaged)
+        for backend in (None, "cog", "npy"):
+            with pytest.raises(UnreadableImageError, match=r"a\.jpg"):
+                nf.SimpleFrames({"x": path}, workdir=tmp_path / f"work{number}", backend=backend).load_image("x")
+
+
+def test_a_flat_end_is_no_damage(tmp_path):
+    pixels = smooth((*SHAPE, 3))
+    pixels[-20:] = (9, 120, 70)
+    for options in ({}, {"progressive": True}, {"subsampling": "4:4:4"}):
+        data = encode(pixels, **options)
+        (tmp_path / "a.jpg").write_bytes(data)
+        np.testing.assert_array_equal(np.asarray(nf.open(tmp_path / "a.jpg")), by_pillow(data))
+
+
 def test_a_huge_file_is_read_by_gdal_and_says_so(tmp_path, monkeypatch, caplog):
     path = tmp_path / "a.jpg"
     path.write_bytes(FILES["4:4:4 baseline 3"]())
