@@ -32,8 +32,9 @@ _MOST_DECODED_BYTES = 512 * 2**20
 _HEAD_BYTES = 1 << 16
 # Precision, height, width, components.
 _FRAME = Struct(">BHHB")
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_LOSSLESS = frozenset([0xC3, 0xC7, 0xCB, 0xCF])
+_JPEG_LS = 0xF7
+_FRAMES = (frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}) | {_JPEG_LS}
+_LOSSLESS = frozenset([0xC3, 0xC7, 0xCB, 0xCF, _JPEG_LS])
 _EXIF, _START_OF_SCAN, _END = 0xE1, 0xDA, 0xD9
 # Markers without a length.
 _BARE = frozenset([0x01, *range(0xD0, 0xD9)])
@@ -71,7 +72,7 @@ class _Head(NamedTuple):
 
 
 def open_jpeg(path: str, pool: HandlePool, stamp: SourceStamp, tiles: TileCache | None = None) -> Reader:
-    """Open a JPEG: baseline, progressive or lossless, of 2 to 16 bits. Four inks (CMYK) are read as RGB, as by Pillow.
+    """Open a JPEG: baseline, progressive, lossless or JPEG-LS, of 2 to 16 bits. Four inks (CMYK) are read as RGB, as by Pillow.
 
     An image of more than 512 MiB is decoded by GDAL, piece by piece, which is logged as a warning: the pixels of a JPEG
     with coarser colours then differ from those of libjpeg-turbo.
@@ -144,8 +145,8 @@ def _parse_head(path: str, data: bytearray) -> _Head | None:
 
 def _decode(path: str, pool: HandlePool, stamp: SourceStamp, head: _Head) -> Array:
     data = read_bytes(path, pool, stamp)
-    # libjpeg fills what is missing with gray, without an error.
-    if _is_cut(data, head.frame_at):
+    # libjpeg fills what is missing with gray, without an error. JPEG-LS codes markers in another way, and its decoder raises.
+    if head.frame != _JPEG_LS and _is_cut(data, head.frame_at):
         raise UnreadableImageError(f"{path} is truncated: it has {len(data):,} bytes, and no marker of its end")
     try:
         pixels = _decode_by_turbo(data, head)
@@ -160,7 +161,10 @@ def _decode(path: str, pool: HandlePool, stamp: SourceStamp, head: _Head) -> Arr
 
 
 def _decode_by_turbo(data: bytearray, head: _Head) -> Array:
-    imagecodecs = load_extensions("_jpeg8", "_ljpeg")
+    imagecodecs = load_extensions("_jpeg8", "_ljpeg", "_jpegls")
+    if head.frame == _JPEG_LS:
+        lossless: Array = imagecodecs.jpegls_decode(data)
+        return lossless
     try:
         pixels: Array = imagecodecs.jpeg8_decode(data)
     except Exception:

@@ -135,6 +135,26 @@ def test_lossless_by_another_encoder(tmp_path):
 
 
 @pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_jpeg_ls(bands, dtype, tmp_path):
+    pixels = picture((*SHAPE, bands), dtype)
+    data = imagecodecs.jpegls_encode(pixels if bands == 3 else pixels[:, :, 0].copy())
+    (tmp_path / "a.jls").write_bytes(data)
+    for got in ways_in(str(tmp_path / "a.jls"), tmp_path):
+        assert got.dtype == dtype
+        np.testing.assert_array_equal(got, pixels)
+    (tmp_path / "a.jls").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UnreadableImageError, match=r"a\.jls"):
+        np.asarray(nf.open(tmp_path / "a.jls"))
+
+
+def test_lossless_without_a_marker_of_its_colours(tmp_path):
+    pixels = picture((*SHAPE, 3))
+    (tmp_path / "a.jpg").write_bytes(without_segment(imagecodecs.jpeg8_encode(pixels, lossless=True), 0xEE))
+    np.testing.assert_array_equal(np.asarray(nf.open(tmp_path / "a.jpg")), pixels)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
 def test_twelve_bits(bands, tmp_path):
     pixels = smooth((*SHAPE, 3)).astype(np.uint16) * 16
     pixels = pixels if bands == 3 else np.ascontiguousarray(pixels[:, :, 0])
