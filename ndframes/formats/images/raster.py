@@ -44,6 +44,7 @@ _OPTIONS: dict[str, Any] = {
 _BLOCK_CACHE_BYTES = 64 * 2**20
 if "GDAL_CACHEMAX" not in os.environ:
     _OPTIONS["GDAL_CACHEMAX"] = _BLOCK_CACHE_BYTES
+_MOST_EXACT = 2**53  # of the integers that a float represents
 _WITHOUT_OVERVIEWS = ("BMP", "GIF", "NITF", "PNG", "PNM", "WEBP")
 _SEQUENTIAL = ("GIF", "JPEG", "PNG", "WEBP")
 # GDAL may open a file of any other format again by its name, at any time: for its decoding threads, for overviews.
@@ -303,10 +304,15 @@ def _count_overviews(dataset: Any) -> int:
 
 def _find_nodata(dataset: Any) -> Nodata | None:
     """What marks missing pixels: a value, a value for each band, or the transparent colour of a PNG."""
-    values = tuple(dataset.nodatavals)
+    # rasterio gives floats. Those that stand for several 64-bit integers are left out, so that no pixel is masked wrongly.
+    has_longs = any(name in ("int64", "uint64") for name in dataset.dtypes)
+    values = tuple(
+        None if has_longs and value is not None and abs(value) > _MOST_EXACT else value for value in dataset.nodatavals
+    )
     # GDAL's name for values that have to come together.
-    if "NODATA_VALUES" in dataset.tags() and len(values) > 1 and None not in values:
-        return ColourKey(values)
+    colour = tuple(value for value in values if value is not None)
+    if "NODATA_VALUES" in dataset.tags() and len(colour) == len(values) > 1:
+        return ColourKey(colour)
     if len(set(values)) > 1 and not all(value is None or value != value for value in values):  # noqa: PLR0124 - nan
         return values
     return next((value for value in values if value is not None), None)
