@@ -47,8 +47,8 @@ class WholeReader(Reader):
 
     @property
     def is_worth_sharing(self) -> bool:
-        """``False``: one thread decodes the image."""
-        return False
+        """Whether the image has to be decoded, beside those of other files; one thread copies from a decoded one."""
+        return self._pixels is None if self._tiles is None else not self._tiles.has_picture(self._key)
 
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`Reader.read_window`."""

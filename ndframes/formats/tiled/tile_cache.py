@@ -55,6 +55,11 @@ class TileCache(ClockCache[tuple[object, int], Array]):
         large = self._large
         return large[1] if large is not None and large[0] == key else self.look_up(key)
 
+    def has_picture(self, key: tuple[object, int]) -> bool:
+        """Whether an image that is decoded as a whole is stored; counts nothing."""
+        large = self._large
+        return key in self or (large is not None and large[0] == key)
+
     def admit_picture(self, key: tuple[object, int], picture: Array) -> None:
         """As :meth:`admit`, for an image that is decoded as a whole. The last one over the budget is kept beside it."""
         # Decoding such an image for each crop would take seconds.

@@ -243,3 +243,18 @@ def test_the_memory_of_decoded_images_is_bounded(tmp_path):
         assert tiles.used_bytes <= budget
         assert reader.memory_bytes <= 4096
     pool.close()
+
+
+def test_several_files_are_decoded_in_several_threads(tmp_path):
+    for number in range(4):
+        Image.fromarray(smooth((*SHAPE, 3))[:: 1 if number % 2 else -1]).save(tmp_path / f"{number}.jpg")
+    pool, tiles = HandlePool(), TileCache(2**20)
+    reader = open_image(nf.ChannelInfo(str(tmp_path / "0.jpg")), pool, tiles=tiles)
+    assert reader.is_worth_sharing
+    reader.read_all()
+    assert not reader.is_worth_sharing
+    pool.close()
+    frames = nf.SimpleFrames({n: tmp_path / f"{n}.jpg" for n in range(4)}, workdir=tmp_path / "work", backend=None)
+    got = frames.load_regions([(n, np.s_[5:30, ::-1]) for n in (0, 3, 1, 0, 2)], workers=3)
+    for pixels, number in zip(got, (0, 3, 1, 0, 2), strict=True):
+        np.testing.assert_array_equal(pixels, by_pillow((tmp_path / f"{number}.jpg").read_bytes())[5:30, ::-1])
