@@ -20,9 +20,11 @@ from ..errors import (
     SourceChangedError,
     SourceMissingError,
 )
+from ..formats.images.animation import scan_animation
 from ..formats.images.arrays import ArrayReader
 from ..formats.tiled.npy_writer import write_npy
 from ..spec.backends import Backend
+from ..spec.kinds import is_video_path
 from ..system.handles import HandlePool
 from ..system.stamp import SourceStamp, stat_source
 from ..video.decoder import VideoDecoder
@@ -83,12 +85,18 @@ class Indexing:
         Raises:
             SourceError: the file is not a video that can be decoded, or it changed meanwhile.
         """
-        index = build_index(self.info.path, stream=self.info.series)
+        is_animated = not is_video_path(self.info.path)
+        index = (
+            _index_animation(self.info.path, self.stamp, pool)
+            if is_animated
+            else build_index(self.info.path, stream=self.info.series)
+        )
         # Another change so soon may leave the stamp as it is: the cached index would then be taken for that of the new file.
         if not self.stamp.is_settled(time.time_ns()):
             return index
         # The form takes a decoded frame. It is stored with the index, so that opening a video decodes nothing.
-        index = replace(index, form=VideoDecoder(self.info.path, index, pool).form)
+        if index.form is None:
+            index = replace(index, form=VideoDecoder(self.info.path, index, pool).form)
         # Checked after both scans of the file, so that they have read the same content.
         if stat_source(self.info.path) != self.stamp:
             raise SourceChangedError(
@@ -140,6 +148,23 @@ def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool:
     indexing = Indexing.plan(info, stamp, cache)
     found = indexing.find(pool) if stamp.is_settled(time.time_ns()) else None
     return found or indexing.build(pool)
+
+
+def _index_animation(path: str, stamp: SourceStamp, pool: HandlePool) -> FrameIndex:
+    """The index of an animation, whose frames can only be composed from the first one on; times in milliseconds."""
+    form = scan_animation(path, pool, stamp)
+    durations = np.array(form.durations_ms, np.int64)
+    return FrameIndex(
+        times=np.cumsum(durations) - durations,
+        has_exact_times=True,
+        keys=np.zeros(1, np.int64),
+        seeks=np.zeros(1, np.int64),
+        how="pts",
+        time_base=Fraction(1, 1000),
+        stream=0,
+        rate=Fraction(1000 * len(durations), int(durations.sum())),
+        form=FrameForm(form.shape, np.dtype(np.uint8)),
+    )
 
 
 def _file_of(info: ChannelInfo) -> ChannelInfo:

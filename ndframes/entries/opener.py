@@ -237,7 +237,7 @@ class ChannelOpener:
         return opened or replace(self._open_source(info, stamp), entry_path=self.cache.path(conversion.key))
 
     def _open_source(self, info: ChannelInfo, stamp: SourceStamp | None) -> OpenedChannel:
-        reader = SourceOpener(self.cache, self.pool, self.tile_bytes, self._share_tiles()).open(info, stamp)
+        reader = SourceOpener(self.cache, self.pool, self.tile_bytes, self._find_tiles()).open(info, stamp)
         return OpenedChannel(reader, stamp, is_settled=_is_settled(stamp))
 
     def _open_frame(self, info: ChannelInfo, backend: Backend | None, *, converts: bool) -> OpenedChannel:
@@ -282,11 +282,11 @@ class ChannelOpener:
 
     def _read_entry(self, path: Path, key: EntryKey) -> EntryReader:
         # A .npy has no tiles to decode.
-        tiles = None if key.suffix == ".npy" else self._share_tiles()
+        tiles = None if key.suffix == ".npy" else self._find_tiles()
         return EntryReader(path, key, self.cache.files, self.pool, verify=self.verify, tiles=tiles)
 
-    def _share_tiles(self) -> TileCache:
-        """The cache of decoded tiles of all entries and sources."""
+    def _find_tiles(self) -> TileCache:
+        """The cache of decoded tiles and images, of all entries and sources."""
         if self._tiles is None:
             with IMPORTING:
                 from ..formats.tiled.tile_cache import TileCache

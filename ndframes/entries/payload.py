@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..formats.reader import ReaderFacts
+from ..spec.nodata import pack_nodata, unpack_nodata
 from ..system.process import IMPORTING
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def describe_pixels(facts: ReaderFacts) -> dict[str, Any]:
     return {
         "shape": [height if facts.frame_count is None else facts.frame_count * height, width, bands],
         "dtype": facts.dtype.str,
-        "nodata": facts.nodata,
+        "nodata": pack_nodata(facts.nodata),
         "frames": facts.frame_count,
         **({} if facts.channels is None else {"channels": list(facts.channels)}),
     }
@@ -48,7 +49,7 @@ def parse_pixels(meta: Mapping[str, Any]) -> ReaderFacts:
         shape=(height, width, bands),
         dtype=np.dtype(meta["dtype"]),
         tile_shape=(height, width),
-        nodata=meta.get("nodata"),
+        nodata=unpack_nodata(meta.get("nodata")),
         frame_count=frame_count,
         channels=tuple(meta["channels"]) if "channels" in meta else None,
     )

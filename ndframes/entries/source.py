@@ -6,7 +6,9 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UnreadableImageError
 from ..formats.frame import FrameReader
+from ..formats.images.animation import AnimationReader, is_animation
 from ..formats.images.sniff import open_image
 from ..spec.kinds import is_video_path
 from ..system.process import IMPORTING
@@ -18,9 +20,8 @@ if TYPE_CHECKING:
     from ..spec.pathinfo import ChannelInfo
     from ..system.handles import HandlePool
     from ..system.stamp import SourceStamp
-    from ..video.reader import VideoReader
 
-__all__ = ["SourceOpener", "follow_links", "open_video"]
+__all__ = ["SourceOpener", "follow_links", "is_video_file", "open_video"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class SourceOpener:
         cache: stores the indexes of videos.
         pool: keeps the open handles.
         frame_bytes: how many bytes of decoded frames of each video are cached.
-        tiles: stores decoded blocks of images; ``None``: a reader has a small cache of its own.
+        tiles: stores decoded images; ``None``: each reader keeps its own.
     """
 
     cache: Cache
@@ -54,12 +55,17 @@ class SourceOpener:
             SourceError: the file cannot be read.
         """
         target = info if stamp is None else replace(info, path=path or follow_links(info.path))
-        if not is_video_path(info.path):
-            return open_image(target, self.pool, tiles=self.tiles, is_mapped=is_mapped)
+        if not is_video_file(info.path):
+            return open_image(target, self.pool, is_mapped=is_mapped, tiles=self.tiles)
         # The index of a video is that of all its frames, whichever of them is read.
         whole = replace(target, page=None)
         video = open_video(whole, stamp, self.cache, self.pool, frame_bytes=self.frame_bytes)
         return video if info.page is None else FrameReader(video, info.page)
+
+
+def is_video_file(path: str) -> bool:
+    """Whether a file is a video, by the suffix of its name, or an animation, by its content."""
+    return is_video_path(path) or is_animation(path)
 
 
 def follow_links(path: str) -> str:
@@ -75,8 +81,8 @@ def open_video(
     pool: HandlePool,
     *,
     frame_bytes: int = 64 * 2**20,
-) -> VideoReader:
-    """Open a video. Its frames are indexed first, if the cache does not have the index.
+) -> Reader:
+    """Open a video or an animation. Its frames are indexed first, if the cache does not have the index.
 
     Args:
         info: the file.
@@ -95,6 +101,11 @@ def open_video(
         from .frame_index import find_index
 
     index = find_index(info, stamp, cache, pool)
+    if not is_video_path(info.path):
+        assert index.form is not None  # noqa: S101
+        if info.pixel_format is not None:
+            raise UnreadableImageError(f"{info.path} is an animation; pixel_format={info.pixel_format!r} is for videos")
+        return AnimationReader(info.path, pool, index.form.shape, len(index), stamp=stamp)
     is_gray = info.pixel_format == "gray"
     errors: Any = info.frame_errors
     return VideoReader(VideoDecoder(info.path, index, pool, frame_bytes=frame_bytes, is_gray=is_gray, errors=errors))

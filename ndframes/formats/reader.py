@@ -16,6 +16,8 @@ from ..geometry.tiling import bounding_range, count_touched_tiles, tile_ranges
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ..spec.nodata import Nodata
+
 __all__ = [
     "WORTH_SHARING_SECONDS",
     "Array",
@@ -54,7 +56,7 @@ class ReaderFacts:
         shape: ``(height, width, bands)`` of the image, or of each frame of a video.
         dtype: of the pixels, in native byte order.
         tile_shape: ``(height, width)`` of the blocks in which pixels are stored; the whole shape if there are no blocks.
-        nodata: the value that means "no data"; ``None`` if the file names none.
+        nodata: what marks missing pixels; ``None`` if the file names nothing.
         frame_count: the number of frames of a video; ``None`` for an image.
         tile_frames: the number of frames that a block spans.
         memory_bytes: the memory that the open file costs.
@@ -66,7 +68,7 @@ class ReaderFacts:
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     tile_shape: tuple[int, int]
-    nodata: float | None = None
+    nodata: Nodata | None = None
     frame_count: int | None = None
     tile_frames: int = 1
     memory_bytes: int = 4096

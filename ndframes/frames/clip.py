@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PathInfoError, SourceKindError, SourceMissingError, shorten
-from ..spec.kinds import IMAGE_SUFFIXES, is_video_path
+from ..spec.kinds import IMAGE_SUFFIXES
 from ..spec.pathinfo import (
     ChannelInfo,
     PathInfo,
@@ -110,9 +110,12 @@ class Clip:
 
     @property
     def is_video(self) -> bool:
-        """Whether it is a video file, and not images."""
+        """Whether it is a video file or an animation, and not images."""
+        # Imported here, because a mapping of paths needs no reader.
+        from ..entries.source import is_video_file
+
         # A folder may be called walk.mp4, and a glob may end in .mp4.
-        return is_video_path(self.path) and not os.path.isdir(self.path) and not _is_glob(self.path)
+        return not os.path.isdir(self.path) and not _is_glob(self.path) and is_video_file(self.path)
 
     def find_images(self) -> dict[Hashable, str]:
         """Find the image files that exist now: a mapping in order from the id of each frame to its path.

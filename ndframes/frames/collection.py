@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..items.factory import ItemFactory
 from ..spec.backends import backend_for, coerce_backend
-from ..spec.kinds import is_video_path, is_whole_video
+from ..spec.kinds import is_video_path
 from ..spec.pathinfo import PathInfo
 from ..system.handles import HandlePool
 from ..system.process import half_of_memory
@@ -196,9 +196,14 @@ class ImageCollection(ABC):
         with naming_image(image_id):
             info = self.pathinfo(image_id)
             # A video's shape is that of its frames; their number is known once it was indexed.
-            if info.shape is not None and type(info) is PathInfo and not any(is_whole_video(c) for c in info.channels):
+            factory = self._factory(self._opener_of(image_id, converts=False))
+            if (
+                info.shape is not None
+                and type(info) is PathInfo
+                and not any(map(factory.is_whole_video, info.channels))
+            ):
                 return info.shape
-            item = self._factory(self._opener_of(image_id, converts=False)).make(info)
+            item = factory.make(info)
             return (*item.shape()[:-3], *item.image_shape)
 
     # -- entries -------------------------------------------------------------------------------------------------

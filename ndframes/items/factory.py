@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..errors import PathInfoError
-from ..spec.kinds import is_whole_video
+from ..entries.source import is_video_file
+from ..errors import NdframesError, PathInfoError
+from ..formats.images.animation import may_be_animation
 from ..spec.pathinfo import SequenceInfo
 from .image import AlignableImageData
 from .parts import Parts
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..cache.cache import Cache
     from ..entries.opener import BoundOpener
-    from ..spec.pathinfo import PathInfo
+    from ..spec.pathinfo import ChannelInfo, PathInfo
     from .item import LazyImage
 
 __all__ = ["ItemFactory"]
@@ -49,7 +51,10 @@ class ItemFactory:
         Raises:
             PathInfoError: a whole video is one of several files of an image.
         """
-        if len(info.channels) == 1 and is_whole_video(info.channels[0]):
+        if isinstance(info, SequenceInfo):
+            # Its files are not looked at here: there may be many. One that is an animation is an error when it is opened.
+            return ImageSequence(info, self.make_image, max_region_bytes=self.max_region_bytes, on_open=on_open)
+        if len(info.channels) == 1 and self.is_whole_video(info.channels[0]):
             # Imported here, because most programs read no videos.
             from .video import VideoData
 
@@ -62,14 +67,26 @@ class ItemFactory:
                 on_open=on_open,
             )
         for channel in info.channels:
-            if is_whole_video(channel):
+            if self.is_whole_video(channel):
                 raise PathInfoError(
                     f"{channel.path} is a video among the files of an image; say which of its frames, by ChannelInfo(page=...) "
                     "or the frame_index of a dataset's image"
                 )
-        if isinstance(info, SequenceInfo):
-            return ImageSequence(info, self.make_image, max_region_bytes=self.max_region_bytes, on_open=on_open)
         return self.make_image(info, on_open)
+
+    def is_whole_video(self, channel: ChannelInfo) -> bool:
+        """Whether a channel is a whole video or animation rather than one of its frames."""
+        if channel.page is not None or channel.driver is not None:
+            return False
+        if is_video_file(channel.path):
+            return True
+        if not may_be_animation(channel.path) or os.path.exists(channel.path):
+            return False
+        # The source is gone: its cache entry knows, if it may be read in its place.
+        try:
+            return self.opener.open(channel).reader.frame_count is not None
+        except NdframesError:
+            return False
 
     def make_image(
         self, info: PathInfo, on_open: Callable[[], None] | None = None, *, converts: bool = True

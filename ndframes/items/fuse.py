@@ -20,7 +20,7 @@ from ..pixels.points import sample
 from ..pixels.results import as_slice, fill_of, put_block
 from ..pixels.stencils import apply_stencils, find_stencil
 from ..pixels.warp import WindowedArray, warp
-from .parts import as_range, side_by_side
+from .parts import Pick, as_range, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..pixels.options import ReadOptions
     from ..pixels.results import Result
     from ..pixels.values import NodataMode
-    from .parts import Parts, Pick
+    from .parts import Parts
     from .plan import Plan
 
 __all__ = ["find_level", "fuse_grid", "fuse_padded", "fuse_padded_grid", "fuse_region", "locate"]
@@ -263,11 +263,16 @@ def _warp_pick(
         _copy_pick(parts, pick, result, axes, (height, width), options, level)
         return
     alone = side_by_side(pick)
+    is_keyed = values.needs_all_bands(options.nodata)
+    whole = Pick(pick.part, reader.all_bands, reader.all_bands, True, False, None) if is_keyed else alone
 
     def read(rows: range, cols: range) -> tuple[Array, Array | None]:
-        stored = np.empty((len(rows), len(cols), len(pick.bands)), reader.dtype)
-        parts.read_pick(alone, rows, cols, stored, level=level)
-        return values.decode(stored, options.nodata)
+        stored = np.empty((len(rows), len(cols), len(whole.bands)), reader.dtype)
+        parts.read_pick(whole, rows, cols, stored, level=level)
+        pixels, missing = values.decode(stored, options.nodata, whole.bands)
+        if is_keyed and missing is not None:
+            return pixels[..., list(pick.bands)], missing[..., list(pick.bands)]
+        return pixels, missing
 
     factor_y, factor_x = reader.level_factors(level) if level else (1.0, 1.0)
     extent = reader.shape[0] / factor_y, reader.shape[1] / factor_x

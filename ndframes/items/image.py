@@ -289,7 +289,7 @@ class AlignableImageData(LazyImage):
         src_from_part = np.array([[1.0, 0, src_cols.start], [0, 1, src_rows.start], [0, 0, 1]])
         region_from_img = np.array([[1.0, 0, -cols.start], [0, 1, -rows.start], [0, 0, 1]])
         return NativePart(
-            self._parts.values(pick.part).decode(stored, "keep")[0],
+            self._parts.values(pick.part).decode(stored, "keep", pick.bands)[0],
             tuple(plan.codes[position] for position in pick.positions),
             region_from_img @ info.matrix @ src_from_part,
             info.path,

@@ -78,6 +78,7 @@ class Parts(ForkAware):
         opener: opens them, from the cache or from the sources.
         on_open: called after a file was opened, because the item then uses more memory.
         threads: the most threads that decode one crop; ``None``: one for each core, and one in a worker process.
+        has_frames: whether the file is a video or an animation.
 
     Attributes:
         pathinfo: as given.
@@ -91,8 +92,10 @@ class Parts(ForkAware):
         *,
         on_open: Callable[[], None] | None = None,
         threads: int | None = 1,
+        has_frames: bool = False,
     ) -> None:
         self.pathinfo = pathinfo
+        self._has_frames = has_frames
         self._opener = opener
         self._on_open = on_open
         self._threads = threads
@@ -282,9 +285,14 @@ class Parts(ForkAware):
         """Check a file against its description.
 
         Raises:
-            UnreadableImageError: its bands or its shape differ.
+            UnreadableImageError: its bands or its shape differ, or it has several frames.
         """
         info, shape = self.pathinfo.channels[part], reader.shape[:2]
+        if reader.frame_count is not None and not self._has_frames:
+            raise UnreadableImageError(
+                f"{info.path} is an animation of {reader.frame_count:,} frames among the images of a sequence; choose one by "
+                "ChannelInfo(page=...), or read it on its own as a video"
+            )
         if info.channels is not None and len(info.channels) != reader.shape[2]:
             raise UnreadableImageError(
                 f"{info.path} has {reader.shape[2]} bands, but {len(info.channels)} channels are named for it: {'|'.join(info.channels)}"

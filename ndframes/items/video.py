@@ -14,6 +14,7 @@ from ..geometry.regions import resolve_region, to_slice
 from ..pixels.options import DEFAULT_OPTIONS
 from ..pixels.results import allocate
 from ..spec.channels import default_codes
+from ..spec.kinds import is_video_path
 from ..spec.pathinfo import PathInfo, slice_frames
 from ..video.decoder import VideoDecoder, VideoErrors
 from .explain import explain_parts
@@ -77,7 +78,7 @@ class VideoData(ImageSequence):
         self._range: range | None = None
         # A frame's shape and place in the image are checked where a frame is read as an image.
         file = replace(info.channels[0], img_from_src=None, shape=None)
-        self._parts = Parts(PathInfo(info.image_id, (file,)), opener, on_open=on_open)
+        self._parts = Parts(PathInfo(info.image_id, (file,)), opener, on_open=on_open, has_frames=True)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -146,9 +147,11 @@ class VideoData(ImageSequence):
     @property
     def metadata(self) -> VideoMetadata:
         """The file's metadata."""
-        from ..video.metadata import describe_video
+        from ..video.metadata import describe_animation, describe_video
 
         path = self.pathinfo.channels[0].path
+        if not is_video_path(path):
+            return describe_animation(path, self.index)
         return describe_video(path, VideoDecoder(path, self.index, self._pool, frame_bytes=0))
 
     def is_current(self) -> bool:

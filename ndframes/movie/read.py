@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING
 from ..cache.cache import Cache
 from ..cache.layout import default_workdir
 from ..entries.frame_index import find_index
+from ..entries.source import open_video
 from ..errors import RegionError, UnreadableImageError, check_choice, naming_image, shorten
+from ..formats.images.animation import is_animation
 from ..geometry.regions import to_row
 from ..pixels.results import allocate
 from ..spec.channels import default_codes, find_codes, parse_codes
+from ..spec.kinds import is_video_path
 from ..spec.pathinfo import ChannelInfo
 from ..system.handles import HandlePool
 from ..system.process import half_of_memory
 from ..system.stamp import stat_source
 from ..video.decoder import VideoDecoder, VideoErrors
 from ..video.index import open_container
-from ..video.metadata import describe_video
+from ..video.metadata import describe_animation, describe_video
 from ..video.reader import VideoReader
 
 if TYPE_CHECKING:
     from .._typing import Array
+    from ..formats.reader import Reader
     from ..video.metadata import VideoMetadata
 
 __all__ = ["open_reader", "read_video", "video_metadata"]
@@ -79,8 +83,8 @@ def read_video(
     """
     check_choice("errors", errors, VideoErrors)
     source = ChannelInfo(_to_text(path), pixel_format=pixel_format)
-    reader = open_reader(source.path, workdir, is_gray=pixel_format == "gray", errors=errors)
-    count = len(reader.index)
+    reader = _open_frames(source, workdir, errors)
+    count = reader.frame_count or 0
     if indices is None:
         indices = range(count)
     elif isinstance(indices, (str, bytes)) or not isinstance(indices, Iterable):
@@ -91,18 +95,25 @@ def read_video(
         numbers = [to_row(item, count) for item in indices]
     # Before the result is allocated: its length is the number of readable frames.
     if errors == "skip":
-        readable = reader.find_readable(numbers, range(count), errors)
+        readable = reader.find_readable(numbers, range(count), is_replaced=False)
         numbers = [number for number in numbers if number in readable]
-    height, width, band_count = reader.frame_shape
+    height, width, band_count = reader.shape
     codes = default_codes(band_count)
     with naming_image(reader.path):
         picked = find_codes(codes, codes if channels is None else parse_codes(channels))
-    video = VideoReader(reader)
     # The object itself means "all bands" to the reader, which then copies whole pixels instead of picking bands.
-    bands = video.all_bands if picked == tuple(video.all_bands) else picked
+    bands = reader.all_bands if picked == tuple(reader.all_bands) else picked
     out = allocate((len(numbers), height, width, len(picked)), reader.dtype, half_of_memory())
-    video.read_frames(numbers, range(height), range(width), bands, out)
+    reader.read_frames(numbers, range(height), range(width), bands, out)
     return out
+
+
+def _open_frames(source: ChannelInfo, workdir: str | os.PathLike[str] | None, errors: VideoErrors) -> Reader:
+    """Open a video, or an animation."""
+    if is_video_path(source.path) or not is_animation(source.path):
+        return VideoReader(open_reader(source.path, workdir, is_gray=source.pixel_format == "gray", errors=errors))
+    cache = Cache(default_workdir() if workdir is None else workdir)
+    return open_video(source, stat_source(source.path), cache, HandlePool())
 
 
 def open_reader(
@@ -159,5 +170,9 @@ def video_metadata(path: str | os.PathLike[str], *, workdir: str | os.PathLike[s
         >>> found.frames, found.fps, found.duration, found.codec, found.metadata
         (50, 25.0, 2.0, 'ffv1', {'rig': 3})
     """
+    source = ChannelInfo(_to_text(path))
+    if not is_video_path(source.path) and is_animation(source.path):
+        cache = Cache(default_workdir() if workdir is None else workdir)
+        return describe_animation(source.path, find_index(source, stat_source(source.path), cache, HandlePool()))
     reader = open_reader(path, workdir)
     return describe_video(reader.path, reader)

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import PathInfoError, shorten
+from ..spec.nodata import ColourKey
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .._typing import Array
+    from ..spec.nodata import Nodata
     from ..spec.pathinfo import ChannelInfo
 
-__all__ = ["NODATA_MODES", "NodataMode", "Quantization", "ValueEncoding", "resolve_nodata"]
+__all__ = ["NODATA_MODES", "NodataMode", "Quantization", "ValueEncoding", "equals_nodata", "resolve_nodata"]
 #: The treatment of nodata: ``"keep"`` the stored number, replace it by ``"nan"``, or return a ``"mask"`` with the pixels.
 NodataMode = Literal["keep", "nan", "mask"]
 NODATA_MODES = ("keep", "nan", "mask")
@@ -82,7 +86,7 @@ class Quantization:
         values = values.astype(self.dtype, copy=False)
         if self.nodata is not None:
             # By the stored integers, because the decoded values are rounded.
-            values[stored == self.nodata] = np.nan
+            values[equals_nodata(stored, self.nodata)] = np.nan
         return values
 
 
@@ -92,12 +96,12 @@ class ValueEncoding:
 
     Attributes:
         stored_dtype: the dtype in the file.
-        nodata: the number that marks missing values; ``None``: no number does.
+        nodata: what marks missing values; ``None``: nothing does.
         quantization: the map to real values; ``None``: the numbers are the values.
     """
 
     stored_dtype: np.dtype[Any]
-    nodata: float | None
+    nodata: Nodata | None
     quantization: Quantization | None
 
     @property
@@ -116,20 +120,78 @@ class ValueEncoding:
             return True
         return mode != "keep" and self.nodata is not None
 
-    def decode(self, stored: Array, mode: NodataMode) -> tuple[Array, Array | None]:
-        """The values, and the mask of missing ones; the mask is ``None`` with mode ``"keep"``."""
-        missing = None
-        if mode != "keep":
-            # A float file may hold nan besides its nodata value.
-            missing = np.isnan(stored) if stored.dtype.kind in "fc" else np.zeros(stored.shape, bool)
-            if self.nodata is not None and not math.isnan(self.nodata):
-                missing |= stored == self.nodata
+    def needs_all_bands(self, mode: NodataMode) -> bool:
+        """Whether the mask of a band depends on the other bands, too."""
+        return mode != "keep" and isinstance(self.nodata, ColourKey)
+
+    def decode(self, stored: Array, mode: NodataMode, bands: Sequence[int]) -> tuple[Array, Array | None]:
+        """The values, and the mask of missing ones.
+
+        Args:
+            stored: the numbers in the file, ``(h, w, bands)``.
+            mode: ``"keep"`` makes no mask: it is ``None`` then.
+            bands: the numbers of the bands; all bands of the file if :meth:`needs_all_bands`.
+        """
+        missing = None if mode == "keep" else self._find_missing(stored, bands)
         values = stored if self.quantization is None else self.quantization.decode(stored)
         if missing is not None and self.quantization is not None:
             missing |= np.isnan(values)
         return values, missing
 
+    def _find_missing(self, stored: Array, bands: Sequence[int]) -> Array:
+        # A float file may hold nan besides its nodata value.
+        missing: Array = np.isnan(stored) if stored.dtype.kind in "fc" else np.zeros(stored.shape, bool)
+        if isinstance(self.nodata, ColourKey):
+            planes = [equals_nodata(stored[..., band], self.nodata.values[band]) for band in bands]
+            missing |= np.logical_and.reduce(planes)[..., np.newaxis]
+        elif isinstance(self.nodata, tuple):
+            for place, band in enumerate(bands):
+                value = self.nodata[band] if band < len(self.nodata) else None
+                if value is not None:
+                    missing[..., place] |= equals_nodata(stored[..., place], value)
+        elif self.nodata is not None:
+            missing |= equals_nodata(stored, self.nodata)
+        return missing
 
-def resolve_nodata(info: ChannelInfo, file_nodata: float | None) -> float | None:
-    """The nodata value of a file: that of its :class:`~ndframes.ChannelInfo`, or else that in the file."""
+
+def equals_nodata(stored: Array, value: float) -> Array:
+    """Which numbers equal a nodata value.
+
+    Integers are compared exactly, those of 64 bits included. Floats are compared like GDAL does, since the value was
+    usually written as a decimal text: the difference is less than four times the precision of the dtype.
+
+    Example:
+        >>> equals_nodata(np.array([2**63 - 1, 2**63 - 2]), 2**63 - 1).tolist()
+        [True, False]
+        >>> equals_nodata(np.array([-9999.1, -9999.11], np.float32), -9999.1).tolist()
+        [True, False]
+    """
+    kind = stored.dtype.kind
+    if kind in "iub":
+        if not math.isfinite(value) or value != int(value):
+            return np.zeros(stored.shape, bool)
+        low, high = (0, 1) if kind == "b" else (np.iinfo(stored.dtype).min, np.iinfo(stored.dtype).max)
+        if not low <= value <= high:
+            return np.zeros(stored.shape, bool)
+        # Cast to the dtype: numpy compares a 64-bit integer and a float as floats of 53 bits.
+        is_equal: Array = stored == stored.dtype.type(int(value))
+        return is_equal
+    with np.errstate(over="ignore"):
+        near = stored.dtype.type(value)
+    # The decimal text of the largest number may round to more than it.
+    if kind == "f" and np.isinf(near) and math.isfinite(value):
+        near = stored.dtype.type(math.copysign(float(np.finfo(stored.dtype).max), value))
+    exact: Array = stored == near
+    if kind != "f" or math.isnan(value) or math.isinf(value):
+        return exact
+    limits = np.finfo(stored.dtype)
+    wide, number = stored.astype(np.float64), float(near)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # By halves, since the sum of the largest numbers overflows.
+        exact |= np.abs(wide - number) < 4 * float(limits.eps) * np.abs(wide / 2 + number / 2)
+    return exact
+
+
+def resolve_nodata(info: ChannelInfo, file_nodata: Nodata | None) -> Nodata | None:
+    """What marks the missing pixels of a file: by its :class:`~ndframes.ChannelInfo`, or else by the file."""
     return file_nodata if info.nodata is None else info.nodata

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = frozenset(
     [
         ".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi", ".scn", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".j2c", ".webp",
-        ".gif", ".bmp", ".ntf", ".nitf", ".pbm", ".pgm", ".ppm", ".pnm", ".sgi", ".img", ".npy", ".hdr", ".avif", ".qoi",
+        ".apng", ".gif", ".bmp", ".ntf", ".nitf", ".pbm", ".pgm", ".ppm", ".pnm", ".sgi", ".img", ".npy", ".hdr", ".avif", ".qoi",
         ".psd",
     ]
 )  # fmt: skip

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .decoder import VideoDecoder
     from .index import FrameIndex
 
-__all__ = ["VideoMetadata", "describe_video"]
+__all__ = ["VideoMetadata", "describe_animation", "describe_video"]
 # FFmpeg's numbers in AVColorRange and AVColorSpace.
 _RANGES = {1: "limited", 2: "full"}
 _MATRICES = {
@@ -171,6 +171,46 @@ def describe_video(path: str, decoder: VideoDecoder) -> VideoMetadata:
         file_bytes=file_bytes,
         metadata=_take_metadata(tags),
         tags=tags,
+    )
+
+
+def describe_animation(path: str, index: FrameIndex) -> VideoMetadata:
+    """Collect the properties of an animation: a GIF, PNG, WebP or AVIF of several frames.
+
+    Args:
+        path: the file.
+        index: its frames.
+    """
+    assert index.form is not None  # noqa: S101
+    assert index.rate is not None  # noqa: S101
+    height, width, channels = index.form.shape
+    # The last frame is shown for a time of its own.
+    duration = float(len(index) / index.rate)
+    file_bytes = os.path.getsize(path)
+    ending = os.path.splitext(path)[1][1:].lower()
+    return VideoMetadata(
+        path=path,
+        format=ending,
+        codec=ending,
+        frames=len(index),
+        fps=float(index.rate),
+        height=height,
+        width=width,
+        channels=channels,
+        dtype=index.form.dtype.name,
+        duration=duration,
+        rotation=0,
+        pixel_format="rgba" if channels == 4 else "rgb24",
+        color_range="full",
+        color_space="rgb",
+        times=_freeze(index.seconds),
+        keyframes=_freeze(index.keys.copy()),
+        mean_gop=float(len(index)),
+        max_gop=len(index),
+        has_exact_times=True,
+        is_constant_rate=_measure_times(index)[1],
+        bit_rate=8 * file_bytes / duration,
+        file_bytes=file_bytes,
     )
 
 

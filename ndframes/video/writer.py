@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import NdframesError, OutputError, VideoWriteError, shorten
+from ..formats.images.animation import is_animation
 from ..formats.images.sniff import open_image
 from ..spec.pathinfo import ChannelInfo
 from ..system.handles import HandlePool
@@ -200,6 +201,10 @@ class VideoWriter(ForkAware):
         if isinstance(frame, (str, os.PathLike)):
             source = os.fsdecode(frame)
             check_not_source(self._path, source)
+            if is_animation(source):
+                raise VideoWriteError(
+                    f"{self._path}: {name} ({source}) is an animation of several frames; write those of ndframes.open({source!r})"
+                )
             name, frame = f"{name} ({source})", open_image(ChannelInfo(source), self._pool).read_all()
         pixels = _to_pixels(frame, f"{self._path}: {name}")
         if self._shape is None:

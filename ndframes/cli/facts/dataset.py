@@ -95,6 +95,7 @@ def _collect_file(
     from ...geometry.affine import decompose_affine
     from ...pixels.values import resolve_nodata
     from ...spec.channels import default_codes
+    from ...spec.nodata import pack_nodata
 
     reader: Reader = direct.image(image_argument.image_id).opened(part).reader
     codes = info.channels or default_codes(reader.shape[2])
@@ -109,7 +110,7 @@ def _collect_file(
         "overview_shapes": reader.overview_shapes,
         "img_from_src": info.matrix.tolist(),
         **decompose_affine(info.matrix),
-        "nodata": resolve_nodata(info, reader.nodata),
+        "nodata": pack_nodata(resolve_nodata(info, reader.nodata)),
         "quantization": None if info.quantization is None else dict(info.quantization),
         "cache": None if cached is None else _collect_entry(image_argument, codes, cached),
     }
@@ -144,6 +145,13 @@ def rows_of_dataset_image(facts: _Facts) -> dict[str, str]:
     return rows
 
 
+def _describe_nodata(packed: object) -> str:
+    from ...spec.nodata import format_nodata, unpack_nodata
+
+    nodata = unpack_nodata(packed)
+    return "" if nodata is None else format_nodata(nodata)
+
+
 def _table(files: Sequence[_Facts], folder: str) -> list[str]:
     """A line for each file, in columns; columns without content are left out."""
     columns = {
@@ -151,7 +159,7 @@ def _table(files: Sequence[_Facts], folder: str) -> list[str]:
         "height x width": [f"{file['shape'][0]:,} x {file['shape'][1]:,}" for file in files],
         "dtype": [file["dtype"] for file in files],
         "onto the image": [_describe_position(file) for file in files],
-        "nodata": ["" if file["nodata"] is None else f"{file['nodata']:g}" for file in files],
+        "nodata": [_describe_nodata(file["nodata"]) for file in files],
         "values": ["" if file["quantization"] is None else _describe_values(file["quantization"]) for file in files],
         "cache": ["" if file["cache"] is None else _describe_entry(file["cache"]) for file in files],
         "file": [show_path(_path_in(folder, file["path"])) for file in files],

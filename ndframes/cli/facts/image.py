@@ -21,6 +21,7 @@ def collect_image(path: str, workdir: str | None, backend: str) -> _Facts:
     """Describe an image file, its cache entry, and the cost of a crop. Reads only the header, and converts nothing."""
     from ...frames.simple import SimpleFrames
     from ...spec.backends import coerce_backend
+    from ...spec.nodata import pack_nodata
 
     # Without a backend: the facts are those of the file, even if it is cached.
     direct = SimpleFrames({path: path}, backend=None)
@@ -35,7 +36,7 @@ def collect_image(path: str, workdir: str | None, backend: str) -> _Facts:
         "shape": reader.shape,
         "dtype": reader.dtype.name,
         "channels": image.channels,
-        "nodata": reader.nodata,
+        "nodata": pack_nodata(reader.nodata),
         "tile_shape": reader.tile_shape,
         "overview_shapes": reader.overview_shapes,
         "decoded_bytes": reader.nbytes,
@@ -102,18 +103,20 @@ def _expected_cost(form: Backend, reader: Reader, region: tuple[range, range]) -
 
 def rows_of_image(facts: _Facts) -> dict[str, str]:
     """The facts as text, by label."""
+    from ...spec.nodata import format_nodata, unpack_nodata
     from ...text import format_bytes
 
     height, width, bands = facts["shape"]
     has_strips = facts["tile_shape"][1] == width
     overviews = ", ".join(_join_extents(shape) for shape in facts["overview_shapes"])
     crop, cached = facts["crop"], facts["cache"]
+    nodata = unpack_nodata(facts["nodata"])
     rows = {
         "path": show_path(facts["path"]),
         "format": f"{facts['format']}, {format_bytes(facts['file_bytes'])}",
         "size": f"{height:,} x {width:,} px (height x width), {format_bytes(facts['decoded_bytes'])} decoded",
         "pixels": f"{facts['dtype']}, {bands} {'channel' if bands == 1 else 'channels'}: {_codes(facts['channels'])}",
-        **({} if facts["nodata"] is None else {"nodata": f"{facts['nodata']:g}"}),
+        **({} if nodata is None else {"nodata": format_nodata(nodata)}),
         "tiling": f"{'strips' if has_strips else 'tiles'} of {_join_extents(facts['tile_shape'])}",
         "overviews": overviews or "none",
     }

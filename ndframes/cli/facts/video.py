@@ -20,6 +20,7 @@ def collect_video(path: str, workdir: str | None, backend: str) -> _Facts:
     """Describe a video, its cached forms, and the cost of each form. Converts a few frames to estimate that."""
     from ...entries.estimates import advise, estimate_forms
     from ...frames.simple import SimpleFrames
+    from ...spec.kinds import is_video_path
 
     frames = SimpleFrames({path: path}, workdir=workdir, backend=None)
     video: Any = frames.image(path)
@@ -39,9 +40,10 @@ def collect_video(path: str, workdir: str | None, backend: str) -> _Facts:
     }
     if backend_of(backend) is not None:
         facts["cache"] = {"workdir": str(frames.cache.workdir), "entries": list(_find_entries(path, frames))}
-        estimates = estimate_forms(video.reader)
-        facts["costs"] = [estimate.to_dict() for estimate in estimates]
-        facts["advice"] = advise(estimates)
+        if is_video_path(path):  # an animation is cached like an image
+            estimates = estimate_forms(video.reader)
+            facts["costs"] = [estimate.to_dict() for estimate in estimates]
+            facts["advice"] = advise(estimates)
     return facts
 
 
@@ -67,6 +69,7 @@ def rows_of_video(facts: _Facts) -> dict[str, str]:
         rows["rotation"] = f"{video['rotation']} degrees clockwise for display"
     if facts["cache"] is not None:
         rows["cache"] = "\n".join(map(_describe_entry, facts["cache"]["entries"])) or "no entries yet"
+    if facts["costs"] is not None:
         rows["costs"] = "\n".join(_tabulate_costs(facts["costs"]))
         rows["advice"] = facts["advice"]
     return rows

@@ -1,4 +1,4 @@
-"""Readers of arrays: a ``.npy`` file or other flat pixels, mapped or read piece by piece, or an array in memory."""
+"""Readers of arrays: a ``.npy`` file, mapped or read piece by piece, or an array in memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import weakref
 from abc import abstractmethod
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ...system.handles import HandlePool
     from ...system.stamp import SourceStamp
 
-__all__ = ["ArrayReader", "FlatLayout", "FlatReader", "NpyReader"]
+__all__ = ["ArrayReader", "NpyReader", "RawLayout", "RawReader", "copy_crop"]
 # More than the longest header that numpy accepts.
 _HEAD_BYTES = 1 << 14
 _MOST_PARSES = 100
@@ -96,7 +97,7 @@ class ArrayReader(Reader):
 
     def read_strided(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
         """As :meth:`Reader.read_strided`."""
-        _copy_crop(self._array, rows, cols, bands, out)
+        copy_crop(self._array, rows, cols, bands, out)
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         """As :meth:`Reader.read_frames`."""
@@ -104,26 +105,28 @@ class ArrayReader(Reader):
             _copy_frames(self._array, times, rows, cols, bands, out)
 
 
-class FlatReader(Reader):
-    """Crops of pixels that lie in a file one after the other, without compression.
+class RawReader(Reader):
+    """Crops of a file that holds an array without compression, behind a header.
 
     Python keeps a file descriptor open with every map, so maps come from ``pool`` as other handles do.
 
     Args:
         path: the file.
-        file: it, open.
-        layout: where its pixels are.
         pool: keeps the open handles.
-        format: the file's format.
-        stamp: the file that ``path`` must be whenever it is opened; ``None`` accepts any with the same layout.
+        read_layout: reads the header of the opened file.
+        format: the file's format in one word, for people.
+        stamp: the file that ``path`` must be whenever it is opened; ``None`` accepts any with the same header.
         is_mapped: whether the file is mapped into memory, or read piece by piece. A map is quicker; but if another program
             shortens the file, touching the map is a bus error, which ends the process, while a read raises. ``None``
             maps unless the file system is remote.
 
     Attributes:
+        data_offset: the position of the first pixel in the file, in bytes.
+        is_fortran_order: whether the first axis varies fastest.
         is_mapped: whether the file is mapped into memory.
 
     Raises:
+        UnreadableImageError: the header is damaged, or the file is shorter than its array.
         SourceChangedError: the file of ``stamp`` was replaced or removed; when reading, too.
         SourceError: the system does not open the file.
     """
@@ -131,18 +134,28 @@ class FlatReader(Reader):
     def __init__(
         self,
         path: str,
-        file: FileHandle,
-        layout: FlatLayout,
         pool: HandlePool,
+        read_layout: Callable[[str, FileHandle], RawLayout],
         *,
         format: str,  # noqa: A002 - the field's word
         stamp: SourceStamp | None = None,
         is_mapped: bool | None = None,
     ) -> None:
-        self._layout = layout
+        file = pool.open(lambda: FileHandle(path, stamp))
+        with close_on_error(file):
+            self._layout = layout = read_layout(path, file)
+            # Before a map is touched: beyond the end of the file that is a bus error.
+            if file.stamp.size_bytes < layout.end_offset:
+                raise UnreadableImageError(
+                    f"{path} has {file.stamp.size_bytes:,} bytes, but by its header it has {layout.end_offset:,}; it is truncated "
+                    "or damaged"
+                )
+        self._read_layout = read_layout
         self._pool = pool
         self._stamp = stamp
         self._token = object()
+        self.data_offset = layout.data_offset
+        self.is_fortran_order = layout.is_fortran_order
         self.is_mapped = not is_remote(path) if is_mapped is None else is_mapped
         facts = ReaderFacts(
             format=format,
@@ -194,32 +207,24 @@ class FlatReader(Reader):
     def _open(self) -> _Pixels:
         file = FileHandle(self.path, self._stamp)
         with close_on_error(file):
-            # Without a stamp, another layout is the only sign that the file was replaced.
-            if self._stamp is None and self._find_layout(file) != self._layout:
+            # Without a stamp, another header is the only sign that the file was replaced.
+            if self._stamp is None and self._read_layout(self.path, file) != self._layout:
                 raise changed_error(self.path)
         return self._wrap(file)
-
-    def _find_layout(self, file: FileHandle) -> FlatLayout:  # noqa: ARG002
-        """Where the pixels are in the file that ``path`` leads to now."""
-        return self._layout
 
     def _wrap(self, file: FileHandle) -> _Pixels:
         return (_MappedPixels if self.is_mapped else _StoredPixels)(self.path, file, self._layout)
 
 
-class NpyReader(FlatReader):
+class NpyReader(RawReader):
     """Crops of a ``.npy`` file: an image ``(h, w)`` or ``(h, w, c)``, or a video ``(t, h, w, c)``. Never unpickles.
 
     Args:
         path: the file.
         pool: keeps the open handles.
-        stamp: the file that ``path`` must be whenever it is opened; ``None`` accepts any with the same header.
-        is_mapped: as for :class:`FlatReader`.
+        stamp: as for :class:`RawReader`.
+        is_mapped: as for :class:`RawReader`.
         has_frames: whether it is a video.
-
-    Attributes:
-        data_offset: the position of the first pixel in the file, in bytes.
-        is_fortran_order: whether the first axis varies fastest.
 
     Raises:
         UnreadableImageError: the header is damaged, the file is shorter than its array, or the array is not an image.
@@ -247,25 +252,18 @@ class NpyReader(FlatReader):
         is_mapped: bool | None = None,
         has_frames: bool = False,
     ) -> None:
-        file = pool.open(lambda: FileHandle(path, stamp))
-        with close_on_error(file):
-            layout = _read_layout(path, file, has_frames=has_frames)
-        self.data_offset = layout.data_offset
-        self.is_fortran_order = layout.is_fortran_order
-        super().__init__(path, file, layout, pool, format="npy", stamp=stamp, is_mapped=is_mapped)
-
-    def _find_layout(self, file: FileHandle) -> FlatLayout:
-        return _read_layout(self.path, file, has_frames=self.frame_count is not None)
+        read_layout = partial(_read_layout, has_frames=has_frames)
+        super().__init__(path, pool, read_layout, format="npy", stamp=stamp, is_mapped=is_mapped)
 
 
 @dataclass(frozen=True, slots=True)
-class FlatLayout:
-    """Where a file stores its pixels.
+class RawLayout:
+    """How a file stores its pixels.
 
     Attributes:
         shape: ``(height, width, bands)`` of the image, or of each frame.
-        frame_count: the number of frames; ``None``: it is an image.
-        dtype: as stored.
+        frame_count: the number of frames; ``None`` for an image.
+        dtype: of the samples, in the byte order of the file.
         is_fortran_order: whether the first axis varies fastest.
         data_offset: the position of the first pixel in the file, in bytes.
     """
@@ -278,12 +276,12 @@ class FlatLayout:
 
     @property
     def array_shape(self) -> tuple[int, ...]:
-        """The shape of the whole array."""
+        """The shape of the image, or of the whole video."""
         return self.shape if self.frame_count is None else (self.frame_count, *self.shape)
 
     @property
     def end_offset(self) -> int:
-        """The position behind the last pixel, in bytes."""
+        """The position behind the last pixel in the file, in bytes."""
         return self.data_offset + math.prod(self.array_shape, start=self.dtype.itemsize)
 
 
@@ -302,7 +300,7 @@ class _Pixels(SharedHandle):
 class _MappedPixels(_Pixels):
     """The file mapped into memory."""
 
-    def __init__(self, path: str, file: FileHandle, layout: FlatLayout) -> None:
+    def __init__(self, path: str, file: FileHandle, layout: RawLayout) -> None:
         try:
             data = mmap.mmap(file.descriptor, layout.end_offset, access=mmap.ACCESS_READ)
         # ValueError: the file was cut after its length was checked.
@@ -314,7 +312,7 @@ class _MappedPixels(_Pixels):
         self._array = np.ndarray(layout.array_shape, layout.dtype, data, layout.data_offset, order=order)
 
     def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
-        _copy_crop(self._array, rows, cols, bands, out)
+        copy_crop(self._array, rows, cols, bands, out)
 
     def read_frames(self, times: Sequence[int], rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         _copy_frames(self._array, times, rows, cols, bands, out)
@@ -323,7 +321,7 @@ class _MappedPixels(_Pixels):
 class _StoredPixels(_Pixels):
     """The open file; each read asks for the bytes that it needs."""
 
-    def __init__(self, path: str, file: FileHandle, layout: FlatLayout) -> None:
+    def __init__(self, path: str, file: FileHandle, layout: RawLayout) -> None:
         self._path, self._file, self._layout = path, file, layout
 
     def read(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
@@ -351,7 +349,7 @@ class _StoredPixels(_Pixels):
         items = range(window.start * band_count, window.stop * band_count)
         for place, lines in self._read_lines(first, rows, items, width * band_count):
             pixels = lines.reshape(len(lines), -1, band_count)
-            _copy_crop(pixels, range(len(lines)), range(0, len(window), cols.step), bands, out[place])
+            copy_crop(pixels, range(len(lines)), range(0, len(window), cols.step), bands, out[place])
 
     def _read_columns(self, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
         # In Fortran order, y varies fastest: a line of the file is a column of one band.
@@ -388,7 +386,7 @@ class _StoredPixels(_Pixels):
             yield slice(start, start + len(piece)), samples
 
 
-def _read_layout(path: str, file: FileHandle, *, has_frames: bool) -> FlatLayout:
+def _read_layout(path: str, file: FileHandle, *, has_frames: bool) -> RawLayout:
     try:
         head = io.BytesIO(os.pread(file.descriptor, _HEAD_BYTES, 0))
     except OSError as error:
@@ -399,13 +397,7 @@ def _read_layout(path: str, file: FileHandle, *, has_frames: bool) -> FlatLayout
         raise UnreadableImageError(f"{path} is not a valid .npy file: {error}") from error
     has_frames = has_frames and not is_fortran_order  # a video of ours is always in C order
     frame_count, frame_shape = _split_shape(path, shape, dtype, has_frames=has_frames)
-    layout = FlatLayout(frame_shape, frame_count, dtype, is_fortran_order, head.tell())
-    # Before a map is touched: beyond the end of the file that is a bus error.
-    if file.stamp.size_bytes < layout.end_offset:
-        raise UnreadableImageError(
-            f"{path} has {file.stamp.size_bytes:,} bytes, but by its header it has {layout.end_offset:,}; it is truncated or damaged"
-        )
-    return layout
+    return RawLayout(frame_shape, frame_count, dtype, is_fortran_order, head.tell())
 
 
 def _parse_header(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -464,7 +456,7 @@ def _copy_frames(
         out[place] = window if picks is None else window[:, :, picks]
 
 
-def _copy_crop(array: Array, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
+def copy_crop(array: Array, rows: range, cols: range, bands: Sequence[int], out: Array) -> None:
     """Copy the pixels at ``rows`` x ``cols`` of ``bands``, whose steps are positive, into ``out``."""
     window = array[rows.start : rows.stop : rows.step, cols.start : cols.stop : cols.step]
     if bands == range(array.shape[2]):

@@ -15,16 +15,19 @@ from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from ...errors import UnreadableImageError
+from ...spec.nodata import ColourKey
 from ...system.handles import FileHandle, close_on_error, is_out_of_descriptors
 from ...system.process import ForkGate
 from ...system.stamp import require_same_file, source_error
 from ..reader import Reader, ReaderFacts, log_orientation
 from .limits import check_block, check_expansion
+from .truncation import describe_damage_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..._typing import Array
+    from ...spec.nodata import Nodata
     from ...system.handles import HandlePool
     from ...system.stamp import SourceStamp
 
@@ -41,6 +44,7 @@ _OPTIONS: dict[str, Any] = {
 _BLOCK_CACHE_BYTES = 64 * 2**20
 if "GDAL_CACHEMAX" not in os.environ:
     _OPTIONS["GDAL_CACHEMAX"] = _BLOCK_CACHE_BYTES
+_MOST_EXACT = 2**53  # of the integers that a float represents
 _WITHOUT_OVERVIEWS = ("BMP", "GIF", "NITF", "PNG", "PNM", "WEBP")
 _SEQUENTIAL = ("GIF", "JPEG", "PNG", "WEBP")
 # GDAL may open a file of any other format again by its name, at any time: for its decoding threads, for overviews.
@@ -137,7 +141,7 @@ class RasterReader(Reader):
                 dtype=self._layout.dtype,
                 tile_shape=(min(tile_height, dataset.height), min(tile_width, dataset.width)),
                 # The nodata value of a palette image is an index, not a colour.
-                nodata=dataset.nodata if palette is None else None,
+                nodata=_find_nodata(dataset) if palette is None else None,
                 memory_bytes=1 << 16,
             )
             super().__init__(path, facts)
@@ -229,7 +233,7 @@ class _BorrowedDataset:
             # GDAL's message names the alias under /proc, which means nothing to the user.
             text = str(cause).replace(self._gdal_name, self._path)
             raise UnreadableImageError(
-                f"{self._path} ({self._driver}) does not decode, it may be truncated or damaged: {text}"
+                f"{self._path} ({self._driver}) does not decode, {describe_damage_of(self._path, self._driver)}: {text}"
             ) from error
 
     def _open(self) -> _PixelDataset:
@@ -246,7 +250,7 @@ class _BorrowedDataset:
                     raise source_error(self._path, OSError(errno.EMFILE, os.strerror(errno.EMFILE))) from error
                 text = str(error).replace(name, self._path)
                 raise UnreadableImageError(
-                    f"{self._path} begins like {self._driver} but does not open, it may be truncated or damaged: {text}"
+                    f"{self._path} begins like {self._driver} but does not open, {describe_damage_of(self._path, self._driver)}: {text}"
                 ) from error
         # These drivers have the file open by now, and never open it again.
         if alias is not None and self._driver in _OPENED_ONCE:
@@ -296,6 +300,22 @@ def _count_overviews(dataset: Any) -> int:
     longest: int = max(dataset.shape)
     # GDAL's own rule for reduced sizes. One more overview is the thumbnail.
     return min(count, sum(longest >= 256 << halving for halving in range(3)))
+
+
+def _find_nodata(dataset: Any) -> Nodata | None:
+    """What marks missing pixels: a value, a value for each band, or the transparent colour of a PNG."""
+    # rasterio gives floats. Those that stand for several 64-bit integers are left out, so that no pixel is masked wrongly.
+    has_longs = any(name in ("int64", "uint64") for name in dataset.dtypes)
+    values = tuple(
+        None if has_longs and value is not None and abs(value) > _MOST_EXACT else value for value in dataset.nodatavals
+    )
+    # GDAL's name for values that have to come together.
+    colour = tuple(value for value in values if value is not None)
+    if "NODATA_VALUES" in dataset.tags() and len(colour) == len(values) > 1:
+        return ColourKey(colour)
+    if len(set(values)) > 1 and not all(value is None or value != value for value in values):  # noqa: PLR0124 - nan
+        return values
+    return next((value for value in values if value is not None), None)
 
 
 def _find_layout(dataset: Any) -> _Layout:

@@ -10,7 +10,6 @@ from ...errors import UnreadableImageError
 from ...system.handles import FileHandle
 from ...system.process import IMPORTING
 from ...system.stamp import require_same_file, stat_source
-from .limits import check_expansion
 
 if TYPE_CHECKING:
     from ..._typing import Array
@@ -22,6 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["open_image", "sniff"]
 _HEAD_BYTES = 64
+_JPEG_2000_HEAD_BYTES = 1 << 16
+# A larger BMP or GIF is read piece by piece, by GDAL.
+_MOST_DECODED_BYTES = 512 * 2**20
+# Formats of animations, of which a still image is the only frame.
+_ANIMATED = ("GIF", "WEBP", "AVIF")
+_BY_GDAL = ("PNG", "JP2OpenJPEG", "WEBP", "NITF")
 # The first bytes of MP4, Matroska, AVI and Flash video.
 _VIDEO = re.compile(rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI |FLV", re.DOTALL)
 # (offset, magic bytes, format): a GDAL driver, or a word of our own. Longer signatures come first.
@@ -41,23 +46,17 @@ _MAGIC = (
     (0, b"BM", "BMP"),
     (0, b"NITF", "NITF"),
     (0, b"NSIF", "NITF"),
-    (0, b"\x01\xda", "pillow"),
-    (0, b"P5", "PNM"),
-    (0, b"P6", "PNM"),
-    (0, b"#?RADIANCE", "kwimage"),
-    (0, b"#?RGBE", "kwimage"),
-    (0, b"\x59\xa6\x6a\x95", "kwimage"),
-    # Of the PNM forms, GDAL reads P5 and P6 only.
-    (0, b"P1", "kwimage"),
-    (0, b"P2", "kwimage"),
-    (0, b"P3", "kwimage"),
-    (0, b"P4", "kwimage"),
-    (0, b"qoif", "pillow"),
-    (0, b"8BPS", "pillow"),
-    (0, b"\0\0\1\0", "pillow"),
-    (0, b"DDS ", "pillow"),
-    (4, b"ftypavif", "pillow"),
-    (4, b"ftypavis", "pillow"),
+    (0, b"\x01\xda", "SGI"),
+    *((0, b"P%d" % form, "PNM") for form in range(1, 7)),
+    (0, b"#?RADIANCE", "Radiance"),
+    (0, b"#?RGBE", "Radiance"),
+    (0, b"\x59\xa6\x6a\x95", "Sun raster"),
+    (0, b"qoif", "QOI"),
+    (0, b"8BPS", "PSD"),
+    (0, b"\0\0\1\0", "ICO"),
+    (0, b"DDS ", "DDS"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
 )
 _KNOWN = (
     "TIFF, PNG, JPEG, JPEG 2000, WebP, GIF, BMP, NITF, PNM, SGI, npy, Radiance, Sun raster, AVIF, QOI, PSD, ICO, DDS"
@@ -78,7 +77,7 @@ def sniff(head: bytes) -> str | None:
 
 
 def open_image(
-    info: ChannelInfo, pool: HandlePool, *, tiles: TileCache | None = None, is_mapped: bool | None = None
+    info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = None, tiles: TileCache | None = None
 ) -> Reader:
     """Open the image file of one channel for crops.
 
@@ -91,8 +90,8 @@ def open_image(
     Args:
         info: the file, and which of its images.
         pool: keeps the open handles.
-        tiles: stores decoded blocks; ``None``: a reader has a small cache of its own.
-        is_mapped: whether flat pixels are mapped; see :class:`~ndframes.formats.images.arrays.FlatReader`.
+        is_mapped: whether pixels without compression are mapped; see :class:`~ndframes.formats.images.arrays.RawReader`.
+        tiles: stores decoded blocks and images; ``None``: each reader keeps its own.
 
     Raises:
         SourceError: the file cannot be read; :mod:`ndframes.errors` lists the cases.
@@ -106,11 +105,11 @@ def open_image(
     stamp = stat_source(info.path)
     # The file is opened several times: to detect the format, to inspect it, to read it. All must see the same file.
     with require_same_file(info.path, stamp):
-        return pool.open(lambda: _open_file(info, pool, stamp, tiles, is_mapped))
+        return pool.open(lambda: _open_file(info, pool, stamp, is_mapped, tiles))
 
 
 def _open_file(
-    info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, tiles: TileCache | None, is_mapped: bool | None
+    info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, is_mapped: bool | None, tiles: TileCache | None
 ) -> Reader:
     with IMPORTING:
         from .raster import RasterReader
@@ -123,66 +122,63 @@ def _open_file(
         with IMPORTING:
             from .tiff.reader import TiffReader
 
-        return TiffReader(
-            info.path,
-            page=info.page,
-            series=info.series,
-            stamp=stamp,
-            pool=pool,
-            tiles=tiles,
-            is_mapped=is_mapped,
-        )
-    if info.page is not None or info.series is not None:
+        chosen = {"page": info.page, "series": info.series}
+        return TiffReader(info.path, **chosen, stamp=stamp, pool=pool, tiles=tiles, is_mapped=is_mapped)
+    is_only_frame = info.page == 0 and info.series is None and kind in _ANIMATED
+    if (info.page is not None or info.series is not None) and not is_only_frame:
         raise UnreadableImageError(f"{info.path} is {kind}, which has no pages or series; leave page and series out")
     if kind == "npy":
         with IMPORTING:
             from .arrays import NpyReader
 
         return NpyReader(info.path, pool, stamp=stamp, is_mapped=is_mapped)
-    if kind in ("pillow", "kwimage"):
-        return _open_whole(info.path, kind, is_bilevel=head[:2] in (b"P1", b"P4"))
+    if kind == "JPEG":
+        with IMPORTING:
+            from .jpeg import open_jpeg
+
+        return open_jpeg(info.path, pool, stamp, tiles)
+    if kind == "PNM":
+        with IMPORTING:
+            from .pnm import open_pnm
+
+        return open_pnm(info.path, pool, stamp, is_mapped=is_mapped, tiles=tiles)
+    is_large = kind in ("BMP", "GIF") and _decoded_bytes_of(head, kind) > _MOST_DECODED_BYTES
+    if (kind not in _BY_GDAL and not is_large) or (kind == "JP2OpenJPEG" and _is_signed_byte(info, pool, stamp)):
+        return _open_decoded(info, kind, pool, stamp, tiles)
     return RasterReader(info.path, kind, pool, file_bytes=stamp.size_bytes, stamp=stamp)
 
 
-def _open_whole(path: str, library: str, *, is_bilevel: bool) -> Reader:
-    """Decode a whole file of a format that offers no crops."""
+def _decoded_bytes_of(head: bytes, kind: str) -> int:
+    """The bytes of a decoded BMP or GIF, by its header; 0 if that is cut."""
+    if kind == "GIF":
+        return 4 * int.from_bytes(head[6:8], "little") * int.from_bytes(head[8:10], "little")
+    extents = [int.from_bytes(head[at : at + 4], "little", signed=True) for at in (18, 22)]
+    return 4 * abs(extents[0] * extents[1])
+
+
+def _open_decoded(
+    info: ChannelInfo, kind: str, pool: HandlePool, stamp: SourceStamp, tiles: TileCache | None
+) -> Reader:
+    """Open a file of a format that is decoded as a whole."""
     with IMPORTING:
-        from .arrays import ArrayReader
+        from .decoded import decode_whole
+        from .whole import open_whole, read_bytes
 
-    try:
-        array = _decode_by_pillow(path) if library == "pillow" else _decode_by_kwimage(path)
-    except UnreadableImageError:
-        raise
-    # Pillow and OpenCV raise anything for damaged bytes.
-    except Exception as error:
-        raise UnreadableImageError(
-            f"{path} does not decode ({library}), it may be truncated or damaged: {error}"
-        ) from error
-    if is_bilevel:  # OpenCV reads the bits of a PBM as 0 and 255
-        array = array > 0
-    return ArrayReader(path, array, format=library, memory_bytes=array.nbytes)
+    def decode() -> Array:
+        return decode_whole(info.path, kind, read_bytes(info.path, pool, stamp))
+
+    return open_whole(info.path, kind, decode, tiles)
 
 
-def _decode_by_pillow(path: str) -> Array:
+def _is_signed_byte(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> bool:
+    """Whether the samples of a JPEG 2000 are signed, of 8 bits or fewer, which GDAL reads as unsigned."""
     with IMPORTING:
-        import numpy as np
-        from PIL import Image
+        from .whole import read_bytes
 
-    with Image.open(path) as image:
-        # Pillow has read the header only; it allocates the pixels when they are first used.
-        check_expansion(path, image.width * image.height * len(image.getbands()), os.path.getsize(path))
-        return np.asarray(
-            # Palettes become colours, as in RasterReader.
-            image.convert("RGBA" if image.info.get("transparency") else "RGB") if image.mode == "P" else image
-        )
-
-
-def _decode_by_kwimage(path: str) -> Array:
-    with IMPORTING:
-        import kwimage
-
-    array: Array = kwimage.imread(path, backend="cv2")  # the only backend that knows these formats
-    return array
+    head = read_bytes(info.path, pool, stamp, most=_JPEG_2000_HEAD_BYTES)
+    at = head.find(b"\xff\x4f\xff\x51")
+    # The first component's byte: the sign, and the bits less one.
+    return at >= 0 and len(head) > at + 42 and head[at + 42] & 0x80 > 0 and head[at + 42] & 0x7F < 8
 
 
 def _read_head(path: str, stamp: SourceStamp) -> bytes:

@@ -36,6 +36,7 @@ class TileCache(ClockCache[tuple[object, int], Array]):
         # A new cache admits tiles, until reads show that they are not used again.
         self._score = _MAX_SCORE
         self._recent: OrderedDict[tuple[object, int], None] = OrderedDict()
+        self._large: tuple[tuple[object, int], Array] | None = None
 
     def look_up(self, key: tuple[object, int], weight: int = WHOLE_WEIGHT) -> Array | None:
         """Get a tile that is about to be used, and count the hit; ``None`` if it is not stored."""
@@ -48,6 +49,24 @@ class TileCache(ClockCache[tuple[object, int], Array]):
         """Count the miss of a tile that was decoded just now, and store the tile if tiles are admitted."""
         if self.record_miss(key):
             self.put(key, tile)
+
+    def find_picture(self, key: tuple[object, int]) -> Array | None:
+        """As :meth:`look_up`, for an image that is decoded as a whole."""
+        large = self._large
+        return large[1] if large is not None and large[0] == key else self.look_up(key)
+
+    def has_picture(self, key: tuple[object, int]) -> bool:
+        """Whether an image that is decoded as a whole is stored; counts nothing."""
+        large = self._large
+        return key in self or (large is not None and large[0] == key)
+
+    def admit_picture(self, key: tuple[object, int], picture: Array) -> None:
+        """As :meth:`admit`, for an image that is decoded as a whole. The last one over the budget is kept beside it."""
+        # Decoding such an image for each crop would take seconds.
+        if picture.nbytes > self.max_bytes:
+            self._large = (key, picture)
+        else:
+            self.admit(key, picture)
 
     def record_miss(self, key: tuple[object, int], weight: int = WHOLE_WEIGHT) -> bool:
         """Count the miss of a tile; returns whether tiles are admitted now."""

@@ -135,10 +135,7 @@ def test_photographs(path, pool):
     reader = open_path(path, pool)
     wanted = decode_photograph(path)
     whole = reader.read_all()
-    assert_same(whole, wanted, 20 if path.endswith(".jpg") else 0)
-    if path.endswith(".jpg"):
-        with ungeoreferenced(path) as dataset:
-            np.testing.assert_array_equal(whole, dataset.read().transpose(1, 2, 0))
+    assert_same(whole, wanted)
     read_crops(reader, whole, seed=3, count=5)
 
 
@@ -213,7 +210,7 @@ def test_raw_page_reads_only_the_rows_wanted(tmp_path, pool, monkeypatch):
     out = np.empty((7, 20, 1), np.uint16)
     reader.read(range(300, 307), range(11, 31), [0], out)
     np.testing.assert_array_equal(out[:, :, 0], pixels[300:307, 11:31])
-    assert sum(read) == 7 * 400 * 2
+    assert sum(read) == 7 * 20 * 2
 
 
 @pytest.mark.parametrize(
@@ -325,7 +322,7 @@ def test_stored_grid_and_said_once(tmp_path, pool, caplog):
             reader = open_path(name, pool, **info)
             whole = reader.read_all()
             reader.read_all()
-        assert_same(whole, wanted if name == path else pixels, 20 if name == path else 0)
+        assert_same(whole, wanted if name == path else pixels)
         messages = [record.getMessage() for record in caplog.records if record.name == "ndframes"]
         assert len(messages) == 1
         assert message in messages[0]
@@ -338,11 +335,11 @@ def test_a_camera_thumbnail_is_no_overview(tmp_path, pool):
     path = tmp_path / "a.jpg"
     _save_with_thumbnail(path, pixels)
     with ungeoreferenced(path) as dataset:
-        assert len(dataset.overviews(1)) == 3, "GDAL no longer offers the thumbnail; the rule in raster.py can go"
+        assert len(dataset.overviews(1)) == 3, "the file has no thumbnail"
     reader = open_path(str(path), pool)
-    assert reader.overview_shapes == ((300, 400), (150, 200))
-    half = pixels.reshape(300, 2, 400, 2, 3).mean(axis=(1, 3))
-    assert np.abs(reader.read_all(level=1) - half).mean() < 4
+    assert reader.overview_shapes == ()
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(reader.read_all(), np.asarray(image))
 
 
 def _save_with_thumbnail(path: Path, pixels: np.ndarray) -> None:
@@ -389,7 +386,7 @@ def test_missing_tiles_are_nodata(tmp_path, pool):
 @pytest.mark.parametrize(("head", "kind"), [
     (b"", None), (b"II*", None), (b"II*\0\x08", "tiff"), (b"MM\0*", "tiff"), (b"II+\0", "tiff"), (b"MM\0+", "tiff"),
     (b"\x93NUMPY\x01\0", "npy"), (b"RIFF\0\0\0\0WEBPVP8 ", "WEBP"), (b"RIFF\0\0\0\0WAVE", None), (b"PK\x03\x04", None),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "JP2OpenJPEG"), (b"<VRTDataset", None), (b"\0\0\0\x1cftypavif", "pillow"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JP2OpenJPEG"), (b"<VRTDataset", None), (b"\0\0\0\x1cftypavif", "AVIF"),
     (b"\0\0\0\x1cftypisom", None),
 ])  # fmt: skip
 def test_sniff(head, kind):
@@ -399,8 +396,5 @@ def test_sniff(head, kind):
 def test_four_inks_are_read_as_colours(tmp_path, pool):
     path, _ = SAMPLES["jpg four inks"].make(tmp_path)
     with Image.open(path) as image:
-        inks = np.asarray(image).astype(int)
-    wanted = (255 - inks[:, :, :3]) * (255 - inks[:, :, 3:]) // 255
-    got = open_path(path, pool).read_all()
-    assert got.shape == (*SHAPE, 3)
-    np.testing.assert_allclose(got, wanted, atol=1)
+        wanted = np.asarray(image.convert("RGB"))
+    assert_same(open_path(path, pool).read_all(), wanted)

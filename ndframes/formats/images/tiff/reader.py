@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ....system.stamp import require_same_file
 from ...reader import Crop, Reader, ReaderFacts, log_orientation
 from ...tiled.tile_cache import TileCache
 from ...tiled.tile_reader import TileLevel, TileReader, Tiling
-from ..arrays import FlatLayout, FlatReader
+from ..arrays import RawLayout, RawReader
 from ..limits import check_block, check_expansion
 from .blocks import Block, BlockFile, Blocks, SourceFile, find_blocks
 from .check import check_directories
@@ -63,7 +63,7 @@ class TiffReader(Reader):
         stamp: the file that ``path`` must be whenever it is opened; ``None`` is the one that is there now.
         pool: keeps the open file; ``None`` opens it for every read.
         tiles: stores decoded blocks; ``None`` is a small cache of this reader.
-        is_mapped: whether flat pixels are mapped into memory; see :class:`~ndframes.formats.images.arrays.FlatReader`.
+        is_mapped: whether flat pixels are mapped into memory; see :class:`~ndframes.formats.images.arrays.RawReader`.
 
     Raises:
         UnreadableImageError: the file is not a TIFF, has no such page or series, its layout needs a choice, or its tables
@@ -105,10 +105,10 @@ class TiffReader(Reader):
         if parsed.orientation != 1:
             log_orientation(path, parsed.orientation)
         source = SourceFile(path, file, file.stamp, pool)
-        build = partial(_build_plane, path, parsed.samples, source, pool, file.stamp, cache, is_mapped)
+        builder = _PlaneBuilder(path, parsed.samples, source, pool, file.stamp, cache, is_mapped)
         self._levels = [
             [
-                _Plane(build(blocks, bands), first, bands)
+                _Plane(builder.build(blocks, bands), first, bands)
                 for blocks, bands, first in zip(level, parsed.bands, _starts(parsed.bands), strict=True)
             ]
             for level in parsed.levels
@@ -235,6 +235,11 @@ def _parse_pages(path: str, chosen: ChosenPages) -> _Parsed:
         own = samples if not levels else describe_samples(path, level[0].keyframe)
         if (own.dtype, own.bands, len(level)) == (samples.dtype, samples.bands, len(chosen.levels[0])):
             levels.append([blocks for each in level for blocks in find_blocks(path, each, own)])
+    marks: list[Any] = (
+        [describe_samples(path, each).nodata for each in chosen.levels[0]] if len(chosen.levels[0]) > 1 else []
+    )
+    if len(set(map(str, marks))) > 1:  # as text, because a nan does not equal itself
+        samples = replace(samples, nodata=tuple(marks))
     is_apart = len(levels[0]) > len(chosen.levels[0])
     return _Parsed(
         levels,
@@ -293,42 +298,36 @@ def _check_page(path: str, pages: list[Any]) -> None:
         )
 
 
-def _build_plane(
-    path: str,
-    samples: Samples,
-    source: SourceFile,
-    pool: HandlePool,
-    stamp: SourceStamp,
-    cache: TileCache,
-    is_mapped: bool | None,
-    blocks: Blocks,
-    bands: int,
-) -> Reader:
-    """The reader of a plane: flat pixels are copied from the mapped file, others decoded block by block."""
-    offset = blocks.find_flat_offset(bands)
-    if offset is not None:
-        assert blocks.flat_dtype is not None  # noqa: S101
-        layout = FlatLayout((*blocks.shape, bands), None, blocks.flat_dtype, False, offset)
-        if layout.end_offset <= stamp.size_bytes:
-            return FlatReader(
-                path,
-                pool.open(lambda: FileHandle(path, stamp)),
-                layout,
-                pool,
-                format="TIFF",
-                stamp=stamp,
-                is_mapped=is_mapped,
-            )
-    decode = blocks.decode
-    tiling = Tiling(
-        "TIFF",
-        [TileLevel.make(blocks.shape, blocks.block_shape, 0)],
-        samples.dtype,
-        bands,
-        decode,
-        lambda found: [decode(block) for block in found],
-    )
-    return TileReader(path, tiling, BlockFile(source, blocks), cache)
+@dataclass(frozen=True)
+class _PlaneBuilder:
+    """Makes the readers of planes."""
+
+    path: str
+    samples: Samples
+    source: SourceFile
+    pool: HandlePool
+    stamp: SourceStamp
+    cache: TileCache
+    is_mapped: bool | None
+
+    def build(self, blocks: Blocks, bands: int) -> Reader:
+        """The reader of a plane: pixels that lie one after the other are copied, others decoded block by block."""
+        offset = blocks.find_flat_offset(bands)
+        if offset is not None and blocks.flat_dtype is not None:
+            layout = RawLayout((*blocks.shape, bands), None, blocks.flat_dtype, False, offset)
+            if layout.end_offset <= self.stamp.size_bytes:
+                options: Any = {"format": "TIFF", "stamp": self.stamp, "is_mapped": self.is_mapped}
+                return RawReader(self.path, self.pool, lambda *_: layout, **options)
+        decode = blocks.decode
+        tiling = Tiling(
+            "TIFF",
+            [TileLevel.make(blocks.shape, blocks.block_shape, 0)],
+            self.samples.dtype,
+            bands,
+            decode,
+            lambda found: [decode(block) for block in found],
+        )
+        return TileReader(self.path, tiling, BlockFile(self.source, blocks), self.cache)
 
 
 def _open_stream(path: str, file: FileHandle) -> IO[bytes]:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....errors import UnreadableImageError
+from ....spec.nodata import ColourKey
 
 if TYPE_CHECKING:
     from ...._typing import Array
+    from ....spec.nodata import Nodata
 
 __all__ = ["Samples", "describe_samples"]
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
@@ -39,7 +41,7 @@ class Samples:
         bands: the number of their bands.
         convert: makes pixels ``(h, w, bands)`` of samples ``(h, w, stored_bands)``; ``None``: they are the same.
         channels: the names of the bands; ``None``: those that their number suggests.
-        nodata: the value of pixels without data; ``None``: the file names none.
+        nodata: what marks pixels without data; ``None``: nothing does.
         fill: the sample in blocks that were not written.
     """
 
@@ -49,7 +51,7 @@ class Samples:
     bands: int
     convert: Callable[[Array], Array] | None = None
     channels: tuple[str, ...] | None = None
-    nodata: float | None = None
+    nodata: Nodata | None = None
     fill: float = 0
 
 
@@ -71,8 +73,8 @@ def describe_samples(path: str, page: Any) -> Samples:
     fill = 0 if nodata is None else nodata
     if page.photometric == PALETTE and stored.kind in "bu":
         convert, dtype, colours = _find_palette(path, page)
-        # The nodata value of a palette is an index, not a colour.
-        return Samples(stored, bands, dtype, colours + bands - 1, convert, fill=fill)
+        key = None if nodata is None or bands > 1 else _find_key(page, convert, nodata)
+        return Samples(stored, bands, dtype, colours + bands - 1, convert, nodata=key, fill=fill)
     if bands >= 3 and page.planarconfig == 1 and _is_stored_ycbcr(page):
         return Samples(stored, bands, stored, bands, _find_ycbcr(page), nodata=nodata, fill=fill)
     names = _CHANNELS.get(page.photometric)
@@ -143,6 +145,17 @@ def _find_palette(path: str, page: Any) -> tuple[Callable[[Array], Array], np.dt
         table_of_bits = colours[:, :1] > 0
         return lambda samples: table_of_bits[samples[:, :, 0].view(np.uint8)], np.dtype(bool), 1
     return lambda samples: _look_up(colours, samples), np.dtype(np.uint8), 3
+
+
+def _find_key(page: Any, convert: Callable[[Array], Array], index: float) -> ColourKey | None:
+    """The colour of the index that marks missing pixels, unless other indices have the same colour."""
+    count = 1 << int(page.bitspersample)
+    if not 0 <= index < count:
+        return None
+    indices = np.arange(count, dtype=np.uint8 if count <= 256 else np.uint16)[:, np.newaxis, np.newaxis]
+    table = convert(indices.view(bool) if count == 2 else indices)[:, 0]
+    is_alike = (table == table[int(index)]).all(axis=1)
+    return ColourKey(tuple(table[int(index)].tolist())) if is_alike.sum() == 1 else None
 
 
 def _look_up(colours: Array, samples: Array) -> Array:
