@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["TiffReader"]
 # Decoded blocks of a reader without a cache of its owner: a strip is not decoded again for the next rows.
 _CACHE_BYTES = 1 << 25
+# Parsing a page takes a fraction of a millisecond; images of more bands have one nodata value for all.
+_MOST_DESCRIBED_PLANES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +237,7 @@ def _parse_pages(path: str, chosen: ChosenPages) -> _Parsed:
         own = samples if not levels else describe_samples(path, level[0].keyframe)
         if (own.dtype, own.bands, len(level)) == (samples.dtype, samples.bands, len(chosen.levels[0])):
             levels.append([blocks for each in level for blocks in find_blocks(path, each, own)])
-    marks: list[Any] = (
-        [describe_samples(path, each).nodata for each in chosen.levels[0]] if len(chosen.levels[0]) > 1 else []
-    )
+    marks: list[Any] = [describe_samples(path, each.aspage()).nodata for each in _list_planes(chosen)]
     if len(set(map(str, marks))) > 1:  # as text, because a nan does not equal itself
         samples = replace(samples, nodata=tuple(marks))
     is_apart = len(levels[0]) > len(chosen.levels[0])
@@ -247,6 +247,12 @@ def _parse_pages(path: str, chosen: ChosenPages) -> _Parsed:
         samples,
         orientation_of(chosen.levels[0][0].keyframe),
     )
+
+
+def _list_planes(chosen: ChosenPages) -> list[Any]:
+    """The pages of an image that has a page for each band, and a description of its own in each."""
+    pages = chosen.levels[0]
+    return pages if 1 < len(pages) <= _MOST_DESCRIBED_PLANES else []
 
 
 def _parse_rows(path: str, chosen: ChosenPages) -> _Parsed:
