@@ -112,6 +112,11 @@ class EntryReader(Reader):
         """As the reader of the payload."""
         return self._inner.count_decoded_of(times, rows, cols)
 
+    @property
+    def own_levels(self) -> int:
+        """As the reader of the payload."""
+        return self._inner.own_levels
+
     def level_factors(self, level: int) -> tuple[float, float]:
         """As the reader of the payload."""
         return self._inner.level_factors(level)
