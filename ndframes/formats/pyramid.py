@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["PyramidReader"]
 # The pixels that are averaged at a time take about this much memory; those of the level above as much, and so on.
 _BLOCK_BYTES = 2 * 2**20
-# Blocks are not smaller than the file's tiles, unless these take more memory than this.
-_TILE_BYTES = 16 * 2**20
+# Blocks are not smaller than tiles that are decoded as a whole, unless these take more memory than this.
+_TILE_BYTES = 512 * 2**20
 _EPSILON = 1e-9
 
 
@@ -38,6 +38,7 @@ class PyramidReader(Reader):
     def __init__(self, image: Reader) -> None:
         super().__init__(image.path, replace(image.facts, is_shareable=False))
         self._image = image
+        self._is_decoded = image.count_decoded(range(1), range(1)) > 0  # otherwise pixels are copied from memory
         # Down to one pixel. The mean of booleans is no boolean, so they have no further level.
         self._last_level = 0 if image.dtype == bool else (max(image.shape[:2]) - 1).bit_length()
 
@@ -87,7 +88,7 @@ class PyramidReader(Reader):
         is_in_rows = self.tile_shape[1] >= self.shape[1]
         # Rows that the file stores as a whole are read as a whole.
         extent_y, extent_x = (block_px // len(cols), cols.stop) if is_in_rows else (math.isqrt(block_px),) * 2
-        if self.block_bytes <= _TILE_BYTES:
+        if self._is_decoded and self.block_bytes <= _TILE_BYTES:
             extent_y = max(extent_y, self.tile_shape[0] >> level)
             extent_x = max(extent_x, self.tile_shape[1] >> level)
         for _, some_rows in tile_ranges(rows, _ceil_power(extent_y)):
