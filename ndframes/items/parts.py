@@ -272,7 +272,7 @@ class Parts(ForkAware):
 
     def _read_into(self, reader: Reader, rows: range, cols: range, pick: Pick, out: Array, level: int) -> None:
         """Read directly into ``out`` if the positions and the dtype allow it, otherwise copy from another array."""
-        if level > reader.own_levels:
+        if level and level > reader.own_levels:
             reader = self._levels_of(pick.part, reader)
         target = out if pick.is_all else find_target(reader, pick, out)
         pixels = np.empty((len(rows), len(cols), len(pick.positions)), reader.dtype) if target is None else target

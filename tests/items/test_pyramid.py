@@ -337,7 +337,9 @@ def test_the_default_interpolation_of_a_channel(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(1, 4000), (3, 4000), (4000, 2), (1, 1), (2, 3)])
-@pytest.mark.parametrize("options", [{}, {"interpolation": "nearest"}, {"pad": "constant"}, {"pad": "edge"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"interpolation": "nearest"}, {"pad": "constant"}, {"pad": "edge"}, {"pad": "reflect"}]
+)
 def test_thin_images_keep_their_value(tmp_path, shape, options):
     np.save(tmp_path / "a.npy", np.full(shape, 200, np.uint8))
     for frames in in_every_backend(tmp_path, tmp_path / "a.npy").values():
@@ -382,6 +384,7 @@ def test_overviews_of_a_source_are_used_on_request_only(tmp_path, stale_overview
     direct = Image1(nf.ChannelInfo(path), overviews="source")
     assert (direct.load_region("x", scale=1 / 4) == 77).all()
     np.testing.assert_array_equal(direct.load_region("x"), pixels)
+    assert (nf.open(path, overviews="source").frames.image(str(path)).load_thumbnail(100) == 77).all()
     # An entry has levels of its own, and its key is the same.
     cached = Image1(nf.ChannelInfo(path), overviews="source", backend="cog", workdir=tmp_path / "work")
     assert cached.prepare().prepared == 0
