@@ -22,7 +22,6 @@ from ...geometry.tiling import count_tiles, tile_spans
 from ...system.process import core_count, has_other_threads
 from ..reader import WORTH_SHARING_SECONDS, Crop, Reader, ReaderFacts
 from .codecs import DECODE_ERRORS, find_decoder, find_grid_decoder, find_several_decoder
-from .halve import RULE
 from .tile_cache import PART_WEIGHT, WHOLE_WEIGHT, TileCache
 
 if TYPE_CHECKING:
@@ -198,7 +197,6 @@ class TileReader(Reader):
             is_shareable=not self._is_plain,
         )
         super().__init__(path, facts)
-        self._has_own_levels = layout.get("halving") == RULE
         self._file = file
         self._cache = cache
         # Not the path: a later entry of the same name must not find tiles of this one in the cache.
@@ -223,11 +221,6 @@ class TileReader(Reader):
         still covers 2 x 2 pixels of the level above.
         """
         return 2.0**level, 2.0**level
-
-    @property
-    def own_levels(self) -> int:
-        """All overviews, if the rule by which they were made is the present one."""
-        return len(self._levels) - 1 if self._has_own_levels else 0
 
     def load_part(self, index: int, rows: slice, cols: slice) -> Array:
         """Load a part of a tile ``(h, w, bands)``, by its number in the file; it must not be written to.
