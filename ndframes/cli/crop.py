@@ -64,7 +64,7 @@ class _View:
         shape: ``(height, width)`` of the result.
         degrees: the rotation of the image, counter-clockwise; ``None``: no rotation.
         around: the fixed point ``(y, x)`` of the rotation; ``None``: the centre of the region.
-        interpolation: how values between pixels are computed.
+        interpolation: how values between pixels are computed; ``None``: by the dtype.
     """
 
     slices: tuple[slice, ...]
@@ -74,7 +74,7 @@ class _View:
     shape: tuple[int, int] | None
     degrees: float | None
     around: tuple[float, ...] | None
-    interpolation: Interpolation
+    interpolation: Interpolation | None
 
     def __post_init__(self) -> None:
         if self.scale is not None and self.shape is not None:
@@ -199,9 +199,8 @@ class _View:
 @click.option(
     "--interpolation",
     type=click.Choice(("nearest", "linear", "cubic", "lanczos")),
-    default="linear",
-    show_default=True,
-    help="How values between pixels are computed; use 'nearest' for masks.",
+    help="How values between pixels are computed; use 'nearest' for masks and labels.  [default: nearest for 1-bit images, "
+    "linear for others]",
 )
 @click.option(
     "--fill",
@@ -227,7 +226,7 @@ def crop(
     shape: tuple[int, int] | None,
     rotate: float | None,
     around: tuple[float, ...] | None,
-    interpolation: Interpolation,
+    interpolation: Interpolation | None,
     fill: float,
     workdir: str | None,
     backend: str | None,

@@ -229,7 +229,7 @@ class _View:
             codes,
             scale=None if self.scale == 1 else self.scale,
             # Enlarged pixels stay squares, so that the picture shows only values of the image.
-            interpolation="linear" if self.scale < 1 else "nearest",
+            interpolation=None if self.scale < 1 else "nearest",
             nodata="mask",
         )
         pixels, missing = np.ma.getdata(loaded), np.ma.getmaskarray(loaded)

@@ -10,6 +10,7 @@ from ..cache.failures import AsCacheErrors, raise_as_cache_error
 from ..cache.trailer import open_trailer
 from ..errors import CacheEntryDamagedError, UnreadableImageError
 from ..formats.reader import Reader
+from ..formats.tiled.halve import RULE
 from ..geometry.tiling import bounding_range
 from ..system.process import IMPORTING
 from .bytes import EntryBytes, VerifyMode
@@ -87,6 +88,8 @@ class EntryReader(Reader):
                 self._inner = self._open_frames(tiles, pool)
             else:
                 self._inner = self._open_tiles(tiles)
+        has_own_levels = self.trailer.meta["layout"].get("halving") == RULE
+        self._own_levels = len(self._inner.overview_shapes) if has_own_levels else 0
         # After the payload is open: the facts are those of its reader.
         facts = replace(
             self._inner.facts,
@@ -112,6 +115,11 @@ class EntryReader(Reader):
     def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:
         """As the reader of the payload."""
         return self._inner.count_decoded_of(times, rows, cols)
+
+    @property
+    def own_levels(self) -> int:
+        """All overviews, if they were made by the present rule of :func:`~ndframes.formats.tiled.halve.halve`."""
+        return self._own_levels
 
     def level_factors(self, level: int) -> tuple[float, float]:
         """As the reader of the payload."""

@@ -128,6 +128,15 @@ class Reader:
         return self._overview_shapes
 
     @property
+    def own_levels(self) -> int:
+        """How many of the first overviews are levels of the image's own pyramid; see :class:`~.pyramid.PyramidReader`."""
+        return 0  # whatever other programs stored in a file may be of another kind, or out of date
+
+    def find_stored_level(self, level: int) -> int:
+        """The level that is read from the file to get ``level``; it is finer if ``level`` is computed from it."""
+        return level
+
+    @property
     def block_bytes(self) -> int:
         """The bytes of one decoded block, all bands and frames."""
         return self.tile_frames * math.prod(self.tile_shape) * self.shape[2] * self.dtype.itemsize

@@ -22,6 +22,7 @@ from ..errors import (
     to_seconds,
 )
 from ..items.factory import ItemFactory
+from ..items.parts import OverviewMode
 from ..spec.backends import backend_for, coerce_backend
 from ..spec.kinds import is_video_path
 from ..spec.pathinfo import PathInfo
@@ -70,8 +71,10 @@ class ImageCollection(ABC):
         verify: VerifyMode = "first-touch",
         when_source_missing: WhenSourceMissing = "raise",
         recheck_seconds: float = 0,
+        overviews: OverviewMode = "own",
     ) -> None:
         check_choice("verify", verify, VerifyMode)
+        check_choice("overviews", overviews, OverviewMode)
         check_choice("when_source_missing", when_source_missing, WhenSourceMissing)
         # Only to check the value. The number is resolved in the process that reads, where None may mean another one.
         resolve_thread_count(threads)
@@ -79,6 +82,7 @@ class ImageCollection(ABC):
         self._limits = _to_limits(isolate)
         self._verify = verify
         self._when_source_missing = when_source_missing
+        self._overviews: OverviewMode = overviews
         self._recheck_seconds = to_seconds("recheck_seconds", recheck_seconds)
         self._set_backend(backend)
         self._keyer = Keyer(hashid_mode)
@@ -257,7 +261,7 @@ class ImageCollection(ABC):
         return factory.make(self.pathinfo(image_id), on_open)
 
     def _factory(self, opener: BoundOpener, threads: int | None = 1) -> ItemFactory:
-        return ItemFactory(opener, self._cache, self._max_region_bytes, threads)
+        return ItemFactory(opener, self._cache, self._max_region_bytes, threads, self._overviews)
 
     def _opener_of(self, image_id: Hashable, *, converts: bool = True) -> BoundOpener:
         return BoundOpener(self._opener, lambda info: self.pick_backend(image_id, info), converts=converts)

@@ -71,6 +71,10 @@ class Frames(ImageCollection):
         when_source_missing: ``"raise"`` an error if an image's file is gone, or ``"use"`` its cache entry.
         recheck_seconds: for how long a source is trusted to be unchanged. 0 checks it before every read, which takes some
             microseconds (more on a network file system) and never misses a change.
+        overviews: the levels from which scaled reads of a source are computed. ``"own"``: the image's own pyramid of 2 x 2
+            means, so that a scaled read gives the same pixels through every backend, before and after :meth:`prepare`;
+            ``"source"``: the overviews that the file holds, where there is no cache entry. They are quick to read, but may be
+            out of date or of another kind.
 
     Raises:
         BackendError: ``backend`` is unknown.
@@ -98,7 +102,7 @@ class Frames(ImageCollection):
         fill: complex = 0,
         scale: float | tuple[float, float] | None = None,
         shape: tuple[int, int] | None = None,
-        interpolation: Interpolation | Mapping[str, Interpolation] = "linear",
+        interpolation: Interpolation | Mapping[str, Interpolation] | None = None,
         antialias: bool = True,
         nodata: NodataMode = "keep",
     ) -> Array:
@@ -118,12 +122,13 @@ class Frames(ImageCollection):
                 pixel, ``"reflect"`` with the mirrored image. ``None``: no padding.
             fill: the value outside the image for ``pad="constant"``, and of channels outside their file.
             scale: the factor from the region's size to the result's, one number or ``(y, x)``. The result's size is rounded;
-                each of its pixels covers exactly ``1 / scale`` pixels of the image. The coarsest overview that loses nothing is
-                read.
+                each of its pixels covers exactly ``1 / scale`` pixels of the image. It is computed from the coarsest level of
+                the image's pyramid of 2 x 2 means that loses nothing, and is the same through every backend.
             shape: the exact ``(height, width)`` of the result, instead of ``scale``.
             interpolation: ``"nearest"`` (for masks: it creates no new values), ``"linear"``, ``"cubic"`` or ``"lanczos"``
-                (sharper). A mapping from channel codes sets it for each channel; other channels are linear. Pixels that are
-                not resampled are never interpolated.
+                (sharper). A mapping from channel codes sets it for each channel. ``None``, and for channels that are not in
+                the mapping: ``ChannelInfo.interpolation``, otherwise ``"nearest"`` for booleans and ``"linear"`` for other
+                dtypes. Pixels that are not resampled are never interpolated.
             antialias: whether shrinking averages all pixels that a pixel of the result covers. ``False`` interpolates between
                 the nearest pixels of full resolution.
             nodata: ``"keep"`` keeps pixels without data as they are stored; ``"nan"`` returns floats with not-a-numbers in

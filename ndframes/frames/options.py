@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ..cache.keys import HashidMode
     from ..entries.bytes import VerifyMode
     from ..entries.opener import WhenSourceMissing
+    from ..items.parts import OverviewMode
     from ..spec.backends import BackendPicker, BackendSpec
     from ..system.workers import Limits
 
@@ -32,3 +33,4 @@ class FramesOptions(TypedDict, total=False):
     verify: VerifyMode
     when_source_missing: WhenSourceMissing
     recheck_seconds: float
+    overviews: OverviewMode

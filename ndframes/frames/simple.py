@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from ..items.parts import OverviewMode
     from ..spec.backends import BackendSpec
     from .lazyframe import LazyFrame
     from .options import FramesOptions
@@ -96,6 +97,7 @@ def open(  # noqa: A001, PLR0913 - the name that errors of Python show; one keyw
     *,
     workdir: str | os.PathLike[str] | None = None,
     backend: BackendSpec = None,
+    overviews: OverviewMode = "own",
     channels: str | Sequence[str] | None = None,
     frame_number: str | None = None,
     frame_range: Iterable[int | None] | None = None,
@@ -109,6 +111,7 @@ def open(  # noqa: A001, PLR0913 - the name that errors of Python show; one keyw
         path: an image, a video, or a sequence of images: a folder, a glob or a pattern; see :class:`Clip`.
         workdir: the folder of the cache, which holds the index of a video and, with a ``backend``, the cache entry.
         backend: as for :class:`Frames`; ``None`` reads the file directly.
+        overviews: as for :class:`Frames`; ``"source"`` for thumbnails of huge slides.
         channels: as for :meth:`Frames.load_frame`.
         frame_number: for a sequence, as for :class:`Clip`.
         frame_range: for a video or a sequence, as for :class:`Clip`.
@@ -138,5 +141,5 @@ def open(  # noqa: A001, PLR0913 - the name that errors of Python show; one keyw
         )
     # The path is the image id: it names the file in messages and in the repr.
     name = source.path if isinstance(source, Clip) else ChannelInfo(source).path
-    frames = SimpleFrames({name: source}, workdir=workdir, backend=backend)
+    frames = SimpleFrames({name: source}, workdir=workdir, backend=backend, overviews=overviews)
     return frames.load_frame(name, channels)

@@ -209,7 +209,8 @@ def resolve_scale(
         rows: the region's rows, of step 1.
         cols: the region's columns, of step 1.
         scale: the ratio of the result's extent to the region's, one number or ``(y, x)``. A pixel of the result covers
-            exactly ``1 / scale`` pixels of the image. The number of pixels is rounded, halves up, and is at least 1.
+            exactly ``1 / scale`` pixels of the image. The number of pixels is rounded, halves up. Where it would be 0, it is 1,
+            and that pixel covers exactly the region.
         shape: ``(height, width)`` of the result, which then covers exactly the region.
 
     Raises:
@@ -303,5 +304,6 @@ def _fit(axis: range, count: int) -> Sampling:
 
 def _stretch(axis: range, factor: float) -> Sampling:
     # Not round(), which rounds halves to even: the extents of similar regions would differ.
-    count = max(1, math.floor(len(axis) * factor + 0.5)) if axis else 0
-    return Sampling(axis.start, 1 / factor, count)
+    count = math.floor(len(axis) * factor + 0.5)
+    # A pixel that covers more than twice the region would have its centre outside.
+    return _fit(axis, 1) if axis and not count else Sampling(axis.start, 1 / factor, count)

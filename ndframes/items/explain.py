@@ -29,7 +29,8 @@ class FileExplanation:
         entry_path: the path of its cache entry, whether it exists or not; ``None`` where the source is read directly.
         is_cached: whether that entry exists.
         reader: the format that is read: the entry's, or the source's while there is no entry.
-        level: 0 for full resolution, 1 for the first overview, and so on.
+        level: the level that is read from the file: 0 for full resolution, 1 for the first overview, and so on. Coarser levels
+            are computed from it.
         tile_shape: ``(height, width)`` of its blocks.
         is_warped: whether its pixels are resampled, because its grid differs from the image's or the region is scaled.
         tiles: the number of blocks that are decoded: the blocks under the region, in a PNG or JPEG also all blocks above it;
@@ -113,9 +114,16 @@ def _find_window(parts: Parts, part: int, sampled: SampledRegion) -> tuple[int, 
     # Steps select from the warped whole, so the pixels between them are read too.
     ranges = bounding_range(sampled.rows), bounding_range(sampled.cols)
     grid = Grid.of_pixels(*ranges) if sampled.samplings is None else Grid.of_axes(*sampled.samplings)
-    src_grid, level = locate(parts, part, grid, "linear", antialias=True, mode="keep")
-    height, width, _ = parts.reader(part).level_shape(level)
-    return level, *src_grid.footprint((height, width), "linear", antialias=True)
+    interpolation, levels = parts.interpolation(part), parts.levels(part)
+    src_grid, level = locate(parts, part, grid, interpolation, antialias=True, mode="keep")
+    rows, cols = src_grid.footprint(levels.level_shape(level)[:2], interpolation, antialias=True)
+    stored = levels.find_stored_level(level)
+    height, width, _ = levels.level_shape(stored)
+    finer = level - stored
+    if finer:
+        rows = range(rows.start << finer, min(rows.stop << finer, height))
+        cols = range(cols.start << finer, min(cols.stop << finer, width))
+    return stored, rows, cols
 
 
 def _count_decoded(reader: Reader, rows: range, cols: range) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..entries.opener import BoundOpener
     from ..spec.pathinfo import ChannelInfo, PathInfo
     from .item import LazyImage
+    from .parts import OverviewMode
 
 __all__ = ["ItemFactory"]
 
@@ -34,12 +35,14 @@ class ItemFactory:
         cache: holds the indexes of videos.
         max_region_bytes: the largest result that is allowed, in bytes.
         threads: the most threads that decode one crop; ``None``: one for each core, and one in a worker process.
+        overviews: which levels scaled reads of sources use.
     """
 
     opener: BoundOpener
     cache: Cache
     max_region_bytes: int
     threads: int | None = 1
+    overviews: OverviewMode = "own"
 
     def make(self, info: PathInfo, on_open: Callable[[], None] | None = None) -> LazyImage:
         """The item that ``info`` describes: an image, a sequence or a video. Opens nothing.
@@ -93,5 +96,5 @@ class ItemFactory:
     ) -> AlignableImageData:
         """The image that ``info`` describes; with ``converts=False`` it converts no file that has no entry yet."""
         opener = self.opener if converts else replace(self.opener, converts=False)
-        parts = Parts(info, opener, on_open=on_open, threads=self.threads)
+        parts = Parts(info, opener, on_open=on_open, threads=self.threads, overviews=self.overviews)
         return AlignableImageData(parts, max_region_bytes=self.max_region_bytes)

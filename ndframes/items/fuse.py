@@ -122,7 +122,7 @@ def locate(
     parts: Parts, part: int, grid: Grid, interpolation: Interpolation, *, antialias: bool, mode: NodataMode
 ) -> tuple[Grid, int]:
     """The image grid in the coordinates of a level of a file, and the number of that level."""
-    reader, src_from_img = parts.reader(part), parts.src_from_img[part]
+    reader, src_from_img = parts.levels(part), parts.src_from_img[part]
     src_grid = grid if src_from_img is None else grid.transformed(src_from_img)
     # Overviews hold means into which missing values may have entered.
     if parts.values(part).mixes_missing(mode):
@@ -162,7 +162,7 @@ def _warp_at_once(parts: Parts, pick: Pick, rows: range, cols: range, out: Array
 
     Most crops are, and skip the search for levels, blocks and missing values.
     """
-    interpolation = options.interpolation
+    interpolation = options.interpolation or pick.interpolation
     if not isinstance(interpolation, str) or not parts.values(pick.part).is_plain:
         return False
     src_from_img = pick.src_from_img or IDENTITY
@@ -249,7 +249,7 @@ def _fuse_pick(parts: Parts, pick: Pick, plan: Plan, result: Result, grid: Grid,
 def _warp_pick(
     parts: Parts, pick: Pick, result: Result, grid: Grid, interpolation: Interpolation, options: ReadOptions
 ) -> None:
-    reader, values = parts.reader(pick.part), parts.values(pick.part)
+    reader, values = parts.levels(pick.part), parts.values(pick.part)
     src_grid, level = locate(parts, pick.part, grid, interpolation, antialias=options.antialias, mode=options.nodata)
     height, width, _ = reader.level_shape(level)
     axes = src_grid.axes
@@ -301,14 +301,14 @@ def _copy_pick(
 
 
 def _by_interpolation(
-    pick: Pick, codes: Sequence[str], interpolation: Interpolation | Mapping[str, Interpolation]
+    pick: Pick, codes: Sequence[str], interpolation: Interpolation | Mapping[str, Interpolation] | None
 ) -> list[tuple[Pick, Interpolation]]:
     """A file's bands, grouped by their interpolation."""
     if not isinstance(interpolation, Mapping):
-        return [(pick, interpolation)]
+        return [(pick, interpolation or pick.interpolation)]
     groups: dict[Interpolation, list[int]] = {}
     for number, position in enumerate(pick.positions):
-        groups.setdefault(interpolation.get(codes[position], "linear"), []).append(number)
+        groups.setdefault(interpolation.get(codes[position], pick.interpolation), []).append(number)
     if len(groups) == 1:
         return [(pick, next(iter(groups)))]
     return [

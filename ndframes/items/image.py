@@ -225,27 +225,9 @@ class AlignableImageData(LazyImage):
         return PlannedCrop(self._parts, self.planner.narrow(plan, selection.ranges[2]), selection)
 
     def load_thumbnail(self, max_px: int = THUMBNAIL_PX) -> Array:
-        """A small copy of the default channels, from the smallest stored level of at least ``max_px``."""
-        plan = self.planner.plan(None)
-        if not plan.is_plain:
-            # The levels of files on other grids do not coincide, so these are resampled.
-            scale = min(1.0, max_px / max(self.image_shape))
-            return self.load_region(options=DEFAULT_OPTIONS._replace(scale=scale if scale < 1 else None))
-        readers = [self._parts.reader(pick.part) for pick in plan.picks]
-        level = 0
-        # All files are read at one level, so each of them must have it.
-        while all(len(reader.overview_shapes) > level for reader in readers) and all(
-            max(reader.overview_shapes[level]) >= max_px for reader in readers
-        ):
-            level += 1
-        height, width = readers[0].level_shape(level)[:2]
-        # Rounded up, so that the copy is not larger than requested.
-        step = max(1, -(-max(height, width) // max_px))
-        rows, cols = range(0, height, step), range(0, width, step)
-        out = np.empty((len(rows), len(cols), len(plan.codes)), plan.dtype)
-        for pick in plan.picks:
-            self._parts.read_pick(pick, rows, cols, out, level=level)
-        return out
+        """A small copy of the default channels: the whole image, scaled to ``max_px`` at most."""
+        scale = max_px / max(self.image_shape)
+        return self.load_region(options=DEFAULT_OPTIONS._replace(scale=scale if scale < 1 else None))
 
     def explain(self, sampled: SampledRegion) -> list[FileExplanation]:
         """What a read does with each file; channels that the image lacks are left out."""

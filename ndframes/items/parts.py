@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from ..errors import CacheEntryDamagedError, CacheEntryGoneError, SourceChangedError, UnreadableImageError
+from ..formats.pyramid import PyramidReader
 from ..formats.reader import WORTH_SHARING_SECONDS, Crop, Reader
 from ..geometry.affine import invert, spanned_shape, to_affine
 from ..pixels.values import Quantization, ValueEncoding, resolve_nodata
@@ -23,10 +24,24 @@ if TYPE_CHECKING:
     from .._typing import Array
     from ..entries.opened import OpenedChannel
     from ..geometry.affine import Affine
+    from ..geometry.kernels import Interpolation
     from ..spec.pathinfo import ChannelInfo, PathInfo
     from ..system.stamp import SourceStamp
 
-__all__ = ["Opener", "Parts", "Pick", "as_range", "find_target", "put_bands", "shape_text", "side_by_side"]
+__all__ = [
+    "Opener",
+    "OverviewMode",
+    "Parts",
+    "Pick",
+    "as_range",
+    "find_target",
+    "put_bands",
+    "shape_text",
+    "side_by_side",
+]
+#: The levels that scaled reads of a source use: the image's ``"own"`` pyramid of 2 x 2 means, or the overviews that other
+#: programs stored in the ``"source"``. Cache entries always use their own.
+OverviewMode = Literal["own", "source"]
 _ENTRY_FAILED = (CacheEntryDamagedError, CacheEntryGoneError)
 _MOST_REOPENINGS = 3
 
@@ -56,6 +71,7 @@ class Pick(NamedTuple):
         is_all: whether these bands, in this order, are the whole result.
         is_plain: whether the file's pixels are the image's pixels, on the same grid and as they are stored.
         src_from_img: the affine map from image points to points of the file; ``None`` for the identity.
+        interpolation: how the bands are resampled if the read does not say.
         alone: the same bands as the only ones of a result.
     """
 
@@ -65,6 +81,7 @@ class Pick(NamedTuple):
     is_all: bool
     is_plain: bool
     src_from_img: Affine | None
+    interpolation: Interpolation = "linear"
     alone: Pick | None = None
 
 
@@ -79,6 +96,7 @@ class Parts(ForkAware):
         on_open: called after a file was opened, because the item then uses more memory.
         threads: the most threads that decode one crop; ``None``: one for each core, and one in a worker process.
         has_frames: whether the file is a video or an animation.
+        overviews: which levels scaled reads of sources use; see :data:`OverviewMode`.
 
     Attributes:
         pathinfo: as given.
@@ -93,13 +111,18 @@ class Parts(ForkAware):
         on_open: Callable[[], None] | None = None,
         threads: int | None = 1,
         has_frames: bool = False,
+        overviews: OverviewMode = "own",
     ) -> None:
         self.pathinfo = pathinfo
         self._has_frames = has_frames
         self._opener = opener
         self._on_open = on_open
         self._threads = threads
+        self._overviews = overviews
         infos = pathinfo.channels
+        # The files whose own pyramid is not used, and the pyramids of the others with the readers that they are of.
+        self._with_source_overviews: set[int] = set()
+        self._pyramids: dict[int, tuple[Reader, PyramidReader]] = {}
         self._opened: list[OpenedChannel | None] = [None] * len(infos)
         self._stamps: tuple[tuple[str, SourceStamp], ...] = ()
         self._stamps_suffice = True  # nothing is opened yet
@@ -154,6 +177,17 @@ class Parts(ForkAware):
         """The reader of a file, opened if it is not yet; errors as for :meth:`opened`."""
         return self.opened(part).reader
 
+    def levels(self, part: int) -> Reader:
+        """A reader of a file that has all levels which scaled reads use; errors as for :meth:`opened`."""
+        return self._levels_of(part, self.reader(part))
+
+    def interpolation(self, part: int) -> Interpolation:
+        """The interpolation of a file's bands where the read names none: as described, or by the dtype."""
+        # A mean of booleans is no boolean. Rounded to one, it loses or adds area.
+        by_dtype: Interpolation = "nearest" if self.values(part).dtype == bool else "linear"
+        named: Any = self.pathinfo.channels[part].interpolation
+        return named or by_dtype
+
     def codes(self, part: int) -> tuple[str, ...]:
         """The channel codes of a file's bands."""
         named = self.pathinfo.channels[part].channels
@@ -199,7 +233,7 @@ class Parts(ForkAware):
             rows: y coordinates in the file's level, of any step.
             cols: x coordinates, likewise.
             out: ``(len(rows), len(cols), channels)``.
-            level: 0 for full resolution, 1 for the first overview, and so on.
+            level: 0 for full resolution, 1 for the first level of :meth:`levels`, and so on.
         """
         # Not by read(): every crop comes through here, and making a closure for each would cost time.
         opened = self._opened[pick.part] or self.opened(pick.part)
@@ -207,18 +241,13 @@ class Parts(ForkAware):
             self._read_into(opened.reader, rows, cols, pick, out, level)
         except _ENTRY_FAILED as error:
             read = partial(self._read_into, rows=rows, cols=cols, pick=pick, out=out, level=level)
-            self.read_again(pick.part, opened, error, read, level=level)
+            self.read_again(pick.part, opened, error, read)
 
-    def read_again(
-        self, part: int, failed: OpenedChannel, error: Exception, read: Callable[[Reader], None], *, level: int = 0
-    ) -> None:
-        """Call ``read`` again after a cache entry failed with ``error``: with a new entry, and finally with the source.
-
-        An overview (``level`` over 0) exists in the entry only, so the source cannot replace it.
-        """
+    def read_again(self, part: int, failed: OpenedChannel, error: Exception, read: Callable[[Reader], None]) -> None:
+        """Call ``read`` again after a cache entry failed with ``error``: with a new entry, and finally with the source."""
         for number in range(_MOST_REOPENINGS):
             is_last = number == _MOST_REOPENINGS - 1
-            failed = self.reopen(part, failed, error, directly=is_last and level == 0)
+            failed = self.reopen(part, failed, error, directly=is_last)
             try:
                 read(failed.reader)
             except _ENTRY_FAILED as again:
@@ -249,6 +278,8 @@ class Parts(ForkAware):
 
     def _read_into(self, reader: Reader, rows: range, cols: range, pick: Pick, out: Array, level: int) -> None:
         """Read directly into ``out`` if the positions and the dtype allow it, otherwise copy from another array."""
+        if level and level > reader.own_levels:
+            reader = self._levels_of(pick.part, reader)
         target = out if pick.is_all else find_target(reader, pick, out)
         pixels = np.empty((len(rows), len(cols), len(pick.positions)), reader.dtype) if target is None else target
         if not reader.is_shareable or not self._share(reader, Crop(rows, cols, pick.bands, pixels, level)):
@@ -266,6 +297,16 @@ class Parts(ForkAware):
             run_tasks(reader.split([crop]), threads=threads)
         return threads > 1
 
+    def _levels_of(self, part: int, reader: Reader) -> Reader:
+        if part in self._with_source_overviews and reader.overview_shapes:
+            return reader
+        # Without a lock: threads that do it at once make equal pyramids.
+        image, pyramid = self._pyramids.get(part, (None, None))
+        if pyramid is None or image is not reader:
+            pyramid = PyramidReader(reader)
+            self._pyramids[part] = reader, pyramid
+        return pyramid
+
     def _is_current_by_opener(self) -> bool:
         return all(
             opened is None or self._opener.is_current(info, opened)
@@ -273,6 +314,9 @@ class Parts(ForkAware):
         )
 
     def _keep(self, part: int, opened: OpenedChannel) -> None:
+        # Decided when the file is opened first: if the source then replaces a failing entry, levels keep their meaning.
+        if self._overviews == "source" and self._opened[part] is None and not opened.is_cached:
+            self._with_source_overviews.add(part)
         self._opened[part] = opened
         kept = [(info.path, item) for info, item in zip(self.pathinfo.channels, self._opened, strict=True) if item]
         # A stamp tells of every change only if the source was settled; otherwise the opener has to decide.

@@ -193,7 +193,8 @@ class Planner:
         is_on_grid = src_from_img is None and (parts.pathinfo.is_native or shape == parts.image_shape)
         is_plain = is_on_grid and parts.values(part).is_plain
         is_all = positions == [*range(channel_count)]
-        pick = Pick(part, as_range(bands), as_range(positions), is_all, is_plain, src_from_img)
+        interpolation = parts.interpolation(part)
+        pick = Pick(part, as_range(bands), as_range(positions), is_all, is_plain, src_from_img, interpolation)
         # Made here and not by each warped crop.
         return pick._replace(alone=pick._replace(positions=range(len(bands)), is_all=True))
 

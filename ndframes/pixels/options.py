@@ -24,7 +24,7 @@ class WarpKeywords(TypedDict, total=False):
     """The keywords of :meth:`ndframes.Frames.load_warped`; it documents them."""
 
     fill: complex
-    interpolation: Interpolation | Mapping[str, Interpolation]
+    interpolation: Interpolation | Mapping[str, Interpolation] | None
     antialias: bool
     nodata: NodataMode
 
@@ -48,7 +48,7 @@ class ReadOptions(NamedTuple):
     """
 
     fill: complex = 0
-    interpolation: Interpolation | Mapping[str, Interpolation] = "linear"
+    interpolation: Interpolation | Mapping[str, Interpolation] | None = None
     antialias: bool = True
     nodata: NodataMode = "keep"
     pad: PadMode | None = None
@@ -59,7 +59,7 @@ class ReadOptions(NamedTuple):
     def of(
         cls,
         fill: complex = 0,
-        interpolation: Interpolation | Mapping[str, Interpolation] = "linear",
+        interpolation: Interpolation | Mapping[str, Interpolation] | None = None,
         antialias: object = True,
         nodata: NodataMode = "keep",
         pad: PadMode | None = None,
@@ -71,10 +71,10 @@ class ReadOptions(NamedTuple):
         Raises:
             RegionError: the interpolation, the nodata mode or the pad mode does not exist.
         """
-        is_stored = interpolation == "linear" and nodata == "keep" and antialias is True and fill is _NO_FILL
+        is_stored = interpolation is None and nodata == "keep" and antialias is True and fill is _NO_FILL
         if is_stored and pad is None and scale is None and shape is None:
             return DEFAULT_OPTIONS  # most crops end here, and a new tuple would take three times as long
-        if interpolation != "linear":
+        if interpolation is not None:
             for name in interpolation.values() if isinstance(interpolation, Mapping) else (interpolation,):
                 if name not in INTERPOLATIONS:
                     raise RegionError(f"interpolation={shorten(name)}; allowed: {', '.join(map(repr, INTERPOLATIONS))}")
@@ -92,7 +92,7 @@ class ReadOptions(NamedTuple):
     @property
     def is_default(self) -> bool:
         """Whether every option has its default value."""
-        is_stored = self.interpolation == "linear" and self.antialias and self.nodata == "keep" and not self.fill
+        is_stored = self.interpolation is None and self.antialias and self.nodata == "keep" and not self.fill
         return is_stored and self.pad is None and not self.is_resampled
 
 

@@ -31,7 +31,7 @@ def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = T
 
     Args:
         sums: weighted sums of pixels.
-        dtype: the dtype of the result. Integers are rounded to the nearest and clipped; bools are true from 0.5 on.
+        dtype: the dtype of the result. Integers are rounded to the nearest, halves to even, and clipped; bools are true from 0.5 on.
         may_overshoot: whether sums may exceed the range of the pixels, as those of kernels with negative weights do.
     """
     if sums.dtype == dtype:
@@ -41,10 +41,8 @@ def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = T
             return sums.astype(dtype)
     if dtype.kind == "b":
         return np.asarray(sums >= 0.5)
-    sums += 0.5
-    # The cast truncates toward zero, which is floor for sums that are not negative.
-    if dtype.kind == "i":
-        np.floor(sums, out=sums)
+    # Halves to even: if they always rounded up, an image would become brighter.
+    np.rint(sums, out=sums)
     limits = _limits_of(dtype)
     # Linear sums stay in range, except that float64 may round 64-bit integers out of it.
     if may_overshoot or dtype.itemsize == 8:

@@ -102,7 +102,8 @@ def warp(
       grid the array is first shrunk to pixels that begin at its corner.
     - Missing values have no weight: a value is the weighted mean of those that exist, and is missing if they have less than
       half of the weight. A nan is missing.
-    - Sums are float32 for 8 and 16 bits, otherwise float64. Integers are rounded to the nearest; bools are true from 0.5 on.
+    - Sums are float32 for 8 and 16 bits, otherwise float64. Integers are rounded to the nearest, halves to
+      even; bools are true from 0.5 on.
 
     Args:
         src: the array.
@@ -115,7 +116,7 @@ def warp(
         >>> ramp = np.arange(8, dtype=np.uint8).reshape(1, 8, 1)
         >>> grid = Grid((2, 0, 0, 0, 1, 0), (1, 4))
         >>> [block.pixels[0, :, 0].tolist() for block in warp(WindowedArray.of(ramp), grid, "linear", antialias=True)]
-        [[1, 3, 5, 6]]
+        [[1, 2, 4, 6]]
     """
     # Copies are exact, and read no pixels around them.
     if grid.is_pixel_aligned:

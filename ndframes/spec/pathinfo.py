@@ -18,6 +18,7 @@ from .channels import parse_codes
 __all__ = ["ChannelInfo", "PathInfo", "SequenceInfo", "coerce_count", "coerce_frame_range", "slice_frames"]
 _PIXEL_FORMATS = (None, "gray")
 _FRAME_ERRORS = ("raise", "nearest")
+_INTERPOLATIONS = (None, "nearest", "linear", "cubic", "lanczos")
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 _Frames = TypeVar("_Frames", bound="Sequence[Any]")
 Matrix = tuple[tuple[float, float, float], ...]
@@ -48,6 +49,8 @@ class ChannelInfo:
             plane of its own, as most do; ``None``: gray, RGB or RGBA, like the video.
         frame_errors: what happens if a frame of a video does not decode: ``"raise"`` an error, or read the ``"nearest"`` frame
             that decodes. Other frames keep their numbers.
+        interpolation: how its pixels are resampled where a read does not say: ``"nearest"`` for masks and labels, ``"linear"``,
+            ``"cubic"`` or ``"lanczos"``; ``None``: ``"nearest"`` for booleans, ``"linear"`` for other dtypes.
 
     Raises:
         ChannelError: the codes are malformed, or one occurs twice.
@@ -71,6 +74,7 @@ class ChannelInfo:
     driver: str | None = field(default=None, kw_only=True)
     pixel_format: str | None = field(default=None, kw_only=True)
     frame_errors: str = field(default="raise", kw_only=True)
+    interpolation: str | None = field(default=None, kw_only=True)
 
     if TYPE_CHECKING:
         # The fields are annotated with what they hold; the constructor accepts more.
@@ -90,6 +94,7 @@ class ChannelInfo:
             driver: str | None = None,
             pixel_format: str | None = None,
             frame_errors: str = "raise",
+            interpolation: str | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -107,6 +112,7 @@ class ChannelInfo:
                 raise PathInfoError(f"{name} must be a str or None, got {shorten(getattr(self, name))}")
         _check_allowed("pixel_format", self.pixel_format, _PIXEL_FORMATS)
         _check_allowed("frame_errors", self.frame_errors, _FRAME_ERRORS)
+        _check_allowed("interpolation", self.interpolation, _INTERPOLATIONS)
 
     def __eq__(self, other: object) -> bool:
         """Compare tuples of fields, in which a nodata of nan equals itself. Dataclasses of Python 3.13 compare field by field."""

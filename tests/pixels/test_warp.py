@@ -121,10 +121,10 @@ def test_the_ends_of_the_integers_survive(dtype):
         assert (got >= 0).all() == (value >= 0)
 
 
-def test_integers_round_to_the_nearest_halves_up():
-    pixels = np.array([[0, 1], [0, 1], [-1, -2]], np.int16).reshape(3, 2, 1)
-    got = resample(pixels, over(3, 3), over(2, 1), "linear", antialias=True)
-    assert got[:, 0, 0].tolist() == [1, 1, -1]
+def test_integers_round_to_the_nearest_halves_to_even():
+    pixels = np.array([[0, 1], [1, 2], [-1, -2], [3, 2], [7, 9]], np.int16).reshape(5, 2, 1)
+    got = resample(pixels, over(5, 5), over(2, 1), "linear", antialias=True)
+    assert got[:, 0, 0].tolist() == [0, 2, -2, 2, 8]
 
 
 def test_not_a_number_stays_where_it_is():

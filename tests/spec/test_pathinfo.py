@@ -70,13 +70,14 @@ def test_a_bare_channel_info_knows_only_its_path():
     info = ChannelInfo("a.tif")
     assert {item.name: getattr(info, item.name) for item in dataclasses.fields(info)} == {
         "path": "a.tif", **dict.fromkeys(set(FULL) - {"path"}), "pixel_format": None, "frame_errors": "raise",
+        "interpolation": None,
     }  # fmt: skip
     assert info.is_aligned
     assert info.matrix.tolist() == np.eye(3).tolist()
 
 
-@pytest.mark.parametrize("options", [{"pixel_format": "yuv420p"}, {"frame_errors": "skip"}])
-def test_how_a_video_is_decoded_is_one_of_a_few(options):
+@pytest.mark.parametrize("options", [{"pixel_format": "yuv420p"}, {"frame_errors": "skip"}, {"interpolation": "sinc"}])
+def test_how_a_file_is_decoded_and_resampled_is_one_of_a_few(options):
     ((name, value),) = options.items()
     with pytest.raises(PathInfoError, match=f"{name}='{value}'; allowed: "):
         ChannelInfo("a.mp4", **options)

@@ -18,7 +18,7 @@ from ...geometry.tiling import count_tiles, overview_shapes, tile_ranges
 from ..reader import row_bands
 from .codecs import checksum, encode_tile, extra_tags
 from .directories import Directory, by_column, needs_bigtiff, nodata_tags
-from .halve import halve
+from .halve import RULE, halve
 from .spool import TileSpool, assemble, scratch_beside
 
 if TYPE_CHECKING:
@@ -374,6 +374,7 @@ def _new_tiles(height: int, width: int, band_count: int, extent: int, dtype: np.
 
 def _make_part(pixels: Array, extent: int, codec: TileCodec, is_halved: bool) -> _Part:
     tiles = [encode_tile(pixels[:, left : left + extent], codec) for left in range(0, pixels.shape[1], extent)]
+    # Edges of tiles are multiples of 16, so every half begins at an even row and column of its level.
     return _Part(tiles, [checksum(tile) for tile in tiles], halve(pixels) if is_halved else None)
 
 
@@ -401,7 +402,7 @@ def _describe(directories: list[Directory], spools: list[_LevelSpool]) -> dict[s
     for spool, item in zip(spools, directories, strict=True):
         levels.append({"shape": list(spool.shape), "tile_extent": item.tile_shape[0], "first_segment": first})
         first += item.tile_count
-    return {"levels": levels, **({"tile_order": "columns"} if directories[0].is_by_column else {})}
+    return {"levels": levels, "halving": RULE, **({"tile_order": "columns"} if directories[0].is_by_column else {})}
 
 
 def _part_of(progress: ProgressCallback | None, number: int, count: int) -> ProgressCallback | None:

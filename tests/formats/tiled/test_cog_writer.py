@@ -85,9 +85,11 @@ def average(pixels: np.ndarray) -> np.ndarray:
             pixels[min(2 * y + dy, height - 1), min(2 * x + dx, width - 1), band] for dy in (0, 1) for dx in (0, 1)
         ]
         if pixels.dtype.kind == "b":
-            out[y, x, band] = sum(map(bool, corners)) >= 2
+            out[y, x, band] = corners[3]
         else:
-            out[y, x, band] = (sum(map(int, corners)) + 2) // 4
+            # A quarter rounds down, three quarters up, and halves down and up in turn.
+            whole, quarters = divmod(sum(map(int, corners)), 4)
+            out[y, x, band] = whole + (quarters > 2 or (quarters == 2 and (y + x) % 2 == 1))
     return out
 
 
