@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         ImageIdError,
         MissingExtraError,
         NdframesError,
+        NotInitializedError,
         OutputError,
         PatchError,
         PathInfoError,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         SimpleFrames,
         open,  # noqa: A004 - nf.open is the name that people expect
     )
+    from .geometry.regions import region_of_box
     from .items.image import AlignableImageData, NativePart
     from .movie.read import read_video, video_metadata
     from .movie.write import write_video
@@ -102,6 +104,7 @@ __all__ = [
     "MissingExtraError",
     "NativePart",
     "NdframesError",
+    "NotInitializedError",
     "OutputError",
     "PatchError",
     "PathInfo",
@@ -133,6 +136,7 @@ __all__ = [
     "demo_paths",
     "open",
     "read_video",
+    "region_of_box",
     "video_metadata",
     "write_video",
 ]
@@ -168,6 +172,7 @@ _HOMES = {
     "demo_paths": "frames.photographs",
     "open": "frames.simple",
     "read_video": "movie.read",
+    "region_of_box": "geometry.regions",
     "video_metadata": "movie.read",
     "write_video": "movie.write",
 }

@@ -9,6 +9,7 @@ All of them are subclasses of :class:`NdframesError`. Most also inherit the buil
      │   ├─ RegionIndexError (IndexError)         an integer index is out of bounds
      │   └─ RegionTooLargeError (MemoryError)     the result exceeds the limit in bytes
      ├─ PathInfoError (ValueError)                an invalid description of an image or a file
+     ├─ NotInitializedError (AttributeError)      a subclass of Frames did not call super().__init__()
      ├─ BackendError (ValueError)                 an unknown backend, option or value
      ├─ HashidError (ValueError)                  no key for a source in this hashid mode
      ├─ UnsupportedError (NotImplementedError)    valid, but not supported by this version
@@ -57,6 +58,7 @@ __all__ = [
     "ImageIdError",
     "MissingExtraError",
     "NdframesError",
+    "NotInitializedError",
     "OutputError",
     "PatchError",
     "PathInfoError",
@@ -137,6 +139,10 @@ class RegionTooLargeError(RegionError, MemoryError):
 
 class PathInfoError(NdframesError, ValueError):
     """An invalid value in a :class:`~ndframes.PathInfo` or :class:`~ndframes.ChannelInfo`."""
+
+
+class NotInitializedError(NdframesError, AttributeError):
+    """A subclass of :class:`~ndframes.Frames` whose ``__init__`` did not call ``super().__init__()``."""
 
 
 class BackendError(NdframesError, ValueError):

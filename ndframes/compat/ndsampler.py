@@ -157,9 +157,9 @@ class Frames(_Frames):
         # ndsampler returns what the image reader returns, and that has two axes for one band.
         return whole[:, :, 0] if whole.shape[2:] == (1,) and self._is_on_grid(image_id, spec) else whole
 
-    def load_frame(self, image_id: Hashable, channels: Any = ub.NoParam) -> LazyFrame:
+    def load_frame(self, image_id: Hashable, channels: Any = ub.NoParam, **options: Any) -> LazyFrame:
         """A handle of an image that behaves like an array ``(height, width, channels)`` and reads what is indexed."""
-        return super().load_frame(image_id, self._to_spec(image_id, channels))
+        return super().load_frame(image_id, self._to_spec(image_id, channels), **options)
 
     def _load_alignable(self, image_id: Hashable, cache: bool = True) -> AlignableImageData:
         return AlignableImageData(self._lookup_pathinfo(image_id), self._backend if cache else None)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from ..cache.cache import Cache
 from ..cache.keys import Keyer
@@ -13,6 +16,7 @@ from ..entries.bytes import VerifyMode
 from ..entries.opener import BoundOpener, ChannelOpener, WhenSourceMissing
 from ..errors import (
     ImageIdError,
+    NotInitializedError,
     PathInfoError,
     check_choice,
     name_image,
@@ -24,15 +28,15 @@ from ..errors import (
 from ..items.factory import ItemFactory
 from ..spec.backends import backend_for, coerce_backend
 from ..spec.kinds import is_video_path, is_whole_video
-from ..spec.pathinfo import PathInfo
+from ..spec.pathinfo import PathInfo, with_absolute_paths
 from ..system.handles import HandlePool
 from ..system.process import half_of_memory
+from ..system.sources import current_folder
 from ..system.threads import resolve_thread_count
 from ..system.workers import Limits
 from .open_images import OpenImages
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from ..cache.keys import HashidMode
@@ -48,11 +52,32 @@ _MEMORY_BYTES = 256 * 2**20
 _NOT_PICKLED = ("_pathinfos", "_images", "_opener")
 
 
+class _SetByInit:
+    """An attribute that ``__init__`` sets on the instance; until then, reading it raises an error that says so."""
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise NotInitializedError(
+            f"{owner.__name__}.__init__ must call super().__init__(), which takes workdir=, backend= and the other options of "
+            "Frames"
+        )
+
+
 class ImageCollection(ABC):
     """Images by id: their descriptions, their open items, and the settings with which they are opened.
 
     :class:`~ndframes.Frames` adds reading, and documents the arguments.
     """
+
+    # Those that methods read first.
+    _pathinfos: dict[Hashable, PathInfo] = cast("Any", _SetByInit())
+    _images: OpenImages = cast("Any", _SetByInit())
+    _opener: ChannelOpener = cast("Any", _SetByInit())
+    _cache: Cache = cast("Any", _SetByInit())
+    _keyer: Keyer = cast("Any", _SetByInit())
+    _backend: BackendSpec | BackendPicker = cast("Any", _SetByInit())
+    _threads: int | None = cast("Any", _SetByInit())
 
     def __init__(  # noqa: PLR0913 - one keyword for each option
         self,
@@ -84,6 +109,8 @@ class ImageCollection(ABC):
             coerce_backend(backend)  # raises if it is unknown
         self._backend = backend
         self._keyer = Keyer(hashid_mode)
+        # Relative paths mean this folder, whatever becomes the current one later.
+        self._working_folder = current_folder()
         budget_bytes = to_byte_count("memory_bytes", memory_bytes)
         # Taken out of memory_bytes, so that both together stay within it.
         self._tile_bytes = (
@@ -137,7 +164,7 @@ class ImageCollection(ABC):
 
     def refresh(self) -> None:
         """Close all images and forget their descriptions; the next read of each builds and opens it again."""
-        self._pathinfos: dict[Hashable, PathInfo] = {}
+        self._pathinfos = {}
         self._images = OpenImages(memory_bytes=self._memory_bytes, recheck_seconds=self._recheck_seconds)
         self._opener = ChannelOpener(
             self._cache,
@@ -173,12 +200,15 @@ class ImageCollection(ABC):
             # Two threads may build the same description; either one will do.
             known = self._pathinfos.get(image_id)
             if known is None:
-                known = self._pathinfos[image_id] = _check_pathinfo(image_id, self.build_pathinfo(image_id))
+                built = _check_pathinfo(image_id, self.build_pathinfo(image_id))
+                known = self._pathinfos[image_id] = with_absolute_paths(built, self._working_folder)
         except ImageIdError:
             raise
         # A subclass often looks the id up in a dict or a list. The error is its own if the id exists.
         except (KeyError, IndexError, TypeError) as error:
-            if not is_member(self.image_ids, image_id):
+            # == of an array or a tensor gives another one, which proves nothing; its hash is that of no id.
+            is_array = hasattr(image_id, "item") and not isinstance(image_id, np.generic)
+            if is_array or not is_member(self.image_ids, image_id):
                 raise self._unknown(image_id) from error
             raise
         return known
@@ -261,6 +291,10 @@ class ImageCollection(ABC):
 
     def _unknown(self, image_id: object) -> ImageIdError:
         ids, name = self.image_ids, shorten(image_id)
+        same = next((item for item in ids[:10_000] if str(item) == _text_of(image_id)), None)
+        if same is not None and type(same) is not type(image_id):
+            kinds = f"the ids are of type {type(same).__name__}, this is of type {type(image_id).__name__}"
+            return ImageIdError(f"no image {name}: {kinds}; give {shorten(same)}")
         # Among the first ids only, because a comparison with millions of them would take minutes.
         close = difflib.get_close_matches(name.strip("'"), [str(item) for item in ids[:10_000]], n=3)
         first = f"the first is {shorten(ids[0])}" if len(ids) else "so nothing can be read"
@@ -282,10 +316,17 @@ def _to_limits(isolate: object) -> Limits | None:
     return Limits() if isolate else None
 
 
+def _text_of(image_id: Any) -> str:
+    """The text of an id, or of the number in an array or tensor without axes."""
+    is_scalar = hasattr(image_id, "item") and getattr(image_id, "ndim", None) == 0
+    return str(image_id.item() if is_scalar else image_id)
+
+
 def _check_pathinfo(image_id: Hashable, info: object) -> PathInfo:
     if isinstance(info, PathInfo):
         return info
-    error = PathInfoError(f"build_pathinfo returned {shorten(info)}; it must return a PathInfo")
+    hint = ", such as PathInfo(image_id, [ChannelInfo(path)])" if isinstance(info, (str, os.PathLike)) else ""
+    error = PathInfoError(f"build_pathinfo returned {shorten(info)}; it must return a PathInfo{hint}")
     name_image(error, image_id)
     raise error
 

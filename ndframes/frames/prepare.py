@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..entries.jobs import JobResult, run_job
 from ..errors import (
-    ImageIdError,
     NdframesError,
     PrepareError,
     check_choice,
+    name_image,
     naming_image,
     shorten,
 )
@@ -138,6 +138,10 @@ def prepare(
     workers = _to_worker_count(workers)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise ValueError(f"executor={shorten(executor)}; give a concurrent.futures.Executor, or None")
+    if executor is not None and workers:
+        raise ValueError(
+            f"executor={shorten(executor)} and workers={workers} both say where to convert; give one of them"
+        )
     started = time.perf_counter()
     schedule = _schedule_jobs(frames, _to_ids(frames, image_ids))
     bar = _ProgressBar(len(schedule.jobs), is_terminal(sys.stderr) if progress is None else progress)
@@ -180,17 +184,13 @@ def _to_worker_count(workers: object) -> int:
 
 
 def _to_ids(frames: ImageCollection, image_ids: object) -> list[Hashable]:
-    """The ids as a list.
-
-    Raises:
-        ImageIdError: ``image_ids`` is a single id, such as a text, or no sequence at all.
-    """
+    """The ids as a list; a single id, such as a text, is one id."""
     if image_ids is None:
         return list(frames.image_ids)
-    # A text and a tuple could be iterated: an error for each letter would hide the cause.
+    # A text and a tuple could be iterated, but an error for each letter would hide the cause.
     is_one = isinstance(image_ids, (str, bytes)) or (isinstance(image_ids, tuple) and image_ids in frames)
     if is_one or not isinstance(image_ids, Iterable):
-        raise ImageIdError(f"image_ids={shorten(image_ids)}; give a sequence of ids, such as [{shorten(image_ids)}]")
+        return [image_ids]
     return list(image_ids)
 
 
@@ -270,8 +270,8 @@ def _catch(call: Callable[[], JobResult]) -> JobResult | Exception:
 
 
 def _to_failure(image_id: Hashable, path: str, error: Exception) -> PrepareFailure:
-    if isinstance(error, NdframesError) and error.image_id is None:
-        error.image_id = image_id
+    if isinstance(error, NdframesError):
+        name_image(error, image_id)
     # The pool does not know which file a job reads.
     if isinstance(error, PrepareError) and error.report is None and not str(error.args[0]).startswith(path):
         error.args = (f"{path}: {error.args[0]}",)

@@ -137,7 +137,9 @@ class Planner:
         Raises:
             ChannelError: the image has no such channel.
         """
-        spec = tuple(channels) if isinstance(channels, list) else channels
+        spec = channels
+        if channels is not None and not isinstance(channels, str):
+            spec = tuple(channels) if isinstance(channels, (list, tuple)) else self.parse(channels)
         try:
             known = self._plans.get(spec)  # type: ignore[arg-type]
         except TypeError:  # an invalid spec may not be hashable; parse raises the error that explains it

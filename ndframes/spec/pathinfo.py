@@ -7,7 +7,7 @@ import operator
 import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
 
 import numpy as np
@@ -15,7 +15,16 @@ import numpy as np
 from ..errors import ChannelError, PathInfoError, shorten
 from .channels import parse_codes
 
-__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo", "coerce_count", "coerce_frame_range", "slice_frames"]
+__all__ = [
+    "ChannelInfo",
+    "PathInfo",
+    "SequenceInfo",
+    "coerce_count",
+    "coerce_frame_range",
+    "slice_frames",
+    "to_absolute",
+    "with_absolute_paths",
+]
 _PIXEL_FORMATS = (None, "gray")
 _FRAME_ERRORS = ("raise", "nearest")
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -28,7 +37,8 @@ class ChannelInfo:
     """One file of an image: its path, its channels, and its position in the image.
 
     Attributes:
-        path: the file; ``str`` or path-like, stored as ``str``.
+        path: the file; ``str`` or path-like, stored as ``str``; a leading ``~`` is expanded. :class:`Frames` take a relative path
+            from the folder that was current when they were made.
         channels: the codes of its bands in file order, as a spec such as ``"r|g|b"`` or a list; ``None``: the default names
             for their number (``gray``, ``gray|a``, ``r|g|b``, ``r|g|b|a``, else ``band.0|band.1|...``).
         img_from_src: 3x3 or 2x3 affine matrix from file pixels to image pixels, acting on ``(x, y)`` columns, pixel
@@ -290,6 +300,38 @@ def slice_frames(frames: _Frames, frame_range: tuple[int, int | None] | None, pa
     return frames[start:stop]  # type: ignore[return-value]
 
 
+def to_absolute(path: str, folder: str, driver: str | None = None) -> str:
+    """A path, taken from ``folder`` if it is relative.
+
+    Names that are no paths stay: URLs, and names that only the GDAL driver understands.
+
+    Example:
+        >>> to_absolute("a/b.tif", "/data"), to_absolute("https://host/b.tif", "/data")
+        ('/data/a/b.tif', 'https://host/b.tif')
+    """
+    if os.path.isabs(path) or "://" in path:
+        return path
+    absolute = os.path.join(folder, path)
+    return absolute if driver is None or os.path.exists(absolute) else path
+
+
+def with_absolute_paths(info: PathInfo, folder: str) -> PathInfo:
+    """The same description, with relative paths taken from ``folder``; itself if there are none.
+
+    Example:
+        >>> with_absolute_paths(PathInfo(1, [ChannelInfo("a.png")]), "/data").channels[0].path
+        '/data/a.png'
+    """
+    paths = [to_absolute(channel.path, folder, channel.driver) for channel in info.channels]
+    if paths == [channel.path for channel in info.channels]:
+        return info
+    if isinstance(info, SequenceInfo):
+        images = [with_absolute_paths(image, folder) for image in info.images]
+        return SequenceInfo.of(info.image_id, images, shape=info.shape)
+    channels = [replace(channel, path=path) for channel, path in zip(info.channels, paths, strict=True)]
+    return replace(info, channels=tuple(channels))
+
+
 def _check_allowed(name: str, value: object, allowed: Sequence[object]) -> None:
     if value not in allowed:
         raise PathInfoError(f"{name}={shorten(value)}; allowed: {', '.join(map(repr, allowed))}")
@@ -336,7 +378,7 @@ def _check_unique(codes: Sequence[str], subject: str) -> None:
 def _to_path(path: object) -> str:
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise PathInfoError(f"a path must be a str or path-like and not empty, got {shorten(path)}")
-    return os.fsdecode(path)
+    return os.path.expanduser(os.fsdecode(path))
 
 
 def _to_matrix(matrix: Any) -> Matrix | None:
