@@ -79,6 +79,7 @@ __all__ = [
     "WorkerDied",
     "check_choice",
     "check_keywords",
+    "describe_error",
     "name_image",
     "naming_image",
     "shorten",
@@ -302,6 +303,17 @@ def shorten(value: object) -> str:
         return (
             f"<a whole number of {value.bit_length()} bits>" if isinstance(value, int) else f"<{type(value).__name__}>"
         )
+
+
+def describe_error(error: BaseException) -> str:
+    """The type of an error of any library and its text, if it has one.
+
+    Example:
+        >>> describe_error(KeyError("x")), describe_error(KeyError())
+        ("KeyError: 'x'", 'KeyError')
+    """
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def check_choice(name: str, value: object, choices: object) -> None:

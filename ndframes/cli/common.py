@@ -10,6 +10,7 @@ from typing import IO, Any, TypeVar
 import click
 
 from ..errors import NdframesError
+from ..errors import describe_error as describe_any_error
 
 __all__ = [
     "CommandError",
@@ -86,7 +87,7 @@ def describe_error(error: BaseException) -> str:
         'ValueError: odd'
     """
     if not isinstance(error, NdframesError):
-        text = f"{type(error).__name__}: {error}"
+        text = describe_any_error(error)
     else:
         text = " ".join(str(part) for part in error.args)
         # For a single file the id is its path, which most messages contain already.

@@ -201,6 +201,7 @@ def _sum_reports(reports: Sequence[PrepareReport]) -> PrepareReport:
         failed=tuple(failure for report in reports for failure in report.failed),
         bytes_written=sum(report.bytes_written for report in reports),
         seconds=sum(report.seconds for report in reports),
+        evicted=sum(report.evicted for report in reports),
     )
 
 

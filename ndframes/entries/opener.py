@@ -74,6 +74,31 @@ class Survey(NamedTuple):
     job: Job | None = None
 
 
+class _Slowness:
+    """Says once in the log that a read waits for a conversion."""
+
+    def __init__(self) -> None:
+        self._has_told = False
+
+    def watch(self, conversion: Conversion) -> Callable[[float], None]:
+        """A callback for the progress of a conversion that starts now."""
+        started = time.monotonic()
+
+        def report(fraction: float) -> None:
+            if self._has_told or time.monotonic() - started < _SLOW_SECONDS:
+                return
+            self._has_told = True
+            _log.warning(
+                "%s: this read waits while the file is converted into the cache, %.0f %% after %.0f s; later reads find the "
+                "entry, and prepare() makes entries ahead",
+                conversion.info.path,
+                100 * fraction,
+                time.monotonic() - started,
+            )
+
+        return report
+
+
 @dataclass
 class ChannelOpener:
     """Opens channels for one ``Frames``, and remembers which entries failed.
@@ -100,7 +125,7 @@ class ChannelOpener:
         default_factory=lambda: ClockCache(_VIDEO_BYTES, _memory_bytes_of)
     )
     _rebuilds: dict[EntryKey, int] = field(default_factory=dict)
-    _slowness: _Slowness = field(default_factory=lambda: _Slowness())
+    _slowness: _Slowness = field(default_factory=_Slowness)
 
     def plan(self, info: ChannelInfo, backend: Backend | None) -> Conversion | None:
         """The conversion that makes the entry of ``info``; ``None`` if the source is read directly.
@@ -233,7 +258,13 @@ class ChannelOpener:
 
     def _open_unconverted(self, info: ChannelInfo, backend: Backend | None) -> OpenedChannel:
         """The entry if it exists, otherwise the source."""
-        stamp = _stamp_of(info)
+        try:
+            stamp = _stamp_of(info)
+        except SourceMissingError as error:
+            lost = None if backend is None else self._open_lost(info, backend)
+            if lost is None:
+                raise self._with_hint(error, info, backend) from error.__cause__
+            return lost
         if backend is None:
             return self._open_source(info, stamp)
         conversion = self._plan(info, backend, stamp)
@@ -358,9 +389,7 @@ class ChannelOpener:
 
     # -- sources that are gone ------------------------------------------------------------------------------------
 
-    def _with_hint(
-        self, error: SourceMissingError, info: ChannelInfo, backend: Backend | None
-    ) -> SourceMissingError:
+    def _with_hint(self, error: SourceMissingError, info: ChannelInfo, backend: Backend | None) -> SourceMissingError:
         """The error, which names the entry that could replace the source."""
         if backend is not None and self.when_source_missing == "raise" and self._find_entry(info, backend) is not None:
             _add_hint(error)
@@ -435,31 +464,6 @@ class BoundOpener:
 def _add_hint(error: SourceMissingError) -> None:
     """Say in the error that the cache holds a copy of the source."""
     error.args = (f"{error.args[0]}; when_source_missing='use' reads the copy in the cache instead",)
-
-
-class _Slowness:
-    """Says once in the log that a read waits for a conversion."""
-
-    def __init__(self) -> None:
-        self._has_told = False
-
-    def watch(self, conversion: Conversion) -> Callable[[float], None]:
-        """A callback for the progress of a conversion that starts now."""
-        started = time.monotonic()
-
-        def report(fraction: float) -> None:
-            if self._has_told or time.monotonic() - started < _SLOW_SECONDS:
-                return
-            self._has_told = True
-            _log.warning(
-                "%s: this read waits while the file is converted into the cache, %.0f %% after %.0f s; later reads find the "
-                "entry, and prepare() makes entries ahead",
-                conversion.info.path,
-                100 * fraction,
-                time.monotonic() - started,
-            )
-
-        return report
 
 
 def _stamp_of(info: ChannelInfo) -> SourceStamp | None:

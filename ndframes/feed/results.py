@@ -134,6 +134,7 @@ class FileSink:
     def _write_cog(self, nodata: float | None, *, has_overviews: bool) -> None:
         # Here, since it loads the codecs, which other results do not need.
         from ..formats.tiled.cog_writer import write_cog
+        from ..formats.tiled.directories import nodata_tags
 
         backend = Backend(type="cog", compress="DEFLATE", overviews=has_overviews)
         pool = HandlePool()
@@ -141,7 +142,8 @@ class FileSink:
             # Not mapped: the pages of a map would count as memory of this process.
             reader = NpyReader(self._part, pool, is_mapped=False)
             write_atomically(
-                self._path, lambda file: write_cog(file, reader, backend, threads=core_count(), nodata=nodata)
+                self._path,
+                lambda file: write_cog(file, reader, backend, threads=core_count(), tags=nodata_tags(nodata)),
             )
         finally:
             pool.close()

@@ -293,7 +293,7 @@ class ImageCollection(ABC):
         ids, name = self.image_ids, shorten(image_id)
         same = next((item for item in ids[:10_000] if str(item) == _text_of(image_id)), None)
         if same is not None and type(same) is not type(image_id):
-            kinds = f"the ids are of type {type(same).__name__}, this is of type {type(image_id).__name__}"
+            kinds = f"ids are {type(same).__name__}, you gave {type(image_id).__name__}"
             return ImageIdError(f"no image {name}: {kinds}; give {shorten(same)}")
         # Among the first ids only, because a comparison with millions of them would take minutes.
         close = difflib.get_close_matches(name.strip("'"), [str(item) for item in ids[:10_000]], n=3)

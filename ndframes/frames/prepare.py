@@ -23,6 +23,7 @@ from ..errors import (
     NdframesError,
     PrepareError,
     check_choice,
+    describe_error,
     name_image,
     naming_image,
     shorten,
@@ -30,9 +31,10 @@ from ..errors import (
 from ..system.process import core_count
 from ..system.terminal import is_terminal
 from ..system.workers import WorkerPool
-from ..text import format_bytes, list_first
+from ..text import count_noun, format_bytes, list_first
 
 if TYPE_CHECKING:
+    from ..cache.cache import Cache
     from ..cache.keys import EntryKey
     from ..entries.jobs import Job
     from ..entries.opener import Survey
@@ -66,6 +68,7 @@ class PrepareReport:
         failed: the files that could not be prepared.
         bytes_written: the size of the new entries in bytes.
         seconds: the duration in seconds.
+        evicted: the number of these entries that are gone again, since the cache's limits do not hold all of them.
     """
 
     prepared: int
@@ -73,6 +76,7 @@ class PrepareReport:
     failed: tuple[PrepareFailure, ...] = ()
     bytes_written: int = 0
     seconds: float = 0.0
+    evicted: int = 0
 
     @property
     def ok(self) -> bool:
@@ -95,6 +99,7 @@ class PrepareReport:
             ],
             "bytes_written": self.bytes_written,
             "seconds": self.seconds,
+            "evicted": self.evicted,
         }
 
     def __str__(self) -> str:
@@ -102,6 +107,10 @@ class PrepareReport:
             f"{self.prepared:,} prepared ({format_bytes(self.bytes_written)}), {self.present:,} already there, "
             f"{len(self.failed):,} failed, in {self.seconds:.2f} s"
         ]
+        if self.evicted:
+            lines[0] += (
+                f"; {count_noun(self.evicted, 'entry')} evicted again: the cache's limits do not hold all of them, raise max_bytes"
+            )
         return "\n".join([*lines, *list_first(map(_describe, self.failed))])
 
 
@@ -139,9 +148,7 @@ def prepare(
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise ValueError(f"executor={shorten(executor)}; give a concurrent.futures.Executor, or None")
     if executor is not None and workers:
-        raise ValueError(
-            f"executor={shorten(executor)} and workers={workers} both say where to convert; give one of them"
-        )
+        raise ValueError(f"executor= and workers={workers} both say where to convert; give one of them")
     started = time.perf_counter()
     schedule = _schedule_jobs(frames, _to_ids(frames, image_ids))
     bar = _ProgressBar(len(schedule.jobs), is_terminal(sys.stderr) if progress is None else progress)
@@ -155,12 +162,20 @@ def prepare(
             bar.step(Path(job.info.path).name)
             if isinstance(outcome, JobResult):
                 frames.cache.hold([job.key])
+                schedule.present.append(job.key)
                 prepared += outcome.is_new
                 present += not outcome.is_new
                 bytes_written += outcome.bytes_written
             else:
                 schedule.failed.append(_to_failure(image_id, job.info.path, outcome))
-    report = PrepareReport(prepared, present, tuple(schedule.failed), bytes_written, time.perf_counter() - started)
+    report = PrepareReport(
+        prepared,
+        present,
+        tuple(schedule.failed),
+        bytes_written,
+        time.perf_counter() - started,
+        _count_evicted(frames.cache, schedule.present),
+    )
     if report.failed and errors == "raise":
         error = PrepareError(
             f"{len(report.failed):,} of {prepared + report.present + len(report.failed):,} failed\n{report}"
@@ -262,6 +277,12 @@ def _run_on(executor: Executor, jobs: Sequence[_ImageJob], *, threads: int) -> I
             yield from _run_on(pool, interrupted, threads=threads)
 
 
+def _count_evicted(cache: Cache, keys: Iterable[EntryKey]) -> int:
+    """How many of the entries that a run made or found are gone."""
+    # Without a limit nothing is removed, and there is nothing to look for.
+    return sum(cache.find(key) is None for key in {*keys}) if cache.budget.is_limited else 0
+
+
 def _catch(call: Callable[[], JobResult]) -> JobResult | Exception:
     try:
         return call()
@@ -283,7 +304,7 @@ def _describe(failure: PrepareFailure) -> str:
         return str(failure.error)
     # An error of the user's own code; without a path it is one of build_pathinfo.
     where = f"{failure.path}: " if failure.path else ""
-    return f"image {shorten(failure.image_id)}: {where}{type(failure.error).__name__}: {failure.error}"
+    return f"image {shorten(failure.image_id)}: {where}{describe_error(failure.error)}"
 
 
 class _ProgressBar:

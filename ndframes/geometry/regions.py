@@ -370,8 +370,11 @@ def to_index(item: object, axis: int) -> int:
     hint = "give slices of whole numbers, as in numpy"
     if isinstance(item, (list, range, np.ndarray)):
         hint += (
-            "; a frame takes a list of whole numbers for its first axis, frames[image_id][[1, 5, 9]], and no booleans"
+            "; a frame takes a list of whole numbers on its first axis, frames[image_id][[1, 5, 9]], and np.flatnonzero turns a "
+            "mask into one"
         )
+    elif isinstance(item, (bool, np.bool_)):
+        hint += "; np.flatnonzero turns a mask into whole numbers"
     elif isinstance(item, (float, np.floating)):
         hint += "; indices are integers, not floats"
     raise RegionError(f"axis {axis}: {shorten(item)} ({type(item).__name__}) is not a region; {hint}") from cause

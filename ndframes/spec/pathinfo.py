@@ -8,10 +8,11 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar
 
 import numpy as np
 
+from .._lazy import load_name
 from ..errors import ChannelError, PathInfoError, shorten
 from .channels import parse_codes
 
@@ -212,6 +213,42 @@ class PathInfo:
             )
         _set(self, "num_frames", coerce_count("num_frames", self.num_frames))
         _set(self, "frame_range", coerce_frame_range(self.frame_range))
+
+    @classmethod
+    def from_files(
+        cls,
+        files: Mapping[str, str | os.PathLike[str] | ChannelInfo],
+        *,
+        align: Literal["georeference", "extent"] | None = None,
+        image_id: Hashable = None,
+        default: str | Sequence[str] | None = None,
+    ) -> PathInfo:
+        """The description of an image from files that lie over each other. The files are opened, but no pixel is read.
+
+        Args:
+            files: the path (or a :class:`ChannelInfo`) of each file by its channels, such as
+                ``{"r|g|b": "rgb.tif", "nir": "nir.tif"}``. The image has the pixels of the first file.
+            align: where the others lie in the image: by the ``"georeference"`` of the files, which must be in one coordinate
+                reference system; or over the same ``"extent"``, whatever their resolution. ``None``: pixel on pixel.
+            image_id: the id of the image; ``None``: the name of the first file without ending.
+            default: the channels of a read that names none; ``None``: all.
+
+        Raises:
+            PathInfoError: a file has no georeference, or one in another system; or ``files`` is no such mapping.
+            SourceError: a file cannot be read.
+
+        Example:
+            >>> rgb, nir = (getfixture("tmp_path") / name for name in ("rgb.npy", "nir.npy"))
+            >>> np.save(rgb, np.zeros((40, 60, 3), np.uint8)), np.save(nir, np.zeros((10, 15), np.uint16))
+            (None, None)
+            >>> info = PathInfo.from_files({"r|g|b": rgb, "nir": nir}, align="extent")
+            >>> info.image_id, info.shape, info.channels[1].matrix.diagonal().tolist()
+            ('rgb', (40, 60), [4.0, 4.0, 1.0])
+        """
+        # By name, because this package lies below those that open files.
+        place: Any = load_name("ndframes.frames.placing", "info_from_files")
+        info: PathInfo = place(files, align, image_id, default)
+        return info
 
     def _check_codes(self) -> None:
         codes = [code for channel in self.channels for code in channel.channels or ()]

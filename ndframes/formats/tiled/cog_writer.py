@@ -17,7 +17,7 @@ from ...errors import CacheEntryDamagedError
 from ...geometry.tiling import count_tiles, overview_shapes, tile_ranges
 from ..reader import row_bands
 from .codecs import checksum, encode_tile, extra_tags
-from .directories import Directory, by_column, needs_bigtiff, nodata_tags
+from .directories import NODATA_TAG, Directory, Tags, by_column, needs_bigtiff
 from .halve import RULE, halve
 from .spool import TileSpool, assemble, scratch_beside
 
@@ -65,7 +65,7 @@ def write_cog(
     progress: ProgressCallback | None = None,
     scratch: ScratchMaker | None = None,
     sizes: BufferSizes | None = None,
-    nodata: float | None = None,
+    tags: Tags = (),
 ) -> Manifest:
     """Write the image ``source`` as a COG to ``file``, which must be empty, seekable and on disk.
 
@@ -82,7 +82,7 @@ def write_cog(
         progress: called after each row of tiles, with the fraction done, 0 to 1.
         scratch: creates the unnamed files in which tiles wait; ``None`` creates them beside ``file``.
         sizes: how much is held in memory.
-        nodata: the value that marks missing pixels, for other programs; ``None``: the file names none.
+        tags: more tags, for other programs: the value of missing pixels, and the georeference, which overviews do not get.
 
     Returns:
         The head and every tile, with checksums computed before anything was written.
@@ -97,7 +97,14 @@ def write_cog(
         spools = [_LevelSpool(stack.enter_context(make_file(0)), shape, extent) for shape in shapes]
         _Pyramid(spools, extent, codec, pool, make_file, sizes or _SIZES).fill(source, progress)
         directories = [
-            _directory(spool.shape, extent, source, codec, is_overview=level > 0, nodata=nodata)
+            _directory(
+                spool.shape,
+                extent,
+                source,
+                codec,
+                is_overview=level > 0,
+                tags=tuple(tag for tag in tags if not level or tag[0] == NODATA_TAG),
+            )
             for level, spool in enumerate(spools)
         ]
         # Each overview has a quarter of the pixels of the level above it: together a third of the image.
@@ -373,7 +380,7 @@ def _make_part(pixels: Array, extent: int, codec: TileCodec, is_halved: bool) ->
 
 
 def _directory(
-    shape: tuple[int, int], extent: int, source: Reader, codec: TileCodec, *, is_overview: bool, nodata: float | None
+    shape: tuple[int, int], extent: int, source: Reader, codec: TileCodec, *, is_overview: bool, tags: Tags
 ) -> Directory:
     return Directory(
         shape=shape,
@@ -384,7 +391,7 @@ def _directory(
         compress=codec.compress,
         predictor=codec.predictor,
         is_overview=is_overview,
-        tags=(*extra_tags(codec, source.shape[2]), *nodata_tags(nodata)),
+        tags=(*extra_tags(codec, source.shape[2]), *tags),
         # A column of tiles is then one array in the mapped file.
         is_by_column=codec.compress == "NONE",
     )
