@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     )
     from .frames.clip import Clip
     from .frames.coco import CocoFrames
+    from .frames.estimate import PrepareEstimate
     from .frames.explain import Explanation
     from .frames.frames import Frames
     from .frames.lazyframe import LazyFrame, LazyVideo
@@ -110,6 +111,7 @@ __all__ = [
     "PathInfo",
     "PathInfoError",
     "PrepareError",
+    "PrepareEstimate",
     "PrepareFailure",
     "PrepareReport",
     "RegionError",
@@ -161,6 +163,7 @@ _HOMES = {
     "Limits": "system.workers",
     "NativePart": "items.image",
     "PathInfo": "spec.pathinfo",
+    "PrepareEstimate": "frames.estimate",
     "PrepareFailure": "frames.prepare",
     "PrepareReport": "frames.prepare",
     "SequenceInfo": "spec.pathinfo",

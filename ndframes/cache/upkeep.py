@@ -151,12 +151,25 @@ def clear_cache(store: Store, *, dry_run: bool, source: str | None = None) -> Gc
 
 def find_source(store: Store, entry: CacheEntry) -> str | None:
     """The path of an entry's source; see :meth:`Cache.source_of`."""
+    name = str(entry.path)
+    before = store.files.status(name)
     try:
-        trailer, _ = open_trailer(str(entry.path), entry.key, store.files)
+        trailer, stamp = open_trailer(name, entry.key, store.files)
     except CacheError:  # removed meanwhile, or damaged, which verify reports
         return None
+    after = store.files.status(name)
+    if before is not None and after is not None and after.atime > before.atime:
+        # To be listed is no use of an entry.
+        _set_access_time(store, name, int(before.atime * 1e9), stamp.mtime_ns)
     path = (trailer.meta.get("source") or {}).get("path")
     return None if path is None else str(path)
+
+
+def _set_access_time(store: Store, path: str, atime_ns: int, mtime_ns: int) -> None:
+    try:
+        store.files.touch(path, atime_ns, mtime_ns)
+    except OSError:
+        pass  # another user's file: it counts as used now, and is removed later than it might
 
 
 def _is_at(path: str | None, source: str) -> bool:

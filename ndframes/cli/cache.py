@@ -67,7 +67,7 @@ def cache() -> None:
 def list_entries(*, workdir: str | None, as_json: bool) -> None:
     """List the entries of the cache, newest first: size, time of creation, time of last use, path, and path of the source.
 
-    The source is the file from which the entry was made; '-' if the entry does not tell. The time of last use is the access time of the file, which most systems update once a day.
+    The source is the file from which the entry was made, if the entry tells. The time of last use is the access time of the file, which most systems update once a day.
 
     \b
     For example:
@@ -86,8 +86,11 @@ def list_entries(*, workdir: str | None, as_json: bool) -> None:
         return
     for entry in entries:
         times = f"{_format_time(entry.mtime)}  used {_format_time(entry.used)}"
-        path, source = show_path(entry.path.relative_to(store.root)), show_path(store.source_of(entry) or "-")
-        click.echo(f"{format_bytes(entry.size_bytes):>9}  {times}  {path}  {source}")
+        source = store.source_of(entry)
+        origin = "" if source is None else f"  from {show_path(source)}"
+        click.echo(
+            f"{format_bytes(entry.size_bytes):>9}  {times}  {show_path(entry.path.relative_to(store.root))}{origin}"
+        )
     click.echo(f"{count_noun(len(entries), 'entry')}, {format_bytes(total)} in {show_path(store.root)}")
 
 

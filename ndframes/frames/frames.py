@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..items.item import LazyImage
     from ..pixels.values import NodataMode
     from .batch import Request
+    from .estimate import PrepareEstimate
     from .explain import Explanation
     from .prepare import ErrorPolicy, PrepareReport
 
@@ -364,6 +365,27 @@ class Frames(ImageCollection):
         from .prepare import prepare
 
         return prepare(self, image_ids, workers=workers, executor=executor, errors=errors, progress=progress)
+
+    def estimate(self, image_ids: Sequence[Hashable] | None = None, *, workers: int = 0) -> PrepareEstimate:
+        """What :meth:`prepare` would do: how many files, their bytes now, the bytes of their entries, and how long it takes.
+
+        Bytes and seconds are expected from a few samples of each kind of file, which are converted to temporary files; this
+        takes some seconds. Nothing is added to the cache.
+
+        Args:
+            image_ids: as in :meth:`prepare`.
+            workers: as in :meth:`prepare`.
+
+        Example:
+            >>> import ndframes as nf
+            >>> frames = nf.SimpleFrames.demo(workdir=getfixture("tmp_path"))
+            >>> estimate = frames.estimate("coffee")
+            >>> estimate.files, estimate.present, estimate.bytes_now
+            (1, 0, 466706)
+        """
+        from .estimate import estimate_prepare
+
+        return estimate_prepare(self, image_ids, workers=workers)
 
     def __repr__(self) -> str:
         return (

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..entries.opener import Survey
     from .collection import ImageCollection
 
-__all__ = ["ErrorPolicy", "PrepareFailure", "PrepareReport", "prepare"]
+__all__ = ["ErrorPolicy", "PrepareFailure", "PrepareReport", "prepare", "schedule_jobs", "to_ids"]
 ErrorPolicy = Literal["raise", "collect"]
 
 
@@ -125,7 +125,7 @@ _Outcome = tuple[_ImageJob, JobResult | Exception]
 
 
 @dataclass(slots=True)
-class _Schedule:
+class Schedule:
     """The jobs of a run by the entries that they make, the entries that exist, and the failures so far."""
 
     jobs: dict[EntryKey, _ImageJob] = field(default_factory=dict)
@@ -150,7 +150,7 @@ def prepare(
     if executor is not None and workers:
         raise ValueError(f"executor= and workers={workers} both say where to convert; give one of them")
     started = time.perf_counter()
-    schedule = _schedule_jobs(frames, _to_ids(frames, image_ids))
+    schedule = schedule_jobs(frames, to_ids(frames, image_ids))
     bar = _ProgressBar(len(schedule.jobs), is_terminal(sys.stderr) if progress is None else progress)
     prepared = bytes_written = 0
     present = len(schedule.present)
@@ -198,7 +198,7 @@ def _to_worker_count(workers: object) -> int:
     return count
 
 
-def _to_ids(frames: ImageCollection, image_ids: object) -> list[Hashable]:
+def to_ids(frames: ImageCollection, image_ids: object) -> list[Hashable]:
     """The ids as a list; a single id, such as a text, is one id."""
     if image_ids is None:
         return list(frames.image_ids)
@@ -209,8 +209,9 @@ def _to_ids(frames: ImageCollection, image_ids: object) -> list[Hashable]:
     return list(image_ids)
 
 
-def _schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> _Schedule:
-    schedule = _Schedule()
+def schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> Schedule:
+    """Find what must be converted."""
+    schedule = Schedule()
     for image_id in image_ids:
         path = ""
         try:
@@ -223,7 +224,7 @@ def _schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> _S
     return schedule
 
 
-def _add_channel(schedule: _Schedule, image_id: Hashable, survey: Survey) -> None:
+def _add_channel(schedule: Schedule, image_id: Hashable, survey: Survey) -> None:
     if survey.key is None:
         return
     if survey.job is None or survey.key in schedule.jobs:

@@ -27,8 +27,7 @@ class Manifest:
             exactly once.
         layout: plain data that maps segments to pixels. For tiles: ``{"levels": [{"shape": [h, w], "tile_extent": edge,
             "first_segment": index}, ...], "compress": codec, "predictor": predictor}``, with tiles in row-major order, or
-            in column-major order if ``"tile_order"`` is ``"columns"``; ``"halving"`` is the rule by which each level was
-            averaged from the one above it. For an array:
+            in column-major order if ``"tile_order"`` is ``"columns"``. For an array:
             ``{"data_offset": bytes, "chunk_bytes": bytes}``.
     """
 

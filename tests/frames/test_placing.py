@@ -47,7 +47,9 @@ def test_files_are_placed_by_their_georeference(tmp_path, backend):
     fused = frames.load_region(7, channels="nir|g", interpolation="nearest")
     np.testing.assert_array_equal(fused[..., 1], rgb[..., 1])
     np.testing.assert_array_equal(fused[..., 0], nir.repeat(4, 0).repeat(4, 1)[8:56, 12:76])
-    np.testing.assert_array_equal(frames.load_region(7, np.s_[5:17, 9:30], "nir|g", interpolation="nearest"), fused[5:17, 9:30])
+    np.testing.assert_array_equal(
+        frames.load_region(7, np.s_[5:17, 9:30], "nir|g", interpolation="nearest"), fused[5:17, 9:30]
+    )
 
 
 def test_rotated_files_are_placed_by_their_georeference(tmp_path):
@@ -81,7 +83,9 @@ def test_files_that_cannot_be_placed(tmp_path):
     other = write(tmp_path / "other.tif", picture(0), crs="EPSG:32634")
     with pytest.raises(nf.PathInfoError, match="plain.npy has no georeference; align='extent' lays"):
         nf.PathInfo.from_files({"r|g|b": rgb, "a": plain}, align="georeference")
-    with pytest.raises(nf.PathInfoError, match=r"different coordinate reference systems \(WGS 84 / UTM zone 34N, WGS 84 / UTM"):
+    with pytest.raises(
+        nf.PathInfoError, match=r"different coordinate reference systems \(WGS 84 / UTM zone 34N, WGS 84 / UTM"
+    ):
         nf.PathInfo.from_files({"r|g|b": rgb, "a": other}, align="georeference")
     with pytest.raises(ValueError, match="align='crs'; allowed: 'georeference', 'extent'"):
         nf.PathInfo.from_files({"r|g|b": rgb}, align="crs")

@@ -18,7 +18,7 @@ from ...geometry.tiling import count_tiles, overview_shapes, tile_ranges
 from ..reader import row_bands
 from .codecs import checksum, encode_tile, extra_tags
 from .directories import NODATA_TAG, Directory, Tags, by_column, needs_bigtiff
-from .halve import RULE, halve
+from .halve import halve
 from .spool import TileSpool, assemble, scratch_beside
 
 if TYPE_CHECKING:
@@ -403,7 +403,7 @@ def _describe(directories: list[Directory], spools: list[_LevelSpool]) -> dict[s
     for spool, item in zip(spools, directories, strict=True):
         levels.append({"shape": list(spool.shape), "tile_extent": item.tile_shape[0], "first_segment": first})
         first += item.tile_count
-    return {"levels": levels, "halving": RULE, **({"tile_order": "columns"} if directories[0].is_by_column else {})}
+    return {"levels": levels, **({"tile_order": "columns"} if directories[0].is_by_column else {})}
 
 
 def _part_of(progress: ProgressCallback | None, number: int, count: int) -> ProgressCallback | None:
