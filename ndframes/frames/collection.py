@@ -76,7 +76,7 @@ class ImageCollection(ABC):
     _opener: ChannelOpener = cast("Any", _SetByInit())
     _cache: Cache = cast("Any", _SetByInit())
     _keyer: Keyer = cast("Any", _SetByInit())
-    _backend: BackendSpec | BackendPicker = cast("Any", _SetByInit())
+    _backend_spec: BackendSpec | BackendPicker = cast("Any", _SetByInit())
     _threads: int | None = cast("Any", _SetByInit())
 
     def __init__(  # noqa: PLR0913 - one keyword for each option
@@ -107,7 +107,7 @@ class ImageCollection(ABC):
         self._recheck_seconds = to_seconds("recheck_seconds", recheck_seconds)
         if not callable(backend):
             coerce_backend(backend)  # raises if it is unknown
-        self._backend = backend
+        self._backend_spec = backend
         self._keyer = Keyer(hashid_mode)
         # Relative paths mean this folder, whatever becomes the current one later.
         self._working_folder = current_folder()
@@ -128,13 +128,13 @@ class ImageCollection(ABC):
     @property
     def backend(self) -> BackendSpec | BackendPicker:
         """The form of cache entries, as given. Assigning another one closes all images."""
-        return self._backend
+        return self._backend_spec
 
     @backend.setter
     def backend(self, backend: BackendSpec | BackendPicker) -> None:
         if not callable(backend):
             coerce_backend(backend)
-        self._backend = backend
+        self._backend_spec = backend
         self.refresh()
 
     @property
@@ -239,7 +239,7 @@ class ImageCollection(ABC):
 
     def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
         """The form of the cache entry of ``info``; ``None`` where the source is read directly."""
-        spec = self._backend(image_id, info) if callable(self._backend) else self._backend
+        spec = self._backend_spec(image_id, info) if callable(self._backend_spec) else self._backend_spec
         return backend_for(spec, is_video=is_video_path(info.path))
 
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
@@ -284,9 +284,9 @@ class ImageCollection(ABC):
         return BoundOpener(self._opener, lambda info: self.pick_backend(image_id, info), converts=converts)
 
     def _describe_backend(self) -> str:
-        if callable(self._backend):
+        if callable(self._backend_spec):
             return "picked per channel"
-        backend = coerce_backend(self._backend)
+        backend = coerce_backend(self._backend_spec)
         return "none" if backend is None else backend.type
 
     def _unknown(self, image_id: object) -> ImageIdError:
