@@ -25,6 +25,7 @@ from ..errors import (
     SourceMissingError,
 )
 from ..formats.frame import FrameReader
+from ..formats.upright import UprightReader
 from ..spec.kinds import is_whole_video, whole_file_of
 from ..system.memory import ClockCache
 from ..system.process import IMPORTING, core_count
@@ -179,7 +180,19 @@ class ChannelOpener:
         """
         if whole_file_of(info) is not info:
             return self._open_frame(info, backend, converts=converts)
-        return self._open_file(info, backend) if converts else self._open_unconverted(info, backend)
+        opened = self._open_file(info, backend) if converts else self._open_unconverted(info, backend)
+        return self._to_upright(info, opened)
+
+    def _to_upright(self, info: ChannelInfo, opened: OpenedChannel) -> OpenedChannel:
+        """Turn an image as its file's orientation says, if that is asked for; entries and sources hold it as it is stored."""
+        if info.orientation != "upright" or opened.reader.frame_count is not None:
+            return opened
+        reader = opened.reader
+        if not reader.facts.orientation:
+            # The entry of an older version does not tell.
+            source = SourceOpener(self.cache, self.pool).open(info, opened.stamp)
+            reader.facts = replace(reader.facts, orientation=source.facts.orientation)
+        return opened if reader.facts.orientation == 1 else replace(opened, reader=UprightReader(reader))
 
     def reopen(
         self, info: ChannelInfo, backend: Backend | None, opened: OpenedChannel, error: Exception, *, directly: bool
@@ -198,7 +211,9 @@ class ChannelOpener:
             self._videos.discard((whole_file_of(info), backend, converts))
         if isinstance(error, CacheEntryDamagedError) and opened.entry is not None:
             self._quarantine(opened.entry.key, error, opened.entry.stamp)
-        return self._open_source(info, _stamp_of(info)) if directly else self.open(info, backend)
+        if directly:
+            return self._to_upright(info, self._open_source(info, _stamp_of(info)))
+        return self.open(info, backend)
 
     def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:
         """Whether opening now would give the same file.

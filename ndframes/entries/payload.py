@@ -35,6 +35,8 @@ def describe_pixels(facts: ReaderFacts) -> dict[str, Any]:
         "dtype": facts.dtype.str,
         "nodata": facts.nodata,
         "frames": facts.frame_count,
+        # The pixels are stored as in the source: a read turns them, so that one entry serves both orientations.
+        "orientation": facts.orientation,
     }
 
 
@@ -49,6 +51,8 @@ def parse_pixels(meta: Mapping[str, Any]) -> ReaderFacts:
         tile_shape=(height, width),
         nodata=meta.get("nodata"),
         frame_count=frame_count,
+        # Older entries do not tell; 0 is no orientation.
+        orientation=meta.get("orientation", 0),
     )
 
 

@@ -91,6 +91,7 @@ class EntryReader(Reader):
         facts = replace(
             self._inner.facts,
             nodata=self._written.nodata,
+            orientation=self._written.orientation,
             memory_bytes=self._inner.memory_bytes + self._bytes.memory_bytes,
         )
         super().__init__(name, facts)

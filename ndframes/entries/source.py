@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..system.stamp import SourceStamp
     from ..video.reader import VideoReader
 
+_log = logging.getLogger("ndframes")
 __all__ = ["SourceOpener", "follow_links", "open_video"]
 
 
@@ -52,7 +54,15 @@ class SourceOpener:
         """
         target = info if stamp is None else replace(info, path=path or follow_links(info.path))
         if not is_video_path(info.path):
-            return open_image(target, self.pool, is_mapped=is_mapped)
+            reader = open_image(target, self.pool, is_mapped=is_mapped)
+            if reader.facts.orientation != 1 and info.orientation != "upright":
+                _log.warning(
+                    "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels, "
+                    "orientation='upright' turns them",
+                    info.path,
+                    reader.facts.orientation,
+                )
+            return reader
         # The index of a video is that of all its frames, whichever of them is read.
         whole = replace(target, page=None)
         video = open_video(whole, stamp, self.cache, self.pool, frame_bytes=self.frame_bytes)

@@ -150,7 +150,7 @@ class CocoFrames(Frames):
             return before.info
         # Built from a copy: records that change while this runs then differ from the copy, and the next call sees that.
         snapshot = copy.deepcopy(description)
-        info = self._build(image_id, snapshot)
+        info = self._complete(self._build(image_id, snapshot))
         if before is not None and before.info == info:
             info = before.info  # the same object: images that are open for it stay open
         self._built[image_id] = _BuiltInfo(snapshot, info)

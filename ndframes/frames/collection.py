@@ -28,7 +28,7 @@ from ..errors import (
 from ..items.factory import ItemFactory
 from ..spec.backends import backend_for, coerce_backend
 from ..spec.kinds import is_video_path, is_whole_video
-from ..spec.pathinfo import PathInfo, with_absolute_paths
+from ..spec.pathinfo import Orientation, PathInfo, complete_info
 from ..system.handles import HandlePool
 from ..system.process import half_of_memory
 from ..system.sources import current_folder
@@ -95,9 +95,12 @@ class ImageCollection(ABC):
         verify: VerifyMode = "first-touch",
         when_source_missing: WhenSourceMissing = "raise",
         recheck_seconds: float = 0,
+        orientation: Orientation = "stored",
     ) -> None:
         check_choice("verify", verify, VerifyMode)
         check_choice("when_source_missing", when_source_missing, WhenSourceMissing)
+        check_choice("orientation", orientation, Orientation)
+        self._orientation = orientation
         # Only to check the value. The number is resolved in the process that reads, where None may mean another one.
         resolve_thread_count(threads)
         self._threads = threads
@@ -201,7 +204,7 @@ class ImageCollection(ABC):
             known = self._pathinfos.get(image_id)
             if known is None:
                 built = _check_pathinfo(image_id, self.build_pathinfo(image_id))
-                known = self._pathinfos[image_id] = with_absolute_paths(built, self._working_folder)
+                known = self._pathinfos[image_id] = self._complete(built)
         except ImageIdError:
             raise
         # A subclass often looks the id up in a dict or a list. The error is its own if the id exists.
@@ -269,6 +272,10 @@ class ImageCollection(ABC):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.refresh()
+
+    def _complete(self, info: PathInfo) -> PathInfo:
+        """The description with what it leaves to these frames: the folder of relative paths, and the orientation."""
+        return complete_info(info, self._working_folder, self._orientation)
 
     def _current_image(self, image_id: Hashable) -> LazyImage:
         return self._images.get(image_id, self._make_item)

@@ -71,6 +71,8 @@ class Frames(ImageCollection):
         when_source_missing: ``"raise"`` an error if an image's file is gone, or ``"use"`` its cache entry.
         recheck_seconds: for how long a source is trusted to be unchanged. 0 checks it before every read, which takes some
             microseconds (more on a network file system) and never misses a change.
+        orientation: ``"upright"`` turns images as the orientation in their EXIF data or TIFF tag says, as photo viewers do.
+            ``"stored"`` reads them as they are stored. Cache entries serve both.
 
     Raises:
         BackendError: ``backend`` is unknown.

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..entries.bytes import VerifyMode
     from ..entries.opener import WhenSourceMissing
     from ..spec.backends import BackendPicker, BackendSpec
+    from ..spec.pathinfo import Orientation
     from ..system.workers import Limits
 
 __all__ = ["FramesOptions"]
@@ -32,3 +33,4 @@ class FramesOptions(TypedDict, total=False):
     verify: VerifyMode
     when_source_missing: WhenSourceMissing
     recheck_seconds: float
+    orientation: Orientation

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import PathInfoError, check_choice, shorten
 from ..formats.images.sniff import open_image
+from ..formats.upright import UprightReader
 from ..geometry.affine import Affine, compose, invert, to_affine
 from ..spec.channels import parse_codes
 from ..spec.pathinfo import ChannelInfo, PathInfo
@@ -65,6 +66,8 @@ def find_place(image: LazyImage, codes: tuple[str, ...]) -> Georeference | None:
         found = _find(info) if opened.entry is None or not opened.is_lost else _of_entry(opened.entry.trailer.meta)
         if found is not None:
             src_from_img = invert(to_affine(info.matrix, info.path))
+            if isinstance(opened.reader, UprightReader):
+                src_from_img = compose(opened.reader.stored_from_upright, src_from_img)
             return replace(found, world_from_src=compose(found.world_from_src, src_from_img))
     return None
 

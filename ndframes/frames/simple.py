@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..spec.backends import BackendSpec
+    from ..spec.pathinfo import Orientation
     from .lazyframe import LazyFrame
     from .options import FramesOptions
     from .sources import Source
@@ -114,6 +115,7 @@ def open(  # noqa: A001, PLR0913 - the name that errors of Python show; one keyw
     stream: int | None = None,
     pixel_format: str | None = None,
     frame_errors: str = "raise",
+    orientation: Orientation = "stored",
 ) -> LazyFrame:
     """Open one file as an array that stays on disk. It is exported as ``ndframes.open``.
 
@@ -131,6 +133,7 @@ def open(  # noqa: A001, PLR0913 - the name that errors of Python show; one keyw
         stream: for a video, as for :class:`Clip`.
         pixel_format: for a video, as for :class:`Clip`.
         frame_errors: for a video, as for :class:`Clip`.
+        orientation: as for :class:`Frames`.
 
     Raises:
         PathInfoError: an option is not valid for this file, or is given beside a :class:`Clip`.
@@ -158,7 +161,7 @@ def open(  # noqa: A001, PLR0913 - the name that errors of Python show; one keyw
     name = (
         source.image_id if isinstance(source, PathInfo) else getattr(source, "path", None) or ChannelInfo(source).path
     )
-    frames = SimpleFrames({name: source}, workdir=workdir, backend=backend)
+    frames = SimpleFrames({name: source}, workdir=workdir, backend=backend, orientation=orientation)
     return frames.load_frame(name, channels)
 
 

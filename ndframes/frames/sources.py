@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import PathInfoError, shorten
-from ..spec.pathinfo import ChannelInfo, PathInfo, to_absolute, with_absolute_paths
+from ..spec.pathinfo import ChannelInfo, PathInfo, complete_info, to_absolute
 from ..system.sources import current_folder
 from .clip import Clip, list_sources
 
@@ -70,7 +70,7 @@ def _absolute(sources: Mapping[Hashable, Any]) -> dict[Hashable, Source]:
     for image_id, source in sources.items():
         _check(source, f"the source of {shorten(image_id)} is")
         if isinstance(source, PathInfo):
-            found[image_id] = with_absolute_paths(replace(source, image_id=image_id), folder)
+            found[image_id] = complete_info(replace(source, image_id=image_id), folder, "stored")
         elif isinstance(source, ChannelInfo):
             found[image_id] = replace(source, path=to_absolute(source.path, folder, source.driver))
         elif isinstance(source, Clip):

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar, get_args
 
 import numpy as np
 
@@ -18,16 +18,19 @@ from .channels import parse_codes
 
 __all__ = [
     "ChannelInfo",
+    "Orientation",
     "PathInfo",
     "SequenceInfo",
     "coerce_count",
     "coerce_frame_range",
+    "complete_info",
     "slice_frames",
     "to_absolute",
-    "with_absolute_paths",
 ]
 _PIXEL_FORMATS = (None, "gray")
 _FRAME_ERRORS = ("raise", "nearest")
+#: Whether images are read as they are stored, or turned as their orientation tag says.
+Orientation = Literal["stored", "upright"]
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 _Frames = TypeVar("_Frames", bound="Sequence[Any]")
 Matrix = tuple[tuple[float, float, float], ...]
@@ -59,6 +62,9 @@ class ChannelInfo:
             plane of its own, as most do; ``None``: gray, RGB or RGBA, like the video.
         frame_errors: what happens if a frame of a video does not decode: ``"raise"`` an error, or read the ``"nearest"`` frame
             that decodes. Other frames keep their numbers.
+        orientation: ``"upright"`` turns the image as the orientation in its EXIF data or TIFF tag says, as photo viewers do;
+            ``"stored"`` reads it as it is stored. ``None``: as the :class:`Frames`, which read it as stored unless told.
+            Videos are always upright.
 
     Raises:
         ChannelError: the codes are malformed, or one occurs twice.
@@ -82,6 +88,7 @@ class ChannelInfo:
     driver: str | None = field(default=None, kw_only=True)
     pixel_format: str | None = field(default=None, kw_only=True)
     frame_errors: str = field(default="raise", kw_only=True)
+    orientation: str | None = field(default=None, kw_only=True)
 
     if TYPE_CHECKING:
         # The fields are annotated with what they hold; the constructor accepts more.
@@ -101,6 +108,7 @@ class ChannelInfo:
             driver: str | None = None,
             pixel_format: str | None = None,
             frame_errors: str = "raise",
+            orientation: str | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -118,6 +126,7 @@ class ChannelInfo:
                 raise PathInfoError(f"{name} must be a str or None, got {shorten(getattr(self, name))}")
         _check_allowed("pixel_format", self.pixel_format, _PIXEL_FORMATS)
         _check_allowed("frame_errors", self.frame_errors, _FRAME_ERRORS)
+        _check_allowed("orientation", self.orientation, (None, *get_args(Orientation)))
 
     def __eq__(self, other: object) -> bool:
         """Compare tuples of fields, in which a nodata of nan equals itself. Dataclasses of Python 3.13 compare field by field."""
@@ -352,21 +361,34 @@ def to_absolute(path: str, folder: str, driver: str | None = None) -> str:
     return absolute if driver is None or os.path.exists(absolute) else path
 
 
-def with_absolute_paths(info: PathInfo, folder: str) -> PathInfo:
-    """The same description, with relative paths taken from ``folder``; itself if there are none.
+def complete_info(info: PathInfo, folder: str, orientation: Orientation) -> PathInfo:
+    """The same description with all that it leaves to the :class:`Frames`; itself if it leaves nothing.
+
+    Args:
+        info: the description.
+        folder: the folder of relative paths.
+        orientation: that of files that name none.
 
     Example:
-        >>> with_absolute_paths(PathInfo(1, [ChannelInfo("a.png")]), "/data").channels[0].path
+        >>> complete_info(PathInfo(1, [ChannelInfo("a.png")]), "/data", "stored").channels[0].path
         '/data/a.png'
     """
-    paths = [to_absolute(channel.path, folder, channel.driver) for channel in info.channels]
-    if paths == [channel.path for channel in info.channels]:
+    channels = [_complete(channel, folder, orientation) for channel in info.channels]
+    if all(new is old for new, old in zip(channels, info.channels, strict=True)):
         return info
     if isinstance(info, SequenceInfo):
-        images = [with_absolute_paths(image, folder) for image in info.images]
+        images = [complete_info(image, folder, orientation) for image in info.images]
         return SequenceInfo.of(info.image_id, images, shape=info.shape)
-    channels = [replace(channel, path=path) for channel, path in zip(info.channels, paths, strict=True)]
     return replace(info, channels=tuple(channels))
+
+
+def _complete(channel: ChannelInfo, folder: str, orientation: Orientation) -> ChannelInfo:
+    path = to_absolute(channel.path, folder, channel.driver)
+    # "stored" is what None means in the end, so most descriptions stay as they are.
+    is_turned = channel.orientation is None and orientation == "upright"
+    if path == channel.path and not is_turned:
+        return channel
+    return replace(channel, path=path, orientation="upright" if is_turned else channel.orientation)
 
 
 def _check_allowed(name: str, value: object, allowed: Sequence[object]) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...errors import UnreadableImageError
 from ...system.handles import FileHandle
 from ...system.process import IMPORTING
 from ...system.stamp import require_same_file, stat_source
-from ..reader import log_orientation
 from .limits import check_expansion
+from .orientation import find_orientation
 
 if TYPE_CHECKING:
     from ..._typing import Array
@@ -107,15 +108,26 @@ def open_image(info: ChannelInfo, pool: HandlePool, *, is_mapped: bool | None = 
 
 
 def _open_file(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, is_mapped: bool | None) -> Reader:
-    with IMPORTING:
-        from .raster import RasterReader
-
     head = _read_head(info.path, stamp)
     kind = sniff(head)
     if kind is None:
         raise UnreadableImageError(_describe_unknown(info.path, head, stamp.size_bytes))
     if kind == "tiff":
         return _open_tiff(info, pool, stamp)
+    reader = _open_plain(info, kind, head, pool, stamp, is_mapped)
+    orientation = find_orientation(info.path, kind)
+    if orientation != 1:
+        reader.facts = replace(reader.facts, orientation=orientation)
+    return reader
+
+
+def _open_plain(
+    info: ChannelInfo, kind: str, head: bytes, pool: HandlePool, stamp: SourceStamp, is_mapped: bool | None
+) -> Reader:
+    """Open a file of a format with one image."""
+    with IMPORTING:
+        from .raster import RasterReader
+
     if info.page is not None or info.series is not None:
         raise UnreadableImageError(f"{info.path} is {kind}, which has no pages or series; leave page and series out")
     if kind == "npy":
@@ -152,8 +164,7 @@ def _open_tiff(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> Reade
             return TiffReader(info.path, page=0, stamp=stamp, pool=pool)
         except UnreadableImageError:
             raise error from None  # GDAL's message says more about what is wrong
-    if orientation != 1:
-        log_orientation(info.path, orientation)
+    reader.facts = replace(reader.facts, orientation=orientation)
     return reader
 
 

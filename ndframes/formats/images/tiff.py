@@ -16,7 +16,7 @@ from ...geometry.tiling import bounding_range, tile_ranges
 from ...system.handles import FileHandle, HandlePool, close_on_error
 from ...system.stamp import require_same_file
 from ..extensions import extensions_of_tiff, load_extensions
-from ..reader import Reader, ReaderFacts, log_orientation
+from ..reader import Reader, ReaderFacts
 from .limits import check_block, check_expansion
 from .tiffcheck import check_directories
 
@@ -84,13 +84,12 @@ class TiffReader(Reader):
                 dtype=base.dtype if self._palette is None else np.dtype(np.uint8),
                 tile_shape=base.tile_shape,
                 memory_bytes=1 << 16,
+                orientation=orientation,
             )
             super().__init__(path, facts)
             check_expansion(path, self.nbytes, self._stamp.size_bytes, band_count=self.shape[2])
             for level in self._levels:
                 check_block(path, level.block_bytes, self.nbytes)
-        if orientation != 1:
-            log_orientation(path, orientation)
         weakref.finalize(self, self._pool.discard, self._token)
         with self._pool.borrow(self._token, lambda: file):
             pass  # the pool now keeps the file that is open already
@@ -389,7 +388,8 @@ def _parse_description(page: Any) -> dict[str, Any]:
 
 def _orientation_of(page: Any) -> int:
     tag = page.tags.get(274)
-    return 1 if tag is None else int(tag.value)
+    value = 1 if tag is None else int(tag.value)
+    return value if 1 <= value <= 8 else 1
 
 
 def _choose_pages(path: str, tiff: Any, page: int | None, series: int | None) -> list[list[Any]]:
