@@ -206,8 +206,8 @@ class _View:
         rows, cols = resolve_region(slices, shape).ranges
         if not rows or not cols:
             raise CommandError(
-                f"the region is empty, or outside of the image, which is {shape[0]:,} x {shape[1]:,} px (height x width); a "
-                "negative start counts from the end"
+                f"the region is empty: the image is {shape[0]:,} x {shape[1]:,} px (height x width), and a negative start counts "
+                "from its end"
             )
         longer = max(len(rows), len(cols))
         if longer > max_px:

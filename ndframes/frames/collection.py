@@ -77,6 +77,7 @@ class ImageCollection(ABC):
     _cache: Cache = cast("Any", _SetByInit())
     _keyer: Keyer = cast("Any", _SetByInit())
     _backend_spec: BackendSpec | BackendPicker = cast("Any", _SetByInit())
+    _memory_bytes: int = cast("Any", _SetByInit())
     _threads: int | None = cast("Any", _SetByInit())
 
     def __init__(  # noqa: PLR0913 - one keyword for each option

@@ -150,7 +150,8 @@ class Planner:
         """The codes that ``channels`` stands for; the image may lack some of them."""
         if channels is None:
             return self.default_channels
-        return self.channels if channels == "<all>" else parse_codes(channels)
+        # An object of kwcoco does not compare with a text.
+        return self.channels if isinstance(channels, str) and channels == "<all>" else parse_codes(channels)
 
     def narrow(self, plan: Plan, bands: Sequence[int]) -> Plan:
         """The plan of some of the channels of ``plan``, by their numbers."""

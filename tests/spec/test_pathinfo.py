@@ -69,7 +69,7 @@ def test_a_channel_info_is_normalised():
 def test_a_bare_channel_info_knows_only_its_path():
     info = ChannelInfo("a.tif")
     assert {item.name: getattr(info, item.name) for item in dataclasses.fields(info)} == {
-        "path": "a.tif", **dict.fromkeys(set(FULL) - {"path"}), "pixel_format": None, "frame_errors": "raise",
+        "path": "a.tif", **dict.fromkeys(set(FULL) - {"path"}), "pixel_format": None, "frame_errors": "raise", "orientation": None,
     }  # fmt: skip
     assert info.is_aligned
     assert info.matrix.tolist() == np.eye(3).tolist()
