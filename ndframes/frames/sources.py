@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import PathInfoError, shorten
-from ..spec.pathinfo import ChannelInfo, PathInfo, complete_info, to_absolute
+from ..spec.pathinfo import ChannelInfo, PathInfo, complete_info, to_absolute, to_path
 from ..system.sources import current_folder
 from .clip import Clip, list_sources
 
@@ -76,8 +76,7 @@ def _absolute(sources: Mapping[Hashable, Any]) -> dict[Hashable, Source]:
         elif isinstance(source, Clip):
             found[image_id] = replace(source, path=to_absolute(source.path, folder))
         else:
-            # Checked by ChannelInfo, which also expands "~".
-            found[image_id] = to_absolute(ChannelInfo(source).path, folder)
+            found[image_id] = to_absolute(to_path(source), folder)
     return found
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "complete_info",
     "slice_frames",
     "to_absolute",
+    "to_path",
 ]
 _PIXEL_FORMATS = (None, "gray")
 _FRAME_ERRORS = ("raise", "nearest")
@@ -112,7 +113,7 @@ class ChannelInfo:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        _set(self, "path", _to_path(self.path))
+        _set(self, "path", to_path(self.path))
         _set(self, "channels", None if self.channels is None else parse_codes(self.channels))
         _check_unique(self.channels or (), f"{self.path} has")
         _set(self, "img_from_src", _to_matrix(self.img_from_src))
@@ -434,7 +435,12 @@ def _check_unique(codes: Sequence[str], subject: str) -> None:
         )
 
 
-def _to_path(path: object) -> str:
+def to_path(path: object) -> str:
+    """A path as a str, with a leading ``~`` expanded.
+
+    Raises:
+        PathInfoError: it is no path, or empty.
+    """
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise PathInfoError(f"a path must be a str or path-like and not empty, got {shorten(path)}")
     return os.path.expanduser(os.fsdecode(path))

@@ -113,12 +113,12 @@ def test_a_subclass_that_forgets_its_parent(path):
         lambda: frames.cache,
         lambda: repr(frames),
         frames.refresh,
+        frames.prepare,
     ]
     for call in calls:
         with pytest.raises(AttributeError, match=r"Forgetful.__init__ must call super\(\).__init__\(\)") as caught:
             call()
         assert isinstance(caught.value, nf.NotInitializedError)
-    assert "must call super" in str(frames.prepare(errors="collect").failed[0].error)
     assert not hasattr(frames, "_images")
     assert len(frames) == 1
     with pytest.raises(AttributeError, match="nothing_of_this_name"):
