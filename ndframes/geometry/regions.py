@@ -288,7 +288,8 @@ def check_inside(region: Region, shape: Sequence[int]) -> None:
         turned = [*items]
         turned[y], turned[x] = turned[x], turned[y]
         size = f"{shape[y]:,} x {shape[x]:,} px (height x width)"
-        is_swapped = axis in (y, x) and _is_inside(turned[y], shape[y]) and _is_inside(turned[x], shape[x])
+        has_both = all(isinstance(end, slice) and end.stop is not None for end in (items[y], items[x]))
+        is_swapped = has_both and axis in (y, x) and _is_inside(turned[y], shape[y]) and _is_inside(turned[x], shape[x])
         hint = "it fits with y and x swapped: give (y, x)" if is_swapped else "pad= reads beyond the edge"
         what = "image" if axis >= y else f"sequence of {shape[0]:,}, each"
         raise RegionError(f"axis {axis}: {shorten(item)} leaves the {what} of {size}; {hint}")
