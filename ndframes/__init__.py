@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         ImageIdError,
         MissingExtraError,
         NdframesError,
+        NotInitializedError,
         OutputError,
         PatchError,
         PathInfoError,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     )
     from .frames.clip import Clip
     from .frames.coco import CocoFrames
+    from .frames.estimate import PrepareEstimate
     from .frames.explain import Explanation
     from .frames.frames import Frames
     from .frames.lazyframe import LazyFrame, LazyVideo
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
         SimpleFrames,
         open,  # noqa: A004 - nf.open is the name that people expect
     )
+    from .geometry.regions import region_of_box
     from .items.image import AlignableImageData, NativePart
     from .movie.read import read_video, video_metadata
     from .movie.write import write_video
@@ -102,11 +105,13 @@ __all__ = [
     "MissingExtraError",
     "NativePart",
     "NdframesError",
+    "NotInitializedError",
     "OutputError",
     "PatchError",
     "PathInfo",
     "PathInfoError",
     "PrepareError",
+    "PrepareEstimate",
     "PrepareFailure",
     "PrepareReport",
     "RegionError",
@@ -133,6 +138,7 @@ __all__ = [
     "demo_paths",
     "open",
     "read_video",
+    "region_of_box",
     "video_metadata",
     "write_video",
 ]
@@ -157,6 +163,7 @@ _HOMES = {
     "Limits": "system.workers",
     "NativePart": "items.image",
     "PathInfo": "spec.pathinfo",
+    "PrepareEstimate": "frames.estimate",
     "PrepareFailure": "frames.prepare",
     "PrepareReport": "frames.prepare",
     "SequenceInfo": "spec.pathinfo",
@@ -168,6 +175,7 @@ _HOMES = {
     "demo_paths": "frames.photographs",
     "open": "frames.simple",
     "read_video": "movie.read",
+    "region_of_box": "geometry.regions",
     "video_metadata": "movie.read",
     "write_video": "movie.write",
 }

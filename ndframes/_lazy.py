@@ -11,7 +11,17 @@ from .errors import MissingExtraError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["load_lazily"]
+__all__ = ["load_lazily", "load_name"]
+
+
+def load_name(module: str, name: str) -> Any:
+    """A name of a module that is imported now.
+
+    Example:
+        >>> load_name("ndframes.text", "count_noun")(2, "file")
+        '2 files'
+    """
+    return getattr(import_module(module), name)
 
 
 def load_lazily(

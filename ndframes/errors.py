@@ -9,6 +9,7 @@ All of them are subclasses of :class:`NdframesError`. Most also inherit the buil
      │   ├─ RegionIndexError (IndexError)         an integer index is out of bounds
      │   └─ RegionTooLargeError (MemoryError)     the result exceeds the limit in bytes
      ├─ PathInfoError (ValueError)                an invalid description of an image or a file
+     ├─ NotInitializedError (AttributeError)      a subclass of Frames did not call super().__init__()
      ├─ BackendError (ValueError)                 an unknown backend, option or value
      ├─ HashidError (ValueError)                  no key for a source in this hashid mode
      ├─ UnsupportedError (NotImplementedError)    valid, but not supported by this version
@@ -57,6 +58,7 @@ __all__ = [
     "ImageIdError",
     "MissingExtraError",
     "NdframesError",
+    "NotInitializedError",
     "OutputError",
     "PatchError",
     "PathInfoError",
@@ -77,6 +79,7 @@ __all__ = [
     "WorkerDied",
     "check_choice",
     "check_keywords",
+    "describe_error",
     "name_image",
     "naming_image",
     "shorten",
@@ -137,6 +140,10 @@ class RegionTooLargeError(RegionError, MemoryError):
 
 class PathInfoError(NdframesError, ValueError):
     """An invalid value in a :class:`~ndframes.PathInfo` or :class:`~ndframes.ChannelInfo`."""
+
+
+class NotInitializedError(NdframesError, AttributeError):
+    """A subclass of :class:`~ndframes.Frames` whose ``__init__`` did not call ``super().__init__()``."""
 
 
 class BackendError(NdframesError, ValueError):
@@ -296,6 +303,17 @@ def shorten(value: object) -> str:
         return (
             f"<a whole number of {value.bit_length()} bits>" if isinstance(value, int) else f"<{type(value).__name__}>"
         )
+
+
+def describe_error(error: BaseException) -> str:
+    """The type of an error of any library and its text, if it has one.
+
+    Example:
+        >>> describe_error(KeyError("x")), describe_error(KeyError())
+        ("KeyError: 'x'", 'KeyError')
+    """
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def check_choice(name: str, value: object, choices: object) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from .budget import Budget, check_limit
 from .store import LOCK_AGE_SECONDS, Store, check_room
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
     from pathlib import Path
 
     from ..system.files import FileSystem
     from .remover import GcReport
+    from .store import CacheEntry
     from .upkeep import CacheStat
     from .verify import VerifyReport
 
@@ -152,15 +153,27 @@ class Cache(Store):
         limit_bytes = self.max_bytes if max_bytes is None else max_bytes
         return collect_garbage(self, limit_bytes, dry_run=dry_run)
 
-    def clear(self, dry_run: bool = False) -> GcReport:
+    def source_of(self, entry: CacheEntry) -> str | None:
+        """The path of the file from which an entry was made, with links resolved; ``None`` if the entry does not tell.
+
+        It is read from the entry. Sources that were no local files have no path, and those of damaged entries are unknown.
+        With keys by content, it is the first of several equal files.
+        """
+        from .upkeep import find_source
+
+        return find_source(self, entry)
+
+    def clear(self, dry_run: bool = False, *, source: str | os.PathLike[str] | None = None) -> GcReport:
         """Remove every entry that no running job of another process holds, and everything that :meth:`gc` removes.
 
         Args:
             dry_run: whether to remove nothing and only report what would be removed.
+            source: remove only the entries of this file, or of the files in this folder, which need not exist any more; see
+                :meth:`source_of`.
 
         Raises:
             CacheError: the folder does not bear the marks of a cache, or those of a newer version.
         """
         from .upkeep import clear_cache
 
-        return clear_cache(self, dry_run=dry_run)
+        return clear_cache(self, dry_run=dry_run, source=None if source is None else os.fspath(source))

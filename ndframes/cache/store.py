@@ -459,7 +459,7 @@ def _rebuild(kind: type[Store], workdir: str, options: dict[str, Any], leases: f
 def _to_folder(workdir: object) -> Path:
     if not isinstance(workdir, (str, bytes, os.PathLike)) or "\0" in os.fsdecode(workdir):
         raise CacheError(f"workdir={shorten(workdir)}; give the path of a folder")
-    return Path(os.fsdecode(workdir)).absolute()
+    return Path(os.path.expanduser(os.fsdecode(workdir))).absolute()
 
 
 def _to_cache_error(message: str, error: OSError) -> CacheError:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import CacheError
+from ..system.sources import real_path
 from ..text import count_noun, format_bytes
 from .layout import parse_part
 from .leases import leased_elsewhere
 from .remover import GcReport, open_remover, owned_files, quarantined_files, search_errors, sum_bytes
+from .trailer import open_trailer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from .store import CacheEntry, Store
 
-__all__ = ["BackendStat", "CacheStat", "clear_cache", "collect_garbage", "stat_cache"]
+__all__ = ["BackendStat", "CacheStat", "clear_cache", "collect_garbage", "find_source", "stat_cache"]
 
 
 class BackendStat(NamedTuple):
@@ -132,15 +136,46 @@ def collect_garbage(store: Store, limit_bytes: int | None, *, dry_run: bool) -> 
         return remover.report()
 
 
-def clear_cache(store: Store, *, dry_run: bool) -> GcReport:
-    """Remove every entry; see :meth:`Cache.clear`."""
+def clear_cache(store: Store, *, dry_run: bool, source: str | None = None) -> GcReport:
+    """Remove every entry, or those of one source; see :meth:`Cache.clear`."""
     with open_remover(store, dry_run=dry_run) as remover:
         if remover is None:
             return GcReport(0, 0, 0, is_dry_run=dry_run)
-        remover.remove_leftovers()
+        if source is None:
+            remover.remove_leftovers()
         for entry in list(remover.entries):
-            remover.evict(entry)
+            if source is None or _is_at(find_source(store, entry), source):
+                remover.evict(entry)
         return remover.report()
+
+
+def find_source(store: Store, entry: CacheEntry) -> str | None:
+    """The path of an entry's source; see :meth:`Cache.source_of`."""
+    name = str(entry.path)
+    before = store.files.status(name)
+    try:
+        trailer, stamp = open_trailer(name, entry.key, store.files)
+    except CacheError:  # removed meanwhile, or damaged, which verify reports
+        return None
+    after = store.files.status(name)
+    if before is not None and after is not None and after.atime > before.atime:
+        # To be listed is no use of an entry.
+        _set_access_time(store, name, int(before.atime * 1e9), stamp.mtime_ns)
+    path = (trailer.meta.get("source") or {}).get("path")
+    return None if path is None else str(path)
+
+
+def _set_access_time(store: Store, path: str, atime_ns: int, mtime_ns: int) -> None:
+    try:
+        store.files.touch(path, atime_ns, mtime_ns)
+    except OSError:
+        pass  # another user's file: it counts as used now, and is removed later than it might
+
+
+def _is_at(path: str | None, source: str) -> bool:
+    """Whether a resolved path is that of a file, or lies in a folder."""
+    where = real_path(os.path.expanduser(source))
+    return path is not None and (path == where or path.startswith(where.rstrip(os.sep) + os.sep))
 
 
 def _find_superseded(entries: Iterable[CacheEntry]) -> list[CacheEntry]:

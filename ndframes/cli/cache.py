@@ -65,9 +65,9 @@ def cache() -> None:
 @workdir_option
 @json_option
 def list_entries(*, workdir: str | None, as_json: bool) -> None:
-    """List the entries of the cache, newest first: size, time of creation, time of last use, path.
+    """List the entries of the cache, newest first: size, time of creation, time of last use, path, and path of the source.
 
-    The time of last use is the access time of the file, which most systems update once a day.
+    The source is the file from which the entry was made, if the entry tells. The time of last use is the access time of the file, which most systems update once a day.
 
     \b
     For example:
@@ -81,12 +81,16 @@ def list_entries(*, workdir: str | None, as_json: bool) -> None:
     entries = sorted(store.ls(), key=lambda entry: (-entry.mtime, str(entry.path)))
     total = sum(entry.size_bytes for entry in entries)
     if as_json:
-        listed = [{**entry.to_dict(), "used": entry.used} for entry in entries]
+        listed = [{**entry.to_dict(), "used": entry.used, "source": store.source_of(entry)} for entry in entries]
         echo_json({**_location(store), "total_bytes": total, "entries": listed})
         return
     for entry in entries:
         times = f"{_format_time(entry.mtime)}  used {_format_time(entry.used)}"
-        click.echo(f"{format_bytes(entry.size_bytes):>9}  {times}  {show_path(entry.path.relative_to(store.root))}")
+        source = store.source_of(entry)
+        origin = "" if source is None else f"  from {show_path(source)}"
+        click.echo(
+            f"{format_bytes(entry.size_bytes):>9}  {times}  {show_path(entry.path.relative_to(store.root))}{origin}"
+        )
     click.echo(f"{count_noun(len(entries), 'entry')}, {format_bytes(total)} in {show_path(store.root)}")
 
 
@@ -177,25 +181,31 @@ def gc(ctx: click.Context, *, workdir: str | None, max_bytes: int | None, dry_ru
     _report_removed(ctx, store, store.gc(max_bytes, dry_run), as_json=as_json)
 
 
-@cache.command(short_help="Remove every entry.")
+@cache.command(short_help="Remove every entry, or those of one source.")
 @workdir_option
+@click.option(
+    "--source",
+    metavar="PATH",
+    help="Remove only the entries of this file, or of the files in this folder, which need not exist any more.",
+)
 @_dry_run_option
 @json_option
 @click.pass_context
-def clear(ctx: click.Context, *, workdir: str | None, dry_run: bool, as_json: bool) -> None:
+def clear(ctx: click.Context, *, workdir: str | None, source: str | None, dry_run: bool, as_json: bool) -> None:
     """Remove every entry that no running process has leased, and everything that 'ndframes cache gc' removes.
 
-    Sources, and files that do not belong to the cache, are never touched.
+    With --source, only entries of that source are removed; 'ndframes cache ls' lists the sources. Sources, and files that do not belong to the cache, are never touched.
 
     \b
     For example:
       ndframes cache clear --dry-run
+      ndframes cache clear --source scans/old.tif
       ndframes cache clear --workdir /data/work
 
     Exit status: 0 success, 1 some files could not be removed, 2 invalid arguments or a folder that is not a cache.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     store = _open_store(workdir)
-    _report_removed(ctx, store, store.clear(dry_run), as_json=as_json)
+    _report_removed(ctx, store, store.clear(dry_run, source=source), as_json=as_json)
 
 
 def _open_store(workdir: str | None) -> Cache:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from typing import IO, Any, TypeVar
 
 import click
 
 from ..errors import NdframesError
+from ..errors import describe_error as describe_any_error
+from ..system.sources import current_folder
 
 __all__ = [
     "CommandError",
@@ -21,6 +24,7 @@ __all__ = [
     "json_option",
     "reading_backend_option",
     "show_path",
+    "to_typed",
     "workdir_option",
 ]
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -86,14 +90,20 @@ def describe_error(error: BaseException) -> str:
         'ValueError: odd'
     """
     if not isinstance(error, NdframesError):
-        text = f"{type(error).__name__}: {error}"
+        text = describe_any_error(error)
     else:
         text = " ".join(str(part) for part in error.args)
         # For a single file the id is its path, which most messages contain already.
         if error.image_id is not None and str(error.image_id) not in text:
             text = f"{error.image_id}: {text}"
+    text = to_typed(text)
     # Messages of libraries may have line breaks, and paths may have bytes that are not UTF-8.
     return show_path(" ".join(text.split()))
+
+
+def to_typed(text: str) -> str:
+    """A text with the paths in the current folder as people type them; frames have made them absolute."""
+    return text.replace(os.path.join(current_folder(), ""), "")
 
 
 def show_path(path: object) -> str:

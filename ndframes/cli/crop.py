@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import CommandError, reading_backend_option, show_path, workdir_option
-from .sources import frame_option, image_id_option, resolve_image
+from .sources import frame_option, image_id_option, orientation_option, page_option, resolve_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..geometry.grid import Sampling
     from ..geometry.kernels import Interpolation
     from ..geometry.regions import PadMode
+    from ..spec.pathinfo import Orientation
     from .sources import ImageArgument
 
 __all__ = ["crop"]
@@ -170,6 +171,8 @@ class _View:
 )
 @image_id_option
 @frame_option("the only frame, if there is one")
+@page_option
+@orientation_option
 @click.option(
     "--space",
     type=click.Choice(("image", "video", "asset")),
@@ -221,6 +224,8 @@ def crop(
     channels: str | None,
     image_id: str | None,
     frame: int | None,
+    page: int | None,
+    orientation: Orientation,
     space: Space | None,
     scale: tuple[float, ...] | None,
     shape: tuple[int, int] | None,
@@ -247,6 +252,8 @@ def crop(
       ndframes crop scan.tif --region -64:192,-64:192 --pad reflect -o padded.tif
       ndframes crop scan.tif --scale 0.1 --channels g -o small.png
       ndframes crop scan.tif --region 0:512,0:512 --rotate 30 -o rotated.png
+      ndframes crop stack.tif --page 2 -o third.tif
+      ndframes crop photo.jpg --orientation upright -o photo.png
       ndframes crop walk.mp4 --frame 500 --region 0:256,0:256 -o still.png
       ndframes crop data.kwcoco.json --image-id 7 --channels 'nir|red' --shape 256x256 -o chip.tif
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
@@ -256,7 +263,7 @@ def crop(
     view = _View(parse_region(region), pad, fill, scale, shape, rotate, around, interpolation)
     # Before the image is opened, which may index a video or convert a file.
     check_destination(output)
-    image = resolve_image(path, image_id, space=space, frame=frame, workdir=workdir)
+    image = resolve_image(path, image_id, space=space, frame=frame, workdir=workdir, page=page, orientation=orientation)
     click.echo(_save_view(image, view, output, channels, workdir, backend))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,10 @@ from .common import (
     json_option,
     workdir_option,
 )
-from .sources import find_clip, is_dataset, read_dataset, resolve_image
+from .sources import find_clip, is_dataset, orientation_option, page_option, read_dataset, resolve_image
+
+if TYPE_CHECKING:
+    from ..spec.pathinfo import Orientation
 
 __all__ = ["info"]
 
@@ -21,6 +24,8 @@ __all__ = ["info"]
 @click.command(short_help="Describe an image, a video or a dataset, and the cost of a crop.")
 @click.argument("path")
 @click.option("--image-id", metavar="ID", help="Which image of a COCO dataset.  [default: describe the dataset]")
+@page_option
+@orientation_option
 @workdir_option
 @backend_option(
     ("auto", "cog", "npy", "none"),
@@ -28,7 +33,16 @@ __all__ = ["info"]
     text="Which form of cache entry to describe; 'none' skips the cache.",
 )
 @json_option
-def info(*, path: str, image_id: str | None, workdir: str | None, backend: str, as_json: bool) -> None:
+def info(
+    *,
+    path: str,
+    image_id: str | None,
+    page: int | None,
+    orientation: Orientation,
+    workdir: str | None,
+    backend: str,
+    as_json: bool,
+) -> None:
     """Describe an image, a video or a dataset: what it is, whether it is cached, and the cost of a crop.
 
     Image: reads only the header of the file (all of it for the few formats that are always decoded whole), and converts
@@ -56,7 +70,7 @@ def info(*, path: str, image_id: str | None, workdir: str | None, backend: str, 
       ndframes info data.kwcoco.json
       ndframes info data.kwcoco.json --image-id 7
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    facts, rows = _collect_facts(path, image_id, workdir, backend)
+    facts, rows = _collect_facts(path, image_id, workdir, backend, page, orientation)
     if as_json:
         echo_json(facts)
     else:
@@ -64,7 +78,7 @@ def info(*, path: str, image_id: str | None, workdir: str | None, backend: str, 
 
 
 def _collect_facts(
-    path: str, image_id: str | None, workdir: str | None, backend: str
+    path: str, image_id: str | None, workdir: str | None, backend: str, page: int | None, orientation: Orientation
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The facts as plain data, and as rows of a table."""
     from .facts.dataset import collect_dataset, collect_dataset_image, rows_of_dataset, rows_of_dataset_image
@@ -76,15 +90,15 @@ def _collect_facts(
         facts = collect_dataset(path, read_dataset(path))
         return facts, rows_of_dataset(facts)
     clip = find_clip(path)
-    if clip is not None and image_id is None:
+    if clip is not None and image_id is None and page is None:
         if clip.is_video:
             facts = collect_video(path, workdir, backend)
             return facts, rows_of_video(facts)
         facts = collect_sequence(clip, workdir, backend)
         return facts, rows_of_sequence(facts)
-    image = resolve_image(path, image_id)
+    image = resolve_image(path, image_id, page=page, orientation=orientation)
     if image.dataset is not None:
         facts = collect_dataset_image(image, workdir, backend)
         return facts, rows_of_dataset_image(facts)
-    facts = collect_image(path, workdir, backend)
+    facts = collect_image(image, workdir, backend)
     return facts, rows_of_image(facts)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import CommandError, backend_option, echo_json, echo_table, json_option, show_path, workdir_option
+from .sources import orientation_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..feed.patches import Patches
     from ..feed.table import AnnotationTable
     from ..frames.coco import CocoFrames
+    from ..spec.pathinfo import Orientation
 
 __all__ = ["patches"]
 _AROUND = ("boxes", "random", "grid")
@@ -77,6 +79,7 @@ def _parse_shape(ctx: click.Context, param: click.Parameter, value: str) -> tupl
 @backend_option(
     ("auto", "cog", "npy", "none"), default="auto", text="The form of cache entries; 'none' reads the sources."
 )
+@orientation_option
 @json_option
 def patches(
     *,
@@ -89,6 +92,7 @@ def patches(
     output: str | None,
     workdir: str | None,
     backend: str,
+    orientation: Orientation,
     as_json: bool,
 ) -> None:
     """Show what a sampler of patches gives for a dataset: a contact sheet, statistics, and patches a second.
@@ -114,7 +118,7 @@ def patches(
         if not output.lower().endswith(".png"):
             raise CommandError(f"{show_path(output)}: the sheet is a PNG file; the name must end in .png")
         check_destination(output)
-    frames = CocoFrames(path, workdir=workdir, backend=backend_of(backend))
+    frames = CocoFrames(path, workdir=workdir, backend=backend_of(backend), orientation=orientation)
     table = table_of(frames)
     chosen = _make_patches(around, frames, table, shape, seed, balance)
     sample = chosen[: min(_SAMPLE, len(chosen))]

@@ -75,6 +75,11 @@ class _Found:
     show_default=True,
     help="The number of worker processes; 0 converts one image at a time, with a thread for each core.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Convert nothing: count the files, and estimate the size of their entries and the duration from a few samples.",
+)
 @json_option
 @click.pass_context
 def prepare(
@@ -88,6 +93,7 @@ def prepare(
     blockframes: int | None,
     quality: int | None,
     workers: int,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Convert images and videos into the cache, so that later crops are fast.
@@ -105,6 +111,7 @@ def prepare(
     \b
     For example:
       ndframes prepare scan.tif
+      ndframes prepare scans/ --dry-run
       ndframes prepare scans/ more/ --workers 8
       ndframes prepare 'scans/**/*.tif' --compress JPEG --quality 85
       ndframes prepare walk.mp4 --backend intra
@@ -118,6 +125,9 @@ def prepare(
     pick = _pick_backend(backend, {name: value for name, value in options.items() if value is not None})
     found = _find_files(paths)
     sources = list(_open_sources(found, workdir, pick))
+    if dry_run:
+        _print_estimate(sources, found.skipped, workers, as_json=as_json)
+        return
     try:
         reports = [frames.prepare(ids, workers=workers, errors="collect") for frames, ids in sources]
     # Not left to the program's own handler, which cannot say that finished entries are kept.
@@ -136,6 +146,22 @@ def prepare(
         _print_report(report, found.skipped, indexed, str(cache.root))
     if report.failed:
         ctx.exit(1)
+
+
+def _print_estimate(
+    sources: Sequence[tuple[Frames, list[Hashable]]], skipped: int, workers: int, *, as_json: bool
+) -> None:
+    from ..frames.estimate import PrepareEstimate
+    from ..text import count_noun
+
+    estimates = [frames.estimate(ids, workers=workers).to_dict() for frames, ids in sources]
+    total = PrepareEstimate(**{name: sum(each[name] for each in estimates) for name in estimates[0]})
+    if as_json:
+        echo_json({**total.to_dict(), "skipped": skipped, "workdir": str(sources[0][0].cache.workdir)})
+        return
+    click.echo(str(total))
+    if skipped:
+        click.echo(f"{count_noun(skipped, 'file')} skipped: no image or video extension")
 
 
 def _print_report(report: PrepareReport, skipped: int, indexed: int, root: str) -> None:
@@ -201,6 +227,7 @@ def _sum_reports(reports: Sequence[PrepareReport]) -> PrepareReport:
         failed=tuple(failure for report in reports for failure in report.failed),
         bytes_written=sum(report.bytes_written for report in reports),
         seconds=sum(report.seconds for report in reports),
+        evicted=sum(report.evicted for report in reports),
     )
 
 

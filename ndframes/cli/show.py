@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .common import CommandError, reading_backend_option, show_path, workdir_option
-from .sources import frame_option, image_id_option, resolve_image
+from .sources import frame_option, image_id_option, orientation_option, page_option, resolve_image
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..frames.frames import Frames
     from ..pixels.drawing import LegendEntry, Mark
     from ..pixels.pictures import Band
+    from ..spec.pathinfo import Orientation
     from .annotations import Annotation
     from .sources import ImageArgument
 
@@ -45,6 +46,8 @@ def _parse_percentiles(ctx: click.Context, param: click.Parameter, value: str) -
 @click.argument("path")
 @image_id_option
 @frame_option("the first frame")
+@page_option
+@orientation_option
 @click.option(
     "--region",
     default=":,:",
@@ -91,6 +94,8 @@ def show(
     path: str,
     image_id: str | None,
     frame: int | None,
+    page: int | None,
+    orientation: Orientation,
     region: str,
     channels: str | None,
     output: str | None,
@@ -118,7 +123,9 @@ def show(
     from ..geometry.regions import parse_region
 
     slices = _check_region(parse_region(region))
-    image = resolve_image(path, image_id, frame=frame, defaults_to_first=True, workdir=workdir)
+    image = resolve_image(
+        path, image_id, frame=frame, defaults_to_first=True, workdir=workdir, page=page, orientation=orientation
+    )
     target = _default_output(image) if output is None else output
     if not target.lower().endswith(".png"):
         raise CommandError(f"{show_path(target)}: the picture is a PNG file; the name must end in .png")
@@ -198,7 +205,10 @@ class _View:
 
         rows, cols = resolve_region(slices, shape).ranges
         if not rows or not cols:
-            raise CommandError(f"the region is empty: the image is {shape[0]:,} x {shape[1]:,} px (height x width)")
+            raise CommandError(
+                f"the region is empty: the image is {shape[0]:,} x {shape[1]:,} px (height x width), and a negative start counts "
+                "from its end"
+            )
         longer = max(len(rows), len(cols))
         if longer > max_px:
             return cls(rows, cols, shape, max_px / longer)
@@ -263,7 +273,7 @@ def _check_region(slices: tuple[slice, ...]) -> tuple[slice, ...]:
 def _default_output(image: ImageArgument) -> str:
     stem = os.path.splitext(os.path.basename(image.path))[0]
     if image.page is not None:
-        return f"{stem}.frame{image.page}.show.png"
+        return f"{stem}.{image.page_noun}{image.page}.show.png"
     if image.dataset is None:
         return f"{stem}.show.png"
     # An id may hold slashes and other characters that file names cannot have.

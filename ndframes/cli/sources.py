@@ -8,7 +8,7 @@ import os
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..frames.clip import Clip
     from ..frames.coco import Space
     from ..frames.frames import Frames
+    from ..frames.options import FramesOptions
+    from ..spec.pathinfo import Orientation
 
 __all__ = [
     "ImageArgument",
@@ -27,6 +29,8 @@ __all__ = [
     "frame_option",
     "image_id_option",
     "is_dataset",
+    "orientation_option",
+    "page_option",
     "read_dataset",
     "resolve_image",
 ]
@@ -54,6 +58,24 @@ def frame_option(default: str) -> Callable[[_Command], _Command]:
     )
 
 
+def page_option(command: _Command) -> _Command:
+    """Add ``--page`` to a command."""
+    return click.option(
+        "--page", type=click.IntRange(0), metavar="N", help="Which image of a file that holds several: 0 is the first."
+    )(command)
+
+
+def orientation_option(command: _Command) -> _Command:
+    """Add ``--orientation`` to a command."""
+    return click.option(
+        "--orientation",
+        type=click.Choice(("stored", "upright")),
+        default="stored",
+        show_default=True,
+        help="Read images as they are stored, or turned upright as their EXIF data or TIFF tag says.",
+    )(command)
+
+
 @dataclass(frozen=True, slots=True)
 class ImageArgument:
     """One image, as named on the command line.
@@ -63,9 +85,10 @@ class ImageArgument:
         image_id: the id of the image in :meth:`open_frames`.
         dataset: the content of the dataset file; ``None`` if there is no dataset.
         space: the grid on which to read an image of a dataset.
-        page: the frame number in a video; ``None`` for other files.
+        page: the number of a frame in a video, or of an image in a file of several; ``None``: the only or first one.
         position: which frame of a video or sequence the image is, such as ``"frame 3 of 12"``; else empty.
         siblings: the files of all images of a sequence.
+        orientation: whether images are turned upright.
     """
 
     path: str
@@ -75,28 +98,34 @@ class ImageArgument:
     page: int | None = None
     position: str = ""
     siblings: tuple[str, ...] = ()
+    orientation: Orientation = "stored"
 
     @property
     def title(self) -> str:
         """A title for a picture of the image."""
         name = show_path(os.path.basename(self.path))
         if self.page is not None:
-            return f"frame {self.page:,} of {name}"
+            return f"{self.page_noun} {self.page:,} of {name}"
         return name if self.dataset is None else f"image {self.image_id} of {name}"
+
+    @property
+    def page_noun(self) -> str:
+        """What a page of the file is called."""
+        from ..spec.kinds import is_video_path
+
+        return "frame" if is_video_path(self.path) else "page"
 
     def open_frames(self, workdir: str | None, backend: str | None) -> Frames:
         """Open frames that hold the image, with a backend."""
         from ..frames.coco import CocoFrames
         from ..frames.simple import SimpleFrames
+        from ..spec.pathinfo import ChannelInfo
 
-        if self.page is not None:
-            from .stills import StillFrames
-
-            return StillFrames(self.path, self.page, workdir=workdir, backend=backend)
+        options: FramesOptions = {"workdir": workdir, "backend": backend, "orientation": self.orientation}
         if self.dataset is None:
-            return SimpleFrames({self.path: self.path}, workdir=workdir, backend=backend)
+            return SimpleFrames({self.path: ChannelInfo(self.path, page=self.page)}, **options)
         folder = os.path.dirname(os.path.abspath(self.path))
-        return CocoFrames(self.dataset, space=self.space, bundle_dpath=folder, workdir=workdir, backend=backend)
+        return CocoFrames(self.dataset, space=self.space, bundle_dpath=folder, **options)
 
     def choose_frames(
         self, channels: str | Sequence[str] | None, workdir: str | None, backend: str | None
@@ -149,6 +178,8 @@ def resolve_image(
     frame: int | None = None,
     defaults_to_first: bool = False,
     workdir: str | None = None,
+    page: int | None = None,
+    orientation: Orientation = "stored",
 ) -> ImageArgument:
     """Find the image that the arguments name.
 
@@ -159,6 +190,8 @@ def resolve_image(
         frame: the position of a frame in a video or a sequence; negative numbers count from the end.
         defaults_to_first: whether the first frame is used if ``frame`` is ``None``.
         workdir: the folder that holds the cache, which stores the frame index of a video.
+        page: the number of an image in a file of several.
+        orientation: whether images are turned upright.
 
     Raises:
         CommandError: the image does not exist, the choice is ambiguous, or an option does not apply.
@@ -169,18 +202,26 @@ def resolve_image(
             raise CommandError(
                 f"{show_path(path)} is a COCO dataset; choose an image with --image-id (--frame is for videos and sequences)"
             )
+        if page is not None:
+            raise CommandError(f"{show_path(path)} is a COCO dataset; --page is for files that hold several images")
         dataset = read_dataset(path)
-        return ImageArgument(path, _find_image_id(path, dataset, image_id), dataset, space or "image")
+        found = _find_image_id(path, dataset, image_id)
+        return ImageArgument(path, found, dataset, space or "image", orientation=orientation)
     clip = find_clip(path)
     kind = "an image" if clip is None else "a video" if clip.is_video else "a sequence of images"
     for option, value in (("--image-id", image_id), ("--space", space)):
         if value is not None:
             raise CommandError(f"{show_path(path)} is {kind}; {option} is only for COCO datasets (.json or .zip)")
     if clip is not None:
-        return _resolve_frame(clip, frame, workdir, defaults_to_first=defaults_to_first)
+        if page is not None:
+            raise CommandError(
+                f"{show_path(path)} is {kind}; choose one of its frames with --frame (--page is for files)"
+            )
+        chosen = _resolve_frame(clip, frame, workdir, defaults_to_first=defaults_to_first)
+        return replace(chosen, orientation=orientation)
     if frame is not None:
         raise CommandError(f"{show_path(path)} is an image; --frame is only for videos, folders, globs and patterns")
-    return ImageArgument(path, path)
+    return ImageArgument(path, path, page=page, orientation=orientation)
 
 
 def read_dataset(path: str) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ what ndsampler lacks (padding, scaling, batches, ``explain``, ...). Sizes are ``
 
 from __future__ import annotations
 
+import copy
 import os
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -24,9 +25,10 @@ import ubelt as ub
 from ..cache.layout import FOLDER
 from ..errors import SourceError
 from ..frames.coco import CocoFrames as _CocoFrames
+from ..frames.coco import list_files
 from ..frames.frames import Frames as _Frames
 from ..frames.photographs import demo_paths
-from ..spec.backends import coerce_backend
+from ..spec.backends import Backend, coerce_backend
 from ..spec.channels import parse_codes
 from ..spec.pathinfo import ChannelInfo, PathInfo
 
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from .._typing import Array
     from ..frames.lazyframe import LazyFrame
     from ..frames.prepare import PrepareReport
-    from ..spec.backends import Backend
 
 __all__ = ["AlignableImageData", "CocoFrames", "Frames", "SimpleFrames"]
 
@@ -99,7 +100,7 @@ class Frames(_Frames):
         if "file_name" in chan:
             chan["path"] = os.path.join(root, chan["file_name"])
         chan.update(hashid_mode=self.hashid_mode, cache=None, cache_type=None)
-        if self._backend is None:
+        if self.backend is None:
             return
         try:
             survey = self.survey_channel(None, _to_channel(chan))
@@ -157,9 +158,9 @@ class Frames(_Frames):
         # ndsampler returns what the image reader returns, and that has two axes for one band.
         return whole[:, :, 0] if whole.shape[2:] == (1,) and self._is_on_grid(image_id, spec) else whole
 
-    def load_frame(self, image_id: Hashable, channels: Any = ub.NoParam) -> LazyFrame:
+    def load_frame(self, image_id: Hashable, channels: Any = ub.NoParam, **options: Any) -> LazyFrame:
         """A handle of an image that behaves like an array ``(height, width, channels)`` and reads what is indexed."""
-        return super().load_frame(image_id, self._to_spec(image_id, channels))
+        return super().load_frame(image_id, self._to_spec(image_id, channels), **options)
 
     def _load_alignable(self, image_id: Hashable, cache: bool = True) -> AlignableImageData:
         return AlignableImageData(self._lookup_pathinfo(image_id), self._backend if cache else None)
@@ -195,12 +196,26 @@ class Frames(_Frames):
     @property
     def cache_dpath(self) -> str | None:
         """The folder of the cache, of all backends; ``None`` without a backend."""
-        return None if self._backend is None else str(self.cache.root)
+        return None if self.backend is None else str(self.cache.root)
 
     @property
     def workdir(self) -> str:
         """The folder that holds the cache."""
         return str(self.cache.workdir)
+
+    @property
+    def _backend(self) -> dict[str, Any]:
+        """The backend as ndsampler describes it: ``{"type": None | "cog" | "npy", "config": {...}}``."""
+        backend = coerce_backend(self.backend)  # type: ignore[arg-type] # never a callable: _to_backend refuses one
+        if backend is None:
+            return {"type": None, "config": {}}
+        default = Backend(type=backend.type)
+        config = {name: value for name, value in backend.to_dict().items() if value != getattr(default, name)}
+        # Named even if it is the default, as there.
+        return {
+            "type": backend.type,
+            "config": {"compress": backend.compress, **config} if backend.type == "cog" else config,
+        }
 
     def _update_backend(self, backend: Any) -> None:
         self.backend = _to_backend(backend)
@@ -321,20 +336,17 @@ class CocoFrames(Frames, _CocoFrames):
         from delayed_image import FusedChannelSpec  # whose normal form CocoSampler looks up
 
         info, image = self.pathinfo(image_id), self._find("images", image_id)
-        items = [image, *(image.get("auxiliary") or ()), *(image.get("assets") or ())]
-        specs = [item["channels"] for item in items if item.get("channels")]
-        spelled = {parse_codes(str(spec)): spec for spec in specs}
         channels = _Channels()
-        for file in info.channels:
-            key = spelled.get(file.channels or ())
+        for file, record in zip(info.channels, list_files(image), strict=True):
+            key = _key_of(record)
             norm = None if key is None else FusedChannelSpec.coerce(key).normalize().spec
-            warp = None if file.is_aligned else {"type": "affine", "matrix": file.matrix.tolist()}
+            warp = None if record is image and file.is_aligned else _warp_of(record, file)
             channels[key] = {"path": file.path, "channels": key, "norm_channels": norm, "warp_aux_to_img": warp}
             self._populate_chan_info(channels[key])
         return {
             "id": image_id,
             "channels": channels,
-            "default": spelled.get(info.default or ()),
+            "default": _key_of(image) if image.get("file_name") is not None else None,
             "width": image.get("width"),
             "height": image.get("height"),
             "norm_to_chan_lut": _Keys((chan["norm_channels"], key) for key, chan in channels.items()),
@@ -428,6 +440,19 @@ class _Described(Frames):
 
     def _build_pathinfo(self, image_id: Hashable) -> dict[str, Any]:  # noqa: ARG002 - there is only one
         return self._told
+
+
+def _key_of(record: Mapping[str, Any]) -> str | None:
+    """The channels of a file as its dataset spells them; ``None`` if it has none."""
+    spec = record.get("channels")
+    spec = getattr(spec, "spec", spec)
+    return "|".join(spec) if isinstance(spec, (list, tuple)) else spec or None
+
+
+def _warp_of(record: Mapping[str, Any], file: ChannelInfo) -> Any:
+    """The transform of an auxiliary file or asset as its dataset has it, otherwise as a matrix."""
+    given = record.get("warp_aux_to_img")
+    return {"type": "affine", "matrix": file.matrix.tolist()} if given is None else copy.deepcopy(given)
 
 
 def _to_backend(spec: Any) -> Backend | None:

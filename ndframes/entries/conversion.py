@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from ..cache.trailer import append_trailer
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from ..cache.cache import Cache
     from ..cache.keys import EntryKey
+    from ..formats.images.georeference import Georeference
     from ..formats.reader import Reader
+    from ..formats.tiled.directories import Tags
     from ..spec.backends import Backend
     from ..spec.pathinfo import ChannelInfo
     from ..system.segments import Manifest
@@ -81,13 +83,14 @@ class Conversion:
                     is_lossless = self.backend.is_lossless_for(source.dtype, source.shape[2])
                     sampled = SamplingReader(source, is_lossless=is_lossless)
                     report = _with_heartbeat(self.cache, file.name, progress)
-                    payload = _write(file, sampled, self, threads, report)
+                    place = _find_place(self.info, watch.path, source)
+                    payload = _write(file, sampled, self, threads, report, place)
                     # The checks open the file by its name.
                     file.flush()
                     _check_written(file, payload, threads)
                     sampled.check(_open_written(file.name, self, payload, source, pool))
                     # Last, because a file with a trailer is taken for a complete entry.
-                    append_trailer(file, payload.segments, _describe(self, source, payload, watch.finish()))
+                    append_trailer(file, payload.segments, _describe(self, source, payload, place, watch.finish()))
                 written.append(file.tell())
 
             estimated_bytes = _estimate_bytes(source, self.backend)
@@ -97,8 +100,24 @@ class Conversion:
         return JobResult(path, is_new, written[0] if is_new else 0)
 
 
+def _find_place(info: ChannelInfo, path: str, source: Reader) -> Georeference | None:
+    """The georeference of an image, which its entry keeps."""
+    # GDAL reads that of the first image of a file only.
+    if source.frame_count is not None or info.page or info.series or source.format == "npy":
+        return None
+    with IMPORTING:
+        from ..formats.images.georeference import find_georeference
+
+    return find_georeference(path, info.driver)
+
+
 def _write(
-    file: IO[bytes], sampled: SamplingReader, conversion: Conversion, threads: int, progress: Callable[[float], None]
+    file: IO[bytes],
+    sampled: SamplingReader,
+    conversion: Conversion,
+    threads: int,
+    progress: Callable[[float], None],
+    place: Georeference | None,
 ) -> Manifest:
     backend, source = conversion.backend, sampled.source
     is_video = source.frame_count is not None
@@ -129,8 +148,18 @@ def _write(
             what,
             codec.compress,
         )
-    write = write_volume if is_video else write_cog
-    return write(file, sampled, backend, threads=threads, progress=progress, scratch=conversion.cache.scratch)
+    scratch = conversion.cache.scratch
+    if is_video:
+        return write_volume(file, sampled, backend, threads=threads, progress=progress, scratch=scratch)
+    tags = () if place is None else _to_tags(place)
+    return write_cog(file, sampled, backend, threads=threads, progress=progress, scratch=scratch, tags=tags)
+
+
+def _to_tags(place: Georeference) -> Tags:
+    with IMPORTING:
+        from ..formats.images.georeference import to_geotiff_tags
+
+    return to_geotiff_tags(place)
 
 
 def _open_written(path: str, conversion: Conversion, payload: Manifest, source: Reader, pool: HandlePool) -> Reader:
@@ -155,9 +184,16 @@ def _check_written(file: IO[bytes], payload: Manifest, threads: int) -> None:
         check_tile_tables(file.name, payload)
 
 
-def _describe(conversion: Conversion, source: Reader, payload: Manifest, seen: dict[str, Any] | None) -> dict[str, Any]:
+def _describe(
+    conversion: Conversion,
+    source: Reader,
+    payload: Manifest,
+    place: Georeference | None,
+    seen: dict[str, Any] | None,
+) -> dict[str, Any]:
     """The description that the entry's trailer stores."""
     return {
+        **({} if place is None else {"georeference": asdict(place)}),
         "key": dict(conversion.fields),
         "source": seen,
         **describe_pixels(source.facts),

@@ -25,6 +25,7 @@ from ..errors import (
     SourceMissingError,
 )
 from ..formats.frame import FrameReader
+from ..formats.upright import UprightReader
 from ..spec.kinds import is_whole_video, whole_file_of
 from ..system.memory import ClockCache
 from ..system.process import IMPORTING, core_count
@@ -55,6 +56,8 @@ WhenSourceMissing = Literal["raise", "use"]
 _log = logging.getLogger("ndframes")
 _TRIES = 4
 _MOST_REBUILDS = 1
+# A read that takes longer than this to convert its file says so.
+_SLOW_SECONDS = 2.0
 # Beyond every count of failures.
 _GIVEN_UP = 1 << 30
 _VIDEO_BYTES = 64 * 2**20
@@ -70,6 +73,31 @@ class Survey(NamedTuple):
 
     key: EntryKey | None = None
     job: Job | None = None
+
+
+class _Slowness:
+    """Says once in the log that a read waits for a conversion."""
+
+    def __init__(self) -> None:
+        self._has_told = False
+
+    def watch(self, conversion: Conversion) -> Callable[[float], None]:
+        """A callback for the progress of a conversion that starts now."""
+        started = time.monotonic()
+
+        def report(fraction: float) -> None:
+            if self._has_told or time.monotonic() - started < _SLOW_SECONDS:
+                return
+            self._has_told = True
+            _log.warning(
+                "%s: this read waits while the file is converted into the cache, %.0f %% after %.0f s; later reads find the "
+                "entry, and prepare() makes entries ahead",
+                conversion.info.path,
+                100 * fraction,
+                time.monotonic() - started,
+            )
+
+        return report
 
 
 @dataclass
@@ -98,6 +126,7 @@ class ChannelOpener:
         default_factory=lambda: ClockCache(_VIDEO_BYTES, _memory_bytes_of)
     )
     _rebuilds: dict[EntryKey, int] = field(default_factory=dict)
+    _slowness: _Slowness = field(default_factory=_Slowness)
 
     def plan(self, info: ChannelInfo, backend: Backend | None) -> Conversion | None:
         """The conversion that makes the entry of ``info``; ``None`` if the source is read directly.
@@ -151,7 +180,19 @@ class ChannelOpener:
         """
         if whole_file_of(info) is not info:
             return self._open_frame(info, backend, converts=converts)
-        return self._open_file(info, backend) if converts else self._open_unconverted(info, backend)
+        opened = self._open_file(info, backend) if converts else self._open_unconverted(info, backend)
+        return self._to_upright(info, opened)
+
+    def _to_upright(self, info: ChannelInfo, opened: OpenedChannel) -> OpenedChannel:
+        """Turn an image as its file's orientation says, if that is asked for; entries and sources hold it as it is stored."""
+        if info.orientation != "upright" or opened.reader.frame_count is not None:
+            return opened
+        reader = opened.reader
+        if not reader.facts.orientation:
+            # The entry of an older version does not tell.
+            source = SourceOpener(self.cache, self.pool).open(info, opened.stamp)
+            reader.facts = replace(reader.facts, orientation=source.facts.orientation)
+        return opened if reader.facts.orientation == 1 else replace(opened, reader=UprightReader(reader))
 
     def reopen(
         self, info: ChannelInfo, backend: Backend | None, opened: OpenedChannel, error: Exception, *, directly: bool
@@ -170,7 +211,9 @@ class ChannelOpener:
             self._videos.discard((whole_file_of(info), backend, converts))
         if isinstance(error, CacheEntryDamagedError) and opened.entry is not None:
             self._quarantine(opened.entry.key, error, opened.entry.stamp)
-        return self._open_source(info, _stamp_of(info)) if directly else self.open(info, backend)
+        if directly:
+            return self._to_upright(info, self._open_source(info, _stamp_of(info)))
+        return self.open(info, backend)
 
     def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:
         """Whether opening now would give the same file.
@@ -182,9 +225,11 @@ class ChannelOpener:
             return True
         try:
             stamp = stat_source(info.path)
-        except SourceMissingError:
+        except SourceMissingError as error:
             if self.when_source_missing == "use" and opened.is_cached:
                 return True
+            if opened.is_cached:
+                _add_hint(error)
             raise
         return opened.is_settled and stamp == opened.stamp
 
@@ -200,10 +245,10 @@ class ChannelOpener:
         for _ in range(_TRIES):
             try:
                 stamp = _stamp_of(info)
-            except SourceMissingError:
+            except SourceMissingError as error:
                 lost = None if backend is None else self._open_lost(info, backend)
                 if lost is None:
-                    raise
+                    raise self._with_hint(error, info, backend) from error.__cause__
                 return lost
             if backend is None:
                 return self._open_source(info, stamp)
@@ -215,7 +260,7 @@ class ChannelOpener:
             if self._is_given_up(conversion.key):
                 return self._open_source(info, stamp)
             try:
-                run_job(conversion, threads=core_count())
+                run_job(conversion, threads=core_count(), progress=self._slowness.watch(conversion))
                 changed = None
             except SourceChangedError as error:
                 changed = error
@@ -228,7 +273,13 @@ class ChannelOpener:
 
     def _open_unconverted(self, info: ChannelInfo, backend: Backend | None) -> OpenedChannel:
         """The entry if it exists, otherwise the source."""
-        stamp = _stamp_of(info)
+        try:
+            stamp = _stamp_of(info)
+        except SourceMissingError as error:
+            lost = None if backend is None else self._open_lost(info, backend)
+            if lost is None:
+                raise self._with_hint(error, info, backend) from error.__cause__
+            return lost
         if backend is None:
             return self._open_source(info, stamp)
         conversion = self._plan(info, backend, stamp)
@@ -358,9 +409,19 @@ class ChannelOpener:
 
     # -- sources that are gone ------------------------------------------------------------------------------------
 
+    def _with_hint(self, error: SourceMissingError, info: ChannelInfo, backend: Backend | None) -> SourceMissingError:
+        """The error, which names the entry that could replace the source."""
+        if backend is not None and self.when_source_missing == "raise" and self._find_entry(info, backend) is not None:
+            _add_hint(error)
+        return error
+
     def _find_lost(self, info: ChannelInfo, backend: Backend) -> tuple[Path, EntryKey] | None:
         """The newest whole entry of a source that is gone; ``None`` if there is none, or none may replace it."""
-        source_id = self.keyer.lost_source_id(info) if self.when_source_missing == "use" else None
+        return self._find_entry(info, backend) if self.when_source_missing == "use" else None
+
+    def _find_entry(self, info: ChannelInfo, backend: Backend) -> tuple[Path, EntryKey] | None:
+        """The newest whole entry of a source, of any of its states; ``None`` if there is none."""
+        source_id = self.keyer.lost_source_id(info)
         if source_id is None:
             return None
         # The newest may be damaged, and then an older state is all that is left.
@@ -418,6 +479,11 @@ class BoundOpener:
     def _with_spare_files(self, open_channel: Callable[[], OpenedChannel]) -> OpenedChannel:
         """Close idle files if the process runs out of descriptors: keys, conversions and imports need some, too."""
         return self.opener.pool.open(open_channel)
+
+
+def _add_hint(error: SourceMissingError) -> None:
+    """Say in the error that the cache holds a copy of the source."""
+    error.args = (f"{error.args[0]}; when_source_missing='use' reads the copy in the cache instead",)
 
 
 def _stamp_of(info: ChannelInfo) -> SourceStamp | None:

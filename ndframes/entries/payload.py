@@ -37,6 +37,8 @@ def describe_pixels(facts: ReaderFacts) -> dict[str, Any]:
         "nodata": pack_nodata(facts.nodata),
         "frames": facts.frame_count,
         **({} if facts.channels is None else {"channels": list(facts.channels)}),
+        # The pixels are stored as in the source: a read turns them, so that one entry serves both orientations.
+        "orientation": facts.orientation,
     }
 
 
@@ -52,6 +54,8 @@ def parse_pixels(meta: Mapping[str, Any]) -> ReaderFacts:
         nodata=unpack_nodata(meta.get("nodata")),
         frame_count=frame_count,
         channels=tuple(meta["channels"]) if "channels" in meta else None,
+        # Older entries do not tell; 0 is no orientation.
+        orientation=meta.get("orientation", 0),
     )
 
 

@@ -95,6 +95,7 @@ class EntryReader(Reader):
             self._inner.facts,
             nodata=self._written.nodata,
             channels=self._written.channels,
+            orientation=self._written.orientation,
             memory_bytes=self._inner.memory_bytes + self._bytes.memory_bytes,
         )
         super().__init__(name, facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..system.handles import HandlePool
     from ..system.stamp import SourceStamp
 
+_log = logging.getLogger("ndframes")
 __all__ = ["SourceOpener", "follow_links", "is_video_file", "open_video"]
 
 
@@ -56,7 +58,15 @@ class SourceOpener:
         """
         target = info if stamp is None else replace(info, path=path or follow_links(info.path))
         if not is_video_file(info.path):
-            return open_image(target, self.pool, is_mapped=is_mapped, tiles=self.tiles)
+            reader = open_image(target, self.pool, is_mapped=is_mapped, tiles=self.tiles)
+            if reader.facts.orientation != 1 and info.orientation != "upright":
+                _log.warning(
+                    "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels, "
+                    "orientation='upright' turns them",
+                    info.path,
+                    reader.facts.orientation,
+                )
+            return reader
         # The index of a video is that of all its frames, whichever of them is read.
         whole = replace(target, page=None)
         video = open_video(whole, stamp, self.cache, self.pool, frame_bytes=self.frame_bytes)

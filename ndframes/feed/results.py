@@ -135,6 +135,7 @@ class FileSink:
     def _write_cog(self, nodata: float | None, *, has_overviews: bool) -> None:
         # Here, since it loads the codecs, which other results do not need.
         from ..formats.tiled.cog_writer import write_cog
+        from ..formats.tiled.directories import nodata_tags
 
         backend = Backend(type="cog", compress="DEFLATE", overviews=has_overviews)
         pool = HandlePool()
@@ -143,7 +144,9 @@ class FileSink:
             reader = NpyReader(self._pending.path, pool, is_mapped=False)
             write_atomically(
                 self._path,
-                lambda file: write_cog(file, reader, backend, threads=core_count(), nodata=nodata, has_colours=False),
+                lambda file: write_cog(
+                    file, reader, backend, threads=core_count(), tags=nodata_tags(nodata), has_colours=False
+                ),
             )
         finally:
             pool.close()

@@ -55,7 +55,10 @@ def check_export(path: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Non
     """
     suffix = _suffix(path)
     if suffix != ".npy" and 0 in shape:
-        raise OutputError(f"{path}: the region is empty ({_by(shape)}); only .npy holds that")
+        raise OutputError(
+            f"{path}: the region is empty ({_by(shape)}); only .npy holds that. A region outside of the image is empty, and a "
+            "negative start counts from the end: with padding, it lies before the edge (pad=, or --pad on the command line)"
+        )
     if suffix == ".png" and (dtype.name not in ("uint8", "uint16") or shape[2] > 4):
         raise OutputError(
             f"{path}: PNG holds 1 to 4 channels of uint8 or uint16, these are {shape[2]} of {dtype}; write .tif or .npy"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -25,11 +24,9 @@ __all__ = [
     "Reader",
     "ReaderFacts",
     "frame_runs",
-    "log_orientation",
     "row_bands",
     "to_ascending",
 ]
-_log = logging.getLogger("ndframes")
 #: A second thread takes about this long to start: less decoding than that is not worth sharing.
 WORTH_SHARING_SECONDS = 1.5e-3
 _STRIP_ROWS = 256
@@ -62,6 +59,8 @@ class ReaderFacts:
         memory_bytes: the memory that the open file costs.
         is_shareable: whether :meth:`Reader.split` cuts a single crop into pieces.
         channels: the names of the bands; ``None``: those that their number suggests.
+        orientation: the tag of EXIF or TIFF, 1 to 8: how the pixels must be turned to be upright, which no reader does but
+            :class:`~ndframes.formats.upright.UprightReader`; 1 if they are, or the file does not tell.
     """
 
     format: str
@@ -74,6 +73,7 @@ class ReaderFacts:
     memory_bytes: int = 4096
     is_shareable: bool = False
     channels: tuple[str, ...] | None = None
+    orientation: int = 1
 
 
 class Reader:
@@ -320,12 +320,3 @@ def frame_runs(source: Reader, most_bytes: int) -> Iterator[range]:
     step = max(1, most_bytes // math.prod(source.shape, start=source.dtype.itemsize))
     for start in range(0, count, step):
         yield range(start, min(start + step, count))
-
-
-def log_orientation(path: str, orientation: object) -> None:
-    """Warn that a camera's rotation flag is not applied."""
-    _log.warning(
-        "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels",
-        path,
-        orientation,
-    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PathInfoError, SourceKindError, SourceMissingError, shorten
-from ..spec.kinds import IMAGE_SUFFIXES
+from ..spec.kinds import IMAGE_SUFFIXES, is_video_path
 from ..spec.pathinfo import (
     ChannelInfo,
     PathInfo,
@@ -19,7 +19,7 @@ from ..spec.pathinfo import (
     coerce_frame_range,
     slice_frames,
 )
-from ..system.stamp import source_error
+from ..system.stamp import source_error, stat_source
 from ..text import count_noun
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ..errors import SourceError
 
-__all__ = ["IMAGE_SUFFIXES", "Clip", "natural_key", "to_clip"]
+__all__ = ["IMAGE_SUFFIXES", "Clip", "list_sources", "natural_key", "to_clip"]
 _WILD = re.compile(r"[*?[]")
 # %d and %06d, as in printf; {}, {:d}, {:06d} and {frame:06d}, as in str.format.
 _NUMBER = re.compile(r"%(?:0([0-9]+))?d|\{\w*(?::(?:0([0-9]+))?d?)?\}")
@@ -104,7 +104,7 @@ class Clip:
         # The instance is frozen, hence object.__setattr__.
         object.__setattr__(self, "stream", coerce_count("stream", self.stream))
         # ChannelInfo checks the path and the other options of videos.
-        object.__setattr__(self, "path", self._to_channel().path)
+        object.__setattr__(self, "path", self.to_channel().path)
         _check_expression(self.frame_number)
         object.__setattr__(self, "frame_range", coerce_frame_range(self.frame_range))
 
@@ -149,7 +149,7 @@ class Clip:
         else:
             names = _match_expression(self.path, _list_images(root, pattern), self.frame_number)
         if not names:
-            raise self._no_images_error(root, pattern)
+            raise _nothing_found(self.path, root, pattern, "images")
         kept = slice_frames(list(names.items()), self.frame_range, self.path, "images")
         return {frame: os.path.join(root, name) for frame, name in kept}
 
@@ -174,7 +174,7 @@ class Clip:
             is_or_not, kind = ("is", "images") if self.is_video else ("is not", "a video")
             raise PathInfoError(f"{self.path} {is_or_not} a video; {' and '.join(misplaced)} is for {kind}")
         if self.is_video:
-            return PathInfo(image_id, (self._to_channel(),), frame_range=self.frame_range)
+            return PathInfo(image_id, (self.to_channel(),), frame_range=self.frame_range)
         images = [PathInfo(frame, (ChannelInfo(path),)) for frame, path in self.find_images().items()]
         return SequenceInfo.of(image_id, images)
 
@@ -183,22 +183,14 @@ class Clip:
         shown = [f"{name}={value!r}" for name, value, default in options if value != default]
         return f"Clip({', '.join([repr(self.path), *shown])})"
 
-    def _to_channel(self) -> ChannelInfo:
+    def to_channel(self, *, page: int | None = None, series: int | None = None) -> ChannelInfo:
+        """The video as a file of an image; ``page`` is the number of one of its frames, ``series`` replaces ``stream``."""
         return ChannelInfo(
-            self.path, series=self.stream, pixel_format=self.pixel_format, frame_errors=self.frame_errors
-        )
-
-    def _no_images_error(self, root: str, pattern: str) -> SourceError:
-        names = _list_files(root)
-        content = f"{count_noun(len(names), 'file')}, such as {min(names)}" if names else "no file"
-        if pattern:
-            return SourceMissingError(
-                f"{self.path} does not exist, and as a pattern it matches nothing; {root or 'the working directory'} holds "
-                f"{content}"
-            )
-        return SourceKindError(
-            f"{root} is a directory without images: it holds {content}; give the path of an image, or of a folder of images "
-            "with endings such as .png"
+            self.path,
+            page=page,
+            series=self.stream if series is None else series,
+            pixel_format=self.pixel_format,
+            frame_errors=self.frame_errors,
         )
 
 
@@ -216,6 +208,29 @@ def to_clip(path: object) -> Clip | None:
     name = os.fsdecode(path)
     # A missing path without a wildcard stays a file: the error for a missing file is the clearer one.
     return Clip(name) if os.path.isdir(name) or _is_glob(name) else None
+
+
+def list_sources(path: str) -> list[str]:
+    """The images and videos of a folder, or the files that a glob or pattern matches; the path itself if it is a file.
+
+    As in :meth:`Clip.find_images`, but with videos: each file is a source of its own, sorted by name.
+
+    Raises:
+        SourceMissingError: the folder does not exist, or no file matches.
+        SourceKindError: the folder holds neither images nor videos.
+        SourceError: the folder cannot be read.
+    """
+    if not os.path.isdir(path) and not _is_glob(path):
+        stat_source(path)  # raises if there is none
+        return [path]
+    root, pattern = (path, "") if os.path.isdir(path) else _split_path(path)
+    if _NUMBER.search(pattern):
+        names = [*_match_pattern(root, pattern).values()]
+    else:
+        names = sorted(_list_images(root, pattern, with_videos=True), key=natural_key)
+    if not names:
+        raise _nothing_found(path, root, pattern, "images or videos")
+    return [os.path.join(root, name) for name in names]
 
 
 def natural_key(name: str) -> tuple[list[Any], str]:
@@ -253,17 +268,40 @@ def _is_pattern(path: str) -> bool:
     return bool(_WILD.search(path) or _NUMBER.search(path))
 
 
-def _list_images(root: str, pattern: str) -> set[str]:
-    """The images of a folder, or the files in it that a glob matches."""
+def _list_images(root: str, pattern: str, *, with_videos: bool = False) -> set[str]:
+    """The images (and videos) of a folder, or the files in it that a glob matches."""
     if not pattern:
-        return {name for name in _list_files(root) if _is_image(name)}
+        return {name for name in _list_files(root) if _is_source(name, with_videos)}
     ending = os.path.splitext(pattern)[1]
     is_any_ending = not ending or _WILD.search(ending)
-    return {name for name in _glob(root, pattern) if not is_any_ending or _is_image(os.path.basename(name))}
+    return {
+        name for name in _glob(root, pattern) if not is_any_ending or _is_source(os.path.basename(name), with_videos)
+    }
 
 
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+def _is_source(name: str, with_videos: bool) -> bool:
+    is_image = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    return not name.startswith(".") and (is_image or (with_videos and is_video_path(name)))
+
+
+def _nothing_found(path: str, root: str, pattern: str, noun: str) -> SourceError:
+    """The error for a folder or a pattern without files of the kind that is asked for."""
+    names = _list_files(root)
+    content = f"{count_noun(len(names), 'file')}, such as {min(names)}" if names else "no file"
+    if pattern:
+        where = root or "the working directory"
+        return SourceMissingError(
+            f"{path} does not exist, and as a pattern it matches nothing; {where} holds {content}"
+        )
+    if noun == "images" and any(map(is_video_path, names)):
+        return SourceKindError(
+            f"{root} is a folder of videos: it holds {content}; SimpleFrames({root!r}) reads each of them by its name, open "
+            "reads one file"
+        )
+    return SourceKindError(
+        f"{root} is a directory without {noun}: it holds {content}; give the path of an image, or of a folder of images "
+        "with endings such as .png"
+    )
 
 
 def _list_files(folder: str) -> list[str]:

@@ -150,7 +150,7 @@ class CocoFrames(Frames):
             return before.info
         # Built from a copy: records that change while this runs then differ from the copy, and the next call sees that.
         snapshot = copy.deepcopy(description)
-        info = self._build(image_id, snapshot)
+        info = self._complete(self._build(image_id, snapshot))
         if before is not None and before.info == info:
             info = before.info  # the same object: images that are open for it stay open
         self._built[image_id] = _BuiltInfo(snapshot, info)
@@ -213,7 +213,7 @@ class CocoFrames(Frames):
         folder = self._bundle_dpath or getattr(self.dset, "bundle_dpath", None) or self._file_folder
         if folder is None and self._dataset is not None:
             folder = self._dataset.get("bundle_dpath")
-        return os.fspath(folder or ".")
+        return os.path.join(self._working_folder, os.path.expanduser(os.fspath(folder or "")))
 
     # -- looking up -----------------------------------------------------------------------------------------------
 
@@ -304,10 +304,11 @@ def _positions_by_id(records: Sequence[_Record], kind: str) -> dict[Hashable, in
     """
     positions = {record["id"]: position for position, record in enumerate(records)}
     if len(positions) < len(records):
-        ids = Counter(record["id"] for record in records)
-        repeated, count = ids.most_common(1)[0]
+        counts = Counter(record["id"] for record in records)
+        (repeated, count), *others = [item for item in counts.most_common() if item[1] > 1]
+        more = f", and so do {shorten([item for item, _ in others])}" if others else ""
         raise PathInfoError(
-            f"{kind[:-1]} id {shorten(repeated)} occurs {count:,} times; each id belongs to one {kind[:-1]}"
+            f"{kind[:-1]} id {shorten(repeated)} occurs {count:,} times{more}; each id belongs to one {kind[:-1]}"
         )
     return positions
 
@@ -394,7 +395,7 @@ def _is_same(before: _Description, now: _Description) -> bool:
 def _open_dataset(dset: Any) -> tuple[_Record | None, str | None]:
     """The dataset as a dictionary, or ``None`` if ``dset`` is an object that holds it, and the folder of its file."""
     if isinstance(dset, (str, os.PathLike)):
-        path = Path(os.fspath(dset))
+        path = Path(os.path.expanduser(os.fspath(dset)))
         return _read_dataset(path), str(path.absolute().parent)
     if isinstance(dset, Mapping):
         _check_dataset(dset, "the dataset")
@@ -485,10 +486,10 @@ def _path_of(record: _Record, folder: str, prefix: str) -> str:
 
 
 def _codes_of(record: _Record) -> Any:
-    """The codes of a file's bands for :class:`ChannelInfo`; kwcoco separates groups of bands by commas."""
-    # A kwcoco.ChannelSpec has its text in the attribute spec.
-    codes = getattr(record.get("channels"), "spec", record.get("channels"))
-    return codes.replace(",", "|") if isinstance(codes, str) and codes else codes or None
+    """The codes of a file's bands for :class:`ChannelInfo`."""
+    codes = record.get("channels")
+    # Not for objects, which may warn when they are asked for their length.
+    return None if isinstance(codes, (str, list, tuple)) and not codes else codes
 
 
 def _shape_of(record: _Record) -> tuple[int, int] | None:

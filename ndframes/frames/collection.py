@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from ..cache.cache import Cache
 from ..cache.keys import Keyer
@@ -13,6 +16,7 @@ from ..entries.bytes import VerifyMode
 from ..entries.opener import BoundOpener, ChannelOpener, WhenSourceMissing
 from ..errors import (
     ImageIdError,
+    NotInitializedError,
     PathInfoError,
     check_choice,
     name_image,
@@ -25,15 +29,15 @@ from ..items.factory import ItemFactory
 from ..items.parts import OverviewMode
 from ..spec.backends import backend_for, coerce_backend
 from ..spec.kinds import is_video_path
-from ..spec.pathinfo import PathInfo
+from ..spec.pathinfo import Orientation, PathInfo, complete_info
 from ..system.handles import HandlePool
 from ..system.process import half_of_memory
+from ..system.sources import current_folder
 from ..system.threads import resolve_thread_count
 from ..system.workers import Limits
 from .open_images import OpenImages
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from ..cache.keys import HashidMode
@@ -49,11 +53,33 @@ _MEMORY_BYTES = 256 * 2**20
 _NOT_PICKLED = ("_pathinfos", "_images", "_opener")
 
 
+class _SetByInit:
+    """An attribute that ``__init__`` sets on the instance; until then, reading it raises an error that says so."""
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if instance is None:
+            return self
+        raise NotInitializedError(
+            f"{owner.__name__}.__init__ must call super().__init__(), which takes workdir=, backend= and the other options of "
+            "Frames"
+        )
+
+
 class ImageCollection(ABC):
     """Images by id: their descriptions, their open items, and the settings with which they are opened.
 
     :class:`~ndframes.Frames` adds reading, and documents the arguments.
     """
+
+    # Those that methods read first.
+    _pathinfos: dict[Hashable, PathInfo] = cast("Any", _SetByInit())
+    _images: OpenImages = cast("Any", _SetByInit())
+    _opener: ChannelOpener = cast("Any", _SetByInit())
+    _cache: Cache = cast("Any", _SetByInit())
+    _keyer: Keyer = cast("Any", _SetByInit())
+    _backend_spec: BackendSpec | BackendPicker = cast("Any", _SetByInit())
+    _memory_bytes: int = cast("Any", _SetByInit())
+    _threads: int | None = cast("Any", _SetByInit())
 
     def __init__(  # noqa: PLR0913 - one keyword for each option
         self,
@@ -72,10 +98,13 @@ class ImageCollection(ABC):
         when_source_missing: WhenSourceMissing = "raise",
         recheck_seconds: float = 0,
         overviews: OverviewMode = "own",
+        orientation: Orientation = "stored",
     ) -> None:
         check_choice("verify", verify, VerifyMode)
         check_choice("overviews", overviews, OverviewMode)
         check_choice("when_source_missing", when_source_missing, WhenSourceMissing)
+        check_choice("orientation", orientation, Orientation)
+        self._orientation = orientation
         # Only to check the value. The number is resolved in the process that reads, where None may mean another one.
         resolve_thread_count(threads)
         self._threads = threads
@@ -86,6 +115,8 @@ class ImageCollection(ABC):
         self._recheck_seconds = to_seconds("recheck_seconds", recheck_seconds)
         self._set_backend(backend)
         self._keyer = Keyer(hashid_mode)
+        # Relative paths mean this folder, whatever becomes the current one later.
+        self._working_folder = current_folder()
         budget_bytes = to_byte_count("memory_bytes", memory_bytes)
         # Taken out of memory_bytes, so that both together stay within it.
         self._tile_bytes = (
@@ -103,7 +134,7 @@ class ImageCollection(ABC):
     @property
     def backend(self) -> BackendSpec | BackendPicker:
         """The form of cache entries, as given. Assigning another one closes all images."""
-        return self._backend
+        return self._backend_spec
 
     @backend.setter
     def backend(self, backend: BackendSpec | BackendPicker) -> None:
@@ -137,7 +168,7 @@ class ImageCollection(ABC):
 
     def refresh(self) -> None:
         """Close all images and forget their descriptions; the next read of each builds and opens it again."""
-        self._pathinfos: dict[Hashable, PathInfo] = {}
+        self._pathinfos = {}
         self._images = OpenImages(memory_bytes=self._memory_bytes, recheck_seconds=self._recheck_seconds)
         self._opener = ChannelOpener(
             self._cache,
@@ -173,12 +204,15 @@ class ImageCollection(ABC):
             # Two threads may build the same description; either one will do.
             known = self._pathinfos.get(image_id)
             if known is None:
-                known = self._pathinfos[image_id] = _check_pathinfo(image_id, self.build_pathinfo(image_id))
+                built = _check_pathinfo(image_id, self.build_pathinfo(image_id))
+                known = self._pathinfos[image_id] = self._complete(built)
         except ImageIdError:
             raise
         # A subclass often looks the id up in a dict or a list. The error is its own if the id exists.
         except (KeyError, IndexError, TypeError) as error:
-            if not is_member(self.image_ids, image_id):
+            # == of an array or a tensor gives another one, which proves nothing; its hash is that of no id.
+            is_array = hasattr(image_id, "item") and not isinstance(image_id, np.generic)
+            if is_array or not is_member(self.image_ids, image_id):
                 raise self._unknown(image_id) from error
             raise
         return known
@@ -215,8 +249,8 @@ class ImageCollection(ABC):
     def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
         """The form of the cache entry of ``info``; ``None`` where the source is read directly."""
         is_video = is_video_path(info.path)
-        if callable(self._backend):
-            return backend_for(self._backend(image_id, info), is_video=is_video)
+        if callable(self._backend_spec):
+            return backend_for(self._backend_spec(image_id, info), is_video=is_video)
         return self._backend_for_videos if is_video else self._backend_for_images
 
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
@@ -248,10 +282,14 @@ class ImageCollection(ABC):
         self.refresh()
 
     def _set_backend(self, backend: BackendSpec | BackendPicker) -> None:
-        self._backend = backend
+        self._backend_spec = backend
         if not callable(backend):  # else it picks for each file
             self._backend_for_images = backend_for(backend, is_video=False)
             self._backend_for_videos = backend_for(backend, is_video=True)
+
+    def _complete(self, info: PathInfo) -> PathInfo:
+        """The description with what it leaves to these frames: the folder of relative paths, and the orientation."""
+        return complete_info(info, self._working_folder, self._orientation)
 
     def _current_image(self, image_id: Hashable) -> LazyImage:
         return self._images.get(image_id, self._make_item)
@@ -267,13 +305,17 @@ class ImageCollection(ABC):
         return BoundOpener(self._opener, lambda info: self.pick_backend(image_id, info), converts=converts)
 
     def _describe_backend(self) -> str:
-        if callable(self._backend):
+        if callable(self._backend_spec):
             return "picked per channel"
-        backend = coerce_backend(self._backend)
+        backend = coerce_backend(self._backend_spec)
         return "none" if backend is None else backend.type
 
     def _unknown(self, image_id: object) -> ImageIdError:
         ids, name = self.image_ids, shorten(image_id)
+        same = next((item for item in ids[:10_000] if str(item) == _text_of(image_id)), None)
+        if same is not None and type(same) is not type(image_id):
+            kinds = f"ids are {type(same).__name__}, you gave {type(image_id).__name__}"
+            return ImageIdError(f"no image {name}: {kinds}; give {shorten(same)}")
         # Among the first ids only, because a comparison with millions of them would take minutes.
         close = difflib.get_close_matches(name.strip("'"), [str(item) for item in ids[:10_000]], n=3)
         first = f"the first is {shorten(ids[0])}" if len(ids) else "so nothing can be read"
@@ -295,10 +337,17 @@ def _to_limits(isolate: object) -> Limits | None:
     return Limits() if isolate else None
 
 
+def _text_of(image_id: Any) -> str:
+    """The text of an id, or of the number in an array or tensor without axes."""
+    is_scalar = hasattr(image_id, "item") and getattr(image_id, "ndim", None) == 0
+    return str(image_id.item() if is_scalar else image_id)
+
+
 def _check_pathinfo(image_id: Hashable, info: object) -> PathInfo:
     if isinstance(info, PathInfo):
         return info
-    error = PathInfoError(f"build_pathinfo returned {shorten(info)}; it must return a PathInfo")
+    hint = ", such as PathInfo(image_id, [ChannelInfo(path)])" if isinstance(info, (str, os.PathLike)) else ""
+    error = PathInfoError(f"build_pathinfo returned {shorten(info)}; it must return a PathInfo{hint}")
     name_image(error, image_id)
     raise error
 

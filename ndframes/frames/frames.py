@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from functools import partial
 from operator import methodcaller
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..entries.opener import BoundOpener
 from ..errors import (
+    ImageIdError,
     NdframesError,
     RegionError,
     SourceChangedError,
     check_keywords,
     name_image,
     naming_image,
-    shorten,
 )
-from ..geometry.regions import to_row
+from ..geometry.regions import check_inside
 from ..pixels.options import ReadKeywords, ReadOptions, WarpKeywords
 from ..system.threads import resolve_thread_count
-from ..text import count_noun
 from .batch import check_batch_bytes, check_requests, load_batch, load_each
 from .collection import ImageCollection
 from .explain import explain_item
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from ..items.item import LazyImage
     from ..pixels.values import NodataMode
     from .batch import Request
+    from .estimate import PrepareEstimate
     from .explain import Explanation
     from .prepare import ErrorPolicy, PrepareReport
 
@@ -75,6 +75,8 @@ class Frames(ImageCollection):
             means, so that a scaled read gives the same pixels through every backend, before and after :meth:`prepare`;
             ``"source"``: the overviews that the file holds, where there is no cache entry. They are quick to read, but may be
             out of date or of another kind.
+        orientation: ``"upright"`` turns images as the orientation in their EXIF data or TIFF tag says, as photo viewers do.
+            ``"stored"`` reads them as they are stored. Cache entries serve both.
 
     Raises:
         BackendError: ``backend`` is unknown.
@@ -105,11 +107,13 @@ class Frames(ImageCollection):
         interpolation: Interpolation | Mapping[str, Interpolation] | None = None,
         antialias: bool = True,
         nodata: NodataMode = "keep",
+        outside: Literal["raise"] | None = None,
     ) -> Array:
         """Read a region of an image.
 
         Equals ``a[region]``, where ``a`` is the whole image as an array ``(height, width, channels)``; negative starts, steps,
-        clipping and empty results included. Channels of files on other grids are warped onto the image's grid; the crop equals
+        clipping and empty results included: a negative start counts from the end, so that a box that was shifted beyond the
+        upper or left edge selects other pixels, or none. ``pad`` and ``outside`` take slices as coordinates. Channels of files on other grids are warped onto the image's grid; the crop equals
         the crop of the whole warped image.
 
         Args:
@@ -134,6 +138,8 @@ class Frames(ImageCollection):
             nodata: ``"keep"`` keeps pixels without data as they are stored; ``"nan"`` returns floats with not-a-numbers in
                 their place; ``"mask"`` returns a :class:`numpy.ma.MaskedArray`. With the latter two, and for quantized
                 channels, pixels without data take no part in any mean. Pixels outside a file or the image have no data.
+            outside: ``"raise"`` takes slices as coordinates, and raises an error for a region that leaves the image, such as one
+                with y and x swapped. ``None``: numpy's rules, or ``pad``.
 
         Returns:
             A new, writable, C-contiguous array in the source's dtype; the channel axis is last. Quantized channels are decoded
@@ -155,8 +161,11 @@ class Frames(ImageCollection):
                    [21, 21, 20]], dtype=uint8)
         """
         try:
-            options = ReadOptions.of(fill, interpolation, antialias, nodata, pad, scale, shape)
-            return self._current_image(image_id).load_region(region, channels, options)
+            options = ReadOptions.of(fill, interpolation, antialias, nodata, pad, scale, shape, outside)
+            image = self._current_image(image_id)
+            if options.outside is not None:
+                check_inside(region, image.shape(channels))
+            return image.load_region(region, channels, options)
         except NdframesError as error:
             if not isinstance(error, SourceChangedError):
                 name_image(error, image_id)
@@ -282,11 +291,25 @@ class Frames(ImageCollection):
             opener = BoundOpener(self._opener, lambda _: None)
             return self._factory(opener).make(self.pathinfo(image_id)).load_region(None, channels)
 
-    def load_frame(self, image_id: Hashable, channels: str | Sequence[str] | None = None) -> LazyFrame:
-        """A handle of an image that is indexed like an array and reads only what is indexed."""
+    def load_frame(
+        self,
+        image_id: Hashable,
+        channels: str | Sequence[str] | None = None,
+        *,
+        nodata: NodataMode = "keep",
+        interpolation: Interpolation | Mapping[str, Interpolation] | None = None,
+    ) -> LazyFrame:
+        """A handle of an image that is indexed like an array and reads only what is indexed.
+
+        Args:
+            image_id: the image.
+            channels: as in :meth:`load_region`.
+            nodata: as in :meth:`load_region`, for each read of the handle.
+            interpolation: likewise; ``None``: the default of :meth:`load_region`.
+        """
         with naming_image(image_id):
             kind = LazyVideo if self.image(image_id).is_video else LazyFrame
-            return kind(self, image_id, channels)
+            return kind(self, image_id, channels, nodata=nodata, interpolation=interpolation)
 
     def explain(
         self,
@@ -302,20 +325,19 @@ class Frames(ImageCollection):
             item = self._factory(self._opener_of(image_id, converts=False)).make(self.pathinfo(image_id))
             return explain_item(item, region, channels, scale=scale)
 
-    def __getitem__(self, index: int) -> LazyFrame:
-        """The frame at a position of :attr:`image_ids`; negative positions count from the end.
+    def __getitem__(self, image_id: Hashable) -> LazyFrame:
+        """The frame of an id, as :meth:`load_frame`. Ids are also what iteration gives, and what ``in`` looks for.
 
         Raises:
-            RegionIndexError: there is no such position.
-            RegionError: ``index`` is not a whole number.
+            ImageIdError: there is no such image. The image at a position is ``frames[frames.image_ids[position]]``.
         """
-        ids = self.image_ids
         try:
-            position = to_row(index, len(ids))
-        except RegionError as error:
-            hint = "give the position of an image as a whole number, or its id to load_frame"
-            raise type(error)(f"frames[{shorten(index)}]; it has {count_noun(len(ids), 'image')}; {hint}") from error
-        return self.load_frame(ids[position])
+            return self.load_frame(image_id)
+        except ImageIdError as error:
+            if isinstance(image_id, int):
+                hint = f"frames[...] takes an id, not a position; that is frames[frames.image_ids[{image_id}]]"
+                raise ImageIdError(f"{error}; {hint}") from error
+            raise
 
     # -- the cache ------------------------------------------------------------------------------------------------
 
@@ -331,7 +353,7 @@ class Frames(ImageCollection):
         """Convert everything that is not in the cache yet.
 
         Args:
-            image_ids: the images; ``None``: all.
+            image_ids: the images, or one id; ``None``: all.
             workers: the number of worker processes; 0 converts in this process, with one thread for each core. If a worker
                 crashes, only its current image fails.
             executor: runs the conversions instead: any ``concurrent.futures.Executor``, for example a Dask client's
@@ -344,13 +366,33 @@ class Frames(ImageCollection):
 
         Raises:
             PrepareError: some images failed, and ``errors="raise"``.
-            ImageIdError: ``image_ids`` is a single id instead of a sequence.
-            ValueError: ``workers``, ``executor`` or ``errors`` has a value that is not allowed.
+            ValueError: ``workers``, ``executor`` or ``errors`` has a value that is not allowed, or both of the first are given.
         """
         # Imported here, because a program that only reads never prepares.
         from .prepare import prepare
 
         return prepare(self, image_ids, workers=workers, executor=executor, errors=errors, progress=progress)
+
+    def estimate(self, image_ids: Sequence[Hashable] | None = None, *, workers: int = 0) -> PrepareEstimate:
+        """What :meth:`prepare` would do: how many files, their bytes now, the bytes of their entries, and how long it takes.
+
+        Bytes and seconds are expected from a few samples of each kind of file, which are converted to temporary files; this
+        takes some seconds. Nothing is added to the cache.
+
+        Args:
+            image_ids: as in :meth:`prepare`.
+            workers: as in :meth:`prepare`.
+
+        Example:
+            >>> import ndframes as nf
+            >>> frames = nf.SimpleFrames.demo(workdir=getfixture("tmp_path"))
+            >>> estimate = frames.estimate("coffee")
+            >>> estimate.files, estimate.present, estimate.bytes_now
+            (1, 0, 466706)
+        """
+        from .estimate import estimate_prepare
+
+        return estimate_prepare(self, image_ids, workers=workers)
 
     def __repr__(self) -> str:
         return (

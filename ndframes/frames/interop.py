@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -22,11 +23,13 @@ from ..geometry.regions import resolve_region
 from ..spec.pathinfo import SequenceInfo
 from ..system.sources import hash_file
 from ..system.stamp import stat_source
+from .placing import find_place
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from .._typing import Array
+    from ..formats.images.georeference import Georeference
     from ..geometry.regions import Region
     from ..items.item import LazyImage
     from ..spec.backends import Backend
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageCatalog", "LazyArray", "find_chunk", "to_dask", "to_xarray", "tokenize_state"]
 _CHUNK_BYTES = 32 * 2**20
+_GRID_MAPPING = "spatial_ref"
 
 
 class ImageCatalog(Protocol):
@@ -76,6 +80,14 @@ class LazyArray(Protocol):
         """The number of axes."""
 
     @property
+    def nodata(self) -> str:
+        """How reads treat pixels without data."""
+
+    @property
+    def interpolation(self) -> object:
+        """How reads resample."""
+
+    @property
     def chunks(self) -> tuple[int, ...]:
         """The shape of the blocks that are decoded as a whole."""
 
@@ -98,7 +110,7 @@ def to_dask(frame: LazyArray, chunks: Any) -> Any:
             chunks=blocks,
             # A name by content: dask then computes equal arrays once, and never takes an old result for a changed file.
             name=f"ndframes-{tokenize(frame, blocks)}",
-            meta=np.empty((0,) * frame.ndim, frame.dtype),
+            meta=(np.ma if frame.nodata == "mask" else np).empty((0,) * frame.ndim, frame.dtype),
             # Blocks are numpy arrays already. Regions are basic slices, so dask must apply lists of integers itself.
             asarray=False,
             fancy=False,
@@ -111,11 +123,49 @@ def to_xarray(frame: LazyArray, chunks: Any) -> Any:
         import xarray
     except ImportError as error:
         raise MissingExtraError('to_xarray needs xarray: pip install "ndframes[xarray]"', name="xarray") from error
-    *times, height, width, _ = frame.shape
-    coords: dict[str, Any] = {"t": np.arange(times[0])} if times else {}
+    if frame.nodata == "mask":
+        raise RegionError("xarray has no masked arrays; nodata='nan' marks missing pixels by nan")
+    with naming_image(frame.image_id):
+        image = frame.frames.image(frame.image_id)
+        place = find_place(image, frame.channels)
+        *times, height, width, _ = frame.shape
+        dims = (*("t" for _ in times), "y", "x", "channel")
+        coords: dict[str, Any] = _time_coords(image, times[0]) if times else {}
+        coords |= _pixel_coords(place, height, width)
+    coords["channel"] = list(frame.channels)
+    array = xarray.DataArray(
+        to_dask(frame, chunks), coords, dims, name=frame.image_id, attrs={"image_id": frame.image_id}
+    )
+    if place is not None:
+        # By this, rioxarray and CF readers find the coordinate that holds the CRS.
+        array.encoding["grid_mapping"] = _GRID_MAPPING
+    return array
+
+
+def _time_coords(image: LazyImage, count: int) -> dict[str, Any]:
+    """``t``, the time of each frame of a video in seconds, otherwise its position; and ``frame``, the frame's id."""
+    # The handle of a video has its times; other sequences have none.
+    seconds = getattr(image, "seconds", None)
+    ids = np.empty(count, object)
+    ids[:] = list(image.frame_ids)
+    # Numbers as numbers: xarray selects among objects slowly.
+    frame_ids = ids.astype(np.int64) if all(isinstance(item, int) for item in ids) else ids
+    return {"t": np.arange(count) if seconds is None else seconds, "frame": ("t", frame_ids)}
+
+
+def _pixel_coords(place: Georeference | None, height: int, width: int) -> dict[str, Any]:
+    """``y`` and ``x`` of pixel centres, and ``spatial_ref``, the georeference as rioxarray expects it."""
     # As everywhere in the package, the centre of the first pixel is at 0.5.
-    coords |= {"y": np.arange(height) + 0.5, "x": np.arange(width) + 0.5, "channel": list(frame.channels)}
-    return xarray.DataArray(to_dask(frame, chunks), coords, tuple(coords), attrs={"image_id": frame.image_id})
+    y, x = np.arange(height) + 0.5, np.arange(width) + 0.5
+    if place is None:
+        return {"y": y, "x": x}
+    a, b, c, d, e, f = place.world_from_src
+    if not b and not d:  # a rotated grid has no coordinates along its axes
+        y, x = f + e * y, c + a * x
+    # GDAL's order of the six numbers.
+    transform = " ".join(repr(float(number)) for number in (c, a, b, f, d, e))
+    attrs = {"crs_wkt": place.crs_wkt, "spatial_ref": place.crs_wkt, "GeoTransform": transform}
+    return {"y": y, "x": x, _GRID_MAPPING: ((), 0, {name: text for name, text in attrs.items() if text})}
 
 
 def tokenize_state(frame: LazyArray) -> object:
@@ -138,7 +188,9 @@ def tokenize_state(frame: LazyArray) -> object:
             )
         )
     is_native = frame.frames.pathinfo(frame.image_id).is_native
-    return frame.image_id, frame.channels, frame.shape, frame.dtype.str, is_native, files
+    kernels = frame.interpolation
+    options = frame.nodata, sorted(kernels.items()) if isinstance(kernels, Mapping) else kernels
+    return frame.image_id, frame.channels, frame.shape, frame.dtype.str, is_native, options, files
 
 
 def find_chunk(
@@ -243,7 +295,9 @@ class _Snapshot:
     def __getitem__(self, region: Region) -> Array:
         pixels: Array = self.frame[region]
         # The check follows the read: a file that is unchanged now was unchanged while it was read.
-        times = resolve_region(region, self.shape).ranges[0] if self.ndim == 4 else range(1)
+        # A video has one file for all times.
+        is_sequence = self.ndim == 4 and len(self.files) > 1
+        times = resolve_region(region, self.shape).ranges[0] if is_sequence else range(1)
         with naming_image(self.frame.image_id):
             for time in times:
                 for file in self.files[time]:

@@ -10,20 +10,27 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
-from ..errors import RegionError, naming_image, shorten
+from ..errors import NdframesError, RegionError, naming_image, shorten
 from ..geometry.regions import to_row
+from ..pixels.options import ReadOptions
 from ..pixels.pictures import to_picture
+from ..pixels.results import result_dtype
 from ..text import format_bytes
 from .interop import ImageCatalog, to_dask, to_xarray, tokenize_state
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+    from typing_extensions import Self, Unpack
 
     from .._typing import Array
     from ..entries.opened import OpenedChannel
+    from ..geometry.kernels import Interpolation
     from ..geometry.regions import Region
     from ..items.item import LazyImage
     from ..items.video import VideoData
+    from ..pixels.options import ReadKeywords
+    from ..pixels.values import NodataMode
     from ..video.decoder import VideoErrors
     from ..video.metadata import VideoMetadata
 
@@ -33,7 +40,9 @@ __all__ = ["LazyFrame", "LazyVideo"]
 class ReadableCatalog(ImageCatalog, Protocol):
     """A catalog of images that also reads regions of them; :class:`~ndframes.Frames` is one."""
 
-    def load_region(self, image_id: Hashable, region: Region, channels: Sequence[str]) -> Array:
+    def load_region(
+        self, image_id: Hashable, region: Region, channels: Sequence[str], **options: Unpack[ReadKeywords]
+    ) -> Array:
         """Read a region of an image into a new array."""
 
 
@@ -54,11 +63,22 @@ class LazyFrame:
     """
 
     def __init__(
-        self, frames: ReadableCatalog, image_id: Hashable, channels: str | Sequence[str] | None = None
+        self,
+        frames: ReadableCatalog,
+        image_id: Hashable,
+        channels: str | Sequence[str] | None = None,
+        *,
+        nodata: NodataMode = "keep",
+        interpolation: Interpolation | Mapping[str, Interpolation] | None = None,
     ) -> None:
         self._frames = frames
         self.image_id = image_id
-        # Checked here: an unknown channel raises an error now, not at the first read.
+        # What a read does without them is the catalog's affair.
+        self._keywords: ReadKeywords = {} if nodata == "keep" else {"nodata": nodata}
+        if interpolation is not None:
+            self._keywords["interpolation"] = interpolation
+        # Checked here: an unknown channel or option raises an error now, not at the first read.
+        self._options = ReadOptions.of(**self._keywords)
         self._codes = frames.image(image_id).select(channels)
 
     @property
@@ -91,7 +111,17 @@ class LazyFrame:
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the pixels."""
         with naming_image(self.image_id):
-            return self._image.dtype(self._codes)
+            return result_dtype(self._image.dtype(self._codes), self._options)
+
+    @property
+    def nodata(self) -> NodataMode:
+        """How reads treat pixels without data; see :meth:`Frames.load_region`."""
+        return self._options.nodata
+
+    @property
+    def interpolation(self) -> Interpolation | Mapping[str, Interpolation] | None:
+        """How reads resample files on other grids; see :meth:`Frames.load_region`. ``None``: by its default."""
+        return self._keywords.get("interpolation")
 
     @property
     def ndim(self) -> int:
@@ -115,7 +145,25 @@ class LazyFrame:
         reader = self._first_file.reader
         return (*(reader.tile_frames for _ in self.shape[:-3]), *reader.tile_shape, len(self._codes))
 
-    def to_dask(self, *, chunks: Any = None) -> Any:
+    def with_options(
+        self, nodata: NodataMode | None = None, interpolation: Interpolation | Mapping[str, Interpolation] | None = None
+    ) -> Self:
+        """The same frame with other options; ``None`` keeps one."""
+        return type(self)(
+            self._frames,
+            self.image_id,
+            self._codes,
+            nodata=self.nodata if nodata is None else nodata,
+            interpolation=self.interpolation if interpolation is None else interpolation,
+        )
+
+    def to_dask(
+        self,
+        *,
+        chunks: Any = None,
+        nodata: NodataMode | None = None,
+        interpolation: Interpolation | Mapping[str, Interpolation] | None = None,
+    ) -> Any:
         """This frame as a :class:`dask.array.Array` of the same shape, dtype and pixels; pixels are read when it is computed.
 
         Each block is one read by the thread, process or machine that computes it, which must see the source and the cache
@@ -127,6 +175,8 @@ class LazyFrame:
         Args:
             chunks: the shape of the blocks. ``None``: whole tiles, up to 32 MiB; a size such as ``"100 MB"``: whole tiles, up
                 to that size, at least one; otherwise as in dask, such as ``(512, 512, 3)``.
+            nodata: as in :meth:`Frames.load_region`; ``"mask"`` gives an array of masked blocks. ``None``: as the frame.
+            interpolation: likewise.
 
         Raises:
             MissingExtraError: dask is not installed.
@@ -139,21 +189,36 @@ class LazyFrame:
             >>> lazy.shape, lazy.numblocks, int(lazy.max().compute())
             ((400, 600, 3), (2, 2, 1), 255)
         """
-        return to_dask(self, chunks)
+        return to_dask(self.with_options(nodata, interpolation), chunks)
 
-    def to_xarray(self, *, chunks: Any = None) -> Any:
-        """This frame as a :class:`xarray.DataArray` over the array of :meth:`to_dask`.
+    def to_xarray(
+        self,
+        *,
+        chunks: Any = None,
+        nodata: NodataMode | None = None,
+        interpolation: Interpolation | Mapping[str, Interpolation] | None = None,
+    ) -> Any:
+        """This frame as a :class:`xarray.DataArray` over the array of :meth:`to_dask`; its name is the image's id.
 
-        The dimensions are ``y``, ``x`` and ``channel``, with ``t`` in front for a sequence. The coordinates are pixel centres
-        (0.5, 1.5, ...), channel codes, and positions in the sequence (0, 1, ...). The attribute ``image_id`` holds the image's
-        id.
+        The dimensions are ``y``, ``x`` and ``channel``, with ``t`` in front for a sequence or a video. The coordinates:
+
+        - ``y`` and ``x`` are pixel centres: in pixels (0.5, 1.5, ...), or in the units of the CRS if the image's first file has
+          a georeference without rotation;
+        - ``channel`` are the codes;
+        - ``t`` is the time in seconds of each frame of a video, otherwise its position (0, 1, ...); beside it ``frame`` is the
+          id of each frame, as in :attr:`frame_ids`;
+        - ``spatial_ref`` holds a georeference as rioxarray expects it: ``crs_wkt`` and ``GeoTransform``.
+
+        The attribute ``image_id`` holds the image's id.
 
         Args:
             chunks: as in :meth:`to_dask`.
+            nodata: ``"keep"`` or ``"nan"``, as in :meth:`to_dask`; xarray has no masked arrays.
+            interpolation: as in :meth:`to_dask`.
 
         Raises:
             MissingExtraError: xarray or dask is not installed.
-            RegionError: as :meth:`to_dask`.
+            RegionError: as :meth:`to_dask`, or ``nodata="mask"``.
 
         Example:
             >>> import ndframes as nf
@@ -163,7 +228,7 @@ class LazyFrame:
             >>> photo.sel(y=slice(10, 12), x=20.5, channel=["b", "r"]).values.tolist()
             [[11, 30], [11, 29]]
         """
-        return to_xarray(self, chunks)
+        return to_xarray(self.with_options(nodata, interpolation), chunks)
 
     def __dask_tokenize__(self) -> object:
         # Without this method, dask would name an array by the pickle of the handle, which a changed file does not change.
@@ -178,7 +243,7 @@ class LazyFrame:
     def _read(self, index: Any) -> Array:
         # frame[None] asks for a new axis, as in numpy. As a region, None would be everything; (None,) raises an error.
         region: Any = (None,) if index is None else index
-        return self._frames.load_region(self.image_id, region, self._codes)
+        return self._frames.load_region(self.image_id, region, self._codes, **self._keywords)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         # numpy 2 passes copy; numpy 1 calls this method without it.
@@ -214,13 +279,17 @@ class LazyFrame:
         # Imported here: most handles are never shown, and this loads libraries for pictures.
         from ..formats.export import encode_png
 
-        with naming_image(self.image_id):
-            thumbnail = self._image.load_thumbnail()
-        picture = base64.b64encode(encode_png(to_picture(thumbnail))).decode("ascii")
-        return (
-            f'<figure style="margin:0"><img src="data:image/png;base64,{picture}" '
-            f'style="image-rendering:auto"><figcaption><code>{html.escape(repr(self))}</code></figcaption></figure>'
-        )
+        try:
+            with naming_image(self.image_id):
+                thumbnail = self._image.load_thumbnail()
+            picture = base64.b64encode(encode_png(to_picture(thumbnail))).decode("ascii")
+            shown = f'<img src="data:image/png;base64,{picture}" style="image-rendering:auto">'
+            caption = repr(self)
+        # A notebook shows a card in place of a traceback: a file may open, and its pixels be damaged.
+        except NdframesError as error:
+            shown = f"<p><b>{type(error).__name__}</b>: {html.escape(str(error))}</p>"
+            caption = f"<{type(self).__name__} {self.image_id!r}: cannot be shown>"
+        return f'<figure style="margin:0">{shown}<figcaption><code>{html.escape(caption)}</code></figcaption></figure>'
 
     @property
     def _first_file(self) -> OpenedChannel:
@@ -243,7 +312,9 @@ class LazyFrame:
         # A read per row would decode the tiles under several rows several times.
         for run in _find_runs(sorted(set(listed))):
             pixels_of.update(zip(run, self._read((slice(run.start, run.stop), *rest)), strict=True))
-        return np.stack([pixels_of[row] for row in listed])
+        stack = np.ma.stack if self.nodata == "mask" else np.stack
+        stacked: Array = stack([pixels_of[row] for row in listed])
+        return stacked
 
     def _to_rows(self, rows: Iterable[int]) -> list[int]:
         """Row numbers from 0; negative ones count from the end."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..entries.opener import WhenSourceMissing
     from ..items.parts import OverviewMode
     from ..spec.backends import BackendPicker, BackendSpec
+    from ..spec.pathinfo import Orientation
     from ..system.workers import Limits
 
 __all__ = ["FramesOptions"]
@@ -34,3 +35,4 @@ class FramesOptions(TypedDict, total=False):
     when_source_missing: WhenSourceMissing
     recheck_seconds: float
     overviews: OverviewMode
+    orientation: Orientation

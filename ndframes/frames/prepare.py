@@ -20,25 +20,27 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..entries.jobs import JobResult, run_job
 from ..errors import (
-    ImageIdError,
     NdframesError,
     PrepareError,
     check_choice,
+    describe_error,
+    name_image,
     naming_image,
     shorten,
 )
 from ..system.process import core_count
 from ..system.terminal import is_terminal
 from ..system.workers import WorkerPool
-from ..text import format_bytes, list_first
+from ..text import count_noun, format_bytes, list_first
 
 if TYPE_CHECKING:
+    from ..cache.cache import Cache
     from ..cache.keys import EntryKey
     from ..entries.jobs import Job
     from ..entries.opener import Survey
     from .collection import ImageCollection
 
-__all__ = ["ErrorPolicy", "PrepareFailure", "PrepareReport", "prepare"]
+__all__ = ["ErrorPolicy", "PrepareFailure", "PrepareReport", "prepare", "schedule_jobs", "to_ids"]
 ErrorPolicy = Literal["raise", "collect"]
 
 
@@ -66,6 +68,7 @@ class PrepareReport:
         failed: the files that could not be prepared.
         bytes_written: the size of the new entries in bytes.
         seconds: the duration in seconds.
+        evicted: the number of these entries that are gone again, since the cache's limits do not hold all of them.
     """
 
     prepared: int
@@ -73,6 +76,7 @@ class PrepareReport:
     failed: tuple[PrepareFailure, ...] = ()
     bytes_written: int = 0
     seconds: float = 0.0
+    evicted: int = 0
 
     @property
     def ok(self) -> bool:
@@ -95,6 +99,7 @@ class PrepareReport:
             ],
             "bytes_written": self.bytes_written,
             "seconds": self.seconds,
+            "evicted": self.evicted,
         }
 
     def __str__(self) -> str:
@@ -102,6 +107,10 @@ class PrepareReport:
             f"{self.prepared:,} prepared ({format_bytes(self.bytes_written)}), {self.present:,} already there, "
             f"{len(self.failed):,} failed, in {self.seconds:.2f} s"
         ]
+        if self.evicted:
+            lines[0] += (
+                f"; {count_noun(self.evicted, 'entry')} evicted again: the cache's limits do not hold all of them, raise max_bytes"
+            )
         return "\n".join([*lines, *list_first(map(_describe, self.failed))])
 
 
@@ -116,7 +125,7 @@ _Outcome = tuple[_ImageJob, JobResult | Exception]
 
 
 @dataclass(slots=True)
-class _Schedule:
+class Schedule:
     """The jobs of a run by the entries that they make, the entries that exist, and the failures so far."""
 
     jobs: dict[EntryKey, _ImageJob] = field(default_factory=dict)
@@ -138,8 +147,10 @@ def prepare(
     workers = _to_worker_count(workers)
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise ValueError(f"executor={shorten(executor)}; give a concurrent.futures.Executor, or None")
+    if executor is not None and workers:
+        raise ValueError(f"executor= and workers={workers} both say where to convert; give one of them")
     started = time.perf_counter()
-    schedule = _schedule_jobs(frames, _to_ids(frames, image_ids))
+    schedule = schedule_jobs(frames, to_ids(frames, image_ids))
     bar = _ProgressBar(len(schedule.jobs), is_terminal(sys.stderr) if progress is None else progress)
     prepared = bytes_written = 0
     present = len(schedule.present)
@@ -151,12 +162,20 @@ def prepare(
             bar.step(Path(job.info.path).name)
             if isinstance(outcome, JobResult):
                 frames.cache.hold([job.key])
+                schedule.present.append(job.key)
                 prepared += outcome.is_new
                 present += not outcome.is_new
                 bytes_written += outcome.bytes_written
             else:
                 schedule.failed.append(_to_failure(image_id, job.info.path, outcome))
-    report = PrepareReport(prepared, present, tuple(schedule.failed), bytes_written, time.perf_counter() - started)
+    report = PrepareReport(
+        prepared,
+        present,
+        tuple(schedule.failed),
+        bytes_written,
+        time.perf_counter() - started,
+        _count_evicted(frames.cache, schedule.present),
+    )
     if report.failed and errors == "raise":
         error = PrepareError(
             f"{len(report.failed):,} of {prepared + report.present + len(report.failed):,} failed\n{report}"
@@ -179,23 +198,20 @@ def _to_worker_count(workers: object) -> int:
     return count
 
 
-def _to_ids(frames: ImageCollection, image_ids: object) -> list[Hashable]:
-    """The ids as a list.
-
-    Raises:
-        ImageIdError: ``image_ids`` is a single id, such as a text, or no sequence at all.
-    """
+def to_ids(frames: ImageCollection, image_ids: object) -> list[Hashable]:
+    """The ids as a list; a single id, such as a text, is one id."""
     if image_ids is None:
         return list(frames.image_ids)
-    # A text and a tuple could be iterated: an error for each letter would hide the cause.
+    # A text and a tuple could be iterated, but an error for each letter would hide the cause.
     is_one = isinstance(image_ids, (str, bytes)) or (isinstance(image_ids, tuple) and image_ids in frames)
     if is_one or not isinstance(image_ids, Iterable):
-        raise ImageIdError(f"image_ids={shorten(image_ids)}; give a sequence of ids, such as [{shorten(image_ids)}]")
+        return [image_ids]
     return list(image_ids)
 
 
-def _schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> _Schedule:
-    schedule = _Schedule()
+def schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> Schedule:
+    """Find what must be converted."""
+    schedule = Schedule()
     for image_id in image_ids:
         path = ""
         try:
@@ -208,7 +224,7 @@ def _schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> _S
     return schedule
 
 
-def _add_channel(schedule: _Schedule, image_id: Hashable, survey: Survey) -> None:
+def _add_channel(schedule: Schedule, image_id: Hashable, survey: Survey) -> None:
     if survey.key is None:
         return
     if survey.job is None or survey.key in schedule.jobs:
@@ -262,6 +278,12 @@ def _run_on(executor: Executor, jobs: Sequence[_ImageJob], *, threads: int) -> I
             yield from _run_on(pool, interrupted, threads=threads)
 
 
+def _count_evicted(cache: Cache, keys: Iterable[EntryKey]) -> int:
+    """How many of the entries that a run made or found are gone."""
+    # Without a limit nothing is removed, and there is nothing to look for.
+    return sum(cache.find(key) is None for key in {*keys}) if cache.budget.is_limited else 0
+
+
 def _catch(call: Callable[[], JobResult]) -> JobResult | Exception:
     try:
         return call()
@@ -270,8 +292,8 @@ def _catch(call: Callable[[], JobResult]) -> JobResult | Exception:
 
 
 def _to_failure(image_id: Hashable, path: str, error: Exception) -> PrepareFailure:
-    if isinstance(error, NdframesError) and error.image_id is None:
-        error.image_id = image_id
+    if isinstance(error, NdframesError):
+        name_image(error, image_id)
     # The pool does not know which file a job reads.
     if isinstance(error, PrepareError) and error.report is None and not str(error.args[0]).startswith(path):
         error.args = (f"{path}: {error.args[0]}",)
@@ -283,7 +305,7 @@ def _describe(failure: PrepareFailure) -> str:
         return str(failure.error)
     # An error of the user's own code; without a path it is one of build_pathinfo.
     where = f"{failure.path}: " if failure.path else ""
-    return f"image {shorten(failure.image_id)}: {where}{type(failure.error).__name__}: {failure.error}"
+    return f"image {shorten(failure.image_id)}: {where}{describe_error(failure.error)}"
 
 
 class _ProgressBar:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IDENTITY",
     "Affine",
+    "compose",
     "decompose_affine",
     "describe_affine",
     "invert",
@@ -64,6 +65,18 @@ def invert(affine: Affine) -> Affine:
     a, b, c, d, e, f = affine
     det = a * e - b * d
     return e / det, -b / det, (b * f - c * e) / det, -d / det, a / det, (c * d - a * f) / det
+
+
+def compose(outer: Affine, inner: Affine) -> Affine:
+    """The map that applies ``inner`` first, then ``outer``.
+
+    Example:
+        >>> compose((2.0, 0.0, 3.0, 0.0, 4.0, 5.0), (1.0, 0.0, 10.0, 0.0, 1.0, 20.0))
+        (2.0, 0.0, 23.0, 0.0, 4.0, 85.0)
+    """
+    a, b, c, d, e, f = outer
+    g, h, i, j, k, m = inner
+    return a * g + b * j, a * h + b * k, a * i + b * m + c, d * g + e * j, d * h + e * k, d * i + e * m + f
 
 
 def window_bounds(affine: Affine, rows: range, cols: range) -> tuple[tuple[float, float], tuple[float, float]]:

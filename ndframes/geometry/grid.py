@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,6 @@ import numpy as np
 
 from ..errors import RegionError, shorten
 from .kernels import EPSILON, KERNELS
-from .regions import to_index
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -234,17 +234,20 @@ def to_shape(shape: object) -> tuple[int, int]:
     Raises:
         RegionError: the value is not a pair of whole numbers of at least 1.
     """
-    cause = None
-    if isinstance(shape, (tuple, list)) and len(shape) == 2:
+    if (
+        isinstance(shape, (tuple, list))
+        and len(shape) == 2
+        and not any(isinstance(extent, (bool, np.bool_)) for extent in shape)
+    ):
         try:
-            height, width = (to_index(extent, axis) for axis, extent in enumerate(shape))
-            if min(height, width) > 0:
-                return height, width
-        except RegionError as error:
-            cause = error  # it names an axis of a region
+            height, width = map(operator.index, shape)
+        except TypeError:
+            height = width = 0
+        if min(height, width) > 0:
+            return height, width
     raise RegionError(
-        f"shape={shorten(shape)}; give (height, width) of the result in whole pixels, at least 1 each"
-    ) from cause
+        f"shape={shorten(shape)}; give (height, width) of the result in whole pixels, as integers of at least 1"
+    )
 
 
 def footprint(

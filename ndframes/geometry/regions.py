@@ -36,7 +36,9 @@ __all__ = [
     "Region",
     "Selection",
     "boxes_to_slices",
+    "check_inside",
     "parse_region",
+    "region_of_box",
     "resolve_region",
     "resolve_unclipped",
     "to_index",
@@ -65,6 +67,7 @@ PAD_MODES = ("constant", "edge", "reflect")
 _PLAIN_PARTS = frozenset([int, type(None), np.int64, np.int32])
 # hasattr() on an item of another type costs more than this look-up, and each crop has two items.
 _NO_BOXES = frozenset([slice, int, EllipsisType])
+_NUMBERS = (int, float, np.number)
 _ALL_KEPT = (False, False, False)
 # Up to here, lengths and reflected coordinates fit into 64-bit integers.
 _MAX_COORDINATE = 1 << 61
@@ -216,15 +219,88 @@ def _box_to_slices(box: BoxLike, *, is_clipped: bool) -> tuple[slice, slice]:
         raise RegionError(
             f"a region is one box, got {len(corners)}; load_regions reads many: [(image_id, box) for box in boxes]"
         )
-    if not np.isfinite(corners).all() or np.abs(corners).max() > _MAX_COORDINATE:
-        raise RegionError(
-            f"the corners of a box must be finite and within 2**61 px, got {shorten(corners[0].tolist())}"
-        )
     left, top, right, bottom = corners[0].tolist()
-    ends = [math.floor(top), math.ceil(bottom), math.floor(left), math.ceil(right)]
+    if right < left or bottom < top:
+        raise RegionError(
+            f"a box ends before it begins: left {left:g}, top {top:g}, right {right:g}, bottom {bottom:g}; if it is (x, y, w, h) "
+            "as in COCO, name that format, or use region_of_box"
+        )
+    rows, cols = _span(top, bottom), _span(left, right)
     if is_clipped:
-        ends = [max(0, end) for end in ends]
-    return slice(*ends[:2]), slice(*ends[2:])
+        rows, cols = (slice(max(0, axis.start), max(0, axis.stop)) for axis in (rows, cols))
+    return rows, cols
+
+
+def _span(low: float, high: float) -> slice:
+    """The pixels of an axis that an interval touches."""
+    if not math.isfinite(low) or not math.isfinite(high) or max(abs(low), abs(high)) > _MAX_COORDINATE:
+        raise RegionError(f"the corners of a box must be finite and within 2**61 px, got [{low}, {high}]")
+    return slice(math.floor(low), math.ceil(high))
+
+
+def region_of_box(box: Any) -> tuple[slice, slice]:
+    """The region of a box of COCO: slices ``(y, x)``.
+
+    The corners are rounded outward to whole pixels. A box that begins left of the image or above it gives a negative start,
+    which numpy, and a read without ``pad``, counts from the end: read such a region with ``pad``, or with
+    ``outside="raise"`` to get an error.
+
+    Args:
+        box: ``(x, y, width, height)`` in pixels, as the ``bbox`` of an annotation.
+
+    Raises:
+        RegionError: the box is not four finite numbers, or its width or height is negative.
+
+    Example:
+        >>> region_of_box((10, 20, 30, 40)), region_of_box([0.5, 2, 3.2, 4])
+        ((slice(20, 60, None), slice(10, 40, None)), (slice(2, 6, None), slice(0, 4, None)))
+    """
+    try:
+        x, y, width, height = (float(value) for value in box)
+    except (TypeError, ValueError) as error:
+        raise RegionError(f"box={shorten(box)}; give (x, y, width, height)") from error
+    if width < 0 or height < 0:
+        raise RegionError(f"box={shorten(box)} has a negative width or height; give (x, y, width, height)")
+    return _span(y, y + height), _span(x, x + width)
+
+
+def check_inside(region: Region, shape: Sequence[int]) -> None:
+    """Check that a region lies within an image, its numbers taken as coordinates: negative ones lie outside.
+
+    Args:
+        region: the region.
+        shape: the image's shape, whose last axes are y, x and channel.
+
+    Raises:
+        RegionError: a slice begins before the image or ends after it, or an integer lies outside.
+
+    Example:
+        >>> check_inside((slice(0, 400), slice(0, 600)), (400, 600, 3))
+        >>> check_inside((slice(0, 600), slice(0, 400)), (400, 600, 3))
+        Traceback (most recent call last):
+        ndframes.errors.RegionError: axis 0: slice(0, 600, None) leaves the image of 400 x 600 px (height x width); it fits with y and x swapped: give (y, x)
+    """
+    items = _expand(boxes_to_slices(region, len(shape), is_clipped=False), len(shape))
+    y, x = len(shape) - 3, len(shape) - 2
+    for axis, (item, extent) in enumerate(zip(items, shape, strict=True)):
+        if _is_inside(item, extent):
+            continue
+        turned = [*items]
+        turned[y], turned[x] = turned[x], turned[y]
+        size = f"{shape[y]:,} x {shape[x]:,} px (height x width)"
+        has_both = all(isinstance(end, slice) and end.stop is not None for end in (items[y], items[x]))
+        is_swapped = has_both and axis in (y, x) and _is_inside(turned[y], shape[y]) and _is_inside(turned[x], shape[x])
+        hint = "it fits with y and x swapped: give (y, x)" if is_swapped else "pad= reads beyond the edge"
+        what = "image" if axis >= y else f"sequence of {shape[0]:,}, each"
+        raise RegionError(f"axis {axis}: {shorten(item)} leaves the {what} of {size}; {hint}")
+
+
+def _is_inside(item: Any, extent: int) -> bool:
+    """Whether an item of a region has no coordinate outside of an axis. What is no number passes: the read refuses it."""
+    if isinstance(item, slice):
+        return all(0 <= end <= extent for end in (item.start, item.stop) if isinstance(end, _NUMBERS))
+    numbers = item if isinstance(item, list) else [item]  # a video also takes a list of frames
+    return all(0 <= number < extent for number in numbers if isinstance(number, _NUMBERS))
 
 
 def _expand(region: Region, axis_count: int) -> list[IndexItem]:
@@ -277,8 +353,10 @@ def _slice_to_range(item: slice, extent: int, axis: int) -> range:
                 to_index(part, axis)
         return range(*item.indices(extent))
     except (TypeError, ValueError) as error:
+        floats = [part for part in (item.start, item.stop, item.step) if isinstance(part, (float, np.floating))]
+        hint = f"; slices take integers, not floats: got {floats[0]}" if floats else ""
         raise RegionError(
-            f"axis {axis}: {shorten(item)} is not a region; its parts must be whole numbers, and its step not 0"
+            f"axis {axis}: {shorten(item)} is not a region; its parts must be whole numbers, and its step not 0{hint}"
         ) from error
 
 
@@ -290,9 +368,17 @@ def to_index(item: object, axis: int) -> int:
             return operator.index(item)  # type: ignore[arg-type]
         except TypeError as error:
             cause = error
-    raise RegionError(
-        f"axis {axis}: {shorten(item)} ({type(item).__name__}) is not a region; give slices of whole numbers, as in numpy"
-    ) from cause
+    hint = "give slices of whole numbers, as in numpy"
+    if isinstance(item, (list, range, np.ndarray)):
+        hint += (
+            "; a frame takes a list of whole numbers on its first axis, frames[image_id][[1, 5, 9]], and np.flatnonzero turns a "
+            "mask into one"
+        )
+    elif isinstance(item, (bool, np.bool_)):
+        hint += "; np.flatnonzero turns a mask into whole numbers"
+    elif isinstance(item, (float, np.floating)):
+        hint += "; indices are integers, not floats"
+    raise RegionError(f"axis {axis}: {shorten(item)} ({type(item).__name__}) is not a region; {hint}") from cause
 
 
 def to_row(item: object, extent: int) -> int:

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 
-from ..errors import RegionError
+from ..errors import RegionError, shorten
 from ..geometry.affine import IDENTITY, invert, pixels_between, to_affine, window_bounds
 from ..geometry.grid import Grid, resolve_scale, to_shape
 from ..geometry.regions import resolve_region, resolve_unclipped
 from ..pixels.options import DEFAULT_OPTIONS
 from ..pixels.results import Result, allocate, check_has_rows_and_cols, finish
+from ..text import count_noun
 from .explain import explain_parts
 from .fuse import fuse_grid, fuse_padded, fuse_padded_grid, fuse_region
 from .item import THUMBNAIL_PX, LazyImage
-from .parts import side_by_side
+from .parts import shape_text, side_by_side
 from .plan import PlannedCrop, Planner
 
 if TYPE_CHECKING:
@@ -68,6 +69,14 @@ class AlignableImageData(LazyImage):
         self._parts = parts
         self.planner = Planner(parts)
         self._max_region_bytes = max_region_bytes
+
+    def __repr__(self) -> str:
+        # Only what is described: a repr opens no file.
+        info = self.pathinfo
+        shape = "" if info.shape is None else f"{shape_text(info.shape)}, "
+        files = [info.path + (f" ({'|'.join(info.channels)})" if info.channels else "") for info in info.channels]
+        shown = ", ".join(files[:4]) + (f" and {len(files) - 4:,} more" if len(files) > 4 else "")
+        return f"<{type(self).__name__} {shorten(info.image_id)}: {shape}{count_noun(len(files), 'file')}: {shown}>"
 
     @property
     def memory_bytes(self) -> int:

@@ -343,7 +343,8 @@ class Parts(ForkAware):
             )
         if info.shape not in (None, shape):
             raise UnreadableImageError(
-                f"{info.path} is {shape_text(shape)}, but said to be {shape_text(info.shape or ())}"
+                f"{info.path} is {shape_text(shape)}, but said to be {shape_text(info.shape or ())} (height x width)"
+                f"{_hint_of_turn(reader, info.shape)}"
             )
         # image_shape opens the first aligned file: asking for it while that file is opened would recurse for ever.
         expected = self.pathinfo.shape or (None if part == self._first_aligned else self.image_shape)
@@ -351,12 +352,20 @@ class Parts(ForkAware):
         if fills_image and expected not in (None, shape):
             raise UnreadableImageError(
                 f"{info.path} is {shape_text(shape)} in an image of {shape_text(expected or ())}; say how it lies there by "
-                "img_from_src, or give its own shape if it covers just a part"
+                f"img_from_src, or give its own shape if it covers just a part{_hint_of_turn(reader, expected)}"
             )
 
     def _after_fork_in_child(self) -> None:
         # The readers stay: their handle pools start anew by themselves.
         self._lock = threading.RLock()
+
+
+def _hint_of_turn(reader: Reader, expected: tuple[int, int] | None) -> str:
+    """What to do if a shape is that of the picture as its orientation tag turns it."""
+    turn, (height, width) = reader.facts.orientation, reader.shape[:2]
+    if turn >= 5 and expected == (width, height):
+        return f"; its EXIF orientation is {turn}, and orientation='upright' turns it to that size"
+    return ""
 
 
 def find_target(reader: Reader, pick: Pick, out: Array) -> Array | None:

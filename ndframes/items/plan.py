@@ -137,7 +137,9 @@ class Planner:
         Raises:
             ChannelError: the image has no such channel.
         """
-        spec = tuple(channels) if isinstance(channels, list) else channels
+        spec = channels
+        if channels is not None and not isinstance(channels, str):
+            spec = tuple(channels) if isinstance(channels, (list, tuple)) else self.parse(channels)
         try:
             known = self._plans.get(spec)  # type: ignore[arg-type]
         except TypeError:  # an invalid spec may not be hashable; parse raises the error that explains it
@@ -148,7 +150,8 @@ class Planner:
         """The codes that ``channels`` stands for; the image may lack some of them."""
         if channels is None:
             return self.default_channels
-        return self.channels if channels == "<all>" else parse_codes(channels)
+        # An object of kwcoco does not compare with a text.
+        return self.channels if isinstance(channels, str) and channels == "<all>" else parse_codes(channels)
 
     def narrow(self, plan: Plan, bands: Sequence[int]) -> Plan:
         """The plan of some of the channels of ``plan``, by their numbers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
 from ..errors import RegionError, shorten
 from ..geometry.kernels import INTERPOLATIONS
@@ -40,6 +40,8 @@ class ScaleKeywords(TypedDict, total=False):
 class ReadKeywords(WarpKeywords, ScaleKeywords, total=False):
     """The keywords of :meth:`ndframes.Frames.load_region`; it documents them."""
 
+    outside: Literal["raise"] | None
+
 
 class ReadOptions(NamedTuple):
     """The options of one read; :meth:`ndframes.Frames.load_region` documents them.
@@ -54,6 +56,7 @@ class ReadOptions(NamedTuple):
     pad: PadMode | None = None
     scale: float | tuple[float, float] | None = None
     shape: tuple[int, int] | None = None
+    outside: Literal["raise"] | None = None
 
     @classmethod
     def of(
@@ -65,6 +68,7 @@ class ReadOptions(NamedTuple):
         pad: PadMode | None = None,
         scale: float | tuple[float, float] | None = None,
         shape: tuple[int, int] | None = None,
+        outside: Literal["raise"] | None = None,
     ) -> ReadOptions:
         """The options, checked.
 
@@ -72,7 +76,7 @@ class ReadOptions(NamedTuple):
             RegionError: the interpolation, the nodata mode or the pad mode does not exist.
         """
         is_stored = interpolation is None and nodata == "keep" and antialias is True and fill is _NO_FILL
-        if is_stored and pad is None and scale is None and shape is None:
+        if is_stored and pad is None and scale is None and shape is None and outside is None:
             return DEFAULT_OPTIONS  # most crops end here, and a new tuple would take three times as long
         if interpolation is not None:
             for name in interpolation.values() if isinstance(interpolation, Mapping) else (interpolation,):
@@ -82,7 +86,11 @@ class ReadOptions(NamedTuple):
             raise RegionError(f"nodata={shorten(nodata)}; allowed: {', '.join(map(repr, NODATA_MODES))}")
         if pad is not None:
             check_pad(pad)
-        return cls(fill, interpolation, bool(antialias), nodata, pad, scale, shape)
+        if outside not in (None, "raise"):
+            raise RegionError(f"outside={shorten(outside)}; allowed: None, 'raise'")
+        if outside is not None and pad is not None:
+            raise RegionError(f"outside={outside!r} refuses what pad={pad!r} fills; give one of them")
+        return cls(fill, interpolation, bool(antialias), nodata, pad, scale, shape, outside)
 
     @property
     def is_resampled(self) -> bool:
@@ -93,7 +101,7 @@ class ReadOptions(NamedTuple):
     def is_default(self) -> bool:
         """Whether every option has its default value."""
         is_stored = self.interpolation is None and self.antialias and self.nodata == "keep" and not self.fill
-        return is_stored and self.pad is None and not self.is_resampled
+        return is_stored and self.pad is None and not self.is_resampled and self.outside is None
 
 
 #: Pixels as they are stored, without padding.

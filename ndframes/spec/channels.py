@@ -2,13 +2,14 @@
 
 A code names one band of one file: ``"r"``, ``"nir"``, ``"hidden.3"``. A spec joins codes with ``|`` in the order of the
 result: ``"r|g|b"``. It may use the short forms of kwcoco: ``"rgb"``, ``"bgr"`` and ``"rgba"`` stand for their letters, and
-``"hidden.0:3"``, ``"hidden:0:3"`` and ``"hidden:3"`` for ``"hidden.0|hidden.1|hidden.2"``; a third number is the step.
+``"hidden.0:3"``, ``"hidden:0:3"`` and ``"hidden:3"`` for ``"hidden.0|hidden.1|hidden.2"``; a third number is the step. A comma,
+with which kwcoco separates groups of bands, joins codes too; and so do kwcoco's channel objects.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ChannelError, shorten
 
@@ -20,6 +21,7 @@ _SHORT_FORMS = {"rgb": ("r", "g", "b"), "rgba": ("r", "g", "b", "a"), "bgr": ("b
 _RANGE = re.compile(
     r"(?:(?P<stem>[^:]*?)[.:](?P<start>[0-9]+)|(?P<whole>[^:.]*)):(?P<stop>[0-9]+)(?::(?P<step>[0-9]+))?"
 )
+_SEPARATOR = re.compile(r"[|,]")
 _MAX_CODES = 65535  # the most bands of a TIFF; protects against a slip such as "a.0:999999999999"
 _CODES_BY_BAND_COUNT = {1: ("gray",), 2: ("gray", "a"), 3: ("r", "g", "b"), 4: ("r", "g", "b", "a")}
 
@@ -27,19 +29,23 @@ _CODES_BY_BAND_COUNT = {1: ("gray",), 2: ("gray", "a"), 3: ("r", "g", "b"), 4: (
 def parse_codes(spec: str | Sequence[str]) -> tuple[str, ...]:
     """The codes that ``spec`` names, in order.
 
+    Args:
+        spec: codes joined by ``|`` or commas, a list of such texts, or a channel object of kwcoco.
+
     Raises:
         ChannelError: the spec is not a string or a list of strings, is empty, or holds an empty code.
 
     Example:
         >>> parse_codes("nir|rgb|hidden.0:2")
         ('nir', 'r', 'g', 'b', 'hidden.0', 'hidden.1')
-        >>> parse_codes(["b", "g"])
-        ('b', 'g')
+        >>> parse_codes(["b", "g"]), parse_codes("B1,B8")
+        (('b', 'g'), ('B1', 'B8'))
     """
-    parts = spec.split("|") if isinstance(spec, str) else list(spec) if _is_list_or_tuple(spec) else None
+    text = _text_of(spec)
+    parts = [text] if isinstance(text, str) else [*map(_text_of, text)] if isinstance(text, (list, tuple)) else None
     if parts is None or not all(isinstance(part, str) for part in parts):
         raise ChannelError(f"channels must be a string like 'r|g|b' or a list of codes, got {shorten(spec)}")
-    codes = tuple(code for part in parts for piece in part.split("|") for code in _expand(piece.strip()))
+    codes = tuple(code for part in parts for piece in _SEPARATOR.split(part) for code in _expand(piece.strip()))
     if not codes or not all(codes):
         raise ChannelError(f"channels {shorten(spec)} hold an empty code; write them like 'r|g|b'")
     return codes
@@ -73,8 +79,9 @@ def find_codes(available: Sequence[str], codes: Sequence[str]) -> tuple[int, ...
     return tuple(positions[code] for code in codes)
 
 
-def _is_list_or_tuple(spec: object) -> bool:
-    return isinstance(spec, (list, tuple))
+def _text_of(spec: Any) -> Any:
+    """The text of a channel object of kwcoco; other values are returned as they are."""
+    return getattr(spec, "spec", spec)
 
 
 def _expand(code: str) -> tuple[str, ...]:

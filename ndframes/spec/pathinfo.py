@@ -7,18 +7,32 @@ import operator
 import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeVar, get_args
 
 import numpy as np
 
+from .._lazy import load_name
 from ..errors import ChannelError, PathInfoError, shorten
 from .channels import parse_codes
 
-__all__ = ["ChannelInfo", "PathInfo", "SequenceInfo", "coerce_count", "coerce_frame_range", "slice_frames"]
+__all__ = [
+    "ChannelInfo",
+    "Orientation",
+    "PathInfo",
+    "SequenceInfo",
+    "coerce_count",
+    "coerce_frame_range",
+    "complete_info",
+    "slice_frames",
+    "to_absolute",
+    "to_path",
+]
 _PIXEL_FORMATS = (None, "gray")
 _FRAME_ERRORS = ("raise", "nearest")
 _INTERPOLATIONS = (None, "nearest", "linear", "cubic", "lanczos")
+#: Whether images are read as they are stored, or turned as their orientation tag says.
+Orientation = Literal["stored", "upright"]
 _IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 _Frames = TypeVar("_Frames", bound="Sequence[Any]")
 Matrix = tuple[tuple[float, float, float], ...]
@@ -29,7 +43,8 @@ class ChannelInfo:
     """One file of an image: its path, its channels, and its position in the image.
 
     Attributes:
-        path: the file; ``str`` or path-like, stored as ``str``.
+        path: the file; ``str`` or path-like, stored as ``str``; a leading ``~`` is expanded. :class:`Frames` take a relative path
+            from the folder that was current when they were made.
         channels: the codes of its bands in file order, as a spec such as ``"r|g|b"`` or a list; ``None``: the default names
             for their number (``gray``, ``gray|a``, ``r|g|b``, ``r|g|b|a``, else ``band.0|band.1|...``).
         img_from_src: 3x3 or 2x3 affine matrix from file pixels to image pixels, acting on ``(x, y)`` columns, pixel
@@ -51,6 +66,9 @@ class ChannelInfo:
             that decodes. Other frames keep their numbers.
         interpolation: how its pixels are resampled where a read does not say: ``"nearest"`` for masks and labels, ``"linear"``,
             ``"cubic"`` or ``"lanczos"``; ``None``: ``"nearest"`` for booleans, ``"linear"`` for other dtypes.
+        orientation: ``"upright"`` turns the image as the orientation in its EXIF data or TIFF tag says, as photo viewers do;
+            ``"stored"`` reads it as it is stored. ``None``: as the :class:`Frames`, which read it as stored unless told.
+            Videos are always upright.
 
     Raises:
         ChannelError: the codes are malformed, or one occurs twice.
@@ -75,6 +93,7 @@ class ChannelInfo:
     pixel_format: str | None = field(default=None, kw_only=True)
     frame_errors: str = field(default="raise", kw_only=True)
     interpolation: str | None = field(default=None, kw_only=True)
+    orientation: str | None = field(default=None, kw_only=True)
 
     if TYPE_CHECKING:
         # The fields are annotated with what they hold; the constructor accepts more.
@@ -95,10 +114,11 @@ class ChannelInfo:
             pixel_format: str | None = None,
             frame_errors: str = "raise",
             interpolation: str | None = None,
+            orientation: str | None = None,
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        _set(self, "path", _to_path(self.path))
+        _set(self, "path", to_path(self.path))
         _set(self, "channels", None if self.channels is None else parse_codes(self.channels))
         _check_unique(self.channels or (), f"{self.path} has")
         _set(self, "img_from_src", _to_matrix(self.img_from_src))
@@ -113,6 +133,7 @@ class ChannelInfo:
         _check_allowed("pixel_format", self.pixel_format, _PIXEL_FORMATS)
         _check_allowed("frame_errors", self.frame_errors, _FRAME_ERRORS)
         _check_allowed("interpolation", self.interpolation, _INTERPOLATIONS)
+        _check_allowed("orientation", self.orientation, (None, *get_args(Orientation)))
 
     def __eq__(self, other: object) -> bool:
         """Compare tuples of fields, in which a nodata of nan equals itself. Dataclasses of Python 3.13 compare field by field."""
@@ -209,6 +230,42 @@ class PathInfo:
         _set(self, "num_frames", coerce_count("num_frames", self.num_frames))
         _set(self, "frame_range", coerce_frame_range(self.frame_range))
 
+    @classmethod
+    def from_files(
+        cls,
+        files: Mapping[str, str | os.PathLike[str] | ChannelInfo],
+        *,
+        align: Literal["georeference", "extent"] | None = None,
+        image_id: Hashable = None,
+        default: str | Sequence[str] | None = None,
+    ) -> PathInfo:
+        """The description of an image from files that lie over each other. The files are opened, but no pixel is read.
+
+        Args:
+            files: the path (or a :class:`ChannelInfo`) of each file by its channels, such as
+                ``{"r|g|b": "rgb.tif", "nir": "nir.tif"}``. The image has the pixels of the first file.
+            align: where the others lie in the image: by the ``"georeference"`` of the files, which must be in one coordinate
+                reference system; or over the same ``"extent"``, whatever their resolution. ``None``: pixel on pixel.
+            image_id: the id of the image; ``None``: the name of the first file without ending.
+            default: the channels of a read that names none; ``None``: all.
+
+        Raises:
+            PathInfoError: a file has no georeference, or one in another system; or ``files`` is no such mapping.
+            SourceError: a file cannot be read.
+
+        Example:
+            >>> rgb, nir = (getfixture("tmp_path") / name for name in ("rgb.npy", "nir.npy"))
+            >>> np.save(rgb, np.zeros((40, 60, 3), np.uint8)), np.save(nir, np.zeros((10, 15), np.uint16))
+            (None, None)
+            >>> info = PathInfo.from_files({"r|g|b": rgb, "nir": nir}, align="extent")
+            >>> info.image_id, info.shape, info.channels[1].matrix.diagonal().tolist()
+            ('rgb', (40, 60), [4.0, 4.0, 1.0])
+        """
+        # By name, because this package lies below those that open files.
+        place: Any = load_name("ndframes.frames.placing", "info_from_files")
+        info: PathInfo = place(files, align, image_id, default)
+        return info
+
     def _check_codes(self) -> None:
         codes = [code for channel in self.channels for code in channel.channels or ()]
         _check_unique(codes, f"PathInfo of {shorten(self.image_id)}: its files have")
@@ -296,6 +353,51 @@ def slice_frames(frames: _Frames, frame_range: tuple[int, int | None] | None, pa
     return frames[start:stop]  # type: ignore[return-value]
 
 
+def to_absolute(path: str, folder: str, driver: str | None = None) -> str:
+    """A path, taken from ``folder`` if it is relative.
+
+    Names that are no paths stay: URLs, and names that only the GDAL driver understands.
+
+    Example:
+        >>> to_absolute("a/b.tif", "/data"), to_absolute("https://host/b.tif", "/data")
+        ('/data/a/b.tif', 'https://host/b.tif')
+    """
+    if os.path.isabs(path) or "://" in path:
+        return path
+    absolute = os.path.join(folder, path)
+    return absolute if driver is None or os.path.exists(absolute) else path
+
+
+def complete_info(info: PathInfo, folder: str, orientation: Orientation) -> PathInfo:
+    """The same description with all that it leaves to the :class:`Frames`; itself if it leaves nothing.
+
+    Args:
+        info: the description.
+        folder: the folder of relative paths.
+        orientation: that of files that name none.
+
+    Example:
+        >>> complete_info(PathInfo(1, [ChannelInfo("a.png")]), "/data", "stored").channels[0].path
+        '/data/a.png'
+    """
+    channels = [_complete(channel, folder, orientation) for channel in info.channels]
+    if all(new is old for new, old in zip(channels, info.channels, strict=True)):
+        return info
+    if isinstance(info, SequenceInfo):
+        images = [complete_info(image, folder, orientation) for image in info.images]
+        return SequenceInfo.of(info.image_id, images, shape=info.shape)
+    return replace(info, channels=tuple(channels))
+
+
+def _complete(channel: ChannelInfo, folder: str, orientation: Orientation) -> ChannelInfo:
+    path = to_absolute(channel.path, folder, channel.driver)
+    # "stored" is what None means in the end, so most descriptions stay as they are.
+    is_turned = channel.orientation is None and orientation == "upright"
+    if path == channel.path and not is_turned:
+        return channel
+    return replace(channel, path=path, orientation="upright" if is_turned else channel.orientation)
+
+
 def _check_allowed(name: str, value: object, allowed: Sequence[object]) -> None:
     if value not in allowed:
         raise PathInfoError(f"{name}={shorten(value)}; allowed: {', '.join(map(repr, allowed))}")
@@ -339,10 +441,15 @@ def _check_unique(codes: Sequence[str], subject: str) -> None:
         )
 
 
-def _to_path(path: object) -> str:
+def to_path(path: object) -> str:
+    """A path as a str, with a leading ``~`` expanded.
+
+    Raises:
+        PathInfoError: it is no path, or empty.
+    """
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise PathInfoError(f"a path must be a str or path-like and not empty, got {shorten(path)}")
-    return os.fsdecode(path)
+    return os.path.expanduser(os.fsdecode(path))
 
 
 def _to_matrix(matrix: Any) -> Matrix | None:

@@ -11,7 +11,7 @@ from .stamp import source_error, stat_source
 if TYPE_CHECKING:
     import threading
 
-__all__ = ["Algorithm", "hash_file", "is_writable", "link_target", "read_sidecar", "real_path"]
+__all__ = ["Algorithm", "current_folder", "hash_file", "is_writable", "link_target", "read_sidecar", "real_path"]
 Algorithm = Literal["sha256", "blake2b", "md5"]
 _READ_BYTES = 2**20
 
@@ -37,6 +37,14 @@ def hash_file(path: str, algorithm: Algorithm, stop: threading.Event | None = No
     except OSError as error:
         raise source_error(path, error) from error
     return digest.hexdigest()
+
+
+def current_folder() -> str:
+    """The current folder, absolute; ``"."`` if it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return os.curdir
 
 
 def real_path(path: str) -> str:

@@ -20,7 +20,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import IO, Any
 
-from ..errors import NdframesError, PrepareError, WorkerCrashError, shorten
+from ..errors import NdframesError, PrepareError, WorkerCrashError, describe_error, shorten
 from .terminal import has_stderr
 
 __all__ = [
@@ -226,7 +226,7 @@ def _pickle_error(error: Exception) -> bytes:
         data = pickle.dumps((False, error))
         pickle.loads(data)  # noqa: S301 - the parent must be able to load it
     except Exception:  # noqa: BLE001 - whatever the reason, it does not pickle
-        return pickle.dumps((False, NdframesError(f"{type(error).__name__}: {error}")))
+        return pickle.dumps((False, NdframesError(describe_error(error))))
     return data
 
 

@@ -255,7 +255,7 @@ class _PacketDecoder:
                 frames = self._context.decode(None)
                 self._context.flush_buffers()
         except av.error.FFmpegError as error:
-            raise UnreadableImageError(f"{path}: frame {number:,} does not decode: {error}") from error
+            raise UnreadableImageError(f"{path}: frame {number:,} does not decode: {error.strerror}") from error
         if len(frames) != 1:
             raise UnreadableImageError(f"{path}: the packet of frame {number:,} decodes to {len(frames)} frames")
         frame: VideoFrame = frames[0]

@@ -340,7 +340,8 @@ def _translating_errors(path: str) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
     except (av.error.FFmpegError, ValueError) as error:
-        raise VideoWriteError(f"{path}: the encoder failed: {error}; try another codec or size") from error
+        cause = getattr(error, "strerror", None) or error
+        raise VideoWriteError(f"{path}: the encoder failed: {cause}; try another codec or size") from error
 
 
 def _to_pixels(frame: Any, name: str) -> Array:

@@ -102,8 +102,8 @@ def test_cache_ls_lists_every_entry_newest_first(run, striped, tmp_path):
     assert [item["size_bytes"] for item in listed["entries"]] == [entry.path.stat().st_size for entry in entries]
     assert listed["total_bytes"] == sum(entry.size_bytes for entry in entries)
     lines = run("cache", "ls").stdout.splitlines()
-    assert [line.split()[-1] for line in lines[:-1]] == [
-        str(entry.path.relative_to(listed["root"])) for entry in entries
+    assert [line.split("  ")[-2:] for line in lines[:-1]] == [
+        [str(entry.path.relative_to(listed["root"])), f"from {os.path.realpath(striped)}"] for entry in entries
     ]
     assert lines[-1].startswith("2 entries, ")
 

@@ -91,7 +91,9 @@ def test_stdout_is_one_json_document(run, scans):
     report = json.loads(result.stdout)
     assert result.exit_code == 1
     assert (report["prepared"], report["present"], report["skipped"]) == (3, 0, 2)
-    assert [(item["path"], item["kind"]) for item in report["failed"]] == [("scans/empty.tif", "UnreadableImageError")]
+    assert [(item["path"], item["kind"]) for item in report["failed"]] == [
+        (str(scans.absolute() / "empty.tif"), "UnreadableImageError")
+    ]
     assert report["bytes_written"] == sum(entry.size_bytes for entry in nf.Cache(report["workdir"]).ls())
 
 

@@ -245,10 +245,59 @@ def test_pathinfo_has_the_keys_of_ndsampler(ndsampler, demo, tmp_path):
             for key, chan in want["channels"].items():
                 for name in ("path", "channels", "norm_channels", "cache_type"):
                     assert got["channels"][key][name] == chan[name], (key, name)
-                np.testing.assert_allclose(
-                    np.array(kwimage.Affine.coerce(got["channels"][key]["warp_aux_to_img"])),
-                    np.array(kwimage.Affine.coerce(chan.get("warp_aux_to_img"))),
-                )
+                # The image's own file has no such key there, and None here.
+                assert got["channels"][key]["warp_aux_to_img"] == chan.get("warp_aux_to_img")
+
+
+def test_old_and_missing_transforms_are_filled_in(tmp_path):
+    """Each auxiliary file has a transform: that of the dataset, or a matrix."""
+    double = [[2.0, 0.0, 1.0], [0.0, 2.0, 0.0], [0.0, 0.0, 1.0]]
+    records = {
+        "a": {},
+        "b": {"warp_aux_to_img": {"scale": 2}},
+        "c": {"warp_img_to_aux": {"matrix": np.linalg.inv(double).tolist()}},
+        "d": {"base_to_aux": {"matrix": np.linalg.inv(double).tolist()}},
+        "e": {"warp_aux_to_img": {"type": "affine", "matrix": np.eye(3).tolist()}},
+    }
+    image = {
+        "id": 1,
+        "file_name": "own.png",
+        "width": 8,
+        "height": 6,
+        "auxiliary": [{"file_name": f"{key}.png", "channels": key, **more} for key, more in records.items()],
+    }
+    frames = compat.CocoFrames({"images": [image]}, workdir=tmp_path, backend=None)
+    channels = frames._lookup_pathinfo(1)["channels"]
+    assert list(channels) == [None, *records]
+    warps = {key: chan["warp_aux_to_img"] for key, chan in channels.items()}
+    assert (warps[None], warps["b"]) == (None, {"scale": 2})
+    want = {"a": np.eye(3), "b": np.diag([2, 2, 1]), "c": double, "d": double, "e": np.eye(3)}
+    for key, matrix in want.items():
+        np.testing.assert_allclose(np.array(kwimage.Affine.coerce(warps[key])), matrix)
+
+
+@pytest.mark.parametrize(
+    ("backend", "described"),
+    [
+        (None, {"type": None, "config": {}}),
+        ("npy", {"type": "npy", "config": {}}),
+        ("cog", {"type": "cog", "config": {"compress": "AUTO"}}),
+        ("auto", {"type": "cog", "config": {"compress": "AUTO"}}),
+        (
+            {"type": "cog", "config": {"compress": "JPEG", "blocksize": 64}, "_hack_use_cli": True},
+            {"type": "cog", "config": {"compress": "JPEG", "blocksize": 64}},
+        ),
+    ],
+)
+def test_the_backend_is_a_dictionary_as_in_ndsampler(ndsampler, photos, tmp_path, backend, described):
+    frames = compat.SimpleFrames(photos, tmp_path, backend)
+    assert frames._backend == described
+    if backend in (None, "npy"):
+        stock = ndsampler.abstract_frames.SimpleFrames(photos, tmp_path, backend)
+        assert frames._backend["type"] == stock._backend["type"]
+    again = compat.AlignableImageData(frames._lookup_pathinfo(1), frames._backend)
+    same(again[0:9, 0:7], frames.load_region(1, np.s_[0:9, 0:7]))
+    assert pickle.loads(pickle.dumps(frames))._backend == described
 
 
 # -- SimpleFrames -----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import ndframes as nf
 def scenes(tmp_path_factory, module_at_rest):
     """By form, two frames over the same images: one for batches, one for single reads."""
     folder = tmp_path_factory.mktemp("scenes")
-    paths = frames_over(folder, IMAGES, None)._id_to_path
+    paths = frames_over(folder, IMAGES, None)._sources
     yield {
         form: [nf.SimpleFrames(paths, workdir=folder / form, backend=backend) for _ in range(2)]
         for form, backend in FORMS.items()

@@ -101,7 +101,7 @@ READ_AT_EXIT = textwrap.dedent("""
     folder = sys.argv[1]
     frames = nf.SimpleFrames({"a": folder + "/0.npy"}, workdir=folder + "/work", backend={"type": "cog", "config": {"blocksize": 16}})
     first = frames.load_regions([("a", np.s_[:, :])] * 2, workers=3)
-    frames = nf.SimpleFrames(frames._id_to_path, workdir=folder + "/work", backend=frames.backend, tile_bytes=0)
+    frames = nf.SimpleFrames(frames._sources, workdir=folder + "/work", backend=frames.backend, tile_bytes=0)
     frames.load_region("a")
     def read_later():
         threading.main_thread().join()

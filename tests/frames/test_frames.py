@@ -330,11 +330,11 @@ def test_it_is_a_collection():
     frames = nf.SimpleFrames.demo(backend=None)
     assert len(frames) == len(frames.image_ids) == len(list(frames))
     assert "moon" in frames
-    assert frames[-1].image_id == frames.image_ids[-1]
-    assert frames[0].shape == (512, 512, 3)
+    assert [frames[image_id].image_id for image_id in frames] == list(frames.image_ids)
+    assert frames["astronaut"].shape == (512, 512, 3)
     assert "8 images" in repr(frames)
-    with pytest.raises(IndexError):
-        frames[8]
+    with pytest.raises(KeyError):
+        frames[0]
 
 
 def test_it_pickles_small_and_reads_the_same(two_files):

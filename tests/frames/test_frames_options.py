@@ -68,10 +68,15 @@ def test_the_number_of_threads_is_named_as_it_was_given(tmp_path, frames):
         frames.load_regions([("a", None)], workers=-1)
 
 
-@pytest.mark.parametrize("paths", [["a.npy"], "abc", None, 5])
-def test_paths_come_in_a_mapping(tmp_path, paths):
-    with pytest.raises(nf.PathInfoError, match="id_to_path must be a mapping from ids to paths, got"):
-        nf.SimpleFrames(paths, workdir=tmp_path)
+@pytest.mark.parametrize("sources", [None, 5, 2.5])
+def test_what_is_no_source(tmp_path, sources):
+    message = "sources=.*; SimpleFrames takes a mapping from ids to paths, a list of paths, a folder or a glob"
+    with pytest.raises(nf.PathInfoError, match=message):
+        nf.SimpleFrames(sources, workdir=tmp_path)
+    with pytest.raises(nf.PathInfoError, match="give a path, a Clip, a ChannelInfo or a PathInfo"):
+        nf.SimpleFrames({"a": sources}, workdir=tmp_path)
+    with pytest.raises(nf.PathInfoError, match="give a path, a Clip, a ChannelInfo or a PathInfo"):
+        nf.SimpleFrames(["a.npy", sources], workdir=tmp_path)
 
 
 def test_the_folder_of_a_dataset_is_a_path(tmp_path):
@@ -182,13 +187,12 @@ def test_requests_that_are_none(frames, requests):
         frames.load_regions(requests)
 
 
-def test_frames_by_position(frames):
-    np.testing.assert_array_equal(frames[-1], frames.load_image("a"))
-    with pytest.raises(nf.RegionIndexError, match=r"^frames\[5\]; it has 1 image; give the position") as caught:
+def test_frames_by_id(frames):
+    np.testing.assert_array_equal(frames["a"], frames.load_image("a"))
+    with pytest.raises(nf.ImageIdError, match=r"^no image 5; .*; frames\[...\] takes an id, not a position; that is"):
         frames[5]
-    assert isinstance(caught.value, IndexError)
-    for index in ("a", 1.0, slice(0, 1), None, True):
-        with pytest.raises(nf.RegionError, match="it has 1 image; give the position of an image as a whole number"):
+    for index in ("b", 1.0, None, ["a"]):
+        with pytest.raises(nf.ImageIdError, match="^no image"):
             frames[index]
 
 
@@ -211,12 +215,14 @@ def test_other_options_of_prepare(frames):
 
 
 @pytest.mark.parametrize("ids", ["moon", "a", b"a", 5, ("video", 1)])
-def test_one_id_is_no_sequence_of_ids(path, tmp_path, ids):
+def test_one_id_is_one_id(path, tmp_path, ids):
     frames = nf.SimpleFrames({"a": path, ("video", 1): path}, workdir=tmp_path)
-    with pytest.raises(nf.ImageIdError) as caught:
-        frames.prepare(ids)
-    assert str(caught.value) == f"image_ids={ids!r}; give a sequence of ids, such as [{ids!r}]"
-    assert frames.prepare(("a",)).prepared == 1
+    report = frames.prepare(ids, errors="collect")
+    assert report.prepared == (ids in frames)
+    assert [(item.image_id, str(item.error)) for item in report.failed] == (
+        [] if ids in frames else [(ids, f"no image {ids!r}; there are 2, the first is 'a'")]
+    )
+    assert frames.prepare(("a",)).ok
 
 
 # -- subclasses -------------------------------------------------------------------------------------------------------
@@ -231,7 +237,7 @@ def test_a_description_that_is_none(tmp_path, returned):
             return returned
 
     frames = Broken(workdir=tmp_path)
-    message = "^image 1: build_pathinfo returned .*; it must return a PathInfo$"
+    message = "^image 1: build_pathinfo returned .*; it must return a PathInfo"
     for read in (frames.load_region, frames.pathinfo, frames.load_frame, frames.explain, frames.load_image):
         with pytest.raises(nf.PathInfoError, match=message):
             read(1)

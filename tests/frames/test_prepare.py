@@ -156,7 +156,7 @@ def test_unknown_ids_and_errors_of_build_pathinfo_are_collected(make_frames):
             return super().build_pathinfo(image_id)
 
     frames = make_frames()
-    half = Half(frames._id_to_path, workdir=frames.cache.workdir)
+    half = Half(frames._sources, workdir=frames.cache.workdir)
     report = half.prepare(["image 0", "image 1", "nobody"], errors="collect")
     assert report.prepared == 1
     assert [failure.image_id for failure in report.failed] == ["image 1", "nobody"]

@@ -70,7 +70,7 @@ def test_a_bare_channel_info_knows_only_its_path():
     info = ChannelInfo("a.tif")
     assert {item.name: getattr(info, item.name) for item in dataclasses.fields(info)} == {
         "path": "a.tif", **dict.fromkeys(set(FULL) - {"path"}), "pixel_format": None, "frame_errors": "raise",
-        "interpolation": None,
+        "interpolation": None, "orientation": None,
     }  # fmt: skip
     assert info.is_aligned
     assert info.matrix.tolist() == np.eye(3).tolist()

@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from ...formats.reader import Reader
     from ...items.explain import FileExplanation
     from ...spec.backends import Backend
+    from ..sources import ImageArgument
 
 __all__ = ["collect_image", "rows_of_image"]
 _Facts = dict[str, Any]
 _CROP_PX = 256
 
 
-def collect_image(path: str, workdir: str | None, backend: str) -> _Facts:
+def collect_image(argument: ImageArgument, workdir: str | None, backend: str) -> _Facts:
     """Describe an image file, its cache entry, and the cost of a crop. Reads only the header, and converts nothing."""
-    from ...frames.simple import SimpleFrames
     from ...spec.backends import coerce_backend
     from ...spec.nodata import pack_nodata
 
     # Without a backend: the facts are those of the file, even if it is cached.
-    direct = SimpleFrames({path: path}, backend=None)
+    path, direct = argument.path, argument.open_frames(None, None)
     image = direct.image(path)
     reader = image.opened(0).reader
     region = _middle(reader.shape)
@@ -50,7 +50,7 @@ def collect_image(path: str, workdir: str | None, backend: str) -> _Facts:
     }
     form = coerce_backend(backend_of(backend))
     if form is not None:
-        frames = SimpleFrames({path: path}, workdir=workdir, backend=backend)
+        frames = argument.open_frames(workdir, backend)
         explained = frames.explain(path, slices).files[0]
         facts["cache"] = {
             "workdir": str(frames.cache.workdir),

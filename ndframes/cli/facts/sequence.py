@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..common import backend_of, show_path
+from ..common import backend_of, show_path, to_typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +27,8 @@ def collect_sequence(clip: Clip, workdir: str | None, backend: str) -> _Facts:
     facts: _Facts = {
         "path": path,
         "images": len(files),
-        "first_file": files[0],
-        "last_file": files[-1],
+        "first_file": to_typed(files[0]),
+        "last_file": to_typed(files[-1]),
         "frame_ids": frame.frame_ids,
         "file_bytes": sum(os.path.getsize(file) for file in files),
         "format": direct.image(path).opened(0).reader.format,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 
 from ...errors import SourceError, UnreadableImageError
 from ..extensions import load_extensions
-from ..reader import ReaderFacts, log_orientation
+from ..reader import ReaderFacts
 from .exif import find_orientation
 from .limits import check_expansion
 from .raster import RasterReader
@@ -88,7 +89,7 @@ def open_jpeg(path: str, pool: HandlePool, stamp: SourceStamp, tiles: TileCache 
         SourceChangedError: the file of ``stamp`` was replaced or removed; when reading, too.
     """
     head = _read_head(path, pool, stamp)
-    facts = head.facts
+    facts = replace(head.facts, orientation=head.orientation)
     decoded_bytes = int(np.prod(facts.shape)) * facts.dtype.itemsize
     check_expansion(path, decoded_bytes, stamp.size_bytes)
     if decoded_bytes > _MOST_DECODED_BYTES:
@@ -100,9 +101,8 @@ def open_jpeg(path: str, pool: HandlePool, stamp: SourceStamp, tiles: TileCache 
             f"{head.height:,}",
             f"{head.width:,}",
         )
+        reader.facts = replace(reader.facts, orientation=head.orientation)
         return reader
-    if head.orientation != 1:
-        log_orientation(path, head.orientation)
     return WholeReader(path, facts, partial(_decode, path, pool, stamp, head), tiles)
 
 

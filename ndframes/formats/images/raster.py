@@ -19,7 +19,7 @@ from ...spec.nodata import ColourKey
 from ...system.handles import FileHandle, close_on_error, is_out_of_descriptors
 from ...system.process import ForkGate
 from ...system.stamp import require_same_file, source_error
-from ..reader import Reader, ReaderFacts, log_orientation
+from ..reader import Reader, ReaderFacts
 from .limits import check_block, check_expansion
 from .truncation import describe_damage_of
 
@@ -149,11 +149,8 @@ class RasterReader(Reader):
                 path, tile_height * tile_width * dataset.count * self._layout.stored_dtype.itemsize, self.nbytes
             )
             self._overview_count = _count_overviews(dataset)
-            orientation = dataset.tags().get("EXIF_Orientation", "1")
         if file_bytes is not None:
             check_expansion(path, self.nbytes, file_bytes, band_count=self.shape[2])
-        if str(orientation).strip() not in ("1", "0", ""):
-            log_orientation(path, orientation)
         # A function of the module: a bound method would keep this reader alive.
         weakref.finalize(self, _discard_handles, pool, self._token, self._overview_count + 1)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...errors import UnreadableImageError
 from ...system.handles import FileHandle
 from ...system.process import IMPORTING
 from ...system.stamp import require_same_file, stat_source
+from .orientation import find_orientation
 
 if TYPE_CHECKING:
     from ..._typing import Array
@@ -111,9 +113,6 @@ def open_image(
 def _open_file(
     info: ChannelInfo, pool: HandlePool, stamp: SourceStamp, is_mapped: bool | None, tiles: TileCache | None
 ) -> Reader:
-    with IMPORTING:
-        from .raster import RasterReader
-
     head = _read_head(info.path, stamp)
     kind = sniff(head)
     if kind is None:
@@ -124,6 +123,26 @@ def _open_file(
 
         chosen = {"page": info.page, "series": info.series}
         return TiffReader(info.path, **chosen, stamp=stamp, pool=pool, tiles=tiles, is_mapped=is_mapped)
+    reader = _open_plain(info, kind, head, pool, stamp, is_mapped, tiles)
+    orientation = find_orientation(info.path, kind)
+    if orientation != 1:
+        reader.facts = replace(reader.facts, orientation=orientation)
+    return reader
+
+
+def _open_plain(
+    info: ChannelInfo,
+    kind: str,
+    head: bytes,
+    pool: HandlePool,
+    stamp: SourceStamp,
+    is_mapped: bool | None,
+    tiles: TileCache | None,
+) -> Reader:
+    """Open a file of a format with one image."""
+    with IMPORTING:
+        from .raster import RasterReader
+
     is_only_frame = info.page == 0 and info.series is None and kind in _ANIMATED
     if (info.page is not None or info.series is not None) and not is_only_frame:
         raise UnreadableImageError(f"{info.path} is {kind}, which has no pages or series; leave page and series out")

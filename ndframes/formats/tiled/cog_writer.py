@@ -17,7 +17,7 @@ from ...errors import CacheEntryDamagedError
 from ...geometry.tiling import count_tiles, overview_shapes, tile_ranges
 from ..reader import row_bands
 from .codecs import checksum, encode_tile, extra_tags
-from .directories import Directory, by_column, needs_bigtiff, nodata_tags
+from .directories import NODATA_TAG, Directory, Tags, by_column, needs_bigtiff
 from .halve import RULE, halve
 from .spool import TileSpool, assemble, scratch_beside
 
@@ -65,7 +65,7 @@ def write_cog(  # noqa: PLR0913 - one keyword for each option
     progress: ProgressCallback | None = None,
     scratch: ScratchMaker | None = None,
     sizes: BufferSizes | None = None,
-    nodata: float | None = None,
+    tags: Tags = (),
     has_colours: bool = True,
 ) -> Manifest:
     """Write the image ``source`` as a COG to ``file``, which must be empty, seekable and on disk.
@@ -83,7 +83,7 @@ def write_cog(  # noqa: PLR0913 - one keyword for each option
         progress: called after each row of tiles, with the fraction done, 0 to 1.
         scratch: creates the unnamed files in which tiles wait; ``None`` creates them beside ``file``.
         sizes: how much is held in memory.
-        nodata: the value that marks missing pixels, for other programs; ``None``: the file names none.
+        tags: more tags, for other programs: the value of missing pixels, and the georeference, which overviews do not get.
         has_colours: whether other programs take three or four bands of unsigned integers for red, green, blue and alpha.
 
     Returns:
@@ -100,7 +100,14 @@ def write_cog(  # noqa: PLR0913 - one keyword for each option
         _Pyramid(spools, extent, codec, pool, make_file, sizes or _SIZES).fill(source, progress)
         directories = [
             replace(
-                _directory(spool.shape, extent, source, codec, is_overview=level > 0, nodata=nodata),
+                _directory(
+                    spool.shape,
+                    extent,
+                    source,
+                    codec,
+                    is_overview=level > 0,
+                    tags=tuple(tag for tag in tags if not level or tag[0] == NODATA_TAG),
+                ),
                 has_colours=has_colours,
             )
             for level, spool in enumerate(spools)
@@ -379,7 +386,7 @@ def _make_part(pixels: Array, extent: int, codec: TileCodec, is_halved: bool) ->
 
 
 def _directory(
-    shape: tuple[int, int], extent: int, source: Reader, codec: TileCodec, *, is_overview: bool, nodata: float | None
+    shape: tuple[int, int], extent: int, source: Reader, codec: TileCodec, *, is_overview: bool, tags: Tags
 ) -> Directory:
     return Directory(
         shape=shape,
@@ -390,7 +397,7 @@ def _directory(
         compress=codec.compress,
         predictor=codec.predictor,
         is_overview=is_overview,
-        tags=(*extra_tags(codec, source.shape[2]), *nodata_tags(nodata)),
+        tags=(*extra_tags(codec, source.shape[2]), *tags),
         # A column of tiles is then one array in the mapped file.
         is_by_column=codec.compress == "NONE",
     )

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...geometry.tiling import count_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Directory", "by_column", "layout_directories", "needs_bigtiff", "nodata_tags"]
-_ASCII, _SHORT, _LONG, _LONG8 = 2, 3, 4, 16
-_FORMATS = {_ASCII: "B", _SHORT: "H", _LONG: "I", _LONG8: "Q"}
+__all__ = ["NODATA_TAG", "Directory", "Tags", "by_column", "layout_directories", "needs_bigtiff", "nodata_tags"]
+#: The tag by which GDAL names the value of missing pixels.
+NODATA_TAG = 42113
+_ASCII, _SHORT, _LONG, _DOUBLE, _LONG8 = 2, 3, 4, 12, 16
+_FORMATS = {_ASCII: "B", _SHORT: "H", _LONG: "I", _DOUBLE: "d", _LONG8: "Q"}
 # A little less than 2**32, to leave room for the head.
 _CLASSIC_LIMIT_BYTES = 4_000_000_000
 # TIFF 6.0 does not know LERC, ZSTD and WEBP: these are libtiff's numbers.
 _COMPRESSION_TAGS = {"NONE": 1, "LZW": 5, "JPEG": 7, "DEFLATE": 8, "LERC": 34887, "ZSTD": 50000, "WEBP": 50001}
 _PREDICTOR_TAGS = {"NO": 1, "STANDARD": 2, "FLOATING_POINT": 3}
 _SAMPLE_FORMATS = {"b": 1, "u": 1, "i": 2, "f": 3, "c": 6}
+
+
+#: Tags of a directory: number, type, values.
+Tags = tuple[tuple[int, int, tuple[Any, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ class Directory:
     compress: str
     predictor: str
     is_overview: bool
-    tags: tuple[tuple[int, int, tuple[int, ...]], ...] = field(default=())
+    tags: Tags = field(default=())
     depth: int | None = None
     tile_depth: int = 1
     is_by_column: bool = False
@@ -123,7 +129,7 @@ def nodata_tags(nodata: float | None) -> tuple[tuple[int, int, tuple[int, ...]],
         >>> nodata_tags(-1)
         ((42113, 2, (45, 49, 0)),)
     """
-    return () if nodata is None else ((42113, _ASCII, tuple(f"{nodata}\0".encode())),)
+    return () if nodata is None else ((NODATA_TAG, _ASCII, tuple(f"{nodata}\0".encode())),)
 
 
 def needs_bigtiff(raw_bytes: int, tile_count: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import shutil
@@ -307,26 +306,15 @@ def test_sidecars_change_nothing(tmp_path, pool):
         assert {item.name: item.read_bytes() for item in tmp_path.iterdir()} == listing
 
 
-def test_stored_grid_and_said_once(tmp_path, pool, caplog):
+def test_the_stored_grid_and_its_orientation(tmp_path, pool):
     path, wanted = SAMPLES["jpg rotated"].make(tmp_path)
     turned = str(tmp_path / "turned.tif")
     pixels = picture((*SHAPE, 3))
     tifffile.imwrite(turned, pixels, photometric="rgb", extratags=[(274, "H", 1, 8, True)], metadata=None)
-    for name, info, message in (
-        (path, {}, "orientation 6"),
-        (turned, {}, "orientation 8"),
-        (turned, {"page": 0}, "orientation 8"),
-    ):
-        caplog.clear()
-        with caplog.at_level(logging.WARNING, "ndframes"):
-            reader = open_path(name, pool, **info)
-            whole = reader.read_all()
-            reader.read_all()
-        assert_same(whole, wanted if name == path else pixels)
-        messages = [record.getMessage() for record in caplog.records if record.name == "ndframes"]
-        assert len(messages) == 1
-        assert message in messages[0]
-        assert "stored pixels" in messages[0]
+    for name, info, orientation in ((path, {}, 6), (turned, {}, 8), (turned, {"page": 0}, 8)):
+        reader = open_path(name, pool, **info)
+        assert_same(reader.read_all(), wanted if name == path else pixels, 0)
+        assert reader.facts.orientation == orientation
 
 
 def test_a_camera_thumbnail_is_no_overview(tmp_path, pool):

@@ -23,7 +23,7 @@ from ndframes.formats.tiled.tile_cache import TileCache
 @pytest.mark.parametrize("compress", ["ZSTD", "JPEG", "LZW"])
 def test_what_crops_share_is_decoded_once(tmp_path, at_rest, compress):
     frames = frames_over(tmp_path, {"a": PHOTOGRAPH}, cog(compress))
-    whole = nf.SimpleFrames(frames._id_to_path, workdir=tmp_path / "work", backend=cog(compress)).load_region("a")
+    whole = nf.SimpleFrames(frames._sources, workdir=tmp_path / "work", backend=cog(compress)).load_region("a")
     frames.prepare()
     seen = watch_decodes(frames, "a")
     done: set[tuple[int, int]] = set()

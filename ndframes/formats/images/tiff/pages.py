@@ -74,7 +74,8 @@ def choose_pages(path: str, tiff: Any, page: int | None, series: int | None) -> 
 def orientation_of(page: Any) -> int:
     """The value of the orientation tag; 1 is upright."""
     tag = page.tags.get(274)
-    return 1 if tag is None else int(tag.value)
+    value = 1 if tag is None else int(tag.value)
+    return value if 1 <= value <= 8 else 1
 
 
 def _is_described(tiff: Any) -> bool:

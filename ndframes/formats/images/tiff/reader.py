@@ -13,7 +13,7 @@ import tifffile
 from ....errors import SourceError, UnreadableImageError
 from ....system.handles import FileHandle, HandlePool, close_on_error
 from ....system.stamp import require_same_file
-from ...reader import Crop, Reader, ReaderFacts, log_orientation
+from ...reader import Crop, Reader, ReaderFacts
 from ...tiled.tile_cache import TileCache
 from ...tiled.tile_reader import TileLevel, TileReader, Tiling
 from ..arrays import RawLayout, RawReader
@@ -101,11 +101,10 @@ class TiffReader(Reader):
                 memory_bytes=sum(16 * len(plane.offsets) for level in parsed.levels for plane in level) + (1 << 14),
                 is_shareable=True,
                 channels=parsed.samples.channels,
+                orientation=parsed.orientation,
             )
             super().__init__(path, facts)
             self._check(parsed, file.stamp.size_bytes)
-        if parsed.orientation != 1:
-            log_orientation(path, parsed.orientation)
         source = SourceFile(path, file, file.stamp, pool)
         builder = _PlaneBuilder(path, parsed.samples, source, pool, file.stamp, cache, is_mapped)
         self._levels = [
