@@ -17,6 +17,7 @@ import pickle
 import sys
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -96,6 +97,13 @@ def map_memory(handle: MemoryHandle) -> mmap.mmap:
         raise _no_memory_error(handle.nbytes, "memfd" if handle.name is None else "shared_memory", error) from error
 
 
+class _Lent(weakref.ref[Any]):
+    """An array over a slot's memory, referred to until it dies."""
+
+    __slots__ = ("number",)
+    number: int
+
+
 class Slots:
     """The consumer's side: which slots are free, and arrays over their memory.
 
@@ -117,18 +125,27 @@ class Slots:
     """
 
     def __init__(self, count: int) -> None:
-        # The last one returned is taken first, so that as few slots as possible get memory. Both ends of a deque are
-        # atomic, since arrays die in any thread, and while the garbage collector runs.
+        # The last one returned is taken first, so that as few slots as possible get memory.
         self._free = deque(range(count - 1, -1, -1))
+        # An array that dies appends its reference here, in any thread and while the garbage collector runs. No Python code
+        # runs meanwhile: an interrupt by Ctrl-C during a finalizer would be dropped.
+        self._dead: deque[_Lent] = deque()
+        self._lent: dict[int, _Lent] = {}
         self._memory: list[mmap.mmap | bytearray | None] = [None] * count
 
     @property
     def free_count(self) -> int:
         """The number of slots that are not in use."""
-        return len(self._free)
+        return len(self._free) + len(self._dead)
 
     def take(self) -> int | None:
         """The number of a free slot, which is in use from now on; ``None`` if there is none."""
+        # Several threads may do this at once, so each end of a deque is tried, and not looked at before.
+        with suppress(IndexError):
+            while True:
+                number = self._dead.popleft().number
+                self._lent.pop(number, None)
+                self._free.append(number)
         try:
             return self._free.pop()
         except IndexError:
@@ -153,8 +170,9 @@ class Slots:
         assert memory is not None  # noqa: S101 - the worker has sent it before the first chunk in it
         # Not np.ndarray(buffer=...), which does not keep the memory mapped. All views of this array have it as their base.
         base = np.frombuffer(memory, np.uint8)
-        finalizer = weakref.finalize(base, self._free.append, number)
-        finalizer.atexit = False
+        lent = _Lent(base, self._dead.append)
+        lent.number = number
+        self._lent[number] = lent
         return base
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ndframes.errors import ChannelError, shorten
 from ndframes.spec.channels import default_codes, find_codes, parse_codes
 
-plain = st.text(st.characters(codec="utf-8", exclude_characters="|:"), min_size=1, max_size=8).map(str.strip)
+plain = st.text(st.characters(codec="utf-8", exclude_characters="|:,"), min_size=1, max_size=8).map(str.strip)
 codes = plain.filter(lambda code: code and code not in ("rgb", "rgba", "bgr"))
 
 

@@ -105,6 +105,7 @@ def test_sixteen_bits_stay(tmp_path):
 # -- the stock DataLoader ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # on a machine of two cores
 @pytest.mark.parametrize(
     "options",
     [
