@@ -351,7 +351,7 @@ def test_options_that_are_not_valid(frames):
     with pytest.raises(TypeError, match="give Frames"):
         prefetch({"a": "b.tif"}, [])
     with pytest.raises(
-        TypeError, match="^prefetch has no option 'chunks'; .* load_region: fill, interpolation, .*, shape$"
+        TypeError, match="^prefetch has no option 'chunks'; .* load_region: fill, interpolation, .*, shape, outside$"
     ):
         prefetch(frames, [], chunks=5)
 
