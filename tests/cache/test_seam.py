@@ -25,8 +25,8 @@ from ndframes.system.stamp import SourceStamp
 PACKAGE = Path(ndframes.__file__).parent
 MODULES = [*sorted((PACKAGE / "cache").glob("*.py")), PACKAGE / "entries" / "bytes.py"]
 #: What these modules may use of ``os``: names, not files.
-OS_NAMES = {"PathLike", "environ", "fsdecode", "fsencode", "getpid", "kill"}
-OS_PATH_NAMES = {"basename", "dirname", "join", "split"}
+OS_NAMES = {"PathLike", "environ", "fsdecode", "fsencode", "fspath", "getpid", "kill", "sep"}
+OS_PATH_NAMES = {"basename", "dirname", "expanduser", "join", "split"}
 FILE_MODULES = {"fcntl", "filelock", "glob", "io", "mmap", "shutil", "tempfile"}
 PATH_METHODS = {
     name
@@ -54,7 +54,7 @@ def file_accesses(tree: ast.Module) -> list[str]:
             called = ast.unparse(node.func)
             owner, _, name = called.rpartition(".")
             is_seam = owner.split(".")[-1] in ("files", "_files")
-            if called == "open" or (owner and name in PATH_METHODS and not is_seam):
+            if called == "open" or (owner not in ("", "os.path") and name in PATH_METHODS and not is_seam):
                 found.append(called)
     return found
 

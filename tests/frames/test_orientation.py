@@ -135,7 +135,7 @@ def test_one_entry_serves_both(tmp_path, backend, caplog):
     (entry,) = turned.cache.ls()
     kept = np.load(entry.path) if backend == "npy" else tifffile.imread(entry.path)
     np.testing.assert_array_equal(kept, picture())
-    assert turned.image("a").load_thumbnail().shape == (102, 71, 3)
+    assert turned.image("a").load_thumbnail().shape == (192, 133, 3)
     os.remove(path)
     lost = nf.SimpleFrames({"a": path}, orientation="upright", when_source_missing="use", **options)
     np.testing.assert_array_equal(lost["a"], np.rot90(picture(), -1))

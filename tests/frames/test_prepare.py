@@ -321,7 +321,7 @@ def descendants_with(marker: str) -> list[str]:
 @pytest.mark.parametrize(("after", "workers"), [(3, 0), (0, 2), (3, 2), pytest.param(0, 0, marks=pytest.mark.slow)])
 def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_resumes(tmp_path, workers, after):
     rng = np.random.default_rng(0)
-    arrays = [rng.integers(0, 60, (480, 480, 3), np.uint8) for _ in range(IMAGES)]
+    arrays = [rng.integers(0, 60, (640, 640, 3), np.uint8) for _ in range(IMAGES)]
     for number, array in enumerate(arrays):
         np.save(tmp_path / f"{number}.npy", array)
     marker = f"NDFRAMES_TEST={tmp_path}"

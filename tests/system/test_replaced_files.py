@@ -20,6 +20,7 @@ from ndframes.formats.images import raster
 from ndframes.formats.images.arrays import NpyReader
 from ndframes.formats.images.raster import RasterReader
 from ndframes.formats.images.sniff import open_image
+from ndframes.formats.tiled.tile_cache import TileCache
 from ndframes.system.handles import HandlePool
 from ndframes.system.stamp import stat_source
 
@@ -53,7 +54,8 @@ def test_a_reader_never_reads_another_file(tmp_path, kind, name):
     pixels = picture((300, 400, 3))
     path = write(tmp_path, name, kind, pixels)
     pool = HandlePool()
-    reader = open_image(nf.ChannelInfo(path, **KINDS[kind][1]), pool)
+    # Nothing decoded is kept, so that each read is one of the file.
+    reader = open_image(nf.ChannelInfo(path, **KINDS[kind][1]), pool, tiles=TileCache(0))
 
     def read() -> np.ndarray:
         out = np.empty(reader.shape, reader.dtype)

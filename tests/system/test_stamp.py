@@ -396,7 +396,9 @@ def test_permission_denied_on_the_file_itself(open_folder):
                 said.append(str(error))
         return "\n".join(said)
 
-    denied = "image 'a': a.npy cannot be read by this user (permission denied); check its mode and folders"
+    denied = (
+        f"image 'a': {open_folder}/a.npy cannot be read by this user (permission denied); check its mode and folders"
+    )
     assert as_nobody(check) == f"True\n{denied}\n{denied}"
 
 

@@ -87,6 +87,7 @@ class TiffReader(Reader):
         pool = HandlePool(max_idle=0) if pool is None else pool
         cache = TileCache(_CACHE_BYTES) if tiles is None else tiles
         file = pool.open(lambda: FileHandle(path, stamp))
+        self._stamp = file.stamp
         with close_on_error(file):
             # Parsing opens the file by its name once more.
             with require_same_file(path, stamp):
