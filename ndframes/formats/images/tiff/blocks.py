@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import weakref
 from collections.abc import Callable
@@ -33,7 +34,7 @@ _PLANAR = 2
 _YCBCR = 6
 _JPEGS = (6, 7, 33007, 34892)
 #: A block's number and its bytes; ``None``: it was not written.
-Block = tuple[int, "bytes | None"]
+Block = tuple[int, "bytes | memoryview | None"]
 
 
 @dataclass(frozen=True)
@@ -213,14 +214,14 @@ class BlockDecoder:
             return self._block_shape[0]
         return min(self._block_shape[0], self._shape[0] - index * self._block_shape[0])
 
-    def _decode_by_tifffile(self, index: int, data: bytes) -> Array:
+    def _decode_by_tifffile(self, index: int, data: Any) -> Array:
         assert self._foreign is not None  # noqa: S101
         pixels, _, _ = self._foreign(data, self._first + index, jpegtables=self._tables)
         if pixels is None:
             raise ValueError("it is empty")
         return np.asarray(pixels[0], self._samples.stored_dtype)
 
-    def _decode(self, data: bytes, rows: int) -> Array:
+    def _decode(self, data: Any, rows: int) -> Array:
         assert self._unpack is not None  # noqa: S101
         if self._is_reversed:
             data = imagecodecs.bitorder_decode(data)
@@ -321,8 +322,10 @@ _UNPACKERS: dict[int, Callable[[bytes, int], Any]] = {
 class _OpenFile(SharedHandle):
     """A handle: an open file that any number of threads read."""
 
-    def __init__(self, file: FileHandle) -> None:
+    def __init__(self, file: FileHandle, *, is_mapped: bool) -> None:
         self.file = file
+        self.map = mmap.mmap(file.descriptor, 0, access=mmap.ACCESS_READ) if is_mapped else None
+        self.descriptor_count = 2 if is_mapped else 1  # mmap duplicates the descriptor
 
 
 class SourceFile:
@@ -333,17 +336,20 @@ class SourceFile:
         file: it, open.
         stamp: the file that ``path`` must be whenever it is opened.
         pool: keeps the open file.
+        is_mapped: whether it is mapped into memory.
     """
 
-    def __init__(self, path: str, file: FileHandle, stamp: SourceStamp, pool: HandlePool) -> None:
-        self._path, self._stamp, self._pool = path, stamp, pool
+    def __init__(
+        self, path: str, file: FileHandle, stamp: SourceStamp, pool: HandlePool, *, is_mapped: bool = False
+    ) -> None:
+        self._path, self._stamp, self._pool, self._is_mapped = path, stamp, pool, is_mapped
         self._token = object()
         # The pool knows the token only: a reference to this object would keep it alive for ever.
         weakref.finalize(self, pool.discard, self._token)
-        self._open_file: Callable[[], _OpenFile | None] = weakref.ref(pool.share(self._token, lambda: _OpenFile(file)))
+        shared = pool.share(self._token, lambda: _OpenFile(file, is_mapped=is_mapped))
+        self._open_file: Callable[[], _OpenFile | None] = weakref.ref(shared)
 
-    @property
-    def handle(self) -> FileHandle:
+    def open(self) -> _OpenFile:
         """The open file.
 
         Raises:
@@ -351,10 +357,12 @@ class SourceFile:
         """
         shared = self._open_file()
         if shared is None:
-            shared = self._pool.share(self._token, lambda: _OpenFile(FileHandle(self._path, self._stamp)))
+            shared = self._pool.share(
+                self._token, lambda: _OpenFile(FileHandle(self._path, self._stamp), is_mapped=self._is_mapped)
+            )
             self._open_file = weakref.ref(shared)
         shared.is_used = True
-        return shared.file
+        return shared
 
 
 class BlockFile:
@@ -368,7 +376,7 @@ class BlockFile:
         self._is_expected = bytearray(len(blocks.offsets))
 
     def read(self, index: int) -> Block:
-        """A block.
+        """A block; a view of it where the file is mapped.
 
         Raises:
             EOFError: the file ends before.
@@ -376,14 +384,17 @@ class BlockFile:
         count = int(self._counts[index])
         if not count:
             return index, None
-        handle, offset = self._source.handle, int(self._offsets[index])
+        opened, offset = self._source.open(), int(self._offsets[index])
+        size = os.fstat(opened.file.descriptor).st_size if opened.map is None else len(opened.map)
         # Checked before memory is allocated.
-        if offset + count > os.fstat(handle.descriptor).st_size:
+        if offset + count > size:
             raise EOFError(f"block {index:,} should be {count:,} bytes at {offset:,}, but the file ends before")
-        data = os.pread(handle.descriptor, count, offset)
+        if opened.map is not None:
+            return index, memoryview(opened.map)[offset : offset + count]
+        data = os.pread(opened.file.descriptor, count, offset)
         if len(data) != count:
             rest = bytearray(count)
-            handle.read_into(memoryview(rest), offset)
+            opened.file.read_into(memoryview(rest), offset)
             data = bytes(rest)
         return index, data
 
@@ -405,7 +416,9 @@ class BlockFile:
         """Have the bytes of a block fetched from the disk, without waiting for them."""
         count = int(self._counts[index])
         if count and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._source.handle.descriptor, int(self._offsets[index]), count, os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(
+                self._source.open().file.descriptor, int(self._offsets[index]), count, os.POSIX_FADV_WILLNEED
+            )
 
     def expect(self, runs: Sequence[range]) -> bool:
         """Call :meth:`read_ahead` for the blocks of these runs that were not expected before."""

@@ -12,6 +12,8 @@ import tifffile
 
 from ....errors import SourceError, UnreadableImageError
 from ....system.handles import FileHandle, HandlePool, close_on_error
+from ....system.mounts import is_remote
+from ....system.process import keep_freed_memory
 from ....system.stamp import require_same_file
 from ...reader import Crop, Reader, ReaderFacts
 from ...tiled.tile_cache import TileCache
@@ -106,7 +108,11 @@ class TiffReader(Reader):
             )
             super().__init__(path, facts)
             self._check(parsed, file.stamp.size_bytes)
-        source = SourceFile(path, file, file.stamp, pool)
+        # Blocks that are nothing but pixels are copied from the map, as those of our own entries.
+        can_map = not is_remote(path) if is_mapped is None else is_mapped
+        is_flat = all(plane.flat_dtype is not None for level in parsed.levels for plane in level)
+        source = SourceFile(path, file, file.stamp, pool, is_mapped=can_map and is_flat)
+        keep_freed_memory()
         builder = _PlaneBuilder(path, parsed.samples, source, pool, file.stamp, cache, is_mapped)
         self._levels = [
             [
@@ -333,7 +339,9 @@ class _PlaneBuilder:
             decode,
             lambda found: [decode(block) for block in found],
         )
-        return TileReader(self.path, tiling, BlockFile(self.source, blocks), self.cache)
+        # Views of the file need no room in the cache.
+        cache = self.cache if blocks.flat_dtype is None else TileCache(0)
+        return TileReader(self.path, tiling, BlockFile(self.source, blocks), cache)
 
 
 def _open_stream(path: str, file: FileHandle) -> IO[bytes]:
