@@ -13,6 +13,8 @@ Libraries that cache decoded tiles by default do so here, although one image fit
 without it (``tile_bytes=0``), and rasterio with two sizes of GDAL's cache: the default, 5 % of the memory, emptied before
 each round; and 16 MB. That is closer to reading from many images.
 
+Rows "as a foreign TIFF" read the same COGs with ``backend=None``, without checksums and without the entry's own tables.
+
 Before each read ndframes checks whether the source has changed; the other libraries do not. With ``recheck_seconds=60`` it
 checks once a minute.
 
@@ -43,7 +45,7 @@ from pages.figures import Bars, Dots, Lines
 from pages.page import Page, Row, Table, number, times, unique
 from peers.ancestor import Ndsampler
 from peers.base import Contender, Memmap
-from peers.entries import Entry, Ndframes
+from peers.entries import Entry, Ndframes, NdframesDirect
 from peers.tiff_readers import AsyncTiff, Pyvips, Rasterio, Tifffile
 from peers.zarr_readers import Tensorstore, ZarrForm, ZarrPython
 
@@ -55,7 +57,13 @@ _ZARR_CHUNK_PX = 256
 _ZARR_LEVEL = 3
 _SMALL_CACHE = {"GDAL_CACHEMAX": "16MB"}
 #: Codecs of the peers that do the same work, by codec of ndframes.
-_COMPARABLE_CODECS = {"raw": ("raw",), "zstd": ("zstd",), "auto": ("raw", "zstd"), "jpeg": ("jpeg",)}
+_COMPARABLE_CODECS = {
+    "raw": ("raw",),
+    "zstd": ("zstd",),
+    "deflate": ("deflate",),
+    "auto": ("raw", "zstd"),
+    "jpeg": ("jpeg",),
+}
 _TIFF_READERS = {"tifffile": Tifffile, "pyvips": Pyvips, "async-tiff": AsyncTiff}
 
 
@@ -81,6 +89,7 @@ def make_contenders(source: Path, folder: Path, blocksize: int | None) -> list[C
             Rasterio(f"rasterio {form}", entry.codec, entry),
             Rasterio(f"rasterio {form}, cache 16 MB", entry.codec, entry, environment=_SMALL_CACHE),
         ]
+    contenders += make_direct_contenders(source, folder, blocksize)
     contenders += make_zarr_contenders(source, entries["zstd"])
     for form in ("none", "zstd"):
         entry = entries[form]
@@ -89,6 +98,16 @@ def make_contenders(source: Path, folder: Path, blocksize: int | None) -> list[C
         workdir = folder / "ndsampler"
         contenders += [Ndsampler(f"ndsampler {form}", "raw", source, workdir, form) for form in ("npy", "cog")]
     return contenders
+
+
+def make_direct_contenders(source: Path, folder: Path, blocksize: int | None) -> list[Contender]:
+    """COGs that are read without a cache, as those of other programs, by ndframes and by rasterio with a small cache."""
+    contenders: list[Contender] = []
+    for form in ("none", "zstd", "deflate", "jpeg"):
+        entry = Entry(source, folder / "ndframes", form, blocksize)
+        contenders.append(NdframesDirect(f"ndframes {form}, as a foreign TIFF", entry.codec, entry))
+    deflate = Entry(source, folder / "ndframes", "deflate", blocksize)
+    return [*contenders, Rasterio("rasterio deflate, cache 16 MB", "deflate", deflate, environment=_SMALL_CACHE)]
 
 
 def make_zarr_contenders(source: Path, entry: Entry) -> list[Contender]:

@@ -22,6 +22,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "npy": {"type": "npy"},
     "none": {"type": "cog", "config": {"compress": "NONE"}},
     "zstd": {"type": "cog", "config": {"compress": "ZSTD"}},
+    "deflate": {"type": "cog", "config": {"compress": "DEFLATE"}},
     "auto": {"type": "cog", "config": {"compress": "AUTO"}},
     "jpeg": {"type": "cog", "config": {"compress": "JPEG"}},
 }
@@ -159,3 +160,17 @@ class EntryReader(Contender):
 
     def byte_ranges(self, crop: Crop) -> list[ByteRange]:
         return tiff_ranges(self.path, crop)
+
+
+@dataclass
+class NdframesDirect(EntryReader):
+    """``Frames.load_region`` without a cache: the entry is read as the TIFF of another program."""
+
+    role = "ndframes"
+
+    def open(self) -> None:
+        self._frames = nf.SimpleFrames({IMAGE_ID: self.path}, backend=None)
+        self._frames.load_frame(IMAGE_ID).shape  # noqa: B018 - opens the file
+
+    def read(self, crop: Crop) -> np.ndarray:
+        return self._frames.load_region(IMAGE_ID, crop.region)
