@@ -27,7 +27,7 @@ _PLAIN_KINDS = ("generic", "uniform")
 _IMAGE_AXES = (None, "YXS", "YXC")
 # More columns than this are the planes of a stack, not the channels of an image.
 _MOST_CHANNELS_IN_ROWS = 16
-_REDUCED, _MASK = 1, 4
+_REDUCED, _MASK, _MASK_PHOTOMETRIC = 1, 4, 4
 _LISTED = 6
 
 
@@ -143,7 +143,7 @@ def _choose_plain(path: str, tiff: Any) -> list[list[Any]]:
     full: list[Any] = []
     others: list[Any] = []
     for page in _walk(tiff):
-        if page.subfiletype & _MASK or not page.shape:
+        if page.subfiletype & _MASK or page.photometric == _MASK_PHOTOMETRIC or not page.shape:
             continue
         (others if page.subfiletype & _REDUCED else full).append(page)
     if not full:  # a file whose only pages are said to be small copies of another
