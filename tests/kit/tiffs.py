@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+import ndframes as nf
+
 _LETTERS = {
     1: "B",
     2: "s",
@@ -158,3 +160,60 @@ def page_of(
     numbers |= {322: (4, tile[1]), 323: (4, tile[0])} if tile else {278: (4, shape[0])}
     numbers |= {int(name[1:]): value for name, value in tags.items()}
     return Page({number: value for number, value in numbers.items() if value is not None}, blocks, bool(tile))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A file and what reading it gives: pixels, names of channels, pixels masked in every channel; or a part of an error."""
+
+    path: Path
+    pixels: Any = None
+    channels: str | None = None
+    missing: Any = None
+    error: str = ""
+    tolerance: float = 0
+
+
+def check_every_way_in(files: dict[str, Expected], workdir: Path) -> None:
+    """Read files by default and as page 0, single and in batches, as frames and opened, directly and through entries."""
+    infos = {
+        (name, page): nf.ChannelInfo(str(file.path), page=page) for name, file in files.items() for page in (None, 0)
+    }
+    for backend in (None, "npy", "cog"):
+        frames = nf.SimpleFrames(infos, workdir=workdir / "cache", backend=backend)
+        for (name, page), _ in infos.items():
+            file, place = files[name], f"{name}, page {page}, backend {backend}"
+            if file.error:
+                _check_error(file, lambda key=(name, page), frames=frames: frames.load_image(key), place)
+                continue
+            wanted = np.asarray(file.pixels)
+            wanted = wanted if wanted.ndim == 3 else wanted[:, :, None]
+            frame = frames.load_frame((name, page))
+            assert file.channels is None or "|".join(frame.channels) == file.channels, place
+            _check_pixels(frames.load_image((name, page)), wanted, file.tolerance, place)
+            crop = np.s_[wanted.shape[0] // 3 :, -2:0:-1]
+            _check_pixels(frames.load_regions([((name, page), crop)])[0], wanted[crop], file.tolerance, place)
+            if file.missing is not None:
+                masks = np.ma.getmaskarray(frames.load_region((name, page), nodata="mask"))
+                np.testing.assert_array_equal(masks, np.broadcast_to(file.missing, masks.shape), err_msg=place)
+            if page is None:
+                opened = nf.open(file.path, workdir=workdir / "cache", backend=backend)
+                _check_pixels(np.asarray(opened), wanted, file.tolerance, place)
+
+
+def _check_pixels(got: Any, wanted: Any, tolerance: float, place: str) -> None:
+    assert (got.shape, got.dtype) == (wanted.shape, wanted.dtype), place
+    if tolerance:
+        np.testing.assert_allclose(got.astype(float), wanted.astype(float), atol=tolerance, err_msg=place)
+    else:
+        np.testing.assert_array_equal(got, wanted, err_msg=place)
+
+
+def _check_error(file: Expected, read: Callable[[], Any], place: str) -> None:
+    try:
+        got = read()
+    except nf.errors.NdframesError as error:
+        assert file.error in str(error), f"{place}: {error}"
+        assert str(file.path) in str(error), f"{place}: {error}"
+    else:
+        raise AssertionError(f"{place}: no error, but {got.shape} {got.dtype} {got.reshape(-1)[:8]}")

@@ -14,7 +14,17 @@ import numpy as np
 from ....errors import UnreadableImageError
 from ....system.handles import FileHandle, SharedHandle
 from ...extensions import extensions_of_tiff, load_extensions
-from .codecs import LERC, PREDICTED, UNPACKERS, decode_lerc, undo_differences, undo_float_differences, unpack_bits
+from .codecs import (
+    JPEG_2000,
+    LERC,
+    PREDICTED,
+    UNPACKERS,
+    decode_jpeg2000,
+    decode_lerc,
+    undo_differences,
+    undo_float_differences,
+    unpack_bits,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,7 +215,7 @@ class BlockDecoder:
         self._is_complex_int = keyframe.sampleformat == 5
         self._subsampling = _find_subsampling(keyframe)
         self._tables = {"jpegtables": keyframe.jpegtables, "jpegheader": keyframe.jpegheader}
-        is_known = self._unpack is not None or compression == LERC
+        is_known = self._unpack is not None or compression == LERC or compression in JPEG_2000
         is_ours = is_known and self._bits > 0 and self._predictor in (_NO_PREDICTOR, *_PREDICTED_BITS)
         self._foreign = None if is_ours else keyframe.decode
         if is_ours and self._predictor != _NO_PREDICTOR:
@@ -263,10 +273,12 @@ class BlockDecoder:
         return np.asarray(pixels[0], self._samples.stored_dtype)
 
     def _decode(self, data: bytes, rows: int) -> Array:
+        shape = (rows, self._block_shape[1], self._bands)
+        if self._compression in JPEG_2000:
+            return decode_jpeg2000(data, shape, self._samples.stored_dtype)
         if self._is_reversed:
             data = imagecodecs.bitorder_decode(data)
-        shape = (rows, self._block_shape[1], self._bands)
-        if self._unpack is None:
+        if self._compression == LERC:
             fill = self._samples.fill if self._samples.nodata is not None else None
             return decode_lerc(data, shape, self._samples.stored_dtype, fill)  # type: ignore[arg-type]
         if self._subsampling != (1, 1):

@@ -15,9 +15,21 @@ from ...extensions import load_extensions
 if TYPE_CHECKING:
     from ...._typing import Array
 
-__all__ = ["LERC", "PREDICTED", "UNPACKERS", "decode_lerc", "undo_differences", "undo_float_differences", "unpack_bits"]
+__all__ = [
+    "JPEG_2000",
+    "LERC",
+    "PREDICTED",
+    "UNPACKERS",
+    "decode_jpeg2000",
+    "decode_lerc",
+    "undo_differences",
+    "undo_float_differences",
+    "unpack_bits",
+]
 imagecodecs = load_extensions("_imcd")
 LERC = 34887
+#: Aperio's numbers, and that of others.
+JPEG_2000 = (33003, 33004, 33005, 34712)
 _LZW, _PACKBITS = 5, 32773
 _DEFLATE, _ZSTD, _LZMA = (8, 32946), (50000, 34926), 34925
 #: libtiff applies a predictor to these only, whatever tags say of others.
@@ -80,6 +92,17 @@ def undo_float_differences(raw: Any, bits: int, shape: tuple[int, int, int]) -> 
     planes = np.frombuffer(raw, np.uint8).reshape(rows, -1, bands).cumsum(axis=1, dtype=np.uint8)
     parts = planes.reshape(rows, bits // 8, width * bands).transpose(0, 2, 1)
     return bytes((parts if sys.byteorder == "big" else parts[..., ::-1]).tobytes())
+
+
+def decode_jpeg2000(data: bytes, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array:
+    """The samples of a JPEG 2000 block, which may be smaller than ``shape`` at the edges of the image."""
+    found = imagecodecs.jpeg2k_decode(data)
+    found = found if found.ndim == 3 else found[:, :, np.newaxis]
+    if found.shape[2] != shape[2] or found.shape[0] > shape[0] or found.shape[1] > shape[1]:
+        raise ValueError(f"it has the shape {found.shape} instead of {shape}")
+    out = np.zeros(shape, dtype)
+    out[: found.shape[0], : found.shape[1]] = found
+    return out
 
 
 def decode_lerc(data: bytes, shape: tuple[int, int, int], dtype: np.dtype[Any], fill: float | None) -> Array:
