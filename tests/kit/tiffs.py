@@ -181,7 +181,10 @@ def check_every_way_in(files: dict[str, Expected], workdir: Path) -> None:
     }
     for backend in (None, "npy", "cog"):
         frames = nf.SimpleFrames(infos, workdir=workdir / "cache", backend=backend)
-        for (name, page), _ in infos.items():
+        for name, page in infos:
+            # Entries are made once for each way in.
+            if backend == ("npy" if page is None else "cog"):
+                continue
             file, place = files[name], f"{name}, page {page}, backend {backend}"
             if file.error:
                 _check_error(file, lambda key=(name, page), frames=frames: frames.load_image(key), place)
@@ -213,7 +216,7 @@ def _check_error(file: Expected, read: Callable[[], Any], place: str) -> None:
     try:
         got = read()
     except nf.errors.NdframesError as error:
-        assert file.error in str(error), f"{place}: {error}"
-        assert str(file.path) in str(error), f"{place}: {error}"
-    else:
-        raise AssertionError(f"{place}: no error, but {got.shape} {got.dtype} {got.reshape(-1)[:8]}")
+        got = str(error)
+    assert isinstance(got, str), f"{place}: no error, but {got.shape} {got.dtype} {got.reshape(-1)[:8]}"
+    assert file.error in got, f"{place}: {got}"
+    assert str(file.path) in got, f"{place}: {got}"
