@@ -72,13 +72,15 @@ def test_tables(code, layout, tmp_path):
         "large counts": (None, lambda t: [*[n + 3 for n in t[:-1]], t[-1]], None),
         "small count": (None, lambda t: [*t[:1], size // 2, *t[2:]], "does not decode"),
         "slightly small count": (None, lambda t: [*t[:1], size - 5, *t[2:]], "does not decode"),
-        "count past the end": (None, lambda t: [*t[:-1], 1 << 30], "the file ends before"),
+        "count past the end": (None, lambda t: [*t[:-1], 1 << 30], None if is_plain else "the file ends before"),
         "offset past the end": (lambda t: [*t[:-1], 1 << 30], None, "the file ends before"),
         "all past the end": (lambda t: [1 << 30] * len(t), None, "the file ends before"),
     }  # fmt: skip
     for name, (offsets, counts, error) in lies.items():
         if name == "large counts" and code in ("zstd", "packbits"):
-            error = "" if code == "packbits" else "does not decode"  # noqa: PLW2901 - bytes behind a frame are no frame
+            error = "does not decode"  # noqa: PLW2901 - the bytes behind are taken for more
+        if name == "slightly small count" and code == "lzma":
+            error = None  # noqa: PLW2901 - a checksum is missing, the pixels are there
         path = write_pages(tmp_path / f"{len(files)}.tif", [page.lie(offsets=offsets, counts=counts)])
         files[name] = Expected(path, pixels, error=error or "")
     assert last
@@ -124,7 +126,7 @@ def test_predictors(order, tmp_path):
             is_known = name not in ("none", "packbits")
             kind = {"u": 1, "i": 2, "f": 3, "c": 6}[pixels.dtype.kind]
             page = page_of(
-                steps if is_known else words, bits, order=order, rows=16, code=code, x317=(3, 2), x339=(3, [kind] * 2)
+                steps if is_known else pixels, bits, order=order, rows=16, code=code, x317=(3, 2), x339=(3, [kind] * 2)
             )
             path = write_pages(tmp_path / f"{len(files)}.tif", [page], order=order)
             files[f"{dtype} {name} 2"] = Expected(path, pixels)
@@ -163,12 +165,13 @@ def test_predictors_beside_pictures_are_ignored(predictor, tmp_path):
         from PIL import Image
 
         Image.fromarray(bits).save(file, "TIFF", compression="group4")
+        file.seek(0)
         with tifffile.TiffFile(file) as tiff:
             tags = page_of(bits, 1, photometric=int(tiff.pages.first.photometric), x317=(3, predictor)).tags
             file.seek(tiff.pages.first.dataoffsets[0])
             block = file.read(tiff.pages.first.databytecounts[0])
             stored = tiff.pages.first.asarray().astype(bool)
-        fill_order = {266: (3, int(tiff.pages.first.fillorder))}
+            fill_order = {266: (3, int(tiff.pages.first.fillorder))}
         path = write_pages(tmp_path / "fax.tif", [Page({**tags, **fill_order, 259: (3, 4)}, [block])])
         files["fax"] = Expected(path, stored)
     check_every_way_in(files, tmp_path)

@@ -42,6 +42,7 @@ _PREDICTED_BITS = {_HORIZONTAL: (8, 16, 32, 64), _FLOATING: (16, 24, 32, 64)}
 # Bytes that a block may have after its last sample.
 _SPARE_BYTES = 4096
 _PLANAR = 2
+_UNCOMPRESSED = 1
 _YCBCR = 6
 _JPEGS = (6, 7, 33007, 34892)
 # Old JPEG (6) may be a part of a JPEG file.
@@ -141,17 +142,16 @@ def _find_tables(path: str, page: Any, count: int, block_shape: tuple[int, int],
             f"{path} lists {len(offsets):,} blocks, but its page of {page.keyframe.imagelength} x "
             f"{page.keyframe.imagewidth} px has {count:,}; its table is damaged"
         )
-    if len(counts) < count or (page.keyframe.compression == 1 and (counts[:count][offsets[:count] > 0] == 0).any()):
-        # Without compression, the length of a block is known.
-        if page.keyframe.compression != 1:
-            raise UnreadableImageError(
-                f"{path} lists the lengths of {len(counts):,} blocks, but has {count:,}; its table is damaged"
-            )
-        sizes = _uncompressed_sizes(page.keyframe, count, block_shape, bands)
-        known = np.zeros(count, np.uint64)
-        known[: min(count, len(counts))] = counts[:count]
-        counts = np.where((known == 0) & (offsets[:count] > 0), sizes, known)
     offsets, counts = offsets[:count], counts[:count]
+    if page.keyframe.compression == _UNCOMPRESSED:
+        # The length of a block is known. One that is less is damage, but one of 0 is left out by some writers.
+        sizes = _uncompressed_sizes(page.keyframe, count, block_shape, bands)
+        counts = np.pad(counts, (0, count - len(counts)))
+        counts = np.where((counts == 0) & (offsets > 0), sizes, np.minimum(counts, sizes))
+    elif len(counts) < count:
+        raise UnreadableImageError(
+            f"{path} lists the lengths of {len(counts):,} blocks, but has {count:,}; its table is damaged"
+        )
     lost = np.flatnonzero((offsets > 0) & (counts == 0))
     if len(lost):
         raise UnreadableImageError(
@@ -168,13 +168,17 @@ def _find_tables(path: str, page: Any, count: int, block_shape: tuple[int, int],
 
 
 def _uncompressed_sizes(keyframe: Any, count: int, block_shape: tuple[int, int], bands: int) -> Array:
+    """The number of bytes of each block without compression."""
     bits = keyframe.bitspersample
+    across, down = _find_subsampling(keyframe)
     row_bytes = -(-block_shape[1] * (sum(bits) if isinstance(bits, tuple) else bits * bands) // 8)
-    rows = np.full(count, block_shape[0], np.uint64)
+    if (across, down) != (1, 1):
+        row_bytes = -(-block_shape[1] // across) * (across * down + 2)  # of a row of units
+    rows = np.full(count, block_shape[0])
     if not keyframe.is_tiled:
-        down = -(-int(keyframe.imagelength) // block_shape[0])
-        rows[down - 1 :: down] = int(keyframe.imagelength) - (down - 1) * block_shape[0]
-    return np.asarray(rows * np.uint64(row_bytes))
+        per_plane = -(-int(keyframe.imagelength) // block_shape[0])
+        rows[per_plane - 1 :: per_plane] = int(keyframe.imagelength) - (per_plane - 1) * block_shape[0]
+    return (-(-rows // down) * row_bytes).astype(np.uint64)
 
 
 class BlockDecoder:
@@ -220,7 +224,13 @@ class BlockDecoder:
         self._foreign = None if is_ours else keyframe.decode
         if is_ours and self._predictor != _NO_PREDICTOR:
             self._check_predictor()
-        is_flat = is_ours and compression == 1 and self._is_whole and not self._is_reversed and not self._is_complex_int
+        is_flat = (
+            is_ours
+            and compression == _UNCOMPRESSED
+            and self._is_whole
+            and not self._is_reversed
+            and not self._is_complex_int
+        )
         self.flat_dtype = (
             samples.stored_dtype.newbyteorder(self._order)
             if is_flat and samples.convert is None and self._subsampling == (1, 1)
