@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 import zlib
 
 import imagecodecs
 import numpy as np
 import pytest
+import rasterio
+from kit.synthetic import write_gdal
 from kit.tiffs import Expected, Page, check_every_way_in, pack, page_of, write_pages
 from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning
 
 import ndframes as nf
 from ndframes.errors import UnreadableImageError
@@ -42,7 +46,7 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 17, 24, 31, 32, 40, 48, 63, 64])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 24, 31, 32, 40, 63, 64])
 @pytest.mark.parametrize("signed", [False, True])
 def test_integers_of_any_depth(bits, signed, tmp_path):
     if bits == 1 and signed:
@@ -128,7 +132,7 @@ def test_palettes(bits, order, tmp_path):
     files = {}
     for number, kind in enumerate(("257", "256", "8", "any")):
         table, colours = colour_map(bits, kind)
-        layout = list(LAYOUTS.values())[number]
+        layout = list(LAYOUTS.values())[(number + bits) % len(LAYOUTS)]
         page = page_of(indices, bits, order=order, photometric=PALETTE, x320=(3, table), **layout)
         path = write_pages(tmp_path / f"{kind}.tif", [page], order=order)
         files[kind] = Expected(path, colours[indices.astype(int)], "r|g|b")
@@ -160,7 +164,7 @@ def test_palettes_with_alpha_and_nodata(bits, planar, tmp_path):
     alpha = alpha >> 8 if bits == 16 else alpha * 255 // ((1 << bits) - 1)
     wanted = np.dstack([colours[samples[:, :, 0].astype(int)], alpha.astype(np.uint8)])
     files = {}
-    for name, layout in LAYOUTS.items():
+    for name, layout in list(LAYOUTS.items())[1:4]:
         page = page_of(samples, bits, photometric=PALETTE, planar=planar, x320=(3, table), x338=(3, [2]),
                        x42113=(2, str(index)), **layout)  # fmt: skip
         missing = (colours[samples[:, :, 0].astype(int)] == colours[index]).all(axis=2)[..., None]
@@ -215,7 +219,10 @@ def ycbcr_page(shape, subsampling, block, code, *, is_tiled: bool, **tags) -> Pa
 def test_raw_ycbcr_is_what_libtiff_makes_of_it(subsampling, tmp_path):
     files = {}
     for shape in ((32, 48), (31, 45), (5, 7)):
-        for name, code in {"none": (1, bytes), "deflate": DEFLATE, "lzw": LZW}.items():
+        for name, code in {
+            "none": (1, bytes),
+            "lzw" if shape[0] == 31 else "deflate": LZW if shape[0] == 31 else DEFLATE,
+        }.items():
             for is_tiled, block in ((False, (shape[0], shape[1])), (False, (8, shape[1])), (True, (16, 16))):
                 page = ycbcr_page(shape, subsampling, block, code, is_tiled=is_tiled)
                 path = write_pages(tmp_path / f"{len(files)}.tif", [page])
@@ -287,6 +294,22 @@ def test_jpeg_blocks_are_what_pillow_reads(mode, tmp_path):
             wanted = np.asarray(saved.convert("RGB") if mode == "YCbCr" else saved)
         files[path.name] = Expected(path, wanted, "c|m|y|k" if mode == "CMYK" else None)
     check_every_way_in(files, tmp_path)
+
+
+@pytest.mark.parametrize("is_tiled", [False, True])
+def test_jpeg_planes_are_what_gdal_reads(is_tiled, tmp_path):
+    random = np.random.default_rng(0)
+    pixels = (np.cumsum(random.normal(0, 6, (45, 70, 3)), axis=1) + 128).clip(0, 255).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    blocks = {"tiled": True, "blockxsize": 32, "blockysize": 32} if is_tiled else {"blockysize": 16}
+    write_gdal(
+        path, "GTiff", pixels.transpose(2, 0, 1), compress="JPEG", photometric="RGB", interleave="BAND", **blocks
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as dataset:
+            wanted = dataset.read().transpose(1, 2, 0)
+    check_every_way_in({"a": Expected(path, wanted, "r|g|b")}, tmp_path)
 
 
 # ----------------------------------------------------------------------------------------------------------------- nodata

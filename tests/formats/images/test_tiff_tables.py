@@ -123,6 +123,8 @@ def test_predictors(order, tmp_path):
         words = pixels.view(f"u{pixels.itemsize}")
         steps = np.concatenate([words[:, :1], np.diff(words, axis=1)], axis=1)
         for name, code in CODES.items():
+            if name in ("old deflate", "zstd", "lzma") and dtype not in ("i2", "f4"):
+                continue
             is_known = name not in ("none", "packbits")
             kind = {"u": 1, "i": 2, "f": 3, "c": 6}[pixels.dtype.kind]
             page = page_of(

@@ -207,6 +207,7 @@ class BlockDecoder:
         self._path, self._samples, self._shape, self._block_shape = path, samples, shape, block_shape
         self._bands, self._first = bands, first
         self._is_tiled = bool(keyframe.is_tiled)
+        self._is_apart = keyframe.planarconfig == _PLANAR
         self._is_reversed = keyframe.fillorder == 2
         compression = int(keyframe.compression)
         self._compression = compression
@@ -277,10 +278,18 @@ class BlockDecoder:
         # libjpeg makes gray pixels of what is missing.
         if self._compression in _MARKED_JPEGS and self._tables["jpegheader"] is None and b"\xff\xd9" not in data:
             raise ValueError("it ends before its JPEG picture does")
+        if self._compression in _JPEGS and self._is_apart:
+            # tifffile asks for the colours of all planes, which libjpeg refuses.
+            return self._decode_jpeg_plane(data)
         pixels, _, _ = self._foreign(data, self._first + index, **self._tables)
         if pixels is None:
             raise ValueError("it is empty")
         return np.asarray(pixels[0], self._samples.stored_dtype)
+
+    def _decode_jpeg_plane(self, data: bytes) -> Array:
+        tables, header = self._tables["jpegtables"], self._tables["jpegheader"]
+        found = imagecodecs.jpeg_decode(data, bitspersample=self._bits, tables=tables, header=header)
+        return np.asarray(found, self._samples.stored_dtype).reshape(*found.shape[:2], 1)
 
     def _decode(self, data: bytes, rows: int) -> Array:
         shape = (rows, self._block_shape[1], self._bands)

@@ -26,7 +26,7 @@ _APERIO_YCBCR = 33003
 _CHANNELS = {CMYK: ("c", "m", "y", "k"), **dict.fromkeys((CIELAB, ICCLAB, ITULAB), ("l", "a", "b"))}
 _INK_SET, _CMYK_INKS = 332, 1
 _ALPHAS = (1, 2)
-_SAMPLE_FORMAT, _NODATA_TAG = 339, 42113
+_NODATA_TAG = 42113
 # Luma of red, green and blue by ITU-R BT.601, and the codes of black and white, where a file names no others.
 _LUMA = (0.299, 0.587, 0.114)
 _BLACK_AND_WHITE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
@@ -101,9 +101,10 @@ def _find_channels(page: Any, bands: int) -> tuple[str, ...] | None:
 def _find_dtype(path: str, page: Any) -> np.dtype[Any]:
     """The smallest dtype that holds the samples of a page."""
     bits, kind = page.bitspersample, page.sampleformat
-    listed = page.tags.get(_SAMPLE_FORMAT)
-    if listed is not None and isinstance(listed.value, tuple) and len(set(listed.value)) > 1:
-        raise UnreadableImageError(f"{path} stores samples of several formats, {listed.value}; that cannot be read")
+    if isinstance(kind, tuple):
+        raise UnreadableImageError(f"{path} stores samples of several formats, {kind}; that cannot be read")
+    if page.photometric == PALETTE and kind == _SIGNED:  # an index has no sign
+        kind = _UNSIGNED
     if kind not in range(_UNSIGNED, _COMPLEX + 1):  # as libtiff does
         kind = _UNSIGNED
     # Samples of several depths, such as 5, 6 and 5 bits, are unpacked by tifffile.
