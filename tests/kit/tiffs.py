@@ -27,6 +27,7 @@ _LETTERS = {
     12: "d",
     16: "Q",
 }
+_ALL_ENTRIES = 4
 _STRIPS, _TILES, _CHILDREN = (273, 279), (324, 325), 330
 Tags = dict[int, tuple[int, Any]]
 
@@ -179,11 +180,15 @@ def check_every_way_in(files: dict[str, Expected], workdir: Path) -> None:
     infos = {
         (name, page): nf.ChannelInfo(str(file.path), page=page) for name, file in files.items() for page in (None, 0)
     }
+    names = [*files]
     for backend in (None, "npy", "cog"):
         frames = nf.SimpleFrames(infos, workdir=workdir / "cache", backend=backend)
         for name, page in infos:
-            # Entries are made once for each way in.
-            if backend == ("npy" if page is None else "cog"):
+            # Entries take most of the time: each file of a small table has one of each kind, others have one of three.
+            if backend is not None and (
+                backend == ("npy" if page is None else "cog")
+                or (len(files) > _ALL_ENTRIES and names.index(name) % 3 != ("npy", "cog").index(backend))
+            ):
                 continue
             file, place = files[name], f"{name}, page {page}, backend {backend}"
             if file.error:
