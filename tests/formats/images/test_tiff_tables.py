@@ -50,7 +50,7 @@ def pictures_of(pixels: np.ndarray, rows: int) -> dict[str, tuple[Page, np.ndarr
 
 
 @pytest.mark.parametrize("code", CODES)
-@pytest.mark.parametrize("layout", [{"rows": 8}, {"tile": (16, 16)}, {"rows": 8, "planar": True}])
+@pytest.mark.parametrize("layout", [{"rows": 8}, {"tile": (16, 16), "planar": True}])
 def test_tables(code, layout, tmp_path):
     pixels = picture((*SHAPE, 2))
     page = page_of(pixels, 8, code=CODES[code], **layout)
@@ -104,7 +104,7 @@ def test_tables_of_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("code", CODES)
-@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("bits", [8, 12])
 def test_a_last_strip_may_be_as_long_as_the_others(code, bits, tmp_path):
     pixels = picture((41, 60), "uint16") >> 16 - bits
     pixels = pixels.astype("u1" if bits == 8 else "u2")
@@ -223,8 +223,8 @@ def test_masks_of_lerc(dtype, nodata, tmp_path):
     check_every_way_in(files, tmp_path)
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 3), (5, 4, 3), (40, 60, 5)])
-@pytest.mark.parametrize("compression", [None, "deflate", "zstd"])
+@pytest.mark.parametrize("shape", [(3, 3, 3), (40, 60, 5)])
+@pytest.mark.parametrize("compression", [None, "deflate", pytest.param("zstd", marks=pytest.mark.slow)])
 def test_bands_of_lerc(shape, compression, tmp_path):
     files = {}
     wrap = {None: bytes, "deflate": zlib.compress, "zstd": imagecodecs.zstd_encode}[compression]
