@@ -83,7 +83,7 @@ def unpack_bits(lines: Array, bits: int, shape: tuple[int, int, int], dtype: np.
 def undo_differences(raw: Any, bits: int, shape: tuple[int, int, int], order: str) -> Array:
     """Words of 8 to 64 bits, in native order, from their differences along rows; also the words of floats."""
     words = np.frombuffer(raw, f"{order}u{bits // 8}").reshape(shape)
-    return np.asarray(imagecodecs.delta_decode(words.astype(words.dtype.newbyteorder("=")), axis=1))
+    return np.asarray(imagecodecs.delta_decode(words.astype(words.dtype.newbyteorder("="), copy=False), axis=1))
 
 
 def undo_float_differences(raw: Any, bits: int, shape: tuple[int, int, int]) -> bytes:
