@@ -142,7 +142,8 @@ class ValueEncoding:
         # A float file may hold nan besides its nodata value.
         missing: Array = np.isnan(stored) if stored.dtype.kind in "fc" else np.zeros(stored.shape, bool)
         if isinstance(self.nodata, ColourKey):
-            planes = [equals_nodata(stored[..., band], self.nodata.values[band]) for band in bands]
+            wanted = self.nodata.values
+            planes = [equals_nodata(stored[..., b], value) for b in bands if (value := wanted[b]) is not None]
             missing |= np.logical_and.reduce(planes)[..., np.newaxis]
         elif isinstance(self.nodata, tuple):
             for place, band in enumerate(bands):

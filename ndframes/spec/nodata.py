@@ -13,10 +13,10 @@ class ColourKey:
     """A colour that marks missing pixels: a pixel is missing where each of its samples equals the colour's.
 
     Attributes:
-        values: the samples of the colour, one for each band of the file.
+        values: the samples of the colour, one for each band of the file; ``None``: any, as for alpha beside a palette.
     """
 
-    values: tuple[float, ...]
+    values: tuple[float | None, ...]
 
 
 #: A number for all bands; a number for each band, ``None`` for a band without one; or a colour of all bands together.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,17 @@ import numpy as np
 from ....errors import UnreadableImageError
 from ....system.handles import FileHandle, SharedHandle
 from ...extensions import extensions_of_tiff, load_extensions
+from .codecs import (
+    JPEG_2000,
+    LERC,
+    PREDICTED,
+    UNPACKERS,
+    decode_jpeg2000,
+    decode_lerc,
+    undo_differences,
+    undo_float_differences,
+    unpack_bits,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,16 +37,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "BlockDecoder", "BlockFile", "Blocks", "SourceFile", "find_blocks"]
 imagecodecs = load_extensions("_imcd")
-_LZW, _PACKBITS = 5, 32773
-_DEFLATE, _ZSTD, _LZMA = (8, 32946), (50000, 34926), 34925
-# libtiff applies a predictor to these only, whatever tags say of others.
-_PREDICTED = (_LZW, *_DEFLATE, *_ZSTD, _LZMA)
-_HORIZONTAL, _FLOATING = 2, 3
+_NO_PREDICTOR, _HORIZONTAL, _FLOATING = 1, 2, 3
+# The depths for which libtiff knows a predictor.
+_PREDICTED_BITS = {_HORIZONTAL: (8, 16, 32, 64), _FLOATING: (16, 24, 32, 64)}
+# Bytes that a block may have after its last sample.
+_SPARE_BYTES = 4096
 _PLANAR = 2
+_UNCOMPRESSED = 1
 _YCBCR = 6
 _JPEGS = (6, 7, 33007, 34892)
-#: A block's number and its bytes; ``None``: it was not written.
-Block = tuple[int, "bytes | memoryview | None"]
+# Old JPEG (6) may be a part of a JPEG file.
+_MARKED_JPEGS = (7, 33007, 34892)
+#: A block's number and its bytes; ``None``: it was not written. A list, if each sample of a pixel has its own block.
+Block = tuple[int, "bytes | memoryview | list[bytes | memoryview | None] | None"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,7 @@ class Blocks:
         counts: the number of bytes of each block; 0: it was not written.
         decode: makes samples of a block.
         flat_dtype: the stored dtype if a block is nothing but its samples; else ``None``.
+        planes: the blocks of each sample, if a block of this page is made of one of each; else empty.
     """
 
     path: str
@@ -58,6 +74,7 @@ class Blocks:
     counts: Array
     decode: Callable[[Block], Array]
     flat_dtype: np.dtype[Any] | None
+    planes: tuple[Blocks, ...] = ()
 
     def find_flat_offset(self, bands: int) -> int | None:
         """The position of the first pixel if all rows follow each other without gaps; else ``None``."""
@@ -86,14 +103,29 @@ def find_blocks(path: str, page: Any, samples: Samples) -> list[Blocks]:
     plane_count = samples.stored_bands if is_apart else 1
     bands = 1 if is_apart else samples.stored_bands
     offsets, counts = _find_tables(path, page, plane_count * per_plane, block_shape, bands)
+    is_joined = is_apart and samples.convert is not None
     found = []
     for plane in range(plane_count):
         part = slice(plane * per_plane, (plane + 1) * per_plane)
-        decoder = BlockDecoder(path, keyframe, samples, (height, width), block_shape, bands, plane * per_plane)
+        own = samples.of_plane(plane) if is_joined else samples
+        decoder = BlockDecoder(path, keyframe, own, (height, width), block_shape, bands, plane * per_plane)
         found.append(
             Blocks(path, (height, width), block_shape, offsets[part], counts[part], decoder, decoder.flat_dtype)
         )
-    return found
+    return [_join(found, samples)] if is_joined else found
+
+
+def _join(planes: list[Blocks], samples: Samples) -> Blocks:
+    """Blocks of pixels from those of their samples, which mean something only together."""
+    convert = samples.convert
+    assert convert is not None  # noqa: S101
+
+    def decode(block: Block) -> Array:
+        index, parts = block
+        each = zip(planes, parts or (), strict=True)
+        return convert(np.concatenate([plane.decode((index, part)) for plane, part in each], axis=2))  # type: ignore[arg-type]
+
+    return replace(planes[0], decode=decode, flat_dtype=None, planes=tuple(planes))
 
 
 def _find_block_shape(keyframe: Any) -> tuple[int, int]:
@@ -111,36 +143,43 @@ def _find_tables(path: str, page: Any, count: int, block_shape: tuple[int, int],
             f"{path} lists {len(offsets):,} blocks, but its page of {page.keyframe.imagelength} x "
             f"{page.keyframe.imagewidth} px has {count:,}; its table is damaged"
         )
-    if len(counts) < count or (page.keyframe.compression == 1 and (counts[:count][offsets[:count] > 0] == 0).any()):
-        # Without compression, the length of a block is known.
-        if page.keyframe.compression != 1:
-            raise UnreadableImageError(
-                f"{path} lists the lengths of {len(counts):,} blocks, but has {count:,}; its table is damaged"
-            )
-        sizes = _uncompressed_sizes(page.keyframe, count, block_shape, bands)
-        known = np.zeros(count, np.uint64)
-        known[: min(count, len(counts))] = counts[:count]
-        counts = np.where((known == 0) & (offsets[:count] > 0), sizes, known)
     offsets, counts = offsets[:count], counts[:count]
+    if page.keyframe.compression == _UNCOMPRESSED:
+        # The length of a block is known. One that is less is damage, but one of 0 is left out by some writers.
+        sizes = _uncompressed_sizes(page.keyframe, count, block_shape, bands)
+        counts = np.pad(counts, (0, count - len(counts)))
+        counts = np.where((counts == 0) & (offsets > 0), sizes, np.minimum(counts, sizes))
+    elif len(counts) < count:
+        raise UnreadableImageError(
+            f"{path} lists the lengths of {len(counts):,} blocks, but has {count:,}; its table is damaged"
+        )
     lost = np.flatnonzero((offsets > 0) & (counts == 0))
     if len(lost):
         raise UnreadableImageError(
             f"{path}: block {lost[0]:,} is at {int(offsets[lost[0]]):,}, but its length is said to be 0; its table is damaged"
         )
-    counts = np.where(offsets == 0, 0, counts)
+    unplaced = np.flatnonzero((offsets == 0) & (counts > 0))
+    if len(unplaced):
+        raise UnreadableImageError(
+            f"{path}: block {unplaced[0]:,} has {int(counts[unplaced[0]]):,} bytes, but no position; its table is damaged"
+        )
     if len(offsets) and int(offsets.max()) >= 1 << 62:
         raise UnreadableImageError(f"{path}: a block lies past the end of any file; its table is damaged")
     return offsets.astype(np.int64), counts.astype(np.int64)
 
 
 def _uncompressed_sizes(keyframe: Any, count: int, block_shape: tuple[int, int], bands: int) -> Array:
+    """The number of bytes of each block without compression."""
     bits = keyframe.bitspersample
+    across, down = _find_subsampling(keyframe)
     row_bytes = -(-block_shape[1] * (sum(bits) if isinstance(bits, tuple) else bits * bands) // 8)
-    rows = np.full(count, block_shape[0], np.uint64)
+    if (across, down) != (1, 1):
+        row_bytes = -(-block_shape[1] // across) * (across * down + 2)  # of a row of units
+    rows = np.full(count, block_shape[0])
     if not keyframe.is_tiled:
-        down = -(-int(keyframe.imagelength) // block_shape[0])
-        rows[down - 1 :: down] = int(keyframe.imagelength) - (down - 1) * block_shape[0]
-    return np.asarray(rows * np.uint64(row_bytes))
+        per_plane = -(-int(keyframe.imagelength) // block_shape[0])
+        rows[per_plane - 1 :: per_plane] = int(keyframe.imagelength) - (per_plane - 1) * block_shape[0]
+    return (-(-rows // down) * row_bytes).astype(np.uint64)
 
 
 class BlockDecoder:
@@ -169,20 +208,31 @@ class BlockDecoder:
         self._path, self._samples, self._shape, self._block_shape = path, samples, shape, block_shape
         self._bands, self._first = bands, first
         self._is_tiled = bool(keyframe.is_tiled)
+        self._is_apart = keyframe.planarconfig == _PLANAR
         self._is_reversed = keyframe.fillorder == 2
         compression = int(keyframe.compression)
-        self._unpack = _UNPACKERS.get(compression)
+        self._compression = compression
+        self._unpack = UNPACKERS.get(compression)
         bits = keyframe.bitspersample
         self._bits = 0 if isinstance(bits, tuple) else int(bits)
         self._order = keyframe.parent.byteorder
-        self._predictor = int(keyframe.predictor) if compression in _PREDICTED else 1
+        self._predictor = int(keyframe.predictor) if compression in PREDICTED else _NO_PREDICTOR
         self._is_whole = self._bits == samples.stored_dtype.itemsize * 8 and samples.stored_dtype.kind in "uifc"
         self._is_complex_int = keyframe.sampleformat == 5
         self._subsampling = _find_subsampling(keyframe)
-        self._tables = keyframe.jpegtables
-        is_ours = self._unpack is not None and self._bits > 0 and self._predictor in (1, _HORIZONTAL, _FLOATING)
+        self._tables = {"jpegtables": keyframe.jpegtables, "jpegheader": keyframe.jpegheader}
+        is_known = self._unpack is not None or compression == LERC or compression in JPEG_2000
+        is_ours = is_known and self._bits > 0 and self._predictor in (_NO_PREDICTOR, *_PREDICTED_BITS)
         self._foreign = None if is_ours else keyframe.decode
-        is_flat = is_ours and compression == 1 and self._is_whole and not self._is_reversed and not self._is_complex_int
+        if is_ours and self._predictor != _NO_PREDICTOR:
+            self._check_predictor()
+        is_flat = (
+            is_ours
+            and compression == _UNCOMPRESSED
+            and self._is_whole
+            and not self._is_reversed
+            and not self._is_complex_int
+        )
         self.flat_dtype = (
             samples.stored_dtype.newbyteorder(self._order)
             if is_flat and samples.convert is None and self._subsampling == (1, 1)
@@ -196,6 +246,7 @@ class BlockDecoder:
             ValueError: its bytes are too few, or do not decode.
         """
         index, data = block
+        assert not isinstance(data, list)  # noqa: S101
         rows = self._count_rows(index)
         if data is None:
             found = np.full((rows, self._block_shape[1], self._bands), self._samples.fill, self._samples.stored_dtype)
@@ -214,29 +265,67 @@ class BlockDecoder:
             return self._block_shape[0]
         return min(self._block_shape[0], self._shape[0] - index * self._block_shape[0])
 
+    def _check_predictor(self) -> None:
+        kind = self._samples.stored_dtype.kind
+        is_fit = self._bits in _PREDICTED_BITS[self._predictor] and self._subsampling == (1, 1)
+        if not is_fit or (self._predictor == _FLOATING and kind != "f") or (self._bits == 24 and kind != "f"):
+            raise UnreadableImageError(
+                f"{self._path} has the predictor {self._predictor} for samples of {self._bits} bits of the kind {kind!r}, which "
+                "TIFF does not define; its tags are damaged"
+            )
+
     def _decode_by_tifffile(self, index: int, data: Any) -> Array:
         assert self._foreign is not None  # noqa: S101
-        pixels, _, _ = self._foreign(data, self._first + index, jpegtables=self._tables)
+        # libjpeg makes gray pixels of what is missing.
+        if self._compression in _MARKED_JPEGS and self._tables["jpegheader"] is None and b"\xff\xd9" not in data:
+            raise ValueError("it ends before its JPEG picture does")
+        if self._compression in _JPEGS and self._is_apart:
+            # tifffile asks for the colours of all planes, which libjpeg refuses.
+            return self._decode_jpeg_plane(data)
+        pixels, _, _ = self._foreign(data, self._first + index, **self._tables)
         if pixels is None:
             raise ValueError("it is empty")
         return np.asarray(pixels[0], self._samples.stored_dtype)
 
+    def _decode_jpeg_plane(self, data: bytes) -> Array:
+        tables, header = self._tables["jpegtables"], self._tables["jpegheader"]
+        found = imagecodecs.jpeg_decode(data, bitspersample=self._bits, tables=tables, header=header)
+        return np.asarray(found, self._samples.stored_dtype).reshape(*found.shape[:2], 1)
+
     def _decode(self, data: Any, rows: int) -> Array:
-        assert self._unpack is not None  # noqa: S101
+        shape = (rows, self._block_shape[1], self._bands)
+        if self._compression in JPEG_2000:
+            return decode_jpeg2000(data, shape, self._samples.stored_dtype)
         if self._is_reversed:
             data = imagecodecs.bitorder_decode(data)
+        if self._compression == LERC:
+            fill = self._samples.fill if self._samples.nodata is not None else None
+            return decode_lerc(data, shape, self._samples.stored_dtype, fill)  # type: ignore[arg-type]
         if self._subsampling != (1, 1):
             return self._decode_subsampled(data, rows)
-        width = self._block_shape[1]
-        row_bytes = -(-width * self._bands * self._bits // 8)
-        raw = self._take(self._unpack(data, rows * row_bytes), rows * row_bytes)
-        if self._predictor == _FLOATING:
-            stored = np.frombuffer(raw, self._samples.stored_dtype).reshape(rows, width, self._bands)
-            return np.asarray(imagecodecs.floatpred_decode(stored, axis=1))
-        found = self._unpack_samples(raw, rows, row_bytes)
-        if self._predictor == _HORIZONTAL:
-            found = np.asarray(imagecodecs.delta_decode(np.ascontiguousarray(found), axis=1))
-        return found
+        row_bytes = self._count_row_bytes()
+        raw = self._take(self._unpack_block(data, rows, row_bytes), rows * row_bytes)
+        order = self._order
+        if self._predictor != _NO_PREDICTOR:
+            order = "<" if sys.byteorder == "little" else ">"
+            is_whole = self._predictor == _HORIZONTAL
+            raw = (
+                undo_differences(raw, self._bits, shape, self._order)
+                if is_whole
+                else undo_float_differences(raw, self._bits, shape)
+            )
+        return self._unpack_samples(raw, shape, order)
+
+    def _count_row_bytes(self) -> int:
+        return -(-self._block_shape[1] * self._bands * self._bits // 8)
+
+    def _unpack_block(self, data: Any, rows: int, row_bytes: int) -> Any:
+        """The uncompressed bytes; some writers store more than the rows of a strip, such as all rows in the last one."""
+        assert self._unpack is not None  # noqa: S101
+        try:
+            return self._unpack(data, rows * row_bytes)
+        except Exception:  # noqa: BLE001 - each codec has its own errors
+            return self._unpack(data, self._block_shape[0] * row_bytes + _SPARE_BYTES)
 
     def _take(self, data: Any, size: int) -> Any:
         """The first bytes of a block; some writers add a few."""
@@ -245,28 +334,31 @@ class BlockDecoder:
             raise ValueError(f"it has {len(view):,} bytes of {size:,}")
         return view[:size]
 
-    def _unpack_samples(self, raw: Any, rows: int, row_bytes: int) -> Array:
-        dtype, shape = self._samples.stored_dtype, (rows, self._block_shape[1], self._bands)
+    def _unpack_samples(self, raw: Any, shape: tuple[int, int, int], order: Any) -> Array:
+        dtype = self._samples.stored_dtype
         if self._is_complex_int:
-            part = np.dtype(f"{self._order}i{self._bits // 16}")
-            halves = np.frombuffer(raw, part).reshape(*shape, 2).astype(f"f{dtype.itemsize // 2}")
+            halves = (
+                np.frombuffer(raw, f"{order}i{self._bits // 16}").reshape(*shape, 2).astype(f"f{dtype.itemsize // 2}")
+            )
             return halves.view(dtype)[..., 0]
         if self._is_whole:
-            return np.frombuffer(raw, dtype.newbyteorder(self._order)).reshape(shape)
+            return np.frombuffer(raw, dtype.newbyteorder(order)).reshape(shape)
         if dtype.kind == "f":  # of 24 bits
-            values = imagecodecs.float24_decode(bytes(raw), byteorder=self._order)
+            values = imagecodecs.float24_decode(bytes(raw), byteorder=order)
             return np.asarray(values, dtype).reshape(shape)
-        lines = np.frombuffer(raw, np.uint8).reshape(rows, row_bytes)
-        return _unpack_bits(lines, self._bits, shape, dtype, self._order)
+        lines = np.frombuffer(raw, np.uint8).reshape(shape[0], -1)
+        return unpack_bits(lines, self._bits, shape, dtype, order)
 
     def _decode_subsampled(self, data: bytes, rows: int) -> Array:
         """YCbCr whose colours have a lower resolution: units of several Y, one Cb and one Cr."""
-        assert self._unpack is not None  # noqa: S101
         across, down = self._subsampling
         width = self._block_shape[1]
         units = -(-rows // down), -(-width // across)
-        size = units[0] * units[1] * (across * down + 2)
-        raw = np.frombuffer(self._take(self._unpack(data, size), size), np.uint8).reshape(*units, -1)
+        row_bytes = units[1] * (across * down + 2)  # of a row of units
+        size = units[0] * row_bytes
+        raw = np.frombuffer(self._take(self._unpack_block(data, units[0], row_bytes), size), np.uint8).reshape(
+            *units, -1
+        )
         out = np.empty((units[0] * down, units[1] * across, 3), np.uint8)
         luminance = raw[..., :-2].reshape(*units, down, across).transpose(0, 2, 1, 3)
         out[..., 0] = luminance.reshape(out.shape[:2])
@@ -281,42 +373,6 @@ def _find_subsampling(keyframe: Any) -> tuple[int, int]:
         return 1, 1
     across, down = keyframe.subsampling or (2, 2)
     return int(across), int(down)
-
-
-def _unpack_bits(lines: Array, bits: int, shape: tuple[int, int, int], dtype: np.dtype[Any], order: str) -> Array:
-    """Samples of any number of bits from rows of bytes ``(rows, bytes)``; whole bytes are in the order of the file."""
-    rows, count = shape[0], shape[1] * shape[2]
-    if bits == 1:
-        return np.unpackbits(lines, axis=1, count=count).reshape(shape).view(bool)
-    if bits % 8 == 0:
-        parts = lines[:, : count * bits // 8].reshape(rows, count, bits // 8)
-        parts = parts if order == ">" else parts[..., ::-1]
-        # As the high bytes of big-endian words.
-        wide = np.zeros((rows, count, 8), np.uint8)
-        wide[..., 8 - bits // 8 :] = parts
-        values = wide.view(">u8")[..., 0].astype(np.uint64)
-    else:
-        weights = np.uint64(1) << np.arange(bits - 1, -1, -1, dtype=np.uint64)
-        each = np.unpackbits(lines, axis=1, count=count * bits).reshape(rows, count, bits)
-        values = each.astype(np.uint64) @ weights
-    if dtype.kind == "i":
-        sign = np.uint64(1) << np.uint64(bits - 1)
-        values = (values ^ sign).astype(np.int64) - np.int64(sign)
-    return values.astype(dtype).reshape(shape)
-
-
-def _inflate(data: bytes, size: int) -> Any:
-    return imagecodecs.deflate_decode(data, out=np.empty(size, np.uint8))
-
-
-_UNPACKERS: dict[int, Callable[[bytes, int], Any]] = {
-    1: lambda data, _: data,
-    _LZW: lambda data, size: imagecodecs.lzw_decode(data, out=size),
-    **dict.fromkeys(_DEFLATE, _inflate),
-    **dict.fromkeys(_ZSTD, lambda data, size: imagecodecs.zstd_decode(data, out=size)),
-    _PACKBITS: lambda data, size: imagecodecs.packbits_decode(data, out=size),
-    _LZMA: lambda data, size: imagecodecs.lzma_decode(data, out=size),
-}
 
 
 class _OpenFile(SharedHandle):
@@ -372,6 +428,7 @@ class BlockFile:
 
     def __init__(self, source: SourceFile, blocks: Blocks) -> None:
         self._source, self._offsets, self._counts = source, blocks.offsets, blocks.counts
+        self._planes = [BlockFile(source, plane) for plane in blocks.planes]
         # One byte a block, as for entries: whether the disk was asked for it.
         self._is_expected = bytearray(len(blocks.offsets))
 
@@ -381,22 +438,27 @@ class BlockFile:
         Raises:
             EOFError: the file ends before.
         """
+        if self._planes:
+            return index, [plane._read_bytes(index) for plane in self._planes]  # noqa: SLF001
+        return index, self._read_bytes(index)
+
+    def _read_bytes(self, index: int) -> bytes | memoryview | None:
         count = int(self._counts[index])
         if not count:
-            return index, None
+            return None
         opened, offset = self._source.open(), int(self._offsets[index])
         size = os.fstat(opened.file.descriptor).st_size if opened.map is None else len(opened.map)
         # Checked before memory is allocated.
         if offset + count > size:
             raise EOFError(f"block {index:,} should be {count:,} bytes at {offset:,}, but the file ends before")
         if opened.map is not None:
-            return index, memoryview(opened.map)[offset : offset + count]
+            return memoryview(opened.map)[offset : offset + count]
         data = os.pread(opened.file.descriptor, count, offset)
         if len(data) != count:
             rest = bytearray(count)
             opened.file.read_into(memoryview(rest), offset)
             data = bytes(rest)
-        return index, data
+        return data
 
     def read_run(self, run: range) -> list[Block]:
         """Several blocks."""
@@ -414,6 +476,8 @@ class BlockFile:
 
     def read_ahead(self, index: int) -> None:
         """Have the bytes of a block fetched from the disk, without waiting for them."""
+        for plane in self._planes:
+            plane.read_ahead(index)
         count = int(self._counts[index])
         if count and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(

@@ -27,7 +27,7 @@ _PLAIN_KINDS = ("generic", "uniform")
 _IMAGE_AXES = (None, "YXS", "YXC")
 # More columns than this are the planes of a stack, not the channels of an image.
 _MOST_CHANNELS_IN_ROWS = 16
-_REDUCED, _MASK = 1, 4
+_REDUCED, _MASK, _MASK_PHOTOMETRIC = 1, 4, 4
 _LISTED = 6
 
 
@@ -143,11 +143,11 @@ def _choose_plain(path: str, tiff: Any) -> list[list[Any]]:
     full: list[Any] = []
     others: list[Any] = []
     for page in _walk(tiff):
-        if page.subfiletype & _MASK or not page.shape:
+        if page.subfiletype & _MASK or page.photometric == _MASK_PHOTOMETRIC or not page.shape:
             continue
         (others if page.subfiletype & _REDUCED else full).append(page)
     if not full:  # a file whose only pages are said to be small copies of another
-        full = [max(others, key=_area)] if others else [tiff.pages.first]
+        full = [page for page in others if _area(page) == max(map(_area, others))] or [tiff.pages.first]
     image = full[0]
     if len(full) > 1:
         if _is_pyramid(full):
@@ -158,6 +158,11 @@ def _choose_plain(path: str, tiff: Any) -> list[list[Any]]:
         if len(outer) > 1:
             _refuse_pages(path, outer)
         image = max(full, key=_area) if inner else image
+        if sum(_area(page) == _area(image) for page in full) > 1:
+            raise UnreadableImageError(
+                f"{path} holds several images of {image.imagelength} x {image.imagewidth} px below its first page; none of them "
+                "can be chosen"
+            )
     copies = [page for page in others if _is_copy(page, image)]
     return [[image], *([page] for page in sorted(copies, key=_area, reverse=True))]
 

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["Samples", "describe_samples"]
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
 _UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED, _COMPLEX_INT, _COMPLEX = range(1, 7)
-#: Compressions of whole pictures, whose decoders return colours as they are meant: JPEG, and lossy JPEG of cameras.
-_JPEGS = (6, 7, 33007, 34892)
+ICCLAB, ITULAB = 9, 10
+#: Compressions whose decoders return colours as they are meant: JPEG, lossy JPEG of cameras, JPEG 2000 of RGB, WebP.
+_COLOURS = (6, 7, 33007, 34892, 33005, 50001, 34927)
 _APERIO_YCBCR = 33003
-_CHANNELS = {CMYK: ("c", "m", "y", "k"), CIELAB: ("l", "a", "b")}
+_CHANNELS = {CMYK: ("c", "m", "y", "k"), **dict.fromkeys((CIELAB, ICCLAB, ITULAB), ("l", "a", "b"))}
+_INK_SET, _CMYK_INKS = 332, 1
+_ALPHAS = (1, 2)
 _NODATA_TAG = 42113
 # Luma of red, green and blue by ITU-R BT.601, and the codes of black and white, where a file names no others.
 _LUMA = (0.299, 0.587, 0.114)
@@ -42,7 +45,7 @@ class Samples:
         convert: makes pixels ``(h, w, bands)`` of samples ``(h, w, stored_bands)``; ``None``: they are the same.
         channels: the names of the bands; ``None``: those that their number suggests.
         nodata: what marks pixels without data; ``None``: nothing does.
-        fill: the sample in blocks that were not written.
+        fill: the sample in blocks that were not written, or one for each band.
     """
 
     stored_dtype: np.dtype[Any]
@@ -52,7 +55,12 @@ class Samples:
     convert: Callable[[Array], Array] | None = None
     channels: tuple[str, ...] | None = None
     nodata: Nodata | None = None
-    fill: float = 0
+    fill: float | tuple[float, ...] = 0
+
+    def of_plane(self, plane: int) -> Samples:
+        """The samples of one plane, as they are stored."""
+        fill = self.fill[plane] if isinstance(self.fill, tuple) else self.fill
+        return Samples(self.stored_dtype, 1, self.stored_dtype, 1, fill=fill)
 
 
 def describe_samples(path: str, page: Any) -> Samples:
@@ -72,24 +80,40 @@ def describe_samples(path: str, page: Any) -> Samples:
     nodata = _parse_nodata(page, stored)
     fill = 0 if nodata is None else nodata
     if page.photometric == PALETTE and stored.kind in "bu":
-        convert, dtype, colours = _find_palette(path, page)
-        key = None if nodata is None or bands > 1 else _find_key(page, convert, nodata)
-        return Samples(stored, bands, dtype, colours + bands - 1, convert, nodata=key, fill=fill)
-    if bands >= 3 and page.planarconfig == 1 and _is_stored_ycbcr(page):
-        return Samples(stored, bands, stored, bands, _find_ycbcr(page), nodata=nodata, fill=fill)
+        return _describe_palette(path, page, stored, nodata)
+    if bands >= 3 and _is_stored_ycbcr(page):
+        return _describe_ycbcr(path, page, stored, nodata)
+    return Samples(stored, bands, stored, bands, channels=_find_channels(page, bands), nodata=nodata, fill=fill)
+
+
+def _find_channels(page: Any, bands: int) -> tuple[str, ...] | None:
+    """The names of inks or of Lab, and of the samples beside them; ``None`` for other colours."""
     names = _CHANNELS.get(page.photometric)
-    channels = names if names is not None and len(names) == bands else None
-    return Samples(stored, bands, stored, bands, channels=channels, nodata=nodata, fill=fill)
+    inks = page.tags.get(_INK_SET)
+    if names is None or len(names) > bands or (page.photometric == CMYK and inks and inks.value != _CMYK_INKS):
+        return None
+    extras = tuple(map(int, page.extrasamples))
+    if len(names) < bands and extras[:1] and extras[0] in _ALPHAS:
+        names = (*names, "alpha" if "a" in names else "a")
+    return (*names, *(f"band.{band}" for band in range(len(names), bands)))
 
 
 def _find_dtype(path: str, page: Any) -> np.dtype[Any]:
     """The smallest dtype that holds the samples of a page."""
     bits, kind = page.bitspersample, page.sampleformat
+    if isinstance(kind, tuple):
+        raise UnreadableImageError(f"{path} stores samples of several formats, {kind}; that cannot be read")
+    if page.photometric == PALETTE and kind == _SIGNED:  # an index has no sign
+        kind = _UNSIGNED
+    if kind not in range(_UNSIGNED, _COMPLEX + 1):  # as libtiff does
+        kind = _UNSIGNED
     # Samples of several depths, such as 5, 6 and 5 bits, are unpacked by tifffile.
     most = max(bits) if isinstance(bits, tuple) else int(bits)
     whole = next((size for size in (8, 16, 32, 64, 128) if most <= size), None)
+    if most == 1 and kind in (_UNSIGNED, _UNDEFINED, _SIGNED):
+        return np.dtype(bool)
     if kind in (_UNSIGNED, _UNDEFINED) and whole is not None and whole <= 64:
-        return np.dtype(bool) if most == 1 else np.dtype(f"u{whole // 8}")
+        return np.dtype(f"u{whole // 8}")
     if kind == _SIGNED and whole is not None and whole <= 64:
         return np.dtype(f"i{whole // 8}")
     if kind == _FLOAT and most in (16, 24, 32, 64):
@@ -104,7 +128,8 @@ def _parse_nodata(page: Any, dtype: np.dtype[Any]) -> float | None:
     """The value of GDAL's tag: an integer for integers, exact in 64 bits; ``None`` if it is not there or cannot occur."""
     tag = page.tags.get(_NODATA_TAG)
     text = "" if tag is None else str(tag.value).strip().rstrip("\0")
-    if not text or dtype.kind not in "buif":
+    # Python's numbers may have underscores.
+    if not text or "_" in text or dtype.kind not in "buif":
         return None
     try:
         value: float = int(text) if dtype.kind in "bui" else float(text)
@@ -113,26 +138,25 @@ def _parse_nodata(page: Any, dtype: np.dtype[Any]) -> float | None:
             value = float(text)
         except ValueError:
             return None
-    if dtype.kind in "ui":
+    if dtype.kind in "bui":
         if not math.isfinite(value) or value != int(value):
             return None
-        limits = np.iinfo(dtype)
-        return int(value) if limits.min <= value <= limits.max else None
-    if dtype.kind == "f":
-        # As GDAL compares it: rounded to the dtype, and to its largest number where it is a little larger.
-        limit = float(np.finfo(dtype).max)
-        if limit < abs(value) <= limit * (1 + 1e-5):
-            value = limit if value > 0 else -limit
+        low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        return int(value) if low <= value <= high else None
+    # As GDAL compares it: rounded to the dtype, and to its largest number where it is a little larger.
+    limit = float(np.finfo(dtype).max)
+    if limit < abs(value) <= limit * (1 + 1e-5):
+        value = limit if value > 0 else -limit
+    with np.errstate(over="ignore"):
         return float(dtype.type(value))
-    return value
 
 
 # -- palettes -------------------------------------------------------------------------------------------------------------
 
 
-def _find_palette(path: str, page: Any) -> tuple[Callable[[Array], Array], np.dtype[Any], int]:
-    """The function that looks up the colours of indices, their dtype and the number of their bands."""
-    bits, table = int(page.bitspersample), page.colormap
+def _describe_palette(path: str, page: Any, stored: np.dtype[Any], nodata: float | None) -> Samples:
+    """Colours of indices; further samples, such as alpha, follow them."""
+    bits, bands, table = int(page.bitspersample), int(page.samplesperpixel), page.colormap
     if bits > _MOST_PALETTE_BITS or table is None:
         raise UnreadableImageError(f"{path} has indices of {bits} bits, but no table of colours for them")
     listed = np.asarray(table, np.uint16).reshape(3, -1).T
@@ -141,28 +165,38 @@ def _find_palette(path: str, page: Any) -> tuple[Callable[[Array], Array], np.dt
     short = listed if listed.max(initial=0) < 256 else listed >> 8
     colours = np.zeros((1 << bits, 3), np.uint8)
     colours[: len(short)] = short[: len(colours)]
-    if bits == 1 and sorted(map(tuple, colours.tolist())) == [(0, 0, 0), (255, 255, 255)]:
-        table_of_bits = colours[:, :1] > 0
-        return lambda samples: table_of_bits[samples[:, :, 0].view(np.uint8)], np.dtype(bool), 1
-    return lambda samples: _look_up(colours, samples), np.dtype(np.uint8), 3
+    if bits == 1 and bands == 1 and sorted(map(tuple, colours.tolist())) == [(0, 0, 0), (255, 255, 255)]:
+        return _describe_bits(stored, colours, nodata)
+    extras = _scale_extras(page, bits, bands)
+    missing = 0 if nodata is None or nodata >= len(colours) else int(nodata)
+    # Other entries may have the same colour. Those are mostly black ones that no pixel uses.
+    key = None if nodata is None else ColourKey((*colours[missing].tolist(), *[None] * (bands - 1)))
+
+    def convert(samples: Array) -> Array:
+        indices = samples[:, :, 0]
+        found: Array = colours[indices.view(np.uint8) if indices.dtype == bool else indices]
+        if bands == 1:
+            return found
+        return np.concatenate([found, extras[samples[:, :, 1:].astype(np.uint16)]], axis=2)
+
+    fill = (missing, *[0] * (bands - 1))
+    return Samples(stored, bands, colours.dtype, colours.shape[1] + bands - 1, convert, nodata=key, fill=fill)
 
 
-def _find_key(page: Any, convert: Callable[[Array], Array], index: float) -> ColourKey | None:
-    """The colour of the index that marks missing pixels, unless other indices have the same colour."""
-    count = 1 << int(page.bitspersample)
-    if not 0 <= index < count:
-        return None
-    indices = np.arange(count, dtype=np.uint8 if count <= 256 else np.uint16)[:, np.newaxis, np.newaxis]
-    table = convert(indices.view(bool) if count == 2 else indices)[:, 0]
-    is_alike = (table == table[int(index)]).all(axis=1)
-    return ColourKey(tuple(table[int(index)].tolist())) if is_alike.sum() == 1 else None
+def _describe_bits(stored: np.dtype[Any], colours: Array, nodata: float | None) -> Samples:
+    """Black and white, in any order, as booleans of which white is true."""
+    table = colours[:, :1] > 0
+    key = None if nodata is None else ColourKey((bool(table[int(nodata), 0]),))
+    convert = lambda samples: table[samples[:, :, 0].view(np.uint8)]  # noqa: E731
+    return Samples(stored, 1, np.dtype(bool), 1, convert, nodata=key, fill=nodata or 0)
 
 
-def _look_up(colours: Array, samples: Array) -> Array:
-    """Colours ``(h, w, 3)`` of indices ``(h, w, 1)``; further samples, such as alpha, follow them."""
-    indices = samples[:, :, 0]
-    found: Array = colours[indices.view(np.uint8) if indices.dtype == bool else indices]
-    return found if samples.shape[2] == 1 else np.concatenate([found, samples[:, :, 1:].astype(np.uint8)], axis=2)
+def _scale_extras(page: Any, bits: int, bands: int) -> Array:
+    """The samples of 8 bits beside a colour of 8 bits: alpha is scaled as colours are, others are kept if they fit."""
+    values = np.arange(1 << bits)
+    if bits == 8 or (bits < 8 and not all(int(extra) in _ALPHAS for extra in page.extrasamples[: bands - 1])):
+        return values.astype(np.uint8)
+    return (values >> (bits - 8) if bits > 8 else values * 255 // ((1 << bits) - 1)).astype(np.uint8)
 
 
 # -- YCbCr ----------------------------------------------------------------------------------------------------------------
@@ -170,11 +204,16 @@ def _look_up(colours: Array, samples: Array) -> Array:
 
 def _is_stored_ycbcr(page: Any) -> bool:
     """Whether blocks decode to YCbCr. JPEG decoders return RGB."""
-    return page.compression == _APERIO_YCBCR or (page.photometric == YCBCR and page.compression not in _JPEGS)
+    return page.compression == _APERIO_YCBCR or (page.photometric == YCBCR and page.compression not in _COLOURS)
 
 
-def _find_ycbcr(page: Any) -> Callable[[Array], Array]:
-    """The function that makes RGB of YCbCr, by tables in fixed point, as libtiff does."""
+def _describe_ycbcr(path: str, page: Any, stored: np.dtype[Any], nodata: float | None) -> Samples:
+    """RGB of YCbCr, by tables in fixed point, as libtiff does."""
+    bands = int(page.samplesperpixel)
+    if stored != np.uint8 or page.bitspersample != 8:
+        raise UnreadableImageError(f"{path} stores YCbCr in {page.bitspersample} bits; only 8 bits can be read")
+    if page.planarconfig != 1 and page.subsampling not in (None, (1, 1)):
+        raise UnreadableImageError(f"{path} stores planes of YCbCr in several resolutions; they cannot be read")
     luma = [float(part) for part in _rationals(page, 529, _LUMA)]
     codes = [float(part) for part in _rationals(page, 532, _BLACK_AND_WHITE)]
     red, green, blue = luma
@@ -198,7 +237,10 @@ def _find_ycbcr(page: Any) -> Callable[[Array], Array]:
         out[:, :, 2] = np.clip(y + blue_of[cb], 0, 255)
         return out
 
-    return convert
+    # A block that was not written is black, or gray of the level of nodata.
+    gray = int(np.argmin(np.abs(luminance - (nodata or 0))))
+    fill = (gray, 128, 128, *[nodata or 0] * (bands - 3))
+    return Samples(stored, bands, stored, bands, convert, nodata=nodata, fill=fill)
 
 
 def _to_value(code: Array, black: float, white: float, most: int) -> Array:

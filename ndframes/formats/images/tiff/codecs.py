@@ -1,0 +1,145 @@
+"""The codecs of a TIFF's blocks: bytes from compressed bytes, and samples from bytes."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...extensions import load_extensions
+from ...tiled.codecs import unpack_zstd
+
+if TYPE_CHECKING:
+    from ...._typing import Array
+
+__all__ = [
+    "JPEG_2000",
+    "LERC",
+    "PREDICTED",
+    "UNPACKERS",
+    "decode_jpeg2000",
+    "decode_lerc",
+    "undo_differences",
+    "undo_float_differences",
+    "unpack_bits",
+]
+imagecodecs = load_extensions("_imcd")
+LERC = 34887
+#: Aperio's numbers, and that of others.
+JPEG_2000 = (33003, 33004, 33005, 34712)
+_LZW, _PACKBITS = 5, 32773
+_DEFLATE, _ZSTD, _LZMA = (8, 32946), (50000, 34926), 34925
+#: libtiff applies a predictor to these only, whatever tags say of others.
+PREDICTED = (_LZW, *_DEFLATE, *_ZSTD, _LZMA)
+# imagecodecs unpacks up to 32 bits.
+_MOST_PACKED_BITS = 32
+
+
+def _inflate(data: bytes, size: int) -> Any:
+    return imagecodecs.deflate_decode(data, out=np.empty(size, np.uint8))
+
+
+#: By compression: a function that makes at most this number of bytes of compressed ones.
+UNPACKERS: dict[int, Callable[[bytes, int], Any]] = {
+    1: lambda data, _: data,
+    _LZW: lambda data, size: imagecodecs.lzw_decode(data, out=size),
+    **dict.fromkeys(_DEFLATE, _inflate),
+    **dict.fromkeys(_ZSTD, unpack_zstd),
+    _PACKBITS: lambda data, size: imagecodecs.packbits_decode(data, out=size),
+    _LZMA: lambda data, size: imagecodecs.lzma_decode(data, out=size),
+}
+
+
+def unpack_bits(lines: Array, bits: int, shape: tuple[int, int, int], dtype: np.dtype[Any], order: str) -> Array:
+    """Samples of any number of bits from rows of bytes ``(rows, bytes)``; whole bytes are in the order of the file."""
+    rows, count = shape[0], shape[1] * shape[2]
+    if bits == 1:
+        return np.unpackbits(lines, axis=1, count=count).reshape(shape).view(bool)
+    unsigned = np.dtype(f"u{dtype.itemsize}")
+    if bits % 8 == 0:
+        parts = lines[:, : count * bits // 8].reshape(rows, count, bits // 8)
+        parts = parts if order == ">" else parts[..., ::-1]
+        # As the low bytes of big-endian words.
+        wide = np.zeros((rows, count, dtype.itemsize), np.uint8)
+        wide[..., dtype.itemsize - bits // 8 :] = parts
+        values = wide.view(unsigned.newbyteorder(">"))[..., 0].astype(unsigned)
+    elif bits <= _MOST_PACKED_BITS:
+        values = np.asarray(imagecodecs.packints_decode(lines.tobytes(), unsigned, bits, runlen=count), unsigned)
+    else:
+        values = np.empty((rows, count), unsigned)
+        weights = np.uint64(1) << np.arange(bits - 1, -1, -1, dtype=np.uint64)
+        for line, row in zip(lines, values, strict=True):  # by rows, because the bits take 8 bytes each
+            row[:] = np.unpackbits(line, count=count * bits).reshape(count, bits).astype(np.uint64) @ weights
+    if dtype.kind == "i":
+        # The sign bit moves to the top and back, which fills the bits above it.
+        spare = unsigned.type(8 * dtype.itemsize - bits)
+        values = (values << spare).view(dtype) >> dtype.type(spare)
+    return np.asarray(values).reshape(shape)
+
+
+def undo_differences(raw: Any, bits: int, shape: tuple[int, int, int], order: str) -> Array:
+    """Words of 8 to 64 bits, in native order, from their differences along rows; also the words of floats."""
+    words = np.frombuffer(raw, f"{order}u{bits // 8}").reshape(shape)
+    return np.asarray(imagecodecs.delta_decode(words.astype(words.dtype.newbyteorder("="), copy=False), axis=1))
+
+
+def undo_float_differences(raw: Any, bits: int, shape: tuple[int, int, int]) -> bytes:
+    """The bytes of floats, in native order, from the differences of their bytes, the high bytes of a row first."""
+    rows, width, bands = shape
+    planes = np.frombuffer(raw, np.uint8).reshape(rows, -1, bands).cumsum(axis=1, dtype=np.uint8)
+    parts = planes.reshape(rows, bits // 8, width * bands).transpose(0, 2, 1)
+    return bytes((parts if sys.byteorder == "big" else parts[..., ::-1]).tobytes())
+
+
+def decode_jpeg2000(data: bytes, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array:
+    """The samples of a JPEG 2000 block, which may be smaller than ``shape`` at the edges of the image."""
+    found = imagecodecs.jpeg2k_decode(data)
+    found = found if found.ndim == 3 else found[:, :, np.newaxis]
+    if found.shape[2] != shape[2] or found.shape[0] > shape[0] or found.shape[1] > shape[1]:
+        raise ValueError(f"it has the shape {found.shape} instead of {shape}")
+    out = np.zeros(shape, dtype)
+    out[: found.shape[0], : found.shape[1]] = found
+    return out
+
+
+def decode_lerc(data: bytes, shape: tuple[int, int, int], dtype: np.dtype[Any], fill: float | None) -> Array:
+    """Samples of a LERC block; ``fill`` replaces those that its mask excludes.
+
+    The bands of a pixel may be together in one blob, or in a blob each.
+
+    Args:
+        data: a block; it may be compressed once more.
+        shape: ``(rows, width, bands)`` of the block.
+        dtype: of the samples.
+        fill: ``None``: nan for floats, 0 for others.
+    """
+    data = _unwrap_lerc(data, 4096 + 2 * dtype.itemsize * shape[0] * shape[1] * shape[2])
+    values, masks = imagecodecs.lerc_decode(data, masks=True)
+    if values.dtype != (np.uint8 if dtype.kind == "b" else dtype):
+        raise ValueError(f"it has samples of {values.dtype} instead of {dtype}")
+    depth = (
+        struct.unpack_from("<i", data, 22)[0]
+        if data[:6] == b"Lerc2 " and struct.unpack_from("<i", data, 6)[0] >= 4
+        else 1
+    )
+    rows, width, bands = shape
+    if values.size != rows * width * bands or not depth or bands % depth:
+        raise ValueError(f"it has samples of the shape {values.shape} instead of {shape}")
+    found = values.reshape(bands // depth, rows, width, depth).transpose(1, 2, 0, 3).reshape(shape)
+    if masks is None or masks.all():
+        return np.asarray(found, dtype)
+    # A mask for all bands, or one for each blob.
+    is_there = masks.reshape(-1, rows, width).transpose(1, 2, 0)
+    is_there = np.broadcast_to(is_there, (rows, width, is_there.shape[2])).repeat(bands // is_there.shape[2], axis=2)
+    missing = (np.nan if dtype.kind == "f" else 0) if fill is None else fill
+    return np.where(is_there, found, np.asarray(missing, dtype))
+
+
+def _unwrap_lerc(data: bytes, most: int) -> bytes:
+    if data[:4] == b"\x28\xb5\x2f\xfd":
+        return bytes(load_extensions("_zstd").zstd_decode(data, out=most))
+    return data if data[:4] in (b"Lerc", b"CntZ") else zlib.decompressobj().decompress(data, most)
