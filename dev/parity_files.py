@@ -214,7 +214,11 @@ def _gdal(form: str, name: str, pixels: Pixels, referee: Any = Case.referee, suf
 
 def _read_by_gdal(path: str, _: Pixels, *, driver: str | None = None) -> Pixels:
     with rasterio.open(path, driver=driver) as file:
-        return file.read().transpose(1, 2, 0)
+        planes = file.read()
+        if file.colorinterp[0] == ColorInterp.palette and driver != "BMP":  # a ramp of gray in a BMP is gray
+            table = file.colormap(1)
+            return np.array([table[index][:3] for index in range(len(table))], np.uint8)[planes[0]]
+        return planes.transpose(1, 2, 0)
 
 
 def _gdal_tiffs() -> Iterator[Case]:
@@ -272,9 +276,11 @@ def _gdal_tiff_kinds() -> Iterator[Case]:
 _DETECTED = {"tif": "GTiff", "png": "PNG", "jpg": "JPEG", "jp2": "JP2OpenJPEG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "ntf": "NITF", "pnm": "PNM"}  # fmt: skip
 _NAMED = ("AAIGrid", "BT", "EHdr", "ENVI", "ERS", "GSBG", "HFA", "ISIS3", "KRO", "LAN", "MRF", "PCIDSK", "PCRaster", "RMF", "RRASTER", "RST", "SAGA", "VICAR")  # fmt: skip
 
+_SUFFIXES = {"EHdr": "bil", "PCRaster": "map", "RRASTER": "grd", "SAGA": "sdat"}
+
 
 def _gdal_others() -> Iterator[Case]:
-    drivers = {**_DETECTED, **{driver.lower(): driver for driver in _NAMED}}
+    drivers = {**_DETECTED, **{_SUFFIXES.get(driver, driver.lower()): driver for driver in _NAMED}}
     del drivers["tif"]
     dtypes = (*_UNSIGNED, *_SIGNED, "float32", "float64", "complex64")
     options: dict[str, list[dict[str, Any]]] = {
@@ -298,10 +304,19 @@ def _gdal_others() -> Iterator[Case]:
 def read_by_pillow(path: str) -> Pixels:
     """The pixels of Pillow: palettes in their colours, with alpha if an entry is transparent, and inks of a JPEG as RGB."""
     with Image.open(path) as image:
+        if image.mode == "L" and image.format == "PNG":
+            return np.asarray(image) // {2: 85, 4: 17}.get(_png_bits(path), 1)  # Pillow scales them to 8 bits
+        if image.mode == "I" and image.format == "PPM":
+            return np.asarray(image).astype(np.uint16)
         if image.mode in ("P", "PA"):
             opaque = "transparency" not in image.info and image.mode == "P"
             return np.asarray(image.convert("RGB" if opaque else "RGBA"))
         return np.asarray(image.convert("RGB") if image.mode == "CMYK" and image.format == "JPEG" else image)
+
+
+def _png_bits(path: str) -> int:
+    with open(path, "rb") as file:
+        return file.read(25)[24]
 
 
 _MODES = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "YCbCr": 3, "LAB": 3, "I;16": 1, "I": 1, "F": 1}
@@ -381,16 +396,19 @@ def _write_bytes(path: str, *, encode: Callable[[Pixels], Any], pixels: Pixels) 
     return pixels
 
 
-def _decode(path: str, _: Pixels, *, codec: str) -> Pixels:
+def _decode(path: str, written: Pixels, *, codec: str, name: str) -> Pixels:
+    if codec in ("gif", "avif", "jpeg8") and "bitspersample" not in name:
+        return read_by_pillow(path)  # gray GIF, and inks of a JPEG
     with open(path, "rb") as file:
-        return getattr(imagecodecs, f"{codec}_decode")(file.read())
+        pixels = getattr(imagecodecs, f"{codec}_decode")(file.read())
+    return pixels if codec != "htj2k" or pixels.shape == written.shape else pixels.transpose(1, 2, 0)
 
 
 def _imagecodecs_files() -> Iterator[Case]:
     codecs: dict[str, tuple[str, list[dict[str, Any]]]] = {
         "png": ("png", [{}]), "spng": ("png", [{}]), "jpeg8": ("jpg", [{"level": 90}, {"level": 90, "bitspersample": 12}]),
         "mozjpeg": ("jpg", [{"level": 90}]), "jpegls": ("jpg", [{}]), "ljpeg": ("jpg", [{}, {"bitspersample": 12}]), "jpegsof3": ("jpg", [{}]),
-        "jpeg2k": ("jp2", [{"codecformat": form, **extra} for form in ("jp2", "j2k") for extra in ({"level": 0}, {"level": 40}, {"level": 0, "tile": (32, 32)}, {"level": 0, "mct": False})]),
+        "jpeg2k": ("jp2", [{"codecformat": form, **extra} for form in ("jp2", "j2k") for extra in ({"level": 0}, {"level": 40}, {"level": 0, "mct": False})]),
         "htj2k": ("j2k", [{}]), "webp": ("webp", [{"lossless": True}, {"level": 80}]), "qoi": ("qoi", [{}]), "bmp": ("bmp", [{}]),
         "avif": ("avif", [{"level": 100}, {"level": 80}, *({"level": 100, "bitspersample": bits} for bits in (10, 12))]),
         "gif": ("gif", [{}]), "rgbe": ("hdr", [{}]), "jpegxl": ("jxl", [{}]), "jpegxr": ("jxr", [{}]), "heif": ("heic", [{}]),
@@ -404,7 +422,7 @@ def _imagecodecs_files() -> Iterator[Case]:
             pixels = np.abs(pixels) if codec == "rgbe" and dtype == "float32" else pixels
             encode = partial(getattr(imagecodecs, f"{codec}_encode"), **extra)
             name = f"{codec} {dtype} {bands} bands {' '.join(f'{key}={value}' for key, value in extra.items())}".strip()
-            yield Case(f"{suffix}, imagecodecs", name, suffix, partial(_write_bytes, encode=encode, pixels=pixels), partial(_decode, codec=codec))  # fmt: skip
+            yield Case(f"{suffix}, imagecodecs", name, suffix, partial(_write_bytes, encode=encode, pixels=pixels), partial(_decode, codec=codec, name=name))  # fmt: skip
 
 
 def _to_npy(pixels: Pixels) -> bytes:
