@@ -130,10 +130,16 @@ def _list_reads(name: str, frames: nf.Frames, image_id: Any, shape: tuple[int, .
     crops = [(..., *crop) for crop in _crops(shape)]
     regions = [(*(slice(None) for _ in shape[:-3]), *crop) for _, *crop in crops]
     yield Way(f"load_image, {name}", "image", lambda: frames.load_image(image_id))
-    yield Way(f"load_regions, {name}", "crops", lambda: list(frames.load_regions([(image_id, each) for each in regions])))
+    yield Way(
+        f"load_regions, {name}", "crops", lambda: list(frames.load_regions([(image_id, each) for each in regions]))
+    )
     yield Way(f"load_region, {name}", "crops", lambda: [frames.load_region(image_id, each) for each in regions])
     for scale in (1 / 2, 1 / 4):
-        yield Way(f"scale {scale}, {name}", f"scaled by {scale}", lambda scale=scale: frames.load_region(image_id, scale=scale))
+        yield Way(
+            f"scale {scale}, {name}",
+            f"scaled by {scale}",
+            lambda scale=scale: frames.load_region(image_id, scale=scale),
+        )
     yield Way(f"scaled crop, {name}", "scaled crop", lambda: frames.load_region(image_id, regions[0], scale=1 / 2))
     yield Way(f"thumbnail, {name}", "thumbnail", lambda: frames.image(image_id).load_thumbnail(16))
 
@@ -185,7 +191,7 @@ def _describe_difference(answer: Answer, rule: Answer) -> str:
     for got, want in zip(answer, rule, strict=True):
         if (got.dtype, got.shape) != (want.dtype, want.shape):
             return f"{got.dtype} {got.shape} for {want.dtype} {want.shape}"
-        unequal = ~((got == want) | ((got != got) & (want != want)))  # noqa: PLR0124 - not-a-numbers are equal here
+        unequal = ~((got == want) | ((got != got) & (want != want)))
         if unequal.any():
             place = tuple(int(axis[0]) for axis in np.nonzero(unequal))
             return f"{int(unequal.sum())} of {got.size} values, such as {got[place]} for {want[place]} at {place}"
@@ -216,7 +222,7 @@ def choose(cases: list[Case], only: str, *, quick: bool) -> list[Case]:
     """The cases whose form and name contain a text, mixed if ``quick``."""
     chosen = [case for case in cases if only.lower() in f"{case.form}: {case.name}".lower()]
     if quick:
-        random.Random(0).shuffle(chosen)  # noqa: S311 - the same order in each run
+        random.Random(0).shuffle(chosen)
         chosen.sort(key=lambda case: case.form)
     return chosen
 
@@ -245,7 +251,9 @@ def print_table(rows: dict[str, Counter[str]]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="TEXT", help="only files whose format and parameters contain this")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only files whose format and parameters contain this"
+    )
     parser.add_argument("--quick", action="store_true", help=f"{_QUICK_FILES} files of each format")
     parser.add_argument("--json", metavar="PATH", help="write the outcome of each file here")
     options = parser.parse_args(arguments)

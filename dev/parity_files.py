@@ -64,7 +64,9 @@ def list_cases() -> list[Case]:
 
 
 @cache
-def picture(shape: tuple[int, ...], dtype: Any = "uint8", *, seed: int = 0, bits: int = 0, special: bool = True) -> Pixels:
+def picture(
+    shape: tuple[int, ...], dtype: Any = "uint8", *, seed: int = 0, bits: int = 0, special: bool = True
+) -> Pixels:
     """Waves with noise over the range of the dtype, or of its first ``bits``, with extremes, infinities and NaN."""
     random = np.random.default_rng([seed, *shape])
     dtype = np.dtype(dtype)
@@ -121,12 +123,21 @@ def _tiff_codecs() -> Iterator[Case]:
         if form == "planes":
             options["planarconfig"] = "separate"
         referee: Any = Case.referee if codec != "jpeg" else (lambda path, _: read_by_pillow(path))
-        if dtype == "bool" and form == "rgb":  # tifffile does not read the bits of three samples as it packed them; GDAL agrees
+        if (
+            dtype == "bool" and form == "rgb"
+        ):  # tifffile does not read the bits of three samples as it packed them; GDAL agrees
             referee = lambda path, _: tifffile.imread(path)  # noqa: E731
         yield _tiff(f"{codec} {dtype} {layout} {form}", pixels, referee, **options)
         if codec in ("lzw", "deflate", "zstd", "lzma") and layout == "tiles":
             for order in "<>":
-                yield _tiff(f"{codec} {dtype} predictor {form} {order}", pixels, referee, byteorder=order, predictor=True, **options)
+                yield _tiff(
+                    f"{codec} {dtype} predictor {form} {order}",
+                    pixels,
+                    referee,
+                    byteorder=order,
+                    predictor=True,
+                    **options,
+                )
 
 
 def _tiff_kinds() -> Iterator[Case]:
@@ -176,9 +187,13 @@ def _tiff_stacks() -> Iterator[Case]:
         every = {**named, **_LAYOUTS[layout], "photometric": "rgb" if axes == "ZYXS" else "minisblack"}
         name = f"{kind} {axes} {dtype} {layout}"
         write = partial(_write_tiff, pixels=pixels, **every)
-        yield Case("TIFF stacks, tifffile", name, "tif", write, _channels if axes == "CYX" else None, same=({"series": 0},))
+        yield Case(
+            "TIFF stacks, tifffile", name, "tif", write, _channels if axes == "CYX" else None, same=({"series": 0},)
+        )
         for page in range(3):
-            yield Case("TIFF stacks, tifffile", f"{name} page {page}", "tif", write, partial(_take, index=page), {"page": page})
+            yield Case(
+                "TIFF stacks, tifffile", f"{name} page {page}", "tif", write, partial(_take, index=page), {"page": page}
+            )
 
 
 def _channels(_: str, written: Pixels) -> Pixels:
@@ -194,7 +209,13 @@ def _take(_: str, written: Pixels, *, index: int) -> Pixels:
 
 def _write_gdal(path: str, *, pixels: Pixels, driver: str, dtype: str = "", colormap: Any = None, overviews: Any = (), **options: Any) -> Pixels:  # fmt: skip
     planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    stored = planes.astype("uint8") if planes.dtype == bool else planes.astype("float32") if planes.dtype == "float16" else planes
+    stored = (
+        planes.astype("uint8")
+        if planes.dtype == bool
+        else planes.astype("float32")
+        if planes.dtype == "float16"
+        else planes
+    )
     count, height, width = stored.shape
     profile = {"count": count, "height": height, "width": width, "dtype": dtype or stored.dtype.name}
     with rasterio.Env(GDAL_PAM_ENABLED=False), rasterio.open(path, "w", driver=driver, **profile, **options) as file:
@@ -208,7 +229,9 @@ def _write_gdal(path: str, *, pixels: Pixels, driver: str, dtype: str = "", colo
     return pixels
 
 
-def _gdal(form: str, name: str, pixels: Pixels, referee: Any = Case.referee, suffix: str = "tif", **options: Any) -> Case:
+def _gdal(
+    form: str, name: str, pixels: Pixels, referee: Any = Case.referee, suffix: str = "tif", **options: Any
+) -> Case:
     write = partial(_write_gdal, pixels=pixels, **{"driver": "GTiff", **options})
     named = {} if suffix in _DETECTED else {"driver": options.get("driver", "GTiff")}
     return Case(form, name, suffix, write, referee, named, _PAGES if suffix == "tif" else ())
@@ -225,16 +248,37 @@ def _read_by_gdal(path: str, _: Pixels, *, driver: str | None = None) -> Pixels:
 
 def _gdal_tiffs() -> Iterator[Case]:
     form = "TIFF, GDAL"
-    compressions = ("NONE", "LZW", "PACKBITS", "DEFLATE", "ZSTD", "LERC", "LERC_DEFLATE", "LERC_ZSTD", "LZMA", "WEBP", "JXL", "JPEG")
+    compressions = (
+        "NONE",
+        "LZW",
+        "PACKBITS",
+        "DEFLATE",
+        "ZSTD",
+        "LERC",
+        "LERC_DEFLATE",
+        "LERC_ZSTD",
+        "LZMA",
+        "WEBP",
+        "JXL",
+        "JPEG",
+    )
     layouts = {"strips": {"blockysize": 16}, "tiles": {"tiled": True, "blockxsize": 32, "blockysize": 48}}
     dtypes = (*_UNSIGNED, *_SIGNED, "float32", "float64", "complex64", "complex128", "complex_int16")
     for compress, dtype, layout, bands in product(compressions, dtypes, layouts, ("gray", "pixel", "band")):
         whole = dtype == "complex_int16"
         shape = _SHAPE if bands == "gray" else (*_SHAPE, 3)
-        pixels = picture(shape, "complex64" if whole else dtype, special="LERC" not in compress and compress != "JXL" and not whole)
+        pixels = picture(
+            shape, "complex64" if whole else dtype, special="LERC" not in compress and compress != "JXL" and not whole
+        )
         pixels = np.round(pixels) if whole else pixels
-        options: dict[str, Any] = {"compress": compress, "interleave": "pixel" if bands == "gray" else bands, **layouts[layout]}
-        options |= {"webp_lossless": True} if compress == "WEBP" else {"jxl_lossless": "YES"} if compress == "JXL" else {}
+        options: dict[str, Any] = {
+            "compress": compress,
+            "interleave": "pixel" if bands == "gray" else bands,
+            **layouts[layout],
+        }
+        options |= (
+            {"webp_lossless": True} if compress == "WEBP" else {"jxl_lossless": "YES"} if compress == "JXL" else {}
+        )
         referee = Case.referee if compress != "JPEG" else (lambda path, _: read_by_pillow(path))
         yield _gdal(form, f"{compress} {dtype} {layout} {bands}", pixels, referee, dtype=dtype, **options)
         if compress in ("LZW", "DEFLATE", "ZSTD") and layout == "tiles":
@@ -257,7 +301,9 @@ def _gdal_tiff_kinds() -> Iterator[Case]:
     for compress, bands in product(("NONE", "ZSTD"), (1, 3)):
         pixels = picture(_SHAPE if bands == 1 else (*_SHAPE, 3), "float16")
         yield _gdal(form, f"half floats {compress} {bands}", pixels, nbits=16, compress=compress)
-    for photometric, bands, dtype in product(("MINISBLACK", "MINISWHITE", "RGB", "CMYK", "CIELAB"), (1, 3, 4, 5), ("uint8", "uint16")):
+    for photometric, bands, dtype in product(
+        ("MINISBLACK", "MINISWHITE", "RGB", "CMYK", "CIELAB"), (1, 3, 4, 5), ("uint8", "uint16")
+    ):
         pixels = picture(_SHAPE if bands == 1 else (*_SHAPE, bands), dtype)
         yield _gdal(form, f"{photometric} {bands} bands {dtype}", pixels, photometric=photometric)
     for quality, tiled, photometric in product((50, 90), (False, True), ("YCBCR", "RGB")):
@@ -292,7 +338,9 @@ def _gdal_others() -> Iterator[Case]:
     }  # fmt: skip
     for (suffix, driver), dtype, bands in product(drivers.items(), dtypes, (1, 2, 3, 4)):
         for extra in options.get(driver, [{}]):
-            pixels = picture(_SHAPE if bands == 1 else (*_SHAPE, bands), dtype, special=driver not in ("AAIGrid", "GSBG"))
+            pixels = picture(
+                _SHAPE if bands == 1 else (*_SHAPE, bands), dtype, special=driver not in ("AAIGrid", "GSBG")
+            )
             referee: Any = partial(_read_by_gdal, driver=driver)
             if driver in ("JPEG", "WEBP", "GIF"):
                 referee = lambda path, _: read_by_pillow(path)  # noqa: E731
@@ -321,7 +369,20 @@ def _png_bits(path: str) -> int:
         return file.read(25)[24]
 
 
-_MODES = {"1": 1, "L": 1, "LA": 2, "P": 3, "RGB": 3, "RGBA": 4, "CMYK": 4, "YCbCr": 3, "LAB": 3, "I;16": 1, "I": 1, "F": 1}
+_MODES = {
+    "1": 1,
+    "L": 1,
+    "LA": 2,
+    "P": 3,
+    "RGB": 3,
+    "RGBA": 4,
+    "CMYK": 4,
+    "YCbCr": 3,
+    "LAB": 3,
+    "I;16": 1,
+    "I": 1,
+    "F": 1,
+}
 
 
 def _write_pillow(path: str, *, mode: str, **options: Any) -> Pixels:
@@ -341,7 +402,19 @@ def _write_pillow(path: str, *, mode: str, **options: Any) -> Pixels:
 
 
 def _pillow_tiffs() -> Iterator[Case]:
-    codecs = ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "group3", "group4", "jpeg", "webp", "zstd", "lzma", "tiff_ccitt")
+    codecs = (
+        "raw",
+        "tiff_lzw",
+        "tiff_adobe_deflate",
+        "packbits",
+        "group3",
+        "group4",
+        "jpeg",
+        "webp",
+        "zstd",
+        "lzma",
+        "tiff_ccitt",
+    )
     for mode, codec in product(_MODES, codecs):
         referee: Any = None if mode == "YCbCr" and codec != "jpeg" else (lambda path, _: read_by_pillow(path))
         yield Case("TIFF, Pillow", f"{mode} {codec}", "tif", partial(_write_pillow, mode=mode, format="TIFF", compression=codec), referee, same=_PAGES)  # fmt: skip
@@ -361,7 +434,9 @@ def _pillow_others() -> Iterator[Case]:
         for extra in options.get(form, [{}]):
             name = f"{mode} {' '.join(f'{key}={value}' for key, value in extra.items())}".strip()
             write = partial(_write_pillow, mode=mode, format=form, **extra)
-            yield Case(f"{form}, Pillow", name, suffixes.get(form, form.lower()), write, lambda path, _: read_by_pillow(path))
+            yield Case(
+                f"{form}, Pillow", name, suffixes.get(form, form.lower()), write, lambda path, _: read_by_pillow(path)
+            )
 
 
 def _write_animation(path: str, *, form: str, mode: str, **options: Any) -> Pixels:
@@ -416,7 +491,9 @@ def _imagecodecs_files() -> Iterator[Case]:
         "gif": ("gif", [{}]), "rgbe": ("hdr", [{}]), "jpegxl": ("jxl", [{}]), "jpegxr": ("jxr", [{}]), "heif": ("heic", [{}]),
         "apng": ("png", [{}]), "tiff": ("tif", [{}]), "numpy": ("npy", [{}]),
     }  # fmt: skip
-    for (codec, (suffix, variants)), dtype, bands in product(codecs.items(), ("bool", *_UNSIGNED, *_SIGNED, "float32"), (1, 2, 3, 4)):
+    for (codec, (suffix, variants)), dtype, bands in product(
+        codecs.items(), ("bool", *_UNSIGNED, *_SIGNED, "float32"), (1, 2, 3, 4)
+    ):
         for extra in variants:
             bits = extra.get("bitspersample", 0) if dtype == "uint16" else 0
             shape = _SHAPE if bands == 1 else (*_SHAPE, bands)
