@@ -490,7 +490,8 @@ def _write_bytes(path: str, *, encode: Callable[[Pixels], Any], pixels: Pixels) 
 
 
 def _decode(path: str, written: Pixels, *, codec: str, name: str) -> Pixels:
-    if codec in ("gif", "avif", "jpeg8") and "bitspersample" not in name:
+    is_animation = codec == "gif" and written.ndim == 3
+    if codec in ("gif", "avif", "jpeg8") and "bitspersample" not in name and not is_animation:
         return read_by_pillow(path)  # gray GIF, and inks of a JPEG
     with open(path, "rb") as file:
         pixels = getattr(imagecodecs, f"{codec}_decode")(file.read())
