@@ -11,6 +11,7 @@ from PIL import Image
 from ...errors import UnreadableImageError
 from ..extensions import load_extensions
 from .bmp import decode_bmp
+from .jpeg2000 import is_ycbcr
 from .limits import check_expansion
 from .planar import decode_psd, decode_sgi
 from .sunraster import decode_sun
@@ -114,7 +115,9 @@ def _find_extents_of_radiance(data: bytearray) -> tuple[int, int]:
     return (first, second) if words[0][1:] == b"Y" else (second, first)
 
 
-def _decode_jpeg_2000(_: str, data: bytearray) -> Array:
+def _decode_jpeg_2000(path: str, data: bytearray) -> Array:
+    if is_ycbcr(data, bits=8):  # imagecodecs rounds the colours in another way
+        return _decode_by_pillow(path, data)
     pixels: Array = load_extensions("_jpeg2k").jpeg2k_decode(bytes(data))
     return pixels
 

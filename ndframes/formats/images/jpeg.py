@@ -65,9 +65,14 @@ class _Head(NamedTuple):
     frame_at: int
 
     @property
+    def is_inked(self) -> bool:
+        """Whether the four components become RGB. Those of a lossless JPEG, or of more than 8 bits, stay as stored."""
+        return self.components == 4 and self.precision == 8 and self.frame not in _LOSSLESS
+
+    @property
     def facts(self) -> ReaderFacts:
         """The facts of the pixels."""
-        shape = self.height, self.width, 3 if self.components == 4 else self.components
+        shape = self.height, self.width, 3 if self.is_inked else self.components
         dtype = np.dtype(np.uint8 if self.precision <= 8 else np.uint16)
         return ReaderFacts(format="JPEG", shape=shape, dtype=dtype, tile_shape=shape[:2])
 
@@ -157,7 +162,7 @@ def _decode(path: str, pool: HandlePool, stamp: SourceStamp, head: _Head) -> Arr
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if head.frame not in _LOSSLESS and head.precision == 8 and _has_flat_end(pixels):
         _check_end(path, pool, stamp, pixels.shape[1])
-    return _mix_inks(pixels) if head.components == 4 else pixels
+    return _mix_inks(pixels) if head.is_inked else pixels
 
 
 def _decode_by_turbo(data: bytearray, head: _Head) -> Array:

@@ -44,6 +44,8 @@ _OPTIONS: dict[str, Any] = {
 _BLOCK_CACHE_BYTES = 64 * 2**20
 if "GDAL_CACHEMAX" not in os.environ:
     _OPTIONS["GDAL_CACHEMAX"] = _BLOCK_CACHE_BYTES
+# A format that is named, such as ENVI, may consist of several files, which GDAL finds by their names.
+_NAMED_OPTIONS = {**_OPTIONS, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 _MOST_EXACT = 2**53  # of the integers that a float represents
 _WITHOUT_OVERVIEWS = ("BMP", "GIF", "NITF", "PNG", "PNM", "WEBP")
 _SEQUENTIAL = ("GIF", "JPEG", "PNG", "WEBP")
@@ -216,7 +218,7 @@ class _BorrowedDataset:
         # The gate is entered first and left last: GDAL takes its locks when it opens and closes datasets, too.
         with ExitStack() as stack:
             stack.enter_context(_GATE)
-            stack.enter_context(rasterio.Env(**_OPTIONS))
+            stack.enter_context(rasterio.Env(**(_OPTIONS if self._stamp is not None else _NAMED_OPTIONS)))
             dataset = stack.enter_context(self._borrowed)
             self._gdal_name = dataset.name
             self._stack = stack.pop_all()

@@ -11,6 +11,7 @@ from ...errors import UnreadableImageError
 from ...system.handles import FileHandle
 from ...system.process import IMPORTING
 from ...system.stamp import require_same_file, stat_source
+from .jpeg2000 import is_signed_byte, is_ycbcr
 from .orientation import find_orientation
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _open_plain(
 
         return open_pnm(info.path, pool, stamp, is_mapped=is_mapped, tiles=tiles)
     is_large = kind in ("BMP", "GIF") and _decoded_bytes_of(head, kind) > _MOST_DECODED_BYTES
-    if (kind not in _BY_GDAL and not is_large) or (kind == "JP2OpenJPEG" and _is_signed_byte(info, pool, stamp)):
+    if (kind not in _BY_GDAL and not is_large) or (kind == "JP2OpenJPEG" and _is_misread(info, pool, stamp)):
         return _open_decoded(info, kind, pool, stamp, tiles)
     return RasterReader(info.path, kind, pool, file_bytes=stamp.size_bytes, stamp=stamp)
 
@@ -189,15 +190,13 @@ def _open_decoded(
     return open_whole(info.path, kind, decode, tiles)
 
 
-def _is_signed_byte(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> bool:
-    """Whether the samples of a JPEG 2000 are signed, of 8 bits or fewer, which GDAL reads as unsigned."""
+def _is_misread(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> bool:
+    """Whether GDAL misreads a JPEG 2000: signed samples of 8 bits or fewer as unsigned, and YCbCr (sYCC) as RGB."""
     with IMPORTING:
         from .whole import read_bytes
 
     head = read_bytes(info.path, pool, stamp, most=_JPEG_2000_HEAD_BYTES)
-    at = head.find(b"\xff\x4f\xff\x51")
-    # The first component's byte: the sign, and the bits less one.
-    return at >= 0 and len(head) > at + 42 and head[at + 42] & 0x80 > 0 and head[at + 42] & 0x7F < 8
+    return is_signed_byte(head) or is_ycbcr(head)
 
 
 def _read_head(path: str, stamp: SourceStamp) -> bytes:

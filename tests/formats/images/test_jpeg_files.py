@@ -134,11 +134,11 @@ def test_lossless_by_another_encoder(tmp_path):
         np.testing.assert_array_equal(got[:, :, 0], pixels)
 
 
-@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("bands", [1, 3, 4])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_jpeg_ls(bands, dtype, tmp_path):
     pixels = picture((*SHAPE, bands), dtype)
-    data = imagecodecs.jpegls_encode(pixels if bands == 3 else pixels[:, :, 0].copy())
+    data = imagecodecs.jpegls_encode(pixels if bands >= 3 else pixels[:, :, 0].copy())
     (tmp_path / "a.jls").write_bytes(data)
     for got in ways_in(str(tmp_path / "a.jls"), tmp_path):
         assert got.dtype == dtype
@@ -154,10 +154,10 @@ def test_lossless_without_a_marker_of_its_colours(tmp_path):
     np.testing.assert_array_equal(np.asarray(nf.open(tmp_path / "a.jpg")), pixels)
 
 
-@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("bands", [1, 3, 4])
 def test_twelve_bits(bands, tmp_path):
-    pixels = smooth((*SHAPE, 3)).astype(np.uint16) * 16
-    pixels = pixels if bands == 3 else np.ascontiguousarray(pixels[:, :, 0])
+    pixels = smooth((*SHAPE, 3)).astype(np.uint16)[:, :, [0, 1, 2, 0]] * 16
+    pixels = np.ascontiguousarray(pixels[:, :, :bands] if bands > 1 else pixels[:, :, 0])
     data = imagecodecs.jpeg8_encode(pixels, level=100, bitspersample=12)
     (tmp_path / "a.jpg").write_bytes(data)
     for got in ways_in(str(tmp_path / "a.jpg"), tmp_path):

@@ -6,7 +6,7 @@ import struct
 import imagecodecs
 import numpy as np
 import pytest
-from kit.synthetic import picture
+from kit.synthetic import picture, write_gdal
 from PIL import Image
 
 import ndframes as nf
@@ -305,6 +305,30 @@ def test_signed_jpeg_2000(bits, dtype, form, bands, tmp_path):
         )
     )
     check_every_way_in(path, pixels, tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_jpeg_2000_of_ycbcr_is_rgb(dtype, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (*SHAPE, 3)).astype(dtype)
+    path = tmp_path / "a.jp2"
+    data = imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="jp2", colorspace="SYCC", mct=False)
+    if dtype == "uint8":
+        Image.frombytes("YCbCr", SHAPE[::-1], pixels.tobytes()).save(path)
+        with Image.open(path) as stored:
+            wanted = np.asarray(stored)
+        assert wanted.shape == pixels.shape
+    else:
+        path.write_bytes(data)
+        wanted = imagecodecs.jpeg2k_decode(data)
+    assert not np.array_equal(wanted, pixels)
+    check_every_way_in(path, wanted, tmp_path)
+
+
+def test_jpeg_2000_of_coarser_colours_is_read_by_gdal(tmp_path):
+    pixels = np.full((64, 96, 3), (200, 60, 30), np.uint8)
+    write_gdal(tmp_path / "a.jp2", "JP2OpenJPEG", pixels.transpose(2, 0, 1), ycbcr420=True, quality=90)
+    got = np.asarray(nf.open(tmp_path / "a.jp2"))
+    assert np.abs(got.astype(int) - pixels).max() <= 6
 
 
 # ------------------------------------------------------------------------------------------------ palettes and alpha

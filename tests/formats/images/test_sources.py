@@ -286,6 +286,13 @@ def test_driver_opts_in(tmp_path, pool):
         open_path(path, pool, driver="PNG")
 
 
+@pytest.mark.parametrize(("driver", "ending"), [("ENVI", "img"), ("EHdr", "bil"), ("RRASTER", "grd")])
+def test_a_named_driver_finds_its_other_files(driver, ending, tmp_path, pool):
+    pixels = picture((*SHAPE, 3))
+    write_gdal(tmp_path / f"a.{ending}", driver, pixels.transpose(2, 0, 1))
+    np.testing.assert_array_equal(open_path(str(tmp_path / f"a.{ending}"), pool, driver=driver).read_all(), pixels)
+
+
 def test_sidecars_change_nothing(tmp_path, pool):
     for name in ("tif palette 8", "png colour 0 depth 8", "jpg gray", "bmp rgb"):
         path, wanted = SAMPLES[name].make(tmp_path)
