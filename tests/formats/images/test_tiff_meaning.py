@@ -454,3 +454,12 @@ def test_packing_is_as_in_the_specification():
     assert pack(np.array([[0x123, 0xABC], [1, 2]], np.uint16), 12, "<") == bytes.fromhex("123abc001002")
     assert pack(np.array([[0x010203]], np.uint32), 24, "<") == b"\x03\x02\x01"
     assert pack(np.array([[-1, 1]], np.int8), 4, ">") == b"\xf1"
+
+
+def test_three_components_of_a_jpeg_that_are_no_colours(tmp_path):
+    """libjpeg alone would take them for YCbCr."""
+    pixels = np.uint8(np.add.outer(np.arange(64), np.arange(96))[..., None] * [1, 2, 3] // 2)
+    Image.frombytes("LAB", (96, 64), pixels.tobytes()).save(tmp_path / "lab.tif", compression="jpeg", quality=100)
+    for backend in (None, "npy"):
+        found = nf.open(tmp_path / "lab.tif", backend=backend, workdir=tmp_path / "work")[:]
+        assert np.abs(found.astype(int) - pixels).max() <= 2

@@ -44,7 +44,7 @@ _PREDICTED_BITS = {_HORIZONTAL: (8, 16, 32, 64), _FLOATING: (16, 24, 32, 64)}
 _SPARE_BYTES = 4096
 _PLANAR = 2
 _UNCOMPRESSED = 1
-_YCBCR = 6
+_RGB, _YCBCR = 2, 6
 _JPEGS = (6, 7, 33007, 34892)
 # Old JPEG (6) may be a part of a JPEG file.
 _MARKED_JPEGS = (7, 33007, 34892)
@@ -209,6 +209,7 @@ class BlockDecoder:
         self._bands, self._first = bands, first
         self._is_tiled = bool(keyframe.is_tiled)
         self._is_apart = keyframe.planarconfig == _PLANAR
+        self._is_unnamed = bands == 3 and keyframe.photometric not in (_RGB, _YCBCR)
         self._is_reversed = keyframe.fillorder == 2
         compression = int(keyframe.compression)
         self._compression = compression
@@ -281,16 +282,19 @@ class BlockDecoder:
             raise ValueError("it ends before its JPEG picture does")
         if self._compression in _JPEGS and self._is_apart:
             # tifffile asks for the colours of all planes, which libjpeg refuses.
-            return self._decode_jpeg_plane(data)
+            return self._decode_jpeg(data)
+        if self._compression in _JPEGS and self._is_unnamed:
+            # libjpeg takes three components for YCbCr; named alike, they come as they are.
+            return self._decode_jpeg(data, colorspace="RGB", outcolorspace="RGB")
         pixels, _, _ = self._foreign(data, self._first + index, **self._tables)
         if pixels is None:
             raise ValueError("it is empty")
         return np.asarray(pixels[0], self._samples.stored_dtype)
 
-    def _decode_jpeg_plane(self, data: bytes) -> Array:
+    def _decode_jpeg(self, data: bytes, **colours: str) -> Array:
         tables, header = self._tables["jpegtables"], self._tables["jpegheader"]
-        found = imagecodecs.jpeg_decode(data, bitspersample=self._bits, tables=tables, header=header)
-        return np.asarray(found, self._samples.stored_dtype).reshape(*found.shape[:2], 1)
+        found = imagecodecs.jpeg_decode(data, bitspersample=self._bits, tables=tables, header=header, **colours)
+        return np.asarray(found, self._samples.stored_dtype).reshape(*found.shape[:2], -1)
 
     def _decode(self, data: Any, rows: int) -> Array:
         shape = (rows, self._block_shape[1], self._bands)
