@@ -243,13 +243,10 @@ class ChannelOpener:
         changed: SourceChangedError | None = None
         # Each try begins with a new stamp, because the source may change while it is converted.
         for _ in range(_TRIES):
-            try:
-                stamp = _stamp_of(info)
-            except SourceMissingError as error:
-                lost = None if backend is None else self._open_lost(info, backend)
-                if lost is None:
-                    raise self._with_hint(error, info, backend) from error.__cause__
-                return lost
+            found = self._find_stamp(info, backend)
+            if isinstance(found, OpenedChannel):
+                return found
+            stamp = found
             if backend is None:
                 return self._open_source(info, stamp)
             conversion = self._plan(info, backend, stamp)
@@ -271,15 +268,25 @@ class ChannelOpener:
         _log.warning("%s: its cache entry disappears whenever it is made; the source is read directly", info.path)
         return self._open_source(info, stamp)
 
-    def _open_unconverted(self, info: ChannelInfo, backend: Backend | None) -> OpenedChannel:
-        """The entry if it exists, otherwise the source."""
+    def _find_stamp(self, info: ChannelInfo, backend: Backend | None) -> SourceStamp | OpenedChannel | None:
+        """The stamp of the source; where that is gone, the entry that replaces it.
+
+        Raises:
+            SourceMissingError: no entry does.
+        """
         try:
-            stamp = _stamp_of(info)
+            return _stamp_of(info)
         except SourceMissingError as error:
             lost = None if backend is None else self._open_lost(info, backend)
             if lost is None:
                 raise self._with_hint(error, info, backend) from error.__cause__
             return lost
+
+    def _open_unconverted(self, info: ChannelInfo, backend: Backend | None) -> OpenedChannel:
+        """The entry if it exists, otherwise the source."""
+        stamp = self._find_stamp(info, backend)
+        if isinstance(stamp, OpenedChannel):
+            return stamp
         if backend is None:
             return self._open_source(info, stamp)
         conversion = self._plan(info, backend, stamp)
