@@ -257,10 +257,6 @@ class BlockDecoder:
             found = self._decode(data, rows)
         return found if self._samples.convert is None else self._samples.convert(found)
 
-    def decode_several(self, blocks: list[Block]) -> list[Array]:
-        """The pixels of several blocks."""
-        return [self(block) for block in blocks]
-
     def _count_rows(self, index: int) -> int:
         if self._is_tiled:
             return self._block_shape[0]

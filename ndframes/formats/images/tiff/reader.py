@@ -97,7 +97,7 @@ class TiffReader(Reader):
             base = parsed.levels[0]
             facts = ReaderFacts(
                 format="TIFF",
-                shape=(*base[0].shape, sum(plane_bands for plane_bands in parsed.bands)),
+                shape=(*base[0].shape, sum(parsed.bands)),
                 dtype=parsed.samples.dtype,
                 tile_shape=_tile_shape(base[0]),
                 nodata=parsed.samples.nodata,
@@ -108,12 +108,8 @@ class TiffReader(Reader):
             )
             super().__init__(path, facts)
             self._check(parsed, file.stamp.size_bytes)
-        # Blocks that are nothing but pixels are copied from the map, as those of our own entries.
-        can_map = not is_remote(path) if is_mapped is None else is_mapped
-        is_flat = all(plane.flat_dtype is not None for level in parsed.levels for plane in level)
-        source = SourceFile(path, file, file.stamp, pool, is_mapped=can_map and is_flat)
         keep_freed_memory()
-        builder = _PlaneBuilder(path, parsed.samples, source, pool, file.stamp, cache, is_mapped)
+        builder = _PlaneBuilder(path, parsed, file, pool, cache, is_mapped)
         self._levels = [
             [
                 _Plane(builder.build(blocks, bands), first, bands)
@@ -121,6 +117,7 @@ class TiffReader(Reader):
             ]
             for level in parsed.levels
         ]
+        builder.finish()
 
     def _check(self, parsed: _Parsed, file_bytes: int) -> None:
         """Refuse sizes that the file cannot hold."""
@@ -310,38 +307,52 @@ def _check_page(path: str, pages: list[Any]) -> None:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class _PlaneBuilder:
     """Makes the readers of planes."""
 
     path: str
-    samples: Samples
-    source: SourceFile
+    parsed: _Parsed
+    file: FileHandle
     pool: HandlePool
-    stamp: SourceStamp
     cache: TileCache
     is_mapped: bool | None
+    _source: SourceFile | None = None
+
+    def _share_source(self) -> SourceFile:
+        """The file for planes that are read block by block, which share it."""
+        if self._source is None:
+            # Blocks that are nothing but pixels are copied from the map, as those of our own entries.
+            can_map = not is_remote(self.path) if self.is_mapped is None else self.is_mapped
+            is_flat = all(plane.flat_dtype is not None for level in self.parsed.levels for plane in level)
+            self._source = SourceFile(self.path, self.file, self.file.stamp, self.pool, is_mapped=can_map and is_flat)
+        return self._source
+
+    def finish(self) -> None:
+        """Close the file unless a plane reads from it: planes of flat pixels open their own."""
+        if self._source is None:
+            self.file.close()
 
     def build(self, blocks: Blocks, bands: int) -> Reader:
         """The reader of a plane: pixels that lie one after the other are copied, others decoded block by block."""
         offset = blocks.find_flat_offset(bands)
         if offset is not None and blocks.flat_dtype is not None:
             layout = RawLayout((*blocks.shape, bands), None, blocks.flat_dtype, False, offset)
-            if layout.end_offset <= self.stamp.size_bytes:
-                options: Any = {"format": "TIFF", "stamp": self.stamp, "is_mapped": self.is_mapped}
+            if layout.end_offset <= self.file.stamp.size_bytes:
+                options: Any = {"format": "TIFF", "stamp": self.file.stamp, "is_mapped": self.is_mapped}
                 return RawReader(self.path, self.pool, lambda *_: layout, **options)
         decode = blocks.decode
         tiling = Tiling(
             "TIFF",
             [TileLevel.make(blocks.shape, blocks.block_shape, 0)],
-            self.samples.dtype,
+            self.parsed.samples.dtype,
             bands,
             decode,
             lambda found: [decode(block) for block in found],
         )
         # Views of the file need no room in the cache.
         cache = self.cache if blocks.flat_dtype is None else TileCache(0)
-        return TileReader(self.path, tiling, BlockFile(self.source, blocks), cache)
+        return TileReader(self.path, tiling, BlockFile(self._share_source(), blocks), cache)
 
 
 def _open_stream(path: str, file: FileHandle) -> IO[bytes]:
