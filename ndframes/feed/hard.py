@@ -41,7 +41,7 @@ class HardWindows:
 
     @classmethod
     def of(cls, hard: HardPlaces, columns: BoxColumns, shape: tuple[int, int]) -> HardWindows | None:
-        """Those of requests or patches with scores; ``None`` if there are none, as after a round in which a model failed nowhere.
+        """Make the windows of requests or patches with scores; ``None`` if the list is empty.
 
         A patch whose result has the ``shape`` is taken as it is. Any other region becomes a window of that shape around its
         centre, moved into the image.

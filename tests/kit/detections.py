@@ -28,7 +28,7 @@ def tiles_of(shape: tuple[int, int], extent: int, overlap: int) -> list[Patch]:
 def scatter(
     count: int, shape: tuple[int, int], extents: tuple[float, float], *, seed: int, most_iou: float, margin: float = 0
 ) -> np.ndarray:
-    """Boxes xyxy at random places, of which no two overlap by more than ``most_iou``, or are nearer than ``margin``."""
+    """Boxes xyxy at random places. No two overlap by more than ``most_iou``, and none are nearer than ``margin``."""
     random = np.random.default_rng(seed)
     boxes = np.zeros((count, 4))
     found = 0

@@ -1,4 +1,4 @@
-"""Formats that are decoded as a whole, by Pillow, imagecodecs or code of our own: AVIF, BMP, GIF, QOI, ICO, DDS, Radiance."""
+"""Decode whole files: AVIF, BMP, GIF, QOI, ICO, DDS and Radiance, by Pillow, imagecodecs or our own code."""
 
 from __future__ import annotations
 
