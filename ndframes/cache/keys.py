@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import HashidError, shorten
@@ -31,6 +32,7 @@ HashidMode = Literal["PATH", "PIXELS", "GIVEN", "DVC"]
 #: Increased by hand whenever the same source and backend would give another file.
 FORMAT_VERSION = 1
 _MOST_SIDECAR_BYTES = 2**20
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 # Only the md5 under "outs:" is that of the file itself; sidecars of imports list others above it.
 _DVC_OUTS = re.compile(r"^outs:[ \t]*\n(?P<items>(?:[ \t-].*\n?|[ \t]*\n)*)", re.MULTILINE)
 _DVC_MD5 = re.compile(r"^[ -]*md5:[ \t]*['\"]?([0-9a-f]{32}(?:\.dir)?)['\"]?[ \t]*$", re.MULTILINE)
@@ -46,6 +48,7 @@ class EntryKey:
         source_id: digest of the source's identity.
         state_id: digest of the source, its version and the form.
         suffix: ``.tif``, ``.npy`` or ``.avi``.
+        fields: what the digests are of; ``None`` if the key was read from the name of a file.
 
     Example:
         >>> EntryKey("b" * 12, "5" * 32, "7" * 32, ".tif").relative_path
@@ -56,6 +59,7 @@ class EntryKey:
     source_id: str
     state_id: str
     suffix: str
+    fields: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> EntryKey:
@@ -68,7 +72,13 @@ class EntryKey:
             # all sources of one version, in PIXELS mode all sources, would wait for one lock.
             state_id=_digest([fields["format"], *source, fields["state"], form], bytes_long=16),
             suffix=SUFFIXES[form["type"]],
+            fields=fields,
         )
+
+    def is_of(self, fields: Mapping[str, Any]) -> bool:
+        """Whether this is the key of these fields; raises what :meth:`from_fields` raises for malformed ones."""
+        # Equal fields have equal digests, which take longer to compute than the fields to compare.
+        return fields == self.fields or EntryKey.from_fields(fields) == self
 
     @property
     def relative_path(self) -> str:
@@ -79,7 +89,12 @@ class EntryKey:
 
 def backend_id_of(backend: Backend) -> str:
     """The part of a key that identifies the form."""
-    return digest_form(backend.to_dict())
+    return digest_form(_form_of(backend))
+
+
+@lru_cache
+def _form_of(backend: Backend) -> dict[str, Any]:
+    return backend.to_dict()
 
 
 class Keyer:
@@ -124,7 +139,7 @@ class Keyer:
             "identity": identity,
             "part": _part_of(info),
             "state": state,
-            "backend": backend.to_dict(),
+            "backend": _form_of(backend),
         }
 
     def lost_source_id(self, info: ChannelInfo) -> str | None:
@@ -217,5 +232,4 @@ def digest_form(form: Mapping[str, Any]) -> str:
 
 def _digest(value: Any, *, bytes_long: int) -> str:
     """blake2b of canonical JSON: it contains types and lengths, so different values never give the same text."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.blake2b(text.encode("ascii"), digest_size=bytes_long).hexdigest()
+    return hashlib.blake2b(_ENCODER.encode(value).encode("ascii"), digest_size=bytes_long).hexdigest()

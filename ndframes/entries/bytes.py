@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..cache.trailer import SegmentTable
+from ..cache.trailer import SegmentTable, read_trailer_of
 from ..errors import CacheEntryDamagedError, CacheEntryGoneError
 from ..system.handles import SharedHandle
 from ..system.segments import SEGMENT_DTYPE, checksum
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .._typing import Array
-    from ..cache.trailer import Trailer
+    from ..cache.keys import EntryKey
     from ..system.files import FileMap, FileSystem, OpenFile
     from ..system.handles import HandlePool
     from ..system.stamp import SourceStamp
@@ -45,46 +46,59 @@ class EntryBytes:
     """The segments of an entry, by number, compared with their checksums as ``verify`` demands.
 
     Args:
-        path: the entry.
-        stamp: the stamp of the file whose trailer was read.
-        trailer: its trailer.
+        path: the file.
+        key: the key of the entry.
         files: the file operations.
         pool: keeps the open file.
         verify: which segments are compared with their checksums.
         checksum: the function that computes a CRC-32.
 
     Attributes:
+        trailer: the trailer of the entry, checked.
+        stamp: the stamp of the file.
         memory_bytes: the memory that this object takes once every segment was read.
         is_mapped: whether the file is mapped into memory when it is opened.
+
+    Raises:
+        OSError: the file cannot be opened or read.
+        CacheEntryDamagedError: the trailer differs from what was written, or is that of another key.
+        CacheEntryError: a newer version of ndframes wrote the entry.
     """
 
     def __init__(
         self,
         path: str,
-        stamp: SourceStamp,
-        trailer: Trailer,
+        key: EntryKey,
         files: FileSystem,
         pool: HandlePool,
         verify: VerifyMode,
         *,
         checksum: Callable[[bytes], int] = checksum,
     ) -> None:
-        self._path, self._stamp, self._trailer, self._files, self._pool = path, stamp, trailer, files, pool
-        self._table = SegmentTable(trailer)
-        # One byte a segment, because a search in bytes is much faster than a loop over a list.
-        self._is_checked = bytearray([verify == "open"]) * trailer.segment_count
-        self._is_remembered = verify != "always"
-        # Only pixels that are not compressed can be used, or checked, as they are in the file. Reading the rows of a .npy that a
-        # crop touches into new memory would take three times as long as their checksums.
-        layout = trailer.meta["layout"]
-        self.is_mapped = (layout.get("compress") == "NONE" or "chunk_bytes" in layout) and files.can_map(path)
+        self._path, self._files, self._pool = path, files, pool
         self._checksum = checksum
         # A key that only this object has: a path may lead to another file later.
         self._token = object()
-        self._file: Callable[[], _EntryFile | None] = _no_file
-        self.memory_bytes = trailer.segment_count * (SEGMENT_DTYPE.itemsize + 1)
+        opened = files.open_to_read(path)
+        try:
+            self.trailer, self.stamp = read_trailer_of(key, path, opened), opened.status.stamp
+            # Only pixels that are not compressed can be used, or checked, as they are in the file. Reading the rows of a .npy that
+            # a crop touches into new memory would take three times as long as their checksums.
+            layout = self.trailer.meta["layout"]
+            self.is_mapped = (layout.get("compress") == "NONE" or "chunk_bytes" in layout) and files.can_map(path)
+            # A weak reference, so that the pool alone decides how many files stay open.
+            self._file = weakref.ref(pool.share(self._token, partial(self._to_file, opened)))
+        except BaseException:
+            opened.close()
+            raise
         # The finalizer must not refer to this object, which it would keep alive.
         weakref.finalize(self, pool.discard, self._token)
+        self._table = SegmentTable(self.trailer)
+        segment_count = self.trailer.segment_count
+        # One byte a segment, because a search in bytes is much faster than a loop over a list.
+        self._is_checked = bytearray([verify == "open"]) * segment_count
+        self._is_remembered = verify != "always"
+        self.memory_bytes = segment_count * (SEGMENT_DTYPE.itemsize + 1)
 
     def read(self, index: int) -> Any:
         """The bytes of one segment; a view of them where the file is mapped.
@@ -128,7 +142,7 @@ class EntryBytes:
     def _check(self, index: int, data: Any, offset: int, length: int, crc32: int) -> None:
         """Compare a segment with its checksum, unless that was done before and need not be repeated."""
         if len(data) != length or (not self._is_checked[index] and self._checksum(data) != crc32):
-            raise self._trailer.segment_error(index, offset, length)
+            raise self.trailer.segment_error(index, offset, length)
         if self._is_remembered:
             self._is_checked[index] = True  # threads may do this at once: storing a byte is atomic
 
@@ -196,12 +210,11 @@ class EntryBytes:
         Raises:
             CacheEntryDamagedError: bytes do not match their checksum.
         """
-        self._trailer.check_everything(self._open().opened)
+        self.trailer.check_everything(self._open().opened)
 
     def _open(self) -> _EntryFile:
         file = self._file()
         if file is None:
-            # A weak reference, so that the pool alone decides how many files stay open.
             file = self._pool.share(self._token, self._open_file)
             self._file = weakref.ref(file)
         file.is_used = True
@@ -211,16 +224,15 @@ class EntryBytes:
         opened = self._files.open_to_read(self._path)
         try:
             self._check_same(opened.status.stamp)
-            opened.expect_random_reads()
-            return _EntryFile(opened, opened.map() if self.is_mapped else None)
+            return self._to_file(opened)
         except BaseException:
             opened.close()
             raise
 
+    def _to_file(self, opened: OpenFile) -> _EntryFile:
+        opened.expect_random_reads()
+        return _EntryFile(opened, opened.map() if self.is_mapped else None)
+
     def _check_same(self, stamp: SourceStamp) -> None:
-        if not self._stamp.is_same_file(stamp):
+        if not self.stamp.is_same_file(stamp):
             raise CacheEntryGoneError(f"{self._path} was replaced since it was opened")
-
-
-def _no_file() -> None:
-    """Stands for the weak reference to a file that was not opened yet."""

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..cache.failures import AsCacheErrors, raise_as_cache_error
-from ..cache.trailer import open_trailer
 from ..errors import CacheEntryDamagedError, UnreadableImageError
 from ..formats.reader import Reader
 from ..formats.tiled.halve import RULE
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from ..system.files import FileSystem
     from ..system.handles import HandlePool
 
-__all__ = ["EntryReader", "VerifyMode", "open_trailer"]
+__all__ = ["EntryReader", "VerifyMode"]
 # Frames of an array are checked and then read in groups of about this many bytes.
 _CHECKED_BYTES = 1 << 22
 
@@ -71,8 +70,6 @@ class EntryReader(Reader):
         name = str(path)
         self.key = key
         self.path = name
-        self.trailer, self.stamp = open_trailer(name, key, files)
-        self._written = parse_pixels(self.trailer.meta)
         self._chunks: _Chunks | None = None
         self._inner: Reader
         with IMPORTING:
@@ -80,8 +77,9 @@ class EntryReader(Reader):
 
         with AsCacheErrors(name):
             # Five times as fast as zlib's.
-            checksum = codecs.checksum
-            self._bytes = EntryBytes(name, self.stamp, self.trailer, files, pool, verify, checksum=checksum)
+            self._bytes = EntryBytes(name, key, files, pool, verify, checksum=codecs.checksum)
+            self.trailer, self.stamp = self._bytes.trailer, self._bytes.stamp
+            self._written = parse_pixels(self.trailer.meta)
             if key.suffix == ".npy":
                 self._inner, self._chunks = self._open_array(pool)
             elif self._written.frame_count is not None:

@@ -168,10 +168,12 @@ class Planner:
             ChannelError: the image has no such channel, or several of the same name.
         """
         parts = self._parts
-        places = [(part, band) for part in range(len(parts)) for band in range(len(parts.codes(part)))]
+        codes_of = [parts.codes(part) for part in range(len(parts))]
+        known = [code for some in codes_of for code in some]
+        places = [(part, band) for part, some in enumerate(codes_of) for band in range(len(some))]
         found: dict[int, tuple[list[int], list[int]]] = {}
-        known = self.channels
-        self._check_unambiguous(known, codes)
+        if len(set(known)) < len(known):
+            self._check_unambiguous(known, codes)
         for position, index in enumerate(find_codes(known, codes)):
             part, band = places[index]
             bands, positions = found.setdefault(part, ([], []))
@@ -179,7 +181,7 @@ class Planner:
             positions.append(position)
         picks = tuple(self._pick(part, *pair, len(codes)) for part, pair in found.items())
         dtypes = [parts.values(pick.part).dtype for pick in picks]
-        dtype = np.result_type(*dtypes) if dtypes else self.plan(None).dtype
+        dtype = np.result_type(*dtypes) if len(set(dtypes)) > 1 else dtypes[0] if dtypes else self.plan(None).dtype
         is_plain = all(pick.is_plain for pick in picks)
         shape = self._native_shape(picks) if parts.pathinfo.is_native and picks else parts.image_shape
         return Plan(codes, (*shape, len(codes)), dtype, picks, is_plain)
@@ -197,9 +199,10 @@ class Planner:
         is_plain = is_on_grid and parts.values(part).is_plain
         is_all = positions == [*range(channel_count)]
         interpolation = parts.interpolation(part)
-        pick = Pick(part, as_range(bands), as_range(positions), is_all, is_plain, src_from_img, interpolation)
+        read = as_range(bands)
         # Made here and not by each warped crop.
-        return pick._replace(alone=pick._replace(positions=range(len(bands)), is_all=True))
+        alone = Pick(part, read, range(len(bands)), True, is_plain, src_from_img, interpolation)
+        return Pick(part, read, as_range(positions), is_all, is_plain, src_from_img, interpolation, alone)
 
     def _check_unambiguous(self, known: Sequence[str], codes: Sequence[str]) -> None:
         """Check that only one file has each code: bands without names get default codes, which may collide."""

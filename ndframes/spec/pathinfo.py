@@ -434,8 +434,8 @@ def _has_hash(value: object) -> bool:
 
 
 def _check_unique(codes: Sequence[str], subject: str) -> None:
-    repeated = sorted(code for code, count in Counter(codes).items() if count > 1)
-    if repeated:
+    if len(set(codes)) < len(codes):
+        repeated = sorted(code for code, count in Counter(codes).items() if count > 1)
         raise ChannelError(
             f"{subject} channel {shorten('|'.join(repeated))} more than once; give each band its own code"
         )

@@ -16,7 +16,6 @@ from kit.entries import entry_bytes, fields_of, key_of
 
 import ndframes
 from ndframes.cache.cache import Cache
-from ndframes.cache.trailer import open_trailer
 from ndframes.entries.bytes import EntryBytes
 from ndframes.system.files import FileItem, FileStatus, FileSystem, OpenFile
 from ndframes.system.handles import HandlePool
@@ -222,8 +221,7 @@ def test_entries_are_objects(cache):
 
 def test_their_segments_are_read_by_ranges(cache):
     path, _ = put(cache, 1, size=5000)
-    trailer, stamp = open_trailer(str(path), key_of(1), cache.files)
-    segments = EntryBytes(str(path), stamp, trailer, cache.files, HandlePool(), "first-touch")
+    segments = EntryBytes(str(path), key_of(1), cache.files, HandlePool(), "first-touch")
     assert not segments.is_mapped
     data = entry_bytes(1, payload_bytes=5000)
     assert segments.read(0) + segments.read(1) == data[:5000]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +74,7 @@ def encode_tile(tile: Array, codec: TileCodec) -> bytes:
     return bytes(_ENCODERS[codec.compress](tile, codec))
 
 
+@lru_cache(maxsize=256)
 def find_decoder(compress: str, predictor: str, tile_shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Decoder:
     """Find the function that decodes a tile of :func:`encode_tile`.
 
@@ -98,6 +101,7 @@ def find_decoder(compress: str, predictor: str, tile_shape: tuple[int, int, int]
     return lambda data: arrange(unpack(data, raw_bytes))
 
 
+@lru_cache(maxsize=256)
 def find_several_decoder(
     compress: str, predictor: str, tile_shape: tuple[int, int, int], dtype: np.dtype[Any]
 ) -> SeveralDecoder:
@@ -136,7 +140,7 @@ def _find_arrangement(
             [:, : width * bands].reshape(tile_shape).view(bool)
         )  # fmt: skip
     stored = dtype.newbyteorder("<")
-    raw_bytes = int(np.prod(tile_shape)) * dtype.itemsize
+    raw_bytes = math.prod(tile_shape) * dtype.itemsize
     if predictor == "NO":
         return raw_bytes, lambda data: np.frombuffer(data, stored).reshape(tile_shape)
     undo = imagecodecs.delta_decode if predictor == "STANDARD" else imagecodecs.floatpred_decode
