@@ -10,7 +10,7 @@ compared before the first round:
 - *hiding*: the same batches in front of a loop that works as long on each as reading it takes, without the GIL (*hashing*)
   or in Python. The baseline reads, then works. If a second core is free, 2 is the limit.
 - *boxes*: with targets from 300,000 boxes, against the same patches without targets; and the memory of a worker.
-- *opening*: one crop of each of 2,000 images, in random order.
+- *opening*: one crop of each of 2,000 images, in random order. The baseline reads the files, which are tiled and of zstd.
 - *videos*: all frames of one large and ten small videos as float32, against decoding frame by frame in whole videos.
 
 Batches count from the seventh, when all workers are busy. CPU is the time of all processes for each batch. torchgeo and
@@ -158,10 +158,14 @@ class Workbench:
         ours = replace(self._ours(dict(enumerate(paths))), is_one_each=True)
         count = len(paths) // self._options.batch
         places = self._draw(ours, count)
+        by_default = replace(ours, backend="cog")
+        by_default.prepare()
         entries = [ours.entry_path(image_id) for image_id in ours.images]
         loaders = [
-            RasterioItems("rasterio, DataLoader", *self._common, entries, places, self._options.crop),
-            ours.become(Patched, "ndframes, PatchLoader"),
+            RasterioItems("rasterio, DataLoader", *self._common, paths, places, self._options.crop),
+            RasterioItems("rasterio, DataLoader, of entries (zstd)", *self._common, entries, places, self._options.crop),
+            ours.become(Patched, "ndframes, PatchLoader (zstd)"),
+            by_default.become(Patched, "ndframes, PatchLoader (default entries)"),
         ]
         return [Task("opening", loaders, count - _SKIPPED, self._checker(paths, places[0]))]
 

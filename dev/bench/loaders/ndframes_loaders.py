@@ -26,6 +26,7 @@ class NdframesLoader(Loader):
         extent_px: edge of a patch.
         has_targets: whether samples have boxes.
         is_one_each: whether there is one patch of each image, in random order; else they are anywhere.
+        backend: of the entries.
     """
 
     images: Mapping[Any, Any]
@@ -33,6 +34,7 @@ class NdframesLoader(Loader):
     extent_px: int
     has_targets: bool = field(default=False, kw_only=True)
     is_one_each: bool = field(default=False, kw_only=True)
+    backend: Any = field(default_factory=lambda: BACKEND, kw_only=True)
 
     role = "ndframes"
 
@@ -40,7 +42,7 @@ class NdframesLoader(Loader):
     def frames(self) -> nf.Frames:
         """The images, opened once for all iterations, as a training script does."""
         kind = nf.CocoFrames if "annotations" in self.images else nf.SimpleFrames
-        return kind(self.images, workdir=self.workdir, backend=BACKEND)
+        return kind(self.images, workdir=self.workdir, backend=self.backend)
 
     def patches(self, seed: int, count: int) -> Any:
         """The patches of ``count`` batches."""
