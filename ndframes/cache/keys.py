@@ -78,7 +78,7 @@ class EntryKey:
     def is_of(self, fields: Mapping[str, Any]) -> bool:
         """Whether this is the key of these fields; raises what :meth:`from_fields` raises for malformed ones."""
         # Equal fields have equal digests, which take longer to compute than the fields to compare.
-        return fields == self.fields or EntryKey.from_fields(fields) == self
+        return (self.fields is not None and fields == self.fields) or EntryKey.from_fields(fields) == self
 
     @property
     def relative_path(self) -> str:
