@@ -28,7 +28,9 @@ from ..spec.kinds import is_video_path
 from ..system.handles import HandlePool
 from ..system.stamp import SourceStamp, stat_source
 from ..video.decoder import VideoDecoder
-from ..video.index import FrameForm, FrameIndex, build_index
+from ..video.index import FrameForm, FrameIndex
+from ..video.indexing import build_index
+from ..video.landings import NO_MARK
 from .jobs import JobResult
 from .reader import EntryReader
 
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Indexing", "find_index"]
 _log = logging.getLogger("ndframes")
 # Part of the key: it changes whenever the same video gives another table, so that old entries are not read.
-_TABLE_VERSION = 2
+_TABLE_VERSION = 3
 _FORM = {"type": "npy", "holds": f"frame index {_TABLE_VERSION}"}
 _POLL_SECONDS = 0.1
 # Below all times and file positions.
@@ -164,6 +166,8 @@ def _index_animation(path: str, stamp: SourceStamp, pool: HandlePool) -> FrameIn
         stream=0,
         rate=Fraction(1000 * len(durations), int(durations.sum())),
         form=FrameForm(form.shape, np.dtype(np.uint8)),
+        marks=np.full(1, NO_MARK),
+        drops=np.zeros(1, np.int64),
     )
 
 
@@ -230,10 +234,10 @@ def _publish(
 
 
 def _to_table(index: FrameIndex) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """One row per frame: its time, and for a key frame the position to seek to."""
-    table = np.full((len(index), 2), _NO_SEEK, np.int64)
+    """One row per frame: its time; and for an entry point where to seek, the mark of the packet there, the frames to drop."""
+    table = np.full((len(index), 4), _NO_SEEK, np.int64)
     table[:, 0] = index.times
-    table[index.keys, 1] = index.seeks
+    table[index.keys, 1:] = np.stack([index.seeks, index.marks, index.drops], axis=1)
     return table
 
 
@@ -252,6 +256,8 @@ def _from_table(table: np.ndarray[Any, np.dtype[np.int64]], described: Mapping[s
         is_gray=described["is_gray"],
         opens_unprobed=described["opens_unprobed"],
         form=FrameForm(tuple(described["shape"]), np.dtype(described["dtype"])),
+        marks=table[keys, 2],
+        drops=table[keys, 3],
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ..errors import UnreadableImageError
 from ..system.memory import ClockCache
 from .index import FrameForm, decode_packet, demux, naming_video, open_container, pick_stream
+from .landings import NO_MARK, PREDICTED, mark_of, seek
 from .planes import to_pixels
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class VideoDecoder:
     @property
     def memory_bytes(self) -> int:
         """The memory that the index takes; cached frames have their own budget."""
-        return self.index.times.nbytes + self.index.keys.nbytes + self.index.seeks.nbytes
+        return self.index.times.nbytes + 4 * self.index.keys.nbytes
 
     def frame(self, number: int) -> Array:
         """The pixels of one frame ``(height, width, channels)``, decoded or from the cache; they must not be written to.
@@ -296,7 +297,7 @@ class _Cursor:
                     break
             else:
                 self._next = len(self._index)
-            # The frame did not come. The decoder may have begun after the key frame that it was sent to: try the one before.
+            # The frame did not come. The decoder may not have begun at the entry point that it was sent to: try the one before.
             if not self._is_fresh or (key == 0 and self._is_from_start):
                 return None
             key = max(0, key - 1)
@@ -306,6 +307,7 @@ class _Cursor:
         """Go to a key frame; to the first one by opening the file again, with ``from_start`` or if a seek does not find it."""
         self._is_fresh, self._is_spent = True, False
         index = self._index
+        self._next = 0 if key == 0 else int(index.keys[key])
         self._is_from_start = from_start or self._container is None or (key == 0 and not self._finds_start)
         if self._is_from_start:
             self.close()
@@ -317,15 +319,14 @@ class _Cursor:
             self._marks_unreferenced = index.has_exact_times and self._stream.codec_context.name == "h264"
         # A file that was just opened is at its first key frame.
         if key or not self._is_from_start:
-            with naming_video(self._path):
-                if index.how == "byte":
-                    self._container.seek(int(index.seeks[key]), stream=self._stream, unsupported_byte_offset=True)
-                else:
-                    self._container.seek(int(index.seeks[key]), stream=self._stream)
-            # The decoder still holds frames from before the seek.
-            self._stream.codec_context.flush_buffers()
-        self._next = 0 if key == 0 else int(index.keys[key])
-        self._frames = self._by_time() if index.has_exact_times else self._by_count(key)
+            try:
+                seek(self._container, self._stream, index.how, int(index.seeks[key]), self._path)
+            except UnreadableImageError:
+                # Some containers refuse to seek. Without frames, find() goes back to the beginning.
+                self._frames = iter(())
+                return
+        self._mark = NO_MARK if self._is_from_start else int(index.marks[key])
+        self._frames = self._by_time(key) if index.has_exact_times else self._by_count(key)
 
     def close(self) -> None:
         """Close the file."""
@@ -343,21 +344,37 @@ class _Cursor:
             is_last = is_random and number - int(index.keys[key]) < _MOST_REPEATED_FRAMES
         return _Target(int(index.times[number]), self._marks_unreferenced, is_last and index.has_exact_times)
 
-    def _by_time(self) -> Iterator[tuple[int, VideoFrame]]:
-        """Frames with the numbers of their timestamps."""
+    def _by_time(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
+        """Frames with the numbers of their timestamps, from an entry point on."""
+        first = int(self._index.keys[key])
+        is_trusted = self._is_from_start or self._index.begins_hidden(key)
         damage = _Damage(int(self._index.times[self._next]), is_from_start=self._is_from_start)
         for frame in damage.filter(self._decode_to_target(damage)):
             number = None if frame.pts is None else self._index.find_frame(frame.pts)
-            if number is not None:  # else it is not shown, such as what comes before an edit list
-                yield number, frame
-                # After the yield: find() must see whether this frame is the first one since the seek.
-                self._is_fresh = False
+            if number is None:  # it is not shown, such as what comes before an edit list
+                continue
+            if not is_trusted and number >= first:
+                # Key flags may lie: a frame that refers to others, which were not decoded, is not what it should be.
+                if frame.pict_type in PREDICTED:
+                    return
+                is_trusted = True
+            yield number, frame
+            # After the yield: find() must see whether this frame is the first one since the seek.
+            self._is_fresh = False
+
+    def _demux(self) -> Iterator[Packet[Any]]:
+        """The packets from here; none if the seek did not end at the packet where it was proved to end."""
+        for packet in demux(self._container, self._stream, self._path):
+            if self._mark not in (NO_MARK, mark_of(packet)):
+                return
+            self._mark = NO_MARK
+            yield packet
 
     def _decode_to_target(self, damage: _Damage) -> Iterator[VideoFrame]:
         """The frames that the decoder puts out; if the target is the last frame, those that are in the decoder by then."""
         context = self._stream.codec_context
         is_skipping, sent = None, set()
-        for packet in demux(self._container, self._stream, self._path):
+        for packet in self._demux():
             # Looked up for each packet: find() sets a new target while this generator is suspended.
             time, target = packet.pts, self._target
             may_skip = target.may_skip and time is not None and time < target.time
@@ -375,7 +392,7 @@ class _Cursor:
                 return
 
     def _by_count(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
-        """Frames with their numbers, counted from a key frame, for videos whose timestamps cannot be trusted."""
+        """Frames with their numbers, counted from an entry point, for videos whose timestamps cannot be trusted."""
         damage = _Damage(None, is_from_start=self._is_from_start)
         numbers: dict[int, int] = {}  # by the identities of frames, since the filter may hold frames back
         for frame in damage.filter(self._count(key, numbers)):
@@ -383,15 +400,14 @@ class _Cursor:
             self._is_fresh = False
 
     def _count(self, key: int, numbers: dict[int, int]) -> Iterator[VideoFrame]:
-        number = None if key else 0
-        for packet in demux(self._container, self._stream, self._path):
+        first = int(self._index.keys[key])
+        number = first - int(self._index.drops[key])
+        for packet in self._demux():
             for frame in decode_packet(packet) or ():
-                if number is None and frame.key_frame:
-                    number = int(self._index.keys[key])
-                if number is not None:
+                if number >= first:
                     numbers[id(frame)] = number
                     yield frame
-                    number += 1
+                number += 1
 
 
 class _Damage:

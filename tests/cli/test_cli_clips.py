@@ -19,7 +19,8 @@ from ndframes.cache.cache import Cache
 from ndframes.entries.estimates import advise, estimate_forms
 from ndframes.spec.backends import coerce_backend
 from ndframes.text import format_bytes
-from ndframes.video.index import build_index, decode_all
+from ndframes.video.index import decode_all
+from ndframes.video.indexing import build_index
 from ndframes.video.planes import to_pixels
 
 COUNT = 30

@@ -19,7 +19,8 @@ from kit.tilework import segments_of
 from kit.videos import draw, list_clips
 
 import ndframes as nf
-from ndframes.video.index import build_index, decode_all
+from ndframes.video.index import decode_all
+from ndframes.video.indexing import build_index
 from ndframes.video.planes import to_pixels
 
 CLIPS = {clip.name: clip for clip in list_clips()}

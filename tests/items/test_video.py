@@ -14,7 +14,8 @@ from kit.waiting import wait_until
 
 import ndframes as nf
 from ndframes.entries import frame_index
-from ndframes.video.index import build_index, decode_all
+from ndframes.video.index import decode_all
+from ndframes.video.indexing import build_index
 from ndframes.video.planes import to_pixels
 
 CLIPS = {clip.name: clip for clip in list_clips()}

@@ -14,7 +14,8 @@ from kit.videos import list_clips
 import ndframes as nf
 from ndframes.system.handles import HandlePool
 from ndframes.video.decoder import VideoDecoder
-from ndframes.video.index import build_index, decode_all
+from ndframes.video.index import decode_all
+from ndframes.video.indexing import build_index
 from ndframes.video.planes import to_pixels
 from ndframes.video.slices import are_slices_damaged
 

@@ -9,7 +9,8 @@ from kit.videos import Clip, list_clips, read_number
 from ndframes.system.handles import HandlePool
 from ndframes.video import decoder
 from ndframes.video.decoder import VideoDecoder
-from ndframes.video.index import build_index, decode_all, decode_packet
+from ndframes.video.index import decode_all, decode_packet
+from ndframes.video.indexing import build_index
 from ndframes.video.planes import to_pixels
 
 CLIPS = list(list_clips())

@@ -10,7 +10,8 @@ import numpy as np
 
 from kit.crops import digest
 from kit.processes import ContenderError
-from ndframes.video.index import build_index, decode_all
+from ndframes.video.index import decode_all
+from ndframes.video.indexing import build_index
 from ndframes.video.planes import to_pixels
 
 _STEP_PX = 8

@@ -1,0 +1,53 @@
+"""Landings: where a seek ends in a video. A seek is trusted only if it ends where it was proved to end."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from .index import naming_video
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+    from .index import Seek
+
+__all__ = ["NO_MARK", "PREDICTED", "mark_of", "seek"]
+#: The mark of a landing that is not compared with anything.
+NO_MARK = 0
+#: FFmpeg's numbers for pictures that refer to others: P, B, S and SP.
+PREDICTED = frozenset([2, 3, 4, 6])
+_MARKED_BYTES = 4096
+_NO_TIME = -(1 << 63)
+
+
+def seek(container: InputContainer, stream: VideoStream, how: Seek, target: int, path: str) -> None:
+    """Go to a place of a video, and empty its decoder.
+
+    Args:
+        container: the open file.
+        stream: the stream that is decoded.
+        how: the meaning of ``target``.
+        target: a time in the stream's unit, or the number of a byte.
+        path: the file, for messages.
+
+    Raises:
+        UnreadableImageError: FFmpeg cannot seek there.
+    """
+    with naming_video(path):
+        if how == "byte":
+            container.seek(target, stream=stream, unsupported_byte_offset=True)
+        else:
+            container.seek(target, stream=stream)
+    # The decoder still holds frames from before the seek.
+    stream.codec_context.flush_buffers()
+
+
+def mark_of(packet: Packet[Any]) -> int:
+    """A number that tells a packet from others: a checksum of its time, its size and its first bytes; never 0."""
+    view: Any = packet  # it has the interface of a buffer
+    head = struct.pack("<qq", _NO_TIME if packet.pts is None else packet.pts, packet.size)
+    return 1 << 32 | zlib.crc32(memoryview(view)[:_MARKED_BYTES], zlib.crc32(head))
