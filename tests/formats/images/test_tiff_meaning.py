@@ -342,7 +342,8 @@ def test_jpeg_planes_are_what_gdal_reads(is_tiled, tmp_path):
         ("f4", "-9999", -9999, True), ("f4", "-3.4028234663852886e+38", np.finfo("f4").min, True),
         ("f4", "-3.4028235e+38", np.finfo("f4").min, True), ("f4", "3.40282346638529e+38", np.finfo("f4").max, True),
         ("f4", "0.1", 0.1, True), ("f4", "nan", np.nan, True), ("f4", "inf", np.inf, True), ("f8", "-1.7976931348623157e+308",
-        np.finfo("f8").min, True), ("f8", "0.1", 0.1, True), ("f2", "65504", 65504, True), ("f4", "text", 0, False),
+        np.finfo("f8").min, True), ("f8", "1.79769313486232e+308", np.finfo("f8").max, True), ("f8", "inf", np.inf, True),
+        ("f8", "-Infinity", -np.inf, True), ("f8", "inf", np.finfo("f8").max, False), ("f8", "0.1", 0.1, True), ("f2", "65504", 65504, True), ("f4", "text", 0, False),
     ],
 )  # fmt: skip
 def test_the_value_of_nodata(dtype, text, value, masks, tmp_path):

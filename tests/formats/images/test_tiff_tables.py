@@ -35,6 +35,8 @@ def pictures_of(pixels: np.ndarray, rows: int) -> dict[str, tuple[Page, np.ndarr
         "webp": (50001, lambda part: imagecodecs.webp_encode(part, lossless=True, level=0)),
         "lerc": (34887, imagecodecs.lerc_encode),
         "png": (34933, imagecodecs.png_encode),
+        "jpeg xr": (34934, lambda part: imagecodecs.jpegxr_encode(part, level=1.0)),
+        "jpeg xr of ndpi": (22610, lambda part: imagecodecs.jpegxr_encode(part, level=1.0)),
     }
     found = {}
     for name, (code, encode) in encoders.items():
@@ -87,7 +89,7 @@ def test_tables(code, layout, tmp_path):
     check_every_way_in(files, tmp_path)
 
 
-def test_tables_of_pictures(tmp_path):
+def test_tables_of_pictures(tmp_path, capfd):
     pixels = picture((*SHAPE, 3))
     files = {}
     for name, (page, wanted) in pictures_of(pixels, 8).items():
@@ -96,11 +98,13 @@ def test_tables_of_pictures(tmp_path):
             "right": (None, ""), "count of 0": (lambda t: [*t[:1], 0, *t[2:]], "its table is damaged"),
             "small count": (lambda t, half=half: [*t[:1], half, *t[2:]], "does not decode"),
             "slightly small count": (lambda t: [*t[:1], t[1] - 20, *t[2:]], "does not decode"),
+            "tiny count": (lambda t: [*t[:1], 9, *t[2:]], "does not decode"),
             "short": (lambda t: t[:-1], "its table is damaged"),
         }.items():  # fmt: skip
             path = write_pages(tmp_path / f"{len(files)}.tif", [page.lie(counts=counts)])
             files[f"{name}, {lie}"] = Expected(path, wanted, error=error)
     check_every_way_in(files, tmp_path)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("code", CODES)

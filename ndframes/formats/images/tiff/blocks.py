@@ -17,9 +17,11 @@ from ....system.handles import FileHandle, SharedHandle
 from ...extensions import extensions_of_tiff, load_extensions
 from .codecs import (
     JPEG_2000,
+    JPEG_XR,
     LERC,
     PREDICTED,
     UNPACKERS,
+    check_jpeg_xr,
     decode_jpeg2000,
     decode_lerc,
     undo_differences,
@@ -276,6 +278,8 @@ class BlockDecoder:
         # libjpeg makes gray pixels of what is missing.
         if self._compression in _MARKED_JPEGS and self._tables["jpegheader"] is None and b"\xff\xd9" not in data:
             raise ValueError("it ends before its JPEG picture does")
+        if self._compression in JPEG_XR:
+            check_jpeg_xr(data)
         if self._compression in _JPEGS and self._is_apart:
             # tifffile asks for the colours of all planes, which libjpeg refuses.
             return self._decode_jpeg(data)

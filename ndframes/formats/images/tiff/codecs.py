@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JPEG_2000",
+    "JPEG_XR",
     "LERC",
     "PREDICTED",
     "UNPACKERS",
+    "check_jpeg_xr",
     "decode_jpeg2000",
     "decode_lerc",
     "undo_differences",
@@ -31,6 +33,8 @@ imagecodecs = load_extensions("_imcd")
 LERC = 34887
 #: Aperio's numbers, and that of others.
 JPEG_2000 = (33003, 33004, 33005, 34712)
+#: The number of TIFF, and that of NDPI.
+JPEG_XR = (34934, 22610)
 _LZW, _PACKBITS = 5, 32773
 _DEFLATE, _ZSTD, _LZMA = (8, 32946), (50000, 34926), 34925
 #: libtiff applies a predictor to these only, whatever tags say of others.
@@ -104,6 +108,25 @@ def decode_jpeg2000(data: bytes, shape: tuple[int, int, int], dtype: np.dtype[An
     out = np.zeros(shape, dtype)
     out[: found.shape[0], : found.shape[1]] = found
     return out
+
+
+def check_jpeg_xr(data: bytes) -> None:
+    """Refuse a JPEG XR that is cut: its decoder makes other pixels of what is left, and prints to stderr.
+
+    Raises:
+        ValueError: it ends before its pixels do.
+    """
+    try:
+        (start,) = struct.unpack_from("<I", data, 4)
+        (count,) = struct.unpack_from("<H", data, start)
+        entries = [struct.unpack_from("<HHII", data, start + 2 + 12 * index) for index in range(count)]
+    except struct.error:
+        entries = []
+    values = {number: value for number, _, _, value in entries}
+    # Of alpha, some writers give the position of the end instead of the length.
+    end = max(values.get(0xBCC0, 0) + values.get(0xBCC1, 0), values.get(0xBCC2, 0), values.get(0xBCC3, 0))
+    if not values or end > len(data):
+        raise ValueError("it ends before its JPEG XR picture does")
 
 
 def decode_lerc(data: bytes, shape: tuple[int, int, int], dtype: np.dtype[Any], fill: float | None) -> Array:

@@ -143,9 +143,11 @@ def _parse_nodata(page: Any, dtype: np.dtype[Any]) -> float | None:
             return None
         low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         return int(value) if low <= value <= high else None
-    # As GDAL compares it: rounded to the dtype, and to its largest number where it is a little larger.
+    # As GDAL compares it: rounded to the dtype, and to its largest number where it is a little larger. Python's float of a
+    # text that is a little larger than the largest float64 is infinite.
     limit = float(np.finfo(dtype).max)
-    if limit < abs(value) <= limit * (1 + 1e-5):
+    is_named = "inf" in text.lower()
+    if not is_named and limit < abs(value) <= limit * (1 + 1e-5):
         value = limit if value > 0 else -limit
     with np.errstate(over="ignore"):
         return float(dtype.type(value))
