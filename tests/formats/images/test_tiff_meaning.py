@@ -450,6 +450,33 @@ def test_several_images_have_to_be_chosen_from(sizes, tmp_path):
             np.testing.assert_array_equal(got[:, :, 0], pixels)
 
 
+@pytest.mark.parametrize("sizes", [[(20, 30), (20, 30)], [(20, 30), (25, 30)], [(20, 30), (10, 9), (20, 30)]])
+def test_several_images_of_ome_have_to_be_chosen_from(sizes, tmp_path):
+    path = tmp_path / "a.ome.tif"
+    images = [numbers(size, 8, seed=seed) for seed, size in enumerate(sizes)]
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for image in images:
+            writer.write(image, metadata={"axes": "YX"})
+    for backend in (None, "npy", "cog"):
+        with pytest.raises(
+            UnreadableImageError, match=rf"a\.ome\.tif holds {len(sizes)} images; choose one with series=: 0: YX"
+        ):
+            np.asarray(nf.open(path, workdir=tmp_path / "work", backend=backend))
+        for number, image in enumerate(images):
+            for choice in ({"series": number}, {"page": number}):
+                got = np.asarray(nf.open(path, workdir=tmp_path / "work", backend=backend, **choice))
+                np.testing.assert_array_equal(got[:, :, 0], image)
+
+
+def test_the_label_of_a_slide_needs_no_choice(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    images = [numbers(size, 8, seed=seed) for seed, size in enumerate([(40, 30), (20, 30), (9, 9)])]
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for image in images:
+            writer.write(image, metadata={"axes": "YX"})
+    np.testing.assert_array_equal(np.asarray(nf.open(path))[:, :, 0], images[0])
+
+
 def test_packing_is_as_in_the_specification():
     """Twelve bits, the highest first; three bytes in the order of the file."""
     assert pack(np.array([[0x123, 0xABC], [1, 2]], np.uint16), 12, "<") == bytes.fromhex("123abc001002")
