@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnreadableImageError
 from ..formats.frame import FrameReader
-from ..formats.images.animation import AnimationReader, is_animation
+from ..formats.images.animation import AnimationReader, has_frames, is_animation, may_be_animation
 from ..formats.images.sniff import open_image
 from ..spec.kinds import is_video_path
 from ..system.process import IMPORTING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..system.stamp import SourceStamp
 
 _log = logging.getLogger("ndframes")
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 __all__ = ["SourceOpener", "follow_links", "is_video_file", "open_video"]
 
 
@@ -59,6 +60,7 @@ class SourceOpener:
         target = info if stamp is None else replace(info, path=path or follow_links(info.path))
         if not is_video_file(info.path):
             reader = open_image(target, self.pool, is_mapped=is_mapped, tiles=self.tiles)
+            _refuse_misnamed(info.path, reader)
             if reader.facts.orientation != 1 and info.orientation != "upright":
                 _log.warning(
                     "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels, "
@@ -71,6 +73,15 @@ class SourceOpener:
         whole = replace(target, page=None)
         video = open_video(whole, stamp, self.cache, self.pool, frame_bytes=self.frame_bytes)
         return video if info.page is None else FrameReader(video, info.page)
+
+
+def _refuse_misnamed(path: str, reader: Reader) -> None:
+    """Refuse an animation with the suffix of a still image: only its first frame would be read."""
+    if reader.format in _ANIMATED and not may_be_animation(path) and has_frames(path):
+        raise UnreadableImageError(
+            f"{path} is an animation of the format {reader.format}, but its name ends like that of a still image; rename it to end "
+            f"in .{reader.format.lower()}"
+        )
 
 
 def is_video_file(path: str) -> bool:

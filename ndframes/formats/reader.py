@@ -58,7 +58,8 @@ class ReaderFacts:
         tile_frames: the number of frames that a block spans.
         memory_bytes: the memory that the open file costs.
         is_shareable: whether :meth:`Reader.split` cuts a single crop into pieces.
-        channels: the names of the bands; ``None``: those that their number suggests.
+        channels: the names of the bands; ``None``: those that their number suggests. Further bands are no channels: they
+            only mark missing pixels.
         orientation: the tag of EXIF or TIFF, 1 to 8: how the pixels must be turned to be upright, which no reader does but
             :class:`~ndframes.formats.upright.UprightReader`; 1 if they are, or the file does not tell.
     """
@@ -74,6 +75,11 @@ class ReaderFacts:
     is_shareable: bool = False
     channels: tuple[str, ...] | None = None
     orientation: int = 1
+
+    @property
+    def channel_count(self) -> int:
+        """The number of channels: of the bands that do not only mark missing pixels."""
+        return self.shape[2] if self.channels is None else len(self.channels)
 
 
 class Reader:

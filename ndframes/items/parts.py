@@ -337,9 +337,10 @@ class Parts(ForkAware):
                 f"{info.path} is an animation of {reader.frame_count:,} frames among the images of a sequence; choose one by "
                 "ChannelInfo(page=...), or read it on its own as a video"
             )
-        if info.channels is not None and len(info.channels) != reader.shape[2]:
+        band_count = reader.facts.channel_count
+        if info.channels is not None and len(info.channels) != band_count:
             raise UnreadableImageError(
-                f"{info.path} has {reader.shape[2]} bands, but {len(info.channels)} channels are named for it: {'|'.join(info.channels)}"
+                f"{info.path} has {band_count} bands, but {len(info.channels)} channels are named for it: {'|'.join(info.channels)}"
             )
         if info.shape not in (None, shape):
             raise UnreadableImageError(

@@ -98,7 +98,7 @@ def _collect_file(
     from ...spec.nodata import pack_nodata
 
     reader: Reader = direct.image(image_argument.image_id).opened(part).reader
-    codes = info.channels or default_codes(reader.shape[2])
+    codes = info.channels or reader.facts.channels or default_codes(reader.shape[2])
     return {
         "path": info.path,
         "file_bytes": os.path.getsize(info.path),

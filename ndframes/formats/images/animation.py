@@ -16,6 +16,7 @@ from ...system.process import IMPORTING
 from ..reader import Reader, ReaderFacts
 from .limits import check_expansion
 from .sniff import sniff
+from .truncation import is_gif_cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ...system.handles import HandlePool
     from ...system.stamp import SourceStamp
 
-__all__ = ["AnimationForm", "AnimationReader", "is_animation", "may_be_animation", "scan_animation"]
+__all__ = ["AnimationForm", "AnimationReader", "has_frames", "is_animation", "may_be_animation", "scan_animation"]
 # Files with these suffixes are never animations; looking at each of them would cost time.
 _STILL_SUFFIXES = (".tif", ".tiff", ".jpg", ".jpeg", ".npy", ".jp2", ".svs", ".ndpi", ".ntf", ".ppm", ".pgm", ".bmp")
 _HEAD_BYTES = 1 << 12
@@ -56,8 +57,11 @@ def is_animation(path: str) -> bool:
         >>> is_animation(str(path)), is_animation(__file__)
         (True, False)
     """
-    if not may_be_animation(path):
-        return False
+    return may_be_animation(path) and has_frames(path)
+
+
+def has_frames(path: str) -> bool:
+    """As :func:`is_animation`, whatever the suffix of the path."""
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             if not _has_animation(file.read(_HEAD_BYTES)):
@@ -115,6 +119,7 @@ class _Player:
             self.image: Any = Image.open(self._file)
             check_expansion(path, self.image.width * self.image.height * 4, size_bytes)
             self._refuse_many_bits(path)
+            self._size_bytes = size_bytes
         self.count = int(getattr(self.image, "n_frames", 1))
 
     def _refuse_many_bits(self, path: str) -> None:
@@ -126,11 +131,24 @@ class _Player:
                 f"{path} is an animation of more than 8 bits a sample, which is not read exactly"
             )
 
+    def check_end(self, path: str) -> None:
+        """Refuse a GIF that ends within a frame: Pillow leaves that frame and those after it out."""
+        if self.image.format == "GIF" and is_gif_cut(os.pread(self._file.fileno(), self._size_bytes, 0)):
+            raise UnreadableImageError(f"{path} is truncated: it ends within a frame")
+
     def compose(self, number: int) -> Array:
         """A frame as it is shown, RGBA ``(h, w, 4)``."""
-        # The frames after the first may have lost their palette, so each is converted.
         self.image.seek(number)
-        return np.asarray(self.image.convert("RGBA"))
+        if self.image.format != "PNG":
+            # The frames after the first may have lost their palette, so each is converted.
+            return np.asarray(self.image.convert("RGBA"))
+        # Pillow draws a frame onto the canvas to which a frame that is disposed of returns, so it draws onto a copy.
+        canvas = self.image._prev_im  # noqa: SLF001
+        if canvas is not None:
+            self.image._prev_im = canvas.copy()  # noqa: SLF001
+        frame = np.asarray(self.image.convert("RGBA"))
+        self.image._prev_im = canvas  # noqa: SLF001
+        return frame
 
     @property
     def duration_ms(self) -> int:
@@ -156,6 +174,7 @@ def scan_animation(path: str, pool: HandlePool, stamp: SourceStamp | None) -> An
     is_opaque, durations, frame = True, [], None
     with _as_source_errors(path):
         try:
+            player.check_end(path)
             for number in range(player.count):
                 frame = player.compose(number)
                 is_opaque = is_opaque and bool(frame[:, :, 3].min() == 255)

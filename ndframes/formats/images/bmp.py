@@ -99,6 +99,10 @@ def _read_head(path: str, data: bytearray) -> _Head | None:
         raise UnreadableImageError(
             f"{path} is a BMP of {height:,} x {width:,} px (height x width) with a header of {header_bytes:,} bytes; it is damaged"
         )
+    if form != _PLAIN and any(mask.bit_length() - (mask & -mask).bit_length() >= 8 for mask in masks if mask):
+        raise UnreadableImageError(
+            f"{path} is a BMP of more than 8 bits for a colour, which is not read exactly; convert it to TIFF"
+        )
     return _Head(abs(height), width, bits, masks, entries[:, 2::-1], data_at, height > 0)
 
 

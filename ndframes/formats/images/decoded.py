@@ -15,7 +15,7 @@ from .jpeg2000 import is_ycbcr
 from .limits import check_expansion
 from .planar import decode_psd, decode_sgi
 from .sunraster import decode_sun
-from .truncation import describe_damage
+from .truncation import describe_damage, is_gif_cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +91,12 @@ def _decode_bmp(path: str, data: bytearray) -> Array:
     return _decode_by_pillow(path, data) if pixels is None else pixels
 
 
+def _decode_gif(path: str, data: bytearray) -> Array:
+    if is_gif_cut(data):
+        raise UnreadableImageError(f"{path} is truncated: it ends within a frame")
+    return _decode_by_pillow(path, data)
+
+
 def _decode_dds(path: str, data: bytearray) -> Array:
     if data[84:88] == b"DX10" and int.from_bytes(data[128:132], "little") in _DDS_FLOATS:
         raise UnreadableImageError(f"{path} stores half floats (BC6H), which are not read exactly; convert it to TIFF")
@@ -126,6 +132,7 @@ _DECODERS: dict[str, Callable[[str, bytearray], Array]] = {
     "AVIF": _decode_avif,
     "BMP": _decode_bmp,
     "DDS": _decode_dds,
+    "GIF": _decode_gif,
     "JP2OpenJPEG": _decode_jpeg_2000,
     "PSD": decode_psd,
     "Radiance": _decode_radiance,

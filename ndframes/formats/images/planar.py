@@ -16,11 +16,12 @@ from .limits import check_expansion
 if TYPE_CHECKING:
     from ..._typing import Array
 
-__all__ = ["decode_psd", "decode_sgi"]
+__all__ = ["decode_psd", "decode_sgi", "name_psd_bands"]
 _SGI_HEADER = struct.Struct(">HBBHHHH")
 _PSD_HEADER = struct.Struct(">4sH6xHIIHH")
 # Colour modes of Photoshop, and their numbers of bands without alpha.
 _PSD_BANDS = {1: 1, 3: 3, 8: 1}
+_PSD_NAMES = {4: ("c", "m", "y", "k"), 9: ("l", "a", "b")}
 
 
 def decode_sgi(path: str, data: bytearray) -> Array:
@@ -86,6 +87,11 @@ def _expand_row(path: str, data: bytearray, samples: Array, start: int, row: Arr
         place += 1 + (count if word & 0x80 else 1)
     if done != len(row):
         raise UnreadableImageError(f"{path} has a row of {done:,} of {len(row):,} pixels; it is truncated or damaged")
+
+
+def name_psd_bands(head: bytes) -> tuple[str, ...] | None:
+    """The names of inks and of Lab in a Photoshop file, by its first bytes; ``None`` for other colours."""
+    return _PSD_NAMES.get(_PSD_HEADER.unpack_from(head)[-1]) if len(head) >= _PSD_HEADER.size else None
 
 
 def decode_psd(path: str, data: bytearray) -> Array:

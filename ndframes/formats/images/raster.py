@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ _OPTIONS: dict[str, Any] = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": True,
     "GDAL_GEOREF_SOURCES": "NONE",
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",  # this optimisation reads a truncated file as zeros, without an error
+    "GDAL_NUM_THREADS": "1",  # GDAL's threads read missing tiles of JPEG 2000 as zeros, and print errors to stderr
 }
 # By default GDAL caches decoded blocks up to 5 % of the machine's memory, in every process. A size set by the user stays.
 _BLOCK_CACHE_BYTES = 64 * 2**20
@@ -229,8 +231,7 @@ class _BorrowedDataset:
         if isinstance(error, _READ_ERRORS):
             cause = error.__cause__ or error
             error.__cause__ = error.__context__ = None  # rasterio's exceptions do not unpickle; keep their text alone
-            # GDAL's message names the alias under /proc, which means nothing to the user.
-            text = str(cause).replace(self._gdal_name, self._path)
+            text = _name_file(str(cause), self._gdal_name, self._path)
             raise UnreadableImageError(
                 f"{self._path} ({self._driver}) does not decode, {describe_damage_of(self._path, self._driver)}: {text}"
             ) from error
@@ -247,7 +248,7 @@ class _BorrowedDataset:
                 # As the system's error, so that the pool closes idle handles and tries again.
                 if is_out_of_descriptors(error):
                     raise source_error(self._path, OSError(errno.EMFILE, os.strerror(errno.EMFILE))) from error
-                text = str(error).replace(name, self._path)
+                text = _name_file(str(error), name, self._path)
                 raise UnreadableImageError(
                     f"{self._path} begins like {self._driver} but does not open, {describe_damage_of(self._path, self._driver)}: {text}"
                 ) from error
@@ -258,6 +259,15 @@ class _BorrowedDataset:
             dataset.alias = alias
         dataset.has_halvings = self._driver == "JPEG" and self._level > 0
         return dataset
+
+
+def _name_file(text: str, gdal_name: str, path: str) -> str:
+    """GDAL's message, which may name the alias under /proc or only its number, with the file's own name."""
+    if gdal_name == path:
+        return text
+    text = text.replace(gdal_name, path)
+    number, name = os.path.basename(gdal_name), os.path.basename(path)
+    return re.sub(rf"(?<![\w/.]){number}(?=, band \d)|^{number}(?=: )", lambda _: name, text)
 
 
 def gdal_version() -> str:

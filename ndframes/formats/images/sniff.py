@@ -164,7 +164,7 @@ def _open_plain(
         return open_pnm(info.path, pool, stamp, is_mapped=is_mapped, tiles=tiles)
     is_large = kind in ("BMP", "GIF") and _decoded_bytes_of(head, kind) > _MOST_DECODED_BYTES
     if (kind not in _BY_GDAL and not is_large) or (kind == "JP2OpenJPEG" and _is_misread(info, pool, stamp)):
-        return _open_decoded(info, kind, pool, stamp, tiles)
+        return _open_decoded(info, kind, head, pool, stamp, tiles)
     return RasterReader(info.path, kind, pool, file_bytes=stamp.size_bytes, stamp=stamp)
 
 
@@ -177,17 +177,18 @@ def _decoded_bytes_of(head: bytes, kind: str) -> int:
 
 
 def _open_decoded(
-    info: ChannelInfo, kind: str, pool: HandlePool, stamp: SourceStamp, tiles: TileCache | None
+    info: ChannelInfo, kind: str, head: bytes, pool: HandlePool, stamp: SourceStamp, tiles: TileCache | None
 ) -> Reader:
     """Open a file of a format that is decoded as a whole."""
     with IMPORTING:
         from .decoded import decode_whole
+        from .planar import name_psd_bands
         from .whole import open_whole, read_bytes
 
     def decode() -> Array:
         return decode_whole(info.path, kind, read_bytes(info.path, pool, stamp))
 
-    return open_whole(info.path, kind, decode, tiles)
+    return open_whole(info.path, kind, decode, tiles, channels=name_psd_bands(head) if kind == "PSD" else None)
 
 
 def _is_misread(info: ChannelInfo, pool: HandlePool, stamp: SourceStamp) -> bool:

@@ -98,6 +98,7 @@ def open_whole(
     tiles: TileCache | None = None,
     *,
     nodata: Nodata | None = None,
+    channels: tuple[str, ...] | None = None,
 ) -> WholeReader:
     """Open an image whose format says too little in its header, by decoding it at once.
 
@@ -107,13 +108,19 @@ def open_whole(
         decode: decodes the image ``(h, w, bands)``.
         tiles: stores decoded images.
         nodata: what marks missing pixels.
+        channels: the names of the bands; ``None``: those that their number suggests.
 
     Raises:
         UnreadableImageError: the file does not decode.
     """
     pixels = decode()
     facts = ReaderFacts(
-        format=format, shape=pixels.shape, dtype=pixels.dtype, tile_shape=pixels.shape[:2], nodata=nodata
+        format=format,
+        shape=pixels.shape,
+        dtype=pixels.dtype,
+        tile_shape=pixels.shape[:2],
+        nodata=nodata,
+        channels=channels,
     )
     reader = WholeReader(path, facts, decode, tiles)
     reader.keep(pixels)

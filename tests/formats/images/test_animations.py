@@ -240,6 +240,72 @@ def test_damage_is_an_error(name, tmp_path):
             np.testing.assert_array_equal(got, wanted if len(wanted) > 1 else wanted[0])
 
 
+def test_a_cut_gif_never_reads_as_fewer_frames(tmp_path):
+    path = make("a.gif", tmp_path)
+    data, wanted = path.read_bytes(), trim(compose(path))
+    ends = [
+        len(data) - 2,
+        *(at + 1 for at in range(len(data) // 3, len(data) - 1) if data[at : at + 2] in (b"\0!", b"\0,")),
+    ]
+    for stop in ends:  # between blocks, too
+        path.write_bytes(data[:stop])
+        with pytest.raises(UnreadableImageError, match=r"a\.gif.*(truncated|damaged)"):
+            np.asarray(nf.open(path, workdir=tmp_path / "work"))
+    path.write_bytes(data)
+    np.testing.assert_array_equal(np.asarray(nf.open(path, workdir=tmp_path / "work")), wanted)
+
+
+def test_a_still_gif_may_lack_the_mark_of_its_end(tmp_path):
+    path = tmp_path / "a.gif"
+    opaque(1).quantize(64).save(path)
+    data = path.read_bytes()
+    with Image.open(path) as image:
+        wanted = np.asarray(image.convert("RGB"))
+    path.write_bytes(data[:-1])
+    np.testing.assert_array_equal(np.asarray(nf.open(path)), wanted)
+    path.write_bytes(data[:-3])
+    with pytest.raises(UnreadableImageError, match=r"a\.gif is truncated"):
+        np.asarray(nf.open(path))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+@pytest.mark.parametrize("disposal", [0, 1, 2])
+def test_frames_of_a_png_do_not_depend_on_those_read_before(mode, disposal, tmp_path):
+    path = tmp_path / "a.png"
+    chance = np.random.default_rng(disposal)
+    written = []
+    for _ in range(4):
+        pixels = chance.integers(0, 256, (HEIGHT, WIDTH, 4), np.uint8)
+        pixels[..., 3] = np.where(chance.random((HEIGHT, WIDTH)) < 0.4, 0, 255)
+        written.append(Image.fromarray(pixels).convert(mode))
+    written[0].save(path, save_all=True, append_images=written[1:], disposal=disposal, blend=1)
+    wanted = []
+    for number in range(4):  # each from a file just opened
+        with Image.open(path) as image:
+            image.seek(number)
+            wanted.append(np.asarray(image.convert("RGBA")))
+    wanted = trim(np.stack(wanted))
+    if disposal and mode == "RGBA":  # each frame is drawn onto nothing
+        own = np.stack([np.asarray(frame) for frame in written])
+        np.testing.assert_array_equal(np.where(own[..., 3:] > 0, own, 0), np.where(wanted[..., 3:] > 0, wanted, 0))
+    np.testing.assert_array_equal(np.asarray(nf.open(path, workdir=tmp_path / "work")), wanted)
+    order = [2, 0, 3, 1]
+    np.testing.assert_array_equal(nf.open(path, workdir=tmp_path / "work")[order], wanted[order])
+    np.testing.assert_array_equal(nf.open(path, workdir=tmp_path / "work", page=3), wanted[3])
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "avif"])
+@pytest.mark.parametrize("name", ["a.jpg", "a.tif"])
+def test_an_animation_with_the_name_of_a_still_image_is_an_error(suffix, name, tmp_path):
+    save(tmp_path / f"made.{suffix}", opaque)
+    path = (tmp_path / f"made.{suffix}").rename(tmp_path / name)
+    for page in (None, 0):
+        with pytest.raises(UnreadableImageError, match=name.replace(".", r"\.")):
+            np.asarray(nf.open(path, workdir=tmp_path / "work", page=page))
+    with pytest.raises(UnreadableImageError, match=rf"rename it to end in \.{suffix}"):
+        np.asarray(nf.open(path, workdir=tmp_path / "work"))
+
+
 def test_the_entry_replaces_an_animation_that_is_gone(tmp_path):
     path = make("a.gif", tmp_path)
     wanted = trim(compose(path))

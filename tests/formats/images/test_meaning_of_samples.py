@@ -140,6 +140,14 @@ def test_bmp_headers(kind, header_bytes, top_down, tmp_path):
     assert "truncated" in open_error(tmp_path / "a.bmp", tmp_path)
 
 
+@pytest.mark.parametrize("header_bytes", [40, 56, 108, 124])
+@pytest.mark.parametrize("masks", [(0x3FF00000, 0xFFC00, 0x3FF), (0xFF800000, 0x7FC000, 0x3FFF), (1023, 1024, 2048)])
+def test_a_bmp_of_more_than_8_bits_is_an_error(header_bytes, masks, tmp_path):
+    height, width = SHAPE
+    (tmp_path / "a.bmp").write_bytes(bmp(bytes(4 * height * width), width, height, 32, header_bytes, masks=masks))
+    assert "a.bmp is a BMP of more than 8 bits" in open_error(tmp_path / "a.bmp", tmp_path)
+
+
 def test_bmp_run_lengths(tmp_path):
     rows = b"\x03\x07\x00\x00" + b"\x00\x03\x01\x02\x03\x00\x00\x01"  # 3 x 7, end of line; three pixels, end
     palette = np.random.default_rng(0).integers(0, 256, 1024, dtype=np.uint8).tobytes()
@@ -274,6 +282,22 @@ def test_photoshop_files_of_16_bits(mode, bands, is_packed, tmp_path):
     check_every_way_in(tmp_path / "a.psd", pixels[:, :, :3] if bands == 5 else pixels, tmp_path)
     (tmp_path / "a.psd").write_bytes(data[: len(data) // 2])
     open_error(tmp_path / "a.psd", tmp_path)
+
+
+@pytest.mark.parametrize(("mode", "names"), [(4, "c|m|y|k"), (9, "l|a|b"), (3, "r|g|b"), (1, "gray")])
+def test_names_of_the_bands_of_a_photoshop_file(mode, names, tmp_path):
+    data = psd(picture((*SHAPE, len(names.split("|")))), mode, is_packed=True)
+    data = data[:30] + bytes(4) + data[38:]  # without the resources, which Pillow takes for damage
+    (tmp_path / "a.psd").write_bytes(data)
+    with Image.open(io.BytesIO(data)) as image:
+        wanted = np.asarray(image)
+    check_every_way_in(tmp_path / "a.psd", wanted, tmp_path)
+    for backend in (None, "npy", "cog"):
+        frame = nf.open(tmp_path / "a.psd", workdir=tmp_path / "named", backend=backend)
+        assert "|".join(frame.channels) == names
+        first = wanted if wanted.ndim == 2 else wanted[:, :, 0]
+        read = nf.open(tmp_path / "a.psd", workdir=tmp_path / "named", backend=backend, channels=names.split("|")[0])
+        np.testing.assert_array_equal(np.asarray(read)[:, :, 0], first)
 
 
 def test_what_is_not_read_exactly_is_an_error(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 import zlib
+from dataclasses import replace
 
 import imagecodecs
 import numpy as np
@@ -182,7 +183,7 @@ def test_palettes_with_alpha_and_nodata(bits, planar, tmp_path):
     for name, layout in list(LAYOUTS.items())[1:4]:
         page = page_of(samples, bits, photometric=PALETTE, planar=planar, x320=(3, table), x338=(3, [2]),
                        x42113=(2, str(index)), **layout)  # fmt: skip
-        missing = (colours[samples[:, :, 0].astype(int)] == colours[index]).all(axis=2)[..., None]
+        missing = samples[:, :, :1] == index
         files[name] = Expected(write_pages(tmp_path / f"{name}.tif", [page]), wanted, "r|g|b|a", missing)
     check_every_way_in(files, tmp_path)
 
@@ -195,13 +196,75 @@ def test_palettes_with_nodata(bits, tmp_path):
     colours[len(colours) // 2 :] = table[:, len(colours) // 2 :] = 0
     colours[0] = table[:, 0] = 0
     files = {}
-    for text in ("0", "1", " 1 ", "1.0", "999999", "-1", "nan", "none", ""):
+    for text in ("0", "1", " 1 ", "1.0", "999999", str(1 << bits), "-1", "nan", "none", ""):
         page = page_of(indices, bits, photometric=PALETTE, x320=(3, table.reshape(-1).tolist()), x42113=(2, text))
-        is_index = text.strip()[:1] in ("0", "1")
+        is_index = text.strip() in ("0", "1", "1.0")
         missing = indices == int(text.strip()[0]) if is_index else np.zeros(SHAPE, bool)
         path = write_pages(tmp_path / f"{len(files)}.tif", [page])
         files[text] = Expected(path, colours[indices.astype(int)], "r|g|b", missing[..., None])
     check_every_way_in(files, tmp_path)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 12, 16])
+@pytest.mark.parametrize("has_alpha", [False, True])
+def test_only_the_index_of_nodata_is_missing(bits, has_alpha, tmp_path):
+    """Other entries of the palette have the same colour, and pixels use them."""
+    table, colours = colour_map(bits, "257")
+    table = np.reshape(table, (3, -1))
+    for twin in (1, 3):
+        table[:, twin] = table[:, 2]
+        colours[twin] = colours[2]
+    samples = numbers((*SHAPE, 2), bits) % 4
+    indices = samples[:, :, 0].astype(int)
+    files = {}
+    for name, layout in list(LAYOUTS.items())[1:4]:
+        for planar in (False, True):
+            tags = {"x320": (3, table.reshape(-1).tolist()), "x42113": (2, "2")}
+            tags |= {"x338": (3, [2])} if has_alpha else {}
+            stored = samples if has_alpha else samples[:, :, :1]
+            page = page_of(stored, bits, photometric=PALETTE, planar=planar, **tags, **layout)
+            alpha = samples[:, :, 1].astype(int)
+            alpha = alpha >> bits - 8 if bits > 8 else alpha * 255 // ((1 << bits) - 1)
+            wanted = np.dstack([colours[indices], alpha.astype(np.uint8)]) if has_alpha else colours[indices]
+            path = write_pages(tmp_path / f"{name} {planar}.tif", [page])
+            files[f"{name} {planar}"] = Expected(
+                path, wanted, "r|g|b|a" if has_alpha else "r|g|b", indices[..., None] == 2
+            )
+    check_every_way_in(files, tmp_path)
+
+
+@pytest.mark.parametrize("backend", [None, "npy", "cog"])
+def test_the_mark_of_nodata_is_no_channel(backend, tmp_path):
+    table, colours = colour_map(8, "257")
+    table = np.reshape(table, (3, -1))
+    table[:, 5], colours[5] = table[:, 2], colours[2]
+    indices = numbers(SHAPE, 8) % 8
+    page = page_of(indices, 8, photometric=PALETTE, x320=(3, table.reshape(-1).tolist()), x42113=(2, "5"))
+    path = write_pages(tmp_path / "a.tif", [page])
+    frames = nf.SimpleFrames({0: nf.ChannelInfo(str(path))}, workdir=tmp_path / "work", backend=backend)
+    plain = nf.SimpleFrames(
+        {0: str(write_pages(tmp_path / "b.tif", [without_tag(page, 42113)]))}, workdir=tmp_path / "work"
+    )
+    assert frames[0].shape == (*SHAPE, 3)
+    np.testing.assert_array_equal(frames[0], colours[indices])
+    for options in ({"scale": 0.5}, {"shape": (7, 5)}, {"pad": "edge", "region": np.s_[-3:9, 2:7]}):
+        np.testing.assert_array_equal(frames.load_region(0, **options), plain.load_region(0, **options))
+    red = frames.load_region(0, np.s_[3:9, 4:20], "b|r", nodata="mask")
+    np.testing.assert_array_equal(red.mask, np.broadcast_to(indices[3:9, 4:20, None] == 5, red.shape))
+    np.testing.assert_array_equal(red.data, colours[indices][3:9, 4:20, [2, 0]])
+    batch = frames.load_regions([(0, np.s_[3:9, 4:20]), (0, np.s_[5:11, 1:17])], nodata="nan")
+    np.testing.assert_array_equal(np.isnan(batch[1]), np.broadcast_to(indices[5:11, 1:17, None] == 5, batch[1].shape))
+    named = nf.SimpleFrames(
+        {0: nf.ChannelInfo(str(path), channels="x|y|z")}, workdir=tmp_path / "work", backend=backend
+    )
+    np.testing.assert_array_equal(named.load_region(0, None, "z")[:, :, 0], colours[indices][:, :, 2])
+    with pytest.raises(UnreadableImageError, match="has 3 bands, but 4 channels"):
+        nf.SimpleFrames({0: nf.ChannelInfo(str(path), channels="x|y|z|w")}, workdir=tmp_path / "work").load_region(0)
+
+
+def without_tag(page: Page, number: int) -> Page:
+    """A page without a tag."""
+    return replace(page, tags={key: value for key, value in page.tags.items() if key != number})
 
 
 # ------------------------------------------------------------------------------------------------------------------ YCbCr
@@ -342,7 +405,8 @@ def test_jpeg_planes_are_what_gdal_reads(is_tiled, tmp_path):
         ("f4", "-9999", -9999, True), ("f4", "-3.4028234663852886e+38", np.finfo("f4").min, True),
         ("f4", "-3.4028235e+38", np.finfo("f4").min, True), ("f4", "3.40282346638529e+38", np.finfo("f4").max, True),
         ("f4", "0.1", 0.1, True), ("f4", "nan", np.nan, True), ("f4", "inf", np.inf, True), ("f8", "-1.7976931348623157e+308",
-        np.finfo("f8").min, True), ("f8", "0.1", 0.1, True), ("f2", "65504", 65504, True), ("f4", "text", 0, False),
+        np.finfo("f8").min, True), ("f8", "1.79769313486232e+308", np.finfo("f8").max, True), ("f8", "inf", np.inf, True),
+        ("f8", "-Infinity", -np.inf, True), ("f8", "inf", np.finfo("f8").max, False), ("f8", "0.1", 0.1, True), ("f2", "65504", 65504, True), ("f4", "text", 0, False),
     ],
 )  # fmt: skip
 def test_the_value_of_nodata(dtype, text, value, masks, tmp_path):
@@ -447,6 +511,33 @@ def test_several_images_have_to_be_chosen_from(sizes, tmp_path):
         for backend in (None, "npy", "cog"):
             got = np.asarray(nf.open(path, page=number, workdir=tmp_path / "cache", backend=backend))
             np.testing.assert_array_equal(got[:, :, 0], pixels)
+
+
+@pytest.mark.parametrize("sizes", [[(20, 30), (20, 30)], [(20, 30), (25, 30)], [(20, 30), (10, 9), (20, 30)]])
+def test_several_images_of_ome_have_to_be_chosen_from(sizes, tmp_path):
+    path = tmp_path / "a.ome.tif"
+    images = [numbers(size, 8, seed=seed) for seed, size in enumerate(sizes)]
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for image in images:
+            writer.write(image, metadata={"axes": "YX"})
+    for backend in (None, "npy", "cog"):
+        with pytest.raises(
+            UnreadableImageError, match=rf"a\.ome\.tif holds {len(sizes)} images; choose one with series=: 0: YX"
+        ):
+            np.asarray(nf.open(path, workdir=tmp_path / "work", backend=backend))
+        for number, image in enumerate(images):
+            for choice in ({"series": number}, {"page": number}):
+                got = np.asarray(nf.open(path, workdir=tmp_path / "work", backend=backend, **choice))
+                np.testing.assert_array_equal(got[:, :, 0], image)
+
+
+def test_the_label_of_a_slide_needs_no_choice(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    images = [numbers(size, 8, seed=seed) for seed, size in enumerate([(40, 30), (20, 30), (9, 9)])]
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for image in images:
+            writer.write(image, metadata={"axes": "YX"})
+    np.testing.assert_array_equal(np.asarray(nf.open(path))[:, :, 0], images[0])
 
 
 def test_packing_is_as_in_the_specification():

@@ -35,6 +35,8 @@ def pictures_of(pixels: np.ndarray, rows: int) -> dict[str, tuple[Page, np.ndarr
         "webp": (50001, lambda part: imagecodecs.webp_encode(part, lossless=True, level=0)),
         "lerc": (34887, imagecodecs.lerc_encode),
         "png": (34933, imagecodecs.png_encode),
+        "jpeg xr": (34934, lambda part: imagecodecs.jpegxr_encode(part, level=1.0)),
+        "jpeg xr of ndpi": (22610, lambda part: imagecodecs.jpegxr_encode(part, level=1.0)),
     }
     found = {}
     for name, (code, encode) in encoders.items():
@@ -87,7 +89,7 @@ def test_tables(code, layout, tmp_path):
     check_every_way_in(files, tmp_path)
 
 
-def test_tables_of_pictures(tmp_path):
+def test_tables_of_pictures(tmp_path, capfd):
     pixels = picture((*SHAPE, 3))
     files = {}
     for name, (page, wanted) in pictures_of(pixels, 8).items():
@@ -96,11 +98,13 @@ def test_tables_of_pictures(tmp_path):
             "right": (None, ""), "count of 0": (lambda t: [*t[:1], 0, *t[2:]], "its table is damaged"),
             "small count": (lambda t, half=half: [*t[:1], half, *t[2:]], "does not decode"),
             "slightly small count": (lambda t: [*t[:1], t[1] - 20, *t[2:]], "does not decode"),
+            "tiny count": (lambda t: [*t[:1], 9, *t[2:]], "does not decode"),
             "short": (lambda t: t[:-1], "its table is damaged"),
         }.items():  # fmt: skip
             path = write_pages(tmp_path / f"{len(files)}.tif", [page.lie(counts=counts)])
             files[f"{name}, {lie}"] = Expected(path, wanted, error=error)
     check_every_way_in(files, tmp_path)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -323,3 +327,42 @@ def test_a_message_names_the_block(tmp_path):
         nf.errors.UnreadableImageError, match=r"a\.tif: block 2 is at .*, but its length is said to be 0"
     ):
         nf.open(path).shape  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg xl", "jpeg xr", "jpeg 2000", "jpeg", "webp"])
+def test_pictures_of_other_samples_than_the_tags_say(name, tmp_path):
+    """The samples of a picture must not be taken for those of other pixels."""
+    code, encode = {
+        "png": (34933, imagecodecs.png_encode),
+        "jpeg xl": (50002, lambda part: imagecodecs.jpegxl_encode(part, lossless=True)),
+        "jpeg xr": (34934, lambda part: imagecodecs.jpegxr_encode(part, level=1.0)),
+        "jpeg 2000": (34712, lambda part: imagecodecs.jpeg2k_encode(part, level=0)),
+        "jpeg": (7, lambda part: imagecodecs.jpeg8_encode(part, level=95)),
+        "webp": (50001, lambda part: imagecodecs.webp_encode(part, lossless=True)),
+    }[name]
+    colour = picture((*SHAPE, 3))
+    files = {}
+    for stored, said, is_planar in (
+        (3, 1, False),
+        (3, 3, True),
+        (1, 3, False),
+        (1, 1, False),
+        (1, 3, True),
+        (3, 3, False),
+    ):
+        if name == "webp" and stored == 1:
+            continue
+        pixels = colour[:, :, :said]
+        tags = page_of(pixels, 8, photometric=2 if said == 3 else 1, rows=SHAPE[0], planar=is_planar).tags
+        planes = range(3) if is_planar else (0,)
+        kept = [colour if stored == 3 else np.ascontiguousarray(colour[:, :, plane]) for plane in planes]
+        if stored == said == 3 and not is_planar and name == "jpeg":
+            tags = {**tags, 262: (3, 6)}
+        blocks = [bytes(encode(part)) for part in kept]
+        is_right = stored == (1 if is_planar else said)
+        wanted = pixels
+        if name == "jpeg":
+            wanted = np.dstack([imagecodecs.jpeg8_decode(block) for block in blocks])
+        path = write_pages(tmp_path / f"{len(files)}.tif", [Page({**tags, 259: (3, code)}, blocks)])
+        files[f"{stored} {said} {is_planar}"] = Expected(path, wanted, error="" if is_right else "does not decode")
+    check_every_way_in(files, tmp_path)

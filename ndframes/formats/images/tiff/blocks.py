@@ -16,12 +16,13 @@ from ....errors import UnreadableImageError
 from ....system.handles import FileHandle, SharedHandle
 from ...extensions import extensions_of_tiff, load_extensions
 from .codecs import (
-    JPEG_2000,
     LERC,
+    PICTURES,
     PREDICTED,
     UNPACKERS,
-    decode_jpeg2000,
+    count_components,
     decode_lerc,
+    decode_picture,
     undo_differences,
     undo_float_differences,
     unpack_bits,
@@ -222,7 +223,7 @@ class BlockDecoder:
         self._is_complex_int = keyframe.sampleformat == 5
         self._subsampling = _find_subsampling(keyframe)
         self._tables = {"jpegtables": keyframe.jpegtables, "jpegheader": keyframe.jpegheader}
-        is_known = self._unpack is not None or compression == LERC or compression in JPEG_2000
+        is_known = self._unpack is not None or compression == LERC or compression in PICTURES
         is_ours = is_known and self._bits > 0 and self._predictor in (_NO_PREDICTOR, *_PREDICTED_BITS)
         self._foreign = None if is_ours else keyframe.decode
         if is_ours and self._predictor != _NO_PREDICTOR:
@@ -276,6 +277,8 @@ class BlockDecoder:
         # libjpeg makes gray pixels of what is missing.
         if self._compression in _MARKED_JPEGS and self._tables["jpegheader"] is None and b"\xff\xd9" not in data:
             raise ValueError("it ends before its JPEG picture does")
+        if self._compression in _MARKED_JPEGS and count_components(data) not in (None, self._bands):
+            raise ValueError(f"it has {count_components(data)} components instead of {self._bands}")
         if self._compression in _JPEGS and self._is_apart:
             # tifffile asks for the colours of all planes, which libjpeg refuses.
             return self._decode_jpeg(data)
@@ -294,8 +297,8 @@ class BlockDecoder:
 
     def _decode(self, data: Any, rows: int) -> Array:
         shape = (rows, self._block_shape[1], self._bands)
-        if self._compression in JPEG_2000:
-            return decode_jpeg2000(data, shape, self._samples.stored_dtype)
+        if self._compression in PICTURES:
+            return decode_picture(self._compression, data, shape, self._samples.stored_dtype)
         if self._is_reversed:
             data = imagecodecs.bitorder_decode(data)
         if self._compression == LERC:

@@ -17,20 +17,24 @@ if TYPE_CHECKING:
     from ...._typing import Array
 
 __all__ = [
-    "JPEG_2000",
     "LERC",
+    "PICTURES",
     "PREDICTED",
     "UNPACKERS",
-    "decode_jpeg2000",
+    "count_components",
     "decode_lerc",
+    "decode_picture",
     "undo_differences",
     "undo_float_differences",
     "unpack_bits",
 ]
 imagecodecs = load_extensions("_imcd")
 LERC = 34887
-#: Aperio's numbers, and that of others.
-JPEG_2000 = (33003, 33004, 33005, 34712)
+# Aperio's numbers, and that of others.
+_JPEG_2000 = (33003, 33004, 33005, 34712)
+# The number of TIFF, and that of NDPI.
+_JPEG_XR = (34934, 22610)
+_JPEG_XL, _WEBP, _PNG = (50002, 52546), (50001, 34927), 34933
 _LZW, _PACKBITS = 5, 32773
 _DEFLATE, _ZSTD, _LZMA = (8, 32946), (50000, 34926), 34925
 #: libtiff applies a predictor to these only, whatever tags say of others.
@@ -95,15 +99,66 @@ def undo_float_differences(raw: Any, bits: int, shape: tuple[int, int, int]) -> 
     return bytes((parts if sys.byteorder == "big" else parts[..., ::-1]).tobytes())
 
 
-def decode_jpeg2000(data: bytes, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array:
-    """The samples of a JPEG 2000 block, which may be smaller than ``shape`` at the edges of the image."""
-    found = imagecodecs.jpeg2k_decode(data)
+def decode_picture(compression: int, data: bytes, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array:
+    """The samples of a block that is a picture, such as JPEG 2000; at the edges of the image it may be smaller than ``shape``.
+
+    Raises:
+        ValueError: it has other samples than the tags say.
+    """
+    found = _PICTURES[compression](data, shape[2])
     found = found if found.ndim == 3 else found[:, :, np.newaxis]
-    if found.shape[2] != shape[2] or found.shape[0] > shape[0] or found.shape[1] > shape[1]:
-        raise ValueError(f"it has the shape {found.shape} instead of {shape}")
+    is_fit = found.shape[2] == shape[2] and found.shape[0] <= shape[0] and found.shape[1] <= shape[1]
+    if not is_fit or found.dtype.itemsize > dtype.itemsize:
+        raise ValueError(f"it has the shape {found.shape} and {found.dtype} instead of {shape} and {dtype}")
     out = np.zeros(shape, dtype)
     out[: found.shape[0], : found.shape[1]] = found
     return out
+
+
+def _decode_jpeg_xr(data: bytes, _: int) -> Any:
+    _check_jpeg_xr(data)
+    return imagecodecs.jpegxr_decode(data)
+
+
+_PICTURES: dict[int, Callable[[bytes, int], Any]] = {
+    **dict.fromkeys(_JPEG_2000, lambda data, _: imagecodecs.jpeg2k_decode(data)),
+    **dict.fromkeys(_JPEG_XR, _decode_jpeg_xr),
+    **dict.fromkeys(_JPEG_XL, lambda data, _: imagecodecs.jpegxl_decode(data)),
+    **dict.fromkeys(_WEBP, lambda data, bands: imagecodecs.webp_decode(data, hasalpha=bands == 4)),
+    _PNG: lambda data, _: imagecodecs.png_decode(data),
+}
+#: Compressions whose blocks are pictures.
+PICTURES = frozenset(_PICTURES)
+
+
+def count_components(data: bytes | memoryview) -> int | None:
+    """The components of a JPEG by its frame; ``None`` if it has none, or a lossless one, whose samples may be shared out."""
+    place = 2
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return None if marker in (0xC3, 0xC7, 0xCB, 0xCF) else int(data[place + 9])
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return None
+
+
+def _check_jpeg_xr(data: bytes) -> None:
+    """Refuse a JPEG XR that is cut: its decoder makes other pixels of what is left, and prints to stderr.
+
+    Raises:
+        ValueError: it ends before its pixels do.
+    """
+    try:
+        (start,) = struct.unpack_from("<I", data, 4)
+        (count,) = struct.unpack_from("<H", data, start)
+        entries = [struct.unpack_from("<HHII", data, start + 2 + 12 * index) for index in range(count)]
+    except struct.error:
+        entries = []
+    values = {number: value for number, _, _, value in entries}
+    # Of alpha, some writers give the position of the end instead of the length.
+    end = max(values.get(0xBCC0, 0) + values.get(0xBCC1, 0), values.get(0xBCC2, 0), values.get(0xBCC3, 0))
+    if not values or end > len(data):
+        raise ValueError("it ends before its JPEG XR picture does")
 
 
 def decode_lerc(data: bytes, shape: tuple[int, int, int], dtype: np.dtype[Any], fill: float | None) -> Array:

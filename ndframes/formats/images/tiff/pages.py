@@ -100,12 +100,20 @@ def _choose_series(path: str, tiff: Any, page: int | None, series: int | None) -
             )
         if series is None:
             return ChosenPages(_choose_plain(path, tiff))
-    if series is None and page is None and chosen.kind == "shaped" and len(tiff.series) > 1:
+    if series is None and page is None and _has_equals(tiff.series):
         listed = [f"{index}: {item.axes} {tuple(item.shape)}" for index, item in enumerate(tiff.series)]
         raise UnreadableImageError(
             f"{path} holds {len(tiff.series)} images; choose one with series=: {_list_first(listed)}"
         )
     return ChosenPages([_plane_pages(path, tiff, level, page) for level in chosen.levels])
+
+
+def _has_equals(series: list[Any]) -> bool:
+    """Whether the first series is one of several images, and not a slide before its label and its overview."""
+    if series[0].kind == "shaped":
+        return len(series) > 1
+    areas = [_area(item.keyframe) for item in series if item.kind == "ome"]
+    return any(area >= areas[0] for area in areas[1:])
 
 
 def _plane_pages(path: str, tiff: Any, level: Any, page: int | None) -> list[Any]:

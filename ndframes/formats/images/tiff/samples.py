@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....errors import UnreadableImageError
+from ....spec.channels import default_codes
 from ....spec.nodata import ColourKey
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ _NODATA_TAG = 42113
 _LUMA = (0.299, 0.587, 0.114)
 _BLACK_AND_WHITE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
 _MOST_PALETTE_BITS = 16
+# As in alpha, for the programs that read an entry.
+_MISSING, _THERE = 0, 255
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Samples:
         dtype: of the pixels.
         bands: the number of their bands.
         convert: makes pixels ``(h, w, bands)`` of samples ``(h, w, stored_bands)``; ``None``: they are the same.
-        channels: the names of the bands; ``None``: those that their number suggests.
+        channels: the names of the bands; ``None``: those that their number suggests. Further bands only mark missing pixels.
         nodata: what marks pixels without data; ``None``: nothing does.
         fill: the sample in blocks that were not written, or one for each band.
     """
@@ -143,9 +146,11 @@ def _parse_nodata(page: Any, dtype: np.dtype[Any]) -> float | None:
             return None
         low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         return int(value) if low <= value <= high else None
-    # As GDAL compares it: rounded to the dtype, and to its largest number where it is a little larger.
+    # As GDAL compares it: rounded to the dtype, and to its largest number where it is a little larger. Python's float of a
+    # text that is a little larger than the largest float64 is infinite.
     limit = float(np.finfo(dtype).max)
-    if limit < abs(value) <= limit * (1 + 1e-5):
+    is_named = "inf" in text.lower()
+    if not is_named and limit < abs(value) <= limit * (1 + 1e-5):
         value = limit if value > 0 else -limit
     with np.errstate(over="ignore"):
         return float(dtype.type(value))
@@ -168,19 +173,30 @@ def _describe_palette(path: str, page: Any, stored: np.dtype[Any], nodata: float
     if bits == 1 and bands == 1 and sorted(map(tuple, colours.tolist())) == [(0, 0, 0), (255, 255, 255)]:
         return _describe_bits(stored, colours, nodata)
     extras = _scale_extras(page, bits, bands)
-    missing = 0 if nodata is None or nodata >= len(colours) else int(nodata)
-    # Other entries may have the same colour. Those are mostly black ones that no pixel uses.
-    key = None if nodata is None else ColourKey((*colours[missing].tolist(), *[None] * (bands - 1)))
+    index = None if nodata is None or nodata >= len(colours) else int(nodata)
+    shown = colours.shape[1] + bands - 1
+    is_there, key, names = None, None, None
+    if index is not None:
+        key = ColourKey((*colours[index].tolist(), *[None] * (bands - 1)))
+        if (colours == colours[index]).all(axis=1).sum() > 1:
+            # Other entries have this colour, so a further band, which has no name, tells the pixels of the index.
+            is_there = np.full(len(colours), _THERE, np.uint8)
+            is_there[index] = _MISSING
+            key, names = ColourKey((*[None] * shown, _MISSING)), default_codes(shown)
 
     def convert(samples: Array) -> Array:
         indices = samples[:, :, 0]
-        found: Array = colours[indices.view(np.uint8) if indices.dtype == bool else indices]
-        if bands == 1:
-            return found
-        return np.concatenate([found, extras[samples[:, :, 1:].astype(np.uint16)]], axis=2)
+        indices = indices.view(np.uint8) if indices.dtype == bool else indices
+        found = [colours[indices]]
+        if bands > 1:
+            found.append(extras[samples[:, :, 1:].astype(np.uint16)])
+        if is_there is not None:
+            found.append(is_there[indices][:, :, np.newaxis])
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=2)
 
-    fill = (missing, *[0] * (bands - 1))
-    return Samples(stored, bands, colours.dtype, colours.shape[1] + bands - 1, convert, nodata=key, fill=fill)
+    fill = (index or 0, *[0] * (bands - 1))
+    band_count = shown if is_there is None else shown + 1
+    return Samples(stored, bands, colours.dtype, band_count, convert, names, key, fill)
 
 
 def _describe_bits(stored: np.dtype[Any], colours: Array, nodata: float | None) -> Samples:
