@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ..entries.jobs import JobResult, run_job
 from ..errors import (
     NdframesError,
+    NotInitializedError,
     PrepareError,
     check_choice,
     describe_error,
@@ -223,6 +224,8 @@ def schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> Sch
                 for info in frames.pathinfo(image_id).channels:
                     path = info.path
                     _add_channel(schedule, image_id, frames.survey_channel(image_id, info))
+        except NotInitializedError:  # the error of no image
+            raise
         except Exception as error:  # noqa: BLE001 - build_pathinfo is the user's code; any of its errors is a failure
             schedule.failed.append(_to_failure(image_id, path, error))
     return schedule
