@@ -12,6 +12,7 @@ import click
 from ..errors import NdframesError
 from .common import (
     CommandError,
+    UserPath,
     backend_option,
     describe_error,
     echo_json,
@@ -44,7 +45,7 @@ class _Found:
 
 
 @click.command(short_help="Convert images and videos into the cache.")
-@click.argument("paths", nargs=-1, required=True, metavar="PATHS...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATHS...", type=UserPath())
 @workdir_option
 @backend_option(
     ("auto", "cog", "npy", "intra"),
