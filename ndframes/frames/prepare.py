@@ -209,7 +209,8 @@ def to_ids(frames: ImageCollection, image_ids: object) -> list[Hashable]:
         return list(frames.image_ids)
     # A text and a tuple could be iterated, but an error for each letter would hide the cause.
     is_one = isinstance(image_ids, (str, bytes)) or (isinstance(image_ids, tuple) and image_ids in frames)
-    if is_one or not isinstance(image_ids, Iterable):
+    # A tensor without axes has __iter__, too.
+    if is_one or not isinstance(image_ids, Iterable) or getattr(image_ids, "ndim", None) == 0:
         return [image_ids]
     return list(image_ids)
 

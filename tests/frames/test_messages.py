@@ -229,3 +229,11 @@ def test_a_dataset_that_is_opened_as_an_image(tmp_path):
     for read in (nf.open, lambda path: nf.SimpleFrames([path], backend=None)["data.kwcoco"].shape):
         with pytest.raises(nf.UnreadableImageError, match="is JSON, not an image; CocoFrames reads a COCO or kwcoco"):
             read(tmp_path / "data.kwcoco.json")
+
+
+def test_an_array_without_axes_is_one_id(path, tmp_path):
+    frames = nf.SimpleFrames({100: path}, workdir=tmp_path / "work")
+    with pytest.raises(nf.PrepareError, match="ids are int, you gave .*; give 100"):
+        frames.prepare(np.array(100))
+    assert frames.prepare(np.int64(100)).prepared == 1
+    assert frames.prepare(np.array([100])).present == 1
