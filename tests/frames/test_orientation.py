@@ -299,3 +299,33 @@ def test_pixels_that_look_like_exif_are_no_orientation(tmp_path):
     # The same bytes with another check: they are no chunk.
     path.write_bytes(data[:start] + chunk[:-1] + bytes([chunk[-1] ^ 1]) + data[start + len(chunk) :])
     assert find_orientation(str(path), "PNG") == 1
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_overviews_of_a_source_are_turned(tmp_path, tag):
+    """On request, also if the picture is flipped: the overview here is of other pixels, so its use shows."""
+    full, small = picture((96, 160, 3)), picture((48, 80, 3))[::-1]
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        options = {"photometric": "rgb", "metadata": None, "tile": (32, 48)}
+        options["extratags"] = [(274, "H", 1, tag, True)]
+        file.write(full, **options)
+        file.write(small, subfiletype=1, **options)
+    image = nf.SimpleFrames({"a": path}, backend=None, orientation="upright", overviews="source")
+    turned = TURN[tag](small)
+    np.testing.assert_array_equal(image.load_region("a", scale=1 / 2), turned)
+    np.testing.assert_array_equal(image.load_region("a", np.s_[10:70, 24:80], scale=1 / 2), turned[5:35, 12:40])
+    own = nf.SimpleFrames({"a": path}, backend=None, orientation="upright")
+    np.testing.assert_array_equal(own["a"], TURN[tag](full))
+    assert not np.array_equal(own.load_region("a", scale=1 / 2), turned)
+
+
+def test_a_transposed_picture_has_the_levels_of_its_entry(tmp_path):
+    write_tiff(tmp_path / "a.tif", picture((301, 203, 3)), 5)
+    np.save(tmp_path / "b.npy", picture((301, 203, 3)).swapaxes(0, 1))
+    sources = {"a": tmp_path / "a.tif", "b": tmp_path / "b.npy"}
+    backend = {"type": "cog", "config": {"blocksize": 16}}
+    frames = nf.SimpleFrames(sources, workdir=tmp_path / "work", backend=backend, orientation="upright")
+    for scale in (1 / 2, 1 / 8, 0.2):
+        np.testing.assert_array_equal(frames.load_region("a", scale=scale), frames.load_region("b", scale=scale))
+    assert "decodes 1 of" in str(frames.explain("a", np.s_[:64, :64], scale=1 / 8))
