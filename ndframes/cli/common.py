@@ -16,6 +16,7 @@ from ..system.sources import current_folder
 
 __all__ = [
     "CommandError",
+    "UserPath",
     "backend_of",
     "backend_option",
     "describe_error",
@@ -40,11 +41,23 @@ class CommandError(click.ClickException):
         click.echo(f"ndframes: error: {self.message}", err=True)
 
 
+class UserPath(click.Path):
+    """A path whose ``~`` is the home folder: shells do not expand it in quotes, or behind ``=``."""
+
+    def __init__(self, *, file_okay: bool = True, dir_okay: bool = True) -> None:
+        # Reading it gives the error that tells why.
+        super().__init__(file_okay=file_okay, dir_okay=dir_okay, readable=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click's; ``value`` is a text."""
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
 def workdir_option(command: _Command) -> _Command:
     """Add ``--workdir`` to a command."""
     return click.option(
         "--workdir",
-        type=click.Path(file_okay=False),
+        type=UserPath(file_okay=False),
         envvar="NDFRAMES_WORKDIR",
         metavar="DIR",
         help="The folder that holds the cache.  [default: $NDFRAMES_WORKDIR, else ~/.cache/ndframes]",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import CommandError, reading_backend_option, show_path, workdir_option
+from .common import CommandError, UserPath, reading_backend_option, show_path, workdir_option
 from .sources import frame_option, image_id_option, orientation_option, page_option, resolve_image
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class _View:
 
 
 @click.command(short_help="Save a region of an image to a file.")
-@click.argument("path")
+@click.argument("path", type=UserPath())
 @click.option(
     "--region",
     default=":,:",
@@ -154,7 +154,7 @@ class _View:
     "-o",
     "--output",
     required=True,
-    type=click.Path(dir_okay=False),
+    type=UserPath(dir_okay=False),
     metavar="FILE",
     help="The output file; its extension selects the format: .png, .tif or .npy. An existing file is replaced.",
 )

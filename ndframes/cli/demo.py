@@ -7,7 +7,7 @@ import time
 
 import click
 
-from .common import show_path
+from .common import UserPath, show_path
 
 __all__ = ["demo"]
 
@@ -18,14 +18,14 @@ __all__ = ["demo"]
 )
 @click.option(
     "--workdir",
-    type=click.Path(file_okay=False),
+    type=UserPath(file_okay=False),
     envvar="NDFRAMES_WORKDIR",
     metavar="DIR",
     help="The folder that holds the cache.  [default: $NDFRAMES_WORKDIR, else a folder in --out]",
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False),
+    type=UserPath(file_okay=False),
     default="demo-out",
     show_default=True,
     metavar="DIR",

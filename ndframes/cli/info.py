@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import (
+    UserPath,
     backend_option,
     echo_json,
     echo_table,
@@ -22,7 +23,7 @@ __all__ = ["info"]
 
 
 @click.command(short_help="Describe an image, a video or a dataset, and the cost of a crop.")
-@click.argument("path")
+@click.argument("path", type=UserPath())
 @click.option("--image-id", metavar="ID", help="Which image of a COCO dataset.  [default: describe the dataset]")
 @page_option
 @orientation_option

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .common import CommandError, backend_option, echo_json, echo_table, json_option, show_path, workdir_option
+from .common import (
+    CommandError,
+    UserPath,
+    backend_option,
+    echo_json,
+    echo_table,
+    json_option,
+    show_path,
+    workdir_option,
+)
 from .sources import orientation_option
 
 if TYPE_CHECKING:
@@ -43,7 +52,7 @@ def _parse_shape(ctx: click.Context, param: click.Parameter, value: str) -> tupl
 
 
 @click.command(short_help="Show what a sampler of patches gives, and how fast.")
-@click.argument("path")
+@click.argument("path", type=UserPath())
 @click.option(
     "--shape",
     callback=_parse_shape,
@@ -71,7 +80,7 @@ def _parse_shape(ctx: click.Context, param: click.Parameter, value: str) -> tupl
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False),
+    type=UserPath(dir_okay=False),
     metavar="FILE.png",
     help="Save a contact sheet of patches with their boxes; an existing file is replaced.",
 )

@@ -12,6 +12,7 @@ import click
 from ..errors import NdframesError
 from .common import (
     CommandError,
+    UserPath,
     backend_option,
     describe_error,
     echo_json,
@@ -19,14 +20,16 @@ from .common import (
     show_path,
     workdir_option,
 )
-from .sources import is_dataset, read_dataset
+from .sources import is_dataset, orientation_option, page_option, read_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from ..frames.frames import Frames
-    from ..frames.prepare import PrepareReport
+    from ..frames.options import FramesOptions
+    from ..frames.prepare import PrepareFailure, PrepareReport
     from ..spec.backends import BackendPicker
+    from ..spec.pathinfo import Orientation
 
 __all__ = ["prepare"]
 _CACHE_TAG = "CACHEDIR.TAG"
@@ -42,7 +45,7 @@ class _Found:
 
 
 @click.command(short_help="Convert images and videos into the cache.")
-@click.argument("paths", nargs=-1, required=True, metavar="PATHS...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATHS...", type=UserPath())
 @workdir_option
 @backend_option(
     ("auto", "cog", "npy", "intra"),
@@ -80,6 +83,8 @@ class _Found:
     is_flag=True,
     help="Convert nothing: count the files, and estimate the size of their entries and the duration from a few samples.",
 )
+@page_option
+@orientation_option
 @json_option
 @click.pass_context
 def prepare(
@@ -94,6 +99,8 @@ def prepare(
     quality: int | None,
     workers: int,
     dry_run: bool,
+    page: int | None,
+    orientation: Orientation,
     as_json: bool,
 ) -> None:
     """Convert images and videos into the cache, so that later crops are fast.
@@ -117,16 +124,19 @@ def prepare(
       ndframes prepare walk.mp4 --backend intra
       ndframes prepare walks/ --backend cog --blocksize 128 --blockframes 16
       ndframes prepare data.kwcoco.json --workers 4
+      ndframes prepare stack.tif --page 2
       ndframes prepare scans/ --json > report.json
 
     Exit status: 0 success, 1 some images failed (listed on stderr), 2 invalid arguments, 130 interrupted.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    options = {"compress": compress, "blocksize": blocksize, "blockframes": blockframes, "quality": quality}
-    pick = _pick_backend(backend, {name: value for name, value in options.items() if value is not None})
+    config = {"compress": compress, "blocksize": blocksize, "blockframes": blockframes, "quality": quality}
+    pick = _pick_backend(backend, {name: value for name, value in config.items() if value is not None})
     found = _find_files(paths)
-    sources = list(_open_sources(found, workdir, pick))
+    options: FramesOptions = {"workdir": workdir, "backend": pick, "orientation": orientation}
+    sources = list(_open_sources(found, page, options))
     if dry_run:
-        _print_estimate(sources, found.skipped, workers, as_json=as_json)
+        if _print_estimate(sources, found.skipped, workers, as_json=as_json):
+            ctx.exit(1)
         return
     try:
         reports = [frames.prepare(ids, workers=workers, errors="collect") for frames, ids in sources]
@@ -150,34 +160,45 @@ def prepare(
 
 def _print_estimate(
     sources: Sequence[tuple[Frames, list[Hashable]]], skipped: int, workers: int, *, as_json: bool
-) -> None:
-    from ..frames.estimate import PrepareEstimate
-    from ..text import count_noun
+) -> bool:
+    """Print what a run would do; return whether some images would fail."""
+    from ..frames.estimate import sum_estimates
 
-    estimates = [frames.estimate(ids, workers=workers).to_dict() for frames, ids in sources]
-    total = PrepareEstimate(**{name: sum(each[name] for each in estimates) for name in estimates[0]})
+    total = sum_estimates([frames.estimate(ids, workers=workers) for frames, ids in sources])
     if as_json:
         echo_json({**total.to_dict(), "skipped": skipped, "workdir": str(sources[0][0].cache.workdir)})
-        return
-    click.echo(str(total))
-    if skipped:
-        click.echo(f"{count_noun(skipped, 'file')} skipped: no image or video extension")
+    else:
+        # The other lines list failures, which go to stderr.
+        click.echo(str(total).split("\n", 1)[0])
+        _print_skipped(skipped)
+        _print_failures(total.failures)
+    return bool(total.failures)
 
 
 def _print_report(report: PrepareReport, skipped: int, indexed: int, root: str) -> None:
     from ..text import count_noun
 
-    # The other lines of the report list failures, which go to stderr.
+    # As above.
     click.echo(str(report).split("\n", 1)[0])
-    if skipped:
-        click.echo(f"{count_noun(skipped, 'file')} skipped: no image or video extension")
+    _print_skipped(skipped)
     if indexed:
         click.echo(
             f"{count_noun(indexed, 'video')} indexed, not converted; use --backend intra, cog or npy to convert videos, and "
             "'ndframes info VIDEO' to compare the costs"
         )
     click.echo(f"cache: {show_path(root)}")
-    for item in report.failed:
+    _print_failures(report.failed)
+
+
+def _print_skipped(skipped: int) -> None:
+    from ..text import count_noun
+
+    if skipped:
+        click.echo(f"{count_noun(skipped, 'file')} skipped: no image or video extension")
+
+
+def _print_failures(failures: Sequence[PrepareFailure]) -> None:
+    for item in failures:
         where = "" if isinstance(item.error, NdframesError) else f"{show_path(item.path or item.image_id)}: "
         click.echo(f"failed: {where}{describe_error(item.error)}", err=True)
 
@@ -196,25 +217,31 @@ def _pick_backend(backend: str | None, config: Mapping[str, Any]) -> BackendPick
     return lambda _, info: video_form if is_video_path(info.path) else image_form
 
 
-def _open_sources(found: _Found, workdir: str | None, pick: BackendPicker) -> Iterator[tuple[Frames, list[Hashable]]]:
+def _open_sources(found: _Found, page: int | None, options: FramesOptions) -> Iterator[tuple[Frames, list[Hashable]]]:
     """The frames of all files, and those of each dataset, with the ids to convert.
 
     Raises:
-        CommandError: the file of a dataset cannot be read, or is not a dataset.
+        CommandError: the file of a dataset cannot be read, or is not a dataset, or has no pages.
     """
     from ..frames.coco import CocoFrames
     from ..frames.simple import SimpleFrames
+    from ..spec.pathinfo import ChannelInfo
 
     if found.paths:
-        yield SimpleFrames({path: path for path in found.paths}, workdir=workdir, backend=pick), list(found.paths)
+        sources: Mapping[str, Any] = {
+            path: path if page is None else ChannelInfo(path, page=page) for path in found.paths
+        }
+        yield SimpleFrames(sources, **options), list(found.paths)
     for path in found.datasets:
+        if page is not None:
+            raise CommandError(f"{show_path(path)} is a COCO dataset; --page is for files that hold several images")
         dataset = read_dataset(path)
         folder = os.path.dirname(os.path.abspath(path))
         # Videos whose frames are images of the dataset are converted with these; others are files of their own.
         used = {image["video_id"] for image in dataset["images"] if isinstance(image.get("video_id"), (int, str))}
         videos = [video for video in dataset.get("videos") or [] if video.get("file_name") is not None]
         others: list[Hashable] = [("video", video["id"]) for video in videos if video["id"] not in used]
-        frames = CocoFrames(dataset, bundle_dpath=folder, workdir=workdir, backend=pick)
+        frames = CocoFrames(dataset, bundle_dpath=folder, **options)
         yield frames, [*frames.image_ids, *others]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .common import CommandError, reading_backend_option, show_path, workdir_option
+from .common import CommandError, UserPath, reading_backend_option, show_path, workdir_option
 from .sources import frame_option, image_id_option, orientation_option, page_option, resolve_image
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _parse_percentiles(ctx: click.Context, param: click.Parameter, value: str) -
 
 
 @click.command(short_help="Save a picture of an image with a legend, as a PNG.")
-@click.argument("path")
+@click.argument("path", type=UserPath())
 @image_id_option
 @frame_option("the first frame")
 @page_option
@@ -63,7 +63,7 @@ def _parse_percentiles(ctx: click.Context, param: click.Parameter, value: str) -
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False),
+    type=UserPath(dir_okay=False),
     metavar="FILE.png",
     help="The output file; an existing file is replaced.  [default: NAME.show.png in the current folder]",
 )

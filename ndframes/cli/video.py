@@ -13,6 +13,7 @@ import click
 from ..system.terminal import is_terminal
 from .common import (
     CommandError,
+    UserPath,
     echo_json,
     echo_table,
     json_option,
@@ -72,7 +73,7 @@ def video() -> None:
 
 
 @video.command(short_help="Describe a video.")
-@click.argument("path")
+@click.argument("path", type=UserPath())
 @workdir_option
 @json_option
 def info(*, path: str, workdir: str | None, as_json: bool) -> None:
@@ -95,12 +96,12 @@ def info(*, path: str, workdir: str | None, as_json: bool) -> None:
 
 
 @video.command(short_help="Encode images, or another video, to a video.")
-@click.argument("paths", nargs=-1, metavar="PATHS...")
+@click.argument("paths", nargs=-1, metavar="PATHS...", type=UserPath())
 @click.option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(dir_okay=False),
+    type=UserPath(dir_okay=False),
     metavar="FILE",
     help="The output file; its extension selects the container: .mp4, .m4v, .mov, .mkv, .webm or .avi. An existing file is "
     "replaced.",
@@ -186,12 +187,12 @@ def encode(
 
 
 @video.command(short_help="Save frames of a video as images.")
-@click.argument("path")
+@click.argument("path", type=UserPath())
 @click.option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(file_okay=False),
+    type=UserPath(file_okay=False),
     metavar="DIR",
     help="The output folder; created if it does not exist.",
 )

@@ -343,6 +343,8 @@ class CocoFrames(Frames, _CocoFrames):
             warp = None if record is image and file.is_aligned else _warp_of(record, file)
             channels[key] = {"path": file.path, "channels": key, "norm_channels": norm, "warp_aux_to_img": warp}
             self._populate_chan_info(channels[key])
+            # Last: with this key, the path would be that of a file in the current folder.
+            channels[key]["file_name"] = record["file_name"]
         return {
             "id": image_id,
             "channels": channels,

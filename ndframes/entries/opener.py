@@ -127,6 +127,7 @@ class ChannelOpener:
     )
     _rebuilds: dict[EntryKey, int] = field(default_factory=dict)
     _slowness: _Slowness = field(default_factory=_Slowness)
+    _told: set[str] = field(default_factory=set)
 
     def plan(self, info: ChannelInfo, backend: Backend | None) -> Conversion | None:
         """The conversion that makes the entry of ``info``; ``None`` if the source is read directly.
@@ -295,7 +296,8 @@ class ChannelOpener:
         return opened or replace(self._open_source(info, stamp), entry_path=self.cache.path(conversion.key))
 
     def _open_source(self, info: ChannelInfo, stamp: SourceStamp | None) -> OpenedChannel:
-        reader = SourceOpener(self.cache, self.pool, self.tile_bytes, self._find_tiles()).open(info, stamp)
+        opener = SourceOpener(self.cache, self.pool, self.tile_bytes, self._find_tiles(), self._told)
+        reader = opener.open(info, stamp)
         return OpenedChannel(reader, stamp, is_settled=_is_settled(stamp))
 
     def _open_frame(self, info: ChannelInfo, backend: Backend | None, *, converts: bool) -> OpenedChannel:
@@ -445,7 +447,9 @@ class ChannelOpener:
         found = self._find_lost(info, backend)
         if found is None:
             return None
-        _log.warning("%s does not exist; its cache entry is read in its place", info.path)
+        if info.path not in self._told:
+            self._told.add(info.path)
+            _log.warning("%s does not exist; its cache entry is read in its place", info.path)
         reader = self._read_entry(*found)
         return OpenedChannel(reader, None, entry=reader, entry_path=found[0], is_lost=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnreadableImageError
@@ -36,12 +36,14 @@ class SourceOpener:
         pool: keeps the open handles.
         frame_bytes: how many bytes of decoded frames of each video are cached.
         tiles: stores decoded images; ``None``: each reader keeps its own.
+        told: the paths of which the log was told already; a file that has just been written is opened for each read.
     """
 
     cache: Cache
     pool: HandlePool
     frame_bytes: int = 0
     tiles: TileCache | None = None
+    told: set[str] = field(default_factory=set)
 
     def open(
         self, info: ChannelInfo, stamp: SourceStamp | None, *, path: str | None = None, is_mapped: bool | None = None
@@ -61,7 +63,9 @@ class SourceOpener:
         if not is_video_file(info.path):
             reader = open_image(target, self.pool, is_mapped=is_mapped, tiles=self.tiles)
             _refuse_misnamed(info.path, reader)
-            if reader.facts.orientation != 1 and info.orientation != "upright":
+            is_turned = reader.facts.orientation != 1 and info.orientation != "upright"
+            if is_turned and info.path not in self.told:
+                self.told.add(info.path)
                 _log.warning(
                     "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels, "
                     "orientation='upright' turns them",

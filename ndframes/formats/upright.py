@@ -40,9 +40,9 @@ _TURNS = {
 class UprightReader(Reader):
     """An image, turned as its orientation tag says. Regions and pixels are turned, so that only what is read is decoded.
 
-    Overviews are offered if the picture is not flipped. A level averages pixels in pairs from the first one on, so the level of
-    a flipped picture is another one than the flipped level: its pairs lie elsewhere if the extent is odd, and halves are rounded
-    in a pattern.
+    Overviews are turned, too. They are levels of the picture's own pyramid if it is not flipped. A level averages pixels in
+    pairs from the first one on, so the level of a flipped picture is another one than the flipped level: its pairs lie elsewhere
+    if the extent is odd, and halves are rounded in a pattern.
 
     Args:
         stored: reads the image as it is stored; its facts tell the orientation.
@@ -107,11 +107,14 @@ class UprightReader(Reader):
         """As :meth:`Reader.read_ahead`."""
         self._stored.read_ahead([self._turn_back(crop) for crop in crops])
 
+    @property
+    def own_levels(self) -> int:
+        """As :attr:`Reader.own_levels`."""
+        return 0 if self._turn.flips_y or self._turn.flips_x else self._stored.own_levels
+
     def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
-        if self._turn.flips_y or self._turn.flips_x:
-            return ()
-        # Not flipped, so transposed: the only other case is not wrapped.
-        return [(width, height) for height, width in self._stored.overview_shapes]
+        shapes = self._stored.overview_shapes
+        return [(width, height) for height, width in shapes] if self._turn.is_transposed else shapes
 
     def _turn_back(self, crop: Crop) -> Crop:
         """The same pixels as a crop of the stored image; its target is a view of the crop's."""

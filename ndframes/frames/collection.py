@@ -80,6 +80,7 @@ class ImageCollection(ABC):
     _backend_spec: BackendSpec | BackendPicker = cast("Any", _SetByInit())
     _memory_bytes: int = cast("Any", _SetByInit())
     _threads: int | None = cast("Any", _SetByInit())
+    _max_region_bytes: int = cast("Any", _SetByInit())
 
     def __init__(  # noqa: PLR0913 - one keyword for each option
         self,
@@ -168,8 +169,8 @@ class ImageCollection(ABC):
 
     def refresh(self) -> None:
         """Close all images and forget their descriptions; the next read of each builds and opens it again."""
-        self._pathinfos = {}
         self._images = OpenImages(memory_bytes=self._memory_bytes, recheck_seconds=self._recheck_seconds)
+        self._pathinfos = {}
         self._opener = ChannelOpener(
             self._cache,
             self._keyer,

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..formats.images.arrays import ArrayReader
 from ..spec.kinds import is_video_path
 from ..system.handles import HandlePool
 from ..system.process import IMPORTING, core_count
-from ..text import count_noun, format_bytes, format_seconds
+from ..text import count_noun, format_bytes, format_seconds, list_first
 from .prepare import schedule_jobs, to_ids
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from ..formats.reader import Reader
     from ..spec.backends import Backend
     from .collection import ImageCollection
+    from .prepare import PrepareFailure
 
-__all__ = ["PrepareEstimate", "estimate_prepare"]
+__all__ = ["PrepareEstimate", "estimate_prepare", "sum_estimates"]
 #: Pixels of one sample; of a larger image, only some rows are converted.
 _SAMPLE_BYTES = 32 * 2**20
 _SAMPLES = 3
@@ -48,6 +49,7 @@ class PrepareEstimate:
         bytes_now: the size of the files in bytes.
         bytes_then: the expected size of their entries in bytes.
         seconds: the expected duration in seconds.
+        failures: these files, each with its error.
     """
 
     files: int
@@ -56,17 +58,30 @@ class PrepareEstimate:
     bytes_now: int
     bytes_then: int
     seconds: float
+    failures: tuple[PrepareFailure, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The estimate as plain data."""
-        return asdict(self)
+        """The estimate as plain data, with errors as text."""
+        plain: dict[str, Any] = {name: getattr(self, name) for name in _NUMBERS}
+        return {**plain, "failures": [item.to_dict() for item in self.failures]}
 
     def __str__(self) -> str:
-        return (
+        first = (
             f"{count_noun(self.files, 'file')} to prepare: {format_bytes(self.bytes_now)} now, about "
             f"{format_bytes(self.bytes_then)} then, in about {format_seconds(self.seconds)}; {self.present:,} already there, "
             f"{self.failed:,} failed"
         )
+        return "\n".join([first, *list_first(map(str, self.failures))])
+
+
+_NUMBERS = ("files", "present", "failed", "bytes_now", "bytes_then", "seconds")
+
+
+def sum_estimates(estimates: Iterable[PrepareEstimate]) -> PrepareEstimate:
+    """What several runs of ``prepare`` would do, one after the other."""
+    listed = list(estimates)
+    numbers = {name: sum(getattr(each, name) for each in listed) for name in _NUMBERS}
+    return PrepareEstimate(**numbers, failures=tuple(item for each in listed for item in each.failures))
 
 
 class _Ratio(NamedTuple):
@@ -98,6 +113,7 @@ def estimate_prepare(
         bytes_now,
         round(bytes_then),
         seconds / max(1, min(workers, core_count())),
+        tuple(schedule.failed),
     )
 
 

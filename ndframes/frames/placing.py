@@ -20,6 +20,7 @@ from ..system.process import IMPORTING
 
 if TYPE_CHECKING:
     from ..formats.images.georeference import Georeference
+    from ..formats.reader import Reader
     from ..items.item import LazyImage
 
 __all__ = ["Align", "find_place", "info_from_files"]
@@ -90,6 +91,8 @@ def _by_georeference(infos: list[ChannelInfo]) -> list[Affine]:
                 f"{info.path} has no georeference; align='extent' lays files of the same extent over each other, and "
                 "ChannelInfo(img_from_src=...) places a file by a matrix"
             )
+        if info.orientation == "upright" and isinstance(reader := _open(info), UprightReader):
+            place = replace(place, world_from_src=compose(place.world_from_src, reader.stored_from_upright))
         places.append(place)
     for info, place in zip(infos, places, strict=True):
         if not _is_same_crs(place.crs_wkt, places[0].crs_wkt):
@@ -112,12 +115,19 @@ def _find(info: ChannelInfo) -> Georeference | None:
 def _shape_of(info: ChannelInfo) -> tuple[int, int]:
     if info.shape is not None:
         return info.shape
+    height, width, _ = _open(info).shape
+    return height, width
+
+
+def _open(info: ChannelInfo) -> Reader:
+    """A reader of a file, turned as its description says. Its files are closed: it is for its facts."""
     pool = HandlePool()
     try:
-        height, width, _ = open_image(info, pool).shape
+        reader = open_image(info, pool)
     finally:
         pool.close()
-    return height, width
+    is_turned = info.orientation == "upright" and reader.facts.orientation != 1
+    return UprightReader(reader) if is_turned else reader
 
 
 def _is_same_crs(one: str, other: str) -> bool:

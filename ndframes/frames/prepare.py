@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ..entries.jobs import JobResult, run_job
 from ..errors import (
     NdframesError,
+    NotInitializedError,
     PrepareError,
     check_choice,
     describe_error,
@@ -57,6 +58,18 @@ class PrepareFailure(NamedTuple):
     path: str
     error: Exception
 
+    def to_dict(self) -> dict[str, Any]:
+        """The failure as plain data, with the error as text."""
+        kind = type(self.error).__name__
+        return {"image_id": self.image_id, "path": self.path, "error": str(self.error), "kind": kind}
+
+    def __str__(self) -> str:
+        if isinstance(self.error, NdframesError):
+            return str(self.error)
+        # An error of the user's own code; without a path it is one of build_pathinfo.
+        where = f"{self.path}: " if self.path else ""
+        return f"image {shorten(self.image_id)}: {where}{describe_error(self.error)}"
+
 
 @dataclass(frozen=True, slots=True)
 class PrepareReport:
@@ -88,15 +101,7 @@ class PrepareReport:
         return {
             "prepared": self.prepared,
             "present": self.present,
-            "failed": [
-                {
-                    "image_id": item.image_id,
-                    "path": item.path,
-                    "error": str(item.error),
-                    "kind": type(item.error).__name__,
-                }
-                for item in self.failed
-            ],
+            "failed": [item.to_dict() for item in self.failed],
             "bytes_written": self.bytes_written,
             "seconds": self.seconds,
             "evicted": self.evicted,
@@ -111,7 +116,7 @@ class PrepareReport:
             lines[0] += (
                 f"; {count_noun(self.evicted, 'entry')} evicted again: the cache's limits do not hold all of them, raise max_bytes"
             )
-        return "\n".join([*lines, *list_first(map(_describe, self.failed))])
+        return "\n".join([*lines, *list_first(map(str, self.failed))])
 
 
 class _ImageJob(NamedTuple):
@@ -204,7 +209,8 @@ def to_ids(frames: ImageCollection, image_ids: object) -> list[Hashable]:
         return list(frames.image_ids)
     # A text and a tuple could be iterated, but an error for each letter would hide the cause.
     is_one = isinstance(image_ids, (str, bytes)) or (isinstance(image_ids, tuple) and image_ids in frames)
-    if is_one or not isinstance(image_ids, Iterable):
+    # A tensor without axes has __iter__, too.
+    if is_one or not isinstance(image_ids, Iterable) or getattr(image_ids, "ndim", None) == 0:
         return [image_ids]
     return list(image_ids)
 
@@ -219,6 +225,8 @@ def schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> Sch
                 for info in frames.pathinfo(image_id).channels:
                     path = info.path
                     _add_channel(schedule, image_id, frames.survey_channel(image_id, info))
+        except NotInitializedError:  # the error of no image
+            raise
         except Exception as error:  # noqa: BLE001 - build_pathinfo is the user's code; any of its errors is a failure
             schedule.failed.append(_to_failure(image_id, path, error))
     return schedule
@@ -298,14 +306,6 @@ def _to_failure(image_id: Hashable, path: str, error: Exception) -> PrepareFailu
     if isinstance(error, PrepareError) and error.report is None and not str(error.args[0]).startswith(path):
         error.args = (f"{path}: {error.args[0]}",)
     return PrepareFailure(image_id, path, error)
-
-
-def _describe(failure: PrepareFailure) -> str:
-    if isinstance(failure.error, NdframesError):
-        return str(failure.error)
-    # An error of the user's own code; without a path it is one of build_pathinfo.
-    where = f"{failure.path}: " if failure.path else ""
-    return f"image {shorten(failure.image_id)}: {where}{describe_error(failure.error)}"
 
 
 class _ProgressBar:

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import CacheEntryDamagedError, CacheEntryGoneError, SourceChangedError, UnreadableImageError
 from ..formats.pyramid import PyramidReader
 from ..formats.reader import WORTH_SHARING_SECONDS, Crop, Reader
+from ..formats.upright import UprightReader
 from ..geometry.affine import invert, spanned_shape, to_affine
 from ..pixels.values import Quantization, ValueEncoding, resolve_nodata
 from ..spec.channels import default_codes
@@ -364,7 +365,11 @@ class Parts(ForkAware):
 def _hint_of_turn(reader: Reader, expected: tuple[int, int] | None) -> str:
     """What to do if a shape is that of the picture as its orientation tag turns it."""
     turn, (height, width) = reader.facts.orientation, reader.shape[:2]
-    if turn >= 5 and expected == (width, height):
+    if expected != (width, height):
+        return ""
+    if isinstance(reader, UprightReader):
+        return "; orientation='upright' has turned it, and orientation='stored' leaves it in that size"
+    if turn >= 5:
         return f"; its EXIF orientation is {turn}, and orientation='upright' turns it to that size"
     return ""
 

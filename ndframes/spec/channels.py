@@ -75,7 +75,9 @@ def find_codes(available: Sequence[str], codes: Sequence[str]) -> tuple[int, ...
     positions = {code: index for index, code in reversed(list(enumerate(available)))}
     missing = [code for code in codes if code not in positions]
     if missing:
-        raise ChannelError(f"no channel {shorten('|'.join(missing))}; there are {shorten('|'.join(available))}")
+        # As in the sensor specs of kwcoco, "S2:r|g".
+        hint = "; leave out the sensor before the colon" if any(":" in code for code in missing) else ""
+        raise ChannelError(f"no channel {shorten('|'.join(missing))}; there are {shorten('|'.join(available))}{hint}")
     return tuple(positions[code] for code in codes)
 
 

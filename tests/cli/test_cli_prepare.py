@@ -10,8 +10,12 @@ import time
 
 import numpy as np
 import pytest
+import tifffile
+from click.testing import CliRunner
+from PIL import Image
 
 import ndframes as nf
+from ndframes.cli import main
 
 
 @pytest.fixture
@@ -212,3 +216,36 @@ def test_a_dataset_that_is_none(run, scans, tmp_path, content):
     assert result.exit_code == 2
     assert result.stderr.startswith("ndframes: error: data.json")
     assert not (tmp_path / "work").exists()
+
+
+def test_one_page_of_a_file(tmp_path):
+    pages = np.random.default_rng(0).integers(0, 255, (3, 40, 50), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "p.tif", pages, photometric="minisblack", metadata=None)
+    work = str(tmp_path / "work")
+    arguments = ["prepare", str(tmp_path / "p.tif"), "--workdir", work]
+    refused = CliRunner().invoke(main, arguments)
+    assert refused.exit_code == 1
+    assert "holds 3 images" in refused.stderr
+    result = CliRunner().invoke(main, [*arguments, "--page", "2"])
+    assert (result.exit_code, result.stdout[:10]) == (0, "1 prepared")
+    frames = nf.SimpleFrames({"a": nf.ChannelInfo(tmp_path / "p.tif", page=2)}, workdir=work)
+    assert frames.prepare().present == 1
+    np.testing.assert_array_equal(frames.load_image("a")[:, :, 0], pages[2])
+    dataset = tmp_path / "d.json"
+    dataset.write_text('{"images": [{"id": 1, "file_name": "p.tif"}]}')
+    refused = CliRunner().invoke(main, ["prepare", str(dataset), "--page", "1", "--workdir", work])
+    assert refused.exit_code == 2
+    assert "--page is for files that hold several images" in refused.stderr
+
+
+def test_upright_images_are_prepared_without_a_warning(tmp_path, caplog):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "o.jpg", exif=exif)
+    (tmp_path / "d.json").write_text('{"images": [{"id": 1, "file_name": "o.jpg", "height": 60, "width": 40}]}')
+    for name in ("o.jpg", "d.json"):
+        work = str(tmp_path / f"work of {name}")
+        arguments = ["prepare", str(tmp_path / name), "--orientation", "upright", "--workdir", work]
+        result = CliRunner().invoke(main, arguments)
+        assert (result.exit_code, result.stdout[:10]) == (0, "1 prepared")
+        assert caplog.messages == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,3 +104,24 @@ def test_an_error_names_its_image_once():
     error = RegionError("stops before it starts\n  somehow")
     error.image_id = "a.tif"
     assert describe_error(error) == "a.tif: stops before it starts somehow"
+
+
+def test_a_tilde_in_quotes_is_the_home_folder(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "scans").mkdir()
+    shutil.copy(ndframes.demo_paths()["moon"], tmp_path / "scans" / "moon.png")
+    for arguments in (
+        ["info", "~/scans/moon.png"],
+        ["info", "~/scans"],
+        ["prepare", "~/scans"],
+        ["prepare", "~/scans/*.png"],
+        ["crop", "~/scans/moon.png", "-o", "~/crop.png", "--region", "0:9,0:9"],
+        ["show", "~/scans/moon.png", "-o", "~/show.png"],
+        ["video", "encode", "~/scans", "-o", "~/moon.mp4", "--fps", "5"],
+        ["video", "info", "~/moon.mp4"],
+        ["video", "extract", "~/moon.mp4", "-o", "~/stills"],
+    ):
+        result = run(*arguments)
+        assert (result.exit_code, result.stderr) == (0, ""), arguments
+    assert {path.name for path in tmp_path.iterdir()} >= {"crop.png", "show.png", "moon.mp4", "stills"}
+    assert not (tmp_path / "~").exists()

@@ -243,7 +243,7 @@ def test_pathinfo_has_the_keys_of_ndsampler(ndsampler, demo, tmp_path):
             }
             assert list(got["channels"]) == list(want["channels"])
             for key, chan in want["channels"].items():
-                for name in ("path", "channels", "norm_channels", "cache_type"):
+                for name in ("file_name", "path", "channels", "norm_channels", "cache_type"):
                     assert got["channels"][key][name] == chan[name], (key, name)
                 # The image's own file has no such key there, and None here.
                 assert got["channels"][key]["warp_aux_to_img"] == chan.get("warp_aux_to_img")

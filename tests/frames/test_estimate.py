@@ -69,6 +69,22 @@ def test_a_dry_run_on_the_command_line(sources, tmp_path):
     assert list(nf.Cache(work).ls()) == []
 
 
+def test_a_dry_run_lists_what_cannot_be_converted(sources, tmp_path):
+    work = tmp_path / "work"
+    result = run("prepare", sources, tmp_path / "lost.tif", "--dry-run", "--workdir", work)
+    assert result.exit_code == 1
+    assert "6 files to prepare" in result.stdout
+    assert "1 failed" in result.stdout
+    assert "lost.tif does not exist" in result.stderr
+    found = run("prepare", tmp_path / "lost.tif", "--dry-run", "--workdir", work, "--json")
+    assert found.exit_code == 1
+    (failure,) = json.loads(found.stdout)["failures"]
+    assert (failure["path"], failure["kind"]) == (str(tmp_path / "lost.tif"), "SourceMissingError")
+    estimate = nf.SimpleFrames({"a": tmp_path / "lost.tif"}, workdir=work).estimate()
+    assert (estimate.failed, estimate.failures[0].image_id) == (1, "a")
+    assert "lost.tif does not exist" in str(estimate)
+
+
 def test_a_budget_that_cannot_hold_the_result(sources, tmp_path):
     frames = nf.SimpleFrames(sources, workdir=tmp_path / "work", backend="npy", max_bytes=1_000_000)
     report = frames.prepare()

@@ -112,8 +112,10 @@ def test_a_subclass_that_forgets_its_parent(path):
         lambda: frames.extents(1),
         lambda: frames.cache,
         lambda: repr(frames),
+        lambda: frames.max_region_bytes,
         frames.refresh,
         frames.prepare,
+        frames.estimate,
     ]
     for call in calls:
         with pytest.raises(AttributeError, match=r"Forgetful.__init__ must call super\(\).__init__\(\)") as caught:
@@ -220,3 +222,18 @@ def test_errors_pickle(frames):
         frames.load_region("100")
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     assert logging.getLogger("ndframes").handlers == []
+
+
+def test_a_dataset_that_is_opened_as_an_image(tmp_path):
+    (tmp_path / "data.kwcoco.json").write_text('\n {"images": []}')
+    for read in (nf.open, lambda path: nf.SimpleFrames([path], backend=None)["data.kwcoco"].shape):
+        with pytest.raises(nf.UnreadableImageError, match="is JSON, not an image; CocoFrames reads a COCO or kwcoco"):
+            read(tmp_path / "data.kwcoco.json")
+
+
+def test_an_array_without_axes_is_one_id(path, tmp_path):
+    frames = nf.SimpleFrames({100: path}, workdir=tmp_path / "work")
+    with pytest.raises(nf.PrepareError, match="ids are int, you gave .*; give 100"):
+        frames.prepare(np.array(100))
+    assert frames.prepare(np.int64(100)).prepared == 1
+    assert frames.prepare(np.array([100])).present == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -146,8 +148,12 @@ def test_the_orientation_that_is_not_applied_is_told(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "ndframes"):
         nf.open(path, orientation="upright")[0]
         assert caplog.text == ""
-        nf.open(path)[0]
-    assert "has orientation 8" in caplog.text
+        frames = nf.SimpleFrames({"a": path}, backend=None)
+        # A file that was just written is opened for each read.
+        for _ in range(3):
+            frames.load_region("a")
+        frames["a"].to_xarray()
+    assert caplog.text.count("has orientation 8") == 1
     assert "orientation='upright' turns them" in caplog.text
 
 
@@ -204,6 +210,9 @@ def test_a_dataset_with_the_sizes_of_the_upright_pictures(tmp_path):
         )
         turned = nf.CocoFrames(dataset, backend=backend, orientation="upright", **options)
         np.testing.assert_array_equal(turned[1], np.rot90(nf.open(tmp_path / "a.jpg")[...], -1))
+        as_stored = {"images": [{**image, "height": 141, "width": 203}]}
+        with pytest.raises(nf.UnreadableImageError, match="and orientation='stored' leaves it in that size"):
+            nf.CocoFrames(as_stored, backend=backend, orientation="upright", **options).load_region(1)
         with pytest.raises(nf.UnreadableImageError) as caught:
             nf.CocoFrames({"images": [{**image, "height": 99}]}, backend=backend, **options).load_region(1)
         assert "upright" not in str(caught.value)
@@ -260,3 +269,63 @@ def test_damaged_exif_is_no_orientation(tmp_path):
         broken.write_bytes(data[:at] + patch + data[at + len(patch) :])
         assert find_orientation(str(broken), "PNG") == 1
     assert find_orientation(str(path), "PNG") == 6
+
+
+def to_chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize("bytes_each", [1, 1 << 16])
+@pytest.mark.parametrize("tag", TAGS)
+def test_the_exif_of_a_png_may_follow_any_number_of_chunks(tmp_path, tag, bytes_each):
+    pixels = picture((61, 83, 3))
+    exif = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 274, 3, 1, tag, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
+    parts = [rows[at : at + bytes_each] for at in range(0, len(rows), bytes_each)]
+    header = to_chunk(b"IHDR", struct.pack(">2I5B", 83, 61, 8, 2, 0, 0, 0))
+    chunks = [header, *(to_chunk(b"IDAT", part) for part in parts), to_chunk(b"eXIf", exif), to_chunk(b"IEND", b"")]
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    np.testing.assert_array_equal(nf.open(path, orientation="upright"), TURN[tag](pixels))
+    np.testing.assert_array_equal(upright(path), TURN[tag](pixels))
+
+
+def test_pixels_that_look_like_exif_are_no_orientation(tmp_path):
+    exif = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 274, 3, 1, 6, 0, 0)
+    chunk = to_chunk(b"eXIf", exif)
+    path = write_exif(tmp_path / "a.png", picture(), 1)
+    data = path.read_bytes()
+    start = data.index(b"IDAT") + 4
+    # The same bytes with another check: they are no chunk.
+    path.write_bytes(data[:start] + chunk[:-1] + bytes([chunk[-1] ^ 1]) + data[start + len(chunk) :])
+    assert find_orientation(str(path), "PNG") == 1
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_overviews_of_a_source_are_turned(tmp_path, tag):
+    """On request, also if the picture is flipped: the overview here is of other pixels, so its use shows."""
+    full, small = picture((96, 160, 3)), picture((48, 80, 3))[::-1]
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        options = {"photometric": "rgb", "metadata": None, "tile": (32, 48)}
+        options["extratags"] = [(274, "H", 1, tag, True)]
+        file.write(full, **options)
+        file.write(small, subfiletype=1, **options)
+    image = nf.SimpleFrames({"a": path}, backend=None, orientation="upright", overviews="source")
+    turned = TURN[tag](small)
+    np.testing.assert_array_equal(image.load_region("a", scale=1 / 2), turned)
+    np.testing.assert_array_equal(image.load_region("a", np.s_[10:70, 24:80], scale=1 / 2), turned[5:35, 12:40])
+    own = nf.SimpleFrames({"a": path}, backend=None, orientation="upright")
+    np.testing.assert_array_equal(own["a"], TURN[tag](full))
+    assert not np.array_equal(own.load_region("a", scale=1 / 2), turned)
+
+
+def test_a_transposed_picture_has_the_levels_of_its_entry(tmp_path):
+    write_tiff(tmp_path / "a.tif", picture((301, 203, 3)), 5)
+    np.save(tmp_path / "b.npy", picture((301, 203, 3)).swapaxes(0, 1))
+    sources = {"a": tmp_path / "a.tif", "b": tmp_path / "b.npy"}
+    backend = {"type": "cog", "config": {"blocksize": 16}}
+    frames = nf.SimpleFrames(sources, workdir=tmp_path / "work", backend=backend, orientation="upright")
+    for scale in (1 / 2, 1 / 8, 0.2):
+        np.testing.assert_array_equal(frames.load_region("a", scale=scale), frames.load_region("b", scale=scale))
+    assert "decodes 1 of" in str(frames.explain("a", np.s_[:64, :64], scale=1 / 8))

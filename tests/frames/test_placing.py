@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 import xarray
 from rasterio.transform import Affine
 
@@ -73,6 +74,31 @@ def test_files_over_one_extent(tmp_path):
     np.testing.assert_array_equal(mask, picture(1, (12, 32)).repeat(4, 0).repeat(2, 1))
     aligned = nf.PathInfo.from_files({"a": tmp_path / "mask.npy"})
     assert aligned.channels[0].is_aligned
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+@pytest.mark.parametrize("align", ["extent", "georeference"])
+def test_upright_files_are_placed_as_they_are_turned(tmp_path, tag, align):
+    """The same picture, stored as the tag says and upright, covers itself, at another resolution."""
+    stored = picture(2, (48, 64, 3))
+    keys = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633)
+    scales, tie = (10.0, 10.0, 0.0), (0, 0, 0, 500_000.0, 4_000_000.0, 0.0)
+    tags = [(33550, "d", 3, scales, True), (33922, "d", 6, tie, True), (34735, "H", 16, keys, True)]
+    for name, value, pixels in (("turned.tif", tag, stored), ("plain.tif", 1, stored)):
+        turn = (274, "H", 1, value, True)
+        tifffile.imwrite(tmp_path / name, pixels, photometric="rgb", metadata=None, extratags=[turn, *tags])
+    turned = nf.ChannelInfo(tmp_path / "turned.tif", orientation="upright")
+    upright = nf.open(turned)[...]
+    if align == "georeference":  # the other file lies as the first one is stored
+        other, wanted = tmp_path / "plain.tif", upright
+    else:
+        np.save(tmp_path / "half.npy", upright[::2, ::2])
+        other, wanted = tmp_path / "half.npy", upright[::2, ::2].repeat(2, 0).repeat(2, 1)
+    info = nf.PathInfo.from_files({"r|g|b": turned, "x|y|z": other}, align=align, image_id="s")
+    assert info.shape == upright.shape[:2]
+    image = nf.SimpleFrames([info], backend=None).load_region("s", interpolation="nearest")
+    np.testing.assert_array_equal(image[..., :3], upright)
+    np.testing.assert_array_equal(image[..., 3:], wanted)
 
 
 def test_files_that_cannot_be_placed(tmp_path):

@@ -164,3 +164,12 @@ def test_a_missing_code_is_named_beside_those_there_are(available, wanted):
         find_codes(available, wanted)
     assert str(caught.value) == f"no channel {shorten('|'.join(missing))}; there are {shorten('|'.join(available))}"
     assert isinstance(caught.value, LookupError)
+
+
+def test_a_sensor_is_no_part_of_a_channel():
+    with pytest.raises(ChannelError, match="there are 'r|g'; leave out the sensor before the colon"):
+        find_codes(("r", "g"), parse_codes("S2:r|g"))
+    with pytest.raises(ChannelError) as caught:
+        find_codes(("r", "g"), ("nir",))
+    assert "sensor" not in str(caught.value)
+    assert find_codes(("S2:r", "g"), ("S2:r",)) == (0,)

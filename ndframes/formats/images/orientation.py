@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import zlib
 from typing import IO
 
 from .exif import find_orientation as find_in_exif
@@ -10,6 +12,7 @@ from .exif import find_orientation as find_in_exif
 __all__ = ["find_orientation"]
 _TAG = 274
 _MOST_EXIF_BYTES = 1 << 20
+_END_BYTES = 1 << 18
 _MOST_PARTS = 10_000
 
 
@@ -45,13 +48,25 @@ def _exif_of_png(file: IO[bytes]) -> bytes:
     file.seek(8)
     for _ in range(_MOST_PARTS):
         length, kind = struct.unpack(">I4s", file.read(8))
-        # It may come after the pixels, too.
         if kind == b"eXIf":
             return file.read(min(length, _MOST_EXIF_BYTES))
-        if kind == b"IEND":
-            break
+        if kind == b"IDAT":
+            return _exif_at_end_of_png(file)
         file.seek(length + 4, 1)
     return b""
+
+
+def _exif_at_end_of_png(file: IO[bytes]) -> bytes:
+    """It may follow the pixels. These are skipped, since a large file has a hundred thousand chunks of them."""
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size_bytes - _END_BYTES))
+    end = file.read()
+    start = end.rfind(b"eXIf")
+    length = int.from_bytes(end[max(0, start - 4) : max(0, start)], "big")
+    exif, check = end[start + 4 : start + 4 + length], end[start + 4 + length : start + 8 + length]
+    # Pixels may contain the same four bytes, but not before a number that fits.
+    is_chunk = start >= 0 and check == zlib.crc32(b"eXIf" + exif).to_bytes(4, "big")
+    return exif if is_chunk else b""
 
 
 def _exif_of_webp(file: IO[bytes]) -> bytes:

@@ -216,6 +216,8 @@ def _describe_unknown(path: str, head: bytes, size_bytes: int) -> str:
             f"{path} looks like a video; a video is recognised by the ending of its name: "
             "rename it to end in .mp4, .mkv or .avi"
         )
+    if head.lstrip().startswith(b"{"):
+        return f"{path} is JSON, not an image; CocoFrames reads a COCO or kwcoco dataset"
     return (
         f"{path} is not an image of a known format: it begins with {head[:16]!r}. Known: {_KNOWN}. "
         "To read another GDAL format, name it by ChannelInfo(driver=...)"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RULE", "halve"]
 #: Increased by hand whenever :func:`halve` gives other pixels: overviews that an older rule made are not read.
-RULE = 2
+RULE = 3
 
 
 def halve(pixels: Array, origin: tuple[int, int] = (0, 0)) -> Array:
@@ -85,13 +85,18 @@ def _average_reals(corners: list[Array]) -> Array:
         missing = np.isnan(stack)
         present = 4 - missing.sum(axis=0) if missing.any() else 4
         stack[missing] = 0
-        means = stack.sum(axis=0) / present
+        means = _add_in_order(stack) / present
         overflown = ~np.isfinite(means)
         if overflown.any():  # the sum of four finite values may be infinite although their mean is not
-            means = np.where(overflown, (stack / present).sum(axis=0), means)
+            means = np.where(overflown, _add_in_order(stack / present), means)
         # If no NaN was found, ``present`` is the number 4: the index is False, and selects nothing.
         means[present == 0] = np.nan
         return np.asarray(means, dtype)
+
+
+def _add_in_order(corners: Array) -> Array:
+    """The sum of four arrays. ``sum`` would add in another order where they hold one pixel or column, and round otherwise."""
+    return np.asarray(corners[0] + corners[1] + corners[2] + corners[3])
 
 
 def _every_other(pixels: Array, first: int) -> Array:

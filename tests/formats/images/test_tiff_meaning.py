@@ -469,7 +469,7 @@ def test_a_file_of_equal_pages_below_others_is_refused(tmp_path):
     with pytest.raises(UnreadableImageError, match="several images of 40 x 60 px"):
         nf.open(path).shape  # noqa: B018
     path = write_pages(tmp_path / "b.tif", [small, small])
-    with pytest.raises(UnreadableImageError, match=r"choose one with page=: 0: 10 x 15 uint8; 1: 10 x 15 uint8"):
+    with pytest.raises(UnreadableImageError, match=r"choose one with page= .*: 0: 10 x 15 uint8; 1: 10 x 15 uint8"):
         nf.open(path).shape  # noqa: B018
 
 
@@ -492,7 +492,9 @@ def test_stacks(axes, kind, is_image, tmp_path):
         if is_image:
             np.testing.assert_array_equal(np.asarray(nf.open(path, **options)), planes.transpose(1, 2, 0))
         else:
-            with pytest.raises(UnreadableImageError, match=r"page=0 \.\.\. page=4|choose one with page=: 0: .*; 4: "):
+            with pytest.raises(
+                UnreadableImageError, match=r"page=0 \.\.\. page=4|choose one with page= .*: 0: .*; 4: "
+            ):
                 nf.open(path, **options).shape  # noqa: B018
         for page in (0, 3):
             np.testing.assert_array_equal(np.asarray(nf.open(path, page=page, **options))[:, :, 0], planes[page])

@@ -213,7 +213,9 @@ def _is_pyramid(pages: list[Any]) -> bool:
 
 def _refuse_pages(path: str, pages: list[Any]) -> None:
     listed = [f"{page.index}: {' x '.join(map(str, page.shape))} {page.dtype}" for page in pages]
-    raise UnreadableImageError(f"{path} holds {len(pages)} images; choose one with page=: {_list_first(listed)}")
+    raise UnreadableImageError(
+        f"{path} holds {len(pages)} images; choose one with page= (--page on the command line): {_list_first(listed)}"
+    )
 
 
 def _list_first(items: list[str]) -> str:
