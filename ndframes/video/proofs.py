@@ -1,8 +1,9 @@
 """Proofs: whether reading by the times of packets gives the frames that decoding from the beginning shows.
 
 Each entry point is proved as reading uses it: seek to it, compare the first packet with that of the scan, and the times of the
-frames that follow with those of the index. A small file is proved whole. Of a large one some entry points are proved, and the
-others are compared when they are first used, see :mod:`~.decoder`.
+frames that follow with those of the index. A small file is proved whole. Of a large one, frames are decoded at a few places,
+and at the first one only if its container is usually right; the others are compared whenever they are used, see
+:mod:`~.decoder`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _Verdict = Literal["right", "elsewhere", "wrong"]
 # Pixels that are decoded for proofs: four frames of 1080p, all of a short video of small frames.
 _PROVED_PX = 8 << 20
 _LEAST_FRAMES = 2
+_SHARES = (0, 1, 1 / 2, 3 / 4, 1 / 4, 7 / 8, 1 / 8, 5 / 8, 3 / 8)
 
 
 def prove(
@@ -52,13 +54,11 @@ def prove(
         ``None`` if other frames are shown than the times say.
     """
     prover = _Prover(container, stream, path, index, {packet.pts for packet in scan.packets if not packet.is_shown})
-    verdict = prover.check(0, _LEAST_FRAMES)
-    if verdict == "wrong":
+    if prover.check(0, 1) == "wrong":
         return None
     frame_px = math.prod(prover.form.shape[:2]) if prover.form is not None else _PROVED_PX
-    budget = max(_LEAST_FRAMES, _PROVED_PX // frame_px)
     is_kept = np.ones(len(index.keys), bool)
-    for entry, count in _plan(index, budget):
+    for entry, count in _plan(index, _PROVED_PX // frame_px, is_consistent=scan.is_consistent):
         verdict = prover.check(entry, count)
         if verdict == "wrong":
             return None
@@ -68,18 +68,24 @@ def prove(
     return replace(index, form=prover.form, **arrays)
 
 
-def _plan(index: FrameIndex, budget: int) -> Iterator[tuple[int, int]]:
-    """The entry points to prove, each with the number of its frames."""
-    ends = np.append(index.keys[1:], len(index))
+def _plan(index: FrameIndex, budget: int, *, is_consistent: bool) -> Iterator[tuple[int, int]]:
+    """The entry points to prove, each with the number of its frames; 0 compares the first packet alone."""
+    last = len(index.keys) - 1
     if len(index) <= budget:
         # One frame of the next entry, too: it ends a run of frames that are put out late.
-        yield from enumerate((ends + 1 - index.keys).tolist())
+        yield from enumerate((np.append(index.keys[1:], len(index)) + 1 - index.keys).tolist())
         return
-    count = max(_LEAST_FRAMES, budget // 4)
-    last = len(index.keys) - 1
     # The end first: a file that was joined from others differs there, if anywhere.
-    chosen = dict.fromkeys(round(share * last) for share in (1, 0.5, 0.75, 0.25)[: budget // count - 1])
-    yield from ((entry, count) for entry in chosen if entry)
+    chosen = dict.fromkeys(round(share * last) for share in _SHARES)
+    if is_consistent:
+        yield from ((entry, 0) for entry in chosen if entry)
+        return
+    count = max(_LEAST_FRAMES, budget // len(chosen))
+    yield from ((entry, count) for entry in list(chosen)[: max(2, budget // count)])
+
+
+class _ElsewhereError(Exception):
+    """A seek does not end where the scan says."""
 
 
 class _Prover:
@@ -92,40 +98,54 @@ class _Prover:
         self.form: FrameForm | None = None
 
     def check(self, entry: int, count: int) -> _Verdict:
-        """Decode ``count`` frames from an entry point.
+        """Decode ``count`` frames from an entry point; with 0, compare the first packet alone.
 
         Args:
             entry: its position in the index; 0 begins at the first packet.
             count: the number of frames.
         """
         index = self._index
-        first = int(index.keys[entry])
-        count = min(count, len(index) - first)
+        first = expected = int(index.keys[entry])
+        end = min(first + count, len(index))
+        try:
+            for frames in self._decode(entry, count):
+                for frame in self._list_shown(frames or (), first):
+                    if frame.is_corrupt:
+                        return "right"
+                    is_incomplete = (
+                        expected == first and frame.pict_type in PREDICTED and not index.begins_hidden(entry)
+                    )
+                    if is_incomplete or frame.pts is None or index.find_frame(frame.pts) != expected:
+                        return "wrong"
+                    expected += 1
+                if frames is None or expected >= end:  # damage tells nothing about the index
+                    return "right"
+        except _ElsewhereError:
+            return "elsewhere"
+        return "wrong"  # the video ends before
+
+    def _decode(self, entry: int, count: int) -> Iterator[list[VideoFrame] | None]:
+        """What the decoder puts out for each packet from an entry point on; ``None`` where a packet does not decode.
+
+        Raises:
+            _ElsewhereError: the seek ends at another packet.
+        """
+        index = self._index
         target = 0 if entry == 0 and index.how == "byte" else int(index.seeks[entry])
-        expected = first
         try:
             seek(self._container, self._stream, index.how, target, self._path)
-        except UnreadableImageError:
-            return "elsewhere"
+        except UnreadableImageError as error:
+            raise _ElsewhereError from error
         mark = NO_MARK if entry == 0 else int(index.marks[entry])
         for packet in demux(self._container, self._stream, self._path):
             if mark not in (NO_MARK, mark_of(packet)):
-                return "elsewhere"
+                raise _ElsewhereError
             mark = NO_MARK
-            frames = decode_packet(packet)
-            for frame in self._list_shown(frames or (), first):
-                if frame.is_corrupt:
-                    frames = None
-                    break
-                is_incomplete = expected == first and frame.pict_type in PREDICTED and not index.begins_hidden(entry)
-                if is_incomplete or frame.pts is None or index.find_frame(frame.pts) != expected:
-                    return "wrong"
-                expected += 1
-                if expected - first >= count:
-                    return "right"
-            if frames is None:  # damaged, which tells nothing about the index
-                return "right"
-        return "wrong"  # the video ends before
+            frames = decode_packet(packet) if count else []
+            if frames == [] and count == 1:
+                # Put out at once, without the packets that a decoder takes in first to bring frames into order.
+                frames = self._stream.codec_context.decode(None)
+            yield frames
 
     def _list_shown(self, frames: Iterable[VideoFrame], first: int) -> Iterator[VideoFrame]:
         """Those of some decoded frames that are not hidden, nor shown before an entry point."""

@@ -66,6 +66,7 @@ class Scan(NamedTuple):
         is_gray: whether the stream stores brightness alone, although its decoder puts out colour.
         is_guessed: whether times may be FFmpeg's guesses.
         is_described: whether the file's header may describe the stream well enough to decode without probing.
+        has_reordering: whether the decoder expects frames in another order than they are shown in.
     """
 
     packets: list[PacketFacts]
@@ -77,6 +78,7 @@ class Scan(NamedTuple):
     is_gray: bool
     is_guessed: bool
     is_described: bool
+    has_reordering: bool
 
     @property
     def keyed(self) -> list[PacketFacts]:
@@ -96,6 +98,18 @@ class Scan(NamedTuple):
         ranks = np.argsort(np.argsort(np.array(times, np.int64), kind="stable"), kind="stable")
         return bool((np.abs(ranks - np.arange(len(ranks))) <= _MOST_DISPLACED).all())
 
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the tables of a container that is usually right agree with each other and with the decoder."""
+        is_all_keys = len(self.packets) > 1 and all(packet.is_key for packet in self.packets)
+        return self.is_described and not is_all_keys and not (self.has_reordering and self._is_in_order)
+
+    @property
+    def _is_in_order(self) -> bool:
+        """Whether frames are stored in the order of their times."""
+        times = [packet.pts for packet in self.packets]
+        return all(later > earlier for earlier, later in itertools.pairwise(times))  # type: ignore[operator]
+
     def opens_unprobed(self, path: str) -> bool:
         """Whether the stream decodes without probing: frames are stored in order, or the unprobed decoder knows that not.
 
@@ -103,8 +117,7 @@ class Scan(NamedTuple):
         """
         if not self.is_described or self.how != "pts":
             return False
-        times = [packet.pts for packet in self.packets]
-        if all(later > earlier for earlier, later in itertools.pairwise(times)):  # type: ignore[operator]
+        if self._is_in_order:
             return True
         with open_container(path, is_probed=False) as container:
             return bool(pick_stream(container, path, self.stream).codec_context.has_b_frames)
@@ -133,6 +146,7 @@ def scan_packets(container: InputContainer, stream: VideoStream, path: str) -> S
         context.name == "h264" and is_monochrome(context.extradata or b""),
         bool(names & _GUESSED_FORMATS) and bool(context.has_b_frames),
         bool(names & _DESCRIBED_FORMATS) and context.name in _DESCRIBED_CODECS,
+        bool(context.has_b_frames),
     )
 
 
