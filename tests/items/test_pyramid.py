@@ -255,6 +255,26 @@ def test_flat_images_and_ramps_keep_their_values():
         assert abs(level.mean() - ramp.mean()) < 0.02
 
 
+@pytest.mark.parametrize("bands", [1, 3, 14])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint32", "int64", "float16", "float32", "complex64"])
+def test_large_levels_are_those_of_their_parts(dtype, bands):
+    """The pixels are averaged in strips, and NaN is looked for in each: neither may show in the result."""
+    pixels = picture((1301, 262, bands), dtype)
+    if pixels.dtype.kind in "fc":
+        pixels[40:44] = np.nan
+        pixels[41, 7] = np.inf
+        pixels[44:48] = -0.0
+    level = halve(pixels)
+    for top, left in ((0, 0), (21, 3), (404, 60), (648, 129)):
+        part = halve(pixels[2 * top : 2 * top + 6, 2 * left : 2 * left + 8], (top, left))
+        assert level[top : top + 3, left : left + 4].tobytes() == part.tobytes()
+    if pixels.dtype.kind in "ui" and pixels.dtype.itemsize < 8:
+        whole = np.pad(pixels.astype(np.int64), ((0, 1), (0, 0), (0, 0)), mode="edge")
+        sums = whole.reshape(651, 2, 131, 2, bands).sum(axis=(1, 3))
+        y, x, _ = np.ogrid[: sums.shape[0], : sums.shape[1], :1]
+        np.testing.assert_array_equal(level, (sums + 1 + (y + x) % 2) // 4)
+
+
 # -- masks --------------------------------------------------------------------------------------------------------
 
 

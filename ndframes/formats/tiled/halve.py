@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..._typing import Array
 
 __all__ = ["RULE", "halve"]
 #: Increased by hand whenever :func:`halve` gives other pixels: overviews that an older rule made are not read.
 RULE = 2
+# Pixels that are averaged at a time: they and the sums stay in the processor's cache.
+_STRIP_BYTES = 512 * 2**10
+# Fewer bands than this are added one by one: numpy is several times slower with an axis of few samples.
+_FEW_BANDS = 12
 
 
 def halve(pixels: Array, origin: tuple[int, int] = (0, 0)) -> Array:
@@ -36,6 +42,15 @@ def halve(pixels: Array, origin: tuple[int, int] = (0, 0)) -> Array:
     if pixels.dtype == bool:
         return np.ascontiguousarray(pixels[1::2, 1::2])
     is_odd = (origin[0] + origin[1]) % 2
+    out = np.empty((pixels.shape[0] // 2, pixels.shape[1] // 2, pixels.shape[2]), pixels.dtype)
+    # An even number of rows, so that each strip begins on the same colour of the chessboard.
+    step = max(2, _STRIP_BYTES // max(1, 4 * pixels[:1].nbytes) * 2)
+    for top in range(0, len(out), step):
+        out[top : top + step] = _average(pixels[2 * top : 2 * (top + step)], is_odd)
+    return out
+
+
+def _average(pixels: Array, is_odd: int) -> Array:
     if pixels.dtype.kind in "ui" and pixels.dtype.itemsize < 8:
         return _average_narrow(pixels, is_odd)
     corners = [pixels[row::2, col::2] for row in (0, 1) for col in (0, 1)]
@@ -44,14 +59,21 @@ def halve(pixels: Array, origin: tuple[int, int] = (0, 0)) -> Array:
 
 def _average_narrow(pixels: Array, is_odd: int) -> Array:
     """The mean of integers, computed in a dtype of twice their width."""
+    height, width, bands = pixels.shape
     wide = np.dtype(f"{pixels.dtype.kind}{2 * pixels.dtype.itemsize}")
-    pairs = pixels[0::2].astype(wide)
-    pairs += pixels[1::2]
-    sums = _every_other(pairs, 0)
-    sums += _every_other(pairs, 1)
+    rows = pixels[0::2].astype(wide)
+    rows += pixels[1::2]
+    pairs = rows.reshape(height // 2, width // 2, 2, bands)
+    sums = np.empty((height // 2, width // 2, bands), wide)
+    for some in _split_bands(bands):
+        np.add(pairs[:, :, 0, some], pairs[:, :, 1, some], out=sums[:, :, some])
     _add_before_shift(sums, is_odd)
     sums >>= 2
-    return sums.astype(pixels.dtype)
+    return sums
+
+
+def _split_bands(bands: int) -> Sequence[slice]:
+    return [slice(band, band + 1) for band in range(bands)] if bands < _FEW_BANDS else [slice(bands)]
 
 
 def _average_wide(corners: list[Array], is_odd: int) -> Array:
@@ -79,22 +101,28 @@ def _average_reals(corners: list[Array]) -> Array:
     dtype = corners[0].dtype
     # The sum of four half floats may exceed 65,504, the largest one.
     work = np.float32 if dtype == np.float16 else dtype
+    first, *others = (corner.astype(work, copy=False) for corner in corners)
     # NaN and infinity are ordinary pixels, not worth a warning.
     with np.errstate(all="ignore"):
-        stack = np.stack([corner.astype(work, copy=False) for corner in corners])
-        missing = np.isnan(stack)
-        present = 4 - missing.sum(axis=0) if missing.any() else 4
-        stack[missing] = 0
-        means = stack.sum(axis=0) / present
-        overflown = ~np.isfinite(means)
-        if overflown.any():  # the sum of four finite values may be infinite although their mean is not
-            means = np.where(overflown, (stack / present).sum(axis=0), means)
-        # If no NaN was found, ``present`` is the number 4: the index is False, and selects nothing.
-        means[present == 0] = np.nan
+        means: Array = np.empty(first.shape, work)
+        for some in _split_bands(means.shape[2]):
+            np.add(first[:, :, some], 0, out=means[:, :, some])  # no negative zero, as in a sum by numpy
+            for corner in others:
+                means[:, :, some] += corner[:, :, some]
+        means /= 4
+        if not np.isfinite(means).all():
+            means = _average_present(np.stack([first, *others]))
         return np.asarray(means, dtype)
 
 
-def _every_other(pixels: Array, first: int) -> Array:
-    """Every other column. A pixel is copied as one opaque item: numpy is several times slower with an axis of few samples."""
-    whole = np.ascontiguousarray(pixels).view(f"V{pixels.shape[2] * pixels.dtype.itemsize}")
-    return np.ascontiguousarray(whole[:, first::2]).view(pixels.dtype)
+def _average_present(stack: Array) -> Array:
+    """The mean over the first axis of the values that are not NaN."""
+    missing = np.isnan(stack)
+    present = 4 - missing.sum(axis=0)
+    stack[missing] = 0
+    means: Array = stack.sum(axis=0) / present
+    overflown = ~np.isfinite(means)
+    if overflown.any():  # the sum of four finite values may be infinite although their mean is not
+        means = np.where(overflown, (stack / present).sum(axis=0), means)
+    means[present == 0] = np.nan
+    return means
