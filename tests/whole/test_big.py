@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import zlib
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -48,16 +49,15 @@ def bands_of_rows(pattern, edge):
         yield cut(pattern, top, 0, (min(ROWS, edge - top), edge))
 
 
-def write_striped(path, pattern, edge, **options):
-    options = {"rowsperstrip": ROWS, **options}
-    bands = bands_of_rows(pattern, edge)
-    tifffile.imwrite(path, bands, shape=(edge, edge, 3), dtype=np.uint8, photometric="rgb", **options)
+def write_striped(path, pattern, edge):
+    options = {"rowsperstrip": ROWS, "photometric": "rgb"}
+    tifffile.imwrite(path, bands_of_rows(pattern, edge), shape=(edge, edge, 3), dtype=np.uint8, **options)
 
 
-def write_tiled(path, pattern, edge, **options):
+def write_tiled(path, pattern, edge):
     starts = range(0, edge, 256)
     tiles = (cut(pattern, top, left, (256, 256)) for top in starts for left in starts)
-    options |= {"tile": (256, 256), "photometric": "rgb"}
+    options = {"tile": (256, 256), "photometric": "rgb", "compression": "zlib", "compressionargs": {"level": 1}}
     tifffile.imwrite(path, tiles, shape=(edge, edge, 3), dtype=np.uint8, **options)
 
 
@@ -78,11 +78,7 @@ def write_png(path, pattern, edge):
         write_chunk(b"IEND", b"")
 
 
-KINDS = {
-    "striped.tif": write_striped,
-    "tiled.tif": lambda path, pattern, edge: write_tiled(path, pattern, edge, compression="zlib"),
-    "whole.png": write_png,
-}
+KINDS = {"striped.tif": write_striped, "tiled.tif": write_tiled, "whole.png": write_png}
 
 
 def convert_in_child(path, workdir, backend, workers):
@@ -117,21 +113,14 @@ def memory_of(pid: int) -> tuple[int, int]:
     return int(found.get("VmHWM", 0)) * 1024, int(found.get("RssAnon", 0)) * 1024
 
 
-@pytest.mark.parametrize(
-    ("edge", "workers"),
-    [
-        (3_000, 0),
-        pytest.param(30_000, 0, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
-        pytest.param(30_000, 1, marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
-    ],
-)
+@pytest.mark.parametrize("edge", [3_000, pytest.param(30_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 @pytest.mark.parametrize("kind", KINDS)
-def test_conversion_memory_does_not_grow_with_the_image(tmp_path, kind, edge, workers, capsys):
+def test_conversion_memory_does_not_grow_with_the_image(tmp_path, kind, edge, capsys):
     """2.7 GB of pixels pass through in less than 600 MB, mapped files included."""
     path = tmp_path / kind
     pattern = make_pattern()
     KINDS[kind](path, pattern, edge)
-    for backend in ("cog", "npy"):
+    for backend, workers in product(("cog", "npy"), (0, 1)[: 1 + (edge > 3_000)]):
         figures, peaks = convert_in_child(path, tmp_path, backend, workers)
         texts = " + ".join(
             f"{peak / 1e6:.0f} MB, {anonymous / 1e6:.0f} anonymous" for peak, anonymous in peaks.values()
