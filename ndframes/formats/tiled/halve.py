@@ -106,7 +106,7 @@ def _average_reals(corners: list[Array]) -> Array:
     with np.errstate(all="ignore"):
         means: Array = np.empty(first.shape, work)
         for some in _split_bands(means.shape[2]):
-            np.add(first[:, :, some], 0, out=means[:, :, some])  # no negative zero, as in a sum by numpy
+            np.add(first[:, :, some], 0, out=means[:, :, some])  # four negative zeros give 0, as below
             for corner in others:
                 means[:, :, some] += corner[:, :, some]
         means /= 4
