@@ -138,3 +138,4 @@ def test_conversion_memory_does_not_grow_with_the_image(tmp_path, kind, edge, ca
             got = frames.load_region("big", np.s_[top : top + 200, left : left + 200])
             np.testing.assert_array_equal(got, cut(pattern, top, left, (200, 200)))
         frames.cache.clear()
+    path.unlink()  # pytest keeps the folders of the last runs
