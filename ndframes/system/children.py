@@ -1,28 +1,35 @@
-"""Child processes that serve a socket, started in any of the ways that Python has."""
+"""Child processes: how they are started, in any of the ways that Python has, and how they are ended."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import socket
 import subprocess
+import sys
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
-
-from .workers import child_command
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-__all__ = ["Child", "StartMethod", "can_start_children", "interrupts_blocked", "start_child"]
+__all__ = [
+    "Child",
+    "StartMethod",
+    "can_start_children",
+    "child_command",
+    "end_children",
+    "interrupts_blocked",
+    "start_child",
+]
 #: ``"command"`` runs this interpreter with a command of our own; the others are those of :mod:`multiprocessing`.
 StartMethod = Literal["command", "fork", "spawn", "forkserver"]
-# For a worker to notice that its connection has ended, and then to clean up after a signal.
-_NOTICE_SECONDS = 0.2
+# For a child to clean up after a signal.
 _STOP_SECONDS = 1.0
+_POLL_SECONDS = 0.005
 
 
 class Child(ABC):
@@ -60,20 +67,8 @@ class Child(ABC):
             ProcessLookupError: it has ended, and something else has taken its exit status.
         """
 
-    def end(self) -> None:
-        """Wait for it to end, and end it if it is busy; release what belongs to it."""
-        seconds = _NOTICE_SECONDS
-        # SIGTERM twice: if the first one arrives during a finalizer, Python drops the exception that it raises there.
-        for stop in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
-            if self.wait(seconds) is not None:
-                break
-            try:
-                self.send_signal(stop)
-            except ProcessLookupError:
-                break
-            seconds = _STOP_SECONDS
-        else:
-            self.wait(seconds)
+    def release(self) -> None:
+        """Release what belongs to it, after its end."""
         self.forget()
 
     def forget(self) -> None:
@@ -104,6 +99,8 @@ class _CommandChild(Child):
 
 class _MultiprocessingChild(Child):
     def __init__(self, method: str, target: Callable[..., None], arguments: tuple[object, ...]) -> None:
+        import multiprocessing
+
         context = multiprocessing.get_context(method)
         # A daemon, so that an exit of the parent does not wait for it.
         self._process: BaseProcess = context.Process(target=target, args=arguments, daemon=True)  # type: ignore[attr-defined]
@@ -122,10 +119,53 @@ class _MultiprocessingChild(Child):
         if self._process.exitcode is None:
             os.kill(self.pid, number)
 
-    def end(self) -> None:
-        super().end()
+    def release(self) -> None:
+        super().release()
         if self._process.exitcode is not None:
             self._process.close()
+
+
+class _Running(Protocol):
+    """A child process: :class:`Child` or ``subprocess.Popen``."""
+
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+
+def end_children(children: Iterable[_Running], *, notice_seconds: float = 0.0) -> None:
+    """End child processes, all at the same time, and wait for them.
+
+    Args:
+        children: the processes.
+        notice_seconds: for those that end by themselves, before the others get a signal. Then they get a second to clean up.
+    """
+    running = _wait(children, notice_seconds)
+    # SIGTERM twice: if the first one arrives during a finalizer, Python drops the exception that it raises there.
+    for number in (signal.SIGTERM, signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        running = _wait([child for child in running if _send(child, number)], _STOP_SECONDS)
+
+
+def _send(child: _Running, number: int) -> bool:
+    try:
+        child.send_signal(number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _wait(children: Iterable[_Running], seconds: float) -> list[_Running]:
+    """Wait until children have ended; return those that run after some seconds."""
+    until = time.monotonic() + seconds
+    while (running := [child for child in children if child.poll() is None]) and time.monotonic() < until:
+        time.sleep(_POLL_SECONDS)
+    return running
+
+
+def child_command(statements: str) -> list[str]:
+    """The command that runs ``statements`` in this interpreter, with the ``sys.path`` of this process."""
+    path = [entry or os.getcwd() for entry in sys.path]
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {statements}"]
 
 
 def can_start_children() -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import SharedMemoryError, WorkerDied, shorten
 from .ahead import HELD_RESULTS, Result, Workers
 from .channel import Channel
-from .children import Child, StartMethod, interrupts_blocked, start_child
+from .children import Child, StartMethod, end_children, interrupts_blocked, start_child
 from .process import ForkAware
 from .ring import MemoryHandle, MemoryKind, Slots, map_memory, shared_memory_kind, unpack
 from .serving import Greeting, Reply, Task, serve
@@ -27,6 +27,8 @@ __all__ = ["ProcessWorkers"]
 _COMMAND = "from ndframes.system.serving import serve_stdin; serve_stdin()"
 # Where the end of a child wakes nobody.
 _POLL_SECONDS = 0.25
+# For a worker to notice that its connection has ended.
+_NOTICE_SECONDS = 0.2
 
 
 class _Pending(NamedTuple):
@@ -201,14 +203,14 @@ class ProcessWorkers(Workers, ForkAware):
 def _end_processes(processes: list[_WorkerProcess], owner_pid: int) -> None:
     if os.getpid() != owner_pid:  # a forked copy, whose parent still needs them
         return
-    # All first, so that they end at the same time.
     for process in processes:
         process.channel.shut_down()
-    while processes:
-        process = processes.pop()
-        try:
-            process.child.end()
-        finally:
+    try:
+        end_children([process.child for process in processes], notice_seconds=_NOTICE_SECONDS)
+    finally:
+        while processes:
+            process = processes.pop()
+            process.child.release()
             process.channel.close()
 
 

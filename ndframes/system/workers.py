@@ -21,20 +21,19 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from ..errors import NdframesError, PrepareError, WorkerCrashError, describe_error, shorten
+from .children import child_command, end_children
 from .terminal import has_stderr
 
 __all__ = [
     "EndedBySignal",
     "Limits",
     "WorkerPool",
-    "child_command",
     "exit_on_signal",
     "receive_message",
     "send_message",
     "serve",
 ]
 _LENGTH = struct.Struct("<Q")
-_STOP_SECONDS = 1.0
 _Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
@@ -122,12 +121,7 @@ class WorkerPool(Executor):
         """Cancel waiting calls and end the children at once; they get a second to clean up."""
         self._is_closing = True
         self._cancel_waiting()
-        children = list(self._children.values())
-        # SIGTERM twice: if the first one arrives during a finalizer, Python drops the exception that it raises there.
-        for stop in (subprocess.Popen.terminate, subprocess.Popen.terminate, subprocess.Popen.kill):
-            for child in children:
-                stop(child)
-            children = [child for child in children if not _ends_soon(child)]
+        end_children(list(self._children.values()))
         self.shutdown()
 
     def _cancel_waiting(self) -> None:
@@ -244,14 +238,6 @@ def _start(limits: Limits | None) -> subprocess.Popen[bytes]:
         ) from error
 
 
-def _ends_soon(child: subprocess.Popen[bytes]) -> bool:
-    try:
-        child.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
 def _close(child: subprocess.Popen[bytes]) -> int:
     """Wait until a child has ended, and return its exit status."""
     assert child.stdin is not None and child.stdout is not None  # noqa: S101, PT018 - opened as pipes
@@ -262,12 +248,6 @@ def _close(child: subprocess.Popen[bytes]) -> int:
     status = child.wait()
     child.stdout.close()
     return status
-
-
-def child_command(statements: str) -> list[str]:
-    """The command that runs ``statements`` in this interpreter, with the ``sys.path`` of this process."""
-    path = [entry or os.getcwd() for entry in sys.path]
-    return [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {statements}"]
 
 
 def send_message(pipe: IO[bytes], message: bytes) -> None:

@@ -57,6 +57,30 @@ def scaled(
     return out, is_exact
 
 
+def check(
+    got: np.ndarray,
+    pixels: np.ndarray,
+    region: tuple[slice, slice],
+    scale: tuple[float, float],
+    interpolation: str,
+) -> None:
+    """Compare a scaled region with its definition: exactly where each pixel is one of a level, else up to rounding."""
+    wanted, is_exact = scaled(pixels, region, scale, interpolation)
+    assert got.shape == wanted.shape
+    assert got.dtype == pixels.dtype
+    if is_exact or interpolation == "nearest":
+        np.testing.assert_array_equal(got, wanted.astype(pixels.dtype))
+    elif pixels.dtype == bool:
+        is_clear = np.abs(wanted - 0.5) > 1e-5
+        np.testing.assert_array_equal(got[is_clear], wanted[is_clear] > 0.5)
+    elif pixels.dtype.kind == "f":
+        if not np.isnan(pixels).any():  # with missing pixels, weights are divided by their sum
+            np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5 * np.abs(pixels).max())
+    else:
+        limits = np.iinfo(pixels.dtype)
+        assert np.abs(got - np.clip(wanted, limits.min, limits.max)).max(initial=0) <= 0.5 + 2**-20 * limits.max + 1e-3
+
+
 def _taps(start: float, step: float, number: int, interpolation: str) -> list[tuple[int, float]]:
     """The pixels under a pixel of the result, with their weights."""
     centre = start + (number + 0.5) * step

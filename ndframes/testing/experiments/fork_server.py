@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...system.workers import child_command, receive_message, send_message
+from ...system.children import child_command
+from ...system.workers import receive_message, send_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
