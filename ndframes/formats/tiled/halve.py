@@ -131,7 +131,7 @@ def _average_present(stack: Array) -> Array:
     if overflown.any():  # the sum of four finite values may be infinite although their mean is not
         means = np.where(overflown, _add_in_order(stack / present), means)
     means[present == 0] = np.nan
-    return means
+    return np.asarray(means)
 
 
 def _add_in_order(corners: Array) -> Array:
