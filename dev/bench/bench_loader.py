@@ -163,7 +163,9 @@ class Workbench:
         entries = [ours.entry_path(image_id) for image_id in ours.images]
         loaders = [
             RasterioItems("rasterio, DataLoader", *self._common, paths, places, self._options.crop),
-            RasterioItems("rasterio, DataLoader, of entries (zstd)", *self._common, entries, places, self._options.crop),
+            RasterioItems(
+                "rasterio, DataLoader, of entries (zstd)", *self._common, entries, places, self._options.crop
+            ),
             ours.become(Patched, "ndframes, PatchLoader (zstd)"),
             by_default.become(Patched, "ndframes, PatchLoader (default entries)"),
         ]

@@ -28,9 +28,11 @@ _log = logging.getLogger("ndframes")
 # Containers whose header holds the duration of a video; of others, FFmpeg estimates it.
 _TIMED_FORMATS = frozenset(["mov", "matroska", "flv", "asf"])
 _MICROSECONDS = 1_000_000
-# A warning needs so many frames less, and such a part of them.
+# If the header tells how many frames there are, a warning needs so many less, and such a part of them.
 _FEWEST_LOST = 2
 _SMALLEST_LOSS = 0.01
+# Codecs put at most so many frames out of order.
+_MOST_REORDERED = 16
 _MOST_BOXES = 100_000
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -76,7 +78,9 @@ def _find_duration(container: InputContainer, stream: VideoStream, names: set[st
     # The duration of the file is that of its longest stream.
     if not names & _TIMED_FORMATS or len(container.streams) > 1 or not container.duration:
         return None
-    return float(container.duration / _MICROSECONDS)
+    # FLV counts from time 0, which B-frames put before the first frame.
+    start = (container.start_time or 0) if "flv" in names else 0
+    return float((container.duration - start) / _MICROSECONDS)
 
 
 def _is_steady(index: FrameIndex) -> bool:
@@ -85,7 +89,10 @@ def _is_steady(index: FrameIndex) -> bool:
         return False
     step = float(1 / (index.rate * index.time_base))
     times = index.times - index.times[0]
-    return bool(np.abs(times - step * np.arange(len(times))).max() <= 1)
+    numbers = np.rint(times / step)
+    # B-frames are missing before the last frames of a file that is cut off.
+    inner = numbers[:-_MOST_REORDERED]
+    return bool(np.abs(times - step * numbers).max() <= 1 and (inner == np.arange(len(inner))).all())
 
 
 def warn_if_cut_off(path: str, index: FrameIndex) -> None:
@@ -100,26 +107,24 @@ def warn_if_cut_off(path: str, index: FrameIndex) -> None:
         is_cut = is_cut_off(path)
     except OSError:  # reading its frames raises an error that says more
         return
-    if is_cut:
-        _warn_once(path, size_bytes, len(index), _count(path, index))
-
-
-def _count(path: str, index: FrameIndex) -> int | None:
+    if not is_cut:
+        return
     with open_container(path) as container:
-        return count_promised(container, pick_stream(container, path, index.stream), index)
+        promised = count_promised(container, pick_stream(container, path, index.stream), index)
+    if promised is None:
+        _warn_once(path, size_bytes, f"{len(index):,} frames are there")
+    elif promised - len(index) >= max(_FEWEST_LOST, _SMALLEST_LOSS * promised):
+        _warn_once(path, size_bytes, f"{len(index):,} frames are there of {promised:,}")
 
 
 @lru_cache(maxsize=1024)
-def _warn_once(path: str, size_bytes: int, found: int, promised: int | None) -> None:
-    lost = 0 if promised is None else promised - found
-    if promised is not None and lost >= max(_FEWEST_LOST, _SMALLEST_LOSS * promised):
-        _log.warning(
-            "%s ends after %s bytes, before its header says: %s frames are there of %s; copy or download it again",
-            path,
-            f"{size_bytes:,}",
-            f"{found:,}",
-            f"{promised:,}",
-        )
+def _warn_once(path: str, size_bytes: int, found: str) -> None:
+    _log.warning(
+        "%s is truncated: it ends after %s bytes, before its header says, and %s; copy or download it again",
+        path,
+        f"{size_bytes:,}",
+        found,
+    )
 
 
 def is_cut_off(path: str) -> bool:
