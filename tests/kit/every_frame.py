@@ -27,7 +27,8 @@ class Shown(NamedTuple):
 
     Attributes:
         pixels: as RGB of 8 bits.
-        is_sound: whether the decoder reports no damage in it or in what it may refer to.
+        is_sound: whether it must be read: the decoder reports no damage in it or in what it may refer to, and it has the
+            size and the pixel format of the first frame. Of others, an error is right as well.
     """
 
     pixels: np.ndarray
@@ -100,7 +101,7 @@ def decode_in_order(path: Path, stream: int | None = None) -> list[Shown]:
         The frames; none if FFmpeg does not open the file.
     """
     shown: list[Shown] = []
-    is_sound = True
+    is_sound, first = True, None
     try:
         opened = av.open(str(path), metadata_errors="replace")
     except av.error.FFmpegError:
@@ -115,7 +116,9 @@ def decode_in_order(path: Path, stream: int | None = None) -> list[Shown]:
                 frames, is_sound = [], False
             for frame in frames:
                 is_sound = not frame.is_corrupt and (is_sound or bool(frame.key_frame))
-                shown.append(Shown(frame.to_ndarray(format="rgb24"), is_sound))
+                form = frame.format.name, frame.height, frame.width
+                first = first or form
+                shown.append(Shown(frame.to_ndarray(format="rgb24"), is_sound and form == first))
     return shown
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import av
 import numpy as np
 
-from . import video_damage
+from . import video_damage, video_fields
 
 os.environ.setdefault("SVT_LOG", "0")  # the encoder of AV1 prints its settings otherwise
 _BITS = 10
@@ -357,6 +357,11 @@ DAMAGES: dict[str, tuple[str, ...]] = {
     "edited": _MP4,
     "reordered-edits": _MP4,
     "hidden": ("ivf", "mkv", "webm"),
+    "fields": ("raw-h264", "ts", "m2ts", "mkv", "mp4"),
+    "pairs-of-fields": ("ts", "m2ts", "mkv", "mp4"),
+    "joined-inside": ("ts", "m2ts", "mpg", "raw-h264", "raw-hevc", "raw-mpeg2", "raw-m4v"),
+    "depth-changes": ("ts", "raw-h264", "raw-hevc", "mkv"),
+    "size-changes": ("ts", "raw-h264", "raw-hevc", "raw-mpeg2", "mpg", "mkv"),
     "no-start": ("ts", "m2ts", "mpg", "raw-h264", "raw-hevc", "raw-mpeg2"),
     "no-end": tuple(CONTAINERS),
 }
@@ -379,6 +384,8 @@ class Recipe:
         first: the number that the first frame shows.
         start: the time of the first frame, in frames.
         share: how much of the file is cut off.
+        pixel_format: FFmpeg's name; ``None``: as :data:`CODECS` says.
+        shape: of a frame; ``None``: as :data:`CODECS` says.
     """
 
     container: str
@@ -391,6 +398,8 @@ class Recipe:
     first: int = 0
     start: int = 0
     share: float = 0.3
+    pixel_format: str | None = None
+    shape: tuple[int, int] | None = None
 
     @property
     def is_possible(self) -> bool:
@@ -406,6 +415,9 @@ class Recipe:
             "times-of-decoding": self.bframes > 0 and self.codec in CONTAINERS["avi"][2],
             "packed": self.codec == "mpeg4" and self.bframes > 0 and self.gop > 1 and not self.style,
             "hidden": self.codec in ("vp8", "vp9") or self.container == "ivf",
+            "fields": self.codec == "h264" and not self.style,
+            "pairs-of-fields": self.codec == "h264" and not self.style,
+            "depth-changes": self.codec in ("h264", "hevc"),
             "no-sync-table": self.gop > 1 and not codec.is_intra,
             "shifted-sync-table": self.gop > 1 and not codec.is_intra,
         }.get(self.damage, True)
@@ -453,10 +465,10 @@ class Recipe:
         codec = CODECS[recipe.codec]
         Encoding(
             codec.encoder,
-            codec.pixel_format,
+            recipe.pixel_format or codec.pixel_format,
             _options_of(recipe, codec),
             recipe.container_options,
-            codec.shape,
+            recipe.shape or codec.shape,
             times=lambda number: recipe.start + number,
             time_base=Fraction(1, 3000 if recipe.damage == "fast" else RATE),
             gop=1 if codec.is_intra else recipe.gop,
@@ -534,6 +546,34 @@ def _set_clock_back(recipe: Recipe, target: Path) -> None:
     target.write_bytes(b"".join(recipe.pieces(target, late, later)))
 
 
+def _join_inside(recipe: Recipe, target: Path) -> None:
+    """The second part begins within a group of frames."""
+    whole, part = recipe.pieces(target, {}, {"first": recipe.first + recipe.count})
+    target.write_bytes(whole + video_damage.cut_start(part, recipe.share))
+
+
+def _change(**changes: Any) -> Callable[[Recipe, Path], object]:
+    """The second part differs from the first."""
+
+    def make(recipe: Recipe, target: Path) -> None:
+        target.write_bytes(b"".join(recipe.pieces(target, {}, {"first": recipe.first + recipe.count, **changes})))
+
+    return make
+
+
+def _write_fields(recipe: Recipe, target: Path) -> None:
+    frames = [draw(recipe.first + number) for number in range(recipe.count)]
+    video_fields.write_fields(
+        target,
+        frames,
+        bframes=recipe.bframes,
+        gop=recipe.gop,
+        rate=RATE,
+        format=CONTAINERS[recipe.container][1],
+        are_apart=recipe.damage == "fields",
+    )
+
+
 def _interleave(recipe: Recipe, target: Path) -> None:
     """The groups of frames of two videos in turns."""
     suffix, form, _ = CONTAINERS[recipe.container]
@@ -579,6 +619,11 @@ _MAKERS: dict[str, Callable[[Recipe, Path], object]] = {
     "edited": _edit,
     "reordered-edits": _rewrite(lambda data, recipe: video_damage.reorder_edits(data, recipe.count)),
     "hidden": _hide,
+    "fields": _write_fields,
+    "pairs-of-fields": _write_fields,
+    "joined-inside": _join_inside,
+    "depth-changes": _change(pixel_format="yuv420p10le"),
+    "size-changes": _change(shape=(96, 128)),
     "no-start": _rewrite(lambda data, recipe: video_damage.cut_start(data, recipe.share)),
     "no-end": _rewrite(lambda data, recipe: video_damage.cut_end(data, recipe.share)),
 }
