@@ -74,21 +74,26 @@ def video() -> None:
 
 @video.command(short_help="Describe a video.")
 @click.argument("path", type=UserPath())
+@click.option(
+    "--stream", type=int, metavar="NUMBER", help="Which video stream.  [default: the one that FFmpeg prefers]"
+)
 @workdir_option
 @json_option
-def info(*, path: str, workdir: str | None, as_json: bool) -> None:
-    """Describe a video: size, rate, duration, codec and key frames.
+def info(*, path: str, stream: int | None, workdir: str | None, as_json: bool) -> None:
+    """Describe a video: size, rate, duration, codec, key frames and streams.
 
-    Frames are counted by a scan of the file, since the count in the container may be wrong.
+    Frames are counted by a scan of the file, since the count in the container may be wrong. If the header promises another
+    number, it is printed as well.
 
     \b
     For example:
       ndframes video info walk.mp4
+      ndframes video info walk.mp4 --stream 2
       ndframes video info walk.mp4 --json | jq .frames
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     from ..movie.read import video_metadata
 
-    found = video_metadata(path, workdir=workdir)
+    found = video_metadata(path, workdir=workdir, stream=stream)
     if as_json:
         echo_json(found.to_dict())
     else:
@@ -290,7 +295,9 @@ def _check_new(targets: Sequence[str]) -> None:
 
 def _rows(found: VideoMetadata) -> dict[str, str]:
     from ..text import count_noun, format_bytes
+    from .facts.video import count_frames, describe_stream
 
+    described = found.to_dict()
     rate = "unknown frame rate" if found.fps is None else f"{found.fps:.6g} frames per second"
     colors = [
         name
@@ -303,10 +310,11 @@ def _rows(found: VideoMetadata) -> dict[str, str]:
         "format": f"{found.codec} in {found.format}, {format_bytes(found.file_bytes)}{bits}",
         "size": f"{found.height:,} x {found.width:,} px (height x width), {format_bytes(found.raw_bytes)} decoded",
         "pixels": f"{found.dtype}, {count_noun(found.channels, 'channel')}; stored as {', '.join(colors)}",
-        "frames": f"{found.frames:,}, duration {found.duration:.6g} s",
+        "frames": f"{count_frames(described)}, duration {found.duration:.6g} s",
         "rate": f"{rate}, {'constant' if found.is_constant_rate else 'variable'}",
         "key frames": f"{found.keyframe_count:,}, every {found.mean_gop:.4g} frames on average, {found.max_gop:,} at most",
         **({"rotation": f"{found.rotation} degrees clockwise for display"} if found.rotation else {}),
+        **({"streams": "\n".join(map(describe_stream, described["streams"]))} if len(found.streams) > 1 else {}),
         **({} if found.has_exact_times else {"times": "estimated, since the container has no reliable time stamps"}),
         **(
             {"metadata": "\n".join(f"{name}: {value}" for name, value in found.metadata.items())}

@@ -20,7 +20,7 @@ from ..errors import (
     SourceChangedError,
     SourceMissingError,
 )
-from ..formats.images.animation import scan_animation
+from ..formats.images.animation import is_animation, scan_animation
 from ..formats.images.arrays import ArrayReader
 from ..formats.tiled.npy_writer import write_npy
 from ..spec.backends import Backend
@@ -87,7 +87,8 @@ class Indexing:
         Raises:
             SourceError: the file is not a video that can be decoded, or it changed meanwhile.
         """
-        is_animated = not is_video_path(self.info.path)
+        # read_video() accepts videos with any suffix.
+        is_animated = not is_video_path(self.info.path) and is_animation(self.info.path)
         index = (
             _index_animation(self.info.path, self.stamp, pool)
             if is_animated

@@ -122,6 +122,7 @@ def open_video(
     # Imported here, because most programs read no videos.
     with IMPORTING:
         from ..video.decoder import VideoDecoder
+        from ..video.promise import warn_if_cut_off
         from ..video.reader import VideoReader
         from .frame_index import find_index
 
@@ -131,6 +132,8 @@ def open_video(
         if info.pixel_format is not None:
             raise UnreadableImageError(f"{info.path} is an animation; pixel_format={info.pixel_format!r} is for videos")
         return AnimationReader(info.path, pool, index.form.shape, len(index), stamp=stamp)
+    if stamp is not None:
+        warn_if_cut_off(info.path, index)
     is_gray = info.pixel_format == "gray"
     errors: Any = info.frame_errors
     return VideoReader(VideoDecoder(info.path, index, pool, frame_bytes=frame_bytes, is_gray=is_gray, errors=errors))

@@ -58,7 +58,9 @@ class Clip:
             name, where digits compare as numbers.
         frame_range: ``(start, stop)``: only the frames at these positions in the sorted sequence, counted from 0, without
             ``stop``. A ``stop`` of ``None`` is the end. The sequence then starts with frame ``start``.
-        stream: the number of the stream in a video; ``None``: the first stream that is not an attached picture.
+        stream: the number of the stream in a video, as :func:`ndframes.video_metadata` lists them; ``None``: the one that
+            FFmpeg prefers, by its marks, number of frames and bit rate. Covers, thumbnails and streams of one frame come
+            last.
         pixel_format: for a video, as in :class:`ChannelInfo`.
         frame_errors: for a video, as in :class:`ChannelInfo`.
 

@@ -23,6 +23,7 @@ from ..system.stamp import stat_source
 from ..video.decoder import VideoDecoder, VideoErrors
 from ..video.index import open_container
 from ..video.metadata import describe_animation, describe_video
+from ..video.promise import warn_if_cut_off
 from ..video.reader import VideoReader
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def read_video(
     *,
     channels: str | Sequence[str] | None = None,
     workdir: str | os.PathLike[str] | None = None,
+    stream: int | None = None,
     pixel_format: str | None = None,
     errors: VideoErrors = "raise",
 ) -> Array:
@@ -55,6 +57,8 @@ def read_video(
         channels: codes such as ``"r|g|b"`` or ``"g"``; ``None``: all.
         workdir: the folder that holds the cache, which stores the frame index. ``None``: ``$NDFRAMES_WORKDIR``, else the
             user's cache folder.
+        stream: the number of a video stream, as :func:`video_metadata` lists them; ``None``: the best one; see
+            :class:`ndframes.Clip`.
         pixel_format: ``"gray"`` reads the stored luma only; see :class:`ndframes.ChannelInfo`.
         errors: what to do about a frame that cannot be decoded. ``"raise"``: raise an error; ``"skip"``: leave it out;
             ``"nearest"``: use the nearest frame that can be decoded. :meth:`ndframes.LazyVideo.read` also returns which
@@ -82,7 +86,7 @@ def read_video(
         ((5, 4, 6, 1), [4, 0, 4])
     """
     check_choice("errors", errors, VideoErrors)
-    source = ChannelInfo(_to_text(path), pixel_format=pixel_format)
+    source = ChannelInfo(_to_text(path), series=stream, pixel_format=pixel_format)
     reader = _open_frames(source, workdir, errors)
     count = reader.frame_count or 0
     if indices is None:
@@ -111,7 +115,8 @@ def read_video(
 def _open_frames(source: ChannelInfo, workdir: str | os.PathLike[str] | None, errors: VideoErrors) -> Reader:
     """Open a video, or an animation."""
     if is_video_path(source.path) or not is_animation(source.path):
-        return VideoReader(open_reader(source.path, workdir, is_gray=source.pixel_format == "gray", errors=errors))
+        is_gray = source.pixel_format == "gray"
+        return VideoReader(open_reader(source.path, workdir, stream=source.series, is_gray=is_gray, errors=errors))
     cache = Cache(default_workdir() if workdir is None else workdir)
     return open_video(source, stat_source(source.path), cache, HandlePool())
 
@@ -120,6 +125,7 @@ def open_reader(
     path: str | os.PathLike[str],
     workdir: str | os.PathLike[str] | None,
     *,
+    stream: int | None = None,
     is_gray: bool = False,
     errors: VideoErrors = "raise",
 ) -> VideoDecoder:
@@ -128,7 +134,7 @@ def open_reader(
     Raises:
         SourceError: the file is not a readable video.
     """
-    info, pool = ChannelInfo(_to_text(path)), HandlePool()
+    info, pool = ChannelInfo(_to_text(path), series=stream), HandlePool()
     stamp = stat_source(info.path)
     with open_container(info.path) as container:
         names = container.format.name
@@ -136,10 +142,10 @@ def open_reader(
         if names in _NOT_VIDEO or names.endswith("_pipe"):
             raise UnreadableImageError(f"{info.path} is not a video ({names}); open images with ndframes.open")
     cache = Cache(default_workdir() if workdir is None else workdir)
+    index = find_index(info, stamp, cache, pool)
+    warn_if_cut_off(info.path, index)
     # No memory for decoded frames: the callers use each frame once.
-    return VideoDecoder(
-        info.path, find_index(info, stamp, cache, pool), pool, frame_bytes=0, is_gray=is_gray, errors=errors
-    )
+    return VideoDecoder(info.path, index, pool, frame_bytes=0, is_gray=is_gray, errors=errors)
 
 
 def _to_text(path: str | os.PathLike[str]) -> str:
@@ -147,7 +153,9 @@ def _to_text(path: str | os.PathLike[str]) -> str:
     return os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else path
 
 
-def video_metadata(path: str | os.PathLike[str], *, workdir: str | os.PathLike[str] | None = None) -> VideoMetadata:
+def video_metadata(
+    path: str | os.PathLike[str], *, workdir: str | os.PathLike[str] | None = None, stream: int | None = None
+) -> VideoMetadata:
     """Describe a video file.
 
     The first call scans the file to index its frames, and the cache keeps the index. One frame is decoded.
@@ -156,6 +164,7 @@ def video_metadata(path: str | os.PathLike[str], *, workdir: str | os.PathLike[s
         path: a video file.
         workdir: the folder that holds the cache, which stores the frame index. ``None``: ``$NDFRAMES_WORKDIR``, else the
             user's cache folder.
+        stream: the number of a video stream, as ``VideoMetadata.streams`` lists them; ``None``: the best one.
 
     Raises:
         SourceMissingError: the file does not exist.
@@ -174,5 +183,5 @@ def video_metadata(path: str | os.PathLike[str], *, workdir: str | os.PathLike[s
     if not is_video_path(source.path) and is_animation(source.path):
         cache = Cache(default_workdir() if workdir is None else workdir)
         return describe_animation(source.path, find_index(source, stat_source(source.path), cache, HandlePool()))
-    reader = open_reader(path, workdir)
+    reader = open_reader(path, workdir, stream=stream)
     return describe_video(reader.path, reader)

@@ -101,7 +101,7 @@ class VideoDecoder:
         for number in requested:
             pixels = cached.pop(number, None)
             if pixels is None:
-                pixels = self.to_pixels(next(decoded)[1])
+                pixels = self.to_pixels(next(decoded)[1], number)
                 self._frames.put(number, pixels)
             yield number, pixels
 
@@ -136,7 +136,8 @@ class VideoDecoder:
         with self._pool.borrow(self._token, self._open) as cursor:
             cursor.begin(requested[0])
             for number, following in itertools.zip_longest(requested, requested[1:]):
-                frame = cursor.find(number, following)
+                with naming_video(self.path, number):
+                    frame = cursor.find(number, following)
                 if frame is not None:
                     try:
                         yield number, frame
@@ -188,9 +189,9 @@ class VideoDecoder:
             self._form = FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
         return self._form
 
-    def to_pixels(self, frame: VideoFrame) -> Array:
-        """The pixels of a frame of :meth:`decode`."""
-        with naming_video(self.path):
+    def to_pixels(self, frame: VideoFrame, number: int | None = None) -> Array:
+        """The pixels of a frame of :meth:`decode`; ``number`` is named in an error."""
+        with naming_video(self.path, number):
             return to_pixels(frame, is_gray=self.is_gray)
 
     def missing(self, number: int) -> UnreadableImageError:

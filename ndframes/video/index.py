@@ -11,13 +11,15 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..errors import UnreadableImageError
+from ..errors import NdframesError, UnreadableImageError
 from ..system.process import IMPORTING
 from .slices import are_slices_damaged
+from .streams import find_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +44,9 @@ Seek = Literal["pts", "dts", "byte"]
 _Numbers = np.ndarray[Any, np.dtype[np.int64]]
 # The least probing that FFmpeg allows: it accepts no smaller probesize, and takes an analyzeduration of 0 as 5 seconds.
 _NOT_PROBED = {"skip_frame": "all", "probesize": "32", "analyzeduration": "1", "fpsprobesize": "0"}
+# Lists of other files and addresses, which FFmpeg recognises by their content under any name, and opens.
+_LISTS = frozenset(["concat", "dash", "hls", "imf", "rtp", "rtsp", "sdp"])
+_LIST_STARTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<MPD", b"<?xml")
 
 
 class FrameForm(NamedTuple):
@@ -114,7 +119,7 @@ class FrameIndex:
 
 
 def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
-    """Open a video file.
+    """Open a video file. Every path is the name of a file, never an address or a pattern, and no other file is opened.
 
     Args:
         path: the file.
@@ -127,17 +132,46 @@ def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
     with IMPORTING:
         from .libav import av
 
+    options = {"protocol_whitelist": "file", "format_whitelist": _allowed_formats()}
     try:
         container: InputContainer = av.open(
-            path, mode="r", options={} if is_probed else _NOT_PROBED, **_lenience(av.__version__)
+            # FFmpeg takes what is before a colon as a protocol; what follows this one is a name, whatever it is.
+            f"file:{path}",
+            mode="r",
+            options=options if is_probed else {**options, **_NOT_PROBED},
+            **_lenience(av.__version__),
         )
+    except MemoryError:
+        raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        if _is_empty(path):
-            raise UnreadableImageError(f"{path} is empty (0 bytes); it may be an unfinished download") from error
-        # The rest of the text of an error of FFmpeg is its own number, and the path again.
-        cause = getattr(error, "strerror", None) or error
-        raise UnreadableImageError(f"{path} does not open as a video: {cause}") from error
+        raise UnreadableImageError(_explain(path, error)) from error
     return container
+
+
+@cache
+def _allowed_formats() -> str:
+    """The names of FFmpeg's formats without those that name other files."""
+    from .libav import av
+
+    return ",".join(sorted(av.formats_available - _LISTS))
+
+
+def _explain(path: str, error: Exception) -> str:
+    """Why a file does not open."""
+    if _is_empty(path):
+        return f"{path} is empty (0 bytes); it may be an unfinished download"
+    try:
+        with open(path, "rb") as file:
+            start = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")
+    except (OSError, ValueError):
+        start = b""
+    if start.startswith(_LIST_STARTS):
+        return (
+            f"{path} is a playlist or a description of other files (HLS, concat, DASH or SDP), which ndframes does not "
+            "follow; open these files themselves"
+        )
+    # The rest of the text of an error of FFmpeg is its own number, and the path again.
+    return f"{path} does not open as a video: {getattr(error, 'strerror', None) or error}"
 
 
 def _is_empty(path: str) -> bool:
@@ -148,20 +182,31 @@ def _is_empty(path: str) -> bool:
 
 
 @contextmanager
-def naming_video(path: str) -> Iterator[None]:
+def naming_video(path: str, frame: int | None = None) -> Iterator[None]:
     """Turn an error of FFmpeg in the context into one that names the file; a lack of memory stays as it is.
+
+    Args:
+        path: the file.
+        frame: the number of the frame that is read, if it is known; an error that does not name it yet names it then.
 
     Raises:
         UnreadableImageError: FFmpeg cannot read the file.
     """
     from .libav import av
 
+    what = f"{path} cannot be read as a video" if frame is None else f"{path}: frame {frame:,} cannot be read"
     try:
         yield
-    except av.error.FFmpegError as error:
-        if isinstance(error, MemoryError):
+    except MemoryError:
+        raise
+    except NdframesError as error:
+        cause = error.__cause__
+        if frame is None or not isinstance(cause, av.error.FFmpegError):
             raise
-        raise UnreadableImageError(f"{path} cannot be read as a video: {error.strerror}") from error
+        raise UnreadableImageError(f"{what}: {cause.strerror}") from cause
+    # PyAV has classes of its own for FFmpeg's errors, and raises builtin ones for what it refuses itself.
+    except (av.error.FFmpegError, OSError, ValueError, ArithmeticError, EOFError) as error:
+        raise UnreadableImageError(f"{what}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def demux(container: InputContainer, stream: VideoStream, path: str) -> Iterator[Packet[Any]]:
@@ -180,12 +225,12 @@ def _lenience(version: str) -> dict[str, Any]:
 
 
 def pick_stream(container: InputContainer, path: str, number: int | None) -> VideoStream:
-    """Pick the video stream of this number, or the first one that is not an attached picture.
+    """Pick the video stream of this number, or the best one; see :func:`~ndframes.video.streams.find_stream`.
 
     Raises:
         UnreadableImageError: there is no such stream, or FFmpeg has no decoder for it.
     """
-    stream = _find_stream(container, path, number)
+    stream = find_stream(container, path, number, lambda: open_container(path))
     # A damaged header often names a codec that does not exist.
     if stream.codec_context is None:
         raise UnreadableImageError(
@@ -193,22 +238,6 @@ def pick_stream(container: InputContainer, path: str, number: int | None) -> Vid
             "is not supported"
         )
     return stream
-
-
-def _find_stream(container: InputContainer, path: str, number: int | None) -> VideoStream:
-    streams = container.streams.video
-    if number is not None:
-        for stream in streams:
-            if stream.index == number:
-                return stream
-        raise UnreadableImageError(
-            f"{path}: stream {number} is not a video; video streams: {[item.index for item in streams]}"
-        )
-    for stream in streams:
-        # Containers store a cover picture as a video stream of one frame.
-        if "attached_pic" not in str(stream.disposition).lower():
-            return stream
-    raise UnreadableImageError(f"{path} has no video stream")
 
 
 def decode_all(path: str, stream: int) -> Iterator[Any]:

@@ -12,6 +12,8 @@ import numpy as np
 from ..text import count_noun, format_bytes
 from .index import open_container, pick_stream
 from .planes import count_turns
+from .promise import count_promised
+from .streams import list_streams
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from .._typing import Array
     from .decoder import VideoDecoder
     from .index import FrameIndex
+    from .streams import VideoStreamInfo
 
 __all__ = ["VideoMetadata", "describe_animation", "describe_video"]
 # FFmpeg's numbers in AVColorRange and AVColorSpace.
@@ -64,6 +67,10 @@ class VideoMetadata:
         is_constant_rate: whether the steps between frames are equal, within the precision of the container.
         bit_rate: the bits of the file per second that is shown; ``None`` for a duration of 0.
         file_bytes: the size of the file.
+        promised_frames: the number of frames that the header says are shown, hidden ones not counted; ``None`` if it does
+            not say, or not exactly. A truncated file has fewer ``frames``.
+        streams: the video streams of the file: ``number`` (for ``stream=``), ``codec``, ``height``, ``width``, ``frames`` by
+            the header, ``disposition``, and ``is_chosen`` for the one that is read. Empty for an animation.
         metadata: the metadata given to :func:`write_video`; empty for videos of other programs.
         tags: the other tags of the container, by name.
     """
@@ -90,6 +97,8 @@ class VideoMetadata:
     is_constant_rate: bool
     bit_rate: float | None
     file_bytes: int
+    promised_frames: int | None = None
+    streams: tuple[VideoStreamInfo, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -112,7 +121,7 @@ class VideoMetadata:
         """All attributes as plain data, with ``keyframe_count`` in place of ``times`` and ``keyframes``."""
         facts = asdict(self)
         del facts["times"], facts["keyframes"]
-        return {**facts, "keyframe_count": self.keyframe_count}
+        return {**facts, "streams": [*facts["streams"]], "keyframe_count": self.keyframe_count}
 
     def __repr__(self) -> str:
         rate = "no rate" if self.fps is None else f"{self.fps:.6g} fps"
@@ -139,6 +148,8 @@ def describe_video(path: str, decoder: VideoDecoder) -> VideoMetadata:
         names = container.format.name.split(",")
         codec = stream.codec_context.codec.canonical_name
         tags = {name: _to_text(text) for name, text in container.metadata.items()}
+        streams = list_streams(container, index.stream)
+        promised = count_promised(container, stream, index)
     ending = os.path.splitext(path)[1][1:].lower()
     frame = decoder.decode_first()
     height, width, channels = decoder.frame_shape
@@ -169,6 +180,8 @@ def describe_video(path: str, decoder: VideoDecoder) -> VideoMetadata:
         is_constant_rate=is_constant,
         bit_rate=8 * file_bytes / duration if duration else None,
         file_bytes=file_bytes,
+        promised_frames=promised,
+        streams=streams,
         metadata=_take_metadata(tags),
         tags=tags,
     )

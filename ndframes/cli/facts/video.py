@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ...frames.frames import Frames
     from ...spec.backends import Backend
 
-__all__ = ["collect_video", "rows_of_video"]
+__all__ = ["collect_video", "count_frames", "describe_stream", "rows_of_video"]
 _Facts = dict[str, Any]
 
 
@@ -60,19 +60,39 @@ def rows_of_video(facts: _Facts) -> dict[str, str]:
         "size": f"{count:,} x {height:,} x {width:,} px (time x height x width), {format_bytes(facts['decoded_bytes'])} decoded",
         "pixels": f"{facts['dtype']}, {count_noun(bands, 'channel')}: {'|'.join(facts['channels'])}; stored as "
         f"{video['pixel_format']}",
-        "frames": f"{count:,}, {rate}{'' if video['is_constant_rate'] else ' on average'}, duration {video['duration']:.6g} s",
+        "frames": f"{count_frames(video)}, {rate}{'' if video['is_constant_rate'] else ' on average'}, duration "
+        f"{video['duration']:.6g} s",
         "key frames": "all frames"
         if video["keyframe_count"] == count
         else f"{video['keyframe_count']:,}, every {video['mean_gop']:.4g} frames on average",
     }
     if video["rotation"]:
         rows["rotation"] = f"{video['rotation']} degrees clockwise for display"
+    if len(video["streams"]) > 1:
+        rows["streams"] = "\n".join(map(describe_stream, video["streams"]))
     if facts["cache"] is not None:
         rows["cache"] = "\n".join(map(_describe_entry, facts["cache"]["entries"])) or "no entries yet"
     if facts["costs"] is not None:
         rows["costs"] = "\n".join(_tabulate_costs(facts["costs"]))
         rows["advice"] = facts["advice"]
     return rows
+
+
+def count_frames(video: Mapping[str, Any]) -> str:
+    """The number of frames, and the number that the header promises if it differs."""
+    count, promised = video["frames"], video["promised_frames"]
+    return f"{count:,}" if promised in (None, count) else f"{count:,} (its header promises {promised:,})"
+
+
+def describe_stream(stream: Mapping[str, Any]) -> str:
+    """One line about a video stream."""
+    from ...text import count_noun
+
+    parts = [stream["codec"] or "no decoder", f"{stream['height']:,} x {stream['width']:,} px"]
+    if stream["frames"] is not None:
+        parts.append(count_noun(stream["frames"], "frame"))
+    parts.extend(stream["disposition"])
+    return f"{stream['number']}: {', '.join(parts)}{' (read)' if stream['is_chosen'] else ''}"
 
 
 def _find_entries(path: str, frames: Frames) -> Iterator[_Facts]:
