@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+    from .._typing import Array
     from .index import FrameIndex
     from .scan import Scan
 
@@ -64,8 +65,14 @@ def prove(
             return None
         is_kept[entry] = verdict == "right"
     is_kept[0] = True  # reading from the beginning needs no seek
+    index = replace(_keep(index, is_kept), form=prover.form)
+    return prover.trim_end(index) if scan.packets[-1].is_cut else index
+
+
+def _keep(index: FrameIndex, is_kept: Array) -> FrameIndex:
+    """The index with some of its entry points."""
     arrays: dict[str, Any] = {name: getattr(index, name)[is_kept] for name in ("keys", "seeks", "marks", "drops")}
-    return replace(index, form=prover.form, **arrays)
+    return replace(index, **arrays)
 
 
 def _plan(index: FrameIndex, budget: int, *, is_consistent: bool) -> Iterator[tuple[int, int]]:
@@ -123,6 +130,21 @@ class _Prover:
         except _ElsewhereError:
             return "elsewhere"
         return "wrong"  # the video ends before
+
+    def trim_end(self, index: FrameIndex) -> FrameIndex:
+        """The index of a file that ends within a packet, without the frames that its last packets do not show."""
+        self._index = index
+        first = int(index.keys[-1])
+        shown = set()
+        try:
+            for frames in self._decode(len(index.keys) - 1, len(index) - first + 1):
+                shown |= {frame.pts for frame in self._list_shown(frames or (), first)}
+        except _ElsewhereError:
+            return index
+        is_shown = np.isin(index.times, [time for time in shown if time is not None])
+        is_shown[:first] = True
+        kept = _keep(index, index.keys < max(1, int(is_shown.sum())))
+        return replace(kept, times=index.times[is_shown])
 
     def _decode(self, entry: int, count: int) -> Iterator[list[VideoFrame] | None]:
         """What the decoder puts out for each packet from an entry point on; ``None`` where a packet does not decode.

@@ -43,6 +43,7 @@ class PacketFacts(NamedTuple):
         is_key: whether the container or the parser calls it a key frame.
         is_shown: whether it holds a frame that is shown. Others are decoded, since frames refer to them.
         mark: see :func:`~.landings.mark_of`; 0 where ``is_key`` is false.
+        is_cut: whether the file ends within it.
     """
 
     pts: int | None
@@ -51,6 +52,7 @@ class PacketFacts(NamedTuple):
     is_key: bool
     is_shown: bool
     mark: int
+    is_cut: bool
 
 
 class Scan(NamedTuple):
@@ -202,7 +204,7 @@ def _list_packets(
             # An edit list hides some packets, their own headers others.
             is_shown = not packet.is_discard and (is_hidden is None or not is_hidden(_bytes_of(packet)))
             mark = mark_of(packet) if packet.is_keyframe else 0
-            yield PacketFacts(packet.pts, packet.dts, position, packet.is_keyframe, is_shown, mark)
+            yield PacketFacts(packet.pts, packet.dts, position, packet.is_keyframe, is_shown, mark, packet.is_corrupt)
 
 
 def _bytes_of(packet: Packet[Any]) -> memoryview:
