@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import weakref
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..errors import UnreadableImageError
 from ..system.memory import ClockCache
 from .index import FrameForm, decode_packet, demux, naming_video, open_container, pick_stream
-from .planes import to_pixels
+from .planes import replace_matrix, to_pixels
+from .samples import stores_color
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from .index import FrameIndex
 
 __all__ = ["VideoDecoder", "VideoErrors"]
+_log = logging.getLogger(__name__)
 #: What to do about a frame that does not decode: raise an error, leave it out, or use the nearest frame that decodes.
 VideoErrors = Literal["raise", "skip", "nearest"]
 _B_FRAME = 3  # FFmpeg's number
@@ -61,8 +65,10 @@ class VideoDecoder:
         self.index = index
         self.errors = errors
         self.is_gray = is_gray or index.is_gray
-        # The index has the form of frames as stored; gray frames of a colour video have fewer channels.
-        self._form = index.form if self.is_gray == index.is_gray else None
+        self._form = index.form
+        if self._form is not None and self.is_gray:
+            # The index has the form of frames with their colours.
+            self._form = FrameForm((*self._form.shape[:2], 1), self._form.dtype)
         self._pool = pool
         self._threads = threads
         self._token = object()
@@ -87,6 +93,8 @@ class VideoDecoder:
     def frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, Array]]:
         """The pixels of frames, as :meth:`frame`, each once, in rising order. Those not in the cache are decoded in one pass.
 
+        They have the form of the video if it is known, as it is for :class:`VideoReader`; otherwise each has its own form.
+
         Args:
             numbers: from 0 to one below the number of frames, in any order.
 
@@ -100,7 +108,7 @@ class VideoDecoder:
         for number in requested:
             pixels = cached.pop(number, None)
             if pixels is None:
-                pixels = self.to_pixels(next(decoded)[1])
+                pixels = self.to_pixels(next(decoded)[1], number, self._form)
                 self._frames.put(number, pixels)
             yield number, pixels
 
@@ -187,10 +195,26 @@ class VideoDecoder:
             self._form = FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
         return self._form
 
-    def to_pixels(self, frame: VideoFrame) -> Array:
-        """The pixels of a frame of :meth:`decode`."""
-        with naming_video(self.path):
-            return to_pixels(frame, is_gray=self.is_gray)
+    def to_pixels(self, frame: VideoFrame, number: int | None = None, form: FrameForm | None = None) -> Array:
+        """The pixels of a frame of :meth:`decode`.
+
+        Args:
+            frame: the frame.
+            number: its number, for errors.
+            form: the form of the result; ``None``: that of the frame.
+
+        Raises:
+            UnreadableImageError: the frame does not fit into the form, or FFmpeg cannot convert it.
+        """
+        name = self.path if number is None else f"{self.path}: frame {number:,}"
+        if self.index.is_gray and stores_color(frame):
+            raise UnreadableImageError(
+                f"{name} has colours, but the video begins with frames that are brightness alone; split the video where it changes"
+            )
+        matrix, used = int(frame.colorspace), replace_matrix(frame)
+        if used != matrix and not self.is_gray:
+            _warn_about_matrix(self.path, matrix, used)
+        return to_pixels(frame, is_gray=self.is_gray, form=form, name=name)
 
     def missing(self, number: int) -> UnreadableImageError:
         """The error for a frame that does not decode."""
@@ -218,6 +242,18 @@ class VideoDecoder:
 
     def _open(self) -> _Cursor:
         return _Cursor(self.path, self.index, self._threads)
+
+
+@lru_cache(maxsize=1024)
+def _warn_about_matrix(path: str, matrix: int, used: int) -> None:
+    """Log that colours are converted with another matrix; once, since a call with the same arguments does nothing."""
+    _log.warning(
+        "%s has the colour matrix %d of H.273, which FFmpeg does not convert; its colours are read as those of %s, and may "
+        "differ from the true ones; pixel_format='gray' gives the brightness as it is stored",
+        path,
+        matrix,
+        {9: "BT.2020", 2: "BT.601"}[used],
+    )
 
 
 def _nbytes(pixels: Array) -> int:

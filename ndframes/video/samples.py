@@ -1,0 +1,146 @@
+"""Read the samples of a decoded frame as they are stored, without a conversion."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from av.video.format import VideoFormat
+    from av.video.frame import VideoFrame
+
+    from .._typing import Array
+
+__all__ = ["is_float", "read_brightness", "read_floats", "stores_color"]
+_FLOAT = re.compile(r"f(16|32)(le|be)$")
+_ORDER = re.compile(r"(le|be)$")
+
+
+class _Packing(NamedTuple):
+    """Where the samples of one component lie in the rows of its plane.
+
+    Attributes:
+        block: the number of words after which the layout repeats.
+        words: the words of a block that hold a sample, one after the other.
+        word_bytes: the size of a word.
+        shift: the number of bits below the sample in its word.
+        bits: the number of bits of a sample, if others lie above it in its word; otherwise 0.
+    """
+
+    block: int
+    words: tuple[int, ...]
+    word_bytes: int
+    shift: int = 0
+    bits: int = 0
+
+
+# Formats in which brightness shares a plane with other components, without the byte order at the end of their names. FFmpeg's
+# descriptors have these numbers, but PyAV does not pass them on.
+_BRIGHTNESS = {
+    "yuyv422": _Packing(2, (0,), 1),
+    "yvyu422": _Packing(2, (0,), 1),
+    "uyvy422": _Packing(2, (1,), 1),
+    "uyyvyy411": _Packing(6, (1, 2, 4, 5), 1),
+    "ayuv": _Packing(4, (1,), 1),
+    "vuya": _Packing(4, (2,), 1),
+    "vuyx": _Packing(4, (2,), 1),
+    "uyva": _Packing(4, (1,), 1),
+    "vyu444": _Packing(3, (1,), 1),
+    "ayuv64": _Packing(4, (1,), 2),
+    "xv30": _Packing(1, (0,), 4, 10, 10),
+    "v30x": _Packing(1, (0,), 4, 12, 10),
+    "xv36": _Packing(4, (1,), 2, 4),
+    "xv48": _Packing(4, (1,), 2),
+    "y210": _Packing(2, (0,), 2, 6),
+    "y212": _Packing(2, (0,), 2, 4),
+    "y216": _Packing(2, (0,), 2),
+    "ya8": _Packing(2, (0,), 1),
+    "ya16": _Packing(2, (0,), 2),
+}
+# Formats whose samples fill the high bits of 16: P010 and its kin, and names such as yuv444p10msble.
+_HIGH_BITS = re.compile(r"^p[024]1[026]$|msb$")
+
+
+def is_float(pixel_format: VideoFormat) -> bool:
+    """Whether the samples of a pixel format are floats."""
+    return bool(_FLOAT.search(pixel_format.name))
+
+
+def read_brightness(frame: VideoFrame) -> Array | None:
+    """The brightness of a frame as it is stored: ``(height, width)``, uint8 or uint16, a copy; ``None`` if none is stored.
+
+    A sample that fills the high bits of its word, as in P010, is moved to the low ones: it has the value that the same video
+    has in a planar format. A bit of monochrome is 0 for black and 255 for white.
+
+    Args:
+        frame: a decoded frame of integers.
+    """
+    kind = frame.format
+    parts, name = kind.components, _ORDER.sub("", kind.name)
+    if not parts[0].is_luma or kind.has_palette or name == "xyz12":
+        return None
+    if parts[0].bits == 1:
+        bits: Array = np.unpackbits(_rows_of(frame, 0), axis=1)[:, : frame.width]
+        bits *= 255
+        return bits if name == "monob" else ~bits
+    packing = _BRIGHTNESS.get(name)
+    if packing is None:
+        if sum(part.plane == parts[0].plane for part in parts) > 1:
+            return None  # a packed format that is not in the table is converted
+        shift = 16 - parts[0].bits if _HIGH_BITS.search(name) else 0
+        packing = _Packing(1, (0,), 1 if parts[0].bits <= 8 else 2, shift)
+    samples: Array = _read_words(frame, parts[0].plane, packing)
+    if packing.bits:
+        samples = samples >> packing.shift & ((1 << packing.bits) - 1)
+    elif packing.shift:
+        samples = samples >> packing.shift
+    return samples.astype(np.uint8 if packing.word_bytes == 1 else np.uint16)
+
+
+def read_floats(frame: VideoFrame) -> Array:
+    """The samples of a frame of floats: ``(height, width, components)``, float32, in the order of FFmpeg's components.
+
+    Args:
+        frame: a decoded frame of floats of 16 or 32 bits.
+    """
+    parts = frame.format.components
+    planes = [part.plane for part in parts]
+    out = np.empty((frame.height, frame.width, len(parts)), np.float32)
+    for number, plane in enumerate(planes):
+        shared = planes.count(plane)
+        packing = _Packing(shared, (planes[:number].count(plane),), parts[number].bits // 8)
+        words = _read_words(frame, plane, packing)
+        out[:, :, number] = words.view(words.dtype.str.replace("u", "f"))
+    return out
+
+
+def stores_color(frame: VideoFrame) -> bool:
+    """Whether the planes of colour differences of a planar frame hold anything but the value of gray."""
+    for part in frame.format.components[1:3]:
+        packing = _Packing(1, (0,), 1 if part.bits <= 8 else 2)
+        samples = _read_words(frame, part.plane, packing, part.width)[: part.height]
+        if (samples != 1 << part.bits - 1).any():
+            return True
+    return False
+
+
+def _read_words(frame: VideoFrame, plane: int, packing: _Packing, width: int | None = None) -> Array:
+    """The words that hold the samples of a component: ``(height, width)``, with the dtype of the words; may be a view."""
+    width = frame.width if width is None else width
+    order = ">" if frame.format.is_big_endian else "<"
+    # Contiguous, since a view with another dtype needs that; only lines in reverse order are copied for it.
+    words = np.ascontiguousarray(_rows_of(frame, plane)).view(f"{order}u{packing.word_bytes}")
+    if len(packing.words) == 1:
+        return words[:, packing.words[0] :: packing.block][:, :width]
+    blocks, places = np.divmod(np.arange(width), len(packing.words))
+    return words[:, blocks * packing.block + np.array(packing.words)[places]]
+
+
+def _rows_of(frame: VideoFrame, plane: int) -> Array:
+    """The bytes of a plane ``(height, line)``, with the bytes that FFmpeg pads its lines with; a view."""
+    held = frame.planes[plane]
+    rows: Array = np.frombuffer(memoryview(held), np.uint8).reshape(-1, abs(held.line_size))
+    # A negative size means that the lowest line of the picture comes first.
+    return rows[::-1] if held.line_size < 0 else rows
