@@ -72,14 +72,17 @@ def read_brightness(frame: VideoFrame) -> Array | None:
     """The brightness of a frame as it is stored: ``(height, width)``, uint8 or uint16, a copy; ``None`` if none is stored.
 
     A sample that fills the high bits of its word, as in P010, is moved to the low ones: it has the value that the same video
-    has in a planar format. A bit of monochrome is 0 for black and 255 for white.
+    has in a planar format. A bit of monochrome is 0 for black and 255 for white. A palette stores brightness if all colours
+    that the frame shows are gray.
 
     Args:
         frame: a decoded frame of integers.
     """
     kind = frame.format
     parts, name = kind.components, _ORDER.sub("", kind.name)
-    if not parts[0].is_luma or kind.has_palette or name == "xyz12":
+    if kind.has_palette:
+        return _read_gray_palette(frame)
+    if not parts[0].is_luma or name == "xyz12":
         return None
     if parts[0].bits == 1:
         bits: Array = np.unpackbits(_rows_of(frame, 0), axis=1)[:, : frame.width]
@@ -124,6 +127,12 @@ def stores_color(frame: VideoFrame) -> bool:
         if (samples != 1 << part.bits - 1).any():
             return True
     return False
+
+
+def _read_gray_palette(frame: VideoFrame) -> Array | None:
+    image, palette = frame.to_ndarray()
+    shown: Array = palette[:, 1:][image]  # without alpha, which comes first
+    return np.ascontiguousarray(shown[:, :, 0]) if (shown == shown[:, :, :1]).all() else None
 
 
 def _read_words(frame: VideoFrame, plane: int, packing: _Packing, width: int | None = None) -> Array:
