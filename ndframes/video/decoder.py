@@ -180,7 +180,7 @@ class VideoDecoder:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of the pixels: uint8, or uint16 if a channel has more than 8 bits."""
+        """The dtype of the pixels: uint8, uint16 if a channel has more than 8 bits, or float32."""
         return self.form.dtype
 
     @property

@@ -336,7 +336,7 @@ def test_a_matrix_that_ffmpeg_converts_is_used(tmp_path, caplog, matrix):
 def test_a_frame_that_ffmpeg_does_not_convert_is_named(tmp_path):
     path = tmp_path / "a.mkv"
     frames = [fill_randomly("rgb4", SHAPE, 8) for _ in range(3)]
-    write_packets(path, [("rawvideo", frames, {})])
+    write_packets(path, [("rawvideo", frames, {})], "nut")
     with pytest.raises(
         nf.UnreadableImageError, match=r"a\.mkv.* has the pixel format rgb4, which FFmpeg does not convert"
     ):
