@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import UnreadableImageError
-from .samples import is_float, read_brightness, read_floats
+from .samples import find_kind, read_brightness, read_floats
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -88,30 +88,24 @@ def replace_matrix(frame: VideoFrame) -> int:
     Instead of the constant luminance of BT.2020 it is the other matrix of BT.2020, instead of all others BT.601.
     """
     matrix = int(frame.colorspace)
+    kind = find_kind(frame.format.name)
     # Without colour differences there is nothing to convert with a matrix.
-    if frame.format.is_rgb or len(frame.format.components) < 3:
+    if matrix in _KNOWN_MATRICES or kind.is_rgb or kind.channels == 1:
         return matrix
-    return matrix if matrix in _KNOWN_MATRICES else _NEAREST_MATRICES.get(matrix, _UNSPECIFIED)
+    return _NEAREST_MATRICES.get(matrix, _UNSPECIFIED)
 
 
 def _find_kind(frame: VideoFrame, name: str, *, is_gray: bool) -> _Kind:
     """What the pixels of a frame are if nothing else is required."""
-    parts = frame.format.components
-    # The formats of hardware have no components. A sample of Bayer is spread over two or four pixels.
-    bits = max((part.bits for part in parts), default=0)
-    if frame.format.name.startswith("bayer"):
-        bits = frame.format.bits_per_pixel
-    if not parts or (bits > 16 and not is_float(frame.format)):
+    channels, dtype, _, has_palette = find_kind(frame.format.name)
+    if dtype is None:
         raise UnreadableImageError(
             f"{name} has the pixel format {frame.format.name}, which cannot be read; readable are integers of up to 16 bits and "
             "floats; convert the video with ffmpeg -pix_fmt"
         )
-    dtype = np.dtype(np.float32 if is_float(frame.format) else np.uint16 if bits > 8 else np.uint8)
     if is_gray:
         return _Kind(1, dtype)
-    if frame.format.has_palette:
-        return _Kind(4 if _has_transparent_colors(frame) else 3, dtype)
-    return _Kind(4 if any(part.is_alpha for part in parts) else 1 if len(parts) == 1 else 3, dtype)
+    return _Kind(4 if has_palette and _has_transparent_colors(frame) else channels, dtype)
 
 
 def _has_transparent_colors(frame: VideoFrame) -> bool:
@@ -143,7 +137,7 @@ def _describe(height: int, width: int, channels: int, dtype: np.dtype[Any]) -> s
 def _read(frame: VideoFrame, kind: _Kind, name: str, *, is_gray: bool) -> Array:
     """The pixels of a frame as the decoder gives them, not rotated."""
     if kind.dtype.kind == "f":
-        return _spread(read_floats(frame), kind.channels, is_rgb=frame.format.is_rgb)
+        return _spread(read_floats(frame), kind.channels, is_rgb=find_kind(frame.format.name).is_rgb)
     stored = read_brightness(frame) if is_gray else None
     if stored is not None:
         return stored.astype(kind.dtype, copy=False)[:, :, None]

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from av.video.format import VideoFormat
     from av.video.frame import VideoFrame
 
     from .._typing import Array
 
-__all__ = ["is_float", "read_brightness", "read_floats", "stores_color"]
+__all__ = ["SampleKind", "find_kind", "read_brightness", "read_floats", "stores_color"]
 _FLOAT = re.compile(r"f(16|32)(le|be)$")
 _ORDER = re.compile(r"(le|be)$")
+
+
+class SampleKind(NamedTuple):
+    """What a pixel format stores.
+
+    Attributes:
+        channels: 1 for gray, 3 for colours, 4 if there is transparency, except in a palette.
+        dtype: of pixels that hold its samples: uint8, uint16 or float32; ``None`` if none of them does.
+        is_rgb: whether it stores red, green and blue, not brightness and colour differences.
+        has_palette: whether it stores numbers of colours.
+    """
+
+    channels: int
+    dtype: np.dtype[Any] | None
+    is_rgb: bool
+    has_palette: bool
 
 
 class _Packing(NamedTuple):
@@ -63,9 +79,22 @@ _BRIGHTNESS = {
 _HIGH_BITS = re.compile(r"^p[024]1[026]$|msb$")
 
 
-def is_float(pixel_format: VideoFormat) -> bool:
-    """Whether the samples of a pixel format are floats."""
-    return bool(_FLOAT.search(pixel_format.name))
+@lru_cache(maxsize=512)
+def find_kind(name: str) -> SampleKind:
+    """What a pixel format stores, by FFmpeg's name."""
+    from .libav import av
+
+    kind = av.video.format.VideoFormat(name)
+    parts = kind.components
+    # The formats of hardware have no components. A sample of a Bayer pattern is spread over two or four pixels.
+    bits = kind.bits_per_pixel if name.startswith("bayer") else max((part.bits for part in parts), default=0)
+    is_float = bool(_FLOAT.search(name))
+    dtype = None
+    if parts and (is_float or bits <= 16):
+        dtype = np.dtype(np.float32 if is_float else np.uint16 if bits > 8 else np.uint8)
+    has_alpha = any(part.is_alpha for part in parts)
+    is_gray = len(parts) == 1 and not kind.has_palette
+    return SampleKind(4 if has_alpha else 1 if is_gray else 3, dtype, kind.is_rgb, kind.has_palette)
 
 
 def read_brightness(frame: VideoFrame) -> Array | None:
@@ -78,28 +107,37 @@ def read_brightness(frame: VideoFrame) -> Array | None:
     Args:
         frame: a decoded frame of integers.
     """
-    kind = frame.format
-    parts, name = kind.components, _ORDER.sub("", kind.name)
-    if kind.has_palette:
+    name = frame.format.name
+    if find_kind(name).has_palette:
         return _read_gray_palette(frame)
-    if not parts[0].is_luma or name == "xyz12":
-        return None
-    if parts[0].bits == 1:
+    if name.startswith("mono"):
         bits: Array = np.unpackbits(_rows_of(frame, 0), axis=1)[:, : frame.width]
         bits *= 255
         return bits if name == "monob" else ~bits
-    packing = _BRIGHTNESS.get(name)
+    packing = _find_packing(name)
     if packing is None:
-        if sum(part.plane == parts[0].plane for part in parts) > 1:
-            return None  # a packed format that is not in the table is converted
-        shift = 16 - parts[0].bits if _HIGH_BITS.search(name) else 0
-        packing = _Packing(1, (0,), 1 if parts[0].bits <= 8 else 2, shift)
-    samples: Array = _read_words(frame, parts[0].plane, packing)
+        return None
+    samples: Array = _read_words(frame, 0, packing)
     if packing.bits:
         samples = samples >> packing.shift & ((1 << packing.bits) - 1)
     elif packing.shift:
         samples = samples >> packing.shift
     return samples.astype(np.uint8 if packing.word_bytes == 1 else np.uint16)
+
+
+@lru_cache(maxsize=512)
+def _find_packing(name: str) -> _Packing | None:
+    """Where the first plane of a pixel format holds brightness; ``None`` if it holds something else."""
+    from .libav import av
+
+    parts, stem = av.video.format.VideoFormat(name).components, _ORDER.sub("", name)
+    if stem in _BRIGHTNESS:
+        return _BRIGHTNESS[stem]
+    # Other packed formats store red, green and blue, or XYZ.
+    if not parts[0].is_luma or sum(part.plane == 0 for part in parts) > 1:
+        return None
+    shift = 16 - parts[0].bits if _HIGH_BITS.search(stem) else 0
+    return _Packing(1, (0,), 1 if parts[0].bits <= 8 else 2, shift)
 
 
 def read_floats(frame: VideoFrame) -> Array:

@@ -9,7 +9,7 @@ from kit.stored import fill_randomly, make_frame, plane_of
 
 import ndframes as nf
 from ndframes.video.planes import to_pixels
-from ndframes.video.samples import is_float, read_brightness, stores_color
+from ndframes.video.samples import find_kind, read_brightness, stores_color
 
 SHAPE = (16, 34)
 
@@ -19,7 +19,7 @@ def list_formats():
         kind = av.video.format.VideoFormat(name, *SHAPE[::-1])
         parts = kind.components
         is_stored = bool(parts) and parts[0].is_luma and not kind.has_palette and not name.startswith("xyz")
-        if is_stored and not is_float(kind) and 1 < parts[0].bits <= 16:
+        if is_stored and find_kind(name).dtype in (np.uint8, np.uint16) and parts[0].bits > 1:
             yield name, parts[0].bits
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 from kit.stored import fill_randomly, plane_of, write_packets
 
 import ndframes as nf
+from ndframes.entries import frame_index
+from ndframes.entries.estimates import advise, estimate_forms
+from ndframes.video.index import FrameForm, build_index
 
 SHAPE = (64, 96)
 BACKENDS = [None, "npy", {"type": "cog", "config": {"blocksize": 64, "overviews": False}}, "intra"]
@@ -186,6 +190,20 @@ def test_a_change_that_the_form_does_not_hold_is_an_error_that_tells_both(tmp_pa
             nf.open(path, workdir=tmp_path / "more", backend=backend)[0]
 
 
+@pytest.mark.parametrize(("bands", "dtype"), [(3, "uint16"), (4, "uint8"), (4, "uint16")])
+def test_an_index_may_know_that_later_frames_need_more(tmp_path, monkeypatch, bands, dtype):
+    path = write_h264(tmp_path / "a.h264", frames_of("yuv420p", 0), frames_of("yuv444p", 1, tone=2))
+    form = FrameForm((*SHAPE, bands), np.dtype(dtype))
+    monkeypatch.setattr(
+        frame_index, "build_index", lambda *args, **options: replace(build_index(*args, **options), form=form)
+    )
+    frames = decode(path)
+    expected = np.stack([show(frame, FORMS[dtype][bands]) for frame in frames])
+    check_every_way(path, tmp_path, expected)
+    gray = np.stack([plane_of(frame)[:, :, None].astype(dtype) for frame in frames])
+    check_every_way(path, tmp_path / "gray", gray, pixel_format="gray")
+
+
 def test_a_gray_video_that_gets_colours_is_an_error(tmp_path):
     path = write_h264(tmp_path / "a.h264", frames_of("gray", 0), frames_of("yuv420p", 1))
     video = nf.open(path, workdir=tmp_path)
@@ -295,6 +313,11 @@ def test_floats_are_not_cut_to_integers(tmp_path, pixel_format):
         np.testing.assert_array_equal(video[[2, 0, 1]], expected[[2, 0, 1]])
     with pytest.raises(nf.BackendError, match=r"a\.mov has pixels of float32, which 'intra' does not store"):
         nf.open(path, workdir=tmp_path, backend="intra")[0]
+    half = nf.SimpleFrames({"a": path}, workdir=tmp_path, backend="cog").load_region("a", 1, scale=0.5)
+    np.testing.assert_allclose(half, expected[1].reshape(32, 2, 48, 2, -1).mean((1, 3)), atol=1e-4)
+    forms = estimate_forms(nf.SimpleFrames({"a": path}, workdir=tmp_path, backend=None).image("a").reader)
+    assert [form.form for form in forms] == ["none", "cog", "npy"]
+    assert advise(forms)
 
 
 def write_matrix(path: Path, matrix: int, pixel_format: str) -> str:
