@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ..errors import UnreadableImageError
 from ..system.memory import ClockCache
 from .index import FrameForm, decode_packet, demux, naming_video, open_container, pick_stream
-from .planes import replace_matrix, to_pixels
+from .planes import find_form, replace_matrix, to_pixels
 from .samples import stores_color
 
 if TYPE_CHECKING:
@@ -191,8 +191,7 @@ class VideoDecoder:
             UnreadableImageError: none of the first key frames decodes.
         """
         if self._form is None:
-            pixels = self.to_pixels(self.decode_first())
-            self._form = FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
+            self._form = FrameForm(*find_form(self.decode_first(), is_gray=self.is_gray, name=self.path))
         return self._form
 
     def to_pixels(self, frame: VideoFrame, number: int | None = None, form: FrameForm | None = None) -> Array:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .._typing import Array
     from .index import FrameForm
 
-__all__ = ["count_turns", "replace_matrix", "to_pixels", "turn"]
+__all__ = ["count_turns", "find_form", "replace_matrix", "to_pixels", "turn"]
 # FFmpeg's formats by channels and bytes of a sample.
 _FORMATS = {
     (1, 1): "gray",
@@ -65,11 +65,23 @@ def to_pixels(
         UnreadableImageError: the frame does not fit into ``form``, or FFmpeg cannot convert it.
     """
     kind = _find_kind(frame, name, is_gray=is_gray)
-    turns = count_turns(frame)
     if form is not None:
-        _check_fit(frame, kind, turns, form, name)
+        _check_fit(frame, kind, form, name)
         kind = _Kind(form.shape[2], form.dtype)
-    return turn(_read(frame, kind, name, is_gray=is_gray), turns)
+    return turn(_read(frame, kind, name, is_gray=is_gray), count_turns(frame))
+
+
+def find_form(
+    frame: VideoFrame, *, is_gray: bool = False, name: str = "the frame"
+) -> tuple[tuple[int, int, int], np.dtype[Any]]:
+    """The shape and dtype of what :func:`to_pixels` makes of a frame, found without a conversion.
+
+    Raises:
+        UnreadableImageError: no dtype of pixels holds the samples.
+    """
+    channels, dtype = _find_kind(frame, name, is_gray=is_gray)
+    height, width = _find_size(frame)
+    return (height, width, channels), dtype
 
 
 def count_turns(frame: VideoFrame) -> int:
@@ -116,9 +128,14 @@ def _has_transparent_colors(frame: VideoFrame) -> bool:
     return bool(alpha.any()) and bool((alpha[image] < 255).any())
 
 
-def _check_fit(frame: VideoFrame, kind: _Kind, turns: int, form: FrameForm, name: str) -> None:
+def _find_size(frame: VideoFrame) -> tuple[int, int]:
+    """The height and width of a frame as it is shown."""
+    return (frame.width, frame.height) if count_turns(frame) % 2 else (frame.height, frame.width)
+
+
+def _check_fit(frame: VideoFrame, kind: _Kind, form: FrameForm, name: str) -> None:
     """Check that the form of a video holds what a frame stores."""
-    shape = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+    shape = _find_size(frame)
     is_as_deep = (kind.dtype.kind == "f") == (form.dtype.kind == "f") and kind.dtype.itemsize <= form.dtype.itemsize
     if shape == form.shape[:2] and kind.channels <= form.shape[2] and is_as_deep:
         return
@@ -147,8 +164,11 @@ def _read(frame: VideoFrame, kind: _Kind, name: str, *, is_gray: bool) -> Array:
 
 def _spread(samples: Array, channels: int, *, is_rgb: bool) -> Array:
     """Floats of gray, gray and alpha, RGB or RGBA as pixels of gray, RGB or RGBA."""
+    if channels == 1 and is_rgb:
+        with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity are values, too
+            return (samples[:, :, :3] @ _WEIGHTS)[:, :, None]
     if channels == 1:
-        return (samples[:, :, :3] @ _WEIGHTS)[:, :, None] if is_rgb else np.ascontiguousarray(samples[:, :, :1])
+        return np.ascontiguousarray(samples[:, :, :1])
     colors = samples[:, :, :3] if is_rgb else samples[:, :, [0, 0, 0]]
     if channels == 3:
         return np.ascontiguousarray(colors)

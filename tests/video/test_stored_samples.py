@@ -8,7 +8,7 @@ import pytest
 from kit.stored import fill_randomly, make_frame, plane_of
 
 import ndframes as nf
-from ndframes.video.planes import to_pixels
+from ndframes.video.planes import find_form, to_pixels
 from ndframes.video.samples import find_kind, read_brightness, stores_color
 
 SHAPE = (16, 34)
@@ -157,6 +157,15 @@ def test_a_palette_of_grays_is_read_exactly():
     frame = make_frame("pal8", [indices, colors.reshape(1, -1)], SHAPE)
     right = frame.to_ndarray(format="gray", threads=1)
     np.testing.assert_array_equal(to_pixels(frame, is_gray=True)[:, :, 0], right)
+
+
+def test_the_form_of_a_frame_is_that_of_its_pixels():
+    for name in (*FORMATS, "rgb24", "gbrap10le", "bayer_rggb8", "monob", "grayf32le", "gbrpf16be"):
+        frame = fill_randomly(name, SHAPE, 8)
+        for is_gray in (False, True):
+            if is_gray or name not in UNCONVERTED:
+                pixels = to_pixels(frame, is_gray=is_gray)
+                assert find_form(frame, is_gray=is_gray) == (pixels.shape, pixels.dtype)
 
 
 def test_colours_of_gray_are_found():

@@ -361,6 +361,6 @@ def test_a_frame_that_ffmpeg_does_not_convert_is_named(tmp_path):
     frames = [fill_randomly("rgb4", SHAPE, 8) for _ in range(3)]
     write_packets(path, [("rawvideo", frames, {})], "nut")
     with pytest.raises(
-        nf.UnreadableImageError, match=r"a\.mkv.* has the pixel format rgb4, which FFmpeg does not convert"
+        nf.UnreadableImageError, match=r"a\.mkv: frame 0 has the pixel format rgb4, which FFmpeg does not convert"
     ):
         nf.read_video(path, workdir=tmp_path)
