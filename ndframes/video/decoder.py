@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..errors import UnreadableImageError
 from ..system.memory import ClockCache
+from .alpha import open_alpha_decoder
 from .index import FrameForm, decode_packet, demux, naming_video, open_container, pick_stream
 from .planes import find_form, replace_matrix, to_pixels
 from .samples import stores_color
@@ -347,6 +348,7 @@ class _Cursor:
             self._container = open_container(self._path, is_probed=not index.opens_unprobed)
             self._stream = pick_stream(self._container, self._path, index.stream)
             self._stream.thread_count = self._threads
+            self._alpha_decoder = open_alpha_decoder(self._stream, self._path)
             # Other seeks to the first key frame may end behind it.
             self._finds_start = index.has_exact_times and index.how == "pts"
             self._marks_unreferenced = index.has_exact_times and self._stream.codec_context.name == "h264"
@@ -358,7 +360,7 @@ class _Cursor:
                 else:
                     self._container.seek(int(index.seeks[key]), stream=self._stream)
             # The decoder still holds frames from before the seek.
-            self._stream.codec_context.flush_buffers()
+            (self._alpha_decoder or self._stream.codec_context).flush_buffers()
         self._next = 0 if key == 0 else int(index.keys[key])
         self._frames = self._by_time() if index.has_exact_times else self._by_count(key)
 
@@ -398,7 +400,7 @@ class _Cursor:
             may_skip = target.may_skip and time is not None and time < target.time
             if may_skip is not is_skipping:  # set on a change only: it is a call into FFmpeg for every packet
                 is_skipping, context.skip_frame = may_skip, "NONREF" if may_skip else "DEFAULT"
-            frames = decode_packet(packet)
+            frames = decode_packet(packet, self._alpha_decoder)
             damage.record(packet, is_lost=frames is None)
             yield from frames or ()
             sent.add(time)
@@ -406,7 +408,7 @@ class _Cursor:
                 # Before the yield: the caller may leave this generator there, and a flushed decoder needs a seek.
                 self._is_spent = True
                 with naming_video(self._path):
-                    yield from context.decode(None)
+                    yield from (self._alpha_decoder or context).decode(None)
                 return
 
     def _by_count(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
@@ -420,7 +422,7 @@ class _Cursor:
     def _count(self, key: int, numbers: dict[int, int]) -> Iterator[VideoFrame]:
         number = None if key else 0
         for packet in demux(self._container, self._stream, self._path):
-            for frame in decode_packet(packet) or ():
+            for frame in decode_packet(packet, self._alpha_decoder) or ():
                 if number is None and frame.key_frame:
                     number = int(self._index.keys[key])
                 if number is not None:

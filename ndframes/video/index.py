@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
+    from .alpha import AlphaDecoder
+
 __all__ = [
     "FrameForm",
     "FrameIndex",
@@ -364,14 +366,19 @@ def decode_all(path: str, stream: int) -> Iterator[Any]:
             yield from decode_packet(packet) or ()
 
 
-def decode_packet(packet: Packet[Any]) -> list[Any] | None:
-    """The frames that the decoder puts out for a packet; ``None`` if the packet does not decode."""
+def decode_packet(packet: Packet[Any], decoder: AlphaDecoder | None = None) -> list[Any] | None:
+    """The frames that the decoder puts out for a packet; ``None`` if the packet does not decode.
+
+    Args:
+        packet: the packet.
+        decoder: the decoder; ``None``: that of the stream of the packet.
+    """
     from .libav import av
 
     if packet.size and _is_in_slices(packet.stream) and are_slices_damaged(bytes(packet)):
         return None
     try:
-        return packet.decode()
+        return packet.decode() if decoder is None else decoder.decode(packet)
     # Not InvalidDataError alone: wrong parameters in a header make a decoder fail with any error.
     except av.error.FFmpegError as error:
         if isinstance(error, MemoryError):

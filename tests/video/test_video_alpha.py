@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from kit.stored import plane_of
 
+import ndframes as nf
 from ndframes.video import alpha
 from ndframes.video.alpha import open_alpha_decoder, stores_alpha_aside
 from ndframes.video.planes import to_pixels
@@ -79,6 +80,42 @@ def test_transparency_is_what_its_own_packets_hold(tmp_path, name, codec):
         np.testing.assert_array_equal(found, expected + expected)
 
 
+@pytest.mark.parametrize(("name", "codec"), FILES)
+def test_every_frame_has_its_transparency_by_every_way_in(tmp_path, name, codec):
+    path = write_alpha(tmp_path / name, codec)
+    expected = np.stack(decode_apart(path))
+    np.testing.assert_array_equal(nf.read_video(path, workdir=tmp_path), expected)
+    for number, backend in enumerate([None, "npy", {"type": "cog", "config": {"blocksize": 64}}, "intra"]):
+        video = nf.open(path, workdir=tmp_path / str(number), backend=backend)
+        assert (video.shape, video.dtype) == (expected.shape, np.uint8)
+        order = [*range(COUNT)][::-1] + np.random.default_rng(number).integers(0, COUNT, 2 * COUNT).tolist()
+        for one in order:
+            np.testing.assert_array_equal(video[one], expected[one])
+        np.testing.assert_array_equal(video[[7, 3, 7, 19]], expected[[7, 3, 7, 19]])
+        part = nf.open(path, workdir=tmp_path / str(number), backend=backend, frame_range=(5, 9))
+        np.testing.assert_array_equal(part[:, 3:9, ::2, 3:], expected[5:9, 3:9, ::2, 3:])
+    gray = nf.open(path, workdir=tmp_path, pixel_format="gray")
+    with av.open(path) as container:
+        right = [plane_of(frame)[:, :, None] for frame in container.decode(video=0)]
+    np.testing.assert_array_equal(gray[:], right)
+
+
+def test_damage_of_transparent_videos_is_found(tmp_path):
+    path = write_alpha(tmp_path / "a.webm", "libvpx-vp9")
+    expected = decode_apart(path)
+    with av.open(path) as container:
+        packet = next(packet for packet in container.demux(video=0) if packet.pts == 7 * 40)
+        data, damaged = (tmp_path / "a.webm").read_bytes(), bytes(packet)
+    assert data.count(damaged) == 1
+    (tmp_path / "b.webm").write_bytes(data.replace(damaged, bytes(len(damaged))))
+    video = nf.open(tmp_path / "b.webm", workdir=tmp_path)
+    for number in (7, 8, 11):  # until the next key frame
+        with pytest.raises(nf.UnreadableImageError, match=rf"b\.webm: frame {number} of {COUNT} does not decode"):
+            video[number]
+    for number in (12, 19, 6, 0):
+        np.testing.assert_array_equal(video[number], expected[number])
+
+
 def test_other_streams_have_no_second_decoder(tmp_path):
     path = write_alpha(tmp_path / "a.webm", "libvpx-vp9", "yuv420p")
     with av.open(path) as container:
@@ -92,6 +129,7 @@ def test_without_libvpx_the_loss_is_logged_once(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING), av.open(path) as container:
         for _ in range(3):
             assert open_alpha_decoder(container.streams.video[0], path) is None
+        assert nf.open(path, workdir=tmp_path).shape == (COUNT, *SHAPE, 3)
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.startswith(
         f"{path} stores transparency, which is not read, since this FFmpeg has no decoder libvpx-missing"
