@@ -59,7 +59,7 @@ class FormEstimate:
 
 
 def estimate_forms(video: VideoReader) -> list[FormEstimate]:
-    """Try every form on up to 16 frames from the middle of a video.
+    """Try every form that stores its pixels on up to 16 frames from the middle of a video.
 
     Sizes are extrapolated from the sample; times are measured on this machine, now.
     """
@@ -83,6 +83,8 @@ def estimate_forms(video: VideoReader) -> list[FormEstimate]:
         # write_intra decodes the video itself; write_volume gets pixels, so the time to decode is added.
         "cog": (lambda file: write_volume(file, sample, Backend(type="cog")), show),
     }
+    if video.dtype.kind == "f":
+        del writers["intra"]  # no codec of it stores floats
     for form, (write, read_seconds) in writers.items():
         found.append(_try_form(form, write, read_seconds, sample, count))
     frame, crop = _reading_seconds(sample)
@@ -100,7 +102,7 @@ def advise(estimates: Sequence[FormEstimate]) -> str:
     """
     forms = {item.form: item for item in estimates}
     as_is = forms["none"]
-    is_intra_faster = forms["intra"].frame_seconds * _LEAST_SPEEDUP < as_is.frame_seconds
+    is_intra_faster = "intra" in forms and forms["intra"].frame_seconds * _LEAST_SPEEDUP < as_is.frame_seconds
     is_cog_faster = forms["cog"].crop_seconds * _LEAST_SPEEDUP < as_is.crop_seconds
     advice = ["'intra' for whole frames at random"] if is_intra_faster else []
     advice += ["'cog' for crops of some frames"] if is_cog_faster else []

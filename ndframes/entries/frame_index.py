@@ -235,10 +235,12 @@ def _publish(
 
 
 def _to_table(index: FrameIndex) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """One row per frame: its time; and for an entry point where to seek, the mark of the packet there, the frames to drop."""
-    table = np.full((len(index), 4), _NO_SEEK, np.int64)
+    """One row per frame: its time; for an entry point where to seek, the mark of the packet there, the frames to drop; a digest."""
+    table = np.full((len(index), 4 if index.digests is None else 5), _NO_SEEK, np.int64)
     table[:, 0] = index.times
-    table[index.keys, 1:] = np.stack([index.seeks, index.marks, index.drops], axis=1)
+    if index.digests is not None:
+        table[:, 4] = index.digests
+    table[index.keys, 1:4] = np.stack([index.seeks, index.marks, index.drops], axis=1)
     return table
 
 
@@ -256,9 +258,11 @@ def _from_table(table: np.ndarray[Any, np.dtype[np.int64]], described: Mapping[s
         rate=None if described["rate"] is None else Fraction(*described["rate"]),
         is_gray=described["is_gray"],
         opens_unprobed=described["opens_unprobed"],
+        needs_new_decoder=described["needs_new_decoder"],
         form=FrameForm(tuple(described["shape"]), np.dtype(described["dtype"])),
         marks=table[keys, 2],
         drops=table[keys, 3],
+        digests=np.ascontiguousarray(table[:, 4]) if table.shape[1] > 4 else None,
     )
 
 
@@ -273,6 +277,7 @@ def _describe(index: FrameIndex) -> dict[str, Any]:
         "rate": None if index.rate is None else index.rate.as_integer_ratio(),
         "is_gray": index.is_gray,
         "opens_unprobed": index.opens_unprobed,
+        "needs_new_decoder": index.needs_new_decoder,
         "shape": list(index.form.shape),
         "dtype": index.form.dtype.str,
     }

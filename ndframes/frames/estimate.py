@@ -14,7 +14,7 @@ import numpy as np
 
 from ..entries.conversion import Conversion
 from ..entries.source import SourceOpener
-from ..errors import NdframesError
+from ..errors import BackendError, NdframesError
 from ..formats.images.arrays import ArrayReader
 from ..spec.kinds import is_video_path
 from ..system.handles import HandlePool
@@ -159,8 +159,12 @@ def _try(job: Conversion, threads: int) -> tuple[float, float]:
                 from ..entries.estimates import estimate_forms
 
             video: Any = source
-            (form,) = (item for item in estimate_forms(video) if item.form == job.backend.type)
-            return form.entry_bytes, form.prepare_seconds
+            for form in estimate_forms(video):
+                if form.form == job.backend.type:
+                    return form.entry_bytes, form.prepare_seconds
+            raise BackendError(
+                f"{video.path} has pixels of {video.dtype}, which {job.backend.type!r} does not store; use 'npy' or 'cog'"
+            )
         rows = _sample_rows(source)
         started = time.perf_counter()
         pixels = np.empty((len(rows), *source.shape[1:]), source.dtype)

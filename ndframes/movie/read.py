@@ -65,8 +65,8 @@ def read_video(
             frames were read.
 
     Returns:
-        A new array ``(t, height, width, channels)``: uint8, or uint16 for videos of more than 8 bits. Without indices, ``t``
-        is 0.
+        A new array ``(t, height, width, channels)``: uint8, uint16 for videos of more than 8 bits, or float32 for videos
+        of floats. Without indices, ``t`` is 0.
 
     Raises:
         RegionIndexError: a frame number is out of range.

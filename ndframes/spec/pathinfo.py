@@ -60,8 +60,8 @@ class ChannelInfo:
         hashid: a key of the content that the caller provides, for ``hashid_mode="GIVEN"``.
         driver: the GDAL driver that opens the source, for a VRT, a ``/vsi`` path or a format without magic bytes; ``None``:
             the format is detected from the first bytes.
-        pixel_format: the pixels of a video: ``"gray"``, only the brightness, without conversion if the video stores it in a
-            plane of its own, as most do; ``None``: gray, RGB or RGBA, like the video.
+        pixel_format: the pixels of a video: ``"gray"``, only the brightness, without conversion if the video stores it, as
+            most do; ``None``: gray, RGB or RGBA, like the video.
         frame_errors: what happens if a frame of a video does not decode: ``"raise"`` an error, or read the ``"nearest"`` frame
             that decodes. Other frames keep their numbers.
         interpolation: how its pixels are resampled where a read does not say: ``"nearest"`` for masks and labels, ``"linear"``,

@@ -7,16 +7,16 @@ recognized by these digests. An entry point at which it is not recognized is not
 from __future__ import annotations
 
 import itertools
-import zlib
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..errors import UnreadableImageError
+from .alpha import AlphaDecoder, open_alpha_decoder
 from .index import FrameForm, FrameIndex, decode_packet, demux, open_container, pick_stream
-from .landings import NO_MARK, PREDICTED, mark_of, seek
-from .planes import to_pixels
+from .landings import NO_MARK, PREDICTED, digest_of, mark_of, seek
+from .planes import find_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,19 +55,31 @@ class _Entry(NamedTuple):
 
 
 class _Shown:
-    """The frames that decoding from the beginning shows."""
+    """The frames that decoding from the beginning shows.
 
-    def __init__(self) -> None:
+    Args:
+        path: the file, for messages.
+        is_gray: whether brightness alone is read.
+
+    Attributes:
+        form: the widest form of its frames, if they have one size.
+    """
+
+    def __init__(self, path: str, *, is_gray: bool) -> None:
+        self._path, self._is_gray = path, is_gray
+        self.form: FrameForm | None = None
         self.digests: list[int] = []
         self.times: list[int | None] = []
         self._places: dict[int, list[int]] = defaultdict(list)
 
     def add(self, frame: VideoFrame) -> None:
         """Add the next frame."""
-        digest = _digest(frame)
+        digest = digest_of(frame)
         self._places[digest].append(len(self.digests))
         self.digests.append(digest)
         self.times.append(frame.pts)
+        form = FrameForm(*find_form(frame, is_gray=self._is_gray, name=self._path))
+        self.form = form if self.form is None else self.form.widen(form)
 
     def find(self, run: Sequence[int], times: Sequence[int | None]) -> list[tuple[int, int]]:
         """Where a run of frames occurs: the number of the first frame that is recognized, and how many came before it.
@@ -95,37 +107,40 @@ def count_frames(path: str, scan: Scan) -> FrameIndex:
     Raises:
         UnreadableImageError: none of its frames decodes.
     """
-    shown = _Shown()
-    form = None
+    shown = _Shown(path, is_gray=scan.is_gray)
     with open_container(path) as container:
         stream = pick_stream(container, path, scan.stream)
         stream.thread_count = 1  # a forked child that frees a decoder with threads waits for them for ever
+        decoder = open_alpha_decoder(stream, path)
         for packet in demux(container, stream, path):
-            for frame in decode_packet(packet) or ():
+            for frame in decode_packet(packet, decoder) or ():
                 shown.add(frame)
-                if form is None:
-                    pixels = to_pixels(frame, is_gray=scan.is_gray)
-                    form = FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
         if not shown.times:
             raise UnreadableImageError(f"{path}: none of its frames decodes")
-        how, entries = _Tries(container, stream, path, shown).find_entries(scan)
+        how, entries = _Tries(container, stream, path, shown, decoder).find_entries(scan)
     keys, drops, seeks, marks = (
         np.array([getattr(entry, name) for entry in entries], np.int64) for name in ("place", "drop", "target", "mark")
     )
     times = _fill_times(shown.times, scan.time_base, scan.rate)
     return FrameIndex(
-        times, False, keys, seeks, how, scan.time_base, scan.stream, scan.rate, scan.is_gray, form=form, marks=marks, drops=drops
+        times, False, keys, seeks, how, scan.time_base, scan.stream, scan.rate, scan.is_gray, form=shown.form,
+        needs_new_decoder=scan.mixes_parameters, marks=marks, drops=drops, digests=np.array(shown.digests, np.int64),
     )  # fmt: skip
 
 
 class _Tries:
     """Seeks to entry points, and recognizes what is decoded there."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream, path: str, shown: _Shown) -> None:
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, path: str, shown: _Shown, decoder: AlphaDecoder | None
+    ) -> None:
         self._container, self._stream, self._path, self._shown = container, stream, path, shown
+        self._decoder = decoder
 
     def find_entries(self, scan: Scan) -> tuple[Seek, list[_Entry]]:
         """The entry points at which frames are recognized, and how to seek to them; the first one is the beginning."""
+        if scan.mixes_parameters:
+            return scan.how, [_Entry(0, 0, 0, NO_MARK)]
         keyed = scan.keyed
         run = max(_LEAST_RUN + 1, min(_SHORT_RUN, 2 * len(scan.packets) // len(keyed)))
         if len(scan.packets) > _ALL_TRIED:
@@ -171,17 +186,17 @@ class _Tries:
         shown, mark, found = self._shown, NO_MARK, list[tuple[int, int]]()
         run, times, skipped = list[int](), list[int | None](), 0
         try:
-            seek(self._container, self._stream, how, target, self._path)
+            seek(self._container, self._stream, how, target, self._path, decoder=self._decoder)
         except UnreadableImageError:
             return None
         is_at_end = True
         for packet in demux(self._container, self._stream, self._path):
             mark = mark or mark_of(packet)
-            for frame in decode_packet(packet) or ():
+            for frame in decode_packet(packet, self._decoder) or ():
                 if not run and not of_parts and frame.pict_type in PREDICTED:
                     skipped += 1
                     continue
-                run.append(_digest(frame))
+                run.append(digest_of(frame))
                 times.append(frame.pts)
             found = shown.find(run, times) if len(run) >= least else found
             if skipped > least or (len(run) >= least and len(found) < 2) or len(run) >= _LONG_RUN:
@@ -205,15 +220,6 @@ def _target_of(packet: PacketFacts, how: Seek) -> int | None:
     if how == "byte":
         return packet.position if packet.position >= 0 else None
     return packet.dts if how == "dts" else packet.pts
-
-
-def _digest(frame: VideoFrame) -> int:
-    """A checksum of the first plane of a frame: of its brightness, or of all its samples where they share a plane."""
-    plane, form = frame.planes[0], frame.format
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height]
-    bits = form.padded_bits_per_pixel if len(frame.planes) == 1 else 8 * -(-form.components[0].bits // 8)
-    # What lies behind the pixels of a row is not defined.
-    return zlib.crc32(np.ascontiguousarray(rows[:, : -(-frame.width * bits // 8)]).data)
 
 
 def _fill_times(

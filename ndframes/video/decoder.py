@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import weakref
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..errors import UnreadableImageError
 from ..system.memory import ClockCache
+from .alpha import open_alpha_decoder
 from .index import FrameForm, decode_packet, demux, naming_video, open_container, pick_stream
-from .landings import NO_MARK, PREDICTED, mark_of, seek
-from .planes import to_pixels
+from .landings import NO_MARK, PREDICTED, digest_of, mark_of, seek
+from .planes import find_form, replace_matrix, to_pixels
+from .samples import stores_color
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from .index import FrameIndex
 
 __all__ = ["VideoDecoder", "VideoErrors"]
+_log = logging.getLogger(__name__)
 #: What to do about a frame that does not decode: raise an error, leave it out, or use the nearest frame that decodes.
 VideoErrors = Literal["raise", "skip", "nearest"]
 _B_FRAME = 3  # FFmpeg's number
@@ -31,6 +36,7 @@ _B_FRAME = 3  # FFmpeg's number
 _JUMPS_OF_RANDOM_ACCESS = 3
 # If it is not, at most this many frames are decoded twice.
 _MOST_REPEATED_FRAMES = 16
+_WARMING_PACKETS = 16
 
 
 class VideoDecoder:
@@ -62,8 +68,10 @@ class VideoDecoder:
         self.index = index
         self.errors = errors
         self.is_gray = is_gray or index.is_gray
-        # The index has the form of frames as stored; gray frames of a colour video have fewer channels.
-        self._form = index.form if self.is_gray == index.is_gray else None
+        self._form = index.form
+        if self._form is not None and self.is_gray:
+            # The index has the form of frames with their colours.
+            self._form = FrameForm((*self._form.shape[:2], 1), self._form.dtype)
         self._pool = pool
         self._threads = threads
         self._token = object()
@@ -88,6 +96,8 @@ class VideoDecoder:
     def frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, Array]]:
         """The pixels of frames, as :meth:`frame`, each once, in rising order. Those not in the cache are decoded in one pass.
 
+        They have the form of the video if it is known, as it is for :class:`VideoReader`; otherwise each has its own form.
+
         Args:
             numbers: from 0 to one below the number of frames, in any order.
 
@@ -101,7 +111,7 @@ class VideoDecoder:
         for number in requested:
             pixels = cached.pop(number, None)
             if pixels is None:
-                pixels = self.to_pixels(next(decoded)[1], number)
+                pixels = self.to_pixels(next(decoded)[1], number, self._form)
                 self._frames.put(number, pixels)
             yield number, pixels
 
@@ -174,7 +184,7 @@ class VideoDecoder:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of the pixels: uint8, or uint16 if a channel has more than 8 bits."""
+        """The dtype of the pixels: uint8, uint16 if a channel has more than 8 bits, or float32."""
         return self.form.dtype
 
     @property
@@ -185,14 +195,29 @@ class VideoDecoder:
             UnreadableImageError: none of the first key frames decodes.
         """
         if self._form is None:
-            pixels = self.to_pixels(self.decode_first())
-            self._form = FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
+            self._form = FrameForm(*find_form(self.decode_first(), is_gray=self.is_gray, name=self.path))
         return self._form
 
-    def to_pixels(self, frame: VideoFrame, number: int | None = None) -> Array:
-        """The pixels of a frame of :meth:`decode`; ``number`` is named in an error."""
-        with naming_video(self.path, number):
-            return to_pixels(frame, is_gray=self.is_gray)
+    def to_pixels(self, frame: VideoFrame, number: int | None = None, form: FrameForm | None = None) -> Array:
+        """The pixels of a frame of :meth:`decode`.
+
+        Args:
+            frame: the frame.
+            number: its number, for errors.
+            form: the form of the result; ``None``: that of the frame.
+
+        Raises:
+            UnreadableImageError: the frame does not fit into the form, or FFmpeg cannot convert it.
+        """
+        name = self.path if number is None else f"{self.path}: frame {number:,}"
+        if self.index.is_gray and stores_color(frame):
+            raise UnreadableImageError(
+                f"{name} has colours, but the video begins with frames that are brightness alone; split the video where it changes"
+            )
+        matrix, used = int(frame.colorspace), replace_matrix(frame)
+        if used != matrix and not self.is_gray:
+            _warn_about_matrix(self.path, matrix, used)
+        return to_pixels(frame, is_gray=self.is_gray, form=form, name=name)
 
     def missing(self, number: int) -> UnreadableImageError:
         """The error for a frame that does not decode."""
@@ -220,6 +245,18 @@ class VideoDecoder:
 
     def _open(self) -> _Cursor:
         return _Cursor(self.path, self.index, self._threads)
+
+
+@lru_cache(maxsize=1024)
+def _warn_about_matrix(path: str, matrix: int, used: int) -> None:
+    """Log that colours are converted with another matrix; once, since a call with the same arguments does nothing."""
+    _log.warning(
+        "%s has the colour matrix %d of H.273, which FFmpeg does not convert; its colours are read as those of %s, and may "
+        "differ from the true ones; pixel_format='gray' gives the brightness as it is stored",
+        path,
+        matrix,
+        {9: "BT.2020", 2: "BT.601"}[used],
+    )
 
 
 def _nbytes(pixels: Array) -> int:
@@ -256,7 +293,8 @@ class _Cursor:
         self._container: Any = None
         self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
         self._next = len(index)  # a lower limit of the number of the next frame
-        self._is_fresh = self._is_spent = self._is_from_start = self._finds_start = self._marks_unreferenced = False
+        self._is_fresh = self._is_spent = self._is_from_start = self._is_cold = False
+        self._finds_start = self._marks_unreferenced = False
         self._last = len(index)  # the number that was looked for last
         self._jumps = 0  # the number of the last requests in a row that did not begin a little after the one before
         self._target = _Target(0, False, False)
@@ -292,17 +330,25 @@ class _Cursor:
         while True:
             for current, frame in self._frames:
                 self._next = current + 1
-                if current == number:
+                if current == number and self._is_recognized(number, frame):
                     return frame
-                if current > number:
+                if current >= number:
                     break
             else:
                 self._next = len(self._index)
             # The frame did not come. The decoder may not have begun at the entry point that it was sent to: try the one before.
-            if not self._is_fresh or (key == 0 and self._is_from_start):
+            may_go_back = self._is_fresh or self._index.digests is not None
+            if not may_go_back or (key == 0 and self._is_from_start):
                 return None
             key = max(0, key - 1)
             self.seek(key, from_start=key == 0)
+
+    def _is_recognized(self, number: int, frame: VideoFrame) -> bool:
+        """Whether a frame that was counted is the right one: a decoder may leave out frames that another one has put out."""
+        digests = self._index.digests
+        is_right = digests is None or digest_of(frame) == digests[number]
+        self._is_fresh |= not is_right
+        return is_right
 
     def seek(self, key: int, *, from_start: bool = False) -> None:
         """Go to a key frame; to the first one by opening the file again, with ``from_start`` or if a seek does not find it."""
@@ -310,24 +356,43 @@ class _Cursor:
         index = self._index
         self._next = 0 if key == 0 else int(index.keys[key])
         self._is_from_start = from_start or self._container is None or (key == 0 and not self._finds_start)
-        if self._is_from_start:
-            self.close()
-            self._container = open_container(self._path, is_probed=not index.opens_unprobed)
-            self._stream = pick_stream(self._container, self._path, index.stream)
-            self._stream.thread_count = self._threads
-            # Other seeks to the first key frame may end behind it.
-            self._finds_start = index.has_exact_times and index.how == "pts"
-            self._marks_unreferenced = index.has_exact_times and self._stream.codec_context.name == "h264"
+        if self._is_from_start or index.needs_new_decoder:
+            self._open()
         # A file that was just opened is at its first key frame.
         if key or not self._is_from_start:
+            if self._is_cold:
+                self._warm_up()
             try:
-                seek(self._container, self._stream, index.how, int(index.seeks[key]), self._path)
+                target = int(index.seeks[key])
+                seek(self._container, self._stream, index.how, target, self._path, decoder=self._alpha_decoder)
             except UnreadableImageError:
                 # Some containers refuse to seek. Without frames, find() goes back to the beginning.
                 self._frames = iter(())
                 return
         self._mark = NO_MARK if self._is_from_start else int(index.marks[key])
         self._frames = self._by_time(key) if index.has_exact_times else self._by_count(key)
+
+    def _open(self) -> None:
+        """Open the file, again if it is open."""
+        index = self._index
+        self.close()
+        self._container = open_container(self._path, is_probed=not index.opens_unprobed)
+        self._stream = pick_stream(self._container, self._path, index.stream)
+        self._stream.thread_count = self._threads
+        self._alpha_decoder = open_alpha_decoder(self._stream, self._path)
+        # Other seeks to the first key frame may end behind it.
+        self._finds_start = index.has_exact_times and index.how == "pts"
+        self._marks_unreferenced = index.has_exact_times and self._stream.codec_context.name == "h264"
+        self._is_cold = not index.has_exact_times
+
+    def _warm_up(self) -> None:
+        """Decode the first packets, where frames are counted.
+
+        A decoder of MPEG-4 that has met no B-frame yet leaves out others than one that has.
+        """
+        self._is_cold, self._mark = False, NO_MARK
+        for packet in itertools.islice(self._demux(), _WARMING_PACKETS):
+            decode_packet(packet, self._alpha_decoder)
 
     def close(self) -> None:
         """Close the file."""
@@ -381,7 +446,7 @@ class _Cursor:
             may_skip = target.may_skip and time is not None and time < target.time
             if may_skip is not is_skipping:  # set on a change only: it is a call into FFmpeg for every packet
                 is_skipping, context.skip_frame = may_skip, "NONREF" if may_skip else "DEFAULT"
-            frames = decode_packet(packet)
+            frames = decode_packet(packet, self._alpha_decoder)
             damage.record(packet, is_lost=frames is None)
             yield from frames or ()
             sent.add(time)
@@ -389,7 +454,7 @@ class _Cursor:
                 # Before the yield: the caller may leave this generator there, and a flushed decoder needs a seek.
                 self._is_spent = True
                 with naming_video(self._path):
-                    yield from context.decode(None)
+                    yield from (self._alpha_decoder or context).decode(None)
                 return
 
     def _by_count(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
@@ -404,7 +469,7 @@ class _Cursor:
         first = int(self._index.keys[key])
         number = first - int(self._index.drops[key])
         for packet in self._demux():
-            for frame in decode_packet(packet) or ():
+            for frame in decode_packet(packet, self._alpha_decoder) or ():
                 if number >= first:
                     numbers[id(frame)] = number
                     yield frame

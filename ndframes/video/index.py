@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
+    from .alpha import AlphaDecoder
+
 __all__ = [
     "FrameForm",
     "FrameIndex",
@@ -60,6 +62,13 @@ class FrameForm(NamedTuple):
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
 
+    def widen(self, other: FrameForm) -> FrameForm:
+        """The form into which frames of both forms fit; this one if their sizes differ, since then none does."""
+        if self.shape[:2] != other.shape[:2]:
+            return self
+        height, width, channels = self.shape
+        return FrameForm((height, width, max(channels, other.shape[2])), np.result_type(self.dtype, other.dtype))
+
 
 @dataclass(frozen=True, slots=True)
 class FrameIndex:
@@ -76,10 +85,12 @@ class FrameIndex:
         rate: frames per second on average, from the container; ``None`` if it does not say.
         marks: what the first packet after each seek must be; see :func:`~.landings.mark_of`.
         drops: the number of frames that the decoder puts out after each seek before the frame of ``keys``.
+        digests: of each frame, if frames are counted; see :func:`~.landings.digest_of`. ``None`` if times are exact.
         is_gray: whether the video stores brightness alone, although the decoder puts out frames with colour.
         opens_unprobed: whether the decoder works without probing, which takes as long as decoding some frames; see
             :func:`open_container`.
-        form: shape and dtype of a frame; ``None`` if no frame was decoded yet.
+        form: shape and dtype of a frame, the widest of those that were decoded; ``None`` if none was.
+        needs_new_decoder: whether going back needs a new decoder, since one keeps the parameters of what it decoded last.
     """
 
     times: _Numbers
@@ -93,8 +104,10 @@ class FrameIndex:
     is_gray: bool = False
     opens_unprobed: bool = False
     form: FrameForm | None = None
+    needs_new_decoder: bool = False
     marks: _Numbers = field(kw_only=True)
     drops: _Numbers = field(kw_only=True)
+    digests: _Numbers | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.times)
@@ -249,14 +262,19 @@ def decode_all(path: str, stream: int) -> Iterator[Any]:
             yield from decode_packet(packet) or ()
 
 
-def decode_packet(packet: Packet[Any]) -> list[Any] | None:
-    """The frames that the decoder puts out for a packet; ``None`` if the packet does not decode."""
+def decode_packet(packet: Packet[Any], decoder: AlphaDecoder | None = None) -> list[Any] | None:
+    """The frames that the decoder puts out for a packet; ``None`` if the packet does not decode.
+
+    Args:
+        packet: the packet.
+        decoder: the decoder; ``None``: that of the stream of the packet.
+    """
     from .libav import av
 
     if packet.size and _is_in_slices(packet.stream) and are_slices_damaged(bytes(packet)):
         return None
     try:
-        return packet.decode()
+        return packet.decode() if decoder is None else decoder.decode(packet)
     # Not InvalidDataError alone: wrong parameters in a header make a decoder fail with any error.
     except av.error.FFmpegError as error:
         if isinstance(error, MemoryError):

@@ -20,7 +20,7 @@ from ..formats.reader import Reader, ReaderFacts
 from ..geometry.regions import to_slice
 from ..system.process import IMPORTING
 from ..system.segments import SEGMENT_DTYPE, Manifest, checksum
-from .planes import count_turns, to_pixels, turn
+from .planes import count_turns, replace_matrix, to_pixels, turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,32 +95,59 @@ def write_intra(
         The packets and the bytes between them, with checksums of what the encoder returned.
 
     Raises:
-        UnreadableImageError: a frame does not decode, or has another size or format than the first one.
-        BackendError: H.264 does not know the pixel format.
+        UnreadableImageError: a frame does not decode, or does not fit into the form of the video.
+        BackendError: the pixels are floats, or H.264 does not know the pixel format.
         CacheEntryError: a frame decodes to other planes.
+    """
+    numbers = range(source.frame_count or 0) if frames is None else frames
+    first = next(frame for _, frame in source.decoder.decode_each(numbers[:1]))
+    try:
+        return _write_frames(file, source, numbers, _choose_encoding(first, source, quality), progress)
+    except _ChangedFormatError:
+        # The planes of frames differ in kind on the way, but the pixels that they show do not.
+        file.seek(0)
+        file.truncate()
+        return _write_frames(file, source, numbers, _conversion_for(first, source, quality), progress)
+
+
+class _ChangedFormatError(Exception):
+    """The planes of a frame are not of the kind of those of the first frame."""
+
+
+def _write_frames(
+    file: IO[bytes],
+    source: VideoReader,
+    numbers: range,
+    encoding: _IntraEncoding,
+    progress: Callable[[float], None] | None,
+) -> Manifest:
+    """Write frames as :func:`write_intra`, all with one encoding.
+
+    Raises:
+        _ChangedFormatError: the encoding is of planes, and those of a frame are of another kind than those of the first one.
     """
     with IMPORTING:
         from .libav import av
 
-    numbers = range(source.frame_count or 0) if frames is None else frames
-    decoded, count = (frame for _, frame in source.decoder.decode_each(numbers)), len(numbers)
-    first = next(decoded)
-    encoding = _choose_encoding(first, source, quality)
+    decoded = source.decoder.decode_each(numbers)
+    number, first = next(decoded)
     packets: list[tuple[int, int, bytes]] = []
     rate = source.decoder.index.rate or _RATE
     with av.open(file, "w", format="avi") as container:
         stream = container.add_stream(encoding.codec, rate=rate)
-        _set_up(stream, _prepare_frame(first, encoding, source), encoding)
+        _set_up(stream, _prepare_frame(first, number, encoding, source), encoding)
         stream.codec_context.time_base = 1 / Fraction(rate)
         check = _RoundTripCheck(source.path, encoding, stream.codec_context)
         # The None at the end makes the encoder put out the packets that it still holds.
-        for number, frame in enumerate(itertools.chain([first], decoded, [None])):
+        for place, item in enumerate(itertools.chain([(number, first)], decoded, [None])):
             stored = None
-            if frame is not None:
-                _check_alike(source, number, frame, first)
-                stored = _prepare_frame(frame, encoding, source)
+            if item is not None:
+                number, frame = item
+                if not encoding.is_converted and _kind_of(frame) != _kind_of(first):
+                    raise _ChangedFormatError
+                stored = _prepare_frame(frame, number, encoding, source)
                 # A decoded frame names its old type, which the encoder would keep; 0 leaves the choice to the encoder.
-                stored.pts, stored.time_base, stored.pict_type = number, stream.codec_context.time_base, 0
+                stored.pts, stored.time_base, stored.pict_type = place, stream.codec_context.time_base, 0
                 check.add_frame(stored)
             for packet in stream.encode(stored):
                 data = _bytes_of(packet, source.path, len(packets))
@@ -128,9 +155,11 @@ def write_intra(
                 packets.append((len(data), checksum(data), data[:_SEARCH_BYTES]))
                 container.mux(packet)
             if progress is not None:
-                progress(min(1.0, (number + 1) / count))
-        if len(packets) != count:
-            raise CacheEntryError(f"{source.path}: {encoding.codec} gave {len(packets):,} packets for {count:,} frames")
+                progress(min(1.0, (place + 1) / len(numbers)))
+        if len(packets) != len(numbers):
+            raise CacheEntryError(
+                f"{source.path}: {encoding.codec} gave {len(packets):,} packets for {len(numbers):,} frames"
+            )
         layout = {"intra": _describe(first, encoding, stream.codec_context, source), "compress": encoding.codec}
     file.flush()
     return Manifest(_find_segments(file, packets), layout)
@@ -147,7 +176,7 @@ def _describe(
         "size": [encoder.height, encoder.width],
         # Converted frames are RGB or gray: 0 is an unspecified range, 2 an unspecified matrix.
         "color_range": 0 if encoding.is_converted else int(first.color_range),
-        "color_space": 2 if encoding.is_converted else int(first.colorspace),
+        "color_space": 2 if encoding.is_converted else replace_matrix(first),
         "turns": 0 if encoding.is_converted else count_turns(first),
         "is_gray": source.decoder.is_gray and not encoding.is_converted,
     }
@@ -191,7 +220,8 @@ class IntraReader(Reader):
         if pixels is None:
             data = self._file.read(_segment_of(number))
             with self._pool.borrow(self._token, self._decoding.open_decoder) as decoder:
-                pixels = self._decoding.to_pixels(decoder.decode(self.path, number, data))
+                frame = decoder.decode(self.path, number, data)
+                pixels = self._decoding.to_pixels(frame, f"{self.path}: frame {number:,}")
             self._cache.admit(key, pixels)
         return pixels
 
@@ -219,11 +249,11 @@ class _IntraDecoding:
         height, width = item["size"]
         return _PacketDecoder(item["codec"], base64.b64decode(item["extradata"]), item["pixel_format"], width, height)
 
-    def to_pixels(self, frame: VideoFrame) -> Array:
-        """The pixels of a decoded frame as the video shows it."""
+    def to_pixels(self, frame: VideoFrame, name: str) -> Array:
+        """The pixels of a decoded frame as the video shows it; ``name`` is for errors."""
         # Not every codec stores what its colours mean, so the entry does.
         frame.color_range, frame.colorspace = self._description["color_range"], self._description["color_space"]
-        return turn(to_pixels(frame, is_gray=self._is_gray), self._description["turns"])
+        return turn(to_pixels(frame, is_gray=self._is_gray, name=name), self._description["turns"])
 
 
 class _PacketDecoder:
@@ -314,15 +344,10 @@ def _set_up(encoder: Any, frame: VideoFrame, encoding: _IntraEncoding) -> None:
     context.thread_count = 1  # a forked child that frees an encoder with threads waits for them for ever
 
 
-def _check_alike(source: VideoReader, number: int, frame: VideoFrame, first: VideoFrame) -> None:
-    one, other = (
-        (item.width, item.height, item.format.name, item.color_range, item.colorspace) for item in (frame, first)
-    )
-    if one != other:
-        raise UnreadableImageError(
-            f"{source.path}: frame {number:,} is {one[0]} x {one[1]} {one[2]}, the first one {other[0]} x {other[1]} {other[2]}, "
-            "or their colours differ; 'intra' cannot store both: use backend 'npy' or None"
-        )
+def _kind_of(frame: VideoFrame) -> tuple[Any, ...]:
+    """What must be equal so that frames of planes are stored in one file, and shown in one way."""
+    sizes = frame.width, frame.height, frame.format.name
+    return (*sizes, frame.color_range, frame.colorspace, count_turns(frame))
 
 
 def _choose_encoding(first: VideoFrame, source: VideoReader, quality: int | None) -> _IntraEncoding:
@@ -331,6 +356,10 @@ def _choose_encoding(first: VideoFrame, source: VideoReader, quality: int | None
     Planes are smaller than pixels. But the pixels that they show may depend on properties that a codec does not store, such
     as where the samples of colour lie between those of brightness. So the first frame is encoded to find out.
     """
+    if source.dtype.kind == "f":
+        raise BackendError(
+            f"{source.path} has pixels of {source.dtype}, which 'intra' does not store; use 'npy' or 'cog'"
+        )
     name = _UNRANGED.get(first.format.name, first.format.name)
     if quality is not None:
         return _lossy_encoding(first, name, source, quality)
@@ -338,30 +367,44 @@ def _choose_encoding(first: VideoFrame, source: VideoReader, quality: int | None
     encoding = _IntraEncoding(codec, name, options)
     if name in _formats_of(codec) and _round_trips(encoding, first, source):
         return encoding
+    return _conversion_for(first, source, quality)
+
+
+def _conversion_for(first: VideoFrame, source: VideoReader, quality: int | None) -> _IntraEncoding:
+    """The encoding of the pixels that are shown, which any frame of the video is converted to.
+
+    Raises:
+        BackendError: ``quality`` is given, and H.264 cannot store such pixels.
+    """
     bands = source.shape[2]
+    if quality is not None:
+        if source.dtype.itemsize > 1 or bands != 3:
+            raise BackendError(
+                f"{source.path} is {first.format.name}, and has {bands} channels of {source.dtype}, which H.264 cannot store; "
+                "leave quality out to store it without loss"
+            )
+        return _IntraEncoding("libx264rgb", "rgb24", _x264_options(quality), is_lossless=False, is_converted=True)
     if source.dtype.itemsize == 1:
         return _IntraEncoding("magicyuv", {1: "gray", 3: "gbrp", 4: "gbrap"}[bands], _MAGICYUV, is_converted=True)
     return _IntraEncoding("ffv1", {1: "gray16le", 3: "gbrp16le", 4: "gbrap16le"}[bands], _FFV1, is_converted=True)
 
 
 def _lossy_encoding(first: VideoFrame, name: str, source: VideoReader, quality: int) -> _IntraEncoding:
-    x264 = {
+    if name not in _H264_FORMATS:
+        return _conversion_for(first, source, quality)
+    if first.width % 2 or first.height % 2:
+        name = name.replace("420", "444").replace("422", "444")  # x264 needs even sizes for subsampled colour
+    return _IntraEncoding("libx264", name, _x264_options(quality), is_lossless=False)
+
+
+def _x264_options(quality: int) -> dict[str, str]:
+    return {
         "preset": "veryfast",
         "tune": "fastdecode",
         "crf": str(quality),
         # All frames are key frames, so looking ahead would only delay packets. One thread: see _set_up.
         "x264-params": "keyint=1:bframes=0:threads=1:rc-lookahead=0",
     }
-    if name not in _H264_FORMATS and source.dtype.itemsize == 1 and source.shape[2] == 3:
-        return _IntraEncoding("libx264rgb", "rgb24", x264, is_lossless=False, is_converted=True)
-    if name not in _H264_FORMATS:
-        raise BackendError(
-            f"{source.path} is {name}, which H.264 cannot store; leave quality out to store it without loss"
-        )
-    # x264 needs even sizes for subsampled colour.
-    if first.width % 2 or first.height % 2:
-        name = name.replace("420", "444").replace("422", "444")  # x264 needs even sizes for subsampled colour
-    return _IntraEncoding("libx264", name, x264, is_lossless=False)
 
 
 def _round_trips(encoding: _IntraEncoding, frame: VideoFrame, source: VideoReader) -> bool:
@@ -371,15 +414,19 @@ def _round_trips(encoding: _IntraEncoding, frame: VideoFrame, source: VideoReade
     encoder: Any = av.CodecContext.create(encoding.codec, "w")
     _set_up(encoder, frame, encoding)
     encoder.time_base = Fraction(1, _RATE)
-    stored = _prepare_frame(frame, encoding, source)
+    stored = _prepare_frame(frame, None, encoding, source)
     try:
         packets = [*encoder.encode(stored), *encoder.encode(None)]
     except (av.error.FFmpegError, OSError):  # the encoder does not accept this size
         return False
     decoding = _IntraDecoding(_describe(frame, encoding, encoder, source))
     decoded = decoding.open_decoder().decode(source.path, 0, bytes(packets[0]))
-    is_same = _planes_equal(decoded, stored)
-    return is_same and np.array_equal(decoding.to_pixels(decoded), source.decoder.to_pixels(frame))
+    if not _planes_equal(decoded, stored):
+        return False
+    pixels, right = decoding.to_pixels(decoded, source.path), source.decoder.to_pixels(frame)
+    # The frame may have fewer bits or channels than the video.
+    is_of_form = (pixels.shape, pixels.dtype) == (source.shape, source.dtype)
+    return is_of_form and np.array_equal(pixels, right)
 
 
 def _formats_of(codec: str) -> set[str]:
@@ -388,12 +435,12 @@ def _formats_of(codec: str) -> set[str]:
     return {item.name for item in av.codec.Codec(codec, "w").video_formats or ()}
 
 
-def _prepare_frame(frame: VideoFrame, encoding: _IntraEncoding, source: VideoReader) -> VideoFrame:
+def _prepare_frame(frame: VideoFrame, number: int | None, encoding: _IntraEncoding, source: VideoReader) -> VideoFrame:
     """Convert a frame to the pixel format of the encoder."""
     if encoding.is_converted:
         from .libav import av
 
-        pixels = source.decoder.to_pixels(frame)
+        pixels = source.decoder.to_pixels(frame, number, source.decoder.form)
         return av.VideoFrame.from_ndarray(
             pixels[:, :, 0] if pixels.shape[2] == 1 else pixels, format=encoding.pixel_format
         )

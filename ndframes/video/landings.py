@@ -6,16 +6,20 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .index import naming_video
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+    from .alpha import AlphaDecoder
     from .index import Seek
 
-__all__ = ["NO_MARK", "PREDICTED", "mark_of", "seek"]
+__all__ = ["NO_MARK", "PREDICTED", "digest_of", "mark_of", "seek"]
 #: The mark of a landing that is not compared with anything.
 NO_MARK = 0
 #: FFmpeg's numbers for pictures that refer to others: P, B, S and SP.
@@ -24,7 +28,15 @@ _MARKED_BYTES = 4096
 _NO_TIME = -(1 << 63)
 
 
-def seek(container: InputContainer, stream: VideoStream, how: Seek, target: int, path: str) -> None:
+def seek(
+    container: InputContainer,
+    stream: VideoStream,
+    how: Seek,
+    target: int,
+    path: str,
+    *,
+    decoder: AlphaDecoder | None = None,
+) -> None:
     """Go to a place of a video, and empty its decoder.
 
     Args:
@@ -33,6 +45,7 @@ def seek(container: InputContainer, stream: VideoStream, how: Seek, target: int,
         how: the meaning of ``target``.
         target: a time in the stream's unit, or the number of a byte.
         path: the file, for messages.
+        decoder: the decoder of the stream, if it is not its own.
 
     Raises:
         UnreadableImageError: FFmpeg cannot seek there.
@@ -43,7 +56,7 @@ def seek(container: InputContainer, stream: VideoStream, how: Seek, target: int,
         else:
             container.seek(target, stream=stream)
     # The decoder still holds frames from before the seek.
-    stream.codec_context.flush_buffers()
+    (decoder or stream.codec_context).flush_buffers()
 
 
 def mark_of(packet: Packet[Any]) -> int:
@@ -51,3 +64,12 @@ def mark_of(packet: Packet[Any]) -> int:
     view: Any = packet  # it has the interface of a buffer
     head = struct.pack("<qq", _NO_TIME if packet.pts is None else packet.pts, packet.size)
     return 1 << 32 | zlib.crc32(memoryview(view)[:_MARKED_BYTES], zlib.crc32(head))
+
+
+def digest_of(frame: VideoFrame) -> int:
+    """A checksum of the first plane of a frame: of its brightness, or of all its samples where they share a plane."""
+    plane, form = frame.planes[0], frame.format
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: frame.height]
+    bits = form.padded_bits_per_pixel if len(frame.planes) == 1 else 8 * -(-form.components[0].bits // 8)
+    # What lies behind the pixels of a row is not defined.
+    return zlib.crc32(np.ascontiguousarray(rows[:, : -(-frame.width * bits // 8)]).data)

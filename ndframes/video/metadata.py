@@ -52,7 +52,7 @@ class VideoMetadata:
         height: the height of a frame as it is shown, in pixels.
         width: the width of a frame as it is shown, in pixels.
         channels: the channels of a frame: 1 for gray, 3 for RGB, 4 for RGBA.
-        dtype: of the pixels: ``"uint8"``, or ``"uint16"`` for more than 8 bits.
+        dtype: of the pixels: ``"uint8"``, ``"uint16"`` for more than 8 bits, or ``"float32"`` for floats.
         duration: how long the video is shown, in seconds.
         rotation: how far stored frames are rotated to be shown, in degrees clockwise: 0, 90, 180 or 270.
         pixel_format: FFmpeg's name of the stored pixel format.

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import UnreadableImageError
+from .alpha import open_alpha_decoder
 from .index import FrameForm, decode_packet, demux
 from .landings import NO_MARK, PREDICTED, mark_of, seek
-from .planes import to_pixels
+from .planes import find_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -65,6 +66,8 @@ def prove(
             return None
         is_kept[entry] = verdict == "right"
     is_kept[0] = True  # reading from the beginning needs no seek
+    if index.needs_new_decoder:
+        is_kept[1:] = False
     index = replace(_keep(index, is_kept), form=prover.form)
     return prover.trim_end(index) if scan.packets[-1].is_cut else index
 
@@ -102,6 +105,7 @@ class _Prover:
         self, container: InputContainer, stream: VideoStream, path: str, index: FrameIndex, hidden: set[int | None]
     ) -> None:
         self._container, self._stream, self._path, self._index, self._hidden = container, stream, path, index, hidden
+        self._decoder = open_alpha_decoder(stream, path)
         self.form: FrameForm | None = None
 
     def check(self, entry: int, count: int) -> _Verdict:
@@ -155,7 +159,7 @@ class _Prover:
         index = self._index
         target = 0 if entry == 0 and index.how == "byte" else int(index.seeks[entry])
         try:
-            seek(self._container, self._stream, index.how, target, self._path)
+            seek(self._container, self._stream, index.how, target, self._path, decoder=self._decoder)
         except UnreadableImageError as error:
             raise _ElsewhereError from error
         mark = NO_MARK if entry == 0 else int(index.marks[entry])
@@ -163,10 +167,10 @@ class _Prover:
             if mark not in (NO_MARK, mark_of(packet)):
                 raise _ElsewhereError
             mark = NO_MARK
-            frames = decode_packet(packet) if count else []
+            frames = decode_packet(packet, self._decoder) if count else []
             if frames == [] and count == 1:
                 # Put out at once, without the packets that a decoder takes in first to bring frames into order.
-                frames = self._stream.codec_context.decode(None)
+                frames = (self._decoder or self._stream.codec_context).decode(None)
             yield frames
 
     def _list_shown(self, frames: Iterable[VideoFrame], first: int) -> Iterator[VideoFrame]:
@@ -176,7 +180,6 @@ class _Prover:
             if number is None and frame.pts in self._hidden:
                 continue
             if number is None or number >= first:
-                if self.form is None:
-                    pixels = to_pixels(frame, is_gray=self._index.is_gray)
-                    self.form = FrameForm((pixels.shape[0], pixels.shape[1], pixels.shape[2]), pixels.dtype)
+                form = FrameForm(*find_form(frame, is_gray=self._index.is_gray, name=self._path))
+                self.form = form if self.form is None else self.form.widen(form)
                 yield frame

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import UnreadableImageError
 from ..formats.reader import Reader, ReaderFacts
 from ..geometry.regions import to_slice
 
@@ -65,11 +64,6 @@ class VideoReader(Reader):
         for place, time in enumerate(times):
             places.setdefault(time, []).append(place)
         for number, pixels in self.decoder.frames(places):
-            if pixels.shape != self.shape:  # a stream may change its size on the way
-                raise UnreadableImageError(
-                    f"{self.path}: frame {number:,} is {pixels.shape[:2]} (height, width), the first one "
-                    f"{self.shape[:2]}; frames of several sizes are not read as one array"
-                )
             window = pixels[inside] if picks is None else pixels[inside][:, :, picks]
             for place in places[number]:
                 out[place] = window

@@ -13,7 +13,7 @@ from .index import FrameIndex, Seek, demux, open_container, pick_stream
 from .landings import mark_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from av.container import InputContainer
     from av.packet import Packet
@@ -69,6 +69,8 @@ class Scan(NamedTuple):
         is_guessed: whether times may be FFmpeg's guesses.
         is_described: whether the file's header may describe the stream well enough to decode without probing.
         has_reordering: whether the decoder expects frames in another order than they are shown in.
+        mixes_parameters: whether some key frames come with other parameters than the header and others rely on the header. What
+            such frames show depends on all that was decoded before.
     """
 
     packets: list[PacketFacts]
@@ -81,6 +83,7 @@ class Scan(NamedTuple):
     is_guessed: bool
     is_described: bool
     has_reordering: bool
+    mixes_parameters: bool
 
     @property
     def keyed(self) -> list[PacketFacts]:
@@ -133,7 +136,14 @@ def scan_packets(container: InputContainer, stream: VideoStream, path: str) -> S
     """
     context = stream.codec_context
     is_hidden = _HIDDEN.get(context.name)
-    packets = list(_list_packets(container, stream, path, is_hidden))
+    parameters = _Parameters.of(context)
+    packets, kinds = [], set()
+    for packet in demux(container, stream, path):
+        # The demuxer ends with an empty packet.
+        if packet.size:
+            packets.append(_describe(packet, is_hidden))
+            if packet.is_keyframe and parameters is not None:
+                kinds.add(parameters.find_kind(_bytes_of(packet)))
     if not any(packet.is_key for packet in packets):
         raise UnreadableImageError(f"{path}: its video has no key frame among {len(packets):,} packets")
     names = set(container.format.name.split(","))
@@ -149,6 +159,7 @@ def scan_packets(container: InputContainer, stream: VideoStream, path: str) -> S
         bool(names & _GUESSED_FORMATS) and bool(context.has_b_frames),
         bool(names & _DESCRIBED_FORMATS) and context.name in _DESCRIBED_CODECS,
         bool(context.has_b_frames),
+        {"none", "other"} <= kinds,
     )
 
 
@@ -168,7 +179,8 @@ def index_by_times(scan: Scan) -> FrameIndex:
     seeks, marks = (np.array([each[place] for each in entries.values()], np.int64) for place in (0, 1))
     keys = np.array(list(entries), np.int64)
     return FrameIndex(
-        times, True, keys, seeks, scan.how, scan.time_base, scan.stream, scan.rate, scan.is_gray, marks=marks,
+        times, True, keys, seeks, scan.how, scan.time_base, scan.stream, scan.rate, scan.is_gray,
+        needs_new_decoder=scan.mixes_parameters, marks=marks,
         drops=np.zeros_like(keys),
     )  # fmt: skip
 
@@ -194,17 +206,51 @@ def is_monochrome(extradata: bytes) -> bool:
     return False
 
 
-def _list_packets(
-    container: InputContainer, stream: VideoStream, path: str, is_hidden: Callable[[memoryview], bool] | None
-) -> Iterator[PacketFacts]:
-    for packet in demux(container, stream, path):
-        # The demuxer ends with an empty packet.
-        if packet.size:
-            position = -1 if packet.pos is None else packet.pos
-            # An edit list hides some packets, their own headers others.
-            is_shown = not packet.is_discard and (is_hidden is None or not is_hidden(_bytes_of(packet)))
-            mark = mark_of(packet) if packet.is_keyframe else 0
-            yield PacketFacts(packet.pts, packet.dts, position, packet.is_keyframe, is_shown, mark, packet.is_corrupt)
+def _describe(packet: Packet[Any], is_hidden: Callable[[memoryview], bool] | None) -> PacketFacts:
+    position = -1 if packet.pos is None else packet.pos
+    # An edit list hides some packets, their own headers others.
+    is_shown = not packet.is_discard and (is_hidden is None or not is_hidden(_bytes_of(packet)))
+    mark = mark_of(packet) if packet.is_keyframe else 0
+    return PacketFacts(packet.pts, packet.dts, position, packet.is_keyframe, is_shown, mark, packet.is_corrupt)
+
+
+class _Parameters(NamedTuple):
+    """The parameters of H.264 or HEVC in the header of a file of the form of MP4, where lengths precede the units of a packet.
+
+    Attributes:
+        header: the header.
+        shift: where the type of a unit begins in its first byte.
+        mask: which bits it has.
+        kind: the type of a unit that holds parameters.
+    """
+
+    header: bytes
+    shift: int
+    mask: int
+    kind: int
+
+    @classmethod
+    def of(cls, context: Any) -> _Parameters | None:
+        """Those of a stream; ``None`` if it has another form."""
+        header = bytes(context.extradata or b"")
+        # Lengths have four bytes nearly always.
+        if context.name == "h264" and header[:1] == b"\x01" and header[4] & 3 == 3:
+            return cls(header, 0, 31, 7)
+        if context.name == "hevc" and header[:1] == b"\x01" and len(header) > 21 and header[21] & 3 == 3:
+            return cls(header, 1, 63, 33)
+        return None
+
+    def find_kind(self, data: memoryview) -> str:
+        """Whether a packet holds parameters: ``"none"``, the ``"same"`` as in the header, or ``"other"`` ones."""
+        found, at = "none", 0
+        while at + 4 < len(data):
+            end = at + 4 + int.from_bytes(data[at : at + 4], "big")
+            if data[at + 4] >> self.shift & self.mask == self.kind:
+                if bytes(data[at + 4 : end]) not in self.header:
+                    return "other"
+                found = "same"
+            at = end
+        return found
 
 
 def _bytes_of(packet: Packet[Any]) -> memoryview:

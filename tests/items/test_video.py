@@ -106,7 +106,7 @@ def test_frames_of_several_sizes_are_refused(tmp_path):
     path.write_bytes(b"".join((tmp_path / f"{number}.h264").read_bytes() for number in range(2)))
     video = nf.open(path, workdir=tmp_path)
     assert [read_number(frame) for frame in video[[19, 3]]] == [19, 3]
-    told = r"frame 25 is \(48, 64\) \(height, width\), the first one \(64, 96\); frames of several sizes"
+    told = r"both.h264: frame 25 is 48 x 64 px \(height x width\), 3 channels, uint8, stored as yuv420p; the first frame is 64 x 96 px"
     for read in (lambda: video[25], lambda: nf.read_video(path, [25], workdir=tmp_path)):
         with pytest.raises(nf.UnreadableImageError, match=told):
             read()

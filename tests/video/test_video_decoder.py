@@ -69,9 +69,9 @@ def count_sent(monkeypatch) -> list[int]:
     """The times of the packets that are given to decoders from now on."""
     sent = []
 
-    def note(packet):
+    def note(packet, *options):
         sent.append(packet.pts)
-        return decode_packet(packet)
+        return decode_packet(packet, *options)
 
     monkeypatch.setattr(decoder, "decode_packet", note)
     return sent
