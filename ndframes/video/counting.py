@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import UnreadableImageError
 from .alpha import AlphaDecoder, open_alpha_decoder
 from .index import FrameForm, FrameIndex, decode_packet, demux, open_container, pick_stream
-from .landings import NO_MARK, PREDICTED, digest_of, mark_of, seek
+from .landings import NO_MARK, digest_of, is_complete, mark_of, seek
 from .planes import find_form
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class _Tries:
         for packet in demux(self._container, self._stream, self._path):
             mark = mark or mark_of(packet)
             for frame in decode_packet(packet, self._decoder) or ():
-                if not run and not of_parts and frame.pict_type in PREDICTED:
+                if not run and not (of_parts or is_complete(frame)):
                     skipped += 1
                     continue
                 run.append(digest_of(frame))

@@ -12,7 +12,7 @@ from ..errors import UnreadableImageError
 from ..system.memory import ClockCache
 from .alpha import open_alpha_decoder
 from .index import FrameForm, decode_packet, demux, naming_video, open_container, pick_stream
-from .landings import NO_MARK, PREDICTED, digest_of, mark_of, seek
+from .landings import NO_MARK, digest_of, is_complete, mark_of, seek
 from .planes import find_form, replace_matrix, to_pixels
 from .samples import stores_color
 
@@ -417,11 +417,12 @@ class _Cursor:
         damage = _Damage(int(self._index.times[self._next]), is_from_start=self._is_from_start)
         for frame in damage.filter(self._decode_to_target(damage)):
             number = None if frame.pts is None else self._index.find_frame(frame.pts)
-            if number is None:  # it is not shown, such as what comes before an edit list
+            # Not shown, such as what comes before an edit list; or shown before the entry point, and of use to no read from here.
+            if number is None or (number < first and not self._is_from_start):
                 continue
-            if not is_trusted and number >= first:
+            if not is_trusted:
                 # Key flags may lie: a frame that refers to others, which were not decoded, is not what it should be.
-                if frame.pict_type in PREDICTED:
+                if not is_complete(frame):
                     return
                 is_trusted = True
             yield number, frame

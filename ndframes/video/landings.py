@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from .alpha import AlphaDecoder
     from .index import Seek
 
-__all__ = ["NO_MARK", "PREDICTED", "digest_of", "mark_of", "seek"]
+__all__ = ["NO_MARK", "digest_of", "is_complete", "mark_of", "seek"]
 #: The mark of a landing that is not compared with anything.
 NO_MARK = 0
-#: FFmpeg's numbers for pictures that refer to others: P, B, S and SP.
-PREDICTED = frozenset([2, 3, 4, 6])
+# FFmpeg's numbers for pictures that refer to others, P, B, S and SP; and for one whose kind is not known.
+_PREDICTED = frozenset([2, 3, 4, 6])
+_UNKNOWN = 0
 _MARKED_BYTES = 4096
 _NO_TIME = -(1 << 63)
 
@@ -73,3 +74,8 @@ def digest_of(frame: VideoFrame) -> int:
     bits = form.padded_bits_per_pixel if len(frame.planes) == 1 else 8 * -(-form.components[0].bits // 8)
     # What lies behind the pixels of a row is not defined.
     return zlib.crc32(np.ascontiguousarray(rows[:, : -(-frame.width * bits // 8)]).data)
+
+
+def is_complete(frame: VideoFrame) -> bool:
+    """Whether a frame says that it refers to no other one. A decoder stands in for what it lacks by a frame of no kind."""
+    return bool(frame.key_frame) if frame.pict_type == _UNKNOWN else frame.pict_type not in _PREDICTED

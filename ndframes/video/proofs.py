@@ -8,7 +8,6 @@ and at the first one only if its container is usually right; the others are comp
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +16,7 @@ import numpy as np
 from ..errors import UnreadableImageError
 from .alpha import open_alpha_decoder
 from .index import FrameForm, decode_packet, demux
-from .landings import NO_MARK, PREDICTED, mark_of, seek
+from .landings import NO_MARK, is_complete, mark_of, seek
 from .planes import find_form
 
 if TYPE_CHECKING:
@@ -56,9 +55,8 @@ def prove(
         ``None`` if other frames are shown than the times say.
     """
     prover = _Prover(container, stream, path, index, {packet.pts for packet in scan.packets if not packet.is_shown})
-    if prover.check(0, 1) == "wrong":
-        return None
-    frame_px = math.prod(prover.form.shape[:2]) if prover.form is not None else _PROVED_PX
+    context = stream.codec_context
+    frame_px = context.width * context.height or _PROVED_PX
     is_kept = np.ones(len(index.keys), bool)
     for entry, count in _plan(index, _PROVED_PX // frame_px, is_consistent=scan.is_consistent):
         verdict = prover.check(entry, count)
@@ -79,16 +77,19 @@ def _keep(index: FrameIndex, is_kept: Array) -> FrameIndex:
 
 
 def _plan(index: FrameIndex, budget: int, *, is_consistent: bool) -> Iterator[tuple[int, int]]:
-    """The entry points to prove, each with the number of its frames; 0 compares the first packet alone."""
+    """The entry points to prove, each with the number of its frames; 0 compares the first packet alone.
+
+    The beginning is the first one: what a new decoder shows there must not depend on other proofs.
+    """
     last = len(index.keys) - 1
     if len(index) <= budget:
         # One frame of the next entry, too: it ends a run of frames that are put out late.
         yield from enumerate((np.append(index.keys[1:], len(index)) + 1 - index.keys).tolist())
         return
-    # The end first: a file that was joined from others differs there, if anywhere.
+    # Then the end: a file that was joined from others differs there, if anywhere.
     chosen = dict.fromkeys(round(share * last) for share in _SHARES)
     if is_consistent:
-        yield from ((entry, 0) for entry in chosen if entry)
+        yield from ((entry, 0 if entry else 1) for entry in chosen)
         return
     count = max(_LEAST_FRAMES, budget // len(chosen))
     yield from ((entry, count) for entry in list(chosen)[: max(2, budget // count)])
@@ -123,9 +124,7 @@ class _Prover:
                 for frame in self._list_shown(frames or (), first):
                     if frame.is_corrupt:
                         return "right"
-                    is_incomplete = (
-                        expected == first and frame.pict_type in PREDICTED and not index.begins_hidden(entry)
-                    )
+                    is_incomplete = expected == first and not is_complete(frame) and not index.begins_hidden(entry)
                     if is_incomplete or frame.pts is None or index.find_frame(frame.pts) != expected:
                         return "wrong"
                     expected += 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import UnreadableImageError
-from .index import FrameIndex, Seek, demux, open_container, pick_stream
+from .index import FrameIndex, Seek, demux, pick_stream
 from .landings import mark_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-__all__ = ["PacketFacts", "Scan", "index_by_times", "is_monochrome", "scan_packets"]
+__all__ = ["PacketFacts", "Scan", "describes_itself", "index_by_times", "is_monochrome", "scan_packets"]
 # Profiles of H.264 whose parameters name the format of colour.
 _PROFILES_WITH_CHROMA = frozenset([100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135])
 # Containers without an index: a seek by time ends anywhere.
@@ -104,28 +104,34 @@ class Scan(NamedTuple):
         return bool((np.abs(ranks - np.arange(len(ranks))) <= _MOST_DISPLACED).all())
 
     @property
-    def is_consistent(self) -> bool:
-        """Whether the tables of a container that is usually right agree with each other and with the decoder."""
-        is_all_keys = len(self.packets) > 1 and all(packet.is_key for packet in self.packets)
-        return self.is_described and not is_all_keys and not (self.has_reordering and self._is_in_order)
-
-    @property
-    def _is_in_order(self) -> bool:
-        """Whether frames are stored in the order of their times."""
-        times = [packet.pts for packet in self.packets]
-        return all(later > earlier for earlier, later in itertools.pairwise(times))  # type: ignore[operator]
-
-    def opens_unprobed(self, path: str) -> bool:
-        """Whether the stream decodes without probing: frames are stored in order, or the unprobed decoder knows that not.
+    def knows_order(self) -> bool:
+        """Whether frames are stored in the order in which they are shown, or the decoder knows from the header that not.
 
         A decoder that does not know puts out the first frames too early, in the wrong order.
         """
-        if not self.is_described or self.how != "pts":
-            return False
-        if self._is_in_order:
-            return True
-        with open_container(path, is_probed=False) as container:
-            return bool(pick_stream(container, path, self.stream).codec_context.has_b_frames)
+        return self.is_in_order or self.has_reordering
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the tables of a container that is usually right agree with each other."""
+        is_all_keys = len(self.packets) > 1 and all(packet.is_key for packet in self.packets)
+        return self.is_described and not is_all_keys and not self.is_in_order
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether frames are stored in the order of their times."""
+        times = [packet.pts for packet in self.packets]
+        return None not in times and all(later > earlier for earlier, later in itertools.pairwise(times))  # type: ignore[operator]
+
+
+def describes_itself(container: InputContainer, path: str, stream: int | None) -> bool:
+    """Whether the header of a file that was opened without probing may say all that there is to know of a stream."""
+    is_choice = stream is None and len(container.streams.video) > 1  # which takes more knowledge
+    if is_choice or not _DESCRIBED_FORMATS & set(container.format.name.split(",")):
+        return False
+    chosen = pick_stream(container, path, stream)
+    context = chosen.codec_context
+    return context.name in _DESCRIBED_CODECS and bool(context.extradata and context.width) and bool(chosen.average_rate)
 
 
 def scan_packets(container: InputContainer, stream: VideoStream, path: str) -> Scan:
