@@ -10,14 +10,8 @@ from kit.videos import CannotMakeError, Recipe, draw_recipes, read_number
 
 import ndframes as nf
 
-#: The recipes of :data:`MATRIX` that are not read exactly yet. This list is to become empty.
-NOT_YET: frozenset[str] = frozenset(
-    [
-        "depth-changes-raw-h264-h264-b2-g12.h264",
-        "packed-avi-mpeg4-b2-g12.avi",
-        "joined-mkv-h264-b2-g12.mkv",
-    ]
-)
+#: The recipes of :data:`MATRIX` that are not read exactly yet.
+NOT_YET: frozenset[str] = frozenset()
 
 
 def short(*kind: object, **options: object) -> Recipe:

@@ -58,10 +58,10 @@ def test_other_errors_stay_as_they_are():
         with pytest.raises(type(error)) as caught, naming_video("walk.mp4", 7):
             raise error
         assert caught.value is error
-    missing = nf.UnreadableImageError("walk.mp4: frame 7 of 40 does not decode")
+    better = nf.UnreadableImageError("walk.mp4: frame 7 has the pixel format xyz, which FFmpeg does not convert")
     with pytest.raises(nf.UnreadableImageError) as caught, naming_video("walk.mp4", 7):
-        raise missing
-    assert caught.value is missing
+        raise better from make(av.error.OSError)
+    assert caught.value is better
 
 
 @pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
@@ -120,8 +120,7 @@ def test_the_frame_is_named_by_each_way_to_read_it(walk, tmp_path, monkeypatch, 
     video[0]
 
     def fail(*_, **__):
-        with naming_video(walk):
-            raise make(kind)
+        raise make(kind)
 
     monkeypatch.setattr(f"ndframes.video.decoder.{place}", fail)
     ways = (
@@ -133,6 +132,17 @@ def test_the_frame_is_named_by_each_way_to_read_it(walk, tmp_path, monkeypatch, 
     for way in ways:
         with pytest.raises(nf.NdframesError, match=r"mp4: frame 23 cannot be read: the cause"):
             way()
+
+
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
+def test_errors_while_frames_are_indexed(walk, tmp_path, monkeypatch, kind):
+    def fail(*_, **__):
+        raise make(kind)
+
+    monkeypatch.setattr("ndframes.entries.frame_index.build_index", fail)
+    for way in (nf.open, nf.read_video, nf.video_metadata):
+        with pytest.raises(nf.UnreadableImageError, match="mp4 cannot be read as a video: the cause"):
+            way(walk, workdir=tmp_path)
 
 
 def test_raw_av1_reads_or_says_why(tmp_path):
