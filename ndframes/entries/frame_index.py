@@ -28,7 +28,7 @@ from ..spec.kinds import is_video_path
 from ..system.handles import HandlePool
 from ..system.stamp import SourceStamp, stat_source
 from ..video.decoder import VideoDecoder
-from ..video.index import FrameForm, FrameIndex
+from ..video.index import FrameForm, FrameIndex, naming_video
 from ..video.indexing import build_index
 from ..video.landings import NO_MARK
 from .jobs import JobResult
@@ -89,11 +89,12 @@ class Indexing:
         """
         # read_video() accepts videos with any suffix.
         is_animated = not is_video_path(self.info.path) and is_animation(self.info.path)
-        index = (
-            _index_animation(self.info.path, self.stamp, pool)
-            if is_animated
-            else build_index(self.info.path, stream=self.info.series)
-        )
+        if is_animated:
+            index = _index_animation(self.info.path, self.stamp, pool)
+        else:
+            # Proofs decode and convert frames.
+            with naming_video(self.info.path):
+                index = build_index(self.info.path, stream=self.info.series)
         # Another change so soon may leave the stamp as it is: the cached index would then be taken for that of the new file.
         if not self.stamp.is_settled(time.time_ns()):
             return index

@@ -217,7 +217,8 @@ class VideoDecoder:
         matrix, used = int(frame.colorspace), replace_matrix(frame)
         if used != matrix and not self.is_gray:
             _warn_about_matrix(self.path, matrix, used)
-        return to_pixels(frame, is_gray=self.is_gray, form=form, name=name)
+        with naming_video(self.path, number):
+            return to_pixels(frame, is_gray=self.is_gray, form=form, name=name)
 
     def missing(self, number: int) -> UnreadableImageError:
         """The error for a frame that does not decode."""

@@ -207,16 +207,17 @@ def naming_video(path: str, frame: int | None = None) -> Iterator[None]:
     """
     from .libav import av
 
-    what = f"{path} cannot be read as a video" if frame is None else f"{path}: frame {frame:,} cannot be read"
+    unnumbered = f"{path} cannot be read as a video"
+    what = unnumbered if frame is None else f"{path}: frame {frame:,} cannot be read"
     try:
         yield
     except MemoryError:
         raise
     except NdframesError as error:
-        cause = error.__cause__
-        if frame is None or not isinstance(cause, av.error.FFmpegError):
+        text = str(error)
+        if frame is None or not text.startswith(unnumbered):
             raise
-        raise UnreadableImageError(f"{what}: {cause.strerror}") from cause
+        raise UnreadableImageError(what + text.removeprefix(unnumbered)) from error.__cause__
     # PyAV has classes of its own for FFmpeg's errors, and raises builtin ones for what it refuses itself.
     except (av.error.FFmpegError, OSError, ValueError, ArithmeticError, EOFError) as error:
         raise UnreadableImageError(f"{what}: {getattr(error, 'strerror', None) or error}") from error

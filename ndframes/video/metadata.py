@@ -121,7 +121,9 @@ class VideoMetadata:
         """All attributes as plain data, with ``keyframe_count`` in place of ``times`` and ``keyframes``."""
         facts = asdict(self)
         del facts["times"], facts["keyframes"]
-        return {**facts, "streams": [*facts["streams"]], "keyframe_count": self.keyframe_count}
+        # Lists, as JSON returns them.
+        streams = [{**stream, "disposition": [*stream["disposition"]]} for stream in facts["streams"]]
+        return {**facts, "streams": streams, "keyframe_count": self.keyframe_count}
 
     def __repr__(self) -> str:
         rate = "no rate" if self.fps is None else f"{self.fps:.6g} fps"

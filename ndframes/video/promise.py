@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..text import count_noun
 from .index import open_container, pick_stream
 
 if TYPE_CHECKING:
@@ -112,15 +113,15 @@ def warn_if_cut_off(path: str, index: FrameIndex) -> None:
     with open_container(path) as container:
         promised = count_promised(container, pick_stream(container, path, index.stream), index)
     if promised is None:
-        _warn_once(path, size_bytes, f"{len(index):,} frames are there")
+        _warn_once(path, size_bytes, count_noun(len(index), "frame"))
     elif promised - len(index) >= max(_FEWEST_LOST, _SMALLEST_LOSS * promised):
-        _warn_once(path, size_bytes, f"{len(index):,} frames are there of {promised:,}")
+        _warn_once(path, size_bytes, f"{len(index):,} of {promised:,} frames")
 
 
 @lru_cache(maxsize=1024)
 def _warn_once(path: str, size_bytes: int, found: str) -> None:
     _log.warning(
-        "%s is truncated: it ends after %s bytes, before its header says, and %s; copy or download it again",
+        "%s is truncated: it ends after %s bytes, before its header says, and has %s; copy or download it again",
         path,
         f"{size_bytes:,}",
         found,

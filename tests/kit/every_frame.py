@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import av
 import numpy as np
@@ -20,6 +20,7 @@ import ndframes as nf
 ORDERS = ("random", "backwards", "strided", "batches")
 # A conversion to RGB may round in another way; two frames of the kit differ by much more.
 _MOST_ROUNDING = 3
+_B_FRAME = 3  # FFmpeg's number
 
 
 class Shown(NamedTuple):
@@ -29,10 +30,12 @@ class Shown(NamedTuple):
         pixels: as RGB of 8 bits.
         is_sound: whether it must be read: the decoder reports no damage in it or in what it may refer to, and it has the
             size and the pixel format of the first frame. Of others, an error is right as well.
+        lost: how many packets before it did not decode. ndframes may count each of them as a frame that does not decode.
     """
 
     pixels: np.ndarray
     is_sound: bool
+    lost: int = 0
 
 
 class Fault(NamedTuple):
@@ -58,6 +61,7 @@ class Comparison:
     Attributes:
         path: the video.
         expected: the number of frames that decoding from the beginning shows.
+        lost: the number of packets that do not decode.
         found: the number of frames of ndframes.
         accesses: how many frames were read.
         wrong: the frames that had the pixels of others, or of none.
@@ -66,6 +70,7 @@ class Comparison:
 
     path: Path
     expected: int
+    lost: int = 0
     found: int = 0
     accesses: int = 0
     wrong: list[Fault] = field(default_factory=list)
@@ -74,7 +79,7 @@ class Comparison:
     @property
     def missing(self) -> int:
         """How many frames ndframes has too few; negative for too many."""
-        return self.expected - self.found
+        return self.expected - min(self.found, max(self.expected, self.found - self.lost))
 
     @property
     def is_exact(self) -> bool:
@@ -101,7 +106,8 @@ def decode_in_order(path: Path, stream: int | None = None) -> list[Shown]:
         The frames; none if FFmpeg does not open the file.
     """
     shown: list[Shown] = []
-    is_sound, first = True, None
+    kinds: list[int] = []
+    is_sound, first, lost = True, None, 0
     try:
         opened = av.open(str(path), metadata_errors="replace")
     except av.error.FFmpegError:
@@ -113,13 +119,25 @@ def decode_in_order(path: Path, stream: int | None = None) -> list[Shown]:
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
-                frames, is_sound = [], False
+                frames, is_sound, lost = [], False, lost + 1
             for frame in frames:
+                if frame.is_corrupt:
+                    _doubt_bframes(shown, kinds)
                 is_sound = not frame.is_corrupt and (is_sound or bool(frame.key_frame))
                 form = frame.format.name, frame.height, frame.width
                 first = first or form
-                shown.append(Shown(frame.to_ndarray(format="rgb24"), is_sound and form == first))
-    return shown
+                shown.append(Shown(frame.to_ndarray(format="rgb24"), is_sound and form == first, lost))
+                kinds.append(int(frame.pict_type))
+    # The last packets may be lost, too.
+    return [frame._replace(lost=lost) for frame in shown]
+
+
+def _doubt_bframes(shown: list[Shown], kinds: list[int]) -> None:
+    """The B-frames right before a damaged frame may refer to it."""
+    for place in range(len(shown) - 1, -1, -1):
+        if kinds[place] != _B_FRAME:
+            break
+        shown[place] = shown[place]._replace(is_sound=False)
 
 
 def compare(
@@ -140,21 +158,20 @@ def compare(
         orders: of :data:`ORDERS`; each begins with a decoder of its own.
         backends: the forms in the cache; ``None`` is the video itself.
         in_process: whether to read the frames in another process as well, backwards; it finds the stored index.
-        is_old: whether to set the time of the file back, so that its index is stored; else it is made at each opening.
+        is_old: whether the file counts as one that did not change lately, so that its index is stored, and it stays open.
         accesses: how many frames to read in each order; ``None``: each once.
         seed: of the random order.
         workdir: the cache; ``None``: a folder next to the video.
     """
-    if is_old:
-        os.utime(path, (1_700_000_000, 1_700_000_000))
     workdir = workdir or path.with_name(path.name + "-cache")
     shown = decode_in_order(path)
-    result = Comparison(path, len(shown))
+    result = Comparison(path, len(shown), max((frame.lost for frame in shown), default=0))
+    read = partial(read_in_order, path, workdir, is_old=is_old, accesses=accesses, seed=seed)
     for backend in backends:
         for order in orders:
-            _take(result, f"{order}, {backend}", shown, read_in_order(path, workdir, backend, order, accesses, seed))
+            _take(result, f"{order}, {backend}", shown, read(backend, order))
     if in_process:
-        future = _other_process().submit(read_in_order, path, workdir, backends[0], "backwards", accesses, seed)
+        future = _other_process().submit(read, backends[0], "backwards")
         _take(result, "another process", shown, future.result())
     return result
 
@@ -167,9 +184,12 @@ class Reading(NamedTuple):
 
 
 def read_in_order(
-    path: Path, workdir: Path, backend: Any, order: str, accesses: int | None = None, seed: int = 0
+    path: Path, workdir: Path, backend: Any, order: str, *, is_old: bool, accesses: int | None = None, seed: int = 0
 ) -> Reading:
-    """Open a video and read its frames in an order."""
+    """Open a video and read its frames in an order; see :func:`compare`."""
+    if is_old:
+        with mock.patch("ndframes.system.stamp._LONGEST_TICK_NS", 0):
+            return read_in_order(path, workdir, backend, order, is_old=False, accesses=accesses, seed=seed)
     try:
         video = nf.open(path, workdir=workdir, backend=backend)
         count = len(video)
@@ -214,12 +234,18 @@ def _take(result: Comparison, order: str, shown: list[Shown], reading: Reading) 
     result.accesses += len(reading.frames)
     for number, got in reading.frames:
         if isinstance(got, str):
-            may_fail = not shown if number < 0 else number < len(shown) and not shown[number].is_sound
+            may_fail = not shown if number < 0 else _may_fail(number, shown, result.lost)
             if not may_fail or got.startswith("foreign"):
                 result.errors.append(Fault(order, number, text=got))
-        elif number >= len(shown) or not _is_same(got, shown[number].pixels):
+        elif not any(_is_same(got, frame.pixels) for frame in shown[max(number - result.lost, 0) : number + 1]):
             found = next((place for place, frame in enumerate(shown) if _is_same(got, frame.pixels)), None)
             result.wrong.append(Fault(order, number, found))
+
+
+def _may_fail(number: int, shown: list[Shown], lost: int) -> bool:
+    """Whether a frame may raise an error; if packets are lost, its number may be that of a later frame."""
+    candidates = shown[max(number - lost, 0) : number + 1]
+    return not all(frame.is_sound for frame in candidates) or (lost > 0 and number >= len(shown) - lost)
 
 
 def _is_same(got: np.ndarray, right: np.ndarray) -> bool:

@@ -132,12 +132,10 @@ def encode_fields(frames: list[np.ndarray], *, bframes: int, gop: int) -> Iterat
     for start in range(0, len(frames), gop):
         count = min(gop, len(frames) - start)
         anchors = sorted({*range(0, count, bframes + 1), count - 1})
-        number_of_frame = 0
-        for before, anchor in zip([-1, *anchors], anchors, strict=False):
-            yield _encode_frame(frames, start, anchor, _P if anchor else _I, number_of_frame, start // gop)
-            number_of_frame += 1
+        for place, (before, anchor) in enumerate(zip([-1, *anchors], anchors, strict=False)):
+            yield _encode_frame(frames, start, anchor, _P if anchor else _I, place, start // gop)
             for between in range(before + 1, anchor):
-                yield _encode_frame(frames, start, between, _B, number_of_frame, start // gop)
+                yield _encode_frame(frames, start, between, _B, place + 1, start // gop)
 
 
 def _encode_frame(
@@ -173,7 +171,7 @@ def write_fields(
     bframes: int,
     gop: int,
     rate: int,
-    format: str,
+    format: str,  # noqa: A002
     are_apart: bool,
 ) -> None:
     """Write frames as field pictures.

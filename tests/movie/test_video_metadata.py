@@ -144,7 +144,9 @@ def test_metadata_repr_and_dict(made, tmp_path):
         f"<VideoMetadata {path!r}: 100 frames of 64 x 96 px, 3 channels, uint8, 25 fps, 4 s; h264 in mp4, 9 key frames, "
     )
     facts = json.loads(json.dumps(found.to_dict()))
-    assert facts == {name: getattr(found, name) for name in facts} | {"streams": [asdict(found.streams[0])]}
+    assert facts == {name: getattr(found, name) for name in facts} | {
+        "streams": [{**asdict(found.streams[0]), "disposition": ["default"]}]
+    }
     assert list(facts)[:4] == ["path", "format", "codec", "frames"]
 
 

@@ -42,19 +42,18 @@ def warnings_of(caplog) -> list[str]:
 
 
 @pytest.mark.parametrize("container", TELLING)
-@pytest.mark.parametrize("share", [0.15, 0.4])
-def test_a_truncated_file_warns_once(tmp_path, caplog, container, share):
+def test_a_truncated_file_warns_once(tmp_path, caplog, container):
     caplog.set_level(logging.WARNING, "ndframes")
-    path = recipe_of(container, damage="no-end", share=share).make(tmp_path)
+    path = recipe_of(container, damage="no-end").make(tmp_path)
     assert is_cut_off(str(path))
     video = nf.open(path, workdir=tmp_path)
     assert 1 <= len(video) < 40
     assert read_number(video[0]) == 0
     (text,) = warnings_of(caplog)
     assert f"{path.name} is truncated" in text
-    assert f"{len(video):,} frames are there" in text
+    assert f"and has {len(video)} of 40 frames; " in text or f"and has {len(video)} frames; " in text
     assert f"ends after {path.stat().st_size:,} bytes" in text
-    assert (" of 40" in text) == TELLING[container]
+    assert (" of 40 " in text) == TELLING[container]
     found = nf.video_metadata(path, workdir=tmp_path)
     assert (found.frames, found.promised_frames) == (len(video), 40 if TELLING[container] else None)
     nf.read_video(path, [0], workdir=tmp_path)
