@@ -56,14 +56,15 @@ def prove(
     """
     prover = _Prover(container, stream, path, index, {packet.pts for packet in scan.packets if not packet.is_shown})
     context = stream.codec_context
-    frame_px = context.width * context.height or _PROVED_PX
+    budget = _PROVED_PX // (context.width * context.height or _PROVED_PX)
     is_kept = np.ones(len(index.keys), bool)
-    for entry, count in _plan(index, _PROVED_PX // frame_px, is_consistent=scan.is_consistent):
+    # The beginning is the first one: what a new decoder shows there must not depend on other proofs.
+    plan = _plan_whole(index, is_kept) if len(index) <= budget else _plan_some(index, budget, scan)
+    for entry, count in plan:
         verdict = prover.check(entry, count)
         if verdict == "wrong":
             return None
-        is_kept[entry] = verdict == "right"
-    is_kept[0] = True  # reading from the beginning needs no seek
+        is_kept[entry] = verdict == "right" or entry == 0  # reading from the beginning needs no seek
     if index.needs_new_decoder:
         is_kept[1:] = False
     index = replace(_keep(index, is_kept), form=prover.form)
@@ -76,19 +77,27 @@ def _keep(index: FrameIndex, is_kept: Array) -> FrameIndex:
     return replace(index, **arrays)
 
 
-def _plan(index: FrameIndex, budget: int, *, is_consistent: bool) -> Iterator[tuple[int, int]]:
-    """The entry points to prove, each with the number of its frames; 0 compares the first packet alone.
+def _plan_whole(index: FrameIndex, is_kept: Array) -> Iterator[tuple[int, int]]:
+    """All entry points, each with the number of its frames up to the next one that is kept.
 
-    The beginning is the first one: what a new decoder shows there must not depend on other proofs.
+    One frame of that entry, too: it ends a run of frames that are put out late.
     """
+    keys = [*index.keys.tolist(), len(index)]
+    yield 0, keys[1] - keys[0] + 1
+    end = len(index)
+    for entry in range(len(index.keys) - 1, 0, -1):
+        yield entry, end - keys[entry] + 1
+        end = keys[entry] if is_kept[entry] else end
+    if end > keys[1]:
+        yield 0, end - keys[0] + 1
+
+
+def _plan_some(index: FrameIndex, budget: int, scan: Scan) -> Iterator[tuple[int, int]]:
+    """Some entry points, each with the number of frames to prove; 0 compares the first packet alone."""
     last = len(index.keys) - 1
-    if len(index) <= budget:
-        # One frame of the next entry, too: it ends a run of frames that are put out late.
-        yield from enumerate((np.append(index.keys[1:], len(index)) + 1 - index.keys).tolist())
-        return
-    # Then the end: a file that was joined from others differs there, if anywhere.
+    # After the beginning the end: a file that was joined from others differs there, if anywhere.
     chosen = dict.fromkeys(round(share * last) for share in _SHARES)
-    if is_consistent:
+    if scan.is_consistent:
         yield from ((entry, 0 if entry else 1) for entry in chosen)
         return
     count = max(_LEAST_FRAMES, budget // len(chosen))
