@@ -76,6 +76,13 @@ MATRIX = [
     short("avi", "mpeg4", 2, damage="packed"),
     short("mp4", "h264", 2, damage="edited"),
     short("mp4", "h264", 2, damage="reordered-edits"),
+    # Found by the slow run: what a decoder puts out depends on what it has decoded; clocks that wrap; entries dropped.
+    short("mp4", "mpeg4", 2, gop=4, style="interlaced", damage="one-time-twice", count=40),
+    short("mov", "mpeg4", 3, gop=4, damage="shifted-sync-table", count=40),
+    short("3gp", "mpeg4", 3, style="interlaced", damage="edited", count=40),
+    short("flv", "h264", 3, gop=4, damage="negative-times", count=40),
+    short("raw-mpeg2", "mpeg2", 3, damage="size-changes", count=40),
+    short("mp4", "h264", 3, damage="fields", count=40),
     # Packets that are no frame, or half of one.
     *(short("ivf", codec, damage="hidden") for codec in ("vp8", "vp9", "av1")),
     short("webm", "vp8", damage="hidden"),

@@ -152,6 +152,33 @@ def test_a_rotation_in_mid_stream(tmp_path):
     check_every_way(path, tmp_path / "b", np.stack([show(frame, "rgb24") for frame in frames]))
 
 
+@pytest.mark.parametrize("tones", [(1, 2), (2, 1)])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_parameters_that_change_where_others_rely_on_the_header(tmp_path, name, tones):
+    """The second part has parameters in its packets, which a decoder keeps when it goes back to the first."""
+    parts = [frames_of("yuv420p", tone, tone=tone) for tone in tones]
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        other: av.VideoCodecContext = av.CodecContext.create("libx264", "w")
+        other.time_base = Fraction(1, 25)
+        for context, frames in zip((stream.codec_context, other), parts, strict=True):
+            context.width, context.height, context.pix_fmt, context.gop_size = SHAPE[1], SHAPE[0], "yuv420p", 3
+            context.color_range, context.thread_count = frames[0].color_range, 1
+            context.options = {"preset": "ultrafast", "crf": "10"}
+        for part, (encoder, frames) in enumerate(zip((stream, other), parts, strict=True)):
+            for number, frame in enumerate([*frames, None]):
+                if frame is not None:
+                    frame.pts, frame.time_base = part * COUNT + number, Fraction(1, 25)
+                for packet in encoder.encode(frame):
+                    packet.stream, packet.time_base = stream, Fraction(1, 25)
+                    container.mux(packet)
+    path = str(tmp_path / name)
+    frames = decode(path)
+    assert len(frames) == 2 * COUNT
+    assert build_index(path).needs_new_decoder
+    check_every_way(path, tmp_path, np.stack([show(frame, "rgb24") for frame in frames]))
+
+
 DIFFERENT = {
     "another size": (
         ("yuv420p", SHAPE),
