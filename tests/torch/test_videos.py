@@ -203,8 +203,8 @@ def test_no_frame_is_decoded_twice(paths, monkeypatch):
     counts = Counter()
     decode = decoder.decode_packet
 
-    def count(packet):
-        frames = decode(packet)
+    def count(packet, *options):
+        frames = decode(packet, *options)
         counts["frames"] += len(frames or ())
         return frames
 

@@ -32,13 +32,15 @@ def test_each_class_of_error_names_file_and_frame(kind):
     refused = pytest.raises(nf.UnreadableImageError, match=r"^walk.mp4 cannot be read as a video: the cause")
     with refused as caught, naming_video("walk.mp4"):
         raise make(kind)
-    assert isinstance(caught.value.__cause__, kind)
+    # Python's own class: PyAV's are not restored by all tools that carry errors from one process to another.
+    cause = caught.value.__cause__
+    assert (type(cause), cause.args, cause.__traceback__ is not None) == (OSError, (95, "the cause"), True)
     assert isinstance(pickle.loads(pickle.dumps(caught.value)), nf.UnreadableImageError)
     # The place that knows the frame adds it to an error that was named before.
     refused = pytest.raises(nf.UnreadableImageError, match=r"^walk.mp4: frame 1,234 cannot be read: the cause")
     with refused as caught, naming_video("walk.mp4", 1234), naming_video("walk.mp4"):
         raise make(kind)
-    assert isinstance(caught.value.__cause__, kind)
+    assert caught.value.__cause__.args == (95, "the cause")
 
 
 @pytest.mark.parametrize("error", BUILTIN, ids=lambda error: type(error).__name__)
