@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Indexing", "find_index"]
 _log = logging.getLogger("ndframes")
 # Part of the key: it changes whenever the same video gives another table, so that old entries are not read.
-_TABLE_VERSION = 3
+_TABLE_VERSION = 4
 _FORM = {"type": "npy", "holds": f"frame index {_TABLE_VERSION}"}
 _POLL_SECONDS = 0.1
 # Below all times and file positions.

@@ -158,6 +158,10 @@ class SegmentColumns:
     count_stops: _Ints
     counts: np.ndarray[Any, np.dtype[np.uint32]]
 
+    def __bool__(self) -> bool:
+        """Whether any annotation has a segmentation."""
+        return bool(len(self.points) or len(self.counts))
+
     def has_rings(self, numbers: _Ints) -> _Bools:
         """Whether annotations have polygons."""
         found: _Bools = self.ring_stops[numbers] < self.ring_stops[numbers + 1]

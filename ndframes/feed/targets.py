@@ -201,7 +201,7 @@ class _View:
         visibility = np.divide(visible, areas, out=np.zeros(len(areas)), where=areas > 0)
         is_shown = (boxes[0] < right) & (boxes[2] > left) & (boxes[1] < bottom) & (boxes[3] > top)
         is_visible = is_shown.copy()
-        if tighten and is_cut.any():
+        if tighten and self.table.segments and is_cut.any():
             cut = np.flatnonzero(is_cut)
             total, shown, bounds = self._measure(numbers[cut])
             # A mask that is thinner than a pixel may cover no pixel's centre; its box is measured then.
