@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from .spec.pathinfo import ChannelInfo, PathInfo, SequenceInfo
     from .system.workers import Limits
     from .video.metadata import VideoMetadata
+    from .video.threaded import allow_decoder_threads
     from .video.writer import VideoWriter, WriteReport
 
 __all__ = [
@@ -135,6 +136,7 @@ __all__ = [
     "WorkerDied",
     "WriteReport",
     "__version__",
+    "allow_decoder_threads",
     "demo_paths",
     "open",
     "read_video",
@@ -172,6 +174,7 @@ _HOMES = {
     "VideoMetadata": "video.metadata",
     "VideoWriter": "video.writer",
     "WriteReport": "video.writer",
+    "allow_decoder_threads": "video.threaded",
     "demo_paths": "frames.photographs",
     "open": "frames.simple",
     "read_video": "movie.read",

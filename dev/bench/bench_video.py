@@ -58,6 +58,7 @@ def make_contenders(path: Path, folder: Path) -> list[VideoFile]:
     workdir = folder / "ndframes"
     return [
         NdframesVideo("ndframes", "h264", path, workdir),
+        NdframesVideo("ndframes, its threads", "h264", path, workdir, threads=None),
         NdframesVideo("ndframes, first", "h264", path, workdir, is_first=True),
         NdframesVideo("ndframes intra", "intra", path, workdir, backend="intra"),
         NdframesVideo("ndframes npy", "npy", path, workdir, backend="npy"),

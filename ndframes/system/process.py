@@ -123,6 +123,11 @@ class ForkGate:
             self._condition.notify_all()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether a fork waits for the threads that are inside, or is under way."""
+        return self._is_closed
+
+    @property
     def _depth(self) -> int:
         """How many times this thread has entered."""
         return getattr(self._own, "depth", 0)

@@ -6,21 +6,20 @@ import itertools
 import logging
 import weakref
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UnreadableImageError
 from ..system.memory import ClockCache
-from .alpha import open_alpha_decoder
-from .index import FrameForm, decode_packet, demux, naming_video, open_container, pick_stream
-from .landings import NO_MARK, digest_of, is_complete, mark_of, seek
+from .cursor import Cursor
+from .index import FrameForm, naming_video
 from .planes import find_form, replace_matrix, to_pixels
 from .samples import stores_color
+from .threaded import LongRuns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
-    from av.packet import Packet
     from av.video.frame import VideoFrame
 
     from .._typing import Array
@@ -31,12 +30,6 @@ __all__ = ["VideoDecoder", "VideoErrors"]
 _log = logging.getLogger(__name__)
 #: What to do about a frame that does not decode: raise an error, leave it out, or use the nearest frame that decodes.
 VideoErrors = Literal["raise", "skip", "nearest"]
-_B_FRAME = 3  # FFmpeg's number
-# After this many jumps in a row, the next request is expected to be a jump, too.
-_JUMPS_OF_RANDOM_ACCESS = 3
-# If it is not, at most this many frames are decoded twice.
-_MOST_REPEATED_FRAMES = 16
-_WARMING_PACKETS = 16
 
 
 class VideoDecoder:
@@ -46,7 +39,6 @@ class VideoDecoder:
         path: the file.
         index: where its frames are.
         pool: keeps the open handles.
-        threads: the number of threads of a decoder. 1 is best for single frames, and the only number that is safe in workers.
         frame_bytes: how many bytes of decoded frames are cached.
         is_gray: whether frames are the brightness alone; see :func:`~ndframes.video.planes.to_pixels`.
         errors: what to do about a frame that does not decode, in :meth:`frames` and :meth:`decode_each`: raise an error, or
@@ -59,7 +51,6 @@ class VideoDecoder:
         index: FrameIndex,
         pool: HandlePool,
         *,
-        threads: int = 1,
         frame_bytes: int = 64 * 2**20,
         is_gray: bool = False,
         errors: VideoErrors = "raise",
@@ -73,7 +64,7 @@ class VideoDecoder:
             # The index has the form of frames with their colours.
             self._form = FrameForm((*self._form.shape[:2], 1), self._form.dtype)
         self._pool = pool
-        self._threads = threads
+        self._runs = LongRuns(path, index)
         self._token = object()
         self._frames: ClockCache[int, Array] = ClockCache(frame_bytes, _nbytes)
         weakref.finalize(self, pool.discard, self._token)
@@ -141,6 +132,11 @@ class VideoDecoder:
             numbers: from 0 to one below the number of frames, in any order.
         """
         requested = sorted(set(numbers))
+        done = 0
+        for found in self._runs.decode(requested) if requested else ():
+            yield found
+            done += 1
+        requested = requested[done:]
         if not requested:
             return
         with self._pool.borrow(self._token, self._open) as cursor:
@@ -244,8 +240,8 @@ class VideoDecoder:
                         return found
         raise self.missing(number)
 
-    def _open(self) -> _Cursor:
-        return _Cursor(self.path, self.index, self._threads)
+    def _open(self) -> Cursor:
+        return Cursor(self.path, self.index)
 
 
 @lru_cache(maxsize=1024)
@@ -262,278 +258,3 @@ def _warn_about_matrix(path: str, matrix: int, used: int) -> None:
 
 def _nbytes(pixels: Array) -> int:
     return pixels.nbytes
-
-
-class _Target(NamedTuple):
-    """The frame that a cursor looks for.
-
-    Attributes:
-        time: its timestamp.
-        may_skip: whether to skip frames before it that no other frame refers to.
-        is_last: whether no frame after it is needed.
-    """
-
-    time: int
-    may_skip: bool
-    is_last: bool
-
-
-class _Cursor:
-    """A decoder and its position in a video.
-
-    It decodes as little as possible, by two means. Frames before the target that no other frame refers to are skipped; H.264
-    marks them (HEVC marks them within a layer only). And if no frame after the target is needed, or probably none, the
-    decoder is flushed to put the target out at once; otherwise it takes in more packets first, as many as B-frames may have
-    put out of order.
-    """
-
-    def __init__(self, path: str, index: FrameIndex, threads: int) -> None:
-        self._path = path
-        self._index = index
-        self._threads = threads
-        self._container: Any = None
-        self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
-        self._next = len(index)  # a lower limit of the number of the next frame
-        self._is_fresh = self._is_spent = self._is_from_start = self._is_cold = False
-        self._finds_start = self._marks_unreferenced = False
-        self._last = len(index)  # the number that was looked for last
-        self._jumps = 0  # the number of the last requests in a row that did not begin a little after the one before
-        self._target = _Target(0, False, False)
-        self.seek(0)
-
-    def begin(self, number: int) -> None:
-        """Record a request for frames from ``number`` on: it tells random access from playing on."""
-        first = int(self._index.keys[self._index.find_key(number)])
-        self._jumps = 0 if first - 1 <= self._last < number else self._jumps + 1
-
-    def find(self, number: int, following: int | None) -> VideoFrame | None:
-        """Decode a frame; ``None`` if it does not decode.
-
-        Args:
-            number: the frame.
-            following: the frame that is looked for next; ``None`` if that is unknown.
-        """
-        key = self._index.find_key(number)
-        first = int(self._index.keys[key])
-        self._last = number
-        if self._is_spent or number < self._next or first > self._next:
-            self.seek(key)
-        self._target = self._choose_target(number, key, following)
-        frame = self._decode_until(number, key)
-        if frame is None and self._index.has_exact_times:
-            # The means of decoding less may be to blame: streams mark frames wrongly, decoders put frames out too early.
-            self._target = _Target(self._target.time, False, False)
-            self.seek(key)
-            frame = self._decode_until(number, key)
-        return frame
-
-    def _decode_until(self, number: int, key: int) -> VideoFrame | None:
-        while True:
-            for current, frame in self._frames:
-                self._next = current + 1
-                if current == number and self._is_recognized(number, frame):
-                    return frame
-                if current >= number:
-                    break
-            else:
-                self._next = len(self._index)
-            # The frame did not come. The decoder may not have begun at the entry point that it was sent to: try the one before.
-            may_go_back = self._is_fresh or self._index.digests is not None
-            if not may_go_back or (key == 0 and self._is_from_start):
-                return None
-            key = max(0, key - 1)
-            self.seek(key, from_start=key == 0)
-
-    def _is_recognized(self, number: int, frame: VideoFrame) -> bool:
-        """Whether a frame that was counted is the right one: a decoder may leave out frames that another one has put out."""
-        digests = self._index.digests
-        is_right = digests is None or digest_of(frame) == digests[number]
-        self._is_fresh |= not is_right
-        return is_right
-
-    def seek(self, key: int, *, from_start: bool = False) -> None:
-        """Go to a key frame; to the first one by opening the file again, with ``from_start`` or if a seek does not find it."""
-        self._is_fresh, self._is_spent = True, False
-        index = self._index
-        self._next = 0 if key == 0 else int(index.keys[key])
-        self._is_from_start = from_start or self._container is None or (key == 0 and not self._finds_start)
-        if self._is_from_start or index.needs_new_decoder:
-            self._open()
-        # A file that was just opened is at its first key frame.
-        if key or not self._is_from_start:
-            if self._is_cold:
-                self._warm_up()
-            try:
-                target = int(index.seeks[key])
-                seek(self._container, self._stream, index.how, target, self._path, decoder=self._alpha_decoder)
-            except UnreadableImageError:
-                # Some containers refuse to seek. Without frames, find() goes back to the beginning.
-                self._frames = iter(())
-                return
-        self._mark = NO_MARK if self._is_from_start else int(index.marks[key])
-        self._frames = self._by_time(key) if index.has_exact_times else self._by_count(key)
-
-    def _open(self) -> None:
-        """Open the file, again if it is open."""
-        index = self._index
-        self.close()
-        self._container = open_container(self._path, is_probed=not index.opens_unprobed)
-        self._stream = pick_stream(self._container, self._path, index.stream)
-        self._stream.thread_count = self._threads
-        self._alpha_decoder = open_alpha_decoder(self._stream, self._path)
-        # Other seeks to the first key frame may end behind it.
-        self._finds_start = index.has_exact_times and index.how == "pts"
-        self._marks_unreferenced = index.has_exact_times and self._stream.codec_context.name == "h264"
-        self._is_cold = not index.has_exact_times
-
-    def _warm_up(self) -> None:
-        """Decode the first packets, where frames are counted.
-
-        A decoder of MPEG-4 that has met no B-frame yet leaves out others than one that has.
-        """
-        self._is_cold, self._mark = False, NO_MARK
-        for packet in itertools.islice(self._demux(), _WARMING_PACKETS):
-            decode_packet(packet, self._alpha_decoder)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._container is not None:
-            self._container.close()
-            self._container = None
-
-    def _choose_target(self, number: int, key: int, following: int | None) -> _Target:
-        """How to look for a frame. A flushed decoder is useless afterwards, which is fine if the next frame needs a seek."""
-        index = self._index
-        if following is not None:
-            is_last = bool(index.keys[index.find_key(following)] > number + 1)
-        else:
-            is_random = self._jumps >= _JUMPS_OF_RANDOM_ACCESS
-            is_last = is_random and number - int(index.keys[key]) < _MOST_REPEATED_FRAMES
-        return _Target(int(index.times[number]), self._marks_unreferenced, is_last and index.has_exact_times)
-
-    def _by_time(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
-        """Frames with the numbers of their timestamps, from an entry point on."""
-        first = int(self._index.keys[key])
-        is_trusted = self._is_from_start or self._index.begins_hidden(key)
-        damage = _Damage(int(self._index.times[self._next]), is_from_start=self._is_from_start)
-        for frame in damage.filter(self._decode_to_target(damage)):
-            number = None if frame.pts is None else self._index.find_frame(frame.pts)
-            # Not shown, such as what comes before an edit list; or shown before the entry point, and of use to no read from here.
-            if number is None or (number < first and not self._is_from_start):
-                continue
-            if not is_trusted:
-                # Key flags may lie: a frame that refers to others, which were not decoded, is not what it should be.
-                if not is_complete(frame):
-                    return
-                is_trusted = True
-            yield number, frame
-            # After the yield: find() must see whether this frame is the first one since the seek.
-            self._is_fresh = False
-
-    def _demux(self) -> Iterator[Packet[Any]]:
-        """The packets from here; none if the seek did not end at the packet where it was proved to end."""
-        for packet in demux(self._container, self._stream, self._path):
-            if self._mark not in (NO_MARK, mark_of(packet)):
-                return
-            self._mark = NO_MARK
-            yield packet
-
-    def _decode_to_target(self, damage: _Damage) -> Iterator[VideoFrame]:
-        """The frames that the decoder puts out; if the target is the last frame, those that are in the decoder by then."""
-        context = self._stream.codec_context
-        is_skipping, sent = None, set()
-        for packet in self._demux():
-            # Looked up for each packet: find() sets a new target while this generator is suspended.
-            time, target = packet.pts, self._target
-            may_skip = target.may_skip and time is not None and time < target.time
-            if may_skip is not is_skipping:  # set on a change only: it is a call into FFmpeg for every packet
-                is_skipping, context.skip_frame = may_skip, "NONREF" if may_skip else "DEFAULT"
-            frames = decode_packet(packet, self._alpha_decoder)
-            damage.record(packet, is_lost=frames is None)
-            yield from frames or ()
-            sent.add(time)
-            if self._target.is_last and self._target.time in sent:
-                # Before the yield: the caller may leave this generator there, and a flushed decoder needs a seek.
-                self._is_spent = True
-                with naming_video(self._path):
-                    yield from (self._alpha_decoder or context).decode(None)
-                return
-
-    def _by_count(self, key: int) -> Iterator[tuple[int, VideoFrame]]:
-        """Frames with their numbers, counted from an entry point, for videos whose timestamps cannot be trusted."""
-        damage = _Damage(None, is_from_start=self._is_from_start)
-        numbers: dict[int, int] = {}  # by the identities of frames, since the filter may hold frames back
-        for frame in damage.filter(self._count(key, numbers)):
-            yield numbers.pop(id(frame)), frame
-            self._is_fresh = False
-
-    def _count(self, key: int, numbers: dict[int, int]) -> Iterator[VideoFrame]:
-        first = int(self._index.keys[key])
-        number = first - int(self._index.drops[key])
-        for packet in self._demux():
-            for frame in decode_packet(packet, self._alpha_decoder) or ():
-                if number >= first:
-                    numbers[id(frame)] = number
-                    yield frame
-                number += 1
-
-
-class _Damage:
-    """Filters out the frames that differ from what was stored.
-
-    If a packet does not decode, three kinds of frames are lost: its own; all that are decoded after it until the next key
-    frame, since they may refer to it; and those that are shown before that key frame but stored after it. A decoder that
-    conceals missing data marks the frame as corrupt when it puts it out. B-frames shown before a corrupt frame may refer to
-    it, so B-frames are held back until the frame after them is known.
-
-    Args:
-        start: the timestamp of the key frame at which decoding began: frames shown before it never decode from there.
-        is_from_start: whether that is the first key frame of the file. If it is corrupt there is no better version of it.
-    """
-
-    def __init__(self, start: int | None, *, is_from_start: bool) -> None:
-        self._start = start
-        self._is_from_start = is_from_start
-        self._lost: set[int | None] = set()
-        self._is_open = False
-        self._until: int | None = None
-
-    def record(self, packet: Packet[Any], *, is_lost: bool) -> None:
-        """Record the next packet, and whether it decoded."""
-        time = packet.pts
-        if self._is_open and packet.is_keyframe and not is_lost:
-            self._is_open, self._until = False, time
-        # Frames that are shown before the start never decode from there: their loss is expected.
-        if is_lost and (time is None or self._start is None or time >= self._start):
-            self._is_open = True
-        is_leading = self._until is not None and time is not None and time < self._until
-        if self._is_open or is_leading:
-            self._lost.add(time)
-
-    def filter(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
-        """The undamaged ones of these frames, which come in the order in which they are shown."""
-        waiting: list[VideoFrame] = []
-        is_damaged = are_damaged = False
-        is_first_key = self._is_from_start
-        for frame in frames:
-            is_concealed = frame.is_corrupt and not (is_first_key and not self._lost and frame.key_frame)
-            is_first_key = is_first_key and not frame.key_frame
-            is_bad = is_concealed or (bool(self._lost) and frame.pts in self._lost)
-            if frame.pict_type == _B_FRAME:
-                are_damaged |= is_bad  # some B-frames refer to others
-                if are_damaged:
-                    waiting.clear()
-                elif not is_damaged:
-                    waiting.append(frame)
-                continue
-            are_damaged = False
-            if frame.key_frame and not is_bad:
-                is_damaged = False
-            elif is_bad:
-                is_damaged = True
-                waiting.clear()
-            yield from waiting
-            waiting.clear()
-            if not is_damaged:
-                yield frame
-        yield from waiting

@@ -198,17 +198,17 @@ def test_handles_frames_and_the_same_video_twice(paths, pixels, tmp_path):
 
 def test_no_frame_is_decoded_twice(paths, monkeypatch):
     """By three workers one after the other, in order and shuffled: as many frames as the videos have leave the decoder."""
-    from ndframes.video import decoder
+    from ndframes.video import cursor
 
     counts = Counter()
-    decode = decoder.decode_packet
+    decode = cursor.decode_packet
 
     def count(packet, *options):
         frames = decode(packet, *options)
         counts["frames"] += len(frames or ())
         return frames
 
-    monkeypatch.setattr(decoder, "decode_packet", count)
+    monkeypatch.setattr(cursor, "decode_packet", count)
     for is_shuffled in (False, True):
         dataset = VideoCollectionDataset(paths[:2], shuffle=is_shuffled, segment_frames=20)
         dataset.assign_workers(3)

@@ -7,7 +7,7 @@ import pytest
 from kit.videos import Clip, list_clips, read_number
 
 from ndframes.system.handles import HandlePool
-from ndframes.video import decoder
+from ndframes.video import cursor
 from ndframes.video.decoder import VideoDecoder
 from ndframes.video.index import decode_all, decode_packet
 from ndframes.video.indexing import build_index
@@ -73,7 +73,7 @@ def count_sent(monkeypatch) -> list[int]:
         sent.append(packet.pts)
         return decode_packet(packet, *options)
 
-    monkeypatch.setattr(decoder, "decode_packet", note)
+    monkeypatch.setattr(cursor, "decode_packet", note)
     return sent
 
 
@@ -105,6 +105,6 @@ def test_a_caller_that_stops_early_leaves_the_decoder_usable(clip_of, monkeypatc
     for number, _ in video.decode(range(30, 90)):
         if number == 40:
             break
-    monkeypatch.setattr(decoder, "open_container", None)  # not needed once more
+    monkeypatch.setattr(cursor, "open_container", None)  # not needed once more
     got = read(video, [41, 42])
     np.testing.assert_array_equal(got, frames[41:43])

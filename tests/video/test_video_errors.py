@@ -116,7 +116,7 @@ def test_a_lack_of_memory_is_no_damage(walk, monkeypatch):
 @pytest.mark.parametrize(
     "kind", [av.error.PermissionError, av.error.ArgumentError, av.error.EOFError, av.error.OSError]
 )
-@pytest.mark.parametrize("place", ["demux", "to_pixels"])
+@pytest.mark.parametrize("place", ["cursor.demux", "decoder.to_pixels"])
 def test_the_frame_is_named_by_each_way_to_read_it(walk, tmp_path, monkeypatch, at_rest, kind, place):
     video = nf.open(walk, workdir=tmp_path)
     video[0]
@@ -124,7 +124,7 @@ def test_the_frame_is_named_by_each_way_to_read_it(walk, tmp_path, monkeypatch, 
     def fail(*_, **__):
         raise make(kind)
 
-    monkeypatch.setattr(f"ndframes.video.decoder.{place}", fail)
+    monkeypatch.setattr(f"ndframes.video.{place}", fail)
     ways = (
         lambda: video[23],
         lambda: video[23, :8, :8],

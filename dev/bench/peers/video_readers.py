@@ -103,6 +103,7 @@ class NdframesVideo(VideoFile):
             shutil.rmtree(self.workdir)
 
     def open(self) -> None:
+        nf.allow_decoder_threads(self.threads)  # each contender has a process of its own
         self._video = nf.open(self.path, workdir=self.workdir, backend=self.backend)
 
     def count(self) -> int:
