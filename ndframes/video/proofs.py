@@ -3,7 +3,7 @@
 Each entry point is proved as reading uses it: seek to it, compare the first packet with that of the scan, and the times of the
 frames that follow with those of the index. A small file is proved whole. Of a large one, frames are decoded at a few places,
 and at the first one only if its container is usually right; the others are compared whenever they are used, see
-:mod:`~.decoder`.
+:mod:`~.cursor`.
 """
 
 from __future__ import annotations
