@@ -222,7 +222,9 @@ class Cursor:
             if may_skip is not is_skipping:  # set on a change only: it is a call into FFmpeg for every packet
                 is_skipping, context.skip_frame = may_skip, "NONREF" if may_skip else "DEFAULT"
             frames = self._send(packet)
-            damage.record(packet, is_lost=frames is None)
+            # The file ends within the packet. Some decoders fill the rest of the picture with what lies in their memory.
+            is_cut = packet.is_corrupt and self._index.how != "byte"
+            damage.record(packet, is_lost=frames is None or is_cut)
             yield from frames or ()
             sent.add(time)
             if self._target.is_last and self._target.time in sent:

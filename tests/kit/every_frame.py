@@ -116,6 +116,8 @@ def decode_in_order(path: Path, stream: int | None = None) -> list[Shown]:
         chosen = container.streams.best("video") if stream is None else container.streams[stream]
         chosen.thread_count = 1
         for packet in container.demux(chosen):
+            # The file ends within it, and no decoder need say that it had to guess the rest.
+            is_sound = is_sound and not packet.is_corrupt
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
@@ -123,7 +125,7 @@ def decode_in_order(path: Path, stream: int | None = None) -> list[Shown]:
             for frame in frames:
                 if frame.is_corrupt:
                     _doubt_bframes(shown, kinds)
-                is_sound = not frame.is_corrupt and (is_sound or bool(frame.key_frame))
+                is_sound = not (frame.is_corrupt or packet.is_corrupt) and (is_sound or bool(frame.key_frame))
                 form = frame.format.name, frame.height, frame.width
                 first = first or form
                 shown.append(Shown(frame.to_ndarray(format="rgb24"), is_sound and form == first, lost))
