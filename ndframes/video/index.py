@@ -143,7 +143,7 @@ def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
     """
     # Here, so that a program that reads images alone never loads FFmpeg.
     with IMPORTING:
-        from .libav import av, to_builtin
+        from .libav import av, raise_instead
 
     options = {"protocol_whitelist": "file", "format_whitelist": _allowed_formats()}
     try:
@@ -157,7 +157,7 @@ def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
     except MemoryError:
         raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise UnreadableImageError(_explain(path, error)) from to_builtin(error)
+        raise_instead(error, UnreadableImageError(_explain(path, error)))
     return container
 
 
@@ -205,7 +205,7 @@ def naming_video(path: str, frame: int | None = None) -> Iterator[None]:
     Raises:
         UnreadableImageError: FFmpeg cannot read the file.
     """
-    from .libav import av, to_builtin
+    from .libav import av, raise_instead
 
     unnumbered = f"{path} cannot be read as a video"
     what = unnumbered if frame is None else f"{path}: frame {frame:,} cannot be read"
@@ -220,7 +220,7 @@ def naming_video(path: str, frame: int | None = None) -> Iterator[None]:
         raise UnreadableImageError(what + text.removeprefix(unnumbered)) from error.__cause__
     # PyAV has classes of its own for FFmpeg's errors, and raises builtin ones for what it refuses itself.
     except (av.error.FFmpegError, OSError, ValueError, ArithmeticError, EOFError) as error:
-        raise UnreadableImageError(f"{what}: {getattr(error, 'strerror', None) or error}") from to_builtin(error)
+        raise_instead(error, UnreadableImageError(f"{what}: {getattr(error, 'strerror', None) or error}"))
 
 
 def demux(container: InputContainer, stream: VideoStream, path: str) -> Iterator[Packet[Any]]:

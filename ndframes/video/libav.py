@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ..system.imports import import_package
 
@@ -13,15 +13,19 @@ else:
 
 from av.video.reformatter import VideoReformatter
 
-__all__ = ["VideoReformatter", "av", "to_builtin"]
+__all__ = ["VideoReformatter", "av", "raise_instead"]
 
 
-def to_builtin(error: Exception) -> Exception:
-    """An error of PyAV as one of Python's own, with its number, text and traceback; other errors as they are.
+def raise_instead(error: Exception, found: Exception) -> NoReturn:
+    """Raise ``found`` instead of an error of PyAV, which becomes its cause as one of Python's own classes.
 
-    It becomes the cause of our errors, which cross processes. PyAV's classes do not survive tools that restore causes, such as
-    Dask's workers.
+    Our errors cross processes, and PyAV's classes do not survive tools that restore causes, such as Dask's workers.
     """
-    if not isinstance(error, av.error.FFmpegError):
-        return error
-    return OSError(error.errno, error.strerror).with_traceback(error.__traceback__)
+    cause = error
+    if isinstance(error, av.error.FFmpegError):
+        cause = OSError(error.errno, error.strerror).with_traceback(error.__traceback__)
+    try:
+        raise found from cause
+    finally:
+        # Python set it to the error of PyAV.
+        found.__context__ = None

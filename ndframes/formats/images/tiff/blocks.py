@@ -483,9 +483,9 @@ class BlockFile:
             plane.read_ahead(index)
         count = int(self._counts[index])
         if count and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(
-                self._source.open().file.descriptor, int(self._offsets[index]), count, os.POSIX_FADV_WILLNEED
-            )
+            # Kept in a variable: the pool may close a file that nothing refers to at any time.
+            opened = self._source.open()
+            os.posix_fadvise(opened.file.descriptor, int(self._offsets[index]), count, os.POSIX_FADV_WILLNEED)
 
     def expect(self, runs: Sequence[range]) -> bool:
         """Call :meth:`read_ahead` for the blocks of these runs that were not expected before."""
