@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["LongRuns", "allow_decoder_threads"]
 # A decoder with threads takes longer to start, and puts a frame out only after as many packets as it has threads.
 _SHORTEST_RUN = 32
-# FFmpeg's AV_CODEC_CAP_FRAME_THREADS, and AV_CODEC_CAP_OTHER_THREADS of libraries such as dav1d.
-_FRAME_THREADS, _OWN_THREADS = 1 << 12, 1 << 15
+# Whose decoders give the same frames with threads. Of others, such as interlaced MPEG-4 with B-frames, they are not the same.
+_EXACT_CODECS = frozenset(["av1", "ffv1", "h264", "hevc", "vp8", "vp9"])
 # Each holds a picture for each of its threads.
 _MAX_IDLE = 4
 
@@ -91,7 +91,7 @@ class LongRuns:
 
         Yields:
             The frames in their order: all of them, unless one does not decode or the process forks. None if a single thread is
-            better, the codec has no such decoder, or another read uses one.
+            better, the codec does not allow it, or another read uses one.
         """
         if _DECODERS.threads == 1 or not self._is_supported or not self._is_long(requested):
             return
@@ -147,7 +147,7 @@ class _ThreadedCursor(Cursor):
     damaged one, and could give other pixels each time.
 
     Attributes:
-        is_supported: whether the codec has a decoder with threads.
+        is_supported: whether a decoder with threads gives the same frames.
     """
 
     def __init__(self, path: str, index: FrameIndex, threads: int) -> None:
@@ -184,8 +184,7 @@ class _ThreadedCursor(Cursor):
 
     def _set_threads(self) -> None:
         context = self._stream.codec_context
-        capabilities = context.codec.capabilities
-        if not capabilities & (_FRAME_THREADS | _OWN_THREADS) or stores_alpha_aside(self._stream):
+        if context.codec.canonical_name not in _EXACT_CODECS or stores_alpha_aside(self._stream):
             self.is_supported = False
             raise _RefusedError
         context.thread_type = "FRAME"
