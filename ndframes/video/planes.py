@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from .._typing import Array
     from .index import FrameForm
 
-__all__ = ["count_turns", "find_form", "replace_matrix", "to_pixels", "turn"]
-# FFmpeg's formats by channels and bytes of a sample.
-_FORMATS = {
+__all__ = ["PIXEL_FORMATS", "count_turns", "find_form", "replace_matrix", "to_pixels", "turn"]
+#: FFmpeg's formats of packed pixels, by the number of channels and the bytes of a sample.
+PIXEL_FORMATS = {
     (1, 1): "gray",
     (3, 1): "rgb24",
     (4, 1): "rgba",
@@ -158,7 +158,7 @@ def _read(frame: VideoFrame, kind: _Kind, name: str, *, is_gray: bool) -> Array:
     stored = read_brightness(frame) if is_gray else None
     if stored is not None:
         return stored.astype(kind.dtype, copy=False)[:, :, None]
-    pixels = _convert(frame, _FORMATS[kind.channels, kind.dtype.itemsize], name)
+    pixels = _convert(frame, PIXEL_FORMATS[kind.channels, kind.dtype.itemsize], name)
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 

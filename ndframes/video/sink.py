@@ -10,6 +10,7 @@ from ..errors import VideoWriteError
 from ..system.files import FileSystem
 from ..system.process import IMPORTING
 from ..system.threads import resolve_thread_count
+from .planes import PIXEL_FORMATS
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -18,14 +19,6 @@ if TYPE_CHECKING:
     from .codecs import Encoding
 
 __all__ = ["VideoSink"]
-_SOURCE_FORMATS = {
-    (1, 1): "gray",
-    (3, 1): "rgb24",
-    (4, 1): "rgba",
-    (1, 2): "gray16le",
-    (3, 2): "rgb48le",
-    (4, 2): "rgba64le",
-}
 # "faststart": the index comes first, so that a player can begin while it loads. "use_metadata_tags": QuickTime's own comment
 # is cut at 64 kB.
 _CONTAINER_OPTIONS = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart+use_metadata_tags"}}
@@ -105,7 +98,7 @@ class VideoSink:
     def write(self, pixels: Array, number: int) -> None:
         """Encode a frame."""
         encoding = self._encoding
-        source = _SOURCE_FORMATS[self._bands, pixels.dtype.itemsize]
+        source = PIXEL_FORMATS[self._bands, pixels.dtype.itemsize]
         frame = self._make_frame(pixels[:, :, 0] if self._bands == 1 else pixels, format=source)
         if encoding.pixel_format != source:
             is_yuv = not encoding.is_rgb and encoding.codec.name != "ffv1"

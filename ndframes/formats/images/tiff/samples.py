@@ -200,7 +200,7 @@ def _describe_palette(path: str, page: Any, stored: np.dtype[Any], nodata: float
 
 
 def _describe_bits(stored: np.dtype[Any], colours: Array, nodata: float | None) -> Samples:
-    """Black and white, in any order, as booleans of which white is true."""
+    """The two values of a bilevel image as booleans: white is true, whichever value the file stores for it."""
     table = colours[:, :1] > 0
     key = None if nodata is None else ColourKey((bool(table[int(nodata), 0]),))
     convert = lambda samples: table[samples[:, :, 0].view(np.uint8)]  # noqa: E731
