@@ -34,6 +34,10 @@ if TYPE_CHECKING:
         HashidError,
         ImageIdError,
         MissingExtraError,
+        MovieError,
+        MovieFormatError,
+        MovieGridError,
+        MovieRangeError,
         NdframesError,
         NotInitializedError,
         OutputError,
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
         RegionError,
         RegionIndexError,
         RegionTooLargeError,
+        RemoteError,
         SharedMemoryError,
         SourceAccessError,
         SourceChangedError,
@@ -70,7 +75,9 @@ if TYPE_CHECKING:
     from .geometry.regions import region_of_box
     from .items.image import AlignableImageData, NativePart
     from .movie.read import read_video, video_metadata
+    from .movie.storage import MovieReport, MovieStorage
     from .movie.write import write_video
+    from .server.client import RemoteFrames, connect
     from .spec.backends import Backend
     from .spec.pathinfo import ChannelInfo, PathInfo, SequenceInfo
     from .system.workers import Limits
@@ -104,6 +111,12 @@ __all__ = [
     "LazyVideo",
     "Limits",
     "MissingExtraError",
+    "MovieError",
+    "MovieFormatError",
+    "MovieGridError",
+    "MovieRangeError",
+    "MovieReport",
+    "MovieStorage",
     "NativePart",
     "NdframesError",
     "NotInitializedError",
@@ -118,6 +131,8 @@ __all__ = [
     "RegionError",
     "RegionIndexError",
     "RegionTooLargeError",
+    "RemoteError",
+    "RemoteFrames",
     "SequenceInfo",
     "SharedMemoryError",
     "SimpleFrames",
@@ -137,6 +152,7 @@ __all__ = [
     "WriteReport",
     "__version__",
     "allow_decoder_threads",
+    "connect",
     "demo_paths",
     "open",
     "read_video",
@@ -163,6 +179,8 @@ _HOMES = {
     "LazyFrame": "frames.lazyframe",
     "LazyVideo": "frames.lazyframe",
     "Limits": "system.workers",
+    "MovieReport": "movie.storage",
+    "MovieStorage": "movie.storage",
     "NativePart": "items.image",
     "PathInfo": "spec.pathinfo",
     "PrepareEstimate": "frames.estimate",
@@ -174,7 +192,9 @@ _HOMES = {
     "VideoMetadata": "video.metadata",
     "VideoWriter": "video.writer",
     "WriteReport": "video.writer",
+    "RemoteFrames": "server.client",
     "allow_decoder_threads": "video.threaded",
+    "connect": "server.client",
     "demo_paths": "frames.photographs",
     "open": "frames.simple",
     "read_video": "movie.read",

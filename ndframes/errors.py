@@ -27,6 +27,20 @@ All of them are subclasses of :class:`NdframesError`. Most also inherit the buil
      │       └─ CacheEntryGoneError (FileNotFoundError)   it was removed or replaced
      ├─ OutputError (OSError)                     an output file cannot be written
      ├─ VideoWriteError (ValueError)              frames or options that give no video
+     ├─ MovieError (ValueError)                   a movie of fields that cannot be written or read
+     │   ├─ MovieRangeError                       values outside of the limits, or NaN
+     │   ├─ MovieGridError                        a field of another shape, dtype or number of channels
+     │   └─ MovieFormatError                      a file that is not a movie of fields, or a container that cannot hold one
+     ├─ StreamError (ValueError)                  a source, window or pipeline that is not allowed
+     │   ├─ StreamOpenError (OSError)             a source that does not open, or never sends a frame
+     │   ├─ StreamStalledError (OSError)          a source that has stopped sending
+     │   ├─ StreamConfigurationError              a configuration file that is not allowed
+     │   ├─ SinkError (OSError)                   results that could not be passed on
+     │   └─ AlgorithmError (RuntimeError)         an algorithm that raised an error, hung or died
+     ├─ ServerError (OSError)                     an HTTP server that cannot listen or start
+     ├─ RemoteError (OSError)                     a server of frames that cannot be reached, or cannot answer
+     ├─ AccessError (ValueError)                  a token or a name of a host that is not allowed
+     ├─ IiifError (ValueError)                    an image request of IIIF that is not allowed, or not offered
      ├─ PatchError (ValueError)                   patches that cannot be made, or a state of others
      ├─ SharedMemoryError (OSError)               no shared memory for a chunk
      ├─ WorkerDied (RuntimeError)                 a worker process that reads ahead died
@@ -41,12 +55,14 @@ from __future__ import annotations
 import operator
 import reprlib
 from numbers import Real
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
 __all__ = [
+    "AccessError",
+    "AlgorithmError",
     "BackendError",
     "CacheEntryDamagedError",
     "CacheEntryError",
@@ -55,8 +71,13 @@ __all__ = [
     "CacheFullError",
     "ChannelError",
     "HashidError",
+    "IiifError",
     "ImageIdError",
     "MissingExtraError",
+    "MovieError",
+    "MovieFormatError",
+    "MovieGridError",
+    "MovieRangeError",
     "NdframesError",
     "NotInitializedError",
     "OutputError",
@@ -66,12 +87,19 @@ __all__ = [
     "RegionError",
     "RegionIndexError",
     "RegionTooLargeError",
+    "RemoteError",
+    "ServerError",
     "SharedMemoryError",
+    "SinkError",
     "SourceAccessError",
     "SourceChangedError",
     "SourceError",
     "SourceKindError",
     "SourceMissingError",
+    "StreamConfigurationError",
+    "StreamError",
+    "StreamOpenError",
+    "StreamStalledError",
     "UnreadableImageError",
     "UnsupportedError",
     "VideoWriteError",
@@ -212,6 +240,74 @@ class OutputError(NdframesError, OSError):
 
 class VideoWriteError(NdframesError, ValueError):
     """Frames that cannot be encoded, or an invalid codec, quality or rate; the message names the allowed values."""
+
+
+class MovieError(NdframesError, ValueError):
+    """A movie of fields that cannot be written or read."""
+
+
+class MovieRangeError(MovieError):
+    """A field has values outside of the limits, or NaN, and the movie refuses them."""
+
+
+class MovieGridError(MovieError):
+    """A field has another shape, dtype or number of channels than the first one of its movie."""
+
+
+class MovieFormatError(MovieError):
+    """A file that is not a movie of fields, or a container that cannot hold one."""
+
+
+class StreamError(NdframesError, ValueError):
+    """A source, window or pipeline that is not allowed, or cannot go on."""
+
+
+class StreamOpenError(StreamError, OSError):
+    """A source that does not open, or sends no frame within its limit."""
+
+
+class StreamStalledError(StreamError, OSError):
+    """A source that has stopped sending frames."""
+
+
+class StreamConfigurationError(StreamError):
+    """A configuration file that is not allowed; the message has a line for each problem.
+
+    Attributes:
+        problems: all problems, each with ``file``, ``line``, ``key`` and ``text``.
+    """
+
+    problems: tuple[Any, ...] = ()
+
+
+class SinkError(StreamError, OSError):
+    """Results that could not be passed on; the message names the sink, its target and the first result."""
+
+
+class AlgorithmError(StreamError, RuntimeError):
+    """An algorithm that raised an error, hung, or whose worker died; the message names it, its source and the frames."""
+
+
+class ServerError(NdframesError, OSError):
+    """An HTTP server that cannot listen at its port, or does not start."""
+
+
+class RemoteError(NdframesError, OSError):
+    """A server of frames that cannot be reached, is too busy, or sends no answer that can be read."""
+
+
+class AccessError(NdframesError, ValueError):
+    """A token, or the name of a host, that a server cannot have."""
+
+
+class IiifError(NdframesError, ValueError):
+    """An image request of IIIF that is not allowed, or asks for what is not offered.
+
+    Attributes:
+        status: of HTTP: 400 or 501.
+    """
+
+    status: int = 400
 
 
 class PatchError(NdframesError, ValueError):

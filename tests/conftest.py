@@ -48,6 +48,13 @@ def ctrl_c_is_enabled():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def scheduling_is_kept():
+    """A real-time thread of an encoder would starve everything else on the machine."""
+    yield
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER, "a library has made the main thread a real-time one"
+
+
 @pytest.fixture(autouse=True, scope="session")
 def temporary_workdir(tmp_path_factory):
     """Keep tests from writing to the user's cache."""

@@ -91,6 +91,11 @@ class Trailer:
     # The table of segments and the checksums of its blocks, if they came with the metadata.
     _table: bytes
 
+    @property
+    def fingerprint(self) -> tuple[int, int, int]:
+        """Numbers that differ for entries of one key with other bytes: its length, and the checksums of its tables."""
+        return self.total_bytes, self._segments_crc, self._blocks_crc
+
     def load_segments(self, file: OpenFile) -> Array:
         """Read the whole table of segments, an array of :data:`~ndframes.system.segments.SEGMENT_DTYPE`.
 

@@ -11,6 +11,7 @@ import click
 from .._version import __version__
 from ..errors import NdframesError
 from .common import CommandError, describe_error
+from .interrupts import lost_interrupts_repeated
 from .streams import drop_unwritten_text, fill_standard_descriptors, is_from_stream
 
 if TYPE_CHECKING:
@@ -18,7 +19,20 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 # The order on the help page, from first steps to maintenance.
-_COMMANDS = ("demo", "prepare", "crop", "show", "info", "patches", "video", "cache", "doctor")
+_COMMANDS = (
+    "demo",
+    "prepare",
+    "crop",
+    "show",
+    "info",
+    "patches",
+    "video",
+    "movie",
+    "stream",
+    "serve",
+    "cache",
+    "doctor",
+)
 
 
 class _Program(click.Group):
@@ -52,7 +66,8 @@ class _Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with lost_interrupts_repeated():
+                return super().invoke(ctx)
         except NdframesError as error:
             raise CommandError(describe_error(error)) from error
         except KeyboardInterrupt:
@@ -77,6 +92,9 @@ def main() -> None:
       ndframes show scans/a.tif                      PNG with a legend
       ndframes info scans/a.tif                      format, size, and cost of a crop
       ndframes video encode a/ -o a.mp4 --fps 25     images to a video
+      ndframes movie convert a.npy -o a.mkv          numeric fields to a movie
+      ndframes stream run cams.yaml --allow mypkg    algorithms over streams
+      ndframes serve scans/                          images over HTTP
 
     Exit status: 0 success; 1 some images failed; 2 invalid arguments or an unreadable source; 130 interrupted.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,27 +19,17 @@ from .common import (
     show_path,
     workdir_option,
 )
+from .rates import parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from fractions import Fraction
 
     from .._typing import Array
     from ..frames.lazyframe import LazyVideo
     from ..video.metadata import VideoMetadata
 
 __all__ = ["info", "video"]
-
-
-def _parse_rate(ctx: click.Context, param: click.Parameter, value: str | None) -> float | Fraction | None:
-    """Parse ``25``, ``29.97`` or ``30000/1001``."""
-    if value is None:
-        return None
-    try:
-        return Fraction(value) if "/" in value else float(value)
-    except (ValueError, ZeroDivisionError) as error:
-        raise click.BadParameter(
-            f"{value!r}; write frames per second, such as 25, 29.97 or 30000/1001", ctx, param
-        ) from error
 
 
 def _parse_frames(ctx: click.Context, param: click.Parameter, value: str | None) -> slice | list[int] | None:
@@ -113,7 +102,7 @@ def info(*, path: str, stream: int | None, workdir: str | None, as_json: bool) -
 )
 @click.option(
     "--fps",
-    callback=_parse_rate,
+    callback=parse_rate,
     metavar="RATE",
     help="Frames per second, such as 25 or 30000/1001.  [default: that of the input video]",
 )
@@ -312,7 +301,9 @@ def _rows(found: VideoMetadata) -> dict[str, str]:
         "pixels": f"{found.dtype}, {count_noun(found.channels, 'channel')}; stored as {', '.join(colors)}",
         "frames": f"{count_frames(described)}, duration {found.duration:.6g} s",
         "rate": f"{rate}, {'constant' if found.is_constant_rate else 'variable'}",
-        "key frames": f"{found.keyframe_count:,}, every {found.mean_gop:.4g} frames on average, {found.max_gop:,} at most",
+        "key frames": "all frames"
+        if found.keyframe_count == found.frames
+        else f"{found.keyframe_count:,}, every {found.mean_gop:.4g} frames on average, {found.max_gop:,} at most",
         **({"rotation": f"{found.rotation} degrees clockwise for display"} if found.rotation else {}),
         **({"streams": "\n".join(map(describe_stream, described["streams"]))} if len(found.streams) > 1 else {}),
         **({} if found.has_exact_times else {"times": "estimated, since the container has no reliable time stamps"}),

@@ -116,6 +116,19 @@ class EntryBytes:
         self._check(index, data, offset, length, crc32)
         return data
 
+    def read_checked(self, index: int) -> bytes:
+        """The bytes of one segment, compared with their checksum whatever ``verify`` demands.
+
+        Raises:
+            CacheEntryDamagedError, CacheEntryGoneError: as :meth:`read`.
+        """
+        file = self._open()
+        offset, length, crc32 = self._table.row(file.opened, index)
+        data = file.read_at(offset, length)
+        if len(data) != length or self._checksum(data) != crc32:
+            raise self.trailer.segment_error(index, offset, length)
+        return data
+
     def read_run(self, run: range) -> list[Any]:
         """The bytes of several segments, read in one request where they are adjacent; not for mapped files.
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from ..cache.trailer import append_trailer
+from ..errors import BackendError
 from ..system.handles import HandlePool
 from ..system.process import IMPORTING
 from .checks import SamplingReader, SourceWatch
@@ -127,7 +128,11 @@ def _write(
             from ..video.intra import write_intra
             from ..video.reader import VideoReader
 
-        assert isinstance(source, VideoReader)  # noqa: S101 - images never have this form
+        if not isinstance(source, VideoReader):
+            raise BackendError(
+                f"{source.path} is a movie of {source.dtype} fields, and the backend 'intra' holds pictures alone; use 'npy' or 'cog', "
+                "or pixel_format='picture'"
+            )
         return write_intra(file, source, quality=backend.quality, progress=progress)
     if backend.type == "npy":
         with IMPORTING:

@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from ..formats.tiled.npy_writer import write_npy
 from ..spec.backends import Backend
 from ..spec.kinds import is_video_path
 from ..system.handles import HandlePool
-from ..system.stamp import SourceStamp, stat_source
+from ..system.stamp import SourceStamp, guard_opening, stat_source
 from ..video.decoder import VideoDecoder
 from ..video.index import FrameForm, FrameIndex, naming_video
 from ..video.indexing import build_index
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Indexing", "find_index"]
 _log = logging.getLogger("ndframes")
 # Part of the key: it changes whenever the same video gives another table, so that old entries are not read.
-_TABLE_VERSION = 4
+_TABLE_VERSION = 6
 _FORM = {"type": "npy", "holds": f"frame index {_TABLE_VERSION}"}
 _POLL_SECONDS = 0.1
 # Below all times and file positions.
@@ -92,9 +93,9 @@ class Indexing:
         if is_animated:
             index = _index_animation(self.info.path, self.stamp, pool)
         else:
-            # Proofs decode and convert frames.
-            with naming_video(self.info.path):
-                index = build_index(self.info.path, stream=self.info.series)
+            # Proofs decode and convert frames. The file is opened several times.
+            with guard_opening(self.info.path, self.stamp)(), naming_video(self.info.path):
+                index = pool.open(partial(build_index, self.info.path, stream=self.info.series))
         # Another change so soon may leave the stamp as it is: the cached index would then be taken for that of the new file.
         if not self.stamp.is_settled(time.time_ns()):
             return index
@@ -236,19 +237,26 @@ def _publish(
 
 
 def _to_table(index: FrameIndex) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """One row per frame: its time; for an entry point where to seek, the mark of the packet there, the frames to drop; a digest."""
-    table = np.full((len(index), 4 if index.digests is None else 5), _NO_SEEK, np.int64)
+    """One row per frame: its time; for an entry point where to seek, the mark of the packet there, the frames to drop.
+
+    Further columns are digests, and the bits of the times of fields, if there are any.
+    """
+    columns = [] if index.digests is None else [index.digests]
+    if index.field_times is not None:
+        columns.append(index.field_times.view(np.int64))
+    table = np.full((len(index), 4 + len(columns)), _NO_SEEK, np.int64)
     table[:, 0] = index.times
-    if index.digests is not None:
-        table[:, 4] = index.digests
+    for place, column in enumerate(columns, 4):
+        table[:, place] = column
     table[index.keys, 1:4] = np.stack([index.seeks, index.marks, index.drops], axis=1)
     return table
 
 
 def _from_table(table: np.ndarray[Any, np.dtype[np.int64]], described: Mapping[str, Any]) -> FrameIndex:
     keys = np.flatnonzero(table[:, 1] != _NO_SEEK)
+    # Copies: a view of one column would keep the whole table in memory.
+    columns = [np.ascontiguousarray(table[:, place]) for place in range(4, table.shape[1])]
     return FrameIndex(
-        # A copy: a view of one column would keep the whole table in memory.
         times=np.ascontiguousarray(table[:, 0]),
         has_exact_times=described["has_exact_times"],
         keys=keys.astype(np.int64),
@@ -263,7 +271,8 @@ def _from_table(table: np.ndarray[Any, np.dtype[np.int64]], described: Mapping[s
         form=FrameForm(tuple(described["shape"]), np.dtype(described["dtype"])),
         marks=table[keys, 2],
         drops=table[keys, 3],
-        digests=np.ascontiguousarray(table[:, 4]) if table.shape[1] > 4 else None,
+        digests=columns[0] if described["has_digests"] else None,
+        field_times=columns[-1].view(np.float64) if described["has_field_times"] else None,
     )
 
 
@@ -279,6 +288,8 @@ def _describe(index: FrameIndex) -> dict[str, Any]:
         "is_gray": index.is_gray,
         "opens_unprobed": index.opens_unprobed,
         "needs_new_decoder": index.needs_new_decoder,
+        "has_digests": index.digests is not None,
+        "has_field_times": index.field_times is not None,
         "shape": list(index.form.shape),
         "dtype": index.form.dtype.str,
     }

@@ -33,6 +33,7 @@ from ..system.stamp import SourceStamp, stat_source
 from .conversion import Conversion
 from .jobs import run_job
 from .opened import OpenedChannel
+from .opening import check_may_open
 from .reader import EntryReader
 from .source import SourceOpener
 
@@ -179,6 +180,7 @@ class ChannelOpener:
             SourceError: the source cannot be read.
             CacheError: the cache cannot be written.
         """
+        check_may_open()
         if whole_file_of(info) is not info:
             return self._open_frame(info, backend, converts=converts)
         opened = self._open_file(info, backend) if converts else self._open_unconverted(info, backend)
@@ -207,6 +209,7 @@ class ChannelOpener:
             error: the error of the read.
             directly: whether to open the source instead of an entry.
         """
+        check_may_open()
         # What failed may be kept under either key.
         for converts in (True, False):
             self._videos.discard((whole_file_of(info), backend, converts))
@@ -398,7 +401,18 @@ class ChannelOpener:
             self._give_up(conversion.key)
 
     def _quarantine(self, key: EntryKey, error: CacheError, stamp: SourceStamp | None = None) -> None:
-        """Move a damaged entry away; give the key up if that fails, or if entries of it keep failing."""
+        """Move a damaged entry away; give the key up if that fails, or if entries of it keep failing.
+
+        Args:
+            key: of the entry.
+            error: what failed.
+            stamp: of the entry that failed. A file with another one is opened first: it has replaced the entry, or the entry was
+                damaged by a program that wrote to it, and fails again then.
+        """
+        found = None if stamp is None else self.cache.files.status(str(self.cache.path(key)))
+        if stamp is not None and found is not None and not stamp.is_same_file(found.stamp):
+            _log.warning("%s", error)
+            return
         is_away = self.cache.quarantine(self.cache.path(key), stamp)
         self._note_failure(key, error, is_final=not is_away)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from ..formats.tiled.halve import RULE
 from ..geometry.tiling import bounding_range
 from ..system.process import IMPORTING
 from .bytes import EntryBytes, VerifyMode
+from .opening import check_may_open
 from .payload import open_frames, open_payload, parse_pixels
 
 if TYPE_CHECKING:
@@ -23,12 +25,14 @@ if TYPE_CHECKING:
     from ..cache.keys import EntryKey
     from ..formats.reader import Crop
     from ..formats.tiled.tile_cache import TileCache
+    from ..formats.tiled.tile_reader import Tiling
     from ..system.files import FileSystem
     from ..system.handles import HandlePool
 
 __all__ = ["EntryReader", "VerifyMode"]
 # Frames of an array are checked and then read in groups of about this many bytes.
 _CHECKED_BYTES = 1 << 22
+_STATE_BYTES = 12
 
 
 class EntryReader(Reader):
@@ -50,6 +54,8 @@ class EntryReader(Reader):
         key: the key of the entry.
         trailer: the trailer of the entry.
         stamp: the stamp of the file.
+        state: a digest of the entry: another one for other bytes.
+        tiling: how the tiles of an image become pixels; ``None`` for videos, and for a ``.npy``.
 
     Raises:
         CacheEntryGoneError: the file was removed.
@@ -71,6 +77,7 @@ class EntryReader(Reader):
         self.key = key
         self.path = name
         self._chunks: _Chunks | None = None
+        self.tiling: Tiling | None = None
         self._inner: Reader
         with IMPORTING:
             from ..formats.tiled import codecs
@@ -79,6 +86,8 @@ class EntryReader(Reader):
             # Five times as fast as zlib's.
             self._bytes = EntryBytes(name, key, files, pool, verify, checksum=codecs.checksum)
             self.trailer, self.stamp = self._bytes.trailer, self._bytes.stamp
+            text = repr((str(key), self.trailer.fingerprint))
+            self.state = hashlib.blake2b(text.encode(), digest_size=_STATE_BYTES).hexdigest()
             self._written = parse_pixels(self.trailer.meta)
             if key.suffix == ".npy":
                 self._inner, self._chunks = self._open_array(pool)
@@ -97,6 +106,15 @@ class EntryReader(Reader):
             memory_bytes=self._inner.memory_bytes + self._bytes.memory_bytes,
         )
         super().__init__(name, facts)
+
+    def read_stored(self, indices: Sequence[int]) -> list[bytes]:
+        """The stored bytes of some tiles, by their numbers in the file, each compared with its checksum now.
+
+        Raises:
+            CacheEntryGoneError, CacheEntryDamagedError: as on opening.
+        """
+        with AsCacheErrors(self.path):
+            return [self._bytes.read_checked(index) for index in indices]
 
     @property
     def is_worth_sharing(self) -> bool:
@@ -190,6 +208,7 @@ class EntryReader(Reader):
     def _raise_for_entry(self, error: OSError) -> None:
         """Raise the error of the cache that corresponds to ``error``, if there is one."""
         if isinstance(error, UnreadableImageError):
+            check_may_open()
             self._bytes.check_everything()  # raises if damaged bytes are the cause, and not a lack of memory or handles
         raise_as_cache_error(self.path, error)
 
@@ -218,8 +237,8 @@ class EntryReader(Reader):
         written = self._written
         # No room, rather than a cache of its own that nobody counts.
         cache = TileCache(0) if tiles is None else tiles
-        tiling = Tiling.from_layout(self.trailer.meta["layout"], written.dtype, written.shape[2])
-        return TileReader(self.path, tiling, self._bytes, cache)
+        self.tiling = Tiling.from_layout(self.trailer.meta["layout"], written.dtype, written.shape[2])
+        return TileReader(self.path, self.tiling, self._bytes, cache)
 
     def _find_overview_shapes(self) -> Sequence[tuple[int, int]]:
         return self._inner.overview_shapes

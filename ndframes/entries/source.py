@@ -13,6 +13,7 @@ from ..formats.images.animation import AnimationReader, has_frames, is_animation
 from ..formats.images.sniff import open_image
 from ..spec.kinds import is_video_path
 from ..system.process import IMPORTING
+from ..system.stamp import guard_opening
 
 if TYPE_CHECKING:
     from ..cache.cache import Cache
@@ -122,10 +123,13 @@ def open_video(
     # Imported here, because most programs read no videos.
     with IMPORTING:
         from ..video.decoder import VideoDecoder
+        from ..video.fields.opening import open_source
+        from ..video.fields.reader import FieldReader
         from ..video.promise import warn_if_cut_off
         from ..video.reader import VideoReader
         from .frame_index import find_index
 
+    guard = guard_opening(info.path, stamp)
     index = find_index(info, stamp, cache, pool)
     if not is_video_path(info.path):
         assert index.form is not None  # noqa: S101
@@ -134,6 +138,9 @@ def open_video(
         return AnimationReader(info.path, pool, index.form.shape, len(index), stamp=stamp)
     if stamp is not None:
         warn_if_cut_off(info.path, index)
+    if index.field_times is not None and info.pixel_format is None and info.series is None:
+        return FieldReader(open_source(info.path, index))
     is_gray = info.pixel_format == "gray"
     errors: Any = info.frame_errors
-    return VideoReader(VideoDecoder(info.path, index, pool, frame_bytes=frame_bytes, is_gray=is_gray, errors=errors))
+    decoder = VideoDecoder(info.path, index, pool, frame_bytes=frame_bytes, is_gray=is_gray, errors=errors, guard=guard)
+    return VideoReader(decoder)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 import pickle
 import sys
-import types
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UnsupportedError
 from ..system.children import StartMethod, can_start_children
+from ..system.pickling import loads_without_main
 from ..system.process import has_other_threads
 from ..system.process_workers import ProcessWorkers
 from ..system.thread_workers import ThreadWorkers
@@ -63,7 +62,7 @@ def _pick_method(work: Work, kind: WorkerKind, start_method: StartMethod | None)
     if not can_start_children():
         raise UnsupportedError("worker='process' needs Unix sockets, which this system has not; use worker='thread'")
     if start_method is None:
-        if _is_self_contained(work):
+        if loads_without_main(work):
             return "command"
         if kind == "auto" and (sys.platform != "linux" or is_daemon or has_other_threads()):
             return None  # a fork is not safe where other threads hold locks
@@ -73,14 +72,14 @@ def _pick_method(work: Work, kind: WorkerKind, start_method: StartMethod | None)
             "worker='process': multiprocessing starts no process in a daemonic one, such as a worker of a DataLoader; use "
             "worker='thread'"
         )
-    if start_method == "command" and not _is_self_contained(work):
+    if start_method == "command" and not loads_without_main(work):
         if not _pickles(work):
             raise UnsupportedError(
                 f"{_name_part(work, _pickles)} cannot be pickled, and so not sent to a worker process; use start_method='fork' or "
                 "worker='thread'"
             )
         raise UnsupportedError(
-            f"a class or function of {_name_part(work, _is_self_contained)} is defined in the main module, which a worker process of "
+            f"a class or function of {_name_part(work, loads_without_main)} is defined in the main module, which a worker process of "
             "start_method='command' does not load; define it in a module that can be imported, or use start_method='fork' or "
             "worker='thread'"
         )
@@ -109,25 +108,3 @@ def _pickles(value: object) -> bool:
     except Exception:  # noqa: BLE001 - pickling runs the user's code
         return False
     return True
-
-
-def _is_self_contained(work: object) -> bool:
-    """Whether an object pickles, and a process that does not have our main module can load it."""
-    finder = _MainFinder(io.BytesIO(), protocol=5)
-    try:
-        finder.dump(work)
-    except Exception:  # noqa: BLE001 - pickling runs the user's code
-        return False
-    return not finder.needs_main
-
-
-class _MainFinder(pickle.Pickler):
-    """Pickles, and notices classes and functions of the main module."""
-
-    needs_main = False
-
-    def reducer_override(self, value: Any) -> Any:
-        """Called for every class and function."""
-        if isinstance(value, (type, types.FunctionType)) and value.__module__ == "__main__":
-            self.needs_main = True
-        return NotImplemented

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..items.plan import PlannedCrop
     from ..pixels.options import ReadOptions
 
-__all__ = ["RegionLoader", "Request", "check_batch_bytes", "check_requests", "load_batch", "load_each"]
+__all__ = ["RegionLoader", "Request", "check_batch_bytes", "check_requests", "gather", "load_batch", "load_each"]
 #: An image id and a region of that image.
 Request = tuple[Hashable, "Region"]
 # A single read recovers from these: it makes the entry again, or reads the source.
@@ -129,9 +129,18 @@ def load_each(requests: Sequence[Request], load: Callable[[Hashable, Region], Ar
         results[number] = load(*requests[number])
 
     run_tasks([partial(read, number) for number in range(len(requests))], threads=threads)
+    return gather(results, out)
+
+
+def gather(results: Sequence[Array], out: Any) -> Any:
+    """The results of a batch as one array or a list, or copied to ``out``; see :meth:`ndframes.Frames.load_regions`.
+
+    Raises:
+        RegionError: ``out`` does not fit.
+    """
     if out is None:
         stack = np.ma.stack if any(isinstance(item, np.ma.MaskedArray) for item in results) else np.stack
-        return stack(results) if len({(item.shape, item.dtype) for item in results}) == 1 else results
+        return stack(results) if len({(item.shape, item.dtype) for item in results}) == 1 else list(results)
     for target, item in zip(targets_in(out, [(item.shape, item.dtype) for item in results]), results, strict=True):
         target[...] = item
     return out

@@ -36,16 +36,19 @@ from ..system.sources import current_folder
 from ..system.threads import resolve_thread_count
 from ..system.workers import Limits
 from .open_images import OpenImages
+from .summary import summarize_item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
 
     from ..cache.keys import HashidMode
     from ..entries.conversion import Conversion
+    from ..entries.opened import OpenedChannel
     from ..entries.opener import Survey
     from ..items.item import LazyImage
     from ..spec.backends import Backend, BackendPicker, BackendSpec
     from ..spec.pathinfo import ChannelInfo
+    from .summary import ImageSummary
 
 __all__ = ["ImageCollection", "is_member"]
 _MEMORY_BYTES = 256 * 2**20
@@ -158,6 +161,11 @@ class ImageCollection(ABC):
         return self._max_region_bytes
 
     @property
+    def open_image_count(self) -> int:
+        """How many images are open in this process."""
+        return len(self._images)
+
+    @property
     def cache(self) -> Cache:
         """The cache under the workdir. Assigning another one closes all images."""
         return self._cache
@@ -223,6 +231,10 @@ class ImageCollection(ABC):
         with naming_image(image_id):
             return self._current_image(image_id)
 
+    def peek(self, image_id: Hashable) -> LazyImage | None:
+        """The image if it is kept open; ``None`` if :meth:`image` would make it. Its sources may have changed."""
+        return self._images.peek(image_id)
+
     def extents(self, image_id: Hashable) -> tuple[int, ...]:
         """``(height, width)`` of an image, ``(frames, height, width)`` of a video or sequence. Converts nothing.
 
@@ -245,6 +257,22 @@ class ImageCollection(ABC):
             item = factory.make(info)
             return (*item.shape()[:-3], *item.image_shape)
 
+    def summarize(self, image_id: Hashable, channels: str | Sequence[str] | None = None) -> ImageSummary:
+        """Describe an image without reading its pixels: its shape, dtype, channels and state. Converts nothing.
+
+        Args:
+            image_id: the image.
+            channels: as in :meth:`load_region`.
+
+        Raises:
+            ImageIdError: there is no such image.
+            ChannelError: it has no such channel.
+            SourceError: one of its files cannot be read.
+        """
+        with naming_image(image_id):
+            factory = self._factory(self._opener_of(image_id, converts=False))
+            return summarize_item(factory.make(self.pathinfo(image_id)), channels)
+
     # -- entries -------------------------------------------------------------------------------------------------
 
     def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
@@ -261,6 +289,24 @@ class ImageCollection(ABC):
     def survey_channel(self, image_id: Hashable, info: ChannelInfo) -> Survey:
         """The cache entry of ``info``, and the job that makes it if it is missing, damaged or out of date."""
         return self._opener.survey(info, self.pick_backend(image_id, info))
+
+    def reopen(self, image_id: Hashable, part: int, opened: OpenedChannel, error: Exception) -> OpenedChannel:
+        """Open a file of an image again after its cache entry failed; a damaged entry is moved away, and made again.
+
+        Args:
+            image_id: the image.
+            part: the number of the file in ``pathinfo(image_id).channels``.
+            opened: what failed.
+            error: how it failed.
+
+        Raises:
+            SourceError: the source is needed, and cannot be read.
+            CacheError: the cache cannot be written.
+        """
+        with naming_image(image_id):
+            info = self.pathinfo(image_id).channels[part]
+            self._images.discard(image_id)
+            return self._opener.reopen(info, self.pick_backend(image_id, info), opened, error, directly=False)
 
     # -- a collection -------------------------------------------------------------------------------------------
 

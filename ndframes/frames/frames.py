@@ -6,6 +6,7 @@ from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Literal
 
+from .._lazy import load_name
 from ..entries.opener import BoundOpener
 from ..errors import (
     ImageIdError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .estimate import PrepareEstimate
     from .explain import Explanation
     from .prepare import ErrorPolicy, PrepareReport
+    from .view import FramesView
 
 __all__ = ["Frames"]
 _UNSTABLE_TRIES = 3
@@ -196,7 +198,8 @@ class Frames(ImageCollection):
             A new array ``(height, width, channels)``.
 
         Raises:
-            RegionError: the transform is not an invertible affine matrix, or the shape is not ``(height, width)``.
+            RegionError: the transform is not an invertible affine matrix, or its pixels cover far more than the image, or the shape is not
+                ``(height, width)``.
             NdframesError: as :meth:`load_region`.
 
         Example:
@@ -338,6 +341,31 @@ class Frames(ImageCollection):
                 hint = f"frames[...] takes an id, not a position; that is frames[frames.image_ids[{image_id}]]"
                 raise ImageIdError(f"{error}; {hint}") from error
             raise
+
+    def view(self, image_id: Hashable | None = None, *, height: int = 600) -> FramesView:
+        """The page of these images, at one of them if an id is given, in a notebook; elsewhere, its ``address`` opens it.
+
+        A service runs in this process for it, until its method ``stop`` or until nothing refers to the view any more. Needs the extra
+        ``serve``. In a Jupyter whose browser runs on another machine, the extra ``notebook`` is needed where its server runs.
+
+        Args:
+            image_id: the image to show; ``None``: the list of all.
+            height: of the page in the notebook, in pixels, 200 to 4000.
+
+        Raises:
+            ImageIdError: there is no such image.
+            MissingExtraError: the extra ``serve`` is not installed.
+            ValueError: the height is not allowed.
+
+        Example:
+            >>> import ndframes as nf
+            >>> page = nf.SimpleFrames.demo(backend=None).view("coffee")
+            >>> page.address.endswith("&id=coffee"), page.stop()
+            (True, True)
+        """
+        # By its name: the package server stands on this one.
+        shown: FramesView = load_name("ndframes.server.notebook", "show")(self, image_id, height=height)
+        return shown
 
     # -- the cache ------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
+from .._lazy import load_name
 from ..errors import NdframesError, RegionError, naming_image, shorten
 from ..geometry.regions import to_row
 from ..pixels.options import ReadOptions
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ..pixels.values import NodataMode
     from ..video.decoder import VideoErrors
     from ..video.metadata import VideoMetadata
+    from .view import FramesView
 
 __all__ = ["LazyFrame", "LazyVideo"]
 
@@ -190,6 +192,17 @@ class LazyFrame:
             ((400, 600, 3), (2, 2, 1), 255)
         """
         return to_dask(self.with_options(nodata, interpolation), chunks)
+
+    def view(self, *, height: int = 600) -> FramesView:
+        """The page of this image in a notebook; see :meth:`ndframes.Frames.view`.
+
+        Raises:
+            MissingExtraError: the extra ``serve`` is not installed.
+            ValueError: the height is not allowed.
+        """
+        # By its name: the package server stands on this one.
+        shown: FramesView = load_name("ndframes.server.notebook", "show")(self.frames, self.image_id, height=height)
+        return shown
 
     def to_xarray(
         self,

@@ -34,6 +34,9 @@ class OpenImages:
         self._recheck_seconds = recheck_seconds
         self._images: ClockCache[Hashable, LazyImage] = ClockCache(memory_bytes, _memory_bytes_of)
 
+    def __len__(self) -> int:
+        return len(self._images)
+
     @property
     def used_bytes(self) -> int:
         """The memory that the open images use."""
@@ -56,6 +59,10 @@ class OpenImages:
         if image is not None and (self._is_trusted(image) if self._recheck_seconds else image.is_current()):
             return image
         return self._open(image_id, make)
+
+    def peek(self, image_id: Hashable) -> LazyImage | None:
+        """The image if it is kept, without a look at its sources."""
+        return self._images.get(image_id)
 
     def discard(self, image_id: Hashable) -> None:
         """Close an image, if it is open."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..entries.opened import OpenedChannel
     from ..geometry.regions import Region
     from ..pixels.options import ReadOptions
+    from ..spec.nodata import Nodata
     from .explain import FileExplanation, SampledRegion
     from .parts import Parts, Pick
     from .plan import Plan
@@ -232,6 +233,24 @@ class AlignableImageData(LazyImage):
         plan = self.planner.plan(channels)
         selection = resolve_region(region, plan.shape)
         return PlannedCrop(self._parts, self.planner.narrow(plan, selection.ranges[2]), selection)
+
+    def find_stored(self, codes: Sequence[str]) -> Pick | None:
+        """As :meth:`LazyImage.find_stored`."""
+        plan = self.planner.plan(codes)
+        if len(plan.picks) != 1 or not plan.is_plain or not plan.picks[0].is_all:
+            return None
+        (pick,) = plan.picks
+        return pick if pick.bands == self._parts.reader(pick.part).all_bands else None
+
+    def find_nodata(self, codes: Sequence[str]) -> tuple[Nodata | None, ...]:
+        """As :meth:`LazyImage.find_nodata`. A quantized channel is read as real values, whose missing ones are nan."""
+        found: list[Nodata | None] = [None] * len(codes)
+        for pick in self.planner.plan(codes).picks:
+            values = self._parts.values(pick.part)
+            nodata = values.nodata if values.is_plain else None
+            for band, position in zip(pick.bands, pick.positions, strict=True):
+                found[position] = nodata[band] if isinstance(nodata, tuple) else nodata
+        return tuple(found)
 
     def load_thumbnail(self, max_px: int = THUMBNAIL_PX) -> Array:
         """A small copy of the default channels: the whole image, scaled to ``max_px`` at most."""

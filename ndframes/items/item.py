@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from ..entries.opened import OpenedChannel
     from ..geometry.regions import Region
     from ..pixels.options import ReadOptions
+    from ..spec.nodata import Nodata
     from ..spec.pathinfo import PathInfo
     from .explain import FileExplanation, SampledRegion
+    from .parts import Pick
     from .plan import PlannedCrop
 
 __all__ = ["THUMBNAIL_PX", "LazyImage"]
@@ -120,6 +122,18 @@ class LazyImage(ABC):
     @abstractmethod
     def explain(self, sampled: SampledRegion) -> list[FileExplanation]:
         """What a read does with each file."""
+
+    def image_at(self, time: int) -> LazyImage:  # noqa: ARG002
+        """The item that has the files of a frame: the image of a sequence; an image and a video themselves."""
+        return self
+
+    def find_stored(self, codes: Sequence[str]) -> Pick | None:  # noqa: ARG002
+        """The file whose pixels, as they are stored and with all bands, are those of a read of ``codes``; ``None``: no file."""
+        return None
+
+    def find_nodata(self, codes: Sequence[str]) -> tuple[Nodata | None, ...]:
+        """What marks the missing pixels of each channel in a read that keeps them; ``None``: nothing does."""
+        return (None,) * len(codes)
 
     def plan_crop(self, region: Region, channels: str | Sequence[str] | None = None) -> PlannedCrop | None:  # noqa: ARG002
         """A region resolved for a batch; ``None`` for items that are read one region at a time."""

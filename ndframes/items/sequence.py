@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from ..errors import ChannelError, naming_image, shorten
 from ..geometry.grid import resolve_scale, to_shape
-from ..geometry.regions import boxes_to_slices, resolve_region, resolve_unclipped, to_slice
+from ..geometry.regions import boxes_to_slices, resolve_region, resolve_unclipped, to_row, to_slice
 from ..pixels.options import DEFAULT_OPTIONS
 from ..pixels.results import Result, check_has_rows_and_cols
 from .item import THUMBNAIL_PX, LazyImage
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..entries.opened import OpenedChannel
     from ..geometry.regions import Region
     from ..pixels.options import ReadOptions
+    from ..spec.nodata import Nodata
     from ..spec.pathinfo import PathInfo, SequenceInfo
     from .explain import FileExplanation, SampledRegion
     from .image import AlignableImageData
@@ -47,14 +49,14 @@ class StackRegion(NamedTuple):
     """A region of a sequence or video, resolved.
 
     Attributes:
-        times: the frames.
+        times: the frames, in any order.
         rows: y coordinates of each frame.
         cols: x coordinates of each frame.
         codes: the channels.
         dropped: for each of the four axes, whether an integer index removes it from the result.
     """
 
-    times: range
+    times: Sequence[int]
     rows: range
     cols: range
     codes: tuple[str, ...]
@@ -160,6 +162,14 @@ class ImageSequence(LazyImage):
         first = self._image(0)
         return first.bands_by_part(_which(first, codes) or first.channels)
 
+    def image_at(self, time: int) -> LazyImage:
+        """As :meth:`LazyImage.image_at`: opened again if its sources changed."""
+        return self._image(time)
+
+    def find_nodata(self, codes: Sequence[str]) -> tuple[Nodata | None, ...]:
+        """As :meth:`LazyImage.find_nodata`, of the first image."""
+        return self._image(0).find_nodata(codes)
+
     def is_current(self) -> bool:
         """Always true: each image is checked when it is read."""
         return True
@@ -186,7 +196,10 @@ class ImageSequence(LazyImage):
         channels: str | Sequence[str] | None = None,
         options: ReadOptions = DEFAULT_OPTIONS,
     ) -> Array:
-        """Read a region ``(t, y, x)``; see :meth:`ndframes.Frames.load_region`. Only y and x are padded and scaled."""
+        """Read a region ``(t, y, x)``; see :meth:`ndframes.Frames.load_region`. Only y and x are padded and scaled.
+
+        The first item may be a list of frame numbers in any order, as in numpy; each frame is read once.
+        """
         wanted = self._resolve(region, channels, options)
 
         def load(image: AlignableImageData, codes: tuple[str, ...]) -> Array:
@@ -220,7 +233,7 @@ class ImageSequence(LazyImage):
         """The image at a time, opened again if its sources changed."""
         image = self._images.get(time)
         if image is None or not image.is_current():
-            image = self._make_image(self._info(time), lambda: self._note_memory(time, self._images))
+            image = self._make_image(self._info(time), self._noting_memory(time))
             self._images[time] = image
             self._unconverted.pop(time, None)
             self._memory_bytes.pop(~time, None)
@@ -233,9 +246,7 @@ class ImageSequence(LazyImage):
             return self._image(time)
         image = self._unconverted.get(time)
         if image is None or not image.is_current():
-            image = self._make_image(
-                self._info(time), lambda: self._note_memory(~time, self._unconverted), converts=False
-            )
+            image = self._make_image(self._info(time), self._noting_memory(~time), converts=False)
             self._unconverted[time] = image
         return image
 
@@ -246,9 +257,21 @@ class ImageSequence(LazyImage):
         shape = self.image_shape if time else self.pathinfo.shape
         return info if info.shape == shape else replace(info, shape=shape)
 
-    def _note_memory(self, key: int, images: dict[int, AlignableImageData]) -> None:
-        """Update the memory of an image that opened a file; ``~time`` is the key of one that converts nothing."""
-        image = images.get(key if key >= 0 else ~key)
+    def _noting_memory(self, key: int) -> Callable[[], None]:
+        """A function that an image calls when it has opened a file; ``~time`` is the key of one that converts nothing."""
+        # A weak reference: otherwise the files of a sequence that is dropped stay open until the next garbage collection.
+        find = weakref.WeakMethod(self._note_memory)
+
+        def note() -> None:
+            note_memory = find()
+            if note_memory is not None:
+                note_memory(key)
+
+        return note
+
+    def _note_memory(self, key: int) -> None:
+        """Update the memory of an image that opened a file."""
+        image = self._images.get(key) if key >= 0 else self._unconverted.get(~key)
         if image is not None:
             self._memory_bytes[key] = image.memory_bytes
         if self._on_open is not None:
@@ -275,6 +298,10 @@ class ImageSequence(LazyImage):
 
     def _resolve(self, region: Region, channels: str | Sequence[str] | None, options: ReadOptions) -> StackRegion:
         """Resolve a region: time by numpy's rules, y and x as for an image with these options."""
+        if isinstance(region, tuple) and region and isinstance(region[0], list):
+            # A slice without frames replaces the list, so that the other items are resolved and checked as usual.
+            wanted = self._resolve((slice(0, 0), *region[1:]), channels, options)
+            return wanted._replace(times=self._to_times(region[0]))
         full, codes = self.shape(channels), self.select(channels)
         if options.pad is None and not options.is_resampled:
             selection = resolve_region(region, full)
@@ -295,6 +322,10 @@ class ImageSequence(LazyImage):
             rows, cols, bands = selection.ranges
         return StackRegion(first.ranges[0], rows, cols, _take(codes, bands), (*first.dropped, False, False, False))
 
+    def _to_times(self, numbers: Sequence[int]) -> list[int]:
+        """Frame numbers from 0; negative ones count from the end."""
+        return [to_row(number, len(self)) for number in numbers]
+
     def _extents(self, wanted: StackRegion, options: ReadOptions) -> tuple[int, int]:
         """``(height, width)`` of each frame of the result."""
         if not options.is_resampled:
@@ -309,23 +340,31 @@ class ImageSequence(LazyImage):
         options: ReadOptions,
         load: Callable[[AlignableImageData, tuple[str, ...]], Array],
     ) -> Array:
-        """Read one image after the other into one array."""
-        images = [self._image(time) for time in wanted.times]
+        """Read each image once into one array, in ascending order, because the decoders of videos only go forward."""
+        images = {time: self._image(time) for time in sorted(set(wanted.times))}
         # Before the result is allocated and any pixel is read.
         if options.nodata == "keep":
-            for image in images if wanted.codes else ():
+            for image in images.values() if wanted.codes else ():
                 with naming_image(image.pathinfo.image_id):
                     image.select(wanted.codes)  # raises if it lacks one of them
-        full_shape = (len(images), *extents, len(wanted.codes))
+        full_shape = (len(wanted.times), *extents, len(wanted.codes))
         shape = tuple(extent for extent, is_dropped in zip(full_shape, wanted.dropped, strict=True) if not is_dropped)
         # The dtype of the images that are read: for that of the others, their files would have to be opened.
-        result = Result.allocate(shape, self._dtype_of(images, wanted.codes), options, self._max_region_bytes)
+        result = Result.allocate(
+            shape, self._dtype_of([*images.values()], wanted.codes), options, self._max_region_bytes
+        )
         if options.nodata == "nan":
             result = result._replace(missing=None)  # not-a-numbers mark what is missing
         full = result.reshaped(full_shape)
-        for place, image in enumerate(images) if result.pixels.size else ():
+        places: dict[int, list[int]] = {}
+        for place, time in enumerate(wanted.times):
+            places.setdefault(time, []).append(place)
+        for time, image in images.items() if result.pixels.size else ():
+            first, *others = places[time]
             with naming_image(image.pathinfo.image_id):
-                _load_one(image, wanted.codes, full.frame(place), options, load)
+                _load_one(image, wanted.codes, full.frame(first), options, load)
+            for other in others:
+                full.frame(other).copy_from(full.frame(first))
         return result.pixels if result.missing is None else np.ma.MaskedArray(result.pixels, result.missing)
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..entries.frame_index import find_index
 from ..errors import check_choice
 from ..formats.frame import FrameReader
 from ..geometry.regions import resolve_region, to_slice
 from ..pixels.options import DEFAULT_OPTIONS
 from ..pixels.results import allocate
-from ..spec.channels import default_codes
 from ..spec.kinds import is_video_path
 from ..spec.pathinfo import PathInfo, slice_frames
 from ..video.decoder import VideoDecoder, VideoErrors
@@ -26,6 +23,8 @@ from .sequence import ImageSequence
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+
     from .._typing import Array
     from ..cache.cache import Cache
     from ..entries.opened import OpenedChannel
@@ -37,9 +36,9 @@ if TYPE_CHECKING:
     from ..video.index import FrameIndex
     from ..video.metadata import VideoMetadata
     from .explain import FileExplanation, SampledRegion
-    from .parts import Opener
+    from .item import LazyImage
+    from .parts import Opener, Pick
     from .plan import Plan
-    from .sequence import StackRegion
 
 __all__ = ["VideoData"]
 
@@ -133,7 +132,7 @@ class VideoData(ImageSequence):
     @property
     def channels(self) -> tuple[str, ...]:
         """The codes of its channels."""
-        return self.pathinfo.channels[0].channels or default_codes(self.reader.shape[2])
+        return self._parts.codes(0)
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -143,6 +142,14 @@ class VideoData(ImageSequence):
     def opened(self, part: int) -> OpenedChannel:
         """The video's file."""
         return self._parts.opened(part)
+
+    def image_at(self, time: int) -> LazyImage:  # noqa: ARG002
+        """The video itself: one file has all frames."""
+        return self
+
+    def find_stored(self, codes: Sequence[str]) -> Pick | None:
+        """As :meth:`LazyImage.find_stored`."""
+        return self._image(0).find_stored(codes)
 
     @property
     def metadata(self) -> VideoMetadata:
@@ -166,19 +173,16 @@ class VideoData(ImageSequence):
     ) -> Array:
         """Read a region ``(t, y, x)``; see :meth:`ndframes.Frames.load_region`.
 
-        The first item may be a list of frame numbers from 0 in any order, as in numpy; each frame is decoded once.
+        The first item may be a list of frame numbers in any order, as in numpy; each frame is decoded once.
         """
         front, rest = (region[0], region[1:]) if isinstance(region, tuple) and region else (None, ())
-        times = front if isinstance(front, list) else None
+        times = self._to_times(front) if isinstance(front, list) else None
         if options.pad is None and not options.is_resampled and options.nodata == "keep":
             plan = self._image(0).planner.plan(channels)
             if plan.is_plain:
-                # A slice without frames replaces the list, so that the other items are resolved and checked as usual.
+                # As in the base class: the other items are resolved and checked as usual.
                 return self._load_plainly(times, region if times is None else (slice(0, 0), *rest), plan)
-        if times is None:
-            return super().load_region(region, channels, options)
-        by_time = {time: self.load_region((time, *rest), channels, options) for time in times}
-        return np.stack([by_time[time] for time in times])
+        return super().load_region(region, channels, options)
 
     def read(self, numbers: Sequence[int], channels: Sequence[str], errors: VideoErrors) -> tuple[list[int], Array]:
         """Read whole frames; see :meth:`ndframes.LazyVideo.read`."""
@@ -243,22 +247,6 @@ class VideoData(ImageSequence):
     def _frame_parts(self, time: int) -> Parts:
         info = PathInfo(time, self.pathinfo.channels, shape=self.pathinfo.shape, default=self.pathinfo.default)
         return Parts(info, _FrameOpener(self._parts, self.frames[time]))
-
-    def _load(
-        self,
-        wanted: StackRegion,
-        extents: tuple[int, int],
-        options: ReadOptions,
-        load: Callable[[AlignableImageData, tuple[str, ...]], Array],
-    ) -> Array:
-        """Read the frames in ascending order, because decoders only go forward, and reverse them if necessary."""
-        # Without an axis that was dropped, the first axis of the result is time.
-        if wanted.times.step > 0 or len(wanted.times) < 2 or any(wanted.dropped):
-            return super()._load(wanted, extents, options, load)
-        rising = super()._load(wanted._replace(times=wanted.times[::-1]), extents, options, load)
-        # A copy, because results are contiguous.
-        falling: Array = rising[::-1].copy()
-        return falling
 
 
 class _FrameOpener:

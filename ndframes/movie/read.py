@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..cache.cache import Cache
@@ -19,8 +20,10 @@ from ..spec.kinds import is_video_path
 from ..spec.pathinfo import ChannelInfo
 from ..system.handles import HandlePool
 from ..system.process import half_of_memory
-from ..system.stamp import stat_source
+from ..system.stamp import guard_opening, stat_source
 from ..video.decoder import VideoDecoder, VideoErrors
+from ..video.fields.opening import open_source
+from ..video.fields.reader import FieldReader
 from ..video.index import open_container
 from ..video.metadata import describe_animation, describe_video
 from ..video.promise import warn_if_cut_off
@@ -59,7 +62,7 @@ def read_video(
             user's cache folder.
         stream: the number of a video stream, as :func:`video_metadata` lists them; ``None``: the best one; see
             :class:`ndframes.Clip`.
-        pixel_format: ``"gray"`` reads the stored luma only; see :class:`ndframes.ChannelInfo`.
+        pixel_format: ``"gray"`` reads the stored luma only, ``"picture"`` the picture of a movie of fields; see :class:`ndframes.ChannelInfo`.
         errors: what to do about a frame that cannot be decoded. ``"raise"``: raise an error; ``"skip"``: leave it out;
             ``"nearest"``: use the nearest frame that can be decoded. :meth:`ndframes.LazyVideo.read` also returns which
             frames were read.
@@ -102,7 +105,7 @@ def read_video(
         readable = reader.find_readable(numbers, range(count), is_replaced=False)
         numbers = [number for number in numbers if number in readable]
     height, width, band_count = reader.shape
-    codes = default_codes(band_count)
+    codes = reader.facts.channels or default_codes(band_count)
     with naming_image(reader.path):
         picked = find_codes(codes, codes if channels is None else parse_codes(channels))
     # The object itself means "all bands" to the reader, which then copies whole pixels instead of picking bands.
@@ -116,7 +119,10 @@ def _open_frames(source: ChannelInfo, workdir: str | os.PathLike[str] | None, er
     """Open a video, or an animation."""
     if is_video_path(source.path) or not is_animation(source.path):
         is_gray = source.pixel_format == "gray"
-        return VideoReader(open_reader(source.path, workdir, stream=source.series, is_gray=is_gray, errors=errors))
+        decoder = open_reader(source.path, workdir, stream=source.series, is_gray=is_gray, errors=errors)
+        if decoder.index.field_times is not None and source.pixel_format is None and source.series is None:
+            return FieldReader(open_source(source.path, decoder.index))
+        return VideoReader(decoder)
     cache = Cache(default_workdir() if workdir is None else workdir)
     return open_video(source, stat_source(source.path), cache, HandlePool())
 
@@ -136,7 +142,8 @@ def open_reader(
     """
     info, pool = ChannelInfo(_to_text(path), series=stream), HandlePool()
     stamp = stat_source(info.path)
-    with open_container(info.path) as container:
+    guard = guard_opening(info.path, stamp)
+    with pool.open(partial(open_container, info.path)) as container:
         names = container.format.name
         # Other demuxers of still images have names such as png_pipe.
         if names in _NOT_VIDEO or names.endswith("_pipe"):
@@ -145,7 +152,7 @@ def open_reader(
     index = find_index(info, stamp, cache, pool)
     warn_if_cut_off(info.path, index)
     # No memory for decoded frames: the callers use each frame once.
-    return VideoDecoder(info.path, index, pool, frame_bytes=0, is_gray=is_gray, errors=errors)
+    return VideoDecoder(info.path, index, pool, frame_bytes=0, is_gray=is_gray, errors=errors, guard=guard)
 
 
 def _to_text(path: str | os.PathLike[str]) -> str:

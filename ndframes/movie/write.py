@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import VideoWriteError, shorten
 from ..frames.lazyframe import LazyFrame
-from ..system.terminal import is_terminal
 from ..video.writer import VideoWriter, check_not_source
+from .progress import ProgressBar
 
 if TYPE_CHECKING:
     from numbers import Rational
@@ -81,7 +80,7 @@ def write_video(  # noqa: PLR0913 - a keyword for each thing that a user may cho
         metadata=metadata,
     )
     stream = _open_stream(frames, writer.path)
-    bar = _ProgressBar(stream.total, is_terminal(sys.stderr) if progress is None else progress)
+    bar = ProgressBar(progress, stream.total)
     with writer, bar:
         for frame in stream.frames:
             writer.append(frame)
@@ -125,29 +124,3 @@ def _check_axes(frames: Any, path: str) -> None:
             f"{path}: frames have the shape {tuple(frames.shape)}, not (t, y, x) or (t, y, x, channel); "
             "give one image as [image]"
         )
-
-
-class _ProgressBar:
-    """A progress bar that counts frames, if it is shown."""
-
-    def __init__(self, count: int | None, is_shown: bool) -> None:
-        self._iter: Any = None
-        if is_shown and sys.stderr is not None:
-            import ubelt
-
-            self._iter = ubelt.ProgIter(
-                total=count, desc="write, frames", stream=sys.stderr, clearline=is_terminal(sys.stderr)
-            )
-
-    def __enter__(self) -> None:
-        if self._iter is not None:
-            self._iter.begin()
-
-    def __exit__(self, *_: object) -> None:
-        if self._iter is not None:
-            self._iter.end()
-
-    def step(self) -> None:
-        """Count one more frame."""
-        if self._iter is not None:
-            self._iter.step()

@@ -80,6 +80,12 @@ class Result(NamedTuple):
         """A view of one frame of a result with a time axis."""
         return Result(self.pixels[place], None if self.missing is None else self.missing[place], self.max_bytes)
 
+    def copy_from(self, other: Result) -> None:
+        """Take over the values of a result of the same shape and options."""
+        self.pixels[...] = other.pixels
+        if self.missing is not None:
+            self.missing[...] = other.missing
+
     def put(self, index: Any, other: Result, other_index: Any) -> None:
         """Copy the pixels and the mask of ``other`` at ``other_index`` to ``index``."""
         self.pixels[index] = other.pixels[other_index]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..errors import RegionError
 from ..geometry.grid import Grid, Sampling, footprint
 from ..geometry.kernels import EPSILON, Interpolation
 from .points import interpolate, sample, take
@@ -36,6 +37,9 @@ __all__ = [
     "warp",
 ]
 _MAX_WINDOW_BYTES = 16 * 2**20
+# A pixel may be much larger than a small file that lies in a large image.
+_MOST_FACTOR = 2**13
+_MOST_FACTOR_OF_EXTENT = 16
 # A little less than half, so that rounding does not decide about pixels with exactly half of the weight.
 _MIN_WEIGHT = 0.5 - 1e-6
 
@@ -112,6 +116,9 @@ def warp(
         antialias: whether shrinking averages.
         max_window_bytes: the approximate size of the largest window that is read.
 
+    Raises:
+        RegionError: a pixel of the grid covers very many pixels, also beyond the array.
+
     Example:
         >>> ramp = np.arange(8, dtype=np.uint8).reshape(1, 8, 1)
         >>> grid = Grid((2, 0, 0, 0, 1, 0), (1, 4))
@@ -132,7 +139,23 @@ def warp(
         if inside is False:
             yield Block(*where, None, None, inside)
         else:
+            _check_factors(factors, src.shape)
             yield Block(*where, *_sample(src, part, interpolation, factors), inside)
+
+
+def _check_factors(factors: tuple[float, float], shape: tuple[int, int]) -> None:
+    """Check that the kernels are not much wider than the array: time and memory grow with them, and the result is its border.
+
+    Raises:
+        RegionError: they are, or their widths are no numbers.
+    """
+    most = max(_MOST_FACTOR, _MOST_FACTOR_OF_EXTENT * max(shape))
+    # A not-a-number is not below.
+    if not max(factors) <= most:
+        raise RegionError(
+            f"transform: a pixel of the result covers {factors[0]:.3g} x {factors[1]:.3g} pixels (y, x) of an array of {shape[0]:,} x "
+            f"{shape[1]:,}; at most {most:,} along an axis, or read with antialias=False"
+        )
 
 
 def _split_into_blocks(

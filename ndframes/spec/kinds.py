@@ -20,35 +20,11 @@ IMAGE_SUFFIXES = frozenset(
 __all__ = ["IMAGE_SUFFIXES", "is_video_path", "is_whole_video", "whole_file_of"]
 _VIDEO_SUFFIXES = frozenset(
     [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".ts",
-        ".m2ts",
-        ".mts",
-        ".mpg",
-        ".mpeg",
-        ".h264",
-        ".264",
-        ".h265",
-        ".265",
-        ".hevc",
-        ".obu",
-        ".ivf",
-        ".wmv",
-        ".asf",
-        ".vob",
-        ".m2v",
-        ".nut",
-        ".3g2",
-        ".flv",
-        ".ogv",
-        ".3gp",
+        ".mp4", ".m4v", ".mov", ".qt", ".f4v", ".3gp", ".3g2", ".mkv", ".mk3d", ".webm", ".avi", ".divx", ".ts", ".m2ts", ".mts",
+        ".m2t", ".mpg", ".mpeg", ".m1v", ".m2v", ".vob", ".h264", ".264", ".h265", ".265", ".hevc", ".obu", ".ivf", ".wmv", ".asf",
+        ".flv", ".ogv", ".nut", ".mxf", ".dv", ".y4m", ".mjpg", ".mjpeg", ".rm", ".rmvb",
     ]
-)
+)  # fmt: skip
 
 
 def is_video_path(path: str) -> bool:

@@ -28,7 +28,7 @@ __all__ = [
     "to_absolute",
     "to_path",
 ]
-_PIXEL_FORMATS = (None, "gray")
+_PIXEL_FORMATS = (None, "gray", "picture")
 _FRAME_ERRORS = ("raise", "nearest")
 _INTERPOLATIONS = (None, "nearest", "linear", "cubic", "lanczos")
 #: Whether images are read as they are stored, or turned as their orientation tag says.
@@ -61,7 +61,8 @@ class ChannelInfo:
         driver: the GDAL driver that opens the source, for a VRT, a ``/vsi`` path or a format without magic bytes; ``None``:
             the format is detected from the first bytes.
         pixel_format: the pixels of a video: ``"gray"``, only the brightness, without conversion if the video stores it, as
-            most do; ``None``: gray, RGB or RGBA, like the video.
+            most do; ``"picture"``: gray, RGB or RGBA, as a player shows it; ``None``: the same, but for a movie of numeric
+            fields, see :class:`MovieStorage`, the numbers.
         frame_errors: what happens if a frame of a video does not decode: ``"raise"`` an error, or read the ``"nearest"`` frame
             that decodes. Other frames keep their numbers.
         interpolation: how its pixels are resampled where a read does not say: ``"nearest"`` for masks and labels, ``"linear"``,

@@ -21,9 +21,11 @@ __all__ = [
     "StartMethod",
     "can_start_children",
     "child_command",
+    "describe_end",
     "end_children",
     "interrupts_blocked",
     "start_child",
+    "start_command",
 ]
 #: ``"command"`` runs this interpreter with a command of our own; the others are those of :mod:`multiprocessing`.
 StartMethod = Literal["command", "fork", "spawn", "forkserver"]
@@ -162,6 +164,26 @@ def _wait(children: Iterable[_Running], seconds: float) -> list[_Running]:
     return running
 
 
+def describe_end(status: int | None) -> str:
+    """How a child has ended, as a predicate.
+
+    Args:
+        status: as of :meth:`Child.poll`.
+
+    Example:
+        >>> describe_end(-9)
+        'was killed by SIGKILL'
+    """
+    if status is None:  # it runs, or something else has taken its exit status
+        return "ended its connection"
+    if status >= 0:
+        return f"ended with exit status {status} (see its output)"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
+
+
 def child_command(statements: str) -> list[str]:
     """The command that runs ``statements`` in this interpreter, with the ``sys.path`` of this process."""
     path = [entry or os.getcwd() for entry in sys.path]
@@ -186,8 +208,13 @@ def start_child(
         *arguments: the others.
     """
     if method == "command":
-        return _CommandChild(statements, connection)
+        return start_command(statements, connection)
     return _MultiprocessingChild(method, target, (connection, *arguments))
+
+
+def start_command(statements: str, connection: socket.socket) -> Child:
+    """Start a child that runs ``statements``, with a socket as its stdin; as :func:`start_child` with the method ``"command"``."""
+    return _CommandChild(statements, connection)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict, deque
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from ..errors import SourceMissingError
 from .process import ForkAware
@@ -146,6 +147,7 @@ class HandlePool(ForkAware):
         self._lock = threading.Lock()
         self._reclaim_lock = threading.Lock()
         super().__init__()
+        _POOLS[id(self)] = self
 
     def borrow(self, key: Hashable, open_handle: Callable[[], Any]) -> AbstractContextManager[Any]:
         """Lend a handle of ``key`` until the context ends. The handle is closed instead of kept if the context raises."""
@@ -170,8 +172,8 @@ class HandlePool(ForkAware):
     def open(self, open_handle: Callable[[], Opened]) -> Opened:
         """Call ``open_handle``; if the process is out of file descriptors, close idle handles and try again.
 
-        Opening an idle handle again is cheap compared with a read that fails, so all of them are closed, and from then
-        on the pool keeps half as many. Other threads may take the freed descriptors first; hence there are several
+        Opening an idle handle again is cheap compared with a read that fails, so all of them are closed, in every pool of
+        the process, and from then on this pool keeps half as many. Other threads may take the freed descriptors first; hence there are several
         attempts. Their number is limited, because other code may hold all descriptors.
 
         Args:
@@ -186,7 +188,11 @@ class HandlePool(ForkAware):
             # Not in the except block: the error's traceback keeps the handles of the failed attempt open.
             with self._reclaim_lock:  # a second thread must not try again before the first has closed the handles
                 self.max_idle = min(self.max_idle, max(_MIN_IDLE, self.max_idle // 2))
-                self.close()
+                # Each file that was opened by itself has a pool. The list is a copy: other threads make and drop pools.
+                for reference in _POOLS.valuerefs():
+                    pool = reference()
+                    if pool is not None:
+                        pool.close()
         return open_handle()
 
     def close(self) -> None:
@@ -285,6 +291,10 @@ class HandlePool(ForkAware):
         self._generation += 1
         self._lock = threading.Lock()
         self._reclaim_lock = threading.Lock()
+
+
+# All pools of the process; weak references, so that a forgotten pool is not kept.
+_POOLS: WeakValueDictionary[int, HandlePool] = WeakValueDictionary()
 
 
 class _Borrowed:

@@ -16,9 +16,11 @@ __all__ = [
     "ForkAware",
     "ForkGate",
     "core_count",
+    "count_descriptors",
     "half_of_memory",
     "has_other_threads",
     "keep_freed_memory",
+    "resident_bytes",
 ]
 # Just below 32 MiB, above which glibc no longer raises its threshold; the block has a header, too.
 _LARGEST_KEPT_BYTES = 31 << 20
@@ -36,6 +38,24 @@ def half_of_memory() -> int:
     # Windows has no sysconf, and other systems may lack these names.
     except (AttributeError, ValueError, OSError):
         return 8 * 2**30
+
+
+def resident_bytes() -> int | None:
+    """The memory that this process has now; ``None`` where the system has no ``/proc``."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        return None
+
+
+def count_descriptors() -> int | None:
+    """How many file descriptors this process has open; ``None`` where the system has no ``/proc``."""
+    try:
+        # One of them is that of the folder.
+        return len(os.listdir("/proc/self/fd")) - 1
+    except FileNotFoundError:
+        return None
 
 
 def has_other_threads() -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import select
-import signal
 import socket
 import weakref
 from collections import deque
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import SharedMemoryError, WorkerDied, shorten
 from .ahead import HELD_RESULTS, Result, Workers
 from .channel import Channel
-from .children import Child, StartMethod, end_children, interrupts_blocked, start_child
+from .children import Child, StartMethod, describe_end, end_children, interrupts_blocked, start_child
 from .process import ForkAware
 from .ring import MemoryHandle, MemoryKind, Slots, map_memory, shared_memory_kind, unpack
 from .serving import Greeting, Reply, Task, serve
@@ -103,7 +102,7 @@ class _WorkerProcess:
         # Its socket may be closed a moment before it can be waited for.
         status = self.child.wait(1.0)
         label = self.pending[0].label if self.pending else None
-        error = WorkerDied(f"worker process {self.child.pid} {_describe_end(status)} while it read {shorten(label)}")
+        error = WorkerDied(f"worker process {self.child.pid} {describe_end(status)} while it read {shorten(label)}")
         error.pid, error.request = self.child.pid, label
         error.signal = -status if status is not None and status < 0 else None
         return error
@@ -217,14 +216,3 @@ def _end_processes(processes: list[_WorkerProcess], owner_pid: int) -> None:
 def _unpack_error(reply: Reply) -> Exception:
     error: Exception = pickle.loads(reply.packed.body).error  # noqa: S301 - from our own worker
     return error
-
-
-def _describe_end(status: int | None) -> str:
-    if status is None:  # it runs, or something else has taken its exit status
-        return "ended its connection"
-    if status >= 0:
-        return f"ended with exit status {status} (see its output)"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from .._typing import Array
 
-__all__ = ["Allocate", "Greeting", "Reply", "Task", "Work", "serve", "serve_stdin"]
+__all__ = ["Allocate", "Greeting", "Reply", "Task", "Work", "serve", "serve_stdin", "take_stdin"]
 #: Makes an array of a shape and dtype where the consumer gets it without a copy.
 Allocate = Callable[["Sequence[int]", "np.dtype[Any]"], "Array"]
 #: Does a task: its payload and a place for the result in, a result out.
@@ -77,12 +77,17 @@ class Reply(NamedTuple):
 
 def serve_stdin() -> NoReturn:
     """The main loop of a worker whose stdin is the socket."""
+    serve(take_stdin())
+
+
+def take_stdin() -> socket.socket:
+    """The socket that is the stdin of a child of the method ``"command"``; stdin is empty from now on."""
     connection = socket.socket(fileno=os.dup(0))
     # Nothing that reads from stdin may take bytes from the socket.
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    serve(connection)
+    return connection
 
 
 def serve(connection: socket.socket, work: Work | None = None) -> NoReturn:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ..errors import (
     SourceAccessError,
@@ -17,18 +19,23 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 __all__ = [
+    "OpeningGuard",
     "SourceStamp",
     "changed_error",
     "check_regular_file",
+    "guard_opening",
     "is_unchanged",
     "require_same_file",
     "source_error",
     "stamp_of",
     "stat_source",
 ]
+#: Makes a context in which a file is opened by its name; an error if it is not the file that is expected.
+OpeningGuard: TypeAlias = "Callable[[], AbstractContextManager[None]]"
 # FAT stores times in steps of two seconds; no file system in use has longer steps.
 _LONGEST_TICK_NS = 2_000_000_000
 # On Windows, ctime is the time of creation, so only mtime tells of changes there.
@@ -147,13 +154,16 @@ def stamp_of(status: os.stat_result) -> SourceStamp:
 
 
 @contextmanager
-def require_same_file(path: str, stamp: SourceStamp | None, *, may_be_gone: bool = False) -> Iterator[None]:
+def require_same_file(
+    path: str, stamp: SourceStamp | None, *, may_be_gone: bool = False, may_grow: bool = False
+) -> Iterator[None]:
     """Check before and after the context that ``path`` is the file of ``stamp``; for code that opens it by name.
 
     Args:
         path: the file.
         stamp: the expected stamp; ``None`` checks nothing.
         may_be_gone: whether a missing file is accepted; another file in its place is not.
+        may_grow: whether the same file is accepted when it has become longer, as a recording does.
 
     Raises:
         SourceChangedError: the file was replaced or removed. It takes the place of an error that the context raised.
@@ -162,13 +172,32 @@ def require_same_file(path: str, stamp: SourceStamp | None, *, may_be_gone: bool
         >>> with require_same_file(__file__, stat_source(__file__)), open(__file__) as file:
         ...     head = file.read(3)
     """
-    _check_same(path, stamp, may_be_gone=may_be_gone)
+    check = partial(_check_same, path, stamp, may_be_gone=may_be_gone, may_grow=may_grow)
+    check()
     try:
         yield
     except Exception:
-        _check_same(path, stamp, may_be_gone=may_be_gone)
+        check()
         raise
-    _check_same(path, stamp, may_be_gone=may_be_gone)
+    check()
+
+
+def guard_opening(path: str, stamp: SourceStamp | None) -> OpeningGuard:
+    """What makes the context in which a file is opened by name, now or later, again and again: see :func:`require_same_file`.
+
+    A file that has just been changed when this is called may be a recording, and may grow.
+
+    Args:
+        path: the file.
+        stamp: its state now; ``None`` checks nothing.
+
+    Example:
+        >>> guard = guard_opening(__file__, stat_source(__file__))
+        >>> with guard(), open(__file__) as file:
+        ...     head = file.read(3)
+    """
+    may_grow = stamp is not None and not stamp.is_settled(time.time_ns())
+    return partial(require_same_file, path, stamp, may_grow=may_grow)
 
 
 def changed_error(path: str) -> SourceChangedError:
@@ -176,7 +205,7 @@ def changed_error(path: str) -> SourceChangedError:
     return SourceChangedError(f"{path} was replaced or removed since it was opened; open it again")
 
 
-def _check_same(path: str, stamp: SourceStamp | None, *, may_be_gone: bool) -> None:
+def _check_same(path: str, stamp: SourceStamp | None, *, may_be_gone: bool, may_grow: bool) -> None:
     if stamp is None:
         return
     try:
@@ -186,7 +215,8 @@ def _check_same(path: str, stamp: SourceStamp | None, *, may_be_gone: bool) -> N
         if may_be_gone and isinstance(error, SourceMissingError):
             return
         raise changed_error(path) from error
-    if not stamp.is_same_file(found):
+    has_grown = may_grow and stamp[:2] == found[:2] and stamp.size_bytes < found.size_bytes
+    if not (has_grown or stamp.is_same_file(found)):
         raise changed_error(path)
 
 

@@ -139,9 +139,10 @@ class _Tries:
 
     def find_entries(self, scan: Scan) -> tuple[Seek, list[_Entry]]:
         """The entry points at which frames are recognized, and how to seek to them; the first one is the beginning."""
-        if scan.mixes_parameters:
-            return scan.how, [_Entry(0, 0, 0, NO_MARK)]
         keyed = scan.keyed
+        # Some containers, such as RoQ, mark no key frames.
+        if scan.mixes_parameters or not keyed:
+            return scan.how, [_Entry(0, 0, 0, NO_MARK)]
         run = max(_LEAST_RUN + 1, min(_SHORT_RUN, 2 * len(scan.packets) // len(keyed)))
         if len(scan.packets) > _ALL_TRIED:
             keyed = keyed[:: max(1, run * len(keyed) // len(scan.packets))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UnreadableImageError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
 
+    from ..system.stamp import OpeningGuard
     from .index import FrameIndex
 
 __all__ = ["Cursor"]
@@ -24,6 +26,8 @@ _B_FRAME = 3  # FFmpeg's number
 _JUMPS_OF_RANDOM_ACCESS = 3
 # If it is not, at most this many frames are decoded twice.
 _MOST_REPEATED_FRAMES = 16
+# What a decoder of these codecs puts out after a seek depends on the B-frame that it met first.
+_STATEFUL_CODECS = frozenset(["mpeg4"])
 _WARMING_PACKETS = 16
 
 
@@ -48,11 +52,17 @@ class Cursor:
     marks them (HEVC marks them within a layer only). And if no frame after the target is needed, or probably none, the
     decoder is flushed to put the target out at once; otherwise it takes in more packets first, as many as B-frames may have
     put out of order.
+
+    Args:
+        path: the file.
+        index: where its frames are.
+        guard: the context in which the file is opened.
     """
 
-    def __init__(self, path: str, index: FrameIndex) -> None:
+    def __init__(self, path: str, index: FrameIndex, guard: OpeningGuard = nullcontext) -> None:
         self._path = path
         self._index = index
+        self._guard = guard
         self._container: Any = None
         self._stream: Any = None
         self._frames: Iterator[tuple[int, VideoFrame]] = iter(())
@@ -79,13 +89,20 @@ class Cursor:
         key = self._index.find_key(number)
         first = int(self._index.keys[key])
         self._last = number
-        if self._is_spent or number < self._next or first > self._next:
+        is_new = self._is_spent or number < self._next or first > self._next
+        if is_new:
             self.seek(key)
-        self._target = self._choose_target(number, key, following)
+        target = self._target = self._choose_target(number, key, following)
         frame = self._decode_until(number, key)
-        if frame is None and self._index.has_exact_times:
+        if not self._index.has_exact_times:
+            return frame
+        if frame is None and target.may_skip and not is_new:
+            # What came before included a frame that no other refers to. If it is damaged, skipping it leaves this one whole.
+            self.seek(key)
+            frame = self._decode_until(number, key)
+        if frame is None:
             # The means of decoding less may be to blame: streams mark frames wrongly, decoders put frames out too early.
-            self._target = _Target(self._target.time, False, False)
+            self._target = _Target(target.time, False, False)
             self.seek(key)
             frame = self._decode_until(number, key)
         return frame
@@ -146,26 +163,28 @@ class Cursor:
         """Open the file, again if it is open."""
         index = self._index
         self.close()
-        self._container = open_container(self._path, is_probed=not index.opens_unprobed)
+        with self._guard():
+            self._container = open_container(self._path, is_probed=not index.opens_unprobed)
         self._stream = pick_stream(self._container, self._path, index.stream)
         self._set_threads()
         self._alpha_decoder = open_alpha_decoder(self._stream, self._path)
         # Other seeks to the first key frame may end behind it.
         self._finds_start = index.has_exact_times and index.how == "pts"
         self._marks_unreferenced = index.has_exact_times and self._stream.codec_context.name == "h264"
-        self._is_cold = not index.has_exact_times
+        self._is_cold = not index.has_exact_times or self._stream.codec_context.name in _STATEFUL_CODECS
 
     def _set_threads(self) -> None:
         """Choose the threads of the decoder, before it is first used."""
         self._stream.thread_count = 1  # a forked child that frees a decoder with threads waits for them for ever
 
     def _warm_up(self) -> None:
-        """Decode the first packets, where frames are counted.
+        """Decode the first packets, where frames are counted, and those of MPEG-4.
 
-        A decoder of MPEG-4 that has met no B-frame yet leaves out others than one that has.
+        A decoder of MPEG-4 that has met no B-frame yet leaves out others than one that has. The first one that it meets tells
+        it how far apart fields are: after a seek, that may be one without the frames that it refers to.
         """
         self._is_cold, self._mark = False, NO_MARK
-        for packet in itertools.islice(self._demux(), _WARMING_PACKETS):
+        for packet, _ in itertools.islice(self._demux(), _WARMING_PACKETS):
             decode_packet(packet, self._alpha_decoder)
 
     def close(self) -> None:
@@ -203,27 +222,32 @@ class Cursor:
             # After the yield: find() must see whether this frame is the first one since the seek.
             self._is_fresh = False
 
-    def _demux(self) -> Iterator[Packet[Any]]:
-        """The packets from here; none if the seek did not end at the packet where it was proved to end."""
+    def _demux(self) -> Iterator[tuple[Packet[Any], bool]]:
+        """The packets from here, and whether the file ends within each; none if the seek ended at another one than was proved."""
+        flagged = None
         for packet in demux(self._container, self._stream, self._path):
             if self._mark not in (NO_MARK, mark_of(packet)):
                 return
             self._mark = NO_MARK
-            yield packet
+            if flagged is not None:
+                yield flagged, not packet.size
+            # FFmpeg's parsers copy the flag of a packet that is cut to others before it.
+            flagged = packet if packet.is_corrupt else None
+            if flagged is None:
+                yield packet, False
 
     def _decode_to_target(self, damage: Damage) -> Iterator[VideoFrame]:
         """The frames that the decoder puts out; if the target is the last frame, those that are in the decoder by then."""
         context = self._stream.codec_context
         is_skipping, sent = None, set()
-        for packet in self._demux():
+        for packet, is_cut in self._demux():
             # Looked up for each packet: find() sets a new target while this generator is suspended.
             time, target = packet.pts, self._target
             may_skip = target.may_skip and time is not None and time < target.time
             if may_skip is not is_skipping:  # set on a change only: it is a call into FFmpeg for every packet
                 is_skipping, context.skip_frame = may_skip, "NONREF" if may_skip else "DEFAULT"
             frames = self._send(packet)
-            # The file ends within the packet. Some decoders fill the rest of the picture with what lies in their memory.
-            is_cut = packet.is_corrupt and self._index.how != "byte"
+            # Some decoders fill the rest of a picture that is cut with what lies in their memory.
             damage.record(packet, is_lost=frames is None or is_cut)
             yield from frames or ()
             sent.add(time)
@@ -249,7 +273,7 @@ class Cursor:
     def _count(self, key: int, numbers: dict[int, int]) -> Iterator[VideoFrame]:
         first = int(self._index.keys[key])
         number = first - int(self._index.drops[key])
-        for packet in self._demux():
+        for packet, _ in self._demux():
             for frame in decode_packet(packet, self._alpha_decoder) or ():
                 if number >= first:
                     numbers[id(frame)] = number
@@ -263,7 +287,7 @@ class Damage:
     If a packet does not decode, three kinds of frames are lost: its own; all that are decoded after it until the next key
     frame, since they may refer to it; and those that are shown before that key frame but stored after it. A decoder that
     conceals missing data marks the frame as corrupt when it puts it out. B-frames shown before a corrupt frame may refer to
-    it, so B-frames are held back until the frame after them is known.
+    it, so B-frames are held back until the frame after them is known; those that were decoded before it do not.
 
     Args:
         start: the timestamp of the key frame at which decoding began: frames shown before it never decode from there.
@@ -276,10 +300,14 @@ class Damage:
         self._lost: set[int | None] = set()
         self._is_open = False
         self._until: int | None = None
+        self._order: dict[int | None, int] = {}  # of decoding, by the times of the frames that are not put out yet
+        self._count = 0
 
     def record(self, packet: Packet[Any], *, is_lost: bool) -> None:
         """Record the next packet, and whether it decoded."""
         time = packet.pts
+        self._order[time] = self._count
+        self._count += 1
         if self._is_open and packet.is_keyframe and not is_lost:
             self._is_open, self._until = False, time
         # Frames that are shown before the start never decode from there: their loss is expected.
@@ -291,28 +319,29 @@ class Damage:
 
     def filter(self, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
         """The undamaged ones of these frames, which come in the order in which they are shown."""
-        waiting: list[VideoFrame] = []
+        waiting: list[tuple[int, VideoFrame]] = []  # with their places in the order of decoding
         is_damaged = are_damaged = False
         is_first_key = self._is_from_start
         for frame in frames:
             is_concealed = frame.is_corrupt and not (is_first_key and not self._lost and frame.key_frame)
             is_first_key = is_first_key and not frame.key_frame
             is_bad = is_concealed or (bool(self._lost) and frame.pts in self._lost)
+            order = self._order.pop(frame.pts, -1)
             if frame.pict_type == _B_FRAME:
                 are_damaged |= is_bad  # some B-frames refer to others
                 if are_damaged:
                     waiting.clear()
                 elif not is_damaged:
-                    waiting.append(frame)
+                    waiting.append((order, frame))
                 continue
             are_damaged = False
             if frame.key_frame and not is_bad:
                 is_damaged = False
             elif is_bad:
                 is_damaged = True
-                waiting.clear()
-            yield from waiting
+                waiting = [(earlier, bframe) for earlier, bframe in waiting if earlier < order]
+            yield from (bframe for _, bframe in waiting)
             waiting.clear()
             if not is_damaged:
                 yield frame
-        yield from waiting
+        yield from (bframe for _, bframe in waiting)

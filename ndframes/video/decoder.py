@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import weakref
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from .._typing import Array
     from ..system.handles import HandlePool
+    from ..system.stamp import OpeningGuard
     from .index import FrameIndex
 
 __all__ = ["VideoDecoder", "VideoErrors"]
@@ -43,6 +45,7 @@ class VideoDecoder:
         is_gray: whether frames are the brightness alone; see :func:`~ndframes.video.planes.to_pixels`.
         errors: what to do about a frame that does not decode, in :meth:`frames` and :meth:`decode_each`: raise an error, or
             use the nearest frame.
+        guard: the context in which the file is opened, which may be long after it was indexed.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class VideoDecoder:
         frame_bytes: int = 64 * 2**20,
         is_gray: bool = False,
         errors: VideoErrors = "raise",
+        guard: OpeningGuard = nullcontext,
     ) -> None:
         self.path = path
         self.index = index
@@ -64,7 +68,8 @@ class VideoDecoder:
             # The index has the form of frames with their colours.
             self._form = FrameForm((*self._form.shape[:2], 1), self._form.dtype)
         self._pool = pool
-        self._runs = LongRuns(path, index)
+        self._guard = guard
+        self._runs = LongRuns(path, index, guard)
         self._token = object()
         self._frames: ClockCache[int, Array] = ClockCache(frame_bytes, _nbytes)
         weakref.finalize(self, pool.discard, self._token)
@@ -241,7 +246,7 @@ class VideoDecoder:
         raise self.missing(number)
 
     def _open(self) -> Cursor:
-        return Cursor(self.path, self.index)
+        return Cursor(self.path, self.index, self._guard)
 
 
 @lru_cache(maxsize=1024)

@@ -7,11 +7,12 @@ once, and its frames are counted.
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -41,6 +42,7 @@ __all__ = [
     "open_container",
     "pick_stream",
 ]
+_log = logging.getLogger("ndframes")
 #: How to seek to a key frame: by its presentation time, its decoding time, or its first byte.
 Seek = Literal["pts", "dts", "byte"]
 _Numbers = np.ndarray[Any, np.dtype[np.int64]]
@@ -91,6 +93,7 @@ class FrameIndex:
             :func:`open_container`.
         form: shape and dtype of a frame, the widest of those that were decoded; ``None`` if none was.
         needs_new_decoder: whether going back needs a new decoder, since one keeps the parameters of what it decoded last.
+        field_times: the exact time of each field, if the file is a movie of numeric fields; nan for a picture without one.
     """
 
     times: _Numbers
@@ -108,13 +111,16 @@ class FrameIndex:
     marks: _Numbers = field(kw_only=True)
     drops: _Numbers = field(kw_only=True)
     digests: _Numbers | None = field(default=None, kw_only=True)
+    field_times: np.ndarray[Any, np.dtype[np.float64]] | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.times)
 
     @property
     def seconds(self) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """When each frame is shown, in seconds."""
+        """When each frame is shown, in seconds; for a movie of fields, the time that was written with each."""
+        if self.field_times is not None:
+            return self.field_times
         return np.asarray(self.times * float(self.time_base), np.float64)
 
     def find_key(self, frame: int) -> int:
@@ -143,7 +149,7 @@ def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
     """
     # Here, so that a program that reads images alone never loads FFmpeg.
     with IMPORTING:
-        from .libav import av, raise_instead
+        from .libav import LENIENT, av, raise_instead
 
     options = {"protocol_whitelist": "file", "format_whitelist": _allowed_formats()}
     try:
@@ -152,7 +158,7 @@ def open_container(path: str, *, is_probed: bool = True) -> InputContainer:
             f"file:{path}",
             mode="r",
             options=options if is_probed else {**options, **_NOT_PROBED},
-            **_lenience(av.__version__),
+            **LENIENT,
         )
     except MemoryError:
         raise
@@ -226,16 +232,36 @@ def naming_video(path: str, frame: int | None = None) -> Iterator[None]:
 def demux(container: InputContainer, stream: VideoStream, path: str) -> Iterator[Packet[Any]]:
     """The packets of a stream in the order of the file; the last one is empty.
 
+    If FFmpeg finds no packet in the rest of a damaged file, they end there, as in FFmpeg's own programs.
+
     Raises:
-        UnreadableImageError: FFmpeg cannot read the file.
+        UnreadableImageError: FFmpeg cannot read the file, or none of its packets.
     """
+    from .libav import av
+
+    packet = None
     with naming_video(path):
-        yield from container.demux(stream)
+        try:
+            for packet in container.demux(stream):
+                yield packet
+        except av.error.InvalidDataError as error:
+            if packet is None:
+                raise
+            _warn_about_end(path, error.strerror)
+        else:
+            return
+    # The decoder may still hold frames.
+    end: Packet[Any] = av.Packet()
+    end.stream = stream
+    yield end
 
 
-def _lenience(version: str) -> dict[str, Any]:
-    """The options that make PyAV accept tags that are not valid text; version 19 accepts them by default."""
-    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
+@lru_cache(maxsize=1024)
+def _warn_about_end(path: str, cause: str) -> None:
+    """Log that the rest of a file is not read; once, since a call with the same arguments does nothing."""
+    _log.warning(
+        "%s is damaged, and FFmpeg finds no packet in the rest of it (%s); the frames before are read", path, cause
+    )
 
 
 def pick_stream(container: InputContainer, path: str, number: int | None) -> VideoStream:

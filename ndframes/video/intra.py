@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from .reader import VideoReader
 
 __all__ = ["IntraReader", "write_intra"]
-_RATE = 25  # frames per second for players, if the video has no rate
+# Frames per second for players: if the video has no rate, and the most that FFmpeg writes to an AVI.
+_RATE, _HIGHEST_RATE = 25, 1000
 _DECODERS = {"libx264": "h264", "libx264rgb": "h264"}
 # FFmpeg has two names for these pixel formats: one with the range of brightness in it, and one without.
 _UNRANGED = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p"}
@@ -132,7 +133,7 @@ def _write_frames(
     decoded = source.decoder.decode_each(numbers)
     number, first = next(decoded)
     packets: list[tuple[int, int, bytes]] = []
-    rate = source.decoder.index.rate or _RATE
+    rate = min(source.decoder.index.rate or _RATE, _HIGHEST_RATE)
     with av.open(file, "w", format="avi") as container:
         stream = container.add_stream(encoding.codec, rate=rate)
         _set_up(stream, _prepare_frame(first, number, encoding, source), encoding)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..system.imports import import_package
 
@@ -13,7 +15,11 @@ else:
 
 from av.video.reformatter import VideoReformatter
 
-__all__ = ["VideoReformatter", "av", "raise_instead"]
+__all__ = ["LENIENT", "VideoReformatter", "av", "raise_instead"]
+#: Options with which ``av.open`` accepts tags that are not valid text; version 19 has none, and accepts them by default.
+LENIENT: Mapping[str, Any] = MappingProxyType(
+    {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
 
 
 def raise_instead(error: Exception, found: Exception) -> NoReturn:

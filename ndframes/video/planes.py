@@ -6,7 +6,7 @@ converted to it; FFmpeg does so exactly. A frame that does not fit into the form
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .._typing import Array
     from .index import FrameForm
 
-__all__ = ["PIXEL_FORMATS", "count_turns", "find_form", "replace_matrix", "to_pixels", "turn"]
+__all__ = ["PIXEL_FORMATS", "count_turns", "find_form", "replace_matrix", "to_colors", "to_pixels", "turn"]
 #: FFmpeg's formats of packed pixels, by the number of channels and the bytes of a sample.
 PIXEL_FORMATS = {
     (1, 1): "gray",
@@ -71,6 +71,20 @@ def to_pixels(
     return turn(_read(frame, kind, name, is_gray=is_gray), count_turns(frame))
 
 
+def to_colors(frame: VideoFrame, order: Literal["rgb24", "bgr24"], *, name: str = "the frame") -> Array:
+    """Convert a decoded frame to three channels of 8 bits ``(height, width, 3)``, rotated as the video demands.
+
+    Args:
+        frame: a frame from the decoder.
+        order: of the channels. In ``"rgb24"`` the values are those of :func:`to_pixels` if that gives three channels of 8 bits.
+        name: of the frame, for errors.
+
+    Raises:
+        UnreadableImageError: FFmpeg cannot convert it.
+    """
+    return turn(_convert(frame, order, name), count_turns(frame))
+
+
 def find_form(
     frame: VideoFrame, *, is_gray: bool = False, name: str = "the frame"
 ) -> tuple[tuple[int, int, int], np.dtype[Any]]:
@@ -86,7 +100,8 @@ def find_form(
 
 def count_turns(frame: VideoFrame) -> int:
     """The number of quarter turns, counterclockwise, from a decoded frame to what is shown: 0 to 3."""
-    return round(frame.rotation / 90) % 4
+    # A matrix that maps a direction to nothing, such as one of zeros, has no angle: FFmpeg's is nan, which PyAV makes an integer.
+    return round(frame.rotation / 90) % 4 if abs(frame.rotation) <= 180 else 0
 
 
 def turn(pixels: Array, turns: int) -> Array:

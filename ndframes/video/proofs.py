@@ -52,19 +52,24 @@ def prove(
         index: what their times say.
 
     Returns:
-        ``None`` if other frames are shown than the times say.
+        ``None`` if other frames are shown than the times say, or if none of several seeks in a large file ends where it should.
     """
     prover = _Prover(container, stream, path, index, {packet.pts for packet in scan.packets if not packet.is_shown})
     context = stream.codec_context
     budget = _PROVED_PX // (context.width * context.height or _PROVED_PX)
     is_kept = np.ones(len(index.keys), bool)
     # The beginning is the first one: what a new decoder shows there must not depend on other proofs.
-    plan = _plan_whole(index, is_kept) if len(index) <= budget else _plan_some(index, budget, scan)
+    is_small = len(index) <= budget
+    plan = _plan_whole(index, is_kept) if is_small else _plan_some(index, budget, scan)
+    tried = set()
     for entry, count in plan:
         verdict = prover.check(entry, count)
         if verdict == "wrong":
             return None
         is_kept[entry] = verdict == "right" or entry == 0  # reading from the beginning needs no seek
+        tried.add(entry)
+    if not is_small and len(tried) > 1 and is_kept[[*tried]].sum() == 1:
+        return None
     if index.needs_new_decoder:
         is_kept[1:] = False
     index = replace(_keep(index, is_kept), form=prover.form)
@@ -128,13 +133,19 @@ class _Prover:
         index = self._index
         first = expected = int(index.keys[entry])
         end = min(first + count, len(index))
+        is_damaged = False
         try:
             for frames in self._decode(entry, count):
                 for frame in self._list_shown(frames or (), first):
-                    if frame.is_corrupt:
+                    # A damaged frame need not be complete, but it is still counted.
+                    is_damaged = is_damaged or frame.is_corrupt
+                    is_right = is_complete(frame) or frame.is_corrupt or index.begins_hidden(entry)
+                    is_incomplete = expected == first and not is_right
+                    number = None if frame.pts is None else index.find_frame(frame.pts)
+                    # Decoders leave out frames that refer to a damaged one. A stored time numbers the frame behind them.
+                    if is_damaged and number is not None and number > expected and index.how != "byte":
                         return "right"
-                    is_incomplete = expected == first and not is_complete(frame) and not index.begins_hidden(entry)
-                    if is_incomplete or frame.pts is None or index.find_frame(frame.pts) != expected:
+                    if is_incomplete or number != expected:
                         return "wrong"
                     expected += 1
                 if frames is None or expected >= end:  # damage tells nothing about the index

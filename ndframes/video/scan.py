@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import UnreadableImageError
+from .hidden import HIDDEN
 from .index import FrameIndex, Seek, demux, pick_stream
 from .landings import mark_of
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["PacketFacts", "Scan", "describes_itself", "index_by_times", "is_monochrome", "scan_packets"]
 # Profiles of H.264 whose parameters name the format of colour.
 _PROFILES_WITH_CHROMA = frozenset([100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135])
-# Containers without an index: a seek by time ends anywhere.
-_BYTE_FORMATS = frozenset(["mpegts", "mpeg", "h264", "hevc", "m4v", "mpegvideo", "av1", "obu", "vc1"])
+# Containers without an index, in which a parser finds the packets: a seek by time ends anywhere. OBU refuses to seek by byte.
+_BYTE_FORMATS = frozenset(["mpegts", "mpeg", "h264", "hevc", "m4v", "mpegvideo", "vc1"])
 # Containers that store no presentation times: FFmpeg guesses those of B-frames.
 _GUESSED_FORMATS = frozenset(["avi"])
 # Containers and codecs that describe the stream at the beginning of the file, so that no frame has to be decoded to know it.
@@ -68,6 +69,7 @@ class Scan(NamedTuple):
         is_gray: whether the stream stores brightness alone, although its decoder puts out colour.
         is_guessed: whether times may be FFmpeg's guesses.
         is_described: whether the file's header may describe the stream well enough to decode without probing.
+        is_in_order: whether frames are stored in the order of their times.
         has_reordering: whether the decoder expects frames in another order than they are shown in.
         mixes_parameters: whether some key frames come with other parameters than the header and others rely on the header. What
             such frames show depends on all that was decoded before.
@@ -82,6 +84,7 @@ class Scan(NamedTuple):
     is_gray: bool
     is_guessed: bool
     is_described: bool
+    is_in_order: bool
     has_reordering: bool
     mixes_parameters: bool
 
@@ -94,7 +97,7 @@ class Scan(NamedTuple):
     def has_plausible_times(self) -> bool:
         """Whether each frame may have a time of its own, by which it is found: what decoding must then confirm."""
         times = [packet.pts for packet in self.packets if packet.is_shown]
-        if self.is_guessed or None in times or len(set(times)) < len(times):
+        if self.is_guessed or None in times or len(set(times)) < len(times) or not self.keyed:
             return False
         # A clock that was set back, or a joined file, in which frames are shown in another order than that of their times.
         clock = [packet.dts for packet in self.packets if packet.dts is not None]
@@ -117,12 +120,6 @@ class Scan(NamedTuple):
         is_all_keys = len(self.packets) > 1 and all(packet.is_key for packet in self.packets)
         return self.is_described and not is_all_keys and not self.is_in_order
 
-    @property
-    def is_in_order(self) -> bool:
-        """Whether frames are stored in the order of their times."""
-        times = [packet.pts for packet in self.packets]
-        return None not in times and all(later > earlier for earlier, later in itertools.pairwise(times))  # type: ignore[operator]
-
 
 def describes_itself(container: InputContainer, path: str, stream: int | None) -> bool:
     """Whether the header of a file that was opened without probing may say all that there is to know of a stream."""
@@ -138,10 +135,10 @@ def scan_packets(container: InputContainer, stream: VideoStream, path: str) -> S
     """Read all packets of a stream, without decoding them.
 
     Raises:
-        UnreadableImageError: the file cannot be read, or none of its packets is a key frame.
+        UnreadableImageError: the file cannot be read, or has no packets.
     """
     context = stream.codec_context
-    is_hidden = _HIDDEN.get(context.name)
+    is_hidden = HIDDEN.get(context.name)
     parameters = _Parameters.of(context)
     packets, kinds = [], set()
     for packet in demux(container, stream, path):
@@ -150,8 +147,8 @@ def scan_packets(container: InputContainer, stream: VideoStream, path: str) -> S
             packets.append(_describe(packet, is_hidden))
             if packet.is_keyframe and parameters is not None:
                 kinds.add(parameters.find_kind(_bytes_of(packet)))
-    if not any(packet.is_key for packet in packets):
-        raise UnreadableImageError(f"{path}: its video has no key frame among {len(packets):,} packets")
+    if not packets:
+        raise UnreadableImageError(f"{path}: its video has no packets")
     names = set(container.format.name.split(","))
     by_byte = names & _BYTE_FORMATS and all(packet.position >= 0 for packet in packets if packet.is_key)
     return Scan(
@@ -164,6 +161,7 @@ def scan_packets(container: InputContainer, stream: VideoStream, path: str) -> S
         context.name == "h264" and is_monochrome(context.extradata or b""),
         bool(names & _GUESSED_FORMATS) and bool(context.has_b_frames),
         bool(names & _DESCRIBED_FORMATS) and context.name in _DESCRIBED_CODECS,
+        _is_in_order(packets),
         bool(context.has_b_frames),
         {"none", "other"} <= kinds,
     )
@@ -220,6 +218,11 @@ def _describe(packet: Packet[Any], is_hidden: Callable[[memoryview], bool] | Non
     return PacketFacts(packet.pts, packet.dts, position, packet.is_keyframe, is_shown, mark, packet.is_corrupt)
 
 
+def _is_in_order(packets: list[PacketFacts]) -> bool:
+    times = [packet.pts for packet in packets]
+    return None not in times and all(later > earlier for earlier, later in itertools.pairwise(times))  # type: ignore[operator]
+
+
 class _Parameters(NamedTuple):
     """The parameters of H.264 or HEVC in the header of a file of the form of MP4, where lengths precede the units of a packet.
 
@@ -261,28 +264,6 @@ class _Parameters(NamedTuple):
 
 def _bytes_of(packet: Packet[Any]) -> memoryview:
     return memoryview(packet)
-
-
-def _is_vp8_hidden(data: memoryview) -> bool:
-    return not data[0] >> 4 & 1
-
-
-def _is_vp9_hidden(data: memoryview) -> bool:
-    """Whether a packet is a single frame that is not shown; several frames in one packet end with one that is."""
-    bits = f"{int.from_bytes(data[:2], 'big'):016b}"
-    is_superframe = data[-1] >> 5 == 6
-    # Marker, two bits of the profile, a reserved bit of profile 3; then: repeats a frame, is no key frame, is shown.
-    at = 5 if bits[2:4] == "11" else 4
-    return not is_superframe and bits[:2] == "10" and bits[at] == "0" and bits[at + 2] == "0"
-
-
-#: By codec: whether a packet holds a frame that is not shown.
-_HIDDEN: dict[str, Callable[[memoryview], bool]] = {
-    "vp8": _is_vp8_hidden,
-    "libvpx": _is_vp8_hidden,
-    "vp9": _is_vp9_hidden,
-    "libvpx-vp9": _is_vp9_hidden,
-}
 
 
 def _to_fraction(ratio: Any) -> Fraction | None:

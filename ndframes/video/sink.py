@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from ..errors import VideoWriteError
 from ..system.files import FileSystem
 from ..system.process import IMPORTING
+from ..system.scheduling import keeping_scheduling
 from ..system.threads import resolve_thread_count
 from .planes import PIXEL_FORMATS
 
@@ -67,6 +69,8 @@ class VideoSink:
         self._packets = 0
         self._container: Any = None
         self._stream: Any = None
+        # Ctrl-C may also come after this method and before its caller has the object.
+        self._remove = weakref.finalize(self, _remove, temporary, os.getpid())
         try:
             self._open(av, container, shape, rate, comment)
         # Also on Ctrl-C: the hidden file must not stay.
@@ -93,7 +97,8 @@ class VideoSink:
         if encoding.codec.name != "ffv1":
             self._tag(context)
         # Opens the encoder now, so that it refuses a size or an option before it takes a frame.
-        self._container.start_encoding()
+        with keeping_scheduling():
+            self._container.start_encoding()
 
     def write(self, pixels: Array, number: int) -> None:
         """Encode a frame."""
@@ -131,6 +136,7 @@ class VideoSink:
             file_bytes = os.fstat(file.fileno()).st_size
         # In this order, so that after a power loss the name never leads to incomplete content.
         os.replace(self._temporary, final)
+        self._remove.detach()
         FileSystem().sync_folder(os.path.dirname(final))
         return file_bytes
 
@@ -141,7 +147,7 @@ class VideoSink:
         except (OSError, ValueError, RuntimeError):
             pass  # the file is removed anyway
         finally:
-            FileSystem().remove(self._temporary)
+            self._remove()
 
     @property
     def _range(self) -> int:
@@ -172,3 +178,9 @@ class VideoSink:
         finally:
             del container
             gc.collect()  # frees the encoder, which ends its threads: a forked child would wait for them for ever
+
+
+def _remove(path: str, owner_pid: int) -> None:
+    # Not in a forked copy, whose parent still writes the file.
+    if os.getpid() == owner_pid:
+        FileSystem().remove(path)

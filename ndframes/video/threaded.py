@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.frame import VideoFrame
 
+    from ..system.stamp import OpeningGuard
     from .index import FrameIndex
 
 __all__ = ["LongRuns", "allow_decoder_threads"]
@@ -72,11 +73,13 @@ class LongRuns:
     Args:
         path: the video.
         index: where its frames are.
+        guard: the context in which the file is opened.
     """
 
-    def __init__(self, path: str, index: FrameIndex) -> None:
+    def __init__(self, path: str, index: FrameIndex, guard: OpeningGuard) -> None:
         self._path = path
         self._index = index
+        self._guard = guard
         # Frames that are counted depend on each packet before; a decoder with threads may meet a change in mid-stream too early.
         self._is_supported = index.has_exact_times and not index.needs_new_decoder
         self._start, self._next = 0, -1  # of the last run
@@ -117,7 +120,7 @@ class LongRuns:
                     return
 
     def _open(self) -> _ThreadedCursor:
-        return _ThreadedCursor(self._path, self._index, _DECODERS.threads)
+        return _ThreadedCursor(self._path, self._index, self._guard, _DECODERS.threads)
 
     def _is_long(self, requested: Sequence[int]) -> bool:
         """Whether a request has a long run of frames that are decoded, together with requests before that it continues."""
@@ -150,13 +153,13 @@ class _ThreadedCursor(Cursor):
         is_supported: whether a decoder with threads gives the same frames.
     """
 
-    def __init__(self, path: str, index: FrameIndex, threads: int) -> None:
+    def __init__(self, path: str, index: FrameIndex, guard: OpeningGuard, threads: int) -> None:
         self._threads = threads
         self.is_supported = True
         with _GATE:
             _DECODERS.cursors.add(self)
             try:
-                super().__init__(path, index)
+                super().__init__(path, index, guard)
             except (NdframesError, _RefusedError):
                 self.close()
 

@@ -275,7 +275,7 @@ def publish_slowly(workdir):
 def test_a_killed_writer_leaves_no_entry_and_no_lock(cache):
     process = multiprocessing.get_context("spawn").Process(target=publish_slowly, args=(cache.workdir,))
     process.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not leftovers(cache) and time.monotonic() < deadline:
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)

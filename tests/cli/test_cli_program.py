@@ -15,7 +15,20 @@ from ndframes.cli import main
 from ndframes.cli.common import describe_error
 from ndframes.errors import RegionError, SourceMissingError
 
-COMMANDS = ("demo", "prepare", "crop", "show", "info", "patches", "video", "cache", "doctor")
+COMMANDS = (
+    "demo",
+    "prepare",
+    "crop",
+    "show",
+    "info",
+    "patches",
+    "video",
+    "movie",
+    "stream",
+    "serve",
+    "cache",
+    "doctor",
+)
 
 
 def test_help_lists_the_commands_and_examples(run):

@@ -151,7 +151,7 @@ def test_info_as_a_table(run, walk):
         "pixels": "uint8, 3 channels; stored as bgr0",
         "frames": "12, duration 0.96 s",
         "rate": "12.5 frames per second, constant",
-        "key frames": "12, every 1 frames on average, 1 at most",
+        "key frames": "all frames",
         "metadata": "rig: 3",
     }
     assert rows["format"].strip().startswith("ffv1 in matroska, ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 
@@ -275,6 +276,21 @@ def test_its_memory_is_that_of_its_open_images(folder):
     assert frames.image("walk").memory_bytes == costs[-1]
 
 
+def test_a_sequence_that_is_dropped_closes_its_files_at_once(folder, tmp_path, at_rest):
+    """Without a garbage collection, which may come late in a program that creates few objects."""
+    frames = Walks([image_of(folder, number) for number in range(COUNT)], workdir=tmp_path, backend="cog")
+    wanted = frames.load_region("walk")
+    gc.collect()
+    gc.disable()
+    try:
+        before = os.listdir("/proc/self/fd")
+        for _ in range(5):
+            assert frames.summarize("walk").shape == wanted.shape
+        assert len(os.listdir("/proc/self/fd")) <= len(before)
+    finally:
+        gc.enable()
+
+
 def test_explain_lists_every_image(walk):
     explanation = walk.explain("walk", np.s_[1:4, 2:9, 3:5])
     assert explanation.shape == walk.load_region("walk", np.s_[1:4, 2:9, 3:5]).shape
@@ -282,3 +298,22 @@ def test_explain_lists_every_image(walk):
     assert [file.path for file in explanation.files] == paths
     states = (": read directly", ": cached", ": not cached")
     assert sum(str(explanation).count(state) for state in states) == len(paths)
+
+
+@pytest.mark.parametrize("numbers", [[], [4], [3, 1, -1, 3], [2, 2], [-5, 0, 1]])
+def test_lists_of_frames_equal_numpy_with_every_option(walk, folder, numbers):
+    whole = np.stack([np.load(folder / f"{number}.npy") for number in range(COUNT)])
+    np.testing.assert_array_equal(walk.load_region("walk", (numbers, slice(3, 9))), whole[numbers, 3:9])
+    np.testing.assert_array_equal(walk.load_region("walk", (numbers, ..., 1)), whole[numbers, ..., 1])
+    for options in ({"scale": 0.5}, {"pad": "edge"}, {"nodata": "mask"}):
+        of_all = walk.load_region("walk", np.s_[:, 0:20], **options)
+        listed = walk.load_region("walk", (numbers, slice(0, 20)), **options)
+        np.testing.assert_array_equal(np.ma.getdata(listed), np.ma.getdata(of_all)[numbers])
+        np.testing.assert_array_equal(np.ma.getmaskarray(listed), np.ma.getmaskarray(of_all)[numbers])
+
+
+def test_lists_of_frames_are_checked(walk):
+    with pytest.raises(nf.RegionIndexError, match="index 7 is out of bounds"):
+        walk.load_region("walk", ([3, 7],))
+    with pytest.raises(nf.RegionError, match="not a region"):
+        walk.load_region("walk", ([3, 1.5],))

@@ -272,6 +272,17 @@ def test_lists_of_frames_equal_numpy_with_any_backend_range_and_warp(made, tmp_p
         with pytest.raises(nf.RegionIndexError, match="index 100 is out of bounds"):
             video[[3, 100]]
 
+    # A mask is kept, and a number that is out of bounds is an error of this package with every option.
+    plain = nf.SimpleFrames({"a": path}, workdir=tmp_path)
+    for options in ({}, {"nodata": "mask"}, {"scale": 0.5}):
+        whole = plain.load_region("a", np.s_[0:6], **options)
+        listed = plain.load_region("a", ([5, 2, 5],), **options)
+        assert np.ma.isMaskedArray(listed) == np.ma.isMaskedArray(whole)
+        np.testing.assert_array_equal(listed, whole[[5, 2, 5]])
+        assert plain.load_region("a", ([],), **options).shape == (0, *whole.shape[1:])
+        with pytest.raises(nf.RegionIndexError, match="index 100 is out of bounds"):
+            plain.load_region("a", ([3, 100],), **options)
+
     part = nf.SimpleFrames({"a": nf.Clip(path, frame_range=(40, 60))}, workdir=tmp_path).load_frame("a")
     np.testing.assert_array_equal(part[[19, 0, -2]], frames[[59, 40, 58]])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -15,6 +16,7 @@ import av
 import numpy as np
 
 import ndframes as nf
+from ndframes.video.libav import LENIENT
 
 #: The orders in which frames are read.
 ORDERS = ("random", "backwards", "strided", "batches")
@@ -28,8 +30,8 @@ class Shown(NamedTuple):
 
     Attributes:
         pixels: as RGB of 8 bits.
-        is_sound: whether it must be read: the decoder reports no damage in it or in what it may refer to, and it has the
-            size and the pixel format of the first frame. Of others, an error is right as well.
+        is_sound: whether it must be read: the decoder reports no damage in it or in what it may refer to, decoding again shows
+            the same, and it has the size and the pixel format of the first frame. Of others, an error is right as well.
         lost: how many packets before it did not decode. ndframes may count each of them as a frame that does not decode.
     """
 
@@ -108,30 +110,57 @@ def decode_in_order(path: Path, stream: int | None = None) -> list[Shown]:
     shown: list[Shown] = []
     kinds: list[int] = []
     is_sound, first, lost = True, None, 0
+    for frames, is_cut in _decode(path, stream):
+        is_sound = is_sound and frames is not None and not is_cut
+        lost += frames is None
+        for frame in frames or ():
+            if frame.is_corrupt:
+                _doubt_bframes(shown, kinds)
+            is_sound = not (frame.is_corrupt or is_cut) and (is_sound or bool(frame.key_frame))
+            form = frame.format.name, frame.height, frame.width
+            first = first or form
+            shown.append(Shown(frame.to_ndarray(format="rgb24"), is_sound and form == first, lost))
+            kinds.append(int(frame.pict_type))
+    # Some decoders fill what is missing with what lies in their memory, which is other memory if frames are kept.
+    kept = [frame for frames, _ in _decode(path, stream) for frame in frames or ()]
+    return [
+        frame._replace(
+            is_sound=frame.is_sound and np.array_equal(other.to_ndarray(format="rgb24"), frame.pixels),
+            lost=lost,  # the last packets may be lost, too
+        )
+        for frame, other in zip(shown, kept, strict=True)
+    ]
+
+
+def _decode(path: Path, stream: int | None) -> Iterator[tuple[list[Any] | None, bool]]:
+    """The frames of each packet, ``None`` if it does not decode, and whether the file was found to end within a packet."""
     try:
-        opened = av.open(str(path), metadata_errors="replace")
+        opened = av.open(str(path), **LENIENT)
     except av.error.FFmpegError:
-        return shown
+        return
     with opened as container:
         chosen = container.streams.best("video") if stream is None else container.streams[stream]
+        if chosen is None:
+            return
         chosen.thread_count = 1
-        for packet in container.demux(chosen):
-            # The file ends within it, and no decoder need say that it had to guess the rest.
-            is_sound = is_sound and not packet.is_corrupt
+        packets = [*_demux(container, chosen)]
+        # No decoder need say that it had to guess the rest. Parsers copy the flag of the last packet to others before it.
+        cut = len(packets) - 2 if packets[-2:][0].is_corrupt else len(packets)
+        for place, packet in enumerate(packets):
             try:
-                frames = packet.decode()
+                yield packet.decode(), place >= cut
             except av.error.FFmpegError:
-                frames, is_sound, lost = [], False, lost + 1
-            for frame in frames:
-                if frame.is_corrupt:
-                    _doubt_bframes(shown, kinds)
-                is_sound = not (frame.is_corrupt or packet.is_corrupt) and (is_sound or bool(frame.key_frame))
-                form = frame.format.name, frame.height, frame.width
-                first = first or form
-                shown.append(Shown(frame.to_ndarray(format="rgb24"), is_sound and form == first, lost))
-                kinds.append(int(frame.pict_type))
-    # The last packets may be lost, too.
-    return [frame._replace(lost=lost) for frame in shown]
+                yield None, place >= cut
+
+
+def _demux(container: Any, stream: Any) -> Iterator[Any]:
+    """The packets of a stream, up to the place where FFmpeg finds no more; the last one is empty."""
+    try:
+        yield from container.demux(stream)
+    except av.error.InvalidDataError:
+        end = av.Packet()
+        end.stream = stream
+        yield end
 
 
 def _doubt_bframes(shown: list[Shown], kinds: list[int]) -> None:

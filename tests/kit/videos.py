@@ -18,6 +18,8 @@ from typing import Any
 import av
 import numpy as np
 
+from ndframes.system.scheduling import keeping_scheduling
+
 from . import video_damage, video_fields
 
 os.environ.setdefault("SVT_LOG", "0")  # the encoder of AV1 prints its settings otherwise
@@ -101,7 +103,10 @@ class Encoding:
             "rgba": (4, np.uint8),
             "rgb48le": (3, np.uint16),
         }[self.source_format]
-        with av.open(str(path), "w", format=self.container_format, options=self.container_options) as container:
+        with (
+            keeping_scheduling(),
+            av.open(str(path), "w", format=self.container_format, options=self.container_options) as container,
+        ):
             stream = container.add_stream(self.codec, rate=RATE, options=self.options)
             stream.height, stream.width = self.shape
             stream.pix_fmt = self.pixel_format

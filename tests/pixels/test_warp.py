@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from kit.synthetic import DTYPES, picture
 from PIL import Image
 
-from ndframes.geometry.grid import Sampling
+import ndframes as nf
+from ndframes.geometry.grid import Grid, Sampling
 from ndframes.pixels.stencils import resample
+from ndframes.pixels.warp import WindowedArray, warp
 
 
 def over(extent: int, count: int) -> Sampling:
@@ -132,3 +134,20 @@ def test_not_a_number_stays_where_it_is():
     pixels[4, 4] = np.nan
     got = resample(pixels, over(9, 9), Sampling(0.25, 1, 8), "linear", antialias=True)[:, :, 0]
     assert np.argwhere(np.isnan(got)).tolist() == [[4, 3], [4, 4]]
+
+
+@pytest.mark.parametrize("factor", [1e5, 1e9, 1e12])
+def test_a_sheared_pixel_that_covers_far_more_than_the_array_is_refused(factor):
+    """Its kernel would take time and memory in proportion to the factor."""
+    src = WindowedArray.of(picture((40, 60, 1), "uint8"))
+    for grid in (Grid((factor, -factor, 0, 0, 1, 0), (64, 64)), Grid((1, 0, 0, factor, -factor, 0), (64, 64))):
+        with pytest.raises(nf.RegionError, match=r"covers .* pixels \(y, x\) of an array of 40 x 60"):
+            list(warp(src, grid, "linear", antialias=True))
+        # Without a kernel that grows, it costs no more than others.
+        assert list(warp(src, grid, "linear", antialias=False))
+
+
+def test_a_pixel_that_covers_a_small_array_many_times_is_read():
+    src = WindowedArray.of(np.full((2, 3, 1), 7, np.uint8))
+    (block,) = warp(src, Grid((2000, 0, -999, 0, 3000, -1499), (1, 1)), "linear", antialias=True)
+    assert block.pixels.tolist() == [[[7]]]

@@ -161,7 +161,8 @@ def test_a_path_becomes_str(path):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.binary(min_size=1, max_size=12))
+# A name that begins with "~" is expanded to a home folder; see the tests of that.
+@given(st.binary(min_size=1, max_size=12).filter(lambda name: not name.startswith(b"~")))
 def test_any_bytes_of_a_path_survive(name):
     assert os.fsencode(ChannelInfo(Pathlike(name)).path) == name
     assert os.fsencode(pickle.loads(pickle.dumps(ChannelInfo(os.fsdecode(name)))).path) == name

@@ -14,6 +14,7 @@ from kit.limits import run_limited
 from kit.synthetic import picture
 from PIL import Image
 
+import ndframes as nf
 from ndframes.errors import SourceMissingError, UnreadableImageError
 from ndframes.formats.images.raster import RasterReader
 from ndframes.system.handles import FileHandle, HandlePool, is_out_of_descriptors
@@ -249,3 +250,44 @@ def test_a_jpeg_counts_a_descriptor_for_each_overview(tmp_path):
     assert len(os.listdir("/proc/self/fd")) - before == pool._idle_descriptors == 16
     pool.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+MANY_FILES = """
+import sys
+import numpy as np
+import ndframes as nf
+
+folder, kinds, count = sys.argv[1], sys.argv[2].split(), int(sys.argv[3])
+opened = []
+for number in range(count):
+    opened += [nf.open(f"{folder}/{number}.{kind}", workdir=folder + "/work") for kind in kinds]
+for _ in range(2):
+    for number, item in enumerate(opened):
+        pixels = item[3]
+        assert pixels.shape == item.shape[1:], (item, pixels.shape)
+        assert int(pixels.reshape(-1)[0]) == number // len(kinds) + 3, (item, pixels)
+# Their idle handles hold the descriptors that these need.
+for number in range(count if "mkv" in kinds else 0):
+    assert int(nf.read_video(f"{folder}/{number}.mkv", [5], workdir=folder + "/work")[0, 0, 0, 0]) == number + 5
+    assert nf.video_metadata(f"{folder}/{number}.mkv", workdir=folder + "/other").frames == 8
+print("done")
+"""
+
+
+@pytest.mark.parametrize("kinds", ["mkv", "mkv npy tif gif"])
+def test_many_files_that_are_opened_one_by_one_share_few_descriptors(tmp_path, kinds):
+    count = 45 if " " not in kinds else 12
+    for number in range(count):
+        ramp = np.broadcast_to(np.arange(number, number + 8, dtype=np.uint8)[:, None, None], (8, 16, 24))
+        for kind in kinds.split():
+            path = tmp_path / f"{number}.{kind}"
+            if kind == "mkv":
+                nf.write_video(path, ramp, fps=5, codec="ffv1")
+            elif kind == "gif":
+                first, *others = [Image.fromarray(frame) for frame in ramp]
+                first.save(path, save_all=True, append_images=others)
+            elif kind == "npy":
+                np.save(path, ramp[:, 0])
+            else:
+                tifffile.imwrite(path, ramp[:, 0])
+    assert run_limited(MANY_FILES, 40, str(tmp_path), kinds, str(count)).strip() == "done"

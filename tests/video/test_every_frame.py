@@ -93,6 +93,17 @@ MATRIX = [
     short("mpg", "mpeg2", 2, damage="no-start"),
     short("mp4", "h264", 2, damage="no-end"),
     short("avi", "mpeg4", 2, damage="no-end"),
+    # The file ends within a packet: FFmpeg reports an error, or gives the rest of the packet, which holds no frame.
+    short("obu", "av1", damage="no-end"),
+    short("obu", "av1", gop=1, damage="no-end", share=0.562),
+    # FFmpeg's parser calls packets before the last one cut, too; B-frames before a damaged frame are not.
+    short("mpg", "mpeg1", 2, gop=4, damage="no-end", share=0.338),
+    short("mpg", "mpeg2", 2, gop=4, damage="no-end", share=0.435),
+    short("mp4", "mpeg1", 2, gop=4, damage="no-end", share=0.806, count=40),
+    # Which B-frames a decoder of MPEG-4 puts out depends on the first one that it meets.
+    short("3gp", "mpeg4", 2, gop=4, style="interlaced"),
+    # A decoder that has reported damage shows nothing for a later packet.
+    short("raw-mpeg2", "mpeg2", 2, gop=4, damage="joined-inside", share=0.21, count=40),
 ]
 FORMS = (None, "npy", "cog", "intra")
 #: The recipes whose cached forms and other processes are tried, too: one of each way to reach a frame.

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from kit.videos import list_clips
+from kit.videos import Encoding, list_clips
 
 import ndframes as nf
 from ndframes.system.handles import HandlePool
@@ -247,3 +247,31 @@ def test_checksums_of_slices(level, has_checksums, slices, coder):
             elif place < len(packet) // 8:  # in the first slice, not in its size
                 assert not are_slices_damaged(bytes(damaged))
         assert are_slices_damaged(packet[:-1])
+
+
+def test_a_damaged_frame_that_none_refers_to_spoils_no_other_in_any_order(tmp_path):
+    """Frames after it decode if it is skipped. Whether it is must not depend on what was read before."""
+    path = tmp_path / "a.mp4"
+    Encoding("libx264", options={"bf": "2", "b-pyramid": "none"}, gop=12)(path, 40)
+    right = nf.read_video(path)
+    with av.open(str(path)) as container:
+        # The frames that others refer to have another mark in the first byte after the length.
+        packets = [(packet.pos, packet.size, bytes(packet)[4]) for packet in container.demux(video=0) if packet.size]
+    unreferenced = [place for place, (_, _, head) in enumerate(packets) if place > 12 and not head >> 5 & 3]
+    assert len(unreferenced) > 5
+    data = path.read_bytes()
+    for place in unreferenced[:6]:
+        start, size, _ = packets[place]
+        path.write_bytes(data[: start + 5] + bytes(size - 5) + data[start + size :])
+        video = nf.open(path)
+        numbers, pixels = video.read(errors="skip")
+        assert len(numbers) == 39
+        assert np.array_equal(pixels, right[numbers])
+        (lost,) = set(range(40)) - set(numbers)
+        assert np.array_equal(video[[*numbers]], pixels)
+        for number in (*range(lost), *range(39, lost, -1)):
+            assert np.array_equal(video[number], right[number])
+        with pytest.raises(nf.UnreadableImageError, match=f"frame {lost} of 40 does not decode"):
+            video[lost]
+        _, patched = video.read(errors="nearest")
+        assert np.array_equal(patched, right[[*range(lost), lost - 1, *range(lost + 1, 40)]])

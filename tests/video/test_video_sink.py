@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ import pytest
 from kit.writing import FRAMES, QUICK, assert_nothing_there, pan
 
 import ndframes as nf
+from ndframes.video.codecs import choose_encoding
+from ndframes.video.sink import VideoSink
 
 # -- whole, or not at all ---------------------------------------------------------------------------------------------
 
@@ -163,3 +166,16 @@ def test_a_forked_child_leaves_the_video_to_its_parent(tmp_path, codec):
         for frame in frames[6:]:
             writer.append(frame)
     np.testing.assert_array_equal(nf.open(tmp_path / "a.mkv")[:], frames)
+
+
+def test_a_sink_that_nobody_got_leaves_nothing(tmp_path):
+    """As when Ctrl-C comes before its caller has it."""
+    path = str(tmp_path / ".a.mkv.part")
+    shape, dtype = FRAMES[0].shape, FRAMES[0].dtype
+    encoding = choose_encoding(
+        "a.mkv", codec="ffv1", quality=None, preset=None, intra=False, pixel_format=None, shape=shape, dtype=dtype
+    )
+    sink = VideoSink(path, "matroska", encoding, shape, Fraction(25), None)
+    assert os.path.exists(path)
+    del sink
+    assert os.listdir(tmp_path) == []

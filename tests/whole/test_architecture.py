@@ -34,10 +34,12 @@ FLOORS = {
     "movie": (8, ("frames", *_UP_TO_FRAMES)),
     "feed": (8, ("frames", *_UP_TO_FRAMES)),
     "testing": (8, ("frames", *_UP_TO_FRAMES)),
+    "server": (8, ("frames", *_UP_TO_FRAMES)),
+    "stream": (9, ("server", "feed", "movie", "frames", *_UP_TO_FRAMES)),
     "torch": (9, ("feed", "movie", "frames", *_UP_TO_FRAMES)),
-    "compat": (10, ("torch", "feed", "movie", "frames", *_UP_TO_FRAMES)),
-    "cli": (11, ("testing", "feed", "movie", "frames", *_UP_TO_FRAMES)),
-    "__init__": (11, ("movie", "frames", *_UP_TO_FRAMES)),
+    "compat": (10, ("torch", "stream", "feed", "movie", "frames", *_UP_TO_FRAMES)),
+    "cli": (11, ("testing", "server", "stream", "feed", "movie", "frames", *_UP_TO_FRAMES)),
+    "__init__": (11, ("server", "movie", "frames", *_UP_TO_FRAMES)),
 }
 
 #: Heavy libraries, and the only places that may import them.
@@ -54,15 +56,28 @@ HOMES = {
     "av": {"video"},
     "torch": {"torch", "compat/pvio"},
     "starlette": {"server"},
+    "uvicorn": {"server"},
     "obstore": {"system"},
+    "yaml": {"stream"},
     "click": {"cli"},
     "skimage": set(),
     "dask": {"frames"},
     "xarray": {"frames"},
+    "pde": {"compat"},
+    "matplotlib": {"compat"},
 }
 
 #: The packages that define names; all others are empty, so that importing one module loads no others.
-NOT_EMPTY = ("__init__.py", "cli/__init__.py", "feed/__init__.py", "torch/__init__.py", "compat/pvio/__init__.py")
+NOT_EMPTY = (
+    "__init__.py",
+    "cli/__init__.py",
+    "feed/__init__.py",
+    "server/__init__.py",
+    "stream/__init__.py",
+    "torch/__init__.py",
+    "compat/pvio/__init__.py",
+    "compat/stream_infer/__init__.py",
+)
 
 MOST_LEVELS = 11
 MOST_LINES_OF_A_FILE = 600
@@ -205,6 +220,8 @@ def test_import_pulls_in_nothing_heavy():
         "skimage",
         "dask",
         "xarray",
+        "starlette",
+        "uvicorn",
     }
     assert heavy.isdisjoint(loaded)
 

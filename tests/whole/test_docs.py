@@ -96,7 +96,20 @@ def test_a_page_prints_what_it_shows(page, session):
 
 
 @pytest.mark.parametrize(
-    "page", ["README", "quickstart", "regions", "channels", "backends", "sources", "video", "prepare", "cli", "design"]
+    "page",
+    [
+        "README",
+        "quickstart",
+        "regions",
+        "channels",
+        "backends",
+        "sources",
+        "video",
+        "movies",
+        "prepare",
+        "cli",
+        "design",
+    ],
 )
 def test_a_page_has_examples(page):
     path = ROOT / "README.rst" if page == "README" else ROOT / "docs" / f"{page}.rst"
@@ -132,16 +145,18 @@ def test_examples_of_the_reference_fit_the_column():
                 assert len(line) <= COLUMN, line
 
 
-def test_the_pictures_of_a_page_are_those_that_its_code_makes(session, tmp_path):
-    """``python docs/channels/make.py`` makes them again after an intended change."""
-    assert run_page((ROOT / "docs" / "channels.rst").read_text(), "channels") == []
-    shown = set(re.findall(r"image:: channels/(\S+)", (ROOT / "docs" / "channels.rst").read_text()))
-    folder = ROOT / "docs" / "channels"
+@pytest.mark.parametrize("page", ["channels", "movies"])
+def test_the_pictures_of_a_page_are_those_that_its_code_makes(session, tmp_path, page):
+    """``python docs/PAGE/make.py`` makes them again after an intended change."""
+    text = (ROOT / "docs" / f"{page}.rst").read_text()
+    assert run_page(text, page) == []
+    shown = set(re.findall(rf"image:: {page}/(\S+)", text))
+    folder = ROOT / "docs" / page
     assert (
-        shown == {path.name for path in folder.glob("*.png")} == {path.name for path in tmp_path.glob("channels/*.png")}
+        shown == {path.name for path in folder.glob("*.png")} == {path.name for path in tmp_path.glob(f"{page}/*.png")}
     )
     for name in shown:
-        kept, made = (np.asarray(Image.open(place / name), int) for place in (folder, tmp_path / "channels"))
+        kept, made = (np.asarray(Image.open(place / name), int) for place in (folder, tmp_path / page))
         assert kept.shape == made.shape, name
         assert np.abs(kept - made).max() <= 1, name  # OpenCV and numpy round halves differently
 

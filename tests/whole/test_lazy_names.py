@@ -11,7 +11,9 @@ import ndframes as nf
 from ndframes._lazy import load_lazily
 
 
-@pytest.mark.parametrize("package", ["ndframes", "ndframes.feed", "ndframes.torch", "ndframes.compat.pvio"])
+@pytest.mark.parametrize(
+    "package", ["ndframes", "ndframes.feed", "ndframes.torch", "ndframes.compat.pvio", "ndframes.compat.stream_infer"]
+)
 def test_every_name_is_loaded_once_and_others_are_errors(package):
     module = import_module(package)
     assert dir(module) == sorted(module.__all__)

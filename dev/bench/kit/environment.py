@@ -14,7 +14,7 @@ from typing import Any
 import ndframes as nf
 
 #: Distributions that the metadata does not list by name: parts of an extra, and peers that are installed by hand.
-_FURTHER_LIBRARIES = ("pyvips-binary", "torch", "torchcodec")
+_FURTHER_LIBRARIES = ("pyvips-binary", "stream-infer", "supervision", "torch", "torchcodec")
 
 
 def describe_environment(folder: Path) -> dict[str, Any]:

@@ -99,8 +99,8 @@ class Field:
             process.close()
 
 
-def start(contenders: Iterable[Contender], check: Callable[[ContenderProcess], None]) -> Field:
-    """Build and start each contender, and check it.
+def start(contenders: Iterable[Any], check: Callable[[ContenderProcess], None], *, daemon: bool = True) -> Field:
+    """Build and start each contender, and check it; see :class:`ContenderProcess` for ``daemon``.
 
     A contender that is not installed, raises, or fails ``check`` is recorded in ``absent``.
     """
@@ -112,7 +112,7 @@ def start(contenders: Iterable[Contender], check: Callable[[ContenderProcess], N
         process = None
         try:
             contender.build()
-            process = ContenderProcess(contender)
+            process = ContenderProcess(contender, daemon=daemon)
             check(process)
         except ContenderError as error:
             found.absent[contender.name] = str(error).partition("\n")[0]
@@ -124,9 +124,11 @@ def start(contenders: Iterable[Contender], check: Callable[[ContenderProcess], N
 
 
 @contextmanager
-def running(contenders: Iterable[Contender], check: Callable[[ContenderProcess], None]) -> Iterator[Field]:
+def running(
+    contenders: Iterable[Any], check: Callable[[ContenderProcess], None], *, daemon: bool = True
+) -> Iterator[Field]:
     """Start contenders as :func:`start` does, and end their processes."""
-    found = start(contenders, check)
+    found = start(contenders, check, daemon=daemon)
     try:
         yield found
     finally:

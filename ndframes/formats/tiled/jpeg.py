@@ -21,15 +21,26 @@ if TYPE_CHECKING:
 
     from ..._typing import Array
 
-__all__ = ["JpegGrids", "decode_jpeg", "encode_jpeg_tile"]
+__all__ = ["BLOCK_PX", "JpegGrids", "decode_jpeg", "encode_jpeg_tile", "find_segment_px"]
 imagecodecs = load_extensions("_jpeg8")
-_BLOCK_PX = 8
+BLOCK_PX = 8
 _MOST_BLOCKS = 4  # between two restarts: 32 pixels; the markers cost four per cent of the bytes
 _LEAST_SKIPPED = 1 / 8  # of a tile: cutting segments out costs more than decoding fewer than these
 _START_OF_FRAME, _RESTART_INTERVAL, _START_OF_SCAN = 0xC0, 0xDD, 0xDA
 _RESTARTS = tuple(bytes([0xFF, 0xD0 + number]) for number in range(8))
 _ANY_RESTART = re.compile(b"\xff[\xd0-\xd7]")
 _END = b"\xff\xd9"
+
+
+def find_segment_px(width: int) -> int:
+    """The columns of pixels from one restart to the next in a tile of this width.
+
+    Example:
+        >>> find_segment_px(128), find_segment_px(48)
+        (32, 16)
+    """
+    # A divisor of a row of blocks, so that each row ends with a restart.
+    return BLOCK_PX * math.gcd(width // BLOCK_PX, _MOST_BLOCKS)
 
 
 def encode_jpeg_tile(tile: Array, quality: int) -> bytes:
@@ -44,8 +55,7 @@ def encode_jpeg_tile(tile: Array, quality: int) -> bytes:
     options = [
         *(cv2.IMWRITE_JPEG_QUALITY, quality),
         *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
-        # A divisor of a row of blocks, so that each row ends with a restart.
-        *(cv2.IMWRITE_JPEG_RST_INTERVAL, math.gcd(tile.shape[1] // _BLOCK_PX, _MOST_BLOCKS)),
+        *(cv2.IMWRITE_JPEG_RST_INTERVAL, find_segment_px(tile.shape[1]) // BLOCK_PX),
     ]
     ordered = cv2.cvtColor(tile, cv2.COLOR_RGB2BGR) if tile.shape[2] == 3 else tile
     is_written, data = cv2.imencode(".jpg", ordered, options)
@@ -73,30 +83,53 @@ class JpegGrids:
         Returns:
             The pixels ``(h, w, bands)``. Tiles without restart markers are decoded whole.
         """
+        head = self._find_head(grid)
+        if head is None:
+            return _decode_whole(grid, rows, cols)
+        unit_px = head.interval * BLOCK_PX
+        down = range(rows.start // BLOCK_PX, -(-rows.stop // BLOCK_PX))
+        across = range(cols.start // unit_px, -(-cols.stop // unit_px))
+        is_alone = len(grid) == len(grid[0]) == 1
+        if is_alone and len(down) * len(across) > (1 - _LEAST_SKIPPED) * math.prod(head.units):
+            return _decode_whole(grid, rows, cols)
+        joined = _join(head, grid, down, across, (len(down) * BLOCK_PX, len(across) * unit_px))
+        if joined is None:
+            return _decode_whole(grid, rows, cols)
+        pixels = decode_jpeg(joined)
+        top, left = rows.start - down.start * BLOCK_PX, cols.start - across.start * unit_px
+        return pixels[top : top + rows.stop - rows.start, left : left + cols.stop - cols.start]
+
+    def join(self, grid: Sequence[Sequence[bytes]], rows: slice, cols: slice) -> bytes | None:
+        """The pixels at ``rows`` x ``cols`` as one JPEG, whose coded blocks are those of the tiles: nothing is decoded.
+
+        Args:
+            grid: tiles of one size, row by row; the window touches each of them.
+            rows: of the pixels of all tiles.
+            cols: likewise.
+
+        Returns:
+            The JPEG; ``None`` if the window does not begin and end with a segment. A row begins with a block of 8 pixels, and
+            a column with a restart marker. At the bottom, and by less than 8 pixels at the right, a block may be cut.
+        """
+        height, width = rows.stop - rows.start, cols.stop - cols.start
+        head = self._find_head(grid)
+        if head is None:
+            return None
+        unit_px = head.interval * BLOCK_PX
+        blocks = -(-width // BLOCK_PX)
+        if rows.start % BLOCK_PX or cols.start % unit_px or blocks % head.interval:
+            return None
+        down = range(rows.start // BLOCK_PX, -(-rows.stop // BLOCK_PX))
+        across = range(cols.start // unit_px, cols.start // unit_px + blocks // head.interval)
+        return _join(head, grid, down, across, (height, width))
+
+    def _find_head(self, grid: Sequence[Sequence[bytes]]) -> _Head | None:
+        """The head of all tiles; ``None`` if they differ, or have no restart markers."""
         # A race between threads is harmless: each one continues with its own copy, and any of them may stay.
         head = self._head
         if not head.leads(grid):
             head = self._head = _Head.parse(grid[0][0])  # all tiles of a file have the same head
-            if not head.leads(grid):
-                return _decode_whole(grid, rows, cols)
-        unit_px = head.interval * _BLOCK_PX
-        down = range(rows.start // _BLOCK_PX, -(-rows.stop // _BLOCK_PX))
-        across = range(cols.start // unit_px, -(-cols.stop // unit_px))
-        units = len(down) * len(across)
-        is_alone = len(grid) == len(grid[0]) == 1
-        if is_alone and units > (1 - _LEAST_SKIPPED) * math.prod(head.units):
-            return _decode_whole(grid, rows, cols)
-        pieces = _cut_segments(head, grid, down, across)
-        if len(pieces) != units:
-            return _decode_whole(grid, rows, cols)
-        # Markers are numbered 0 to 7 in turn: segments get the numbers of their new places.
-        stream: list[bytes] = [b""] * (2 * units)
-        stream[::2] = pieces
-        stream[1::2] = (_RESTARTS * (units // 8 + 1))[:units]
-        stream[-1] = _END
-        pixels = decode_jpeg(head.resize(len(down) * _BLOCK_PX, len(across) * unit_px) + b"".join(stream))
-        top, left = rows.start - down.start * _BLOCK_PX, cols.start - across.start * unit_px
-        return pixels[top : top + rows.stop - rows.start, left : left + cols.stop - cols.start]
+        return head if head.leads(grid) else None
 
 
 class _Head(NamedTuple):
@@ -133,13 +166,13 @@ class _Head(NamedTuple):
             place += 2 + size
             if marker == _START_OF_SCAN:
                 break
-        is_regular = interval and height and not height % _BLOCK_PX and not width % (interval * _BLOCK_PX)
+        is_regular = interval and height and not height % BLOCK_PX and not width % (interval * BLOCK_PX)
         return cls(bytes(data[:place]), height, width, size_at, interval if is_regular else 0)
 
     @property
     def units(self) -> tuple[int, int]:
         """The number of rows of blocks, and the number of restart segments in each."""
-        return self.height // _BLOCK_PX, self.width // (self.interval * _BLOCK_PX)
+        return self.height // BLOCK_PX, self.width // (self.interval * BLOCK_PX)
 
     def leads(self, grid: Sequence[Sequence[bytes]]) -> bool:
         """Whether all tiles begin with this head, and it allows cutting."""
@@ -152,6 +185,30 @@ class _Head(NamedTuple):
 
 
 _NO_HEAD = _Head(b"", 0, 0, 0, 0)
+
+
+def _join(
+    head: _Head, grid: Sequence[Sequence[bytes]], down: range, across: range, shape: tuple[int, int]
+) -> bytes | None:
+    """A JPEG of these rows of blocks and columns of segments; ``None`` if a tile lacks restart markers.
+
+    Args:
+        head: of the tiles.
+        grid: the tiles, row by row.
+        down: the rows of blocks.
+        across: the columns of segments.
+        shape: ``(height, width)`` of the picture, which may cut the last blocks.
+    """
+    units = len(down) * len(across)
+    pieces = _cut_segments(head, grid, down, across)
+    if len(pieces) != units:
+        return None
+    # Markers are numbered 0 to 7 in turn: segments get the numbers of their new places.
+    stream: list[bytes] = [b""] * (2 * units)
+    stream[::2] = pieces
+    stream[1::2] = (_RESTARTS * (units // 8 + 1))[:units]
+    stream[-1] = _END
+    return head.resize(*shape) + b"".join(stream)
 
 
 def _decode_whole(grid: Sequence[Sequence[bytes]], rows: slice, cols: slice) -> Array:

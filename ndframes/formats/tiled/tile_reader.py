@@ -180,6 +180,11 @@ class Tiling:
     decode_grid: GridDecoder | None = None
     is_plain: bool = False
 
+    @property
+    def tile_bytes(self) -> int:
+        """The bytes of the pixels of a tile."""
+        return math.prod(self.levels[0].tile_shape) * self.band_count * self.dtype.itemsize
+
     @classmethod
     def from_layout(cls, layout: Mapping[str, Any], dtype: np.dtype[Any], band_count: int) -> Tiling:
         """The tiling of an entry; see :class:`~ndframes.system.segments.Manifest`."""
@@ -205,6 +210,21 @@ class Tiling:
             # Booleans are stored as bits, so they have to be unpacked even without compression.
             is_plain=layout["compress"] == "NONE" and dtype.kind != "b",
         )
+
+    @classmethod
+    def from_volume(cls, layout: Mapping[str, Any], dtype: np.dtype[Any], band_count: int) -> Tiling:
+        """The tiling of the first tiles in time of a video's entry.
+
+        A tile of several frames decodes to one tall image, its frames below each other. The next tiles in time follow in the file.
+        """
+        volume = layout["volume"]
+        count, *tile_shape = map(int, volume["tile_shape"])
+        height, width = tile_shape
+        level = TileLevel.make(tuple(volume["shape"][1:]), (height, width), int(volume["first_segment"]))
+        coding = layout["compress"], layout["predictor"], (count * height, width, band_count), dtype
+        is_plain = layout["compress"] == "NONE" and dtype.kind != "b"
+        decoders = find_decoder(*coding), find_several_decoder(*coding)
+        return cls("COG", [level], dtype, band_count, *decoders, is_plain=is_plain)
 
 
 class TileReader(Reader):
@@ -247,7 +267,7 @@ class TileReader(Reader):
         self._token = object()
         self._decode_seconds = 0.0
         self._tile_shape = *base.tile_shape, tiling.band_count
-        self._tile_bytes = math.prod(self._tile_shape) * tiling.dtype.itemsize
+        self._tile_bytes = tiling.tile_bytes
         self._decode, self._decode_several, self._decode_grid = (
             tiling.decode,
             tiling.decode_several,
