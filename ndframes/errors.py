@@ -25,6 +25,10 @@ All of them are subclasses of :class:`NdframesError`. Most also inherit the buil
      │   └─ CacheEntryError                       an invalid entry
      │       ├─ CacheEntryDamagedError            its bytes differ from those that were written
      │       └─ CacheEntryGoneError (FileNotFoundError)   it was removed or replaced
+     ├─ StoreError (OSError)                      an object store that cannot be used
+     │   ├─ StoreUnavailableError (ConnectionError)   it does not answer
+     │   ├─ StoreAccessError (PermissionError)    it refuses the credentials, or has no such bucket
+     │   └─ ObjectGoneError (FileNotFoundError)   an object does not exist, or is in another state
      ├─ OutputError (OSError)                     an output file cannot be written
      ├─ VideoWriteError (ValueError)              frames or options that give no video
      ├─ MovieError (ValueError)                   a movie of fields that cannot be written or read
@@ -80,6 +84,7 @@ __all__ = [
     "MovieRangeError",
     "NdframesError",
     "NotInitializedError",
+    "ObjectGoneError",
     "OutputError",
     "PatchError",
     "PathInfoError",
@@ -96,6 +101,9 @@ __all__ = [
     "SourceError",
     "SourceKindError",
     "SourceMissingError",
+    "StoreAccessError",
+    "StoreError",
+    "StoreUnavailableError",
     "StreamConfigurationError",
     "StreamError",
     "StreamOpenError",
@@ -232,6 +240,22 @@ class CacheEntryDamagedError(CacheEntryError):
 
 class CacheEntryGoneError(CacheEntryError, FileNotFoundError):
     """An entry was removed or replaced after it was found. Reads convert the source again if it exists."""
+
+
+class StoreError(NdframesError, OSError):
+    """An object store that cannot be used: it answers what it must not, or its address is not allowed."""
+
+
+class StoreUnavailableError(StoreError, ConnectionError):
+    """An object store that does not answer, or answers with errors only, also after some tries."""
+
+
+class StoreAccessError(StoreError, PermissionError):
+    """An object store that refuses the credentials, or has no such bucket."""
+
+
+class ObjectGoneError(StoreError, FileNotFoundError):
+    """An object that does not exist any more, or is in another state."""
 
 
 class OutputError(NdframesError, OSError):
