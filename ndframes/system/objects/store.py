@@ -102,7 +102,7 @@ class ObjectStore(Protocol):
             ObjectGoneError: the object does not exist, or is in another state than ``etag``, or changes meanwhile.
         """
 
-    def list(self, folder: str) -> Iterator[ObjectStatus]:
+    def scan(self, folder: str) -> Iterator[ObjectStatus]:
         """All objects whose keys begin with ``folder`` and a slash, in the order of their keys."""
 
     def status(self, keys: Sequence[str]) -> list[ObjectStatus | None]:
