@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
+from .._lazy import load_name
+from ..errors import CacheError, shorten
+from ..system.objects.addresses import is_url
 from .budget import Budget, check_limit
 from .store import LOCK_AGE_SECONDS, Store, check_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ..system.files import FileSystem
+    from .keys import EntryKey
     from .remover import GcReport
-    from .store import CacheEntry
+    from .store import CacheEntry, EntryPath
     from .upkeep import CacheStat
     from .verify import VerifyReport
 
@@ -28,7 +34,8 @@ class Cache(Store):
     immutable, read-only ``.tif`` or ``.npy`` file that any other tool can read.
 
     Args:
-        workdir: the user's folder; it is created when the first entry is written.
+        workdir: the user's folder; it is created when the first entry is written. Or an address in an object store, such as
+            ``s3://bucket/prefix``; see :doc:`/cloud`.
         max_bytes: the limit of all entries together. When a new entry exceeds it, the entries used longest ago are
             removed, down to 85 % of the limit. ``None``: no limit, and nothing is removed unasked.
         min_free_bytes: how much must stay free on the disk. Entries are removed before a new one is written; if that
@@ -36,6 +43,8 @@ class Cache(Store):
         files: the file operations; tests replace them to make them fail.
         lock_age_seconds: how long a writer of another process may be silent before this one stops waiting for it and
             does the same work itself.
+        local_tier: for an object store: a folder on this machine's disk.
+        tier_bytes: for an object store: how large that folder may become, a number of bytes or a text such as ``"500GB"``.
 
     Raises:
         CacheError: ``workdir`` is not the path of a folder, or a limit is not a number of bytes.
@@ -53,6 +62,13 @@ class Cache(Store):
         []
     """
 
+    def __new__(cls, workdir: str | os.PathLike[str], **options: Any) -> Cache:  # noqa: ARG004 - those of __init__
+        """A cache on a disk, or in an object store if ``workdir`` is an address."""
+        if cls is Cache and is_url(workdir):
+            found: type[Cache] = load_name("ndframes.cache.remote.cache", "RemoteCache")
+            return object.__new__(found)
+        return object.__new__(cls)
+
     def __init__(
         self,
         workdir: str | os.PathLike[str],
@@ -61,7 +77,13 @@ class Cache(Store):
         min_free_bytes: int | None = None,
         files: FileSystem | None = None,
         lock_age_seconds: float = LOCK_AGE_SECONDS,
+        local_tier: str | os.PathLike[str] | None = None,
+        tier_bytes: int | str | None = None,
     ) -> None:
+        if local_tier is not None or tier_bytes is not None:
+            raise CacheError(
+                f"workdir={shorten(workdir)} is on a disk; local_tier= and tier_bytes= are for a workdir in an object store"
+            )
         super().__init__(workdir, files=files, lock_age_seconds=lock_age_seconds)
         self.budget = Budget(max_bytes, min_free_bytes)
 
@@ -85,7 +107,7 @@ class Cache(Store):
 
     # -- what the store calls -------------------------------------------------------------------------------------
 
-    def note_use(self, path: Path, mtime_ns: int) -> None:
+    def note_use(self, path: EntryPath, mtime_ns: int) -> None:
         """Record that an entry is used now, if a limit decides by that which entries are removed first.
 
         Args:
@@ -107,6 +129,24 @@ class Cache(Store):
     def entry_published(self, path: Path) -> None:
         """Called after an entry was written: remove the entries used longest ago if ``max_bytes`` is exceeded."""
         self.budget.entry_published(self, path)
+
+    # -- what prepare calls ---------------------------------------------------------------------------------------
+
+    def surveying(self) -> AbstractContextManager[None]:
+        """Within it, :meth:`recall` may answer. Does nothing here, where looking for a file costs microseconds."""
+        return nullcontext()
+
+    def recall(self, key: EntryKey, changed: float | None) -> bool | None:  # noqa: ARG002
+        """Whether an entry exists, without a look at it.
+
+        Args:
+            key: the entry.
+            changed: when its source was last changed, in seconds since 1970; ``None`` if that does not matter.
+
+        Returns:
+            ``None``: the entry must be looked at.
+        """
+        return None
 
     # -- maintenance ----------------------------------------------------------------------------------------------
 

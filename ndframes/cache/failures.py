@@ -10,6 +10,7 @@ from ..errors import (
     NdframesError,
     SourceChangedError,
     SourceMissingError,
+    StoreError,
     UnreadableImageError,
 )
 
@@ -46,7 +47,7 @@ class AsCacheErrors:
 
 def raise_as_cache_error(path: str, error: OSError) -> None:
     """Raise the cache error that corresponds to ``error``; return if ``error`` is an error about entries itself."""
-    if isinstance(error, (CacheError, UnreadableImageError)):
+    if isinstance(error, (CacheError, UnreadableImageError, StoreError)):
         return
     # Readers of sources also read entries, and then report the loss of an entry as that of a source.
     if isinstance(error, (SourceChangedError, SourceMissingError, FileNotFoundError, NotADirectoryError)):

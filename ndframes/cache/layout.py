@@ -28,6 +28,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 from ..errors import CacheError
 from ..system.files import read_whole
+from ..system.objects.addresses import is_url
 from .keys import FORMAT_VERSION, EntryKey
 
 if TYPE_CHECKING:
@@ -68,11 +69,11 @@ _GRACE_SECONDS = 60.0
 _PROBE_SECONDS = 1.0
 
 
-def default_workdir() -> Path:
-    """``$NDFRAMES_WORKDIR``, or the user's cache folder (``~/.cache/ndframes`` on Linux)."""
+def default_workdir() -> Path | str:
+    """``$NDFRAMES_WORKDIR``, which may be an address, or the user's cache folder (``~/.cache/ndframes`` on Linux)."""
     named = os.environ.get("NDFRAMES_WORKDIR")
     if named:
-        return Path(named)
+        return named if is_url(named) else Path(named)
     # Imported here, to keep the import of ndframes fast.
     import ubelt
 

@@ -9,7 +9,7 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import CacheEntryGoneError, CacheError, CacheFullError, NdframesError, shorten, to_seconds
 from ..system.files import FileSystem
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..system.stamp import SourceStamp
     from .keys import EntryKey
 
-__all__ = ["LOCK_AGE_SECONDS", "CacheEntry", "Store", "check_room"]
+__all__ = ["LOCK_AGE_SECONDS", "CacheEntry", "EntryPath", "Store", "check_room"]
 #: How long a writer may be silent before others stop waiting for it.
 LOCK_AGE_SECONDS = 60.0
 _ATTEMPTS = 3
@@ -42,19 +42,23 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
+#: The file of an entry; its address where the cache is in an object store.
+EntryPath: TypeAlias = "Path | str"
+
+
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
     """One entry of a cache.
 
     Attributes:
-        path: the file.
+        path: the file; its address as a text where the cache is in an object store.
         key: the key under which it is found.
         size_bytes: the length of the file.
         mtime: when it was written, in seconds since 1970.
         atime: when it was last read, in seconds since 1970; approximate on most systems.
     """
 
-    path: Path
+    path: EntryPath
     key: EntryKey
     size_bytes: int
     mtime: float
@@ -94,8 +98,9 @@ class Store:
         lock_age_seconds: float = LOCK_AGE_SECONDS,
     ) -> None:
         # Absolute, so that a later chdir does not move the cache; links stay as the user wrote them.
-        self.workdir = _to_folder(workdir)
-        self.root = self.workdir / FOLDER
+        folder = _to_folder(workdir)
+        self.workdir: EntryPath = folder
+        self.root = folder / FOLDER
         self.files = files or FileSystem()
         self.lock_age_seconds = to_seconds("lock_age_seconds", lock_age_seconds)
         self._job_leases: frozenset[str] = frozenset()
@@ -115,17 +120,20 @@ class Store:
 
     # -- finding --------------------------------------------------------------------------------------------------
 
-    def path(self, key: EntryKey) -> Path:
+    def path(self, key: EntryKey) -> EntryPath:
         """The path of the entry of ``key``, whether the entry exists or not."""
+        return self._path(key)
+
+    def _path(self, key: EntryKey) -> Path:
         return self.root / key.relative_path
 
-    def find(self, key: EntryKey) -> Path | None:
+    def find(self, key: EntryKey) -> EntryPath | None:
         """The path of the entry of ``key``, or ``None`` if it does not exist. The content is not checked.
 
         Raises:
             CacheError: the folder cannot be searched.
         """
-        path = self.path(key)
+        path = self._path(key)
         try:
             return path if self._is_file(path) else None
         except OSError as error:
@@ -185,7 +193,7 @@ class Store:
             if status is not None and status.is_file:
                 yield CacheEntry(Path(item.path), key, status.size_bytes, status.mtime, status.atime)
 
-    def note_use(self, path: Path, mtime_ns: int) -> None:
+    def note_use(self, path: EntryPath, mtime_ns: int) -> None:
         """Record in an entry's access time that it is used now.
 
         Args:
@@ -199,7 +207,9 @@ class Store:
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    def publish(self, key: EntryKey, write: Callable[[IO[bytes]], None], *, estimated_bytes: int) -> tuple[Path, bool]:
+    def publish(
+        self, key: EntryKey, write: Callable[[IO[bytes]], None], *, estimated_bytes: int
+    ) -> tuple[EntryPath, bool]:
         """Create the entry of ``key`` by calling ``write`` with an empty file, unless the entry exists.
 
         The file gets its name only after ``write`` has returned and the bytes have reached the disk. Locks keep
@@ -218,7 +228,7 @@ class Store:
             CacheEntryGoneError: another process keeps deleting the cache.
             CacheError: the folder cannot be created or written.
         """
-        final = self.path(key)
+        final = self._path(key)
         for attempts_left in reversed(range(_ATTEMPTS)):
             temporary = self.root / "tmp" / new_part_name(key.state_id)
             has_folders = False
@@ -263,7 +273,7 @@ class Store:
         """A file without a name and with this much room reserved, for data that waits while an entry is written."""
         return self.files.scratch(str(self.root / "tmp"), room_bytes)
 
-    def quarantine(self, path: Path, seen: SourceStamp | None = None) -> bool:
+    def quarantine(self, path: EntryPath, seen: SourceStamp | None = None) -> bool:
         """Move a damaged entry to the quarantine folder, where it can be inspected.
 
         Args:
@@ -274,21 +284,21 @@ class Store:
             Whether the damaged file is out of the way.
         """
         # A unique name, because entries of the same key may be damaged again.
-        target = self.root / "quarantine" / f"{path.name}.{uuid.uuid4().hex[:8]}"
+        target = self.root / "quarantine" / f"{Path(path).name}.{uuid.uuid4().hex[:8]}"
         return self._take_away(path, seen, lambda: self.files.move(str(path), str(target)))
 
-    def discard(self, path: Path, seen: SourceStamp | None = None) -> bool:
+    def discard(self, path: EntryPath, seen: SourceStamp | None = None) -> bool:
         """Remove an entry that is no longer useful; arguments and result as for :meth:`quarantine`."""
         return self._take_away(path, seen, lambda: self.files.remove(str(path)))
 
-    def _take_away(self, path: Path, seen: SourceStamp | None, take: Callable[[], object]) -> bool:
+    def _take_away(self, path: EntryPath, seen: SourceStamp | None, take: Callable[[], object]) -> bool:
         try:
             status = self.files.status(str(path))
             if status is not None and (seen is None or seen.is_same_file(status.stamp)):
                 take()
         except FileNotFoundError:
             # The quarantine folder may be missing instead, and then the entry is still there.
-            return self._is_missing(path)
+            return self._is_missing(Path(path))
         except OSError:  # a read-only folder, or another user's: the reader must do without this entry
             return False
         return True

@@ -22,11 +22,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import CacheEntryDamagedError, CacheEntryError
-from ..system.segments import SEGMENT_DTYPE, checksum
+from ..system.segments import SEGMENT_DTYPE, checksum, read_intact
 from .failures import AsCacheErrors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .._typing import Array
     from ..system.files import FileSystem, OpenFile
@@ -103,10 +103,8 @@ class Trailer:
             CacheEntryDamagedError: it does not match its checksum.
         """
         table_bytes, blocks_bytes = self._table_bytes
-        data = self._read_table(file, 0, table_bytes + blocks_bytes)
-        table, blocks = data[:table_bytes], data[table_bytes:]
-        if len(blocks) != blocks_bytes or (checksum(table), checksum(blocks)) != (self._segments_crc, self._blocks_crc):
-            raise self._table_error()
+        table = self._load_table(file, 0, table_bytes, self._segments_crc)
+        self._load_table(file, table_bytes, blocks_bytes, self._blocks_crc)
         return np.frombuffer(table, SEGMENT_DTYPE)
 
     def load_block(self, file: OpenFile, number: int, crc32: int) -> bytes:
@@ -120,12 +118,13 @@ class Trailer:
         Raises:
             CacheEntryDamagedError: it does not match its checksum.
         """
+        offset, length = self.block_place(number)
+        return self._load_table(file, offset - self.payload_bytes, length, crc32)
+
+    def block_place(self, number: int) -> tuple[int, int]:
+        """The offset of a block of that table in the file, and its length."""
         start = number * _BLOCK_BYTES
-        length = min(_BLOCK_BYTES, self._table_bytes[0] - start)
-        data = self._read_table(file, start, length)
-        if len(data) != length or checksum(data) != crc32:
-            raise self._table_error()
-        return data
+        return self.payload_bytes + start, min(_BLOCK_BYTES, self._table_bytes[0] - start)
 
     def load_block_checksums(self, file: OpenFile) -> tuple[int, ...]:
         """Read the checksums of all blocks.
@@ -134,10 +133,13 @@ class Trailer:
             CacheEntryDamagedError: they do not match their own checksum.
         """
         table_bytes, blocks_bytes = self._table_bytes
-        data = self._read_table(file, table_bytes, blocks_bytes)
-        if len(data) != blocks_bytes or checksum(data) != self._blocks_crc:
-            raise self._table_error()
+        data = self._load_table(file, table_bytes, blocks_bytes, self._blocks_crc)
         return struct.unpack(f"<{blocks_bytes // 4}I", data)
+
+    @property
+    def table_bytes(self) -> int:
+        """The length of the table of segments."""
+        return self._table_bytes[0]
 
     @property
     def _table_bytes(self) -> tuple[int, int]:
@@ -145,11 +147,15 @@ class Trailer:
         table_bytes = self.segment_count * SEGMENT_DTYPE.itemsize
         return table_bytes, 4 * -(-table_bytes // _BLOCK_BYTES)
 
-    def _read_table(self, file: OpenFile, start: int, length: int) -> bytes:
-        return self._table[start : start + length] or file.read_at(self.payload_bytes + start, length)
-
-    def _table_error(self) -> CacheEntryDamagedError:
-        return CacheEntryDamagedError(f"{self.path}: its table of checksums is damaged")
+    def _load_table(self, file: OpenFile, start: int, length: int, crc32: int) -> bytes:
+        """Some bytes of the tables, which came with the metadata, or are read now."""
+        known = self._table[start : start + length]
+        if len(known) == length and checksum(known) == crc32:
+            return known
+        data: bytes | None = read_intact(file, self.payload_bytes + start, length, crc32)
+        if data is None:
+            raise CacheEntryDamagedError(f"{self.path}: its table of checksums is damaged")
+        return data
 
     def check_segment(self, file: OpenFile, segment: Any, index: int) -> None:
         """Read one segment, and compare it with its checksum.
@@ -158,8 +164,7 @@ class Trailer:
             CacheEntryDamagedError: they do not match.
         """
         offset, length = int(segment["offset"]), int(segment["length"])
-        data = file.read_at(offset, length)
-        if len(data) != length or checksum(data) != int(segment["crc32"]):
+        if read_intact(file, offset, length, int(segment["crc32"])) is None:
             raise self.segment_error(index, offset, length)
 
     def segment_error(self, index: int, offset: int, length: int) -> CacheEntryDamagedError:
@@ -216,6 +221,22 @@ class SegmentTable:
         if block is None or place + len(run) > _ROWS_PER_BLOCK:
             return [self.row(file, index) for index in run]
         return list(_ROW.iter_unpack(block[place * _ROW.size : (place + len(run)) * _ROW.size]))
+
+    def load(self, file: OpenFile, indices: Iterable[int]) -> None:
+        """Load the blocks of these segments, which are fetched at the same time where each read waits for a network.
+
+        Args:
+            file: the open entry.
+            indices: the segments' numbers.
+
+        Raises:
+            CacheEntryDamagedError: a block does not match its checksum.
+        """
+        missing = {index // _ROWS_PER_BLOCK for index in indices} - self._blocks.keys()
+        if len(missing) > 1 and file.is_distant:
+            file.read_ahead([self._trailer.block_place(number) for number in sorted(missing)])
+        for number in missing:
+            self._blocks[number] = self._load(file, number)
 
     def _load(self, file: OpenFile, number: int) -> bytes:
         if self._checksums is None:

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from .store import CacheEntry, Store
 
-__all__ = ["BackendStat", "CacheStat", "clear_cache", "collect_garbage", "find_source", "stat_cache"]
+__all__ = [
+    "BackendStat",
+    "CacheStat",
+    "clear_cache",
+    "collect_garbage",
+    "count_by_backend",
+    "find_source",
+    "find_superseded",
+    "is_at",
+    "stat_cache",
+]
 
 
 class BackendStat(NamedTuple):
@@ -49,7 +59,7 @@ class CacheStat:
         quarantined: the number of damaged entries in the quarantine folder.
         quarantined_bytes: their bytes.
         leased: the number of entries that other running jobs hold.
-        free_bytes: the bytes free on the disk.
+        free_bytes: the bytes free on the disk; ``None`` for an object store.
         max_bytes: the limit of all entries together, if there is one.
         min_free_bytes: what must stay free on the disk, if that is limited.
     """
@@ -66,7 +76,7 @@ class CacheStat:
     quarantined: int
     quarantined_bytes: int
     leased: int
-    free_bytes: int
+    free_bytes: int | None
     max_bytes: int | None = None
     min_free_bytes: int | None = None
 
@@ -90,6 +100,8 @@ class CacheStat:
             lines.append(f"{self.leased:,} held by other jobs")
         if self.max_bytes is not None:
             lines.append(f"budget {format_bytes(self.max_bytes)}")
+        if self.free_bytes is None:
+            return "\n".join(lines)
         kept_free = "" if self.min_free_bytes is None else f", {format_bytes(self.min_free_bytes)} must stay so"
         lines.append(f"{format_bytes(self.free_bytes)} free on the disk{kept_free}")
         return "\n".join(lines)
@@ -99,14 +111,14 @@ def stat_cache(store: Store, *, max_bytes: int | None, min_free_bytes: int | Non
     """Count; see :meth:`Cache.stat`. The limits are only reported."""
     with search_errors(store):
         entries = list(store.ls())
-        superseded = _find_superseded(entries)
+        superseded = find_superseded(entries)
         temporary = list(owned_files(store.files, store.root / "tmp", parse_part))
         quarantined = list(quarantined_files(store))
         leased = leased_elsewhere(store.files, store.root, store.lease_names)
         return CacheStat(
             entries=len(entries),
             total_bytes=sum_bytes(entries),
-            by_backend=_count_by_backend(entries),
+            by_backend=count_by_backend(entries),
             oldest_used=min((entry.used for entry in entries), default=None),
             newest_used=max((entry.used for entry in entries), default=None),
             superseded=len(superseded),
@@ -129,7 +141,7 @@ def collect_garbage(store: Store, limit_bytes: int | None, *, dry_run: bool) -> 
             return GcReport(0, 0, 0, is_dry_run=dry_run)
         remover.remove_leftovers()
         # Before the limit is applied: nobody reads former states, and their room may be enough.
-        for entry in _find_superseded(remover.entries):
+        for entry in find_superseded(remover.entries):
             remover.evict(entry)
         if limit_bytes is not None:
             remover.evict_until(limit_bytes)
@@ -144,7 +156,7 @@ def clear_cache(store: Store, *, dry_run: bool, source: str | None = None) -> Gc
         if source is None:
             remover.remove_leftovers()
         for entry in list(remover.entries):
-            if source is None or _is_at(find_source(store, entry), source):
+            if source is None or is_at(find_source(store, entry), source):
                 remover.evict(entry)
         return remover.report()
 
@@ -172,13 +184,13 @@ def _set_access_time(store: Store, path: str, atime_ns: int, mtime_ns: int) -> N
         pass  # another user's file: it counts as used now, and is removed later than it might
 
 
-def _is_at(path: str | None, source: str) -> bool:
+def is_at(path: str | None, source: str) -> bool:
     """Whether a resolved path is that of a file, or lies in a folder."""
     where = real_path(os.path.expanduser(source))
     return path is not None and (path == where or path.startswith(where.rstrip(os.sep) + os.sep))
 
 
-def _find_superseded(entries: Iterable[CacheEntry]) -> list[CacheEntry]:
+def find_superseded(entries: Iterable[CacheEntry]) -> list[CacheEntry]:
     """Of the entries of one source in one form, all but the one written last."""
     # By time of writing and not of use: a read of an old state by another job does not make it current.
     states: dict[tuple[str, str, str], list[CacheEntry]] = defaultdict(list)
@@ -191,7 +203,8 @@ def _find_superseded(entries: Iterable[CacheEntry]) -> list[CacheEntry]:
     ]
 
 
-def _count_by_backend(entries: Sequence[CacheEntry]) -> tuple[BackendStat, ...]:
+def count_by_backend(entries: Sequence[CacheEntry]) -> tuple[BackendStat, ...]:
+    """The entries of each form, the largest first."""
     counts: Counter[tuple[str, str]] = Counter()
     sizes: Counter[tuple[str, str]] = Counter()
     for entry in entries:

@@ -88,9 +88,7 @@ def list_entries(*, workdir: str | None, as_json: bool) -> None:
         times = f"{_format_time(entry.mtime)}  used {_format_time(entry.used)}"
         source = store.source_of(entry)
         origin = "" if source is None else f"  from {show_path(source)}"
-        click.echo(
-            f"{format_bytes(entry.size_bytes):>9}  {times}  {show_path(entry.path.relative_to(store.root))}{origin}"
-        )
+        click.echo(f"{format_bytes(entry.size_bytes):>9}  {times}  {show_path(entry.key.relative_path)}{origin}")
     click.echo(f"{count_noun(len(entries), 'entry')}, {format_bytes(total)} in {show_path(store.root)}")
 
 
@@ -246,7 +244,7 @@ def _rows(store: Cache, stat: CacheStat) -> dict[str, str]:
         "being written": amount(stat.temporary, stat.temporary_bytes, "file"),
         "quarantine": amount(stat.quarantined, stat.quarantined_bytes, "file"),
         "leased": count_noun(stat.leased, "entry") if stat.leased else "none",
-        "disk": f"{format_bytes(stat.free_bytes)} free",
+        "disk": "an object store" if stat.free_bytes is None else f"{format_bytes(stat.free_bytes)} free",
     }
     if stat.oldest_used is not None and stat.newest_used is not None:
         rows["last used"] = f"{_format_time(stat.oldest_used)} to {_format_time(stat.newest_used)}"

@@ -156,7 +156,7 @@ def _gdal_version() -> str | None:
 def _inspect_workdir(workdir: str | None) -> dict[str, Any]:
     from ..cache.layout import default_workdir
 
-    path = (default_workdir() if workdir is None else Path(workdir)).absolute()
+    path = Path(default_workdir() if workdir is None else workdir).absolute()
     # A work folder that does not exist yet will be on the disk of the nearest folder above it.
     existing = path
     while not os.path.exists(existing) and existing != existing.parent:

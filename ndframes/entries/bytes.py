@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..cache.trailer import SegmentTable, read_trailer_of
 from ..errors import CacheEntryDamagedError, CacheEntryGoneError
 from ..system.handles import SharedHandle
-from ..system.segments import SEGMENT_DTYPE, checksum
+from ..system.segments import SEGMENT_DTYPE, checksum, read_intact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ class _EntryFile(SharedHandle):
         self.read_at = opened.read_at  # looked up here and not for each tile
         self.mapping = mapping
         self.views: dict[int, Array] | None = None if mapping is None else {}
-        self.descriptor_count = 1 if mapping is None else 2  # mmap duplicates the descriptor
+        self.descriptor_count = opened.descriptor_count + (mapping is not None)  # mmap duplicates the descriptor
 
 
 class EntryBytes:
@@ -58,6 +58,7 @@ class EntryBytes:
         stamp: the stamp of the file.
         memory_bytes: the memory that this object takes once every segment was read.
         is_mapped: whether the file is mapped into memory when it is opened.
+        is_distant: whether each read waits for a network, so that several reads must be announced by :meth:`read_ahead`.
 
     Raises:
         OSError: the file cannot be opened or read.
@@ -82,6 +83,7 @@ class EntryBytes:
         opened = files.open_to_read(path)
         try:
             self.trailer, self.stamp = read_trailer_of(key, path, opened), opened.status.stamp
+            self.is_distant = opened.is_distant
             # Only pixels that are not compressed can be used, or checked, as they are in the file. Reading the rows of a .npy that
             # a crop touches into new memory would take three times as long as their checksums.
             layout = self.trailer.meta["layout"]
@@ -107,6 +109,9 @@ class EntryBytes:
             CacheEntryDamagedError: the bytes do not match their checksum.
             CacheEntryGoneError: the file was removed or replaced.
         """
+        if self.is_distant:
+            # They come over the network each time, so each time they are checked.
+            return self.read_checked(index)
         file = self._open()
         offset, length, crc32 = self._table.row(file.opened, index)
         if file.mapping is None:
@@ -124,8 +129,8 @@ class EntryBytes:
         """
         file = self._open()
         offset, length, crc32 = self._table.row(file.opened, index)
-        data = file.read_at(offset, length)
-        if len(data) != length or self._checksum(data) != crc32:
+        data: bytes | None = read_intact(file.opened, offset, length, crc32, self._checksum)
+        if data is None:
             raise self.trailer.segment_error(index, offset, length)
         return data
 
@@ -135,7 +140,7 @@ class EntryBytes:
         Raises:
             CacheEntryDamagedError, CacheEntryGoneError: as :meth:`read`.
         """
-        if run.step != 1:
+        if run.step != 1 or self.is_distant:
             return [self.read(index) for index in run]
         file = self._open()
         rows = self._table.rows(file.opened, run)
@@ -184,19 +189,19 @@ class EntryBytes:
         if len(runs) == len(runs[0]) == 1:
             return False
         unchecked = self._list_unchecked(runs)
-        for index in unchecked:
-            self.read_ahead(index)
+        self.read_ahead(unchecked)
         return bool(unchecked)
 
     def _list_unchecked(self, runs: Sequence[range]) -> list[int]:
         is_checked = self._is_checked
         return [index for run in runs for index in run if not is_checked[index]]
 
-    def read_ahead(self, index: int) -> None:
-        """Have the bytes of one segment fetched from the disk, without waiting for them."""
-        file = self._open()
-        offset, length, _ = self._table.row(file.opened, index)
-        file.opened.read_ahead(offset, length)
+    def read_ahead(self, indices: Sequence[int]) -> None:
+        """Have the bytes of some segments fetched, without waiting for them."""
+        if indices:
+            file = self._open()
+            self._table.load(file.opened, indices)
+            file.opened.read_ahead([self._table.row(file.opened, index)[:2] for index in indices])
 
     def views(self) -> dict[int, Array] | None:
         """A dictionary for arrays over the mapped file, kept as long as it stays mapped; ``None`` if it is not mapped."""

@@ -11,9 +11,9 @@ from ..text import count_noun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ..cache.keys import EntryKey
+    from ..cache.store import EntryPath
     from ..spec.pathinfo import ChannelInfo
     from ..system.workers import Limits
 
@@ -30,7 +30,7 @@ class JobResult:
         bytes_written: its length if it is new.
     """
 
-    path: Path
+    path: EntryPath
     is_new: bool
     bytes_written: int
 

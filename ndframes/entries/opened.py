@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from ..cache.store import EntryPath
     from ..formats.reader import Reader
     from ..system.stamp import SourceStamp
     from .reader import EntryReader
@@ -31,7 +30,7 @@ class OpenedChannel:
     reader: Reader
     stamp: SourceStamp | None
     entry: EntryReader | None = None
-    entry_path: Path | None = None
+    entry_path: EntryPath | None = None
     is_settled: bool = True
     is_lost: bool = False
 

@@ -38,9 +38,8 @@ from .reader import EntryReader
 from .source import SourceOpener
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ..cache.cache import Cache
+    from ..cache.store import EntryPath
     from ..cache.trailer import Trailer
     from ..formats.tiled.tile_cache import TileCache
     from ..spec.backends import Backend
@@ -157,7 +156,9 @@ class ChannelOpener:
                 raise
             return Survey(lost[1])
         conversion = self._plan(info, backend, stamp)
-        exists = self._open_good_trailer(conversion) is not None
+        exists = self.cache.recall(conversion.key, None if stamp is None else stamp.changed)
+        if exists is None:
+            exists = self._open_good_trailer(conversion) is not None
         return Survey(conversion.key, None if exists else conversion)
 
     def _survey_index(self, video: ChannelInfo) -> Survey:
@@ -343,7 +344,7 @@ class ChannelOpener:
         is_settled = conversion.fields["mode"] == "GIVEN" or _is_settled(conversion.stamp)
         return OpenedChannel(reader, conversion.stamp, entry=reader, entry_path=path, is_settled=is_settled)
 
-    def _read_entry(self, path: Path, key: EntryKey) -> EntryReader:
+    def _read_entry(self, path: EntryPath, key: EntryKey) -> EntryReader:
         # A .npy has no tiles to decode.
         tiles = None if key.suffix == ".npy" else self._find_tiles()
         return EntryReader(path, key, self.cache.files, self.pool, verify=self.verify, tiles=tiles)
@@ -438,11 +439,11 @@ class ChannelOpener:
             _add_hint(error)
         return error
 
-    def _find_lost(self, info: ChannelInfo, backend: Backend) -> tuple[Path, EntryKey] | None:
+    def _find_lost(self, info: ChannelInfo, backend: Backend) -> tuple[EntryPath, EntryKey] | None:
         """The newest whole entry of a source that is gone; ``None`` if there is none, or none may replace it."""
         return self._find_entry(info, backend) if self.when_source_missing == "use" else None
 
-    def _find_entry(self, info: ChannelInfo, backend: Backend) -> tuple[Path, EntryKey] | None:
+    def _find_entry(self, info: ChannelInfo, backend: Backend) -> tuple[EntryPath, EntryKey] | None:
         """The newest whole entry of a source, of any of its states; ``None`` if there is none."""
         source_id = self.keyer.lost_source_id(info)
         if source_id is None:

@@ -11,7 +11,7 @@ from ..spec.nodata import pack_nodata, unpack_nodata
 from ..system.process import IMPORTING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .._typing import Array
     from ..formats.reader import Reader
@@ -127,6 +127,14 @@ class WrittenFile:
     def __init__(self, path: str, segments: Array) -> None:
         self._path = path
         self._segments = segments
+
+    @property
+    def is_distant(self) -> bool:
+        """``False``: the file is on a disk."""
+        return False
+
+    def read_ahead(self, indices: Sequence[int]) -> None:
+        """Do nothing: the file has just been written, and is in memory."""
 
     def read(self, index: int) -> bytes:
         """The bytes of one segment."""

@@ -19,10 +19,10 @@ from .payload import open_frames, open_payload, parse_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from .._typing import Array
     from ..cache.keys import EntryKey
+    from ..cache.store import EntryPath
     from ..formats.reader import Crop
     from ..formats.tiled.tile_cache import TileCache
     from ..formats.tiled.tile_reader import Tiling
@@ -65,7 +65,7 @@ class EntryReader(Reader):
 
     def __init__(
         self,
-        path: Path,
+        path: EntryPath,
         key: EntryKey,
         files: FileSystem,
         pool: HandlePool,
@@ -101,6 +101,7 @@ class EntryReader(Reader):
         facts = replace(
             self._inner.facts,
             nodata=self._written.nodata,
+            is_distant=self._bytes.is_distant,
             channels=self._written.channels,
             orientation=self._written.orientation,
             memory_bytes=self._inner.memory_bytes + self._bytes.memory_bytes,
@@ -212,8 +213,14 @@ class EntryReader(Reader):
             self._bytes.check_everything()  # raises if damaged bytes are the cause, and not a lack of memory or handles
         raise_as_cache_error(self.path, error)
 
-    def _open_array(self, pool: HandlePool) -> tuple[Reader, _Chunks]:
+    def _open_array(self, pool: HandlePool) -> tuple[Reader, _Chunks | None]:
         """Open a ``.npy``; if that fails, find out whether its bytes are damaged."""
+        layout = self.trailer.meta["layout"]
+        if self._bytes.is_distant:
+            with IMPORTING:
+                from ..formats.tiled.chunk_reader import ChunkReader
+
+            return ChunkReader(self.path, layout, replace(self._written, format="npy"), self._bytes), None
         try:
             has_frames = self._written.frame_count is not None
             reader = open_payload(self.path, self.key.suffix, pool, stamp=self.stamp, has_frames=has_frames)
@@ -224,7 +231,7 @@ class EntryReader(Reader):
         found, written = ((facts.frame_count, facts.shape, facts.dtype) for facts in (reader.facts, self._written))
         if found != written:
             raise CacheEntryDamagedError(f"{self.path} opens as {found}, but was written as {written}")
-        return reader, _Chunks(self._bytes, self.trailer.meta["layout"]["chunk_bytes"], reader)
+        return reader, _Chunks(self._bytes, layout["chunk_bytes"], reader)
 
     def _open_frames(self, tiles: TileCache | None, pool: HandlePool) -> Reader:
         return open_frames(self.path, self.trailer.meta["layout"], self._written, self._bytes, tiles, pool)

@@ -60,6 +60,7 @@ class ReaderFacts:
         is_shareable: whether :meth:`Reader.split` cuts a single crop into pieces.
         channels: the names of the bands; ``None``: those that their number suggests. Further bands are no channels: they
             only mark missing pixels.
+        is_distant: whether reads wait for a network, so that a batch must announce all its crops by :meth:`Reader.read_ahead`.
         orientation: the tag of EXIF or TIFF, 1 to 8: how the pixels must be turned to be upright, which no reader does but
             :class:`~ndframes.formats.upright.UprightReader`; 1 if they are, or the file does not tell.
     """
@@ -74,6 +75,7 @@ class ReaderFacts:
     memory_bytes: int = 4096
     is_shareable: bool = False
     channels: tuple[str, ...] | None = None
+    is_distant: bool = False
     orientation: int = 1
 
     @property

@@ -246,8 +246,8 @@ def _read_in_common(planned: Sequence[_PlannedRequest], *, threads: int, is_read
                     by_file.setdefault(key, (file_read.reader, []))[1].append(file_read.crop)
                 if file_read.finish is not None:
                     finishes.append(file_read.finish)
-    if is_read_ahead:
-        for (image_id, _), (reader, crops) in by_file.items():
+    for (image_id, _), (reader, crops) in by_file.items():
+        if is_read_ahead or reader.facts.is_distant:
             _run_guarded(image_id, failed, partial(reader.read_ahead, crops))
     # One thread copies at memory speed, and decodes tiny tiles faster than the interpreter switches threads.
     if not any(reader.is_worth_sharing for reader, _ in by_file.values()):

@@ -89,6 +89,8 @@ class ImageCollection(ABC):
         self,
         *,
         workdir: str | os.PathLike[str] | None = None,
+        local_tier: str | os.PathLike[str] | None = None,
+        tier_bytes: int | str | None = None,
         backend: BackendSpec | BackendPicker = "auto",
         hashid_mode: HashidMode = "PATH",
         isolate: bool | Limits = False,
@@ -131,7 +133,11 @@ class ImageCollection(ABC):
             half_of_memory() if max_region_bytes is None else to_byte_count("max_region_bytes", max_region_bytes)
         )
         self._cache = Cache(
-            default_workdir() if workdir is None else workdir, max_bytes=max_bytes, min_free_bytes=min_free_bytes
+            default_workdir() if workdir is None else workdir,
+            max_bytes=max_bytes,
+            min_free_bytes=min_free_bytes,
+            local_tier=local_tier,
+            tier_bytes=tier_bytes,
         )
         self.refresh()
 

@@ -22,6 +22,8 @@ class FramesOptions(TypedDict, total=False):
     """The keywords of :class:`Frames`; it documents them."""
 
     workdir: str | os.PathLike[str] | None
+    local_tier: str | os.PathLike[str] | None
+    tier_bytes: int | str | None
     backend: BackendSpec | BackendPicker
     hashid_mode: HashidMode
     isolate: bool | Limits

@@ -218,6 +218,12 @@ def to_ids(frames: ImageCollection, image_ids: object) -> list[Hashable]:
 def schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> Schedule:
     """Find what must be converted."""
     schedule = Schedule()
+    with frames.cache.surveying():
+        _survey(schedule, frames, image_ids)
+    return schedule
+
+
+def _survey(schedule: Schedule, frames: ImageCollection, image_ids: Sequence[Hashable]) -> None:
     for image_id in image_ids:
         path = ""
         try:
@@ -229,7 +235,6 @@ def schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> Sch
             raise
         except Exception as error:  # noqa: BLE001 - build_pathinfo is the user's code; any of its errors is a failure
             schedule.failed.append(_to_failure(image_id, path, error))
-    return schedule
 
 
 def _add_channel(schedule: Schedule, image_id: Hashable, survey: Survey) -> None:

@@ -21,7 +21,7 @@ from .mounts import is_remote
 from .stamp import SourceStamp, stamp_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -82,7 +82,12 @@ class OpenFile:
 
     Attributes:
         status: the status of the file when it was opened.
+        is_distant: whether each read waits for a network, so that several reads must be announced by :meth:`read_ahead`.
+        descriptor_count: how many file descriptors it uses.
     """
+
+    is_distant = False
+    descriptor_count = 1
 
     def __init__(self, status: FileStatus) -> None:
         self.status = status
@@ -102,8 +107,8 @@ class OpenFile:
     def expect_random_reads(self) -> None:
         """Advise the system to read nothing beyond what is requested."""
 
-    def read_ahead(self, offset: int, length: int) -> None:
-        """Advise the system to fetch these bytes now, without waiting for them."""
+    def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
+        """Have the bytes of these places, each an offset and a length, fetched now, without waiting for them."""
 
     def keep_atime(self) -> None:
         """Do not count reads through this handle as uses of the file."""
@@ -189,10 +194,11 @@ class LocalFile(OpenFile):
             # macOS and Windows have no posix_fadvise; the advice only saves time.
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
-    def read_ahead(self, offset: int, length: int) -> None:
+    def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
         """Advise the system to fetch these bytes now, without waiting for them."""
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+            for offset, length in places:
+                os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def keep_atime(self) -> None:
         """Do not count reads through this handle as uses of the file."""

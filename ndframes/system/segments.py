@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["CHUNK_BYTES", "SEGMENT_DTYPE", "Manifest", "SegmentBuilder", "checksum"]
+__all__ = ["CHUNK_BYTES", "SEGMENT_DTYPE", "Bytes", "Manifest", "SegmentBuilder", "checksum", "read_intact"]
 #: One row a segment: its offset in the file, its length in bytes, and the CRC-32 of its bytes.
 SEGMENT_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
 #: The length of the segments of pixels that are not stored in tiles.
 CHUNK_BYTES = 1 << 20
+
+
+class Bytes(Protocol):
+    """A file that is read by position; :class:`~ndframes.system.files.OpenFile` is one."""
+
+    is_distant: bool
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Read ``length`` bytes from ``offset``; fewer only where the file ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,25 @@ def checksum(data: Any, start: int = 0) -> int:
         True
     """
     return zlib.crc32(data, start)
+
+
+def read_intact(file: Bytes, offset: int, length: int, crc32: int, compute: Callable[[Any], int] = checksum) -> Any:
+    """Read a segment; ``None`` if its bytes do not match its checksum.
+
+    A network may damage bytes that are stored well, so distant bytes that do not match are read once more.
+
+    Args:
+        file: the file.
+        offset: the place of the segment.
+        length: its length in bytes.
+        crc32: its checksum.
+        compute: :func:`checksum`, or another implementation of it.
+    """
+    for _ in range(2 if file.is_distant else 1):
+        data = file.read_at(offset, length)
+        if len(data) == length and compute(data) == crc32:
+            return data
+    return None
 
 
 class SegmentBuilder:

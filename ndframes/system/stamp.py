@@ -79,6 +79,11 @@ class SourceStamp(NamedTuple):
         """
         return self[:4] == other[:4]
 
+    @property
+    def changed(self) -> float:
+        """When the file was last changed, in seconds since 1970, as far as the system tells."""
+        return max(self.mtime_ns, self.ctime_ns) / 1e9
+
     def is_settled(self, now_ns: int) -> bool:
         """Whether every change after ``now_ns`` will give the file another stamp.
 

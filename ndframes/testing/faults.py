@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ..system.files import FileSystem, OpenFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ..system.files import FileItem, FileMap, FileStatus
 
@@ -171,8 +171,8 @@ class _WatchedOpenFile(OpenFile):
     def expect_random_reads(self) -> None:
         self._file.expect_random_reads()
 
-    def read_ahead(self, offset: int, length: int) -> None:
-        self._file.read_ahead(offset, length)
+    def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
+        self._file.read_ahead(places)
 
     def keep_atime(self) -> None:
         self._file.keep_atime()

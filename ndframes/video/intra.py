@@ -232,6 +232,9 @@ class IntraReader(Reader):
             return
         picks = None if bands == self.all_bands else list(bands)
         inside = to_slice(rows), to_slice(cols)
+        if self._file.is_distant:
+            missing = [time for time in dict.fromkeys(times) if (self._token, time) not in self._cache]
+            self._file.read_ahead([_segment_of(time) for time in missing])
         for place, time in enumerate(times):
             window = self.load_frame(time)[inside]
             out[place] = window if picks is None else window[:, :, picks]

@@ -41,7 +41,7 @@ def test_a_short_read_is_continued(path, monkeypatch):
 
 def test_advice_changes_nothing(path):
     with FILES.open_to_read(str(path)) as file:
-        for advise in (file.expect_random_reads, file.keep_atime, lambda: file.read_ahead(0, 100)):
+        for advise in (file.expect_random_reads, file.keep_atime, lambda: file.read_ahead([(0, 100)])):
             advise()
         assert file.read_at(0, 100) == bytes(range(100))
 
@@ -49,7 +49,7 @@ def test_advice_changes_nothing(path):
 def test_a_file_that_is_not_local_has_plain_fallbacks(path):
     plain = OpenFile(FILES.status(str(path)))
     assert plain.map() is None
-    assert (plain.expect_random_reads(), plain.read_ahead(0, 1), plain.keep_atime()) == (None, None, None)
+    assert (plain.expect_random_reads(), plain.read_ahead([(0, 1)]), plain.keep_atime()) == (None, None, None)
 
 
 def test_a_file_closes_with_its_last_reference(path):

@@ -9,6 +9,7 @@ from ..common import backend_of, show_path
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from ...cache.store import EntryPath
     from ...frames.frames import Frames
     from ...spec.backends import Backend
 
@@ -108,7 +109,17 @@ def _find_entries(path: str, frames: Frames) -> Iterator[_Facts]:
             entry = frames.cache.path(survey.key)
             defaults = Backend(type=form.type).to_dict()
             options = {name: value for name, value in form.to_dict().items() if value != defaults[name]}
-            yield {"form": form.type, "options": options, "entry_path": str(entry), "entry_bytes": entry.stat().st_size}
+            yield {
+                "form": form.type,
+                "options": options,
+                "entry_path": str(entry),
+                "entry_bytes": _size_of(frames, entry),
+            }
+
+
+def _size_of(frames: Frames, entry: EntryPath) -> int:
+    status = frames.cache.files.status(str(entry))
+    return 0 if status is None else status.size_bytes  # removed meanwhile
 
 
 def _list_forms(path: str, frames: Frames) -> list[Backend]:

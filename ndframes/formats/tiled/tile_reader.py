@@ -91,8 +91,15 @@ _BlockTile = tuple[_TileBlock, _Span, _Span]
 class SegmentFile(Protocol):
     """A file of tiles or packets, by their numbers in the file."""
 
+    @property
+    def is_distant(self) -> bool:
+        """Whether each read waits for a network, so that several reads must be announced by :meth:`read_ahead`."""
+
     def read(self, index: int) -> Any:
         """The checked bytes of one tile or packet."""
+
+    def read_ahead(self, indices: Sequence[int]) -> None:
+        """Have the bytes of some tiles or packets fetched, without waiting for them."""
 
 
 class TileFile(SegmentFile, Protocol):
@@ -110,9 +117,6 @@ class TileFile(SegmentFile, Protocol):
 
     def map(self, first: int, count: int, tile_bytes: int) -> memoryview:
         """A view of adjacent tiles in the mapped file."""
-
-    def read_ahead(self, index: int) -> None:
-        """Have the bytes of one tile fetched from the disk, without waiting for them."""
 
     def expect(self, runs: Sequence[range]) -> bool:
         """Call :meth:`read_ahead` for those tiles of these runs that may not be in memory.
@@ -343,7 +347,7 @@ class TileReader(Reader):
         indices = block.indices
         keys = [(self._token, index) for index in indices]
         # First, so that the disk is at work during the look into the cache.
-        self._file.expect(block.runs)
+        self._expect(block.runs)
         if self._cache.is_admitting or all(map(self._cache.__contains__, keys)):
             for (_, index), ((_, rows, out_rows), (_, cols, out_cols)) in zip(keys, block.spans, strict=True):
                 block.copy(self.load_part(index, rows, cols), out_rows, out_cols)
@@ -371,8 +375,8 @@ class TileReader(Reader):
         """
         cache, weight = self._cache, self._hit_weight
         keys = [(self._token, index) for run in runs for index in run]
-        # In this order, since expect() also asks the disk for the tiles.
-        is_by_run = self._file.expect(runs) and is_alone
+        # In this order, since it also asks the disk for the tiles.
+        is_by_run = self._expect(runs) and is_alone
         if cache.is_admitting:  # one by one, so that each tile goes to the cache as soon as it is decoded
             return (self.load_part(index, _ALL, _ALL) for _, index in keys)
         if not any(map(cache.__contains__, keys)):
@@ -384,6 +388,14 @@ class TileReader(Reader):
         cache.record_misses(missing, weight)
         decoded = self._decode_group(_runs_of(index for _, index in missing), is_by_run=is_by_run)
         return (next(decoded) if tile is None else tile for tile in stored)
+
+    def _expect(self, runs: Sequence[range]) -> bool:
+        """As :meth:`TileFile.expect`. Of a distant file, tiles in the cache are left out, since fetching them takes time."""
+        if not self._file.is_distant:
+            return self._file.expect(runs)
+        missing = [index for run in runs for index in run if (self._token, index) not in self._cache]
+        self._file.read_ahead(missing)
+        return len(missing) > 1
 
     def _decode_group(self, runs: Sequence[range], *, is_by_run: bool) -> Iterator[Array]:
         """Read and decode tiles, all in one call or run by run, past the cache."""
@@ -443,9 +455,8 @@ class TileReader(Reader):
 
     def read_ahead(self, crops: Sequence[Crop]) -> None:
         """As :meth:`Reader.read_ahead`: exactly the tiles that the crops touch and that are not in the cache."""
-        for index in sorted({index for block in self._list_blocks(crops)[0] for index in block.indices}):
-            if (self._token, index) not in self._cache:
-                self._file.read_ahead(index)
+        touched = {index for block in self._list_blocks(crops)[0] for index in block.indices}
+        self._file.read_ahead([index for index in sorted(touched) if (self._token, index) not in self._cache])
 
     def _list_blocks(self, crops: Sequence[Crop]) -> tuple[list[_TileBlock], list[Crop]]:
         """The blocks of all crops of step 1, and the other crops. A single crop is cut into rows of tiles, to share it."""

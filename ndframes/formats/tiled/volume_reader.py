@@ -89,6 +89,14 @@ class VolumeReader(Reader):
         # All frames of a tile are copied at once, and tiles are visited in the order of the file, each once.
         tile_times = numbers // self._block[0]
         row_spans, col_spans = _tile_spans(rows, self._block[1]), _tile_spans(cols, self._block[2])
+        if self._file.is_distant:
+            rows_of_tiles = [
+                self._first + (tile_time * self._down + tile_row) * self._across
+                for tile_time in np.unique(tile_times).tolist()
+                for tile_row, _, _ in row_spans
+            ]
+            indices = [start + tile_col for start in rows_of_tiles for tile_col, _, _ in col_spans]
+            self._file.read_ahead([index for index in indices if (self._token, index) not in self._cache])
         for tile_time in np.unique(tile_times).tolist():
             places = np.flatnonzero(tile_times == tile_time)
             inside_frames = _as_slice(numbers[places] - tile_time * self._block[0])

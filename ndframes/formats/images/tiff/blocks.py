@@ -463,6 +463,11 @@ class BlockFile:
             data = bytes(rest)
         return data
 
+    @property
+    def is_distant(self) -> bool:
+        """``False``: the file is on a disk."""
+        return False
+
     def read_run(self, run: range) -> list[Block]:
         """Several blocks."""
         return [self.read(index) for index in run]
@@ -477,15 +482,18 @@ class BlockFile:
     def touch(self, runs: Sequence[range]) -> None:
         """Do nothing: a source has no checksums."""
 
-    def read_ahead(self, index: int) -> None:
-        """Have the bytes of a block fetched from the disk, without waiting for them."""
+    def read_ahead(self, indices: Sequence[int]) -> None:
+        """Have the bytes of some blocks fetched from the disk, without waiting for them."""
         for plane in self._planes:
-            plane.read_ahead(index)
-        count = int(self._counts[index])
-        if count and hasattr(os, "posix_fadvise"):
-            # Kept in a variable: the pool may close a file that nothing refers to at any time.
-            opened = self._source.open()
-            os.posix_fadvise(opened.file.descriptor, int(self._offsets[index]), count, os.POSIX_FADV_WILLNEED)
+            plane.read_ahead(indices)
+        if not hasattr(os, "posix_fadvise"):
+            return
+        # Kept in a variable: the pool may close a file that nothing refers to at any time.
+        opened = self._source.open()
+        for index in indices:
+            count = int(self._counts[index])
+            if count:
+                os.posix_fadvise(opened.file.descriptor, int(self._offsets[index]), count, os.POSIX_FADV_WILLNEED)
 
     def expect(self, runs: Sequence[range]) -> bool:
         """Call :meth:`read_ahead` for the blocks of these runs that were not expected before."""
@@ -494,5 +502,5 @@ class BlockFile:
         new = [index for run in runs for index in run if not self._is_expected[index]]
         for index in new:
             self._is_expected[index] = True
-            self.read_ahead(index)
+        self.read_ahead(new)
         return bool(new)

@@ -1,0 +1,271 @@
+"""RemoteCache: a cache in an object store."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ...errors import CacheError, StoreError, UnsupportedError
+from ...system.objects.connection import connect_store
+from ..cache import Cache
+from ..store import LOCK_AGE_SECONDS, CacheEntry
+from .files import RemoteFiles, load_commit
+from .layout import COMMITS, DATA, FOLDER, commit_key, new_quarantine_key, parse_commit, parse_data
+from .probe import find_fault, read_mark
+from .publish import publish
+from .scratch import Scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ...system.objects.store import ObjectStatus, ObjectStore
+    from ...system.stamp import SourceStamp
+    from ..keys import EntryKey
+    from ..remover import GcReport
+    from ..store import EntryPath
+    from ..upkeep import CacheStat
+
+__all__ = ["RemoteCache"]
+# How far the clocks of machines may differ.
+_CLOCK_SECONDS = 300.0
+
+
+class RemoteCache(Cache):
+    """The entries of a cache in an object store: the same files as on a disk, each with a small commit.
+
+    Made by ``Cache("s3://bucket/prefix")``. Reading fetches the tiles under a crop, and compares each with its checksum. Entries that
+    nobody needs are removed by :meth:`gc`; there are no leases, so a reader whose entry is removed finds or makes another one.
+
+    Args:
+        workdir: the address: ``s3://``, ``az://`` or ``gs://``, a bucket and a prefix; ``http://`` or ``https://`` to read only.
+        max_bytes: not supported: a limit that many machines share must be kept by one of them, with ``gc(max_bytes=...)``.
+        min_free_bytes: not supported.
+        local_tier: the folder for files that are being written; ``None``: that for temporary files.
+
+    Raises:
+        CacheError: the address is not valid, or an option is not supported.
+        MissingExtraError: obstore is not installed.
+    """
+
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        *,
+        max_bytes: int | None = None,
+        min_free_bytes: int | None = None,
+        files: Any = None,
+        lock_age_seconds: float = LOCK_AGE_SECONDS,
+        local_tier: str | os.PathLike[str] | None = None,
+        tier_bytes: int | str | None = None,
+    ) -> None:
+        if max_bytes is not None or min_free_bytes is not None or files is not None:
+            raise CacheError(
+                f"{workdir}: max_bytes=, min_free_bytes= and files= are for a cache on a disk; call gc(max_bytes=...) to remove entries of an "
+                "object store"
+            )
+        url = str(workdir).rstrip("/")
+        super().__init__(Path(FOLDER), lock_age_seconds=lock_age_seconds)
+        self._store = connect_store(f"{url}/{FOLDER}")
+        self.workdir = url
+        self.root = self._store.url  # type: ignore[assignment] # an address, for messages
+        self.files = RemoteFiles(self._store)
+        self.local_tier = None if local_tier is None else Path(os.path.expanduser(local_tier)).absolute()
+        self.tier_bytes = tier_bytes
+        self._scratch = Scratch(None if self.local_tier is None else self.local_tier / "scratch")
+        self._fault: str | None = None
+        self._is_probed = False
+        self._listed: dict[str, float] | None = None
+
+    def __repr__(self) -> str:
+        return f"Cache({str(self.workdir)!r})"
+
+    def _options(self) -> dict[str, Any]:
+        return {"lock_age_seconds": self.lock_age_seconds, "local_tier": self.local_tier, "tier_bytes": self.tier_bytes}
+
+    @property
+    def store(self) -> ObjectStore:
+        """The object store, at the cache's own folder."""
+        return self._store
+
+    # -- finding ----------------------------------------------------------------------------------------------------
+
+    def path(self, key: EntryKey) -> EntryPath:
+        """The address of the entry of ``key``, whether it exists or not."""
+        return f"{self._store.url}/{key.relative_path}"
+
+    def find(self, key: EntryKey) -> EntryPath | None:
+        """The address of the entry of ``key``, or ``None`` if it does not exist."""
+        return None if load_commit(self._store, key) is None else self.path(key)
+
+    def ls(self) -> Iterator[CacheEntry]:
+        """Every entry, in no particular order."""
+        data: dict[str, list[ObjectStatus]] = defaultdict(list)
+        for status in self._store.scan(DATA):
+            name = parse_data(status.key)
+            if name is not None:
+                data[name.state_id].append(status)
+        return self._to_entries(self._store.scan(COMMITS), data)
+
+    def ls_source(self, backend_id: str, source_id: str) -> list[CacheEntry]:
+        """The entries of one source in one form, of any state of the source; the last one written comes first."""
+        commits = self._store.scan(f"{COMMITS}/{backend_id}/{source_id[:2]}")
+        found = [item for item in commits if item.key.rsplit("/", 1)[1].startswith(source_id + ".")]
+        return sorted(self._to_entries(found, {}), key=lambda entry: (-entry.mtime, str(entry.path)))
+
+    def ls_forms(self, source_id: str) -> list[CacheEntry]:
+        """The entries of one source in all forms, each form in the order of :meth:`ls_source`."""
+        entries = [
+            entry for entry in self._to_entries(self._store.scan(COMMITS), {}) if entry.key.source_id == source_id
+        ]
+        return sorted(entries, key=lambda entry: (entry.key.backend_id, -entry.mtime, str(entry.path)))
+
+    def _to_entries(self, commits: Iterable[ObjectStatus], data: dict[str, list[ObjectStatus]]) -> Iterator[CacheEntry]:
+        for item in commits:
+            key = parse_commit(item.key)
+            if key is None:
+                continue
+            files = data.get(key.state_id, [])
+            # Only the commit tells which of several files is that of the entry.
+            size_bytes = files[0].size_bytes if len(files) == 1 else self._find_size(key)
+            if size_bytes is not None:
+                yield CacheEntry(self.path(key), key, size_bytes, item.modified, item.modified)
+
+    def _find_size(self, key: EntryKey) -> int | None:
+        status = self.files.status(str(self.path(key)))
+        return None if status is None else status.size_bytes
+
+    def note_use(self, path: EntryPath, mtime_ns: int) -> None:
+        """Do nothing: object stores record no uses."""
+
+    # -- planning ---------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def surveying(self) -> Iterator[None]:
+        """Within it, :meth:`recall` answers from a list of all entries, which costs one request for a thousand of them."""
+        self._listed = {item.key: item.modified for item in self._store.scan(COMMITS)}
+        try:
+            yield
+        finally:
+            self._listed = None
+
+    def recall(self, key: EntryKey, changed: float | None) -> bool | None:
+        """As :meth:`Cache.recall`."""
+        if self._listed is None:
+            return None
+        committed = self._listed.get(commit_key(key))
+        if committed is None:
+            return False
+        # Clocks differ. The commit of a source that was changed about then must be read.
+        return True if changed is None or changed < committed - _CLOCK_SECONDS else None
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def publish(
+        self, key: EntryKey, write: Callable[[IO[bytes]], None], *, estimated_bytes: int
+    ) -> tuple[EntryPath, bool]:
+        """As :meth:`Store.publish`: the file is written to this machine's disk, uploaded, and committed."""
+        self._check_writable()
+        return self.path(key), publish(self._store, self._scratch, key, write, estimated_bytes=estimated_bytes)
+
+    def _check_writable(self) -> None:
+        """Try the store, once a process, unless it bears the mark of a store that was tried.
+
+        Raises:
+            CacheError: entries cannot be published there; it tells why.
+        """
+        if not self._is_probed:
+            self._fault = None if read_mark(self._store) else find_fault(self._store)
+            self._is_probed = True
+        if self._fault is not None:
+            raise CacheError(
+                f"{self.workdir} can only be read from: {self._fault}; entries published there could replace each other. Choose another "
+                "workdir, or backend=None to read sources directly"
+            )
+
+    def scratch(self, room_bytes: int = 0) -> IO[bytes]:
+        """A file without a name on this machine's disk, with this much room reserved."""
+        return self._scratch.unnamed(room_bytes)
+
+    def quarantine(self, path: EntryPath, seen: SourceStamp | None = None) -> bool:
+        """Put the commit of a damaged entry aside; see :meth:`Store.quarantine`."""
+        return self._withdraw(path, seen, is_kept=True)
+
+    def discard(self, path: EntryPath, seen: SourceStamp | None = None) -> bool:
+        """Remove an entry that is no longer useful; see :meth:`Store.discard`."""
+        return self._withdraw(path, seen, is_kept=False)
+
+    def _withdraw(self, path: EntryPath, seen: SourceStamp | None, *, is_kept: bool) -> bool:
+        name = str(path)[len(self._store.url) + 1 :] + ".json"
+        try:
+            status = self.files.status(str(path))
+            if status is None or (seen is not None and status.is_file and not seen.is_same_file(status.stamp)):
+                return status is None
+            found = self._store.load(name)
+            if found is not None and is_kept:
+                self._store.create(new_quarantine_key(name), found.data)
+            # Not the file: other processes may be reading it. gc() finds it.
+            self._store.delete([name])
+        except StoreError:  # no right to write, for example: the reader must do without this entry
+            return False
+        return True
+
+    def hold(self, keys: Iterable[EntryKey]) -> None:
+        """Do nothing: nothing is removed from an object store unasked."""
+
+    def check_marks(self) -> None:
+        """As :meth:`Store.check_marks`.
+
+        Raises:
+            CacheError: it does not bear the mark of a cache, so nothing in it may be removed.
+        """
+        if not read_mark(self._store):
+            raise CacheError(
+                f"{self.root} does not bear the mark of a cache (ndframes.json), so nothing in it is removed"
+            )
+
+    # -- maintenance ------------------------------------------------------------------------------------------------
+
+    def stat(self) -> CacheStat:
+        """Count the entries, their bytes, and other objects."""
+        from .upkeep import stat_objects
+
+        return stat_objects(self, self._store)
+
+    def gc(self, max_bytes: int | None = None, dry_run: bool = False, *, older_than: float = 3600.0) -> GcReport:
+        """Remove what is no longer useful: files without a commit, claims of dead writers, damaged entries, and former states.
+
+        Args:
+            max_bytes: also remove entries, those written longest ago first, until the others fit in this many bytes.
+            dry_run: whether to remove nothing and only report what would be removed.
+            older_than: files without a commit, and claims, that were written less than this many seconds ago stay, since their
+                writers may be at work. 0 removes them, too.
+
+        Raises:
+            CacheError: the folder does not bear the mark of a cache, or that of a newer version.
+        """
+        from .upkeep import collect_objects
+
+        return collect_objects(self, self._store, max_bytes, dry_run=dry_run, older_than=older_than)
+
+    def clear(self, dry_run: bool = False, *, source: str | os.PathLike[str] | None = None) -> GcReport:
+        """Remove every entry, and everything that :meth:`gc` removes.
+
+        Args:
+            dry_run: whether to remove nothing and only report what would be removed.
+            source: remove only the entries of this file, or of the files in this folder.
+        """
+        from .upkeep import clear_objects
+
+        return clear_objects(self, self._store, dry_run=dry_run, source=None if source is None else os.fspath(source))
+
+    @property
+    def lease_names(self) -> frozenset[str]:
+        """None: an object store has no leases."""
+        return frozenset()
+
+    def make_room(self, needed_bytes: int) -> None:
+        """Not supported: an object store has no end."""
+        raise UnsupportedError("an object store has no free space to make")

@@ -1,0 +1,189 @@
+"""Files: entries in an object store, read as files are."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from ...errors import CacheEntryDamagedError, CacheEntryGoneError, ObjectGoneError
+from ...system.files import FileStatus, FileSystem, OpenFile
+from ...system.objects.addresses import is_url
+from ...system.objects.store import Place
+from ...system.process import ForkAware
+from .commit import Commit
+from .layout import commit_key, parse_commit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from typing_extensions import Buffer
+
+    from ...system.objects.store import ObjectStore
+    from ..keys import EntryKey
+
+__all__ = ["RemoteFile", "RemoteFiles", "load_commit"]
+# What was fetched ahead and never read must not fill the memory.
+_MOST_AHEAD_BYTES = 256 << 20
+
+
+class RemoteFile(OpenFile, ForkAware):
+    """The file of an entry in an object store, of which each read is a request.
+
+    Bytes at the end of the file, which describe it, come with its commit.
+
+    Args:
+        store: the object store.
+        commit: the commit of the entry.
+    """
+
+    is_distant = True
+    descriptor_count = 0
+
+    def __init__(self, store: ObjectStore, commit: Commit) -> None:
+        super().__init__(commit.status)
+        self._store = store
+        self._commit = commit
+        self._forget()
+        ForkAware.__init__(self)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Read ``length`` bytes from ``offset``; fewer only where the file ends."""
+        commit = self._commit
+        length = min(length, commit.size_bytes - offset)
+        in_tail = offset - commit.tail_start
+        if in_tail >= 0:
+            return commit.tail[in_tail : in_tail + length]
+        if in_tail + length > 0:
+            return bytes(self._fetch(offset, -in_tail)) + commit.tail[: in_tail + length]
+        return self._fetch(offset, length)  # type: ignore[return-value] # callers take any buffer
+
+    def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
+        """Begin to fetch these places; each is kept until it is read."""
+        with self._lock:
+            new = [Place(*place) for place in dict.fromkeys(places) if self._is_to_fetch(place)]
+            fetches = self._store.begin_fetch(self._commit.data_key, new, etag=self._commit.etag) if new else []
+            self._ahead.update(zip(new, fetches, strict=True))
+            self._ahead_bytes += sum(place.length for place in new)
+            while self._ahead_bytes > _MOST_AHEAD_BYTES:
+                place, _ = self._ahead.popitem(last=False)
+                self._ahead_bytes -= place.length
+
+    def close(self) -> None:
+        """Forget what was fetched ahead."""
+        self._forget()
+
+    def _is_to_fetch(self, place: tuple[int, int]) -> bool:
+        return sum(place) <= self._commit.tail_start and place not in self._ahead
+
+    def _fetch(self, offset: int, length: int) -> Buffer:
+        place = Place(offset, length)
+        with self._lock:
+            wait = self._ahead.pop(place, None)
+            if wait is not None:
+                self._ahead_bytes -= length
+        try:
+            if wait is None:
+                [wait] = self._store.begin_fetch(self._commit.data_key, [place], etag=self._commit.etag)
+            return wait()
+        except ObjectGoneError as error:
+            self._raise_for_missing(error)
+            raise
+
+    def _raise_for_missing(self, error: ObjectGoneError) -> None:
+        """Raise an error that tells whether the entry was removed, or lacks its file.
+
+        Whoever removes an entry removes the commit first.
+        """
+        found = self._load()
+        if found is not None and found.data_key == self._commit.data_key:
+            raise CacheEntryDamagedError(
+                f"{self._store.url}/{found.name}: its file {found.data_key} is missing"
+            ) from error
+        raise CacheEntryGoneError(
+            f"{self._store.url}/{self._commit.name} was removed or replaced by another process"
+        ) from error
+
+    def _load(self) -> Commit | None:
+        key = parse_commit(self._commit.name + ".json")
+        return None if key is None else load_commit(self._store, key)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._ahead: OrderedDict[Place, Callable[[], Buffer]] = OrderedDict()
+        self._ahead_bytes = 0
+
+    def _after_fork_in_child(self) -> None:
+        # The threads that fetch are those of the parent.
+        self._forget()
+
+
+class RemoteFiles(FileSystem):
+    """The file operations of a cache in an object store: entries are addresses, and files being written are on a disk.
+
+    Args:
+        store: the object store, at the cache's folder.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def open_to_read(self, path: str) -> OpenFile:
+        """Open an entry by its address, or a file of the disk.
+
+        Raises:
+            FileNotFoundError: there is no such entry.
+            CacheEntryDamagedError: its commit is damaged.
+            StoreError: the store cannot be asked.
+        """
+        key = self._key_of(path)
+        if key is None:
+            return super().open_to_read(path)
+        commit = load_commit(self._store, key)
+        if commit is None:
+            raise CacheEntryGoneError(f"{path} does not exist")
+        return RemoteFile(self._store, commit)
+
+    def status(self, path: str, *, follows_links: bool = False) -> FileStatus | None:
+        """The status of an entry, or of a file of the disk; ``None`` if it does not exist."""
+        key = self._key_of(path)
+        if key is None:
+            return super().status(path, follows_links=follows_links)
+        try:
+            commit = load_commit(self._store, key)
+        except CacheEntryDamagedError:
+            # It exists, but nothing is known of it.
+            return FileStatus(False, False, 0, 0.0, 0.0, Commit("", "", 0, None, 0.0, b"").status.stamp)
+        return None if commit is None else commit.status
+
+    def can_map(self, path: str) -> bool:
+        """``False`` for entries, which are not on a disk."""
+        return not is_url(path) and super().can_map(path)
+
+    def _key_of(self, path: str) -> EntryKey | None:
+        """The key of the entry at an address; ``None`` for a path."""
+        if not is_url(path):
+            return None
+        prefix = self._store.url + "/"
+        return parse_commit(path[len(prefix) :] + ".json") if path.startswith(prefix) else None
+
+
+def load_commit(store: ObjectStore, key: EntryKey) -> Commit | None:
+    """The commit of an entry; ``None`` if there is none. A damaged one is loaded once more, since a network may be at fault.
+
+    Raises:
+        CacheEntryDamagedError: it is damaged.
+        CacheEntryError: a newer version of ndframes wrote it.
+        StoreError: the store cannot be asked.
+    """
+    name = commit_key(key)
+    for is_last in (False, True):
+        found = store.load(name)
+        if found is None:
+            return None
+        try:
+            return Commit.decode(found.data, key, f"{store.url}/{name}")
+        except CacheEntryDamagedError:
+            if is_last:
+                raise
+    return None

@@ -1,0 +1,96 @@
+"""The names of all objects of a cache in an object store.
+
+::
+
+    <workdir>/ndframes-cache/
+        ndframes.json                                       {"layout": 1}: written once the store has passed the probe
+        v1/<backend>/<xx>/<source>.<state>.tif.json         commits: one small object for each entry
+        data/<xx>/<state>.<uuid>.tif                        the entries' files, as on a disk
+        claims/<state>.json                                 who converts what now; saves work only
+        quarantine/<source>.<state>.tif.<uuid>.json         commits of damaged entries
+        probes/<uuid>                                       objects of a probe
+
+An entry exists when its commit does. Objects with other names are never read or removed.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import NamedTuple
+
+from ..keys import EntryKey
+from ..layout import FOLDER, parse_entry
+
+__all__ = [
+    "CLAIMS",
+    "COMMITS",
+    "DATA",
+    "FOLDER",
+    "MARK",
+    "PROBES",
+    "QUARANTINE",
+    "DataName",
+    "claim_key",
+    "commit_key",
+    "new_data_key",
+    "new_probe_key",
+    "new_quarantine_key",
+    "parse_commit",
+    "parse_data",
+]
+COMMITS, DATA, CLAIMS, QUARANTINE, PROBES = "v1", "data", "claims", "quarantine", "probes"
+MARK = "ndframes.json"
+_SUFFIX = ".json"
+_DATA = re.compile(r"data/[0-9a-f]{2}/(?P<state>[0-9a-f]{32})\.(?P<uuid>[0-9a-f]{32})(?:\.tif|\.npy|\.avi)")
+
+
+class DataName(NamedTuple):
+    """What the name of an entry's file tells: the ``state_id`` of its key, and a number that no other file has."""
+
+    state_id: str
+    uuid: str
+
+
+def commit_key(key: EntryKey) -> str:
+    """The name of the commit of an entry.
+
+    Example:
+        >>> commit_key(EntryKey("b" * 12, "5" * 32, "7" * 32, ".tif"))
+        'v1/bbbbbbbbbbbb/55/55555555555555555555555555555555.77777777777777777777777777777777.tif.json'
+    """
+    return key.relative_path + _SUFFIX
+
+
+def parse_commit(name: str) -> EntryKey | None:
+    """The key of the entry whose commit has this name; ``None`` if it is not the name of a commit."""
+    if not name.startswith(COMMITS + "/") or not name.endswith(_SUFFIX):
+        return None
+    return parse_entry(name[: -len(_SUFFIX)])
+
+
+def new_data_key(key: EntryKey) -> str:
+    """A new name for the file of an entry; the first letters of the state let a store spread its load."""
+    return f"{DATA}/{key.state_id[:2]}/{key.state_id}.{uuid.uuid4().hex}{key.suffix}"
+
+
+def parse_data(name: str) -> DataName | None:
+    """What the name of an entry's file tells; ``None`` if it is not one."""
+    match = _DATA.fullmatch(name)
+    return DataName(match["state"], match["uuid"]) if match else None
+
+
+def claim_key(state_id: str) -> str:
+    """The name of the claim on a conversion."""
+    return f"{CLAIMS}/{state_id}{_SUFFIX}"
+
+
+def new_quarantine_key(commit: str) -> str:
+    """A new name for a commit that is put aside."""
+    name = commit.rsplit("/", 1)[1]
+    return f"{QUARANTINE}/{name[: -len(_SUFFIX)]}.{uuid.uuid4().hex}{_SUFFIX}"
+
+
+def new_probe_key() -> str:
+    """A new name for an object of a probe."""
+    return f"{PROBES}/{uuid.uuid4().hex}"

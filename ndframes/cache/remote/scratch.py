@@ -1,0 +1,83 @@
+"""Scratch: files on this machine's disk, which become objects."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from ...errors import CacheError
+from ...system.files import FileSystem
+from ..layout import hold_lock, is_abandoned, new_part_name, parse_part
+from ..store import check_room
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Scratch"]
+
+
+class Scratch:
+    """A folder for files that are written before they are uploaded.
+
+    Args:
+        folder: the folder; ``None``: one in the system's folder for temporary files, of this user.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or Path(tempfile.gettempdir()) / f"ndframes-{_user()}" / "scratch"
+        self._files = FileSystem()
+        self._is_clean = False
+
+    @contextmanager
+    def file(self, state_id: str, suffix: str, room_bytes: int) -> Iterator[IO[bytes]]:
+        """A new file with a name, which is removed when the context ends. Those of processes that were killed are removed first.
+
+        Raises:
+            CacheFullError: the disk has less room than ``room_bytes``.
+            CacheError: the folder cannot be written.
+        """
+        self._make()
+        check_room(self._folder, self._files.free_bytes(str(self._folder)), room_bytes)
+        path = str(self._folder / new_part_name(state_id))
+        try:
+            with self._files.create(path) as file:
+                self._lock(file)
+                yield file
+        finally:
+            self._files.remove(path)
+
+    def unnamed(self, room_bytes: int = 0) -> IO[bytes]:
+        """A file without a name, and with this much room reserved."""
+        self._make()
+        return self._files.scratch(str(self._folder), room_bytes)
+
+    def _make(self) -> None:
+        try:
+            self._files.make_folders(str(self._folder))
+            if not self._is_clean:
+                self._clean()
+                self._is_clean = True
+        except OSError as error:
+            raise CacheError(
+                f"{self._folder}, where entries are written before they are uploaded, cannot be written: {error}; give local_tier= another "
+                "folder, or set TMPDIR"
+            ) from error
+
+    def _clean(self) -> None:
+        for item in self._files.scan(str(self._folder)):
+            owner = parse_part(item.name)
+            if owner is not None and is_abandoned(self._files, item.path, owner):
+                self._files.remove(item.path)
+
+    def _lock(self, file: IO[bytes]) -> None:
+        try:
+            hold_lock(self._files, file)
+        except OSError:
+            pass  # no locks on this file system: others judge by the file's age
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
