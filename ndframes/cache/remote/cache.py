@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ...errors import CacheError, StoreError, UnsupportedError
+from ...errors import CacheError, StoreError
 from ...system.objects.connection import connect_store
 from ..cache import Cache
 from ..store import LOCK_AGE_SECONDS, CacheEntry
@@ -265,7 +265,3 @@ class RemoteCache(Cache):
     def lease_names(self) -> frozenset[str]:
         """None: an object store has no leases."""
         return frozenset()
-
-    def make_room(self, needed_bytes: int) -> None:
-        """Not supported: an object store has no end."""
-        raise UnsupportedError("an object store has no free space to make")

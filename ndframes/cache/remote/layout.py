@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..keys import EntryKey
 from ..layout import FOLDER, parse_entry
+
+if TYPE_CHECKING:
+    from ..keys import EntryKey
 
 __all__ = [
     "CLAIMS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import IO, TYPE_CHECKING
 
-from ...errors import CacheEntryDamagedError, CacheEntryError, StoreError
+from ...errors import CacheEntryDamagedError, StoreError
 from .claims import claim
 from .commit import Commit
 from .files import load_commit
@@ -33,7 +33,6 @@ def publish(
     Raises:
         CacheFullError: the disk of this machine is full.
         StoreError: the store does not take it.
-        CacheEntryError: the entry does not arrive as it was sent.
     """
 
     def exists() -> bool:
@@ -45,7 +44,7 @@ def publish(
         # The one before may have published between the question and the claim.
         if not is_mine or exists():
             return False
-        with scratch.file(key.state_id, key.suffix, estimated_bytes) as file:
+        with scratch.file(key.state_id, estimated_bytes) as file:
             write(file)
             file.flush()
             return _upload(store, key, file.name)
@@ -54,12 +53,8 @@ def publish(
 def _upload(store: ObjectStore, key: EntryKey, path: str) -> bool:
     data_key = new_data_key(key)
     try:
-        status = store.upload(data_key, path)
-        commit = Commit.of_file(key, path, data_key, status.etag)
-        if status.size_bytes != commit.size_bytes:
-            raise CacheEntryError(
-                f"{store.url}/{data_key} has {status.size_bytes:,} bytes, but {commit.size_bytes:,} were sent; not published"
-            )
+        etag = store.upload(data_key, path).etag
+        commit = Commit.of_file(key, path, data_key, etag)
     except BaseException:
         _delete(store, data_key)
         raise

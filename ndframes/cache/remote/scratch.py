@@ -32,7 +32,7 @@ class Scratch:
         self._is_clean = False
 
     @contextmanager
-    def file(self, state_id: str, suffix: str, room_bytes: int) -> Iterator[IO[bytes]]:
+    def file(self, state_id: str, room_bytes: int) -> Iterator[IO[bytes]]:
         """A new file with a name, which is removed when the context ends. Those of processes that were killed are removed first.
 
         Raises:

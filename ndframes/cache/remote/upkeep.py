@@ -175,9 +175,8 @@ class _Remover:
     def remove_leftovers(self, older_than: float) -> None:
         """Remove damaged entries, and the claims and files of writers that have ended."""
         now = self._read_clock()
-        quarantined = [item for item in self._contents.quarantined]
         old = [item for item in (*self._contents.claims, *self._contents.loose) if item.modified <= now - older_than]
-        self._leftovers += self._delete([*quarantined, *old])
+        self._leftovers += self._delete([*self._contents.quarantined, *old])
 
     def evict(self, entries: Iterable[CacheEntry]) -> None:
         """Remove entries: all commits first, so that no reader finds an entry without its file."""
