@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import uuid
 
 import hypothesis
 import numpy as np
@@ -103,3 +104,19 @@ def module_at_rest():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ndframes.system.stamp._LONGEST_TICK_NS", 0)
         yield
+
+
+@pytest.fixture(scope="session")
+def object_server(tmp_path_factory):
+    """An object store on loopback, started when a test of this process first needs it."""
+    from kit.object_servers import start_seaweedfs
+
+    with start_seaweedfs(tmp_path_factory.mktemp("objects")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_server, monkeypatch):
+    """The URL of an empty place in a bucket; the environment has what a client needs to reach it."""
+    object_server.use(monkeypatch)
+    return f"s3://{object_server.buckets[-1]}/{uuid.uuid4().hex[:12]}"

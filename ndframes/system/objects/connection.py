@@ -1,0 +1,84 @@
+"""connect_store: object stores by their addresses, with one client for all threads of a process."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ..process import ForkAware
+from .addresses import parse_address
+from .client import Connector, StoreClient
+from .credentials import check_credentials, environment_digest
+from .obstore_requests import ObstoreRequests
+from .request_threads import RequestThreads
+from .retries import Limits
+
+if TYPE_CHECKING:
+    from .addresses import StoreAddress
+    from .credentials import Credentials
+    from .requests import StoreRequests
+    from .store import ObjectStore
+
+__all__ = ["connect_store"]
+_MOST_REQUESTS = 64
+
+
+def connect_store(url: str, *, credentials: Credentials | None = None, limits: Limits | None = None) -> ObjectStore:
+    """Connect to an object store. Nothing is sent before the first request.
+
+    Args:
+        url: its address: ``"s3://bucket/prefix"``, ``"az://container/prefix"``, ``"gs://bucket/prefix"``,
+            ``"http(s)://host/prefix"``, or ``"memory://name"``, a store in the memory of this process for tests.
+        credentials: a function that returns credentials and is called again when they expire, as obstore's credential
+            providers; it must pickle. ``None``: those of the environment, of web identity, of the container or the instance.
+        limits: how long the store is waited for.
+
+    Raises:
+        StoreError: the address or the credentials are not allowed.
+        MissingExtraError: obstore is not installed.
+
+    Example:
+        >>> store = connect_store("memory://example/v1")
+        >>> etag = store.create("a/b.json", b"{}")
+        >>> store.load("a/b.json").data
+        b'{}'
+    """
+    client = StoreClient(parse_address(url), check_credentials(credentials), limits or Limits(), _CONNECTOR)
+    client.requests  # noqa: B018 - so that what is wrong shows here
+    return client
+
+
+class _ProcessConnector(Connector, ForkAware):
+    """The requests of this process, one for each store; a forked child begins with none."""
+
+    def __init__(self) -> None:
+        self._threads = RequestThreads(_MOST_REQUESTS)
+        self._reset()
+        ForkAware.__init__(self)
+
+    def __reduce__(self) -> str:
+        return "_CONNECTOR"
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._requests: dict[tuple[Any, ...], StoreRequests] = {}
+
+    @property
+    def threads(self) -> RequestThreads:
+        return self._threads
+
+    def connect(self, address: StoreAddress, credentials: Credentials | None, limits: Limits) -> StoreRequests:
+        identity = None if credentials is None else pickle.dumps(credentials)
+        key = (address, identity, limits, environment_digest())
+        with self._lock:
+            requests = self._requests.get(key)
+            if requests is None:
+                requests = self._requests[key] = ObstoreRequests(address, credentials, limits)
+            return requests
+
+    def _after_fork_in_child(self) -> None:
+        self._reset()
+
+
+_CONNECTOR = _ProcessConnector()

@@ -1,0 +1,159 @@
+"""Failures of requests, as obstore reports them, become errors of this package. It is the one place that reads their texts."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ...errors import ObjectGoneError, StoreAccessError, StoreError
+from .addresses import StoreAddress, without_secrets
+from .requests import TransientError
+
+__all__ = ["RequestTarget", "error_for_status", "is_end_of_object", "to_store_error"]
+# obstore's own type names all of these a GenericError; their texts are those of its Rust library.
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>\s*([\w.]+)\s*</Code>")
+_MESSAGE = re.compile(r"<Message>\s*([^<]{1,300}?)\s*</Message>", re.DOTALL)
+_PROVIDER_ERROR = re.compile(r"type: <class '([\w.]+)'>")
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "InvalidBucketName")
+# Statuses that pass, and codes that AWS answers with a status that usually does not.
+_PASSING = (408, 425, 429)
+_PASSING_CODES = (
+    "RequestTimeout",
+    "ConditionalRequestConflict",
+    "OperationAborted",
+    "BadDigest",
+    "XAmzContentSHA256Mismatch",
+)
+_TOKEN_CODES = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch")
+# Where obstore asks for credentials that it was not given.
+_METADATA_HOSTS = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "metadata.google.internal")
+# By a part of the debug text, since the errors of the system are not otherwise told.
+_REASONS = (
+    ("ConnectionRefused", "refuses the connection"),
+    ("ConnectionReset", "reset the connection"),
+    ("BrokenPipe", "reset the connection"),
+    ("dns error", "has a host name that is not known"),
+    ("TimedOut", "does not answer"),
+    ("IncompleteMessage", "ended the connection before its answer was complete"),
+    ("UnexpectedEof", "ended the connection before its answer was complete"),
+    ("kind: Decode", "ended the connection before its answer was complete"),
+    ("kind: Connect", "cannot be connected to"),
+)
+
+
+class RequestTarget(NamedTuple):
+    """What a request was for.
+
+    Attributes:
+        address: of the store.
+        credentials: their kind, as :func:`~ndframes.system.objects.credentials.describe_credentials` says it.
+        action: as an infinitive: ``"read 'key'"``.
+        key: of the object, if the request is for one.
+    """
+
+    address: StoreAddress
+    credentials: str
+    action: str
+    key: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """The beginning of all messages."""
+        return f"{self.address.url}: cannot {self.action}: "
+
+
+def to_store_error(error: Exception, target: RequestTarget) -> Exception:
+    """The error of this package for one of obstore; a ``TransientError`` if it is likely to pass.
+
+    The error must be raised ``from None``: the text of obstore's has the whole answer of the store, and for some stores the
+    address of the request with a signature.
+    """
+    text, _, details = str(error).partition("\n\nDebug source:")
+    name = type(error).__name__
+    if isinstance(error, ValueError) and "parse path" in text:
+        return StoreError(f"{target.prefix}the key is not valid: {text}")
+    if name == "NotSupportedError":
+        return StoreError(
+            f"{target.prefix}the server answered with more than was asked for, so it does not support range requests; use a "
+            "server that does"
+        )
+    if any(f"//{host}" in text for host in _METADATA_HOSTS):
+        return _refused(target, "there are no credentials for it")
+    if "credential provider" in text or name == "UnauthenticatedError":
+        return _provider_failed(details, target)
+    status = int(found[1]) if (found := _STATUS.search(text)) else None
+    if name == "PreconditionError":
+        status = status or 412
+    elif isinstance(error, FileNotFoundError):
+        status = status or 404
+    if status is None and isinstance(error, ValueError):
+        return StoreError(f"{target.prefix}{without_secrets(text)}")
+    if status is None:
+        return _without_answer(text, details, target)
+    return error_for_status(status, text, target)
+
+
+def error_for_status(status: int, body: str, target: RequestTarget) -> Exception:
+    """The error for an answer of a store.
+
+    Args:
+        status: of HTTP, not a success.
+        body: of the answer, or a text that contains it.
+        target: what the request was for.
+    """
+    code = found[1] if (found := _CODE.search(body)) else ""
+    shown = without_secrets(f"{status} {code}".strip() + (f" ({found[1]})" if (found := _MESSAGE.search(body)) else ""))
+    if code in _NO_BUCKET:
+        return StoreAccessError(
+            f"{target.prefix}there is no bucket {target.address.bucket!r}; check the address, and create the bucket if it is new"
+        )
+    if status in _PASSING or code in _PASSING_CODES or (status >= 500 and status != 501):
+        return TransientError(f"answered {shown}")
+    if status in (401, 403) or code in _TOKEN_CODES:
+        return _refused(target, f"the store answered {shown}")
+    if status in (404, 410) and target.key is not None:
+        return ObjectGoneError(f"{target.prefix}there is no such object")
+    if status == 412:
+        return ObjectGoneError(f"{target.prefix}the object is in another state than before")
+    if 300 <= status < 400:
+        return StoreError(
+            f"{target.prefix}the store answered {shown}, a redirect, which is not followed; check the address, the endpoint and "
+            "the region (AWS_REGION)"
+        )
+    return StoreError(f"{target.prefix}the store answered {shown}")
+
+
+def is_end_of_object(error: Exception) -> bool:
+    """Whether a request failed because its range begins at the end of the object, or beyond."""
+    text = str(error)
+    return "status code: 416" in text or "StartTooLarge" in text
+
+
+def _refused(target: RequestTarget, reason: str) -> StoreAccessError:
+    return StoreAccessError(
+        f"{target.prefix}{reason}; it was accessed with {target.credentials}; check that they are valid and allow this, also "
+        "listing the bucket, without which a store does not tell that an object does not exist"
+    )
+
+
+def _provider_failed(details: str, target: RequestTarget) -> StoreAccessError:
+    # Not its message, which may contain what it was about to return.
+    found = _PROVIDER_ERROR.search(details)
+    kind = found[1].rpartition(".")[2] if found else "an error"
+    return StoreAccessError(
+        f"{target.prefix}there are no credentials for it: {target.credentials}, but it raised {kind}"
+    )
+
+
+def _without_answer(text: str, details: str, target: RequestTarget) -> Exception:
+    if "InvalidCertificate" in details or "invalid peer certificate" in details:
+        return StoreError(
+            f"{target.prefix}the certificate of the server is not valid, or its authority is not known here"
+        )
+    if "corrupt message" in details or "InvalidContentType" in details:
+        return StoreError(f"{target.prefix}the server does not use TLS; give the endpoint as http://")
+    reason = next((reason for mark, reason in _REASONS if mark in details), None)
+    if reason is None:
+        reason = f"failed: {without_secrets(text.splitlines()[0])}" if text else "failed"
+    return TransientError(reason, is_silent="TimedOut" in details)

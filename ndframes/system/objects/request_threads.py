@@ -1,0 +1,143 @@
+"""RequestThreads: the threads of a process in which requests to stores wait for their answers."""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import os
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..process import ForkAware
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Pending", "RequestThreads"]
+_Result = TypeVar("_Result")
+# Longer than a request waits for a byte, so that only a body that comes slowly is left behind.
+_EXIT_SECONDS = 15.0
+
+
+class Pending(Generic[_Result]):
+    """The result of work that a thread does.
+
+    Args:
+        work: what is done.
+    """
+
+    __slots__ = ("_error", "_is_done", "_owner_pid", "_result", "_work")
+
+    def __init__(self, work: Callable[[], _Result]) -> None:
+        self._work: Callable[[], _Result] | None = work
+        self._owner_pid = os.getpid()
+        self._error: BaseException | None = None
+        self._result: Any = None
+        self._is_done = _thread.allocate_lock()
+        self._is_done.acquire()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this is a forked copy, for which no thread works."""
+        return os.getpid() != self._owner_pid
+
+    def run(self) -> None:
+        """Do the work; called by its thread."""
+        work, self._work = self._work, None
+        assert work is not None  # noqa: S101 - it is run once
+        try:
+            self._result = work()
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            self._error = error
+        finally:
+            self._is_done.release()
+
+    def result(self) -> _Result:
+        """Wait for the result; its error is raised."""
+        with self._is_done:
+            pass
+        if self._error is not None:
+            raise self._error
+        result: _Result = self._result
+        return result
+
+
+class RequestThreads(ForkAware):
+    """Threads that are started when they are needed and wait for more work after that. A forked child begins with none.
+
+    They are daemons, so that a store that does not answer keeps no process from ending.
+
+    Args:
+        count: the most threads, and so the most requests at a time.
+
+    Example:
+        >>> threads = RequestThreads(2)
+        >>> [pending.result() for pending in [threads.submit(lambda: 1), threads.submit(lambda: 2)]]
+        [1, 2]
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._reset()
+        atexit.register(self.close)
+        super().__init__()
+
+    def _reset(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: deque[Pending[Any]] = deque()
+        self._started = 0
+        self._idle = 0
+        self.is_closing = threading.Event()
+
+    def submit(self, work: Callable[[], _Result]) -> Pending[_Result]:
+        """Have work done by a thread; in the order of submission."""
+        pending = Pending(work)
+        with self._changed:
+            self._waiting.append(pending)
+            if self._idle >= len(self._waiting):
+                self._changed.notify()
+            elif self._started < self._count:
+                self._start_thread()
+        return pending
+
+    def run(self, work: Callable[[], _Result]) -> _Result:
+        """Have work done by a thread, and wait for it; so Ctrl-C ends the wait, which it cannot inside of native code."""
+        return self.submit(work).result()
+
+    def _start_thread(self) -> None:
+        try:
+            _thread.start_new_thread(self._serve, ())
+        except RuntimeError:
+            if not self._started:  # nothing would ever do the work
+                raise
+        else:
+            self._started += 1
+
+    def _serve(self) -> None:
+        changed, waiting = self._changed, self._waiting
+        while True:
+            with changed:
+                while not waiting:
+                    self._idle += 1
+                    changed.wait()
+                    self._idle -= 1
+                pending = waiting.popleft()
+            pending.run()
+            del pending  # its result may be large, and the next work may be far away
+
+    def close(self) -> None:
+        """Drop what waits, and wait for what runs: Python cannot end a process while its threads return from native code."""
+        self.is_closing.set()
+        until = time.monotonic() + _EXIT_SECONDS
+        with self._changed:
+            self._waiting.clear()
+        while time.monotonic() < until:
+            with self._changed:
+                if self._idle == self._started:
+                    return
+            time.sleep(0.005)
+
+    def _after_fork_in_child(self) -> None:
+        self._reset()
