@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import ObjectGoneError, StoreAccessError, StoreError
 from .addresses import StoreAddress, without_secrets
 from .requests import TransientError
 
-__all__ = ["RequestTarget", "error_for_status", "is_end_of_object", "to_store_error"]
+if TYPE_CHECKING:
+    from .store import ObjectStatus
+
+__all__ = ["RequestTarget", "check_state", "error_for_status", "is_end_of_object", "to_store_error"]
 # obstore's own type names all of these a GenericError; their texts are those of its Rust library.
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>\s*([\w.]+)\s*</Code>")
@@ -122,6 +125,12 @@ def error_for_status(status: int, body: str, target: RequestTarget) -> Exception
             "the region (AWS_REGION)"
         )
     return StoreError(f"{target.prefix}the store answered {shown}")
+
+
+def check_state(status: ObjectStatus, etag: str | None, target: RequestTarget) -> None:
+    """Raise ``ObjectGoneError`` if an object is in another state than asked for; some servers ignore the condition."""
+    if etag is not None and status.etag != etag:
+        raise ObjectGoneError(f"{target.prefix}the object is in another state than before")
 
 
 def is_end_of_object(error: Exception) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ...errors import MissingExtraError, ObjectGoneError, StoreError
 from ..process import IMPORTING
 from .credentials import describe_credentials
-from .failures import RequestTarget, is_end_of_object, to_store_error
+from .failures import RequestTarget, check_state, is_end_of_object, to_store_error
 from .requests import ListedPage, ReadPart, StoreRequests, TransientError, WriteCondition
 from .store import ObjectStatus
 
@@ -86,9 +86,7 @@ class ObstoreRequests(StoreRequests):
         assert part.status is not None  # noqa: S101 - it was answered
         if len(memoryview(part.data)) != span[1] - span[0]:
             raise TransientError("ended the connection before its answer was complete")
-        # Some servers ignore the condition.
-        if etag is not None and part.status.etag != etag:
-            raise ObjectGoneError(f"{target.prefix}the object is in another state than before")
+        check_state(part.status, etag, target)
         return part
 
     def head(self, key: str) -> ObjectStatus | None:
