@@ -340,11 +340,14 @@ def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_resumes(tmp_path, monkey
         start_new_session=True,
         env={**os.environ, "NDFRAMES_TEST": str(tmp_path)},
     )
-    assert process.stdout.readline() == b"ready\n"
-    cache = nf.Cache(tmp_path / "work")
-    wait_until(lambda: len(list(cache.ls())) >= after)
-    os.killpg(process.pid, signal.SIGINT)  # the whole group, as a terminal does
-    _, stderr = process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        cache = nf.Cache(tmp_path / "work")
+        wait_until(lambda: len(list(cache.ls())) >= after)
+        os.killpg(process.pid, signal.SIGINT)  # the whole group, as a terminal does
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode != 0
     assert b"KeyboardInterrupt" in stderr, stderr
     assert descendants_with(marker) == []
