@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..items.item import LazyImage
     from ..pixels.values import NodataMode
     from .batch import Request
+    from .engines import DaskClient
     from .estimate import PrepareEstimate
     from .explain import Explanation
     from .prepare import ErrorPolicy, PrepareReport
@@ -377,7 +378,7 @@ class Frames(ImageCollection):
         image_ids: Sequence[Hashable] | None = None,
         *,
         workers: int = 0,
-        executor: Executor | None = None,
+        executor: Executor | DaskClient | None = None,
         errors: ErrorPolicy = "raise",
         progress: bool | None = None,
     ) -> PrepareReport:
@@ -387,8 +388,9 @@ class Frames(ImageCollection):
             image_ids: the images, or one id; ``None``: all.
             workers: the number of worker processes; 0 converts in this process, with one thread for each core. If a worker
                 crashes, only its current image fails.
-            executor: runs the conversions instead: any ``concurrent.futures.Executor``, for example a Dask client's
-                ``get_executor()``.
+            executor: runs the conversions instead: any ``concurrent.futures.Executor``, a Dask ``Client``, or
+                :func:`ndframes.ray_executor`; see :doc:`clusters`. It holds at most four images for each of its workers at a time,
+                or 256 if it does not tell how many workers it has.
             errors: ``"raise"`` raises one error at the end that lists all failures; ``"collect"`` returns them in the report.
             progress: whether to show a progress bar on stderr; ``None``: if stderr is a terminal.
 
@@ -398,6 +400,7 @@ class Frames(ImageCollection):
         Raises:
             PrepareError: some images failed, and ``errors="raise"``.
             ValueError: ``workers``, ``executor`` or ``errors`` has a value that is not allowed, or both of the first are given.
+                An executor whose jobs are no ``concurrent.futures.Future`` is refused before anything is submitted to it.
         """
         # Imported here, because a program that only reads never prepares.
         from .prepare import prepare
