@@ -15,8 +15,8 @@ from ..errors import shorten
 __all__ = ["DaskClient", "Engine"]
 # Enough for a worker to go on at once, and few enough to hold in memory and to cancel.
 _CALLS_A_WORKER = 4
-# Where the executor does not tell its number of workers, or has none yet.
-_CALLS_BY_DEFAULT = 256
+# For an executor that does not tell how many workers it has, or has none yet.
+_CALLS_BY_DEFAULT = 64
 # The workers of a cluster come and go during a run.
 _RECOUNT_SECONDS = 5.0
 _HINTS = {
@@ -118,7 +118,7 @@ class Engine:
         """How many calls can run at the same time now; ``None`` if the executor does not tell it, or has no workers yet."""
         if self._client is not None:
             return sum(self._client.nthreads().values()) or None
-        # Of mpi4py and our own, of executorlib, and of Python, loky and ipyparallel.
+        # The first is of mpi4py and our own, and what users may set; then of executorlib; then of Python, loky and ipyparallel.
         for name in ("num_workers", "max_workers", "_max_workers"):
             count = getattr(self._executor, name, None)
             if isinstance(count, int) and count > 0:

@@ -389,8 +389,7 @@ class Frames(ImageCollection):
             workers: the number of worker processes; 0 converts in this process, with one thread for each core. If a worker
                 crashes, only its current image fails.
             executor: runs the conversions instead: any ``concurrent.futures.Executor``, a Dask ``Client``, or
-                :func:`ndframes.ray_executor`; see :doc:`clusters`. It holds at most four images for each of its workers at a time,
-                or 256 if it does not tell how many workers it has.
+                :func:`ndframes.ray_executor`; see :doc:`clusters`. It has at most four images for each of its workers at a time.
             errors: ``"raise"`` raises one error at the end that lists all failures; ``"collect"`` returns them in the report.
             progress: whether to show a progress bar on stderr; ``None``: if stderr is a terminal.
 

@@ -226,7 +226,7 @@ class CountingExecutor(Executor):
 
 
 @pytest.mark.parametrize("count", [3000, pytest.param(250_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("told", "most"), [(3, 12), (1, 4), (None, 256)])
+@pytest.mark.parametrize(("told", "most"), [(3, 12), (1, 4), (None, 64)])
 def test_the_calls_that_have_not_ended_are_few(told, most, count):
     with CountingExecutor(3, told) as executor:
         results = {place: future.result() for place, future in Engine(executor).run(str, range(count))}
