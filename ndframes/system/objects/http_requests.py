@@ -10,6 +10,8 @@ import base64
 import http.client
 import socket
 import ssl
+import time
+import weakref
 from collections import deque
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
@@ -38,6 +40,8 @@ _PATH_CHARACTERS = "/!$&'()*+,;=:@~"
 _MOST_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 _READ_BYTES = 1 << 20
+# Servers end connections that were idle for longer.
+_IDLE_SECONDS = 30.0
 _INCOMPLETE = "ended the connection before its answer was complete"
 
 
@@ -62,8 +66,10 @@ class HttpRequests(StoreRequests):
         self._credentials = credentials
         self._limits = limits
         self._kind = describe_credentials(address, credentials)
-        self._idle: deque[http.client.HTTPConnection] = deque()
+        # The newest one is at the end.
+        self._idle: deque[tuple[float, http.client.HTTPConnection]] = deque()
         self._proxy = _find_proxy(address)
+        weakref.finalize(self, _close_all, self._idle)
 
     def read(self, key: str, place: Place | None, etag: str | None) -> ReadPart:
         """As :meth:`StoreRequests.read`."""
@@ -197,9 +203,14 @@ class HttpRequests(StoreRequests):
 
     def _take_idle(self) -> http.client.HTTPConnection | None:
         try:
-            return self._idle.pop()
+            since, connection = self._idle.pop()
         except IndexError:
             return None
+        if time.monotonic() - since < _IDLE_SECONDS:
+            return connection
+        connection.close()
+        _close_all(self._idle)  # which are older
+        return None
 
     def _new_connection(self) -> http.client.HTTPConnection:
         is_tls = self._address.scheme == "https"
@@ -215,9 +226,17 @@ class HttpRequests(StoreRequests):
     def _give_back(self, answer: _Answer) -> None:
         """Keep a connection whose answer was read completely."""
         if answer.response.isclosed() and not answer.response.will_close:
-            self._idle.append(answer.connection)
+            self._idle.append((time.monotonic(), answer.connection))
         else:
             answer.connection.close()
+
+
+def _close_all(connections: deque[tuple[float, http.client.HTTPConnection]]) -> None:
+    while True:
+        try:
+            connections.pop()[1].close()
+        except IndexError:
+            return
 
 
 def _find_proxy(address: StoreAddress) -> tuple[str, int | None, dict[str, str]] | None:
