@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Frames"]
 _UNSTABLE_TRIES = 3
+_DISTANT_THREADS = 32
 
 
 class Frames(ImageCollection):
@@ -271,6 +272,9 @@ class Frames(ImageCollection):
         read_options = ReadOptions.of(**options)
         if read_options.nodata == "mask" and out is not None:
             raise RegionError("a batch with nodata='mask' returns masked arrays; leave out the argument 'out'")
+        if self.is_distant:
+            # They wait for the network most of the time, and not for a core.
+            threads = max(threads, _DISTANT_THREADS)
         if read_options.is_default:
             try:
                 return load_batch(checked, channels, self, threads=threads, out=out, is_read_ahead=read_ahead)
