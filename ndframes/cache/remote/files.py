@@ -62,7 +62,7 @@ class RemoteFile(OpenFile, ForkAware):
         """Begin to fetch these places; each is kept until it is read."""
         with self._lock:
             new = [Place(*place) for place in dict.fromkeys(places) if self._is_to_fetch(place)]
-            fetches = self._store.begin_fetch(self._commit.data_key, new, etag=self._commit.etag) if new else []
+            fetches = self._store.begin_fetch(self._commit.data_key, new) if new else []
             self._ahead.update(zip(new, fetches, strict=True))
             self._ahead_bytes += sum(place.length for place in new)
             while self._ahead_bytes > _MOST_AHEAD_BYTES:
@@ -84,7 +84,7 @@ class RemoteFile(OpenFile, ForkAware):
                 self._ahead_bytes -= length
         try:
             if wait is None:
-                [wait] = self._store.begin_fetch(self._commit.data_key, [place], etag=self._commit.etag)
+                [wait] = self._store.begin_fetch(self._commit.data_key, [place])
             return wait()
         except ObjectGoneError as error:
             self._raise_for_missing(error)
@@ -153,7 +153,7 @@ class RemoteFiles(FileSystem):
             commit = load_commit(self._store, key)
         except CacheEntryDamagedError:
             # It exists, but nothing is known of it.
-            return FileStatus(False, False, 0, 0.0, 0.0, Commit("", "", 0, None, 0.0, b"").status.stamp)
+            return FileStatus(False, False, 0, 0.0, 0.0, Commit("", "", 0, 0.0, b"").status.stamp)
         return None if commit is None else commit.status
 
     def can_map(self, path: str) -> bool:
