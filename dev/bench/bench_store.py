@@ -43,6 +43,8 @@ from ndframes.system.objects.connection import connect_store
 
 _EXTENT_PX = 256
 _CHUNK_PX = 128
+# 2 for each of 4 workers.
+_BATCHES_AHEAD = 8
 _Crop = tuple[int, int]
 _Read = Callable[[_Crop], np.ndarray]
 _GDAL: dict[str, Any] = {
@@ -244,10 +246,12 @@ def time_batches(server: SlowServer, source: Path, crops: _Crops, batches: int) 
 
     dataset: Any = _Patches(_frames_of(source, f"{server.url}/cache"), places)
     loader = torch.utils.data.DataLoader(dataset, batch_size=64, num_workers=4, collate_fn=np.stack)
-    batches_of_loader = iter(loader)
-    next(batches_of_loader)  # workers have started, and have opened the entry
-    started = time.perf_counter()
-    count = sum(len(batch) for batch in batches_of_loader)
+    count = 0
+    for number, batch in enumerate(loader):
+        # Workers have started, have opened the entry, and read some batches ahead.
+        if number == _BATCHES_AHEAD:
+            started = time.perf_counter()
+        count += len(batch) if number > _BATCHES_AHEAD else 0
     return rate, count / (time.perf_counter() - started)
 
 
@@ -370,7 +374,7 @@ def main() -> None:
             with serving_slowly(root, folder / "nginx", latency / 1e3) as server:
                 rows = measure(server, source, root, options)
                 crops = _Crops(source, options.seed + 1)
-                batch, loader = time_batches(server, source, crops, max(2, options.crops // 20))
+                batch, loader = time_batches(server, source, crops, max(3 * _BATCHES_AHEAD, options.crops // 5))
                 tier, local = time_tier(server, source, folder / f"tier-{latency:g}", crops, options.crops)
             _print(latency, rows, tile_kilobytes)
             print(f"batches of 64: {batch:.0f} crops/s; DataLoader, 4 workers, crop by crop: {loader or 0:.0f} crops/s")
