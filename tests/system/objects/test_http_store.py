@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -152,6 +153,16 @@ def test_redirects_on_the_same_server_are_followed(store, server):
     server.redirects["/round"] = "/round"
     with pytest.raises(StoreError, match="redirects again and again"):
         store.load("round")
+
+
+def test_addresses_that_are_not_public_may_be_refused(server):
+    port = server.host.partition(":")[2]
+    for host in ("127.0.0.1", "localhost"):
+        store = pickle.loads(pickle.dumps(connect_store(f"http://{host}:{port}", allow_private=False)))
+        with pytest.raises(StoreAccessError, match="127.0.0.1, which is not public"):
+            store.load("small")
+        assert connect_store(f"http://{host}:{port}").load("small").data == b"0123456789"
+    assert len(server.requests) == 2
 
 
 class Headers:
