@@ -60,7 +60,7 @@ class ObstoreRequests(StoreRequests):
         # Only while its parts are sent; a silent server then has two tries within the time that is allowed.
         again = {
             "max_retries": limits.retries,
-            "retry_timeout": timedelta(seconds=limits.write_seconds + 5),
+            "retry_timeout": timedelta(seconds=min(limits.write_seconds + 5, limits.total_seconds)),
             "backoff": {
                 "init_backoff": timedelta(seconds=min(0.5, limits.longest_wait_seconds)),
                 "max_backoff": timedelta(seconds=limits.longest_wait_seconds),

@@ -16,6 +16,8 @@ from ndframes.system.objects.connection import connect_store
 from ndframes.system.objects.retries import Limits
 from ndframes.system.objects.store import Place
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 _DATA = np.random.default_rng(11).bytes((16 << 20) + 1000)
 _QUICK = Limits(idle_seconds=1.0, total_seconds=8.0, first_wait_seconds=0.005, longest_wait_seconds=0.1)
 
