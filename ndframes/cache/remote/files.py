@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["RemoteFile", "RemoteFiles", "load_commit"]
 # What was fetched ahead and never read must not fill the memory.
 _MOST_AHEAD_BYTES = 256 << 20
+_MOST_LOADS = 5
 
 
 class _Ahead:
@@ -194,21 +195,23 @@ class RemoteFiles(FileSystem):
 
 
 def load_commit(store: ObjectStore, key: EntryKey) -> Commit | None:
-    """The commit of an entry; ``None`` if there is none. A damaged one is loaded once more, since a network may be at fault.
+    """The commit of an entry; ``None`` if there is none.
+
+    A network may damage bytes that are stored well. So a commit counts as damaged when it arrives twice with the same damage.
 
     Raises:
         CacheEntryDamagedError: it is damaged.
         CacheEntryError: a newer version of ndframes wrote it.
         StoreError: the store cannot be asked.
     """
-    name = commit_key(key)
-    for is_last in (False, True):
+    name, seen = commit_key(key), set()
+    while True:
         found = store.load(name)
         if found is None:
             return None
         try:
             return Commit.decode(found.data, key, f"{store.url}/{name}")
         except CacheEntryDamagedError:
-            if is_last:
+            if found.data in seen or len(seen) == _MOST_LOADS:
                 raise
-    return None
+            seen.add(found.data)
