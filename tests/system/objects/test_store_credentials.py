@@ -33,6 +33,14 @@ def provide_wrong_keys():
     return {"access_key_id": ACCESS_KEY, "secret_access_key": "wrong-" + SECRET_KEY, "expires_at": None}
 
 
+_CALLS = []
+
+
+def provide_short_lived_keys():
+    _CALLS.append(1)
+    return {**provide_keys(), "expires_at": dt.datetime.now(dt.timezone.utc)}
+
+
 def fail_with_secret():
     raise RuntimeError(f"cannot refresh {SECRET_KEY}")
 
@@ -49,6 +57,13 @@ def test_a_function_returns_the_keys(without_keys):
     store.create("a", b"1")
     assert pickle.loads(pickle.dumps(store)).load("a").data == b"1"
     in_fork(lambda: store.load("a").data == b"1")
+
+
+def test_keys_that_expire_are_asked_for_again(without_keys):
+    store = connect_store(without_keys, credentials=provide_short_lived_keys)
+    for _ in range(3):
+        store.create("a", b"1")
+    assert len(_CALLS) >= 3
 
 
 def test_a_function_that_fails_or_returns_wrong_keys_is_named(without_keys):

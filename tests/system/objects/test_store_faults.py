@@ -20,6 +20,7 @@ from ndframes.system.objects.requests import WriteCondition
 from ndframes.system.objects.retries import Limits
 from ndframes.system.objects.store import Place
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 #: As patient as a test can be.
 QUICK = Limits(
     connect_seconds=2.0, idle_seconds=1.0, write_seconds=2.0, total_seconds=8.0, first_wait_seconds=0.005,
@@ -95,6 +96,35 @@ def test_writing_is_tried_again(proxy, store, tmp_path, fault):
     assert store.load("small") is None
     store.download("big", str(tmp_path / "copy"))
     assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+
+
+def test_one_of_many_creates_an_object(proxy, store):
+    # Some of them are told to try again, which is not the same as that the object exists.
+    proxy.fail("409", method="PUT", chance=0.2)
+    start = threading.Barrier(8, timeout=60)
+    created = [[] for _ in range(8)]
+
+    def create(number):
+        for key in range(10):
+            start.wait()
+            if store.create(f"key{key}", str(number).encode()) is not None:
+                created[number].append(key)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(key for keys in created for key in keys) == list(range(10))
+    for number, keys in enumerate(created):
+        assert all(store.load(f"key{key}").data == str(number).encode() for key in keys)
+
+
+def test_a_store_may_ignore_the_condition(proxy, store):
+    assert store.create("a", b"1")
+    proxy.drops_conditions = True
+    assert store.create("a", b"2")
+    assert store.load("a").data == b"2"
 
 
 def test_a_lost_reply_to_create_finds_the_object(proxy, store):
@@ -283,8 +313,6 @@ def test_ctrl_c_ends_a_wait(proxy, store):
 import signal, sys
 from ndframes.system.objects.connection import connect_store
 from ndframes.system.objects.retries import Limits
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 store = connect_store({store.url!r}, limits=Limits(idle_seconds=2.0))
 print("begin", flush=True)
 try:
