@@ -96,7 +96,7 @@ class FaultyProxy:
         hook: called with each request before anything else is done with it.
         drops_conditions: whether the server seems to ignore ``If-None-Match``, as some do.
         slow_seconds: for the body of a ``"slow"`` answer.
-        redirect_to: the address of a ``"redirect"``.
+        redirect_to: the address of a ``"redirect"``; an empty one is left out.
     """
 
     def __init__(self, host: str, *, latency_seconds: float = 0.0, seed: int = 0) -> None:

@@ -74,6 +74,15 @@ def test_an_address_may_have_a_path(server):
     assert store.status(["ü%20#?.bin"])[0].size_bytes == len(_DATA)
 
 
+@pytest.mark.parametrize("key", ["../small", "a b/../small", "", "/small"])
+def test_no_key_leads_out_of_the_address(server, key):
+    store = connect_store(f"{server.url}/a%20b", limits=_QUICK)
+    with pytest.raises(StoreError, match="is not valid"):
+        store.load(key)
+    assert store.load("%2e%2e/small") is None
+    assert [path for _, path, _ in server.requests] == ["/a%20b/%252e%252e/small"]
+
+
 def test_connections_are_used_again(store, proxy):
     store = connect_store(proxy.endpoint, limits=_QUICK)
     for _ in range(5):

@@ -96,6 +96,29 @@ def test_static_keys_and_what_does_not_pickle_are_refused(bucket):
         connect_store(bucket, credentials=lambda: None)
 
 
+def test_a_function_of_the_main_script_is_named_in_a_forked_child(without_keys):
+    run_script(f"""
+        import os
+        from kit.object_servers import ACCESS_KEY, SECRET_KEY
+        from ndframes.errors import StoreError
+        from ndframes.system.objects.connection import connect_store
+
+        def provide():
+            return {{"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, "expires_at": None}}
+
+        store = connect_store({without_keys!r}, credentials=provide)
+        store.create("a", b"1")
+        child = os.fork()
+        if not child:
+            try:
+                store.load("a")
+            except StoreError as error:
+                os._exit(0 if "cannot be loaded in a helper process" in str(error) else 1)
+            os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+    """)
+
+
 def test_threads_share_a_client_and_other_credentials_have_another(bucket, monkeypatch):
     store = connect_store(bucket)
     assert connect_store(bucket).requests is store.requests

@@ -194,6 +194,16 @@ def test_a_redirect_of_a_store_gets_no_signature(proxy, store, bucket, monkeypat
         assert not any("authorization" in request.headers for request in elsewhere.requests)
 
 
+def test_a_redirect_without_an_address_is_an_error_at_once(proxy, store):
+    # So answers S3 for a bucket of another region.
+    proxy.redirect_to = ""
+    proxy.fail("redirect")
+    proxy.forget()
+    with pytest.raises(StoreError, match=r"the region \(AWS_REGION\)"):
+        store.load("data")
+    assert len(proxy.requests) == 1
+
+
 def test_credentials_that_are_refused_are_named(proxy, store, bucket, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
     other = connect_store(bucket, limits=QUICK)
@@ -213,7 +223,7 @@ def test_credentials_that_are_refused_are_named(proxy, store, bucket, monkeypatc
     assert store.load("data").data == _DATA
 
 
-def test_a_store_that_is_down_is_an_error(bucket, monkeypatch):
+def test_a_store_that_is_down_is_an_error(bucket, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{find_ports(1)[0]}")
     store = connect_store(bucket, limits=QUICK)
     with pytest.raises(
@@ -223,6 +233,12 @@ def test_a_store_that_is_down_is_an_error(bucket, monkeypatch):
     assert isinstance(caught.value, ConnectionError)
     with pytest.raises(StoreUnavailableError, match="refuses the connection"):
         store.upload("a", __file__)
+    (tmp_path / "middle").write_bytes(bytes(2 << 20))
+    with pytest.raises(StoreUnavailableError, match="in 11 tries"):
+        store.upload("a", str(tmp_path / "middle"))
+    (tmp_path / "big").write_bytes(bytes(9 << 20))
+    with pytest.raises(StoreUnavailableError, match="in 11 tries"):
+        store.upload("a", str(tmp_path / "big"))
 
 
 @pytest.mark.parametrize("call", ["load", "create", "status", "scan", "delete", "upload"])
@@ -255,7 +271,13 @@ def test_the_real_limits(proxy, bucket, monkeypatch, tmp_path):
         assert time.monotonic() - started < 90
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{find_ports(1)[0]}")
     down = connect_store(bucket)
-    for call in (lambda: down.load("data"), lambda: down.upload("big", str(tmp_path / "big"))):
+    (tmp_path / "middle").write_bytes(b"1" * (2 << 20))
+    calls = (
+        lambda: down.load("data"),
+        lambda: down.upload("middle", str(tmp_path / "middle")),
+        lambda: down.upload("big", str(tmp_path / "big")),
+    )
+    for call in calls:
         started = time.monotonic()
         with pytest.raises(StoreUnavailableError):
             call()
