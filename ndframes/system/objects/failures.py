@@ -91,8 +91,6 @@ def to_store_error(error: Exception, target: RequestTarget) -> Exception:
     """
     text, _, details = str(error).partition("\n\nDebug source:")
     name = type(error).__name__
-    if isinstance(error, ValueError) and "parse path" in text:
-        return StoreError(f"{target.prefix}the key is not valid: {text}")
     if name == "NotSupportedError" or "non-partial response" in text:
         return StoreError(
             f"{target.prefix}the server answered with more than was asked for, so it does not support range requests; use a "
@@ -107,6 +105,8 @@ def to_store_error(error: Exception, target: RequestTarget) -> Exception:
         status = status or 412
     elif isinstance(error, FileNotFoundError):
         status = status or 404
+    if "redirect without LOCATION" in text or "error following redirect" in text:
+        status = 301
     if status is None and isinstance(error, ValueError):
         return StoreError(f"{target.prefix}{without_secrets(text)}")
     if status is None:

@@ -155,6 +155,8 @@ class HttpRequests(StoreRequests):
         assert target.key is not None  # noqa: S101 - all requests are for a file
         path = quote(f"/{self._address.full_key(target.key)}", safe=_PATH_CHARACTERS)
         headers = {"Accept-Encoding": "identity", "User-Agent": "ndframes", **headers, **self._extra_headers(target)}
+        if self._is_absolute and self._proxy is not None:
+            headers.update(self._proxy[2])
         for _ in range(_MOST_REDIRECTS):
             answer = self._send(method, path, headers, target)
             location = answer.response.headers.get("Location")

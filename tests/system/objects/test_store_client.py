@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
+import re
 import uuid
 
 import numpy as np
 import pytest
 
-from ndframes.errors import ObjectGoneError
+from ndframes.errors import ObjectGoneError, StoreError
 from ndframes.system.objects.connection import connect_store
 from ndframes.system.objects.requests import WriteCondition
 from ndframes.system.objects.store import Place
@@ -51,10 +52,19 @@ def test_an_object_of_any_name_is_written_read_and_listed(store, key):
     assert store.load(key) is None
 
 
-@pytest.mark.parametrize("key", ["a//b", "../a", "a/./b"])
+@pytest.mark.parametrize("key", ["", "/", "/a", "a/", "a//b", "../a", "a/..", "a/./b"])
 def test_a_key_that_is_no_path_is_an_error(store, key):
-    with pytest.raises(OSError, match="key is not valid"):
-        store.create(key, b"")
+    calls = [
+        lambda: store.create(key, b""),
+        lambda: store.load(key),
+        lambda: store.status([key]),
+        lambda: store.delete([key]),
+        lambda: store.upload(key, __file__),
+        store.begin_fetch(key, [Place(0, 1)])[0],
+    ]
+    for call in calls:
+        with pytest.raises(StoreError, match=f"the key '{re.escape(key)}' is not valid"):
+            call()
 
 
 def test_create_never_replaces(store):
