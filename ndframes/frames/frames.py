@@ -75,13 +75,17 @@ class Frames(ImageCollection):
             tile before it is first decoded; ``"always"``: each tile every time.
         when_source_missing: ``"raise"`` an error if an image's file is gone, or ``"use"`` its cache entry.
         recheck_seconds: for how long a source is trusted to be unchanged. 0 checks it before every read, which takes some
-            microseconds (more on a network file system) and never misses a change.
+            microseconds for a file (more on a network file system) and a request for an object, and never misses a change.
+            ``None``: 0 for files, and 60 for objects at addresses.
         overviews: the levels from which scaled reads of a source are computed. ``"own"``: the image's own pyramid of 2 x 2
             means, so that a scaled read gives the same pixels through every backend, before and after :meth:`prepare`;
             ``"source"``: the overviews that the file holds, where there is no cache entry. They are quick to read, but may be
             out of date or of another kind.
         orientation: ``"upright"`` turns images as the orientation in their EXIF data or TIFF tag says, as photo viewers do.
             ``"stored"`` reads them as they are stored. Cache entries serve both.
+        sources: the addresses under which sources may be read, such as ``["s3://imagery/", "https://host/path/"]``; all others
+            are refused, also those in the file of a dataset. A network such as ``"10.0.0.0/8"`` allows a server whose name leads
+            there. ``None``: files only.
 
     Raises:
         BackendError: ``backend`` is unknown.
@@ -267,6 +271,7 @@ class Frames(ImageCollection):
         check_keywords("load_regions", options, ReadKeywords.__annotations__)
         threads = resolve_thread_count(self._threads if workers is None else workers, name="workers")
         checked = check_requests(requests)
+        self.look_ahead(image_id for image_id, _ in checked)
         read_options = ReadOptions.of(**options)
         if read_options.nodata == "mask" and out is not None:
             raise RegionError("a batch with nodata='mask' returns masked arrays; leave out the argument 'out'")

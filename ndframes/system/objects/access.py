@@ -5,35 +5,32 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict, defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import (
     ObjectGoneError,
     SourceAccessError,
+    SourceChangedError,
     SourceError,
     SourceMissingError,
     StoreAccessError,
     StoreError,
     StoreUnavailableError,
 )
+from ..process import IMPORTING
 from ..sources import hash_file
 from ..stamp import SourceStamp, changed_error, stat_source
 from .addresses import StoreAddress, is_url
-from .client import Connector, StoreClient
-from .connection import connect_store, threads_of_process
-from .object_file import ObjectFile
-from .retries import Limits
 from .rules import SourceRules, is_network_path
 from .store import Place
-from .web_requests import WebRequests
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable
 
     from ..sources import Algorithm
-    from .request_threads import RequestThreads
-    from .requests import StoreRequests
+    from .object_file import ObjectFile
     from .store import ObjectStatus, ObjectStore
 
 __all__ = ["RECHECK_SECONDS", "SourceAccess"]
@@ -109,9 +106,10 @@ class SourceAccess:
         if not is_url(path):
             return stat_source(path)
         seen = self._seen.get(path)
-        if seen is not None and time.monotonic() - seen.checked < self._recheck_seconds:
-            return seen.stamp
-        return self._look(path).stamp
+        return seen.stamp if seen is not None and self._is_fresh(seen) else self._look(path).stamp
+
+    def _is_fresh(self, seen: _Seen) -> bool:
+        return time.monotonic() - seen.checked < self._recheck_seconds
 
     def preload(self, paths: Iterable[str]) -> None:
         """Look at many objects at the same time, so that :meth:`recheck` finds them seen; files are passed over.
@@ -119,8 +117,9 @@ class SourceAccess:
         Those that are not allowed, do not exist or cannot be asked for are left to :meth:`recheck`, which raises their errors.
         """
         keys: dict[StoreAddress, list[tuple[str, str]]] = defaultdict(list)
-        for path in paths:
-            if is_url(path) and path not in self._seen:
+        for path in dict.fromkeys(paths):
+            seen = self._seen.get(path)
+            if is_url(path) and (seen is None or not self._is_fresh(seen)):
                 try:
                     root, key = _split(self.rules.check(path))
                 except SourceError:
@@ -181,8 +180,12 @@ class SourceAccess:
             SourceError: it cannot be read.
         """
         store, status = self._in_state(url, stamp)
-        with _AsSourceErrors(url):
-            found = store.download(status.key, path, etag=status.etag, progress=progress)
+        try:
+            with _AsSourceErrors(url):
+                found = store.download(status.key, path, etag=status.etag, progress=progress)
+        except SourceChangedError:
+            self._seen.pop(url, None)
+            raise
         if found.size_bytes != status.size_bytes:
             raise changed_error(url)
 
@@ -194,7 +197,11 @@ class SourceAccess:
             SourceError: it cannot be read.
         """
         store, status = self._in_state(url, stamp)
-        return ObjectFile(store, status, _to_stamp(url, self.rules.check(url), status), url)
+        with IMPORTING:
+            from .object_file import ObjectFile
+
+        found = _to_stamp(url, self.rules.check(url), status)
+        return ObjectFile(store, status, found, url, partial(self._seen.pop, url, None))
 
     def _in_state(self, url: str, stamp: SourceStamp | None) -> tuple[ObjectStore, ObjectStatus]:
         """The store of an object, and its status if it is in this state."""
@@ -228,31 +235,14 @@ class SourceAccess:
         # Two threads may both make it: they are equal.
         store = self._stores.get(root)
         if store is None:
+            # Imported here, because most programs read files only.
+            with IMPORTING:
+                from .source_stores import open_store
+
             with _AsSourceErrors(root.url):
-                store = (
-                    StoreClient(root, None, Limits(), _WebConnector(self.rules))
-                    if root.is_http
-                    else connect_store(root.url)
-                )
+                store = open_store(root, self.rules)
             self._stores[root] = store
         return store
-
-
-class _WebConnector(Connector):
-    """The requests to one server of plain files."""
-
-    def __init__(self, rules: SourceRules) -> None:
-        self._rules = rules
-        self._requests: dict[StoreAddress, WebRequests] = {}
-
-    @property
-    def threads(self) -> RequestThreads:
-        """The threads of this process."""
-        return threads_of_process()
-
-    def connect(self, address: StoreAddress, credentials: object, limits: Limits) -> StoreRequests:  # noqa: ARG002
-        """The requests to a server; they make their own connections in a forked child."""
-        return self._requests.setdefault(address, WebRequests(address, self._rules, limits))
 
 
 class _AsSourceErrors:

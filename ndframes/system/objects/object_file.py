@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ...errors import ObjectGoneError
+from ...errors import NdframesError, ObjectGoneError
 from ..process import ForkAware
 from ..stamp import changed_error
 from .store import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from typing_extensions import Buffer
 
@@ -37,6 +38,7 @@ class ObjectFile(ForkAware):
         status: the object, in the state that is read.
         stamp: that state.
         url: the address, for messages.
+        on_change: called when the object is found in another state.
 
     Attributes:
         path: the address.
@@ -47,11 +49,19 @@ class ObjectFile(ForkAware):
         StoreError: it cannot be read; when reading.
     """
 
-    def __init__(self, store: ObjectStore, status: ObjectStatus, stamp: SourceStamp, url: str) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        status: ObjectStatus,
+        stamp: SourceStamp,
+        url: str,
+        on_change: Callable[[], object] | None = None,
+    ) -> None:
         self.path = url
         self.stamp = stamp
         self._store = store
         self._status = status
+        self._on_change = on_change
         self._forget()
         ForkAware.__init__(self)
 
@@ -94,8 +104,14 @@ class ObjectFile(ForkAware):
                 place, _ = self._ahead.popitem(last=False)
                 self._ahead_bytes -= place.length
 
-    def _as_source_errors(self) -> _AsChanged:
-        return _AsChanged(self.path)
+    @contextmanager
+    def _as_source_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except ObjectGoneError as error:
+            if self._on_change is not None:
+                self._on_change()
+            raise changed_error(self.path) from error
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
@@ -107,20 +123,6 @@ class ObjectFile(ForkAware):
         self._forget()
 
 
-class _AsChanged:
-    """Raises ``SourceChangedError`` for an object that is gone, or in another state."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ObjectGoneError):
-            raise changed_error(self._url) from error
-
-
 class ObjectStream(io.RawIOBase):
     """The bytes of an object as a file for programs that read it piece by piece: its blocks are fetched when they are needed.
 
@@ -128,11 +130,16 @@ class ObjectStream(io.RawIOBase):
 
     Args:
         file: the object.
+
+    Attributes:
+        file: the object.
+        error: the first error of a request, since some programs go on after one; ``None``: all succeeded.
     """
 
     def __init__(self, file: ObjectFile) -> None:
         super().__init__()
-        self._file = file
+        self.file = file
+        self.error: NdframesError | None = None
         self._position = 0
         self._blocks: OrderedDict[int, Buffer] = OrderedDict()
         self._ahead = 2
@@ -140,7 +147,7 @@ class ObjectStream(io.RawIOBase):
     @property
     def size_bytes(self) -> int:
         """The length of the object."""
-        return self._file.size_bytes
+        return self.file.size_bytes
 
     def readable(self) -> bool:
         """``True``."""
@@ -158,7 +165,7 @@ class ObjectStream(io.RawIOBase):
         """Set the position of the next read."""
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size_bytes}[whence]
         if origin + offset < 0:
-            raise ValueError(f"{self._file.path}: {origin + offset} lies before the beginning of the file")
+            raise ValueError(f"{self.file.path}: {origin + offset} lies before the beginning of the file")
         self._position = origin + offset
         return self._position
 
@@ -175,9 +182,20 @@ class ObjectStream(io.RawIOBase):
         length = max(0, min(length, self.size_bytes - offset))
         if not length:
             return b""
+        try:
+            return self._read(offset, length)
+        except NdframesError as error:
+            self.error = self.error or error
+            raise
+
+    def forget(self) -> None:
+        """Drop the blocks, which take up to 32 MiB."""
+        self._blocks.clear()
+
+    def _read(self, offset: int, length: int) -> bytes:
         numbers = range(offset // _BLOCK_BYTES, (offset + length - 1) // _BLOCK_BYTES + 1)
         if len(numbers) > _MOST_BLOCKS // 2:  # a table of this size is read once
-            return bytes(self._file.read_at(offset, length))
+            return bytes(self.file.read_at(offset, length))
         self._load(numbers)
         data = b"".join(self._blocks[number] for number in numbers)
         start = offset - numbers[0] * _BLOCK_BYTES
@@ -197,7 +215,7 @@ class ObjectStream(io.RawIOBase):
         following = range(numbers[-1] + 1, min(numbers[-1] + self._ahead - len(missing), last) + 1)
         wanted = [*missing, *(number for number in following if number not in self._blocks)]
         places = [self._place(number) for number in wanted]
-        self._blocks.update(zip(wanted, self._file.read_several(places), strict=True))
+        self._blocks.update(zip(wanted, self.file.read_several(places), strict=True))
         while len(self._blocks) > _MOST_BLOCKS:
             self._blocks.popitem(last=False)
 
