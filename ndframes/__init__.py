@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from .frames.lazyframe import LazyFrame, LazyVideo
     from .frames.photographs import demo_paths
     from .frames.prepare import PrepareFailure, PrepareReport
+    from .frames.ray_executor import ray_executor
     from .frames.simple import (
         SimpleFrames,
         open,  # noqa: A004 - nf.open is the name that people expect
@@ -163,6 +164,7 @@ __all__ = [
     "connect",
     "demo_paths",
     "open",
+    "ray_executor",
     "read_video",
     "region_of_box",
     "video_metadata",
@@ -205,6 +207,7 @@ _HOMES = {
     "connect": "server.client",
     "demo_paths": "frames.photographs",
     "open": "frames.simple",
+    "ray_executor": "frames.ray_executor",
     "read_video": "movie.read",
     "region_of_box": "geometry.regions",
     "video_metadata": "movie.read",

@@ -120,3 +120,18 @@ def bucket(object_server, monkeypatch):
     """The URL of an empty place in a bucket; the environment has what a client needs to reach it."""
     object_server.use(monkeypatch)
     return f"s3://{object_server.buckets[-1]}/{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def workdirs_in_a_store(request):
+    """With ``NDFRAMES_TEST_STORE`` set, all tests keep their entries in an object store."""
+    if not os.environ.get("NDFRAMES_TEST_STORE"):
+        yield
+        return
+    from kit.remote_workdirs import place_workdirs
+
+    server = request.getfixturevalue("object_server")
+    with pytest.MonkeyPatch.context() as patch:
+        server.use(patch)
+        place_workdirs(patch, f"s3://{server.new_bucket()}")
+        yield

@@ -130,6 +130,11 @@ class Cache(Store):
         """Called after an entry was written: remove the entries used longest ago if ``max_bytes`` is exceeded."""
         self.budget.entry_published(self, path)
 
+    @property
+    def is_distant(self) -> bool:
+        """Whether reads wait for a network."""
+        return False
+
     # -- what prepare calls ---------------------------------------------------------------------------------------
 
     def surveying(self) -> AbstractContextManager[None]:

@@ -10,8 +10,8 @@ import click
 
 from .._version import __version__
 from ..errors import NdframesError
+from ..system.interrupts import lost_interrupts_repeated
 from .common import CommandError, describe_error
-from .interrupts import lost_interrupts_repeated
 from .streams import drop_unwritten_text, fill_standard_descriptors, is_from_stream
 
 if TYPE_CHECKING:

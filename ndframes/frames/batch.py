@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["RegionLoader", "Request", "check_batch_bytes", "check_requests", "gather", "load_batch", "load_each"]
 #: An image id and a region of that image.
 Request = tuple[Hashable, "Region"]
+_OPENING_THREADS = 64
 # A single read recovers from these: it makes the entry again, or reads the source.
 _RECOVERED_ALONE = (CacheEntryDamagedError, CacheEntryGoneError, SourceChangedError)
 
@@ -43,8 +44,15 @@ class RegionLoader(Protocol):
     def max_region_bytes(self) -> int:
         """The largest result that is allowed, in bytes."""
 
+    @property
+    def is_distant(self) -> bool:
+        """Whether opening an image waits for a network."""
+
     def image(self, image_id: Hashable) -> LazyImage:
         """An image, opened lazily."""
+
+    def peek(self, image_id: Hashable) -> LazyImage | None:
+        """The image if it is open."""
 
     def load_region(self, image_id: Hashable, region: Region, channels: str | Sequence[str] | None) -> Array:
         """Read one region, and recover from failing entries and changed sources."""
@@ -78,6 +86,8 @@ def load_batch(
         out: the arrays for the results; ``None`` makes new ones.
         is_read_ahead: whether to ask the operating system first to fetch the tiles from the disk.
     """
+    if loader.is_distant:
+        _open_together(requests, channels, loader)
     images = _open_images(requests, loader)
     crops: list[PlannedCrop] = []
     for image_id, region in requests:
@@ -203,6 +213,26 @@ def _allocate(crops: Sequence[PlannedCrop], max_bytes: int) -> Any:
 def _check_bytes(count: int, needed_bytes: int, max_bytes: int) -> None:
     if needed_bytes > max_bytes:
         raise too_large_error(f"a batch of {count:,} regions", needed_bytes, max_bytes)
+
+
+def _open_together(requests: Sequence[Request], channels: str | Sequence[str] | None, loader: RegionLoader) -> None:
+    """Open the images that are not open, all at the same time, so that their files are asked for in one round trip."""
+
+    def open_one(image_id: Hashable, region: Region) -> None:
+        try:
+            loader.image(image_id).plan_crop(region, channels)
+        except NdframesError:
+            pass  # raised again, with the image's name, when the image is opened for its crop
+
+    new: dict[Hashable, Region] = {}
+    for image_id, region in requests:
+        try:
+            if image_id not in new and loader.peek(image_id) is None:
+                new[image_id] = region
+        except TypeError:  # not hashable, so not an id
+            continue
+    if len(new) > 1:
+        run_tasks([partial(open_one, *item) for item in new.items()], threads=_OPENING_THREADS)
 
 
 def _open_images(requests: Sequence[Request], loader: RegionLoader) -> dict[Hashable, LazyImage]:

@@ -188,6 +188,11 @@ class ImageCollection(ABC):
         self._cache = cache
         self.refresh()
 
+    @property
+    def is_distant(self) -> bool:
+        """Whether reads wait for a network, since the cache is in an object store."""
+        return self._cache.is_distant
+
     def refresh(self) -> None:
         """Close all images and forget their descriptions; the next read of each builds and opens it again."""
         self._images = OpenImages(memory_bytes=self._memory_bytes, recheck_seconds=self._recheck_seconds)

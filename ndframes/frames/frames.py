@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..items.item import LazyImage
     from ..pixels.values import NodataMode
     from .batch import Request
+    from .engines import DaskClient
     from .estimate import PrepareEstimate
     from .explain import Explanation
     from .prepare import ErrorPolicy, PrepareReport
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Frames"]
 _UNSTABLE_TRIES = 3
+_DISTANT_THREADS = 32
 
 
 class Frames(ImageCollection):
@@ -275,6 +277,9 @@ class Frames(ImageCollection):
         read_options = ReadOptions.of(**options)
         if read_options.nodata == "mask" and out is not None:
             raise RegionError("a batch with nodata='mask' returns masked arrays; leave out the argument 'out'")
+        if self.is_distant:
+            # They wait for the network most of the time, and not for a core.
+            threads = max(threads, _DISTANT_THREADS)
         if read_options.is_default:
             try:
                 return load_batch(checked, channels, self, threads=threads, out=out, is_read_ahead=read_ahead)
@@ -382,7 +387,7 @@ class Frames(ImageCollection):
         image_ids: Sequence[Hashable] | None = None,
         *,
         workers: int = 0,
-        executor: Executor | None = None,
+        executor: Executor | DaskClient | None = None,
         errors: ErrorPolicy = "raise",
         progress: bool | None = None,
     ) -> PrepareReport:
@@ -392,8 +397,8 @@ class Frames(ImageCollection):
             image_ids: the images, or one id; ``None``: all.
             workers: the number of worker processes; 0 converts in this process, with one thread for each core. If a worker
                 crashes, only its current image fails.
-            executor: runs the conversions instead: any ``concurrent.futures.Executor``, for example a Dask client's
-                ``get_executor()``.
+            executor: runs the conversions instead: any ``concurrent.futures.Executor``, a Dask ``Client``, or
+                :func:`ndframes.ray_executor`; see :doc:`clusters`. It has at most four images for each of its workers at a time.
             errors: ``"raise"`` raises one error at the end that lists all failures; ``"collect"`` returns them in the report.
             progress: whether to show a progress bar on stderr; ``None``: if stderr is a terminal.
 
@@ -403,6 +408,7 @@ class Frames(ImageCollection):
         Raises:
             PrepareError: some images failed, and ``errors="raise"``.
             ValueError: ``workers``, ``executor`` or ``errors`` has a value that is not allowed, or both of the first are given.
+                An executor whose jobs are no ``concurrent.futures.Future`` is refused before anything is submitted to it.
         """
         # Imported here, because a program that only reads never prepares.
         from .prepare import prepare

@@ -12,7 +12,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from concurrent.futures import BrokenExecutor, Executor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from ..system.process import core_count
 from ..system.terminal import is_terminal
 from ..system.workers import WorkerPool
 from ..text import count_noun, format_bytes, list_first
+from .engines import Engine
 
 if TYPE_CHECKING:
     from ..cache.cache import Cache
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ..entries.jobs import Job
     from ..entries.opener import Survey
     from .collection import ImageCollection
+    from .engines import DaskClient
 
 __all__ = ["ErrorPolicy", "PrepareFailure", "PrepareReport", "prepare", "schedule_jobs", "to_ids"]
 ErrorPolicy = Literal["raise", "collect"]
@@ -145,16 +147,15 @@ def prepare(
     image_ids: Iterable[Hashable] | None = None,
     *,
     workers: int = 0,
-    executor: Executor | None = None,
+    executor: Executor | DaskClient | None = None,
     errors: ErrorPolicy = "raise",
     progress: bool | None = None,
 ) -> PrepareReport:
     """Make the entries that do not exist yet; see :meth:`ndframes.Frames.prepare`."""
     check_choice("errors", errors, ErrorPolicy)
     workers = _to_worker_count(workers)
-    if executor is not None and not callable(getattr(executor, "submit", None)):
-        raise ValueError(f"executor={shorten(executor)}; give a concurrent.futures.Executor, or None")
-    if executor is not None and workers:
+    engine = None if executor is None else Engine(executor)
+    if engine is not None and workers:
         raise ValueError(f"executor= and workers={workers} both say where to convert; give one of them")
     started = time.perf_counter()
     schedule = schedule_jobs(frames, to_ids(frames, image_ids))
@@ -165,7 +166,7 @@ def prepare(
     if schedule.present:
         frames.cache.hold(schedule.present)
     with bar:
-        for (image_id, job), outcome in _run(list(schedule.jobs.values()), workers, executor, bar.show_fraction):
+        for (image_id, job), outcome in _run(list(schedule.jobs.values()), workers, engine, bar.show_fraction):
             bar.step(Path(job.info.path).name)
             if isinstance(outcome, JobResult):
                 frames.cache.hold([job.key])
@@ -253,47 +254,43 @@ def _add_channel(schedule: Schedule, image_id: Hashable, survey: Survey) -> None
 
 
 def _run(
-    jobs: Sequence[_ImageJob], workers: int, executor: Executor | None, on_fraction: Callable[[float], None]
+    jobs: Sequence[_ImageJob], workers: int, engine: Engine | None, on_fraction: Callable[[float], None]
 ) -> Iterator[_Outcome]:
     """Run the jobs in any order; yield each with its result or error as it ends."""
-    if executor is not None:
-        yield from _run_on(executor, jobs, threads=1)
-    elif workers and jobs:
-        pool = WorkerPool(min(workers, len(jobs)))
-        try:
-            # The workers share the cores.
-            yield from _run_on(pool, jobs, threads=max(1, core_count() // workers))
-            pool.shutdown()
-        except BaseException:
-            # shutdown() would wait for the conversions that run, up to minutes after Ctrl-C.
-            pool.terminate()
-            raise
+    if engine is not None:
+        yield from _run_on(engine, jobs, threads=1)
+    elif workers:
+        # The workers share the cores.
+        yield from _run_in_pool(jobs, workers, threads=max(1, core_count() // workers))
     else:
         for item in jobs:
             yield item, _catch(partial(run_job, item.job, threads=core_count(), progress=on_fraction))
 
 
-def _run_on(executor: Executor, jobs: Sequence[_ImageJob], *, threads: int) -> Iterator[_Outcome]:
-    futures: dict[Future[JobResult], _ImageJob] = {
-        executor.submit(run_job, item.job, threads=threads): item for item in jobs
-    }
-    interrupted: list[_ImageJob] = []
+def _run_in_pool(jobs: Sequence[_ImageJob], workers: int, *, threads: int) -> Iterator[_Outcome]:
+    if not jobs:
+        return
+    pool = WorkerPool(min(workers, len(jobs)))
     try:
-        for future in as_completed(futures):
-            outcome = _catch(future.result)
-            if isinstance(outcome, BrokenExecutor):
-                interrupted.append(futures[future])
-            else:
-                yield futures[future], outcome
+        yield from _run_on(Engine(pool), jobs, threads=threads)
+        pool.shutdown()
     except BaseException:
-        for future in futures:
-            future.cancel()
+        # shutdown() would wait for the conversions that run, up to minutes after Ctrl-C.
+        pool.terminate()
         raise
+
+
+def _run_on(engine: Engine, jobs: Sequence[_ImageJob], *, threads: int) -> Iterator[_Outcome]:
+    interrupted: list[_ImageJob] = []
+    for place, future in engine.run(partial(run_job, threads=threads), [item.job for item in jobs]):
+        outcome = _catch(future.result)
+        if isinstance(outcome, BrokenExecutor):
+            interrupted.append(jobs[place])
+        else:
+            yield jobs[place], outcome
     # One of these jobs killed a worker of the caller's executor, and that broke the whole executor. Our own pool replaces a
     # worker that dies, so that only the job at fault fails.
-    if interrupted:
-        with WorkerPool(1) as pool:
-            yield from _run_on(pool, interrupted, threads=threads)
+    yield from _run_in_pool(interrupted, min(engine.workers or 1, core_count()), threads=threads)
 
 
 def _count_evicted(cache: Cache, keys: Iterable[EntryKey]) -> int:

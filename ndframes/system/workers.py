@@ -91,6 +91,7 @@ class WorkerPool(Executor):
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._is_closing = False
+        self.num_workers = workers
         # Events instead of Thread.join: after an interrupted join, Python 3.12 and earlier take the thread for ended.
         self._has_ended = [threading.Event() for _ in range(workers)]
         for number in range(workers):

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from ..system.interrupts import lost_interrupts_repeated
 from ..system.mounts import file_system_of
 from .experiments.fork_server import ForkServer
 from .experiments.harness import FULL, QUICK, plan_experiments
@@ -46,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     results = []
     try:
-        for result in verify(folder, FULL if options.full else QUICK, log=_log):
-            results.append(result)
-            _log(f"  {'ok' if result.ok else 'NOT OK'}, {result.seconds:.1f} s")
+        with lost_interrupts_repeated():
+            for result in verify(folder, FULL if options.full else QUICK, log=_log):
+                results.append(result)
+                _log(f"  {'ok' if result.ok else 'NOT OK'}, {result.seconds:.1f} s")
     except OSError as error:
         _log(f"{folder} cannot be used: {error}")
         return 2

@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import signal
-import time
 
 import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
+from kit.held import hold_sources
+from kit.waiting import wait_until
 from PIL import Image
 
 import ndframes as nf
@@ -149,17 +150,13 @@ def test_a_folder_without_images_is_an_error(run, scans):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_ctrl_c_leaves_complete_entries_and_a_hint(spawn, tmp_path, workers):
-    for name, extent in (("a", 500), ("b", 500), ("large", 12_000)):  # the last one takes many seconds
-        header = {"descr": "<u2", "fortran_order": False, "shape": (extent, extent, 3)}
-        with open(tmp_path / f"{name}.npy", "wb") as file:  # sparse
-            np.lib.format.write_array_header_2_0(file, header)
-            file.truncate(file.tell() + extent * extent * 3 * 2)
-    process = spawn("prepare", "a.npy", "b.npy", "large.npy", "--workers", workers)
+def test_ctrl_c_leaves_complete_entries_and_a_hint(spawn, tmp_path, monkeypatch, workers):
+    for name in ("a", "b", "held"):
+        np.save(tmp_path / f"{name}.npy", np.zeros((500, 500, 3), np.uint16))
+    hold_sources(tmp_path, monkeypatch)
+    process = spawn("prepare", "a.npy", "b.npy", "held.npy", "--workers", workers)
     cache = nf.Cache(tmp_path / "work")
-    deadline = time.monotonic() + 120
-    while not list(cache.ls()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: list(cache.ls()), 120)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=120)
     # CPython ends by the signal itself if it comes during an import; shells report 130 for both.

@@ -40,6 +40,7 @@ import itertools, os, signal, time
 from pathlib import Path
 from kit.ahead import make_arrays, make_frames, make_requests, count_wrong_pixels
 from ndframes.feed import prefetch
+from ndframes.system.interrupts import lost_interrupts_repeated
 arrays = make_arrays()
 def endless(count=4): return itertools.cycle(make_requests(40))
 def check(chunk): assert count_wrong_pixels(chunk, arrays) == 0
@@ -181,10 +182,11 @@ def test_a_worker_that_exits_by_itself(frames, tmp_path):
 # -- the parent is killed --------------------------------------------------------------------------------------------
 
 READ = """
-for number, chunk in enumerate(prefetch(frames, endless(), chunk_size=5, workers=2, start_method={method!r})):
-    check(chunk)
-    if not number:
-        print("reading", flush=True)
+with lost_interrupts_repeated():
+    for number, chunk in enumerate(prefetch(frames, endless(), chunk_size=5, workers=2, start_method={method!r})):
+        check(chunk)
+        if not number:
+            print("reading", flush=True)
 """
 
 
@@ -231,10 +233,11 @@ def test_the_end_of_the_parent_25_times(tmp_path, number, is_group, method):
 
 
 INTERRUPTED = """
-print("reading", flush=True)
 try:
-    for chunk in prefetch(frames, endless(), chunk_size=5, workers=2, start_method={method!r}):
-        check(chunk)
+    with lost_interrupts_repeated():
+        print("reading", flush=True)
+        for chunk in prefetch(frames, endless(), chunk_size=5, workers=2, start_method={method!r}):
+            check(chunk)
 except KeyboardInterrupt:
     pass
 print(children(), descriptors().count("socket"))

@@ -191,6 +191,7 @@ INTERRUPTED = textwrap.dedent("""
     from functools import partialmethod
     import ndframes as nf
     from ndframes.formats.tiled.tile_reader import TileReader
+    from ndframes.system.interrupts import lost_interrupts_repeated
     signal.signal(signal.SIGINT, signal.default_int_handler)
     TileReader.__init__ = partialmethod(TileReader.__init__, group_bytes=1)
     decode = TileReader._decode_with
@@ -202,7 +203,8 @@ INTERRUPTED = textwrap.dedent("""
     folder, workers = sys.argv[1], int(sys.argv[2])
     frames = nf.SimpleFrames({"a": folder + "/0.npy"}, workdir=folder + "/work", backend={"type": "cog", "config": {"blocksize": 16}})
     frames.prepare()
-    frames.load_regions([("a", None)] * 3, workers=workers)
+    with lost_interrupts_repeated():
+        frames.load_regions([("a", None)] * 3, workers=workers)
 """)
 
 

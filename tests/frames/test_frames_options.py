@@ -208,7 +208,7 @@ def test_the_number_of_workers(frames, value):
 
 
 def test_other_options_of_prepare(frames):
-    with pytest.raises(ValueError, match=r"executor='x'; give a concurrent\.futures\.Executor, or None"):
+    with pytest.raises(ValueError, match=r"executor='x' is no concurrent\.futures\.Executor; give one"):
         frames.prepare([], executor="x")
     with pytest.raises(ValueError, match="errors=.*; allowed: 'raise', 'collect'"):
         frames.prepare([], errors=[])

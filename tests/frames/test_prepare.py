@@ -16,6 +16,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from kit.held import hold_sources
 from kit.waiting import wait_until
 
 import ndframes as nf
@@ -295,13 +296,19 @@ def test_a_worker_that_cannot_be_started(make_frames, arrays, monkeypatch, allow
 # -- Ctrl-C -----------------------------------------------------------------------------------------------------------
 
 IMAGES = 10
+#: The last image is held back, so that no run ends before the signal.
+NAMES = [*map(str, range(IMAGES - 1)), "held"]
+SLOW_FORM = {"type": "cog", "config": {"compress": "ZSTD", "level": 19}}
+#: Python drops a KeyboardInterrupt that it raises in a finalizer, of which there are some behind each conversion.
 SCRIPT = f"""
-import sys, threading, numpy as np, ndframes as nf
+import sys, ndframes as nf
+from ndframes.system.interrupts import lost_interrupts_repeated
 folder, workers = sys.argv[1], int(sys.argv[2])
-frames = nf.SimpleFrames({{n: f"{{folder}}/{{n}}.npy" for n in range({IMAGES})}}, workdir=folder + "/work",
-                         backend={{"type": "cog", "config": {{"compress": "ZSTD", "level": 19}}}})
-print("ready", flush=True)
-frames.prepare(workers=workers)
+frames = nf.SimpleFrames({{name: f"{{folder}}/{{name}}.npy" for name in {NAMES}}}, workdir=folder + "/work",
+                         backend={SLOW_FORM})
+with lost_interrupts_repeated():
+    print("ready", flush=True)
+    frames.prepare(workers=workers)
 """
 
 
@@ -319,11 +326,12 @@ def descendants_with(marker: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("after", "workers"), [(3, 0), (0, 2), (3, 2), pytest.param(0, 0, marks=pytest.mark.slow)])
-def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_resumes(tmp_path, workers, after):
+def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_resumes(tmp_path, monkeypatch, workers, after):
     rng = np.random.default_rng(0)
-    arrays = [rng.integers(0, 60, (640, 640, 3), np.uint8) for _ in range(IMAGES)]
-    for number, array in enumerate(arrays):
-        np.save(tmp_path / f"{number}.npy", array)
+    arrays = {name: rng.integers(0, 60, (640, 640, 3), np.uint8) for name in NAMES}
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    hold_sources(tmp_path, monkeypatch)
     marker = f"NDFRAMES_TEST={tmp_path}"
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path), str(workers)],
@@ -332,18 +340,19 @@ def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_resumes(tmp_path, worker
         start_new_session=True,
         env={**os.environ, "NDFRAMES_TEST": str(tmp_path)},
     )
-    assert process.stdout.readline() == b"ready\n"
-    cache = nf.Cache(tmp_path / "work")
-    wait_until(lambda: len(list(cache.ls())) >= after)
-    os.killpg(process.pid, signal.SIGINT)  # the whole group, as a terminal does
-    _, stderr = process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        cache = nf.Cache(tmp_path / "work")
+        wait_until(lambda: len(list(cache.ls())) >= after)
+        os.killpg(process.pid, signal.SIGINT)  # the whole group, as a terminal does
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode != 0
-    assert b"KeyboardInterrupt" in stderr
+    assert b"KeyboardInterrupt" in stderr, stderr
     assert descendants_with(marker) == []
     frames = nf.SimpleFrames(
-        {number: tmp_path / f"{number}.npy" for number in range(IMAGES)},
-        workdir=tmp_path / "work",
-        backend={"type": "cog", "config": {"compress": "ZSTD", "level": 19}},
+        {name: tmp_path / f"{name}.npy" for name in NAMES}, workdir=tmp_path / "work", backend=SLOW_FORM
     )
     if frames.cache.root.exists():
         assert_no_leftovers(frames)
@@ -351,8 +360,8 @@ def test_ctrl_c_leaves_nothing_half_written_and_a_rerun_resumes(tmp_path, worker
     assert done < IMAGES, "it was not interrupted"
     report = frames.prepare()
     assert (report.prepared, report.present) == (IMAGES - done, done)
-    for number, array in enumerate(arrays):
-        np.testing.assert_array_equal(frames.load_image(number), array)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(frames.load_image(name), array)
 
 
 # -- progress ---------------------------------------------------------------------------------------------------------

@@ -160,6 +160,7 @@ def _start(folder: Path) -> ObjectServer:
             stderr=log,
             stdin=subprocess.DEVNULL,
             cwd=folder,
+            start_new_session=True,  # Ctrl-C in a terminal is for the suite
             env=environment,
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of the system
         )
@@ -210,8 +211,21 @@ def signed_request(
         query: with its parameters in alphabetical order.
         keys: the access key and the secret.
     """
+    headers = {"host": host, **signature_headers(host, method, path, query, hashlib.sha256(body).hexdigest(), keys)}
+    connection = http.client.HTTPConnection(host, timeout=30)
+    try:
+        connection.request(method, path + (f"?{query}" if query else ""), body or None, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def signature_headers(
+    host: str, method: str, path: str, query: str, digest: str, keys: tuple[str, str] = (ACCESS_KEY, SECRET_KEY)
+) -> dict[str, str]:
+    """The headers that sign a request, as :func:`signed_request`; ``digest`` is that of the body."""
     now = dt.datetime.now(dt.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    digest = hashlib.sha256(body).hexdigest()
     headers = {"host": host, "x-amz-content-sha256": digest, "x-amz-date": now}
     names = ";".join(headers)
     lines = [f"{name}:{value}\n" for name, value in headers.items()]
@@ -222,13 +236,5 @@ def signed_request(
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
     signature = hmac.new(key, signed.encode(), "sha256").hexdigest()
-    headers["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={keys[0]}/{scope}, SignedHeaders={names}, Signature={signature}"
-    )
-    connection = http.client.HTTPConnection(host, timeout=30)
-    try:
-        connection.request(method, path + (f"?{query}" if query else ""), body or None, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
+    authorization = f"AWS4-HMAC-SHA256 Credential={keys[0]}/{scope}, SignedHeaders={names}, Signature={signature}"
+    return {"x-amz-content-sha256": digest, "x-amz-date": now, "authorization": authorization}

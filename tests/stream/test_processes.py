@@ -93,6 +93,7 @@ def test_what_does_not_pickle_is_named(clip):
 ENDLESS = """
 import os
 from ndframes.stream import Pipeline, Source
+from ndframes.system.interrupts import lost_interrupts_repeated
 from test_processes import see
 source = Source("lavfi:testsrc2=size=160x120:rate=25,realtime", name="cam")
 pipeline = Pipeline(source, mode="realtime").add("x", see, worker="process")
@@ -100,7 +101,8 @@ pipeline = Pipeline(source, mode="realtime").add("x", see, worker="process")
 def tell(result):
     if result.index == 5:
         print("reading", flush=True)
-pipeline.run()
+with lost_interrupts_repeated():
+    pipeline.run()
 """
 
 

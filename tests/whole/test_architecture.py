@@ -63,6 +63,7 @@ HOMES = {
     "skimage": set(),
     "dask": {"frames"},
     "xarray": {"frames"},
+    "ray": {"frames/ray_executor.py"},
     "pde": {"compat"},
     "matplotlib": {"compat"},
 }

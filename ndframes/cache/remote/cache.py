@@ -90,6 +90,11 @@ class RemoteCache(Cache):
         """The object store, at the cache's own folder."""
         return self._store
 
+    @property
+    def is_distant(self) -> bool:
+        """Whether reads wait for a network: they do."""
+        return True
+
     # -- finding ----------------------------------------------------------------------------------------------------
 
     def path(self, key: EntryKey) -> EntryPath:

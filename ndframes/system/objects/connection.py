@@ -1,15 +1,24 @@
-"""connect_store: object stores by their addresses, with one client for all threads of a process."""
+"""connect_store: object stores by their addresses, with one client for all threads of a process.
+
+A process that was forked from one with obstore does not use it, and has a helper process instead; see
+:mod:`ndframes.system.objects.helper`.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import pickle
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ..process import ForkAware
+from ...errors import StoreError
+from ..process import IMPORTING, ForkAware
 from .addresses import parse_address
 from .client import Connector, StoreClient
 from .credentials import check_credentials, environment_digest
+from .helper import Helper, HelperRequests
 from .obstore_requests import ObstoreRequests
 from .request_threads import RequestThreads
 from .retries import Limits
@@ -54,6 +63,9 @@ class _ProcessConnector(Connector, ForkAware):
 
     def __init__(self) -> None:
         self._threads = RequestThreads(_MOST_REQUESTS)
+        self._helper = Helper()
+        # The process that first used obstore. Not reset in its children, which must not use it.
+        self._obstore_pid: int | None = None
         self._reset()
         ForkAware.__init__(self)
 
@@ -74,11 +86,30 @@ class _ProcessConnector(Connector, ForkAware):
         with self._lock:
             requests = self._requests.get(key)
             if requests is None:
-                requests = self._requests[key] = ObstoreRequests(address, credentials, limits)
+                requests = self._requests[key] = self._open(address, credentials, limits)
             return requests
 
+    def _open(self, address: StoreAddress, credentials: Credentials | None, limits: Limits) -> StoreRequests:
+        if address.is_http:
+            with IMPORTING:
+                from .http_requests import HttpRequests
+            return HttpRequests(address, credentials, limits)
+        if self._obstore_pid is None:
+            self._obstore_pid = os.getpid()
+        if self._obstore_pid == os.getpid():
+            return ObstoreRequests(address, credentials, limits)
+        if address.scheme == "memory":
+            raise StoreError(
+                f"{address.url}: a store in memory belongs to one process, and this one was forked from it"
+            )
+        return HelperRequests(self._helper, address, credentials, limits)
+
     def _after_fork_in_child(self) -> None:
+        # Whatever belongs to obstore is never freed here, which might wait for its threads, too.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._requests))
         self._reset()
+        if self._obstore_pid is None and "obstore" in sys.modules:  # others may have used it
+            self._obstore_pid = os.getppid()
 
 
 _CONNECTOR = _ProcessConnector()

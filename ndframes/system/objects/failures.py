@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import ObjectGoneError, StoreAccessError, StoreError
 from .addresses import StoreAddress, without_secrets
 from .requests import TransientError
 
-__all__ = ["RequestTarget", "error_for_status", "is_end_of_object", "to_store_error"]
+if TYPE_CHECKING:
+    from .store import ObjectStatus
+
+__all__ = [
+    "RequestTarget",
+    "check_state",
+    "error_for_status",
+    "is_end_of_object",
+    "is_lack_of_credentials",
+    "to_store_error",
+]
 # obstore's own type names all of these a GenericError; their texts are those of its Rust library.
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>\s*([\w.]+)\s*</Code>")
@@ -26,8 +36,17 @@ _PASSING_CODES = (
     "XAmzContentSHA256Mismatch",
 )
 _TOKEN_CODES = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch")
-# Where obstore asks for credentials that it was not given.
-_METADATA_HOSTS = ("169.254.169.254", "169.254.170.2", "169.254.170.23", "metadata.google.internal")
+# Where obstore asks for credentials that it was not given: hosts and paths of the clouds' metadata services.
+_METADATA = (
+    "//169.254.169.254/",
+    "//169.254.170.2/",
+    "//169.254.170.23/",
+    "//metadata.google.internal/",
+    "/latest/api/token",
+    "/latest/meta-data/",
+    "/computeMetadata/",
+    "/metadata/identity/",
+)
 # By a part of the debug text, since the errors of the system are not otherwise told.
 _REASONS = (
     ("ConnectionRefused", "refuses the connection"),
@@ -73,12 +92,12 @@ def to_store_error(error: Exception, target: RequestTarget) -> Exception:
     name = type(error).__name__
     if isinstance(error, ValueError) and "parse path" in text:
         return StoreError(f"{target.prefix}the key is not valid: {text}")
-    if name == "NotSupportedError":
+    if name == "NotSupportedError" or "non-partial response" in text:
         return StoreError(
             f"{target.prefix}the server answered with more than was asked for, so it does not support range requests; use a "
             "server that does"
         )
-    if any(f"//{host}" in text for host in _METADATA_HOSTS):
+    if is_lack_of_credentials(error):
         return _refused(target, "there are no credentials for it")
     if "credential provider" in text or name == "UnauthenticatedError":
         return _provider_failed(details, target)
@@ -124,10 +143,22 @@ def error_for_status(status: int, body: str, target: RequestTarget) -> Exception
     return StoreError(f"{target.prefix}the store answered {shown}")
 
 
+def check_state(status: ObjectStatus, etag: str | None, target: RequestTarget) -> None:
+    """Raise ``ObjectGoneError`` if an object is in another state than asked for; some servers ignore the condition."""
+    if etag is not None and status.etag != etag:
+        raise ObjectGoneError(f"{target.prefix}the object is in another state than before")
+
+
 def is_end_of_object(error: Exception) -> bool:
     """Whether a request failed because its range begins at the end of the object, or beyond."""
     text = str(error)
     return "status code: 416" in text or "StartTooLarge" in text
+
+
+def is_lack_of_credentials(error: Exception) -> bool:
+    """Whether a request failed because the machine was asked for credentials and gave none."""
+    text = str(error).partition("\n\nDebug source:")[0]
+    return any(mark in text for mark in _METADATA)
 
 
 def _refused(target: RequestTarget, reason: str) -> StoreAccessError:

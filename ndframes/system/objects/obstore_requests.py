@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ...errors import MissingExtraError, ObjectGoneError, StoreError
 from ..process import IMPORTING
 from .credentials import describe_credentials
-from .failures import RequestTarget, is_end_of_object, to_store_error
+from .failures import RequestTarget, check_state, is_end_of_object, is_lack_of_credentials, to_store_error
 from .requests import ListedPage, ReadPart, StoreRequests, TransientError, WriteCondition
 from .store import ObjectStatus
 
@@ -64,6 +64,7 @@ class ObstoreRequests(StoreRequests):
             "backoff": {"max_backoff": timedelta(seconds=limits.longest_wait_seconds)},
         }
         self._part_store = _open_store(address, credentials, _client_options(limits, limits.write_seconds), again)
+        self._has_answered = False
         self._listings: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -79,16 +80,14 @@ class ObstoreRequests(StoreRequests):
         except self._failures as error:
             if place is not None and is_end_of_object(error):
                 return ReadPart(b"", None)
-            raise to_store_error(error, target) from None
+            raise self._to_error(error, target) from None
         return self._check_part(ReadPart(data, self._status(result.meta)), result.range, etag, target)
 
     def _check_part(self, part: ReadPart, span: tuple[int, int], etag: str | None, target: RequestTarget) -> ReadPart:
         assert part.status is not None  # noqa: S101 - it was answered
         if len(memoryview(part.data)) != span[1] - span[0]:
             raise TransientError("ended the connection before its answer was complete")
-        # Some servers ignore the condition.
-        if etag is not None and part.status.etag != etag:
-            raise ObjectGoneError(f"{target.prefix}the object is in another state than before")
+        check_state(part.status, etag, target)
         return part
 
     def head(self, key: str) -> ObjectStatus | None:
@@ -114,7 +113,7 @@ class ObstoreRequests(StoreRequests):
         except self._obstore.exceptions.PreconditionError:
             return None
         except self._failures as error:
-            found = to_store_error(error, target)
+            found = self._to_error(error, target)
             if condition.kind == "match" and isinstance(found, ObjectGoneError):  # which AWS answers with 404
                 return None
             raise found from None
@@ -135,11 +134,11 @@ class ObstoreRequests(StoreRequests):
                     count += 1
             writer.close()
         except self._obstore.exceptions.BaseError as error:
-            raise to_store_error(error, self._target(f"upload {key!r}", key)) from None
+            raise self._to_error(error, self._target(f"upload {key!r}", key)) from None
         except FileNotFoundError as error:
             if error.errno is not None:  # the file of the caller
                 raise
-            raise to_store_error(error, self._target(f"upload {key!r}", key)) from None
+            raise self._to_error(error, self._target(f"upload {key!r}", key)) from None
         return f"{digests.hexdigest()}-{count}"
 
     def list_page(self, folder: str, after: str | None, cursor: str) -> ListedPage:
@@ -150,7 +149,7 @@ class ObstoreRequests(StoreRequests):
             stream = stream or self._begin_list(folder, after)
             metas: list[Any] = next(stream, [])
         except self._failures as error:
-            raise to_store_error(error, self._target(f"list {folder!r}" if folder else "list it")) from None
+            raise self._to_error(error, self._target(f"list {folder!r}" if folder else "list it")) from None
         if len(metas) == _PAGE_KEYS:
             with self._lock:
                 self._listings[cursor] = stream
@@ -169,13 +168,13 @@ class ObstoreRequests(StoreRequests):
         try:
             self._obstore.delete(self._store, [self._address.full_key(key) for key in keys])
         except FileNotFoundError as error:
-            found = to_store_error(error, target)
+            found = self._to_error(error, target)
             if not isinstance(found, StoreError) or isinstance(found, ObjectGoneError):
                 self._delete_one_by_one(keys)
                 return
             raise found from None
         except self._failures as error:
-            raise to_store_error(error, target) from None
+            raise self._to_error(error, target) from None
 
     def _delete_one_by_one(self, keys: Sequence[str]) -> None:
         # Stores without deletion in bulk stop at the first object that does not exist.
@@ -189,12 +188,19 @@ class ObstoreRequests(StoreRequests):
         try:
             return function(self._store, self._address.full_key(key))
         except self._failures as error:
-            raise to_store_error(error, self._target(action, key)) from None
+            raise self._to_error(error, self._target(action, key)) from None
+
+    def _to_error(self, error: Exception, target: RequestTarget) -> Exception:
+        # Where there were credentials before, there will be some again.
+        if self._has_answered and is_lack_of_credentials(error):
+            return TransientError("cannot be accessed, since this machine does not renew the credentials")
+        return to_store_error(error, target)
 
     def _target(self, action: str, key: str | None = None) -> RequestTarget:
         return RequestTarget(self._address, self._credentials, action, key)
 
     def _status(self, meta: Any) -> ObjectStatus:
+        self._has_answered = True
         return ObjectStatus(
             self._address.relative_key(meta["path"]),
             meta["size"],

@@ -108,7 +108,7 @@ def download_object(
     except BaseException:
         target.drop()
         raise
-    target.close()
+    target.end()
     return status
 
 
@@ -151,28 +151,54 @@ def _read_ranges(
 
 
 class _Target:
-    """The file of a download, which several threads write to."""
+    """The file of a download, which several threads write to.
+
+    After an error or an interrupt, a thread may be in the middle of a write; the last one closes the file.
+    """
 
     def __init__(self, path: str, progress: Callable[[int], None] | None) -> None:
         self._path = path
         self._progress = progress
         self._lock = threading.Lock()
         self._count = 0
-        # Closed with its last reference: after an interrupt, a thread may be in the middle of a write.
-        self._file = open(path, "xb", buffering=0)  # noqa: SIM115
+        self._writers = 0
+        self._is_ended = False
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
 
     def write(self, place: Place, part: ReadPart) -> None:
-        data = memoryview(part.data)
-        written = 0
-        while written < len(data):
-            written += os.pwrite(self._file.fileno(), data[written:], place.offset + written)
+        """Write a range."""
+        with self._lock:
+            if self._is_ended:
+                return
+            self._writers += 1
+        try:
+            data = memoryview(part.data)
+            written = 0
+            while written < len(data):
+                written += os.pwrite(self._descriptor, data[written:], place.offset + written)
+        finally:
+            self._leave()
         with self._lock:
             self._count += len(data)
-            if self._progress is not None:
+            if self._progress is not None and not self._is_ended:
                 self._progress(self._count)
 
-    def close(self) -> None:
-        self._file.close()
+    def _leave(self) -> None:
+        with self._lock:
+            self._writers -= 1
+            is_last = self._is_ended and not self._writers
+        if is_last:
+            os.close(self._descriptor)
+
+    def end(self) -> None:
+        """Close the file, unless a thread is writing, which then closes it."""
+        with self._lock:
+            self._is_ended = True
+            is_last = not self._writers
+        if is_last:
+            os.close(self._descriptor)
 
     def drop(self) -> None:
+        """Remove the file."""
+        self.end()
         os.unlink(self._path)

@@ -93,8 +93,9 @@ def test_signals_are_sent_to_a_child_or_its_group(fork_server):
 RUN_FOR_LONG = """
 import subprocess, sys
 from functools import partial
+from ndframes.system.interrupts import lost_interrupts_repeated
 from ndframes.testing.experiments.fork_server import ForkServer
-with ForkServer() as fork_server:
+with lost_interrupts_repeated(), ForkServer() as fork_server:
     fork_server.run(partial(subprocess.run, ["sh", "-c", f"echo $$ > {sys.argv[1]}; exec sleep 60"]))
 """
 
