@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import weakref
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..cache.layout import NO_STATE_ID
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..cache.cache import Cache
-    from ..formats.reader import Reader
     from ..spec.pathinfo import ChannelInfo
     from ..system.objects.access import SourceAccess
     from ..system.stamp import SourceStamp
 
-__all__ = ["LocalCopy", "local_copy", "needs_copy", "open_copy"]
+__all__ = ["LocalCopy", "local_copy", "needs_copy"]
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,16}")
 
 
@@ -82,24 +80,6 @@ def local_copy(
         yield LocalCopy(target, stat_source(target), True)
 
 
-def open_copy(
-    path: str, stamp: SourceStamp, cache: Cache, access: SourceAccess, open_file: Callable[[LocalCopy], Reader]
-) -> Reader:
-    """A reader of a copy of an object, which is removed when the reader is not needed any more.
-
-    Args:
-        path: the address.
-        stamp: the state that is wanted.
-        cache: as for :func:`local_copy`.
-        access: reads objects.
-        open_file: opens the copy.
-    """
-    with ExitStack() as stack:
-        reader = open_file(stack.enter_context(local_copy(path, stamp, cache, access)))
-        weakref.finalize(reader, _close, os.getpid(), stack.pop_all())
-    return reader
-
-
 def needs_copy(info: ChannelInfo) -> BackendError:
     """The error for an object that cannot be read by ranges, and of which nobody asked for an entry."""
     if is_video_path(info.path):
@@ -111,12 +91,6 @@ def needs_copy(info: ChannelInfo) -> BackendError:
         f"{info.path} cannot be read in parts at its address, as only TIFF files can; use backend='auto', 'cog' or 'npy', which "
         "download and convert it once"
     )
-
-
-def _close(pid: int, stack: ExitStack) -> None:
-    # A forked child must not remove the file that its parent reads.
-    if os.getpid() == pid:
-        stack.close()
 
 
 def _suffix_of(url: str) -> str:

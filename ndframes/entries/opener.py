@@ -35,7 +35,7 @@ from ..system.sources import real_path
 from ..system.stamp import SourceStamp
 from .conversion import Conversion
 from .jobs import run_job
-from .local_copy import needs_copy, open_copy
+from .local_copy import needs_copy
 from .opened import OpenedChannel
 from .opening import check_may_open
 from .reader import EntryReader
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from ..cache.cache import Cache
     from ..cache.store import EntryPath
     from ..cache.trailer import Trailer
-    from ..formats.reader import Reader
     from ..formats.tiled.tile_cache import TileCache
     from ..spec.backends import Backend
     from ..spec.pathinfo import ChannelInfo
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
     from ..system.workers import Limits
     from .bytes import VerifyMode
     from .jobs import Job
-    from .local_copy import LocalCopy
 
 __all__ = ["BoundOpener", "ChannelOpener", "Survey", "WhenSourceMissing"]
 #: What to do if the source of a read is gone: raise an error, or use the newest cache entry.
@@ -315,25 +313,13 @@ class ChannelOpener:
         return opened or replace(self._open_source(info, stamp, backend), entry_path=self.cache.path(conversion.key))
 
     def _open_source(self, info: ChannelInfo, stamp: SourceStamp | None, backend: Backend | None) -> OpenedChannel:
-        """Open the source itself. An object is read by ranges; only with a backend, that is if its entry fails, by a copy."""
         opener = SourceOpener(self.cache, self.pool, self.tile_bytes, self._find_tiles(), self._told)
-        if stamp is None or not is_url(info.path):
-            return OpenedChannel(opener.open(info, stamp), stamp, is_settled=_is_settled(stamp))
-        with IMPORTING:
-            from .distant import open_distant
+        if stamp is not None and is_url(info.path):
+            with IMPORTING:
+                from .distant import open_object
 
-        found = open_distant(info, stamp, self.access, opener.tiles)
-        if found is not None:
-            opener.tell_of_orientation(info, found.reader)
-            return found
-        if backend is None:
-            raise needs_copy(info)
-
-        def open_file(copy: LocalCopy) -> Reader:
-            return replace(opener, cache=None).open(info, copy.stamp, path=copy.path)
-
-        reader = open_copy(info.path, stamp, self.cache, self.access, open_file)
-        return OpenedChannel(reader, stamp, is_settled=_is_settled(stamp))
+            return open_object(info, stamp, backend, opener, self.cache, self.access)
+        return OpenedChannel(opener.open(info, stamp), stamp, is_settled=_is_settled(stamp))
 
     def _stamp_of(self, info: ChannelInfo, *, is_recheck: bool = False) -> SourceStamp | None:
         """The source's state; ``None`` for a source that only its named driver can find, such as a ``/vsi`` path.

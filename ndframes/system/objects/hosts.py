@@ -6,10 +6,9 @@ import http.client
 import ipaddress
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import SourceAccessError
-from .requests import TransientError
 
 if TYPE_CHECKING:
     from .rules import IPAddress, SourceRules
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckedConnection", "CheckedTLSConnection", "connect_checked"]
 
 
-def connect_checked(host: str, port: int, rules: SourceRules, *, seconds: float) -> socket.socket:
+def connect_checked(host: str, port: int, rules: SourceRules, seconds: float | None) -> socket.socket:
     """Connect to a host, if all of its numbers may be reached.
 
     The number that was checked is the one that is connected to: a name that is resolved again may have another number.
@@ -29,11 +28,19 @@ def connect_checked(host: str, port: int, rules: SourceRules, *, seconds: float)
         seconds: for the connection.
 
     Raises:
-        SourceAccessError: the host has a private number.
-        TransientError: it cannot be reached.
+        SourceAccessError: the host has a private number; nothing was sent.
+        OSError: it cannot be reached.
     """
-    last = TransientError("has a host name that is not known")
-    for family, kind, protocol, place in _resolve(host, port, rules):
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for *_, place in found:
+        number: IPAddress = ipaddress.ip_address(str(place[0]).partition("%")[0])
+        if not rules.may_connect(host, number):
+            raise SourceAccessError(
+                f"{host} has the number {number}, which is none of the public internet, and sources= does not name it; add {str(number)!r} "
+                "to sources= if you trust it, or its network, such as '10.0.0.0/8'"
+            )
+    last = OSError(f"{host} has no number")
+    for family, kind, protocol, _, place in found:
         connection = socket.socket(family, kind, protocol)
         try:
             connection.settimeout(seconds)
@@ -41,84 +48,45 @@ def connect_checked(host: str, port: int, rules: SourceRules, *, seconds: float)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             connection.close()
-            last = _connection_error(error)
+            last = error
         else:
             return connection
     raise last
 
 
-def _resolve(host: str, port: int, rules: SourceRules) -> list[tuple[Any, Any, int, Any]]:
-    """The numbers of a host, all of which may be reached."""
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise TransientError(f"has a host name that is not known ({error.strerror})") from None
-    except UnicodeError:
-        raise SourceAccessError(f"{host} is not the name of a host") from None
-    for *_, place in found:
-        number: IPAddress = ipaddress.ip_address(str(place[0]).partition("%")[0])
-        if not rules.may_connect(host, number):
-            raise SourceAccessError(
-                f"{host} is the host {number} of a private network, which sources= does not name; add {str(number)!r} to sources= "
-                "if you trust it, or a network such as '10.0.0.0/8'"
-            )
-    return [(family, kind, protocol, place) for family, kind, protocol, _, place in found]
-
-
-def _connection_error(error: OSError) -> TransientError:
-    if isinstance(error, ConnectionRefusedError):
-        return TransientError("refuses the connection")
-    if isinstance(error, TimeoutError):
-        return TransientError("does not answer", is_silent=True)
-    return TransientError(f"cannot be connected to ({error.strerror or error})")
-
-
 class CheckedConnection(http.client.HTTPConnection):
-    """A connection to a server of HTTP whose number was checked.
+    """A connection to a server of HTTP whose number is checked.
 
     Args:
-        host: the server.
-        port: its port.
+        netloc: the server, and its port if that is not the default one.
         rules: tell which numbers are allowed.
-        connect_seconds: for the connection.
-        idle_seconds: without any byte, after which a request fails.
+        seconds: for the connection.
     """
 
-    def __init__(
-        self, host: str, port: int, rules: SourceRules, *, connect_seconds: float, idle_seconds: float
-    ) -> None:
-        super().__init__(host.strip("[]"), port, timeout=idle_seconds)
-        self._named = host
+    def __init__(self, netloc: str, rules: SourceRules, seconds: float) -> None:
+        super().__init__(netloc, timeout=seconds)
         self._rules = rules
-        self._connect_seconds = connect_seconds
+        self._seconds = seconds
 
     def connect(self) -> None:
-        """Connect; called by the first request."""
-        assert isinstance(self.timeout, float)  # noqa: S101
-        self.sock = connect_checked(self._named, self.port, self._rules, seconds=self._connect_seconds)
-        self.sock.settimeout(self.timeout)
+        """Connect, before the first request."""
+        self.sock = connect_checked(self.host, self.port, self._rules, self._seconds)
 
 
-class CheckedTLSConnection(CheckedConnection):
+class CheckedTLSConnection(http.client.HTTPSConnection):
     """As :class:`CheckedConnection`, encrypted; the certificate must be that of the host's name."""
 
-    default_port = http.client.HTTPS_PORT
+    def __init__(self, netloc: str, rules: SourceRules, seconds: float) -> None:
+        self._checked_context = ssl.create_default_context()
+        super().__init__(netloc, timeout=seconds, context=self._checked_context)
+        self._rules = rules
+        self._seconds = seconds
 
     def connect(self) -> None:
-        """Connect; called by the first request.
-
-        Raises:
-            SourceAccessError: the certificate is not valid.
-        """
-        super().connect()
-        context = ssl.create_default_context()
+        """Connect, before the first request."""
+        plain = connect_checked(self.host, self.port, self._rules, self._seconds)
         try:
-            self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
-        except ssl.SSLCertVerificationError as error:
-            self.close()
-            raise SourceAccessError(
-                f"https://{self._named} has a certificate that is not valid, or whose authority is not known here: {error.verify_message}"
-            ) from error
-        except OSError as error:
-            self.close()
-            raise TransientError(f"does not begin an encrypted connection ({error})") from None
+            self.sock = self._checked_context.wrap_socket(plain, server_hostname=self.host)
+        except BaseException:
+            plain.close()
+            raise

@@ -6,7 +6,6 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import SourceAccessError, SourceError, StoreError, shorten
@@ -100,13 +99,9 @@ class SourceRules:
         if any(_is_named(host, plain) for plain in _forms(address)):
             return True
         return all(
-            _is_public(plain) or any(_is_in(plain, network) for network in self._parsed_networks)
+            _is_public(plain) or any(_is_in(plain, ipaddress.ip_network(network)) for network in self.networks)
             for plain in _forms(address)
         )
-
-    @cached_property
-    def _parsed_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        return tuple(map(ipaddress.ip_network, self.networks))
 
 
 def to_object_address(url: str) -> StoreAddress:
