@@ -18,6 +18,7 @@ from ..spec.pathinfo import ChannelInfo, PathInfo
 from ..system.handles import HandlePool
 from ..system.objects.addresses import is_url
 from ..system.process import IMPORTING
+from ..system.stamp import stat_source
 
 if TYPE_CHECKING:
     from ..entries.opened import OpenedChannel
@@ -125,6 +126,8 @@ def _find(info: ChannelInfo) -> Georeference | None:
     with IMPORTING:
         from ..formats.images.georeference import find_georeference
 
+    if info.driver is None:
+        stat_source(info.path)  # GDAL knows names that are no files
     return find_georeference(info.path, info.driver)
 
 

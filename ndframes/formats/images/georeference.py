@@ -12,8 +12,8 @@ import tifffile
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
-from ...system.objects.addresses import is_url
 from ...system.objects.object_file import ObjectStream
+from ...system.objects.rules import is_network_path
 from ...system.process import ForkGate
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def find_georeference(path: str, driver: str | None = None) -> Georeference | No
         path: the file.
         driver: the GDAL driver to open it with; ``None``: any.
     """
-    if is_url(path):  # which rasterio would read over the network
+    if is_network_path(path):
         return None
     with _GATE, rasterio.Env(**_OPTIONS):
         try:

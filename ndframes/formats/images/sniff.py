@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import UnreadableImageError
 from ...system.handles import FileHandle
+from ...system.objects.rules import check_driver_path
 from ...system.process import IMPORTING
 from ...system.stamp import require_same_file, stat_source
 from .jpeg2000 import is_signed_byte, is_ycbcr
@@ -104,6 +105,7 @@ def open_image(
         from .raster import RasterReader
 
     if info.driver is not None:
+        check_driver_path(info.path)
         return RasterReader(info.path, info.driver, pool)
     stamp = stat_source(info.path)
     # The file is opened several times: to detect the format, to inspect it, to read it. All must see the same file.

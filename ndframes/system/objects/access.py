@@ -8,21 +8,13 @@ from collections import OrderedDict, defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...errors import (
-    ObjectGoneError,
-    SourceAccessError,
-    SourceChangedError,
-    SourceError,
-    SourceMissingError,
-    StoreAccessError,
-    StoreError,
-    StoreUnavailableError,
-)
+from ...errors import SourceError, SourceMissingError, StoreError
 from ..process import IMPORTING
 from ..sources import hash_file
 from ..stamp import SourceStamp, changed_error, stat_source
 from .addresses import StoreAddress, is_url
-from .rules import SourceRules, is_network_path
+from .rules import SourceRules
+from .source_errors import as_source_errors
 from .store import Place
 
 if TYPE_CHECKING:
@@ -77,18 +69,6 @@ class SourceAccess:
 
     def __reduce__(self) -> tuple[type[SourceAccess], tuple[SourceRules, float]]:
         return type(self), (self.rules, self._recheck_seconds)
-
-    def check_driver_path(self, path: str) -> None:
-        """Refuse a name by which GDAL would reach over a network: it knows no rules.
-
-        Raises:
-            SourceAccessError: it is one.
-        """
-        if is_network_path(path):
-            raise SourceAccessError(
-                f"{path} would be read over a network by GDAL, which sources= does not govern; give the address, such as "
-                "s3://bucket/key or https://host/path, and allow it by sources="
-            )
 
     def stamp(self, path: str) -> SourceStamp:
         """The state of a source now: by a ``stat`` for a file, by a request for an object.
@@ -161,13 +141,12 @@ class SourceAccess:
             Place(start, min(_HASHED_BYTES, file.size_bytes - start))
             for start in range(0, file.size_bytes, _HASHED_BYTES)
         ]
-        with _AsSourceErrors(path):
-            file.read_ahead(places[:_HASHED_AHEAD])
-            for number, place in enumerate(places):
-                if stop is not None and stop.is_set():
-                    break
-                digest.update(file.read_at(*place))
-                file.read_ahead(places[number + _HASHED_AHEAD : number + _HASHED_AHEAD + 1])
+        file.read_ahead(places[:_HASHED_AHEAD])
+        for number, place in enumerate(places):
+            if stop is not None and stop.is_set():
+                break
+            digest.update(file.read_at(*place))
+            file.read_ahead(places[number + _HASHED_AHEAD : number + _HASHED_AHEAD + 1])
         return digest.hexdigest()
 
     def download(
@@ -180,12 +159,8 @@ class SourceAccess:
             SourceError: it cannot be read.
         """
         store, status = self._in_state(url, stamp)
-        try:
-            with _AsSourceErrors(url):
-                found = store.download(status.key, path, etag=status.etag, progress=progress)
-        except SourceChangedError:
-            self._seen.pop(url, None)
-            raise
+        with as_source_errors(url, partial(self._seen.pop, url, None)):
+            found = store.download(status.key, path, etag=status.etag, progress=progress)
         if found.size_bytes != status.size_bytes:
             raise changed_error(url)
 
@@ -217,7 +192,7 @@ class SourceAccess:
         address = self.rules.check(url)
         root, key = _split(address)
         now = time.monotonic()
-        with _AsSourceErrors(url):
+        with as_source_errors(url):
             [status] = self._store_at(root).status([key])
         if status is None:
             self._seen.pop(url, None)
@@ -239,28 +214,10 @@ class SourceAccess:
             with IMPORTING:
                 from .source_stores import open_store
 
-            with _AsSourceErrors(root.url):
+            with as_source_errors(root.url):
                 store = open_store(root, self.rules)
             self._stores[root] = store
         return store
-
-
-class _AsSourceErrors:
-    """Raises the errors of a store as those of a source; one that a store which does not answer raises stays."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, StoreError) or isinstance(error, StoreUnavailableError):
-            return
-        if isinstance(error, ObjectGoneError):
-            raise changed_error(self._url) from error
-        found = SourceAccessError if isinstance(error, StoreAccessError) else SourceError
-        raise found(f"{self._url} cannot be read: {error.args[0]}") from error
 
 
 def _split(address: StoreAddress) -> tuple[StoreAddress, str]:

@@ -104,6 +104,7 @@ class HttpRequests(StoreRequests):
         except ObjectGoneError:
             return None
         size = answer.response.headers.get("Content-Length")
+        answer.response.read()  # nothing, but the connection is then known to be free
         self._give_back(answer)
         if size is None or not size.isdigit():
             raise StoreError(f"{target.prefix}the server does not tell the size of the file; use a server that does")

@@ -5,16 +5,15 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ...errors import NdframesError, ObjectGoneError
+from ...errors import NdframesError
 from ..process import ForkAware
-from ..stamp import changed_error
+from .source_errors import as_source_errors
 from .store import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from typing_extensions import Buffer
 
@@ -82,14 +81,14 @@ class ObjectFile(ForkAware):
                 self._ahead_bytes -= place.length
         if not place.length:
             return b""
-        with self._as_source_errors():
+        with as_source_errors(self.path, self._on_change):
             if wait is None:
                 [wait] = self._store.begin_fetch(self._status.key, [place], etag=self._status.etag)
             return wait()
 
     def read_several(self, places: list[Place]) -> list[Buffer]:
         """Read several places at the same time."""
-        with self._as_source_errors():
+        with as_source_errors(self.path, self._on_change):
             fetches = self._store.begin_fetch(self._status.key, places, etag=self._status.etag)
             return [wait() for wait in fetches]
 
@@ -103,15 +102,6 @@ class ObjectFile(ForkAware):
             while self._ahead_bytes > _MOST_AHEAD_BYTES:
                 place, _ = self._ahead.popitem(last=False)
                 self._ahead_bytes -= place.length
-
-    @contextmanager
-    def _as_source_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except ObjectGoneError as error:
-            if self._on_change is not None:
-                self._on_change()
-            raise changed_error(self.path) from error
 
     def _forget(self) -> None:
         self._lock = threading.Lock()

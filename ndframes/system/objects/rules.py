@@ -14,7 +14,7 @@ from .addresses import StoreAddress, is_url, parse_address, without_secrets
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-__all__ = ["SourceRules", "is_network_path", "to_object_address"]
+__all__ = ["SourceRules", "check_driver_path", "is_network_path", "to_object_address"]
 #: The number of a host.
 IPAddress: TypeAlias = "IPv4Address | IPv6Address"
 _PORTS = {"http": ":80", "https": ":443"}
@@ -28,6 +28,7 @@ _NETWORK_PATH = re.compile(r"/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(?
 _LOCALHOST = "localhost"
 # Blocks of IPv6 whose last 32 bits are an IPv4 address that the network translates to.
 _TRANSLATED = tuple(ipaddress.IPv6Network(block) for block in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
+_PUBLIC_TRANSLATED = _TRANSLATED[0]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def to_object_address(url: str) -> StoreAddress:
     """
     shown = without_secrets(url)
     address = parse_address(url)
+    if "//" in url.partition("://")[2].rstrip("/"):  # at the beginning, where it would be taken for one
+        raise StoreError(f"the address {shown!r} has an empty segment; give a plain path")
     # Servers drop control characters, or take a backslash for a slash, and then the address is another one.
     if _CONTROL.search(url + address.prefix) or (address.is_http and "\\" in url + address.prefix):
         raise StoreError(f"the address {shown!r} has a backslash or a control character; rename the file")
@@ -129,6 +132,19 @@ def to_object_address(url: str) -> StoreAddress:
             f"the address {shown!r} has no valid name of a bucket; give s3://bucket/key, without a host or port"
         )
     return address
+
+
+def check_driver_path(path: str) -> None:
+    """Refuse a name by which GDAL would reach over a network: it knows no rules.
+
+    Raises:
+        SourceAccessError: it is one.
+    """
+    if is_network_path(path):
+        raise SourceAccessError(
+            f"{path} would be read over a network by GDAL, which sources= does not govern; give the address, such as "
+            "s3://bucket/key or https://host/path, and allow it by sources="
+        )
 
 
 def is_network_path(path: str) -> bool:
@@ -201,7 +217,9 @@ def _forms(address: IPAddress) -> tuple[IPAddress, ...]:
     inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
     if inner is None and any(address in block for block in _TRANSLATED) and int(address) > 1:
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return (address,) if inner is None else (inner,) if address.ipv4_mapped else (address, inner)
+    if inner is None:
+        return (address,)
+    return (inner,) if address.ipv4_mapped or address in _PUBLIC_TRANSLATED else (address, inner)
 
 
 def _is_named(host: str, address: IPAddress) -> bool:

@@ -468,8 +468,8 @@ class ObjectBlocks:
         ]
         return (index, parts) if self._has_planes else (index, parts[0])
 
-    def _read(self, index: int, offset: int, count: int) -> memoryview:
-        data = memoryview(self._file.read_at(offset, count))
+    def _read(self, index: int, offset: int, count: int) -> bytes:
+        data = bytes(self._file.read_at(offset, count))  # codecs search them
         if len(data) != count:
             raise EOFError(f"block {index:,} should be {count:,} bytes at {offset:,}, but the file ends before")
         return data
