@@ -136,11 +136,11 @@ class Engine:
 def _find_dask_client(executor: object) -> Any:
     """The Client that an executor is, or belongs to; ``None`` for others."""
     # Nobody has a Client without this import.
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
+    kind = getattr(sys.modules.get("distributed"), "Client", None)
+    if not isinstance(kind, type):
         return None
-    client = executor if isinstance(executor, distributed.Client) else getattr(executor, "_client", None)
-    return client if isinstance(client, distributed.Client) else None
+    client = executor if isinstance(executor, kind) else getattr(executor, "_client", None)
+    return client if isinstance(client, kind) else None
 
 
 def _to_executor(executor: Any, client: Any) -> Executor:

@@ -43,10 +43,17 @@ def arrays(request):
 
 
 @pytest.fixture
-def frames(tmp_path, arrays):
+def workdir(request, tmp_path):
+    """A folder, or a place in an object store."""
+    is_remote = getattr(request, "param", "folder") == "store"
+    return request.getfixturevalue("bucket") if is_remote else tmp_path / "work"
+
+
+@pytest.fixture
+def frames(tmp_path, workdir, arrays):
     for name, array in arrays.items():
         np.save(tmp_path / f"{name}.npy", array)
-    return nf.SimpleFrames({name: tmp_path / f"{name}.npy" for name in arrays}, workdir=tmp_path / "work")
+    return nf.SimpleFrames({name: tmp_path / f"{name}.npy" for name in arrays}, workdir=workdir)
 
 
 def assert_each_image_once(report, frames, arrays) -> None:
@@ -123,6 +130,7 @@ def test_dask_does_not_repeat_an_earlier_error(frames, arrays, local_client, kin
     assert frames.prepare(["1"], executor=executor).prepared == 1
 
 
+@pytest.mark.parametrize("workdir", ["folder", "store"], indirect=True)
 def test_a_job_is_small(frames, arrays):
     jobs = [item.job for item in schedule_jobs(frames, list(arrays)).jobs.values()]
     assert len(jobs) == COUNT
@@ -372,8 +380,9 @@ def test_a_killed_worker_that_breaks_the_executor(frames, arrays, tmp_path, monk
     assert_each_image_once(report, frames, arrays)
 
 
+@pytest.mark.parametrize("workdir", ["folder", "store"], indirect=True)
 @pytest.mark.parametrize(
-    "arrays", [COUNT, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])], indirect=True
+    "arrays", [COUNT, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])], indirect=True
 )
 def test_a_killed_worker_of_dask(frames, arrays, tmp_path, monkeypatch, recwarn):
     hold_sources(tmp_path, monkeypatch)

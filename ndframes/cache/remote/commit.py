@@ -1,4 +1,8 @@
-"""Commit: the small object that makes a file in an object store an entry."""
+"""Commit: the small object that makes a file in an object store an entry.
+
+A commit holds no ETag of the file: its name is never used again, and its bytes have checksums. So a cache may be copied to another
+store, or to the folder of a web server, by any program.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,6 @@ class Commit:
         name: the relative path of the entry, as on a disk.
         data_key: the object that holds the file.
         size_bytes: its length.
-        etag: its ETag; ``None`` if the store has none.
         created: when it was made, in seconds since 1970, by the clock of the machine that made it.
         tail: the last bytes of the file: its description and, unless they are long, the tables of its segments.
     """
@@ -42,12 +45,11 @@ class Commit:
     name: str
     data_key: str
     size_bytes: int
-    etag: str | None
     created: float
     tail: bytes
 
     @classmethod
-    def of_file(cls, key: EntryKey, path: str, data_key: str, etag: str | None) -> Commit:
+    def of_file(cls, key: EntryKey, path: str, data_key: str) -> Commit:
         """The commit of a finished file that lies on a disk, and that was written to the store, too."""
         with LocalFile(path) as file:
             trailer = read_trailer_of(key, path, file)
@@ -55,7 +57,7 @@ class Commit:
             if tail_bytes > _MOST_TABLE_BYTES:
                 tail_bytes -= trailer.table_bytes
             tail = file.read_at(trailer.total_bytes - tail_bytes, tail_bytes)
-        return cls(key.relative_path, data_key, trailer.total_bytes, etag, time.time(), tail)
+        return cls(key.relative_path, data_key, trailer.total_bytes, time.time(), tail)
 
     def encode(self) -> bytes:
         """The commit as JSON; the last field is a checksum of the others."""

@@ -27,6 +27,21 @@ __all__ = ["RemoteFile", "RemoteFiles", "load_commit"]
 _MOST_AHEAD_BYTES = 256 << 20
 
 
+class _Ahead:
+    """A place that is being fetched.
+
+    Attributes:
+        wait: waits for its bytes, and returns them.
+        readers: how many announced reads have not come yet.
+    """
+
+    __slots__ = ("readers", "wait")
+
+    def __init__(self, wait: Callable[[], Buffer]) -> None:
+        self.wait = wait
+        self.readers = 0
+
+
 class RemoteFile(OpenFile, ForkAware):
     """The file of an entry in an object store, of which each read is a request.
 
@@ -60,10 +75,14 @@ class RemoteFile(OpenFile, ForkAware):
 
     def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
         """Begin to fetch these places; each is kept until it is read."""
+        wanted = [Place(*place) for place in dict.fromkeys(places) if sum(place) <= self._commit.tail_start]
         with self._lock:
-            new = [Place(*place) for place in dict.fromkeys(places) if self._is_to_fetch(place)]
-            fetches = self._store.begin_fetch(self._commit.data_key, new, etag=self._commit.etag) if new else []
-            self._ahead.update(zip(new, fetches, strict=True))
+            new = [place for place in wanted if place not in self._ahead]
+            fetches = self._store.begin_fetch(self._commit.data_key, new) if new else []
+            for place, wait in zip(new, fetches, strict=True):
+                self._ahead[place] = _Ahead(wait)
+            for place in wanted:
+                self._ahead[place].readers += 1
             self._ahead_bytes += sum(place.length for place in new)
             while self._ahead_bytes > _MOST_AHEAD_BYTES:
                 place, _ = self._ahead.popitem(last=False)
@@ -73,18 +92,24 @@ class RemoteFile(OpenFile, ForkAware):
         """Forget what was fetched ahead."""
         self._forget()
 
-    def _is_to_fetch(self, place: tuple[int, int]) -> bool:
-        return sum(place) <= self._commit.tail_start and place not in self._ahead
+    def _take(self, place: Place) -> Callable[[], Buffer] | None:
+        """What fetches a place, if that was announced; forgotten when all who announced it have taken it."""
+        with self._lock:
+            ahead = self._ahead.get(place)
+            if ahead is None:
+                return None
+            ahead.readers -= 1
+            if ahead.readers <= 0:
+                del self._ahead[place]
+                self._ahead_bytes -= place.length
+            return ahead.wait
 
     def _fetch(self, offset: int, length: int) -> Buffer:
         place = Place(offset, length)
-        with self._lock:
-            wait = self._ahead.pop(place, None)
-            if wait is not None:
-                self._ahead_bytes -= length
+        wait = self._take(place)
         try:
             if wait is None:
-                [wait] = self._store.begin_fetch(self._commit.data_key, [place], etag=self._commit.etag)
+                [wait] = self._store.begin_fetch(self._commit.data_key, [place])
             return wait()
         except ObjectGoneError as error:
             self._raise_for_missing(error)
@@ -110,7 +135,7 @@ class RemoteFile(OpenFile, ForkAware):
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._ahead: OrderedDict[Place, Callable[[], Buffer]] = OrderedDict()
+        self._ahead: OrderedDict[Place, _Ahead] = OrderedDict()
         self._ahead_bytes = 0
 
     def _after_fork_in_child(self) -> None:
@@ -153,7 +178,7 @@ class RemoteFiles(FileSystem):
             commit = load_commit(self._store, key)
         except CacheEntryDamagedError:
             # It exists, but nothing is known of it.
-            return FileStatus(False, False, 0, 0.0, 0.0, Commit("", "", 0, None, 0.0, b"").status.stamp)
+            return FileStatus(False, False, 0, 0.0, 0.0, Commit("", "", 0, 0.0, b"").status.stamp)
         return None if commit is None else commit.status
 
     def can_map(self, path: str) -> bool:

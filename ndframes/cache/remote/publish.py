@@ -53,8 +53,8 @@ def publish(
 def _upload(store: ObjectStore, key: EntryKey, path: str) -> bool:
     data_key = new_data_key(key)
     try:
-        etag = store.upload(data_key, path).etag
-        commit = Commit.of_file(key, path, data_key, etag)
+        store.upload(data_key, path)
+        commit = Commit.of_file(key, path, data_key)
     except BaseException:
         _delete(store, data_key)
         raise

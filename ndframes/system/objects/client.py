@@ -39,15 +39,22 @@ class StoreClient(ObjectStore):
         credentials: a function that returns them; ``None``: those of the environment, the container or the instance.
         limits: how long the store is waited for.
         connector: gives a process its requests and threads.
+        allow_private: whether an HTTP server may have an address that is not public.
     """
 
     def __init__(
-        self, address: StoreAddress, credentials: Credentials | None, limits: Limits, connector: Connector
+        self,
+        address: StoreAddress,
+        credentials: Credentials | None,
+        limits: Limits,
+        connector: Connector,
+        allow_private: bool = True,
     ) -> None:
         self._address = address
         self._credentials = credentials
         self._limits = limits
         self._connector = connector
+        self._allow_private = allow_private
         self._retries = Retries(address.url, limits)
         self._connection: tuple[int, StoreRequests] | None = None
         self._has_bucket = False
@@ -56,7 +63,7 @@ class StoreClient(ObjectStore):
         return f"<{type(self).__name__} {self.url}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._address, self._credentials, self._limits, self._connector)
+        return type(self), (self._address, self._credentials, self._limits, self._connector, self._allow_private)
 
     @property
     def url(self) -> str:
@@ -68,7 +75,9 @@ class StoreClient(ObjectStore):
         """The requests of this process; others in a forked child."""
         connection = self._connection
         if connection is None or connection[0] != os.getpid():
-            requests = self._connector.connect(self._address, self._credentials, self._limits)
+            requests = self._connector.connect(
+                self._address, self._credentials, self._limits, allow_private=self._allow_private
+            )
             self._connection = connection = os.getpid(), requests
         return connection[1]
 
@@ -227,6 +236,8 @@ class Connector:
         """The threads of this process."""
         raise NotImplementedError
 
-    def connect(self, address: StoreAddress, credentials: Credentials | None, limits: Limits) -> StoreRequests:
+    def connect(
+        self, address: StoreAddress, credentials: Credentials | None, limits: Limits, *, allow_private: bool
+    ) -> StoreRequests:
         """The requests of this process to a store."""
         raise NotImplementedError

@@ -33,7 +33,9 @@ __all__ = ["connect_store", "threads_of_process"]
 _MOST_REQUESTS = 64
 
 
-def connect_store(url: str, *, credentials: Credentials | None = None, limits: Limits | None = None) -> ObjectStore:
+def connect_store(
+    url: str, *, credentials: Credentials | None = None, limits: Limits | None = None, allow_private: bool = True
+) -> ObjectStore:
     """Connect to an object store. Nothing is sent before the first request.
 
     Args:
@@ -42,6 +44,8 @@ def connect_store(url: str, *, credentials: Credentials | None = None, limits: L
         credentials: a function that returns credentials and is called again when they expire, as obstore's credential
             providers; it must pickle. ``None``: those of the environment, of web identity, of the container or the instance.
         limits: how long the store is waited for.
+        allow_private: whether a server of ``http(s)://`` may have an address that is not public: of a private network, of this
+            machine, or of a cloud's own services. Others are then an error.
 
     Raises:
         StoreError: the address or the credentials are not allowed.
@@ -53,7 +57,9 @@ def connect_store(url: str, *, credentials: Credentials | None = None, limits: L
         >>> store.load("a/b.json").data
         b'{}'
     """
-    client = StoreClient(parse_address(url), check_credentials(credentials), limits or Limits(), _CONNECTOR)
+    client = StoreClient(
+        parse_address(url), check_credentials(credentials), limits or Limits(), _CONNECTOR, allow_private
+    )
     client.requests  # noqa: B018 - so that what is wrong shows here
     return client
 
@@ -80,20 +86,24 @@ class _ProcessConnector(Connector, ForkAware):
     def threads(self) -> RequestThreads:
         return self._threads
 
-    def connect(self, address: StoreAddress, credentials: Credentials | None, limits: Limits) -> StoreRequests:
+    def connect(
+        self, address: StoreAddress, credentials: Credentials | None, limits: Limits, *, allow_private: bool
+    ) -> StoreRequests:
         identity = None if credentials is None else pickle.dumps(credentials)
-        key = (address, identity, limits, environment_digest())
+        key = (address, identity, limits, allow_private, environment_digest())
         with self._lock:
             requests = self._requests.get(key)
             if requests is None:
-                requests = self._requests[key] = self._open(address, credentials, limits)
+                requests = self._requests[key] = self._open(address, credentials, limits, allow_private)
             return requests
 
-    def _open(self, address: StoreAddress, credentials: Credentials | None, limits: Limits) -> StoreRequests:
+    def _open(
+        self, address: StoreAddress, credentials: Credentials | None, limits: Limits, allow_private: bool
+    ) -> StoreRequests:
         if address.is_http:
             with IMPORTING:
                 from .http_requests import HttpRequests
-            return HttpRequests(address, credentials, limits)
+            return HttpRequests(address, credentials, limits, allow_private=allow_private)
         if self._obstore_pid is None:
             self._obstore_pid = os.getpid()
         if self._obstore_pid == os.getpid():

@@ -24,6 +24,7 @@ __all__ = [
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>\s*([\w.]+)\s*</Code>")
 _MESSAGE = re.compile(r"<Message>\s*([^<]{1,300}?)\s*</Message>", re.DOTALL)
+_RETRIES = re.compile(r"after (\d+) retries")
 _PROVIDER_ERROR = re.compile(r"type: <class '([\w.]+)'>")
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "InvalidBucketName")
 # Statuses that pass, and codes that AWS answers with a status that usually does not.
@@ -122,7 +123,8 @@ def error_for_status(status: int, body: str, target: RequestTarget) -> Exception
         target: what the request was for.
     """
     code = found[1] if (found := _CODE.search(body)) else ""
-    shown = without_secrets(f"{status} {code}".strip() + (f" ({found[1]})" if (found := _MESSAGE.search(body)) else ""))
+    message = found[1].splitlines()[0] if (found := _MESSAGE.search(body)) else ""
+    shown = without_secrets(f"{status} {code}".strip() + (f" ({message})" if message else ""))
     if code in _NO_BUCKET:
         return StoreAccessError(
             f"{target.prefix}there is no bucket {target.address.bucket!r}; check the address, and create the bucket if it is new"
@@ -153,6 +155,12 @@ def is_end_of_object(error: Exception) -> bool:
     """Whether a request failed because its range begins at the end of the object, or beyond."""
     text = str(error)
     return "status code: 416" in text or "StartTooLarge" in text
+
+
+def count_tries(error: Exception) -> int:
+    """How often obstore tried a request that failed."""
+    found = _RETRIES.search(str(error))
+    return 1 + int(found[1]) if found else 1
 
 
 def is_lack_of_credentials(error: Exception) -> bool:

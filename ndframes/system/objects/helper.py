@@ -67,8 +67,9 @@ class HelperRequests(StoreRequests):
         etag: str | None = self._call("write", key, bytes(data), condition)
         return etag
 
-    def write_parts(self, key: str, path: str, part_bytes: int) -> str:
+    def write_parts(self, key: str, path: str, part_bytes: int, is_stopped: threading.Event) -> str:  # noqa: ARG002
         """As :meth:`StoreRequests.write_parts`."""
+        # An upload that is stopped goes on in the helper until this process ends.
         digest: str = self._call("write_parts", key, os.path.abspath(path), part_bytes)
         return digest
 

@@ -81,7 +81,8 @@ class _Server:
             answer = Answer("error", requests)
         else:
             try:
-                value = getattr(requests, call.method)(*call.arguments)
+                never = (threading.Event(),) if call.method == "write_parts" else ()
+                value = getattr(requests, call.method)(*call.arguments, *never)
                 answer = Answer("part" if call.method == "read" else "value", value)
             except Exception as error:  # noqa: BLE001 - raised by the parent
                 answer = Answer("error", error)

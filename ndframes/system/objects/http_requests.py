@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import base64
 import http.client
+import ipaddress
 import socket
 import ssl
+import threading
 import time
 import weakref
 from collections import deque
@@ -59,9 +61,14 @@ class HttpRequests(StoreRequests):
         address: of the server and the folder.
         credentials: a function that returns headers to send, as a dict; ``None``: no credentials are sent.
         limits: how long an answer is waited for.
+        allow_private: whether the server may have an address that is not public. It is looked at when the connection is there, so
+            that a name cannot stand for one address at first and for another one then.
     """
 
-    def __init__(self, address: StoreAddress, credentials: Credentials | None, limits: Limits) -> None:
+    def __init__(
+        self, address: StoreAddress, credentials: Credentials | None, limits: Limits, *, allow_private: bool = True
+    ) -> None:
+        self._allow_private = allow_private
         self._address = address
         self._credentials = credentials
         self._limits = limits
@@ -114,7 +121,7 @@ class HttpRequests(StoreRequests):
         """Raise an error: nothing is written by HTTP."""
         self._refuse(f"write {key!r}")
 
-    def write_parts(self, key: str, path: str, part_bytes: int) -> str:  # noqa: ARG002
+    def write_parts(self, key: str, path: str, part_bytes: int, is_stopped: threading.Event) -> str:  # noqa: ARG002
         """Raise an error: nothing is written by HTTP."""
         self._refuse(f"write {key!r}")
 
@@ -187,15 +194,28 @@ class HttpRequests(StoreRequests):
             try:
                 if is_new:
                     connection.connect()
+                    self._check_peer(connection.sock, target)
                     connection.sock.settimeout(self._limits.idle_seconds)
                 full_path = f"{self._address.scheme}://{self._address.bucket}{path}" if self._is_absolute else path
                 connection.request(method, full_path, headers=headers)
                 return _Answer(connection.getresponse(), connection)
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
+                if isinstance(error, StoreError):  # an OSError, too
+                    raise
                 # The server may have ended it while it was idle.
                 if is_new or isinstance(error, TimeoutError):
                     raise _to_error(error, target) from None
+
+    def _check_peer(self, connection: socket.socket, target: RequestTarget) -> None:
+        if self._allow_private or self._proxy is not None:  # a proxy has rules of its own
+            return
+        host = connection.getpeername()[0]
+        if not ipaddress.ip_address(host.partition("%")[0]).is_global:
+            connection.close()
+            raise StoreAccessError(
+                f"{target.prefix}{self._address.bucket} is the address {host}, which is not public; name it to allow it"
+            )
 
     @property
     def _is_absolute(self) -> bool:

@@ -11,10 +11,10 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...errors import MissingExtraError, ObjectGoneError, StoreError
+from ...errors import MissingExtraError, ObjectGoneError, StoreError, StoreUnavailableError
 from ..process import IMPORTING
 from .credentials import describe_credentials
-from .failures import RequestTarget, check_state, is_end_of_object, is_lack_of_credentials, to_store_error
+from .failures import RequestTarget, check_state, count_tries, is_end_of_object, is_lack_of_credentials, to_store_error
 from .requests import ListedPage, ReadPart, StoreRequests, TransientError, WriteCondition
 from .store import ObjectStatus
 
@@ -60,8 +60,11 @@ class ObstoreRequests(StoreRequests):
         # Only while its parts are sent; a silent server then has two tries within the time that is allowed.
         again = {
             "max_retries": limits.retries,
-            "retry_timeout": timedelta(seconds=limits.write_seconds + 5),
-            "backoff": {"max_backoff": timedelta(seconds=limits.longest_wait_seconds)},
+            "retry_timeout": timedelta(seconds=min(limits.write_seconds + 5, limits.total_seconds)),
+            "backoff": {
+                "init_backoff": timedelta(seconds=min(0.5, limits.longest_wait_seconds)),
+                "max_backoff": timedelta(seconds=limits.longest_wait_seconds),
+            },
         }
         self._part_store = _open_store(address, credentials, _client_options(limits, limits.write_seconds), again)
         self._has_answered = False
@@ -119,7 +122,7 @@ class ObstoreRequests(StoreRequests):
             raise found from None
         return str(result["e_tag"] or "")
 
-    def write_parts(self, key: str, path: str, part_bytes: int) -> str:
+    def write_parts(self, key: str, path: str, part_bytes: int, is_stopped: threading.Event) -> str:
         """As :meth:`StoreRequests.write_parts`."""
         digests = hashlib.md5(usedforsecurity=False)
         count = 0
@@ -132,14 +135,25 @@ class ObstoreRequests(StoreRequests):
                     writer.write(part)
                     digests.update(hashlib.md5(part, usedforsecurity=False).digest())
                     count += 1
+                    if is_stopped.is_set():  # the parts that were sent stay in the store, as after a kill
+                        raise StoreError(f"{self._address.url}: the upload of {key!r} was stopped")
             writer.close()
         except self._obstore.exceptions.BaseError as error:
-            raise self._to_error(error, self._target(f"upload {key!r}", key)) from None
+            raise self._to_upload_error(error, key) from None
         except FileNotFoundError as error:
             if error.errno is not None:  # the file of the caller
                 raise
-            raise self._to_error(error, self._target(f"upload {key!r}", key)) from None
+            raise self._to_upload_error(error, key) from None
         return f"{digests.hexdigest()}-{count}"
+
+    def _to_upload_error(self, error: Exception, key: str) -> Exception:
+        target = self._target(f"upload {key!r}", key)
+        found = self._to_error(error, target)
+        if isinstance(found, TransientError) and (tries := count_tries(error)) > 1:  # it has been tried again already
+            return StoreUnavailableError(
+                f"{target.prefix}the store {found.reason}, in {tries} tries; check that it is running"
+            )
+        return found
 
     def list_page(self, folder: str, after: str | None, cursor: str) -> ListedPage:
         """As :meth:`StoreRequests.list_page`."""
@@ -164,17 +178,14 @@ class ObstoreRequests(StoreRequests):
 
     def delete(self, keys: Sequence[str]) -> None:
         """As :meth:`StoreRequests.delete`."""
-        target = self._target(f"delete {keys[0]!r}" + (f" and {len(keys) - 1} others" if keys[1:] else ""))
+        others = f" and {len(keys) - 1} others" if keys[1:] else ""
         try:
             self._obstore.delete(self._store, [self._address.full_key(key) for key in keys])
-        except FileNotFoundError as error:
-            found = self._to_error(error, target)
-            if not isinstance(found, StoreError) or isinstance(found, ObjectGoneError):
-                self._delete_one_by_one(keys)
-                return
-            raise found from None
         except self._failures as error:
-            raise self._to_error(error, target) from None
+            found = self._to_error(error, self._target(f"delete {keys[0]!r}{others}", keys[0]))
+            if not isinstance(found, ObjectGoneError):
+                raise found from None
+            self._delete_one_by_one(keys)
 
     def _delete_one_by_one(self, keys: Sequence[str]) -> None:
         # Stores without deletion in bulk stop at the first object that does not exist.

@@ -7,7 +7,7 @@ import atexit
 import os
 import threading
 import time
-from collections import deque
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..process import ForkAware
@@ -51,8 +51,10 @@ class Pending(Generic[_Result]):
             self._result = work()
         except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
             self._error = error
-        finally:
-            self._is_done.release()
+
+    def finish(self) -> None:
+        """Let those go on who wait for the result; called by its thread after :meth:`run`."""
+        self._is_done.release()
 
     def result(self) -> _Result:
         """Wait for the result; its error is raised."""
@@ -85,21 +87,21 @@ class RequestThreads(ForkAware):
         super().__init__()
 
     def _reset(self) -> None:
-        self._changed = threading.Condition()
-        self._waiting: deque[Pending[Any]] = deque()
+        # Written in C, and so faster than queue.Queue and threading.Condition.
+        self._waiting: SimpleQueue[Pending[Any]] = SimpleQueue()
+        self._lock = threading.Lock()
         self._started = 0
-        self._idle = 0
+        self._unfinished = 0
         self.is_closing = threading.Event()
 
     def submit(self, work: Callable[[], _Result]) -> Pending[_Result]:
         """Have work done by a thread; in the order of submission."""
         pending = Pending(work)
-        with self._changed:
-            self._waiting.append(pending)
-            if self._idle >= len(self._waiting):
-                self._changed.notify()
-            elif self._started < self._count:
+        with self._lock:
+            if self._unfinished >= self._started and self._started < self._count:
                 self._start_thread()
+            self._unfinished += 1
+        self._waiting.put(pending)
         return pending
 
     def run(self, work: Callable[[], _Result]) -> _Result:
@@ -108,36 +110,39 @@ class RequestThreads(ForkAware):
 
     def _start_thread(self) -> None:
         try:
-            _thread.start_new_thread(self._serve, ())
+            _thread.start_new_thread(self._serve, (self._waiting, self._lock))
         except RuntimeError:
             if not self._started:  # nothing would ever do the work
                 raise
         else:
             self._started += 1
 
-    def _serve(self) -> None:
-        changed, waiting = self._changed, self._waiting
+    def _serve(self, waiting: SimpleQueue[Pending[Any]], lock: threading.Lock) -> None:
         while True:
-            with changed:
-                while not waiting:
-                    self._idle += 1
-                    changed.wait()
-                    self._idle -= 1
-                pending = waiting.popleft()
+            pending = waiting.get()
             pending.run()
+            # Before its result is known, so that who submits one after the other needs one thread only.
+            with lock:
+                self._unfinished -= 1
+            pending.finish()
             del pending  # its result may be large, and the next work may be far away
 
     def close(self) -> None:
         """Drop what waits, and wait for what runs: Python cannot end a process while its threads return from native code."""
         self.is_closing.set()
         until = time.monotonic() + _EXIT_SECONDS
-        with self._changed:
-            self._waiting.clear()
-        while time.monotonic() < until:
-            with self._changed:
-                if self._idle == self._started:
-                    return
-            time.sleep(0.005)
+        while self._unfinished and time.monotonic() < until:
+            self._drop_waiting()
+            time.sleep(0.001)
+
+    def _drop_waiting(self) -> None:
+        try:
+            while True:
+                self._waiting.get_nowait()
+                with self._lock:
+                    self._unfinished -= 1
+        except Empty:
+            pass
 
     def _after_fork_in_child(self) -> None:
         self._reset()

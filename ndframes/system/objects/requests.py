@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Sequence
 
     from typing_extensions import Buffer
@@ -71,10 +72,16 @@ class StoreRequests(Protocol):
     def write(self, key: str, data: Buffer, condition: WriteCondition) -> str | None:
         """Write an object; its ETag, an empty one if the store tells none; ``None`` if the condition does not hold."""
 
-    def write_parts(self, key: str, path: str, part_bytes: int) -> str:
+    def write_parts(self, key: str, path: str, part_bytes: int, is_stopped: threading.Event) -> str:
         """Write a file as an object in parts, four at a time; the MD5 digest of their MD5 digests, as ``<hex>-<count>``.
 
-        The parts are tried again here, so this method raises no ``TransientError``.
+        Requests are tried again here. A ``TransientError`` means that the whole upload is worth another try.
+
+        Args:
+            key: the object.
+            path: the file.
+            part_bytes: the size of all parts but the last one.
+            is_stopped: set when nobody waits for it any more; no further part is sent then, and there is no object.
         """
 
     def list_page(self, folder: str, after: str | None, cursor: str) -> ListedPage:

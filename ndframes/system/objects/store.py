@@ -98,12 +98,22 @@ class ObjectStore(Protocol):
     ) -> ObjectStatus:
         """Write an object to the new file ``path``, in parts that are fetched at the same time.
 
+        Args:
+            key: the object.
+            path: the file; it is removed if the download fails.
+            etag: the state of the object; ``None``: the present one.
+            progress: called with the number of bytes that have arrived so far, by one thread at a time.
+
         Raises:
             ObjectGoneError: the object does not exist, or is in another state than ``etag``, or changes meanwhile.
         """
 
     def scan(self, folder: str) -> Iterator[ObjectStatus]:
-        """All objects whose keys begin with ``folder`` and a slash, in the order of their keys."""
+        """All objects whose keys begin with ``folder`` and a slash; ``folder`` may be empty: all objects.
+
+        They come in the order of the store: that of the keys, or, as in SeaweedFS, folder by folder. Both are the same in a folder
+        without folders.
+        """
 
     def status(self, keys: Sequence[str]) -> list[ObjectStatus | None]:
         """The status of each of these objects, asked for at the same time; ``None``: there is none."""

@@ -58,7 +58,13 @@ def upload_object(client: TransferClient, key: str, path: str) -> ObjectStatus:
         digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
     else:
         part_bytes = max(_PART_BYTES, -(-size_bytes // _MOST_PARTS))
-        digest = client.run(f"upload {key!r}", lambda requests: requests.write_parts(key, path, part_bytes))
+        is_stopped = threading.Event()
+        try:
+            digest = client.run(
+                f"upload {key!r}", lambda requests: requests.write_parts(key, path, part_bytes, is_stopped)
+            )
+        finally:
+            is_stopped.set()
     status = client.status([key])[0]
     if status is None:
         raise ObjectGoneError(

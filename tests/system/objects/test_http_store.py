@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from ndframes.errors import ObjectGoneError, StoreAccessError, StoreError, Store
 from ndframes.system.objects.connection import connect_store
 from ndframes.system.objects.retries import Limits
 from ndframes.system.objects.store import Place
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 _DATA = np.random.default_rng(11).bytes((16 << 20) + 1000)
 _QUICK = Limits(idle_seconds=1.0, total_seconds=8.0, first_wait_seconds=0.005, longest_wait_seconds=0.1)
@@ -152,6 +155,16 @@ def test_redirects_on_the_same_server_are_followed(store, server):
     server.redirects["/round"] = "/round"
     with pytest.raises(StoreError, match="redirects again and again"):
         store.load("round")
+
+
+def test_addresses_that_are_not_public_may_be_refused(server):
+    port = server.host.partition(":")[2]
+    for host in ("127.0.0.1", "localhost"):
+        store = pickle.loads(pickle.dumps(connect_store(f"http://{host}:{port}", allow_private=False)))
+        with pytest.raises(StoreAccessError, match="127.0.0.1, which is not public"):
+            store.load("small")
+        assert connect_store(f"http://{host}:{port}").load("small").data == b"0123456789"
+    assert len(server.requests) == 2
 
 
 class Headers:

@@ -19,6 +19,8 @@ from ndframes.system.objects.connection import connect_store
 from ndframes.system.objects.retries import Limits
 from ndframes.system.objects.store import Place
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 _QUICK = Limits(total_seconds=5.0, first_wait_seconds=0.005, longest_wait_seconds=0.05, log_seconds=0.0)
 
 

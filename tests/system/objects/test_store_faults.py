@@ -125,7 +125,7 @@ def test_a_listing_goes_on_where_it_failed(proxy, store):
 
 
 def test_a_slow_body_is_not_cut_off(proxy, store, tmp_path):
-    proxy.slow_seconds = 3 * QUICK.idle_seconds
+    proxy.slow_seconds = 1.5 * QUICK.idle_seconds
     proxy.fail("slow", times=2)
     proxy.forget()
     assert store.load("data").data == _DATA
@@ -283,6 +283,8 @@ def test_ctrl_c_ends_a_wait(proxy, store):
 import signal, sys
 from ndframes.system.objects.connection import connect_store
 from ndframes.system.objects.retries import Limits
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 store = connect_store({store.url!r}, limits=Limits(idle_seconds=2.0))
 print("begin", flush=True)
 try:

@@ -22,6 +22,8 @@ from ndframes.system.objects.connection import connect_store
 from ndframes.system.objects.obstore_requests import ObstoreRequests
 from ndframes.system.objects.store import Place
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
 _DATA = np.random.default_rng(3).bytes(300_000)
 
 
