@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ..items.item import LazyImage
     from ..spec.backends import Backend, BackendPicker, BackendSpec
     from ..spec.pathinfo import ChannelInfo
+    from ..system.stamp import SourceStamp
     from .summary import ImageSummary
 
 __all__ = ["ImageCollection", "is_member"]
@@ -190,8 +191,8 @@ class ImageCollection(ABC):
 
     @property
     def is_distant(self) -> bool:
-        """Whether reads wait for a network, since the cache is in an object store."""
-        return self._cache.is_distant
+        """Whether reads wait for a network, since the cache or sources are in an object store."""
+        return self._cache.is_distant or bool(self._access.rules.prefixes)
 
     def refresh(self) -> None:
         """Close all images and forget their descriptions; the next read of each builds and opens it again."""
@@ -290,7 +291,7 @@ class ImageCollection(ABC):
         """
         with naming_image(image_id):
             factory = self._factory(self._opener_of(image_id, converts=False))
-            return summarize_item(factory.make(self.pathinfo(image_id)), channels)
+            return summarize_item(factory.make(self.pathinfo(image_id)), channels, look=self.look_at)
 
     # -- entries -------------------------------------------------------------------------------------------------
 
@@ -307,6 +308,22 @@ class ImageCollection(ABC):
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
         """The conversion that makes the cache entry of ``info``; ``None`` if the source is read directly."""
         return self._opener.plan(info, self.pick_backend(image_id, info))
+
+    def look_at(self, path: str) -> SourceStamp:
+        """The state of a source: of a file now, of an object as it was seen within ``recheck_seconds``.
+
+        Raises:
+            SourceError: it does not exist, or may not be read.
+        """
+        return self._access.recheck(path)
+
+    def hash_source(self, path: str) -> str:
+        """The SHA-256 digest of a source's bytes in hexadecimal.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        return self._access.hash(path, "sha256")
 
     def look_ahead(self, image_ids: Iterable[Hashable]) -> None:
         """Look at the sources of many images at the same time, as far as they are objects, before each is surveyed or opened."""

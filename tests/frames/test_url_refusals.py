@@ -279,9 +279,7 @@ def test_what_was_checked_is_what_is_connected_to(monkeypatch, site, trap, tmp_p
 
 def test_without_sources_only_files_are_read(site, tmp_path):
     for backend in (None, "auto"):
-        with pytest.raises(
-            SourceAccessError, match=r"image 'x': .*pass sources=\['http://127.0.0.1:\d+/ok/'\] if you trust it"
-        ):
+        with pytest.raises(SourceAccessError, match=r"image 'x': .*pass sources=\['http://127.0.0.1:\d+/ok/'\] "):
             nf.SimpleFrames({"x": f"{site.url}/ok/a.tif"}, workdir=tmp_path, backend=backend).load_image("x")
     assert site.requests == []
 

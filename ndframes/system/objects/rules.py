@@ -89,8 +89,8 @@ class SourceRules:
         folder = address.url.rpartition("/")[0] + "/"
         if not self.prefixes:
             raise SourceAccessError(
-                f"{shown} is an address, and no address may be read unless it is allowed; pass sources=[{folder!r}] if you "
-                "trust it, or give the path of a file"
+                f"{shown} is an address, and no address may be read unless it is allowed; pass sources=[{folder!r}] "
+                "(--sources on the command line) if you trust it, or give the path of a file"
             )
         listed = shorten([prefix.url + "/" for prefix in self.prefixes])
         raise SourceAccessError(f"{shown} is not under an address of sources={listed}; add {folder!r} if you trust it")

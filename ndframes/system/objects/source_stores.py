@@ -58,7 +58,14 @@ class _SourceConnector(Connector, ForkAware):
         """The threads of this process."""
         return threads_of_process()
 
-    def connect(self, address: StoreAddress, credentials: object, limits: Limits) -> StoreRequests:  # noqa: ARG002
+    def connect(
+        self,
+        address: StoreAddress,
+        credentials: object,  # noqa: ARG002 - none are sent
+        limits: Limits,
+        *,
+        allow_private: bool = True,  # noqa: ARG002 - the rules say who is reached
+    ) -> StoreRequests:
         """The requests of this process to the server."""
         with self._lock:
             if self._requests is None:
