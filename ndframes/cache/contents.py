@@ -6,8 +6,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from ..system.sources import hash_file
-from ..system.stamp import stat_source
+from ..system.objects.access import SourceAccess
 
 if TYPE_CHECKING:
     from ..system.sources import Algorithm
@@ -24,14 +23,16 @@ class ContentHashes:
     within one tick of the file system's clock would leave the stamp as it was.
 
     Args:
+        access: reads sources; ``None``: only files.
         most_digests: how many digests are remembered; the oldest is dropped first.
 
     Example:
-        >>> len(ContentHashes().digest(__file__, "sha256", stat_source(__file__)))
+        >>> len(ContentHashes().digest(__file__, "sha256", SourceAccess().stamp(__file__)))
         64
     """
 
-    def __init__(self, most_digests: int = _MOST_DIGESTS) -> None:
+    def __init__(self, access: SourceAccess | None = None, most_digests: int = _MOST_DIGESTS) -> None:
+        self._access = access or SourceAccess()
         self._most_digests = most_digests
         self._digests: OrderedDict[tuple[str, Algorithm, SourceStamp], str] = OrderedDict()
 
@@ -39,7 +40,7 @@ class ContentHashes:
         return len(self._digests)
 
     def digest(self, path: str, algorithm: Algorithm, stamp: SourceStamp) -> str:
-        """The digest of the file at ``path`` in hexadecimal. The file is read unless its digest is remembered.
+        """The digest of the file or object at ``path`` in hexadecimal. It is read unless its digest is remembered.
 
         Args:
             path: the file.
@@ -54,8 +55,8 @@ class ContentHashes:
             return remembered
         # The time before the read: a change during the read is then too recent to be settled.
         started_ns = time.time_ns()
-        digest = hash_file(path, algorithm)
-        if stamp.is_settled(started_ns) and stat_source(path) == stamp:
+        digest = self._access.hash(path, algorithm, stamp)
+        if stamp.is_settled(started_ns) and self._access.stamp(path) == stamp:
             self._digests[path, algorithm, stamp] = digest
             if len(self._digests) > self._most_digests:
                 self._digests.popitem(last=False)

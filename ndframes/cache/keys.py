@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import HashidError, shorten
 from ..spec.backends import SUFFIXES
+from ..system.objects.access import SourceAccess
+from ..system.objects.addresses import is_url
 from ..system.sources import is_writable, link_target, read_sidecar, real_path
 from .contents import ContentHashes
 
@@ -100,22 +102,31 @@ def _form_of(backend: Backend) -> dict[str, Any]:
 class Keyer:
     """Makes keys by one ``hashid_mode``.
 
+    Args:
+        mode: one of the modes.
+        access: reads sources; ``None``: only files.
+
     Modes:
-        ``PATH``: resolved path, size and modification time. Fast; a moved file is a new source.
+        ``PATH``: resolved path, size and modification time; of an object its address, size, time, ETag and version. Fast; a moved
+            file is a new source.
         ``PIXELS``: the file's bytes. Copies share one entry; each process reads each file once to get its digest.
         ``GIVEN``: ``ChannelInfo.hashid``; the caller guarantees that it changes with the file.
         ``DVC``: the md5 in the ``.dvc`` file beside the source, or in the path of DVC's cache to which the source links.
             Each process compares each file that is writable with its md5 once.
     """
 
-    def __init__(self, mode: HashidMode) -> None:
+    def __init__(self, mode: HashidMode, access: SourceAccess | None = None) -> None:
         if mode not in get_args(HashidMode):
             raise HashidError(f"hashid_mode {shorten(mode)}; allowed: {', '.join(get_args(HashidMode))}")
         self.mode = mode
-        self.contents = ContentHashes()
+        self.access = access or SourceAccess()
+        self.contents = ContentHashes(self.access)
 
-    def __reduce__(self) -> tuple[type[Keyer], tuple[HashidMode]]:
-        return type(self), (self.mode,)  # without the digests, which would make every pickle of frames large
+    def __reduce__(self) -> tuple[type[Keyer], tuple[HashidMode, SourceAccess]]:
+        return type(self), (
+            self.mode,
+            self.access,
+        )  # without the digests, which would make every pickle of frames large
 
     def key(self, info: ChannelInfo, backend: Backend, stamp: SourceStamp | None) -> EntryKey:
         """The key of the entry for a channel.
@@ -149,6 +160,7 @@ class Keyer:
         if self.mode == "PATH":
             identity = _path_identity(info.path)
         elif self.mode == "DVC":
+            _refuse_dvc(info.path)
             identity = _find_linked_md5(info.path) or _read_dvc_md5(info.path)
         else:
             identity = self._identify(info, None)[0]
@@ -166,9 +178,12 @@ class Keyer:
                 "hashid_mode='GIVEN', or backend=None"
             )
         if self.mode == "PATH":
-            return _path_identity(info.path), [stamp.size_bytes, stamp.mtime_ns]
+            # The number of an object stands for its ETag and version; that of a file changes when it is copied.
+            number = [stamp.inode] if is_url(info.path) else []
+            return _path_identity(info.path), [stamp.size_bytes, stamp.mtime_ns, *number]
         if self.mode == "PIXELS":
             return self.contents.digest(info.path, "blake2b", stamp), []
+        _refuse_dvc(info.path)
         return self._find_dvc_md5(info.path, stamp), []
 
     def _find_dvc_md5(self, path: str, stamp: SourceStamp) -> str:
@@ -186,6 +201,11 @@ class Keyer:
                 f"{path} is not the file that DVC knows by md5 {md5}; run 'dvc add {path}' if it was edited, 'dvc checkout' if not"
             )
         return md5
+
+
+def _refuse_dvc(path: str) -> None:
+    if is_url(path):
+        raise HashidError(f"{path} is an address, and DVC keeps files; use hashid_mode='PATH', 'PIXELS' or 'GIVEN'")
 
 
 def _path_identity(path: str) -> str:

@@ -7,6 +7,7 @@
         ndframes.json       {"layout": 1}
         v1/<backend>/<xx>/<source>.<state>.tif      entries
         tmp/<state>-<host>-<pid>-<uuid>.part        files being written; the writer holds a lock on its file
+        tmp/<state>-<host>-<pid>-<uuid>.part.tif    a copy of an object that is being converted, likewise
         locks/<000 ... fff>                         lock files; they keep writers from doing the same work
         leases/<host>-<pid>-<uuid>.lease            entries that running jobs hold; each job locks its own file
         quarantine/                                 damaged entries
@@ -61,7 +62,7 @@ _ENTRY = re.compile(r"(?P<source>[0-9a-f]{32})\.(?P<state>[0-9a-f]{32})(?P<suffi
 _BACKEND = re.compile(r"[0-9a-f]{12}")
 _QUARANTINED = re.compile(_ENTRY.pattern + r"\.[0-9a-f]{8}")
 # The name of a host may contain hyphens, so everything before the last two fields belongs to it.
-_PART = re.compile(r"(?P<state>[0-9a-f]{32})-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{32}\.part")
+_PART = re.compile(r"(?P<state>[0-9a-f]{32})-(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{32}\.part(?:\.[A-Za-z0-9]{1,16})?")
 _LEASE = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{32}\.lease")
 # A process may be slow between creating a file and locking it, and the clocks of machines differ. So the file of another
 # machine counts as abandoned only after this time.
@@ -116,9 +117,14 @@ def parse_entry(path: str) -> EntryKey | None:
     return EntryKey(backend_id, match["source"], match["state"], match["suffix"])
 
 
-def new_part_name(state_id: str) -> str:
-    """A name for a temporary file, unique across machines."""
-    return f"{state_id}-{_host()}-{os.getpid()}-{uuid.uuid4().hex}.part"
+def new_part_name(state_id: str, suffix: str = "") -> str:
+    """A name for a temporary file, unique across machines.
+
+    Args:
+        state_id: of the entry that it is for.
+        suffix: empty, or that of the name: a point, and up to 16 letters and digits.
+    """
+    return f"{state_id}-{_host()}-{os.getpid()}-{uuid.uuid4().hex}.part{suffix}"
 
 
 def parse_part(name: str) -> OwnedName | None:

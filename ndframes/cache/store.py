@@ -273,6 +273,16 @@ class Store:
         """A file without a name and with this much room reserved, for data that waits while an entry is written."""
         return self.files.scratch(str(self.root / "tmp"), room_bytes)
 
+    def find_scratch_folder(self) -> Path:
+        """The folder on this machine for files that are needed while an entry is made; it exists.
+
+        Raises:
+            CacheError: it cannot be created.
+        """
+        folder = self.root / "tmp"
+        self._make_folders(folder)
+        return folder
+
     def quarantine(self, path: EntryPath, seen: SourceStamp | None = None) -> bool:
         """Move a damaged entry to the quarantine folder, where it can be inspected.
 

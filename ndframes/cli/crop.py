@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .common import CommandError, UserPath, reading_backend_option, show_path, workdir_option
-from .sources import frame_option, image_id_option, orientation_option, page_option, resolve_image
+from .sources import (
+    frame_option,
+    image_id_option,
+    orientation_option,
+    page_option,
+    resolve_image,
+    sources_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -214,6 +221,7 @@ class _View:
     "[default: 0]",
 )
 @workdir_option
+@sources_option
 @reading_backend_option
 def crop(
     *,
@@ -234,12 +242,14 @@ def crop(
     interpolation: Interpolation | None,
     fill: float,
     workdir: str | None,
+    sources: tuple[str, ...],
     backend: str | None,
 ) -> None:
     """Save a region of an image to a file.
 
     PATH is an image; a video, a folder of images, a glob or a pattern, with --frame; or a COCO or kwcoco dataset, a .json
-    or .zip file. Pixel values are unchanged, unless --scale, --shape or --rotate resample them, or a channel of a dataset
+    or .zip file. A file may have an address such as s3://bucket/a.tif or https://host/a.tif, which --sources must allow: a TIFF
+    is then read in parts, and other formats are converted into the cache. Pixel values are unchanged, unless --scale, --shape or --rotate resample them, or a channel of a dataset
     has another grid.
 
     The output file appears complete or not at all. PNG stores 1 to 4 channels of uint8 or uint16; TIFF and npy store
@@ -255,6 +265,7 @@ def crop(
       ndframes crop stack.tif --page 2 -o third.tif
       ndframes crop photo.jpg --orientation upright -o photo.png
       ndframes crop walk.mp4 --frame 500 --region 0:256,0:256 -o still.png
+      ndframes crop s3://imagery/scan.tif --sources s3://imagery/ --region 0:256,0:256 -o corner.png
       ndframes crop data.kwcoco.json --image-id 7 --channels 'nir|red' --shape 256x256 -o chip.tif
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     from ..formats.export import check_destination
@@ -263,7 +274,9 @@ def crop(
     view = _View(parse_region(region), pad, fill, scale, shape, rotate, around, interpolation)
     # Before the image is opened, which may index a video or convert a file.
     check_destination(output)
-    image = resolve_image(path, image_id, space=space, frame=frame, workdir=workdir, page=page, orientation=orientation)
+    image = resolve_image(
+        path, image_id, space=space, frame=frame, workdir=workdir, page=page, orientation=orientation, sources=sources
+    )
     click.echo(_save_view(image, view, output, channels, workdir, backend))
 
 

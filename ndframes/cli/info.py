@@ -6,15 +6,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..system.objects.addresses import is_url
 from .common import (
+    CommandError,
     UserPath,
     backend_option,
     echo_json,
     echo_table,
     json_option,
+    show_path,
     workdir_option,
 )
-from .sources import find_clip, is_dataset, orientation_option, page_option, read_dataset, resolve_image
+from .sources import (
+    find_clip,
+    is_dataset,
+    orientation_option,
+    page_option,
+    read_dataset,
+    resolve_image,
+    sources_option,
+)
 
 if TYPE_CHECKING:
     from ..spec.pathinfo import Orientation
@@ -28,6 +39,7 @@ __all__ = ["info"]
 @page_option
 @orientation_option
 @workdir_option
+@sources_option
 @backend_option(
     ("auto", "cog", "npy", "none"),
     default="auto",
@@ -41,6 +53,7 @@ def info(
     page: int | None,
     orientation: Orientation,
     workdir: str | None,
+    sources: tuple[str, ...],
     backend: str,
     as_json: bool,
 ) -> None:
@@ -57,6 +70,9 @@ def info(
     Folder of images, glob or pattern such as 'walk/frame{:06d}.png': describes the images as one sequence, their order,
     and how many of them are cached.
 
+    File at an address such as s3://bucket/a.tif, which --sources must allow: a TIFF is described from its header. A file of another
+    format is converted into the cache, since it must be downloaded for this.
+
     COCO or kwcoco dataset (.json or .zip): counts its content. With --image-id, lists the files of an image and their
     position in it. Positions and scales are in the order y, x; angles are in degrees, counter-clockwise.
 
@@ -65,13 +81,14 @@ def info(
       ndframes info scan.tif
       ndframes info scan.tif --backend npy
       ndframes info scan.tif --json | jq .crop
+      ndframes info s3://imagery/scan.tif --sources s3://imagery/
       ndframes info walk.mp4
       ndframes info walk/
       ndframes info 'walk/left*.png'
       ndframes info data.kwcoco.json
       ndframes info data.kwcoco.json --image-id 7
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
-    facts, rows = _collect_facts(path, image_id, workdir, backend, page, orientation)
+    facts, rows = _collect_facts(path, image_id, workdir, backend, page, orientation, sources)
     if as_json:
         echo_json(facts)
     else:
@@ -79,7 +96,13 @@ def info(
 
 
 def _collect_facts(
-    path: str, image_id: str | None, workdir: str | None, backend: str, page: int | None, orientation: Orientation
+    path: str,
+    image_id: str | None,
+    workdir: str | None,
+    backend: str,
+    page: int | None,
+    orientation: Orientation,
+    sources: tuple[str, ...],
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The facts as plain data, and as rows of a table."""
     from .facts.dataset import collect_dataset, collect_dataset_image, rows_of_dataset, rows_of_dataset_image
@@ -91,13 +114,18 @@ def _collect_facts(
         facts = collect_dataset(path, read_dataset(path))
         return facts, rows_of_dataset(facts)
     clip = find_clip(path)
+    if clip is not None and image_id is None and page is None and is_url(path):
+        raise CommandError(
+            f"{show_path(path)} is a video at an address, which 'ndframes info' does not try; 'ndframes prepare' converts it, and "
+            "'ndframes info' describes a copy on this machine"
+        )
     if clip is not None and image_id is None and page is None:
         if clip.is_video:
             facts = collect_video(path, workdir, backend)
             return facts, rows_of_video(facts)
         facts = collect_sequence(clip, workdir, backend)
         return facts, rows_of_sequence(facts)
-    image = resolve_image(path, image_id, page=page, orientation=orientation)
+    image = resolve_image(path, image_id, page=page, orientation=orientation, sources=sources)
     if image.dataset is not None:
         facts = collect_dataset_image(image, workdir, backend)
         return facts, rows_of_dataset_image(facts)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import NdframesError
+from ..system.objects.addresses import is_url
 from .common import (
     CommandError,
     UserPath,
@@ -20,7 +21,7 @@ from .common import (
     show_path,
     workdir_option,
 )
-from .sources import is_dataset, orientation_option, page_option, read_dataset
+from .sources import is_dataset, orientation_option, page_option, read_dataset, sources_option
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -85,6 +86,7 @@ class _Found:
 )
 @page_option
 @orientation_option
+@sources_option
 @json_option
 @click.pass_context
 def prepare(
@@ -101,6 +103,7 @@ def prepare(
     dry_run: bool,
     page: int | None,
     orientation: Orientation,
+    sources: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Convert images and videos into the cache, so that later crops are fast.
@@ -108,7 +111,7 @@ def prepare(
     PATHS are files, folders or patterns. Folders are searched recursively for files with an image or video extension; other
     files, and folders that contain a cache, are skipped. Named files and matches of patterns are never skipped: the format of
     an image is detected from its first bytes, and a video is recognized by its extension. Of a COCO or kwcoco dataset (.json or
-    .zip), all images are converted.
+    .zip), all images are converted. PATHS may be addresses of files, such as s3://bucket/a.tif, which --sources must allow.
 
     Existing entries are kept, so an interrupted run can be continued. One bad image does not stop the others.
 
@@ -125,6 +128,7 @@ def prepare(
       ndframes prepare walks/ --backend cog --blocksize 128 --blockframes 16
       ndframes prepare data.kwcoco.json --workers 4
       ndframes prepare stack.tif --page 2
+      ndframes prepare s3://imagery/scan.tif --sources s3://imagery/
       ndframes prepare scans/ --json > report.json
 
     Exit status: 0 success, 1 some images failed (listed on stderr), 2 invalid arguments, 130 interrupted.
@@ -132,14 +136,14 @@ def prepare(
     config = {"compress": compress, "blocksize": blocksize, "blockframes": blockframes, "quality": quality}
     pick = _pick_backend(backend, {name: value for name, value in config.items() if value is not None})
     found = _find_files(paths)
-    options: FramesOptions = {"workdir": workdir, "backend": pick, "orientation": orientation}
-    sources = list(_open_sources(found, page, options))
+    options: FramesOptions = {"workdir": workdir, "backend": pick, "orientation": orientation, "sources": sources}
+    opened = list(_open_sources(found, page, options))
     if dry_run:
-        if _print_estimate(sources, found.skipped, workers, as_json=as_json):
+        if _print_estimate(opened, found.skipped, workers, as_json=as_json):
             ctx.exit(1)
         return
     try:
-        reports = [frames.prepare(ids, workers=workers, errors="collect") for frames, ids in sources]
+        reports = [frames.prepare(ids, workers=workers, errors="collect") for frames, ids in opened]
     # Not left to the program's own handler, which cannot say that finished entries are kept.
     except KeyboardInterrupt:
         click.echo(
@@ -147,8 +151,8 @@ def prepare(
         )
         ctx.exit(130)
     report = _sum_reports(reports)
-    indexed = sum(_count_indexed(*source, each) for source, each in zip(sources, reports, strict=True))
-    cache = sources[0][0].cache
+    indexed = sum(_count_indexed(*source, each) for source, each in zip(opened, reports, strict=True))
+    cache = opened[0][0].cache
     if as_json:
         counts = {"skipped": found.skipped, "videos_left": indexed}
         echo_json({**report.to_dict(), **counts, "workdir": str(cache.workdir)})
@@ -299,7 +303,7 @@ def _find_files(arguments: Sequence[str]) -> _Found:
 def _expand(argument: str) -> list[str]:
     """The path, or the matches of a pattern. A pattern without matches is returned, and fails later as a missing file."""
     # First, since a file name may contain the characters of a pattern.
-    if os.path.lexists(argument):
+    if is_url(argument) or os.path.lexists(argument):
         return [argument]
     return sorted(glob.glob(argument, recursive=True)) or [argument]
 

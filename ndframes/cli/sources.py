@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import shorten
+from ..system.objects.addresses import is_url
 from .common import CommandError, backend_of, show_path
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "page_option",
     "read_dataset",
     "resolve_image",
+    "sources_option",
 ]
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _DATASET_SUFFIXES = (".json", ".zip")
@@ -76,6 +78,17 @@ def orientation_option(command: _Command) -> _Command:
     )(command)
 
 
+def sources_option(command: _Command) -> _Command:
+    """Add ``--sources`` to a command."""
+    return click.option(
+        "--sources",
+        multiple=True,
+        metavar="PREFIX",
+        help="An address under which files may be read, such as s3://imagery/ or https://host/path/; may be repeated.  [default: "
+        "none, only files of this machine]",
+    )(command)
+
+
 @dataclass(frozen=True, slots=True)
 class ImageArgument:
     """One image, as named on the command line.
@@ -89,6 +102,7 @@ class ImageArgument:
         position: which frame of a video or sequence the image is, such as ``"frame 3 of 12"``; else empty.
         siblings: the files of all images of a sequence.
         orientation: whether images are turned upright.
+        sources: the addresses under which files may be read.
     """
 
     path: str
@@ -99,6 +113,7 @@ class ImageArgument:
     position: str = ""
     siblings: tuple[str, ...] = ()
     orientation: Orientation = "stored"
+    sources: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -121,7 +136,12 @@ class ImageArgument:
         from ..frames.simple import SimpleFrames
         from ..spec.pathinfo import ChannelInfo
 
-        options: FramesOptions = {"workdir": workdir, "backend": backend, "orientation": self.orientation}
+        options: FramesOptions = {
+            "workdir": workdir,
+            "backend": backend,
+            "orientation": self.orientation,
+            "sources": self.sources,
+        }
         if self.dataset is None:
             return SimpleFrames({self.path: ChannelInfo(self.path, page=self.page)}, **options)
         folder = os.path.dirname(os.path.abspath(self.path))
@@ -132,17 +152,43 @@ class ImageArgument:
     ) -> tuple[Frames, str]:
         """Open the frames from which to read ``channels``, and say in words where the pixels come from.
 
-        Without a backend, cache entries are used if all of them exist, and nothing is converted.
+        Without a backend, cache entries are used if all of them exist, and nothing is converted but files at addresses that cannot
+        be read in parts.
         """
         frames = self.open_frames(workdir, backend_of(backend or "auto"))
         # An empty region: only the entries matter, not the cost.
+        self.check_is_image(frames)
         files = frames.explain(self.image_id, (slice(0), slice(0)), channels).files
         if all(file.is_cached for file in files):
             return frames, "from the cache"
         # With "auto", a video has no entry and is its own source.
         if backend not in (None, "none") and any(file.entry_path is not None for file in files):
             return frames, f"through {'a new cache entry' if len(files) == 1 else 'new cache entries'}"
-        return self.open_frames(workdir, None), "from the source"
+        direct = self.open_frames(workdir, None)
+        if backend is None and self.sources and not self.can_read(direct):
+            return frames, "through the cache"
+        return direct, "from the source"
+
+    def check_is_image(self, frames: Frames) -> None:
+        """Check that a file at an address, of which only the content tells, is no animation.
+
+        Raises:
+            CommandError: it is.
+        """
+        if is_url(self.path) and len(frames.summarize(self.image_id).shape) > 3:
+            raise CommandError(
+                f"{show_path(self.path)} is an animation at an address, whose frames this command cannot choose; download it first"
+            )
+
+    def can_read(self, frames: Frames) -> bool:
+        """Whether frames without a backend read all files of the image: at addresses, only those that are read in parts."""
+        from ..errors import BackendError
+
+        try:
+            frames.explain(self.image_id, (slice(0), slice(0)))
+        except BackendError:
+            return False
+        return True
 
     def check_not_source(self, output: str, frames: Frames) -> None:
         """Check that ``output`` is not one of the files that are read.
@@ -160,13 +206,17 @@ class ImageArgument:
 
 def is_dataset(path: str) -> bool:
     """Whether a path has the extension of a COCO dataset."""
-    return path.lower().endswith(_DATASET_SUFFIXES)
+    # The datasets themselves are files of this machine.
+    return path.lower().endswith(_DATASET_SUFFIXES) and not is_url(path)
 
 
 def find_clip(path: str) -> Clip | None:
     """The video, folder, glob or pattern that a path names; ``None`` for an image."""
     from ..frames.clip import Clip, to_clip
+    from ..spec.kinds import is_video_path
 
+    if is_url(path):
+        return Clip(path) if is_video_path(path) else None
     return to_clip(path) or (Clip(path) if Clip(path).is_video else None)
 
 
@@ -180,6 +230,7 @@ def resolve_image(
     workdir: str | None = None,
     page: int | None = None,
     orientation: Orientation = "stored",
+    sources: Sequence[str] = (),
 ) -> ImageArgument:
     """Find the image that the arguments name.
 
@@ -192,6 +243,7 @@ def resolve_image(
         workdir: the folder that holds the cache, which stores the frame index of a video.
         page: the number of an image in a file of several.
         orientation: whether images are turned upright.
+        sources: the addresses under which files may be read.
 
     Raises:
         CommandError: the image does not exist, the choice is ambiguous, or an option does not apply.
@@ -206,7 +258,7 @@ def resolve_image(
             raise CommandError(f"{show_path(path)} is a COCO dataset; --page is for files that hold several images")
         dataset = read_dataset(path)
         found = _find_image_id(path, dataset, image_id)
-        return ImageArgument(path, found, dataset, space or "image", orientation=orientation)
+        return ImageArgument(path, found, dataset, space or "image", orientation=orientation, sources=tuple(sources))
     clip = find_clip(path)
     kind = "an image" if clip is None else "a video" if clip.is_video else "a sequence of images"
     for option, value in (("--image-id", image_id), ("--space", space)):
@@ -217,11 +269,11 @@ def resolve_image(
             raise CommandError(
                 f"{show_path(path)} is {kind}; choose one of its frames with --frame (--page is for files)"
             )
-        chosen = _resolve_frame(clip, frame, workdir, defaults_to_first=defaults_to_first)
+        chosen = _resolve_frame(clip, frame, workdir, tuple(sources), defaults_to_first=defaults_to_first)
         return replace(chosen, orientation=orientation)
     if frame is not None:
         raise CommandError(f"{show_path(path)} is an image; --frame is only for videos, folders, globs and patterns")
-    return ImageArgument(path, path, page=page, orientation=orientation)
+    return ImageArgument(path, path, page=page, orientation=orientation, sources=tuple(sources))
 
 
 def read_dataset(path: str) -> Mapping[str, Any]:
@@ -271,14 +323,18 @@ def _check_ids(path: str, key: str, ids: Sequence[Any]) -> None:
         raise CommandError(f"{show_path(path)}: the id {shorten(repeated)} belongs to {count:,} {key}")
 
 
-def _resolve_frame(clip: Clip, frame: int | None, workdir: str | None, *, defaults_to_first: bool) -> ImageArgument:
+def _resolve_frame(
+    clip: Clip, frame: int | None, workdir: str | None, sources: tuple[str, ...], *, defaults_to_first: bool
+) -> ImageArgument:
     """Find one frame of a video or a sequence."""
     from ..frames import simple
     from ..text import count_noun
 
     path = clip.path
     files = () if clip.is_video else tuple(clip.find_images().values())
-    count = len(files) or len(simple.open(path, workdir=workdir))
+    # A video at an address is converted; one on this machine is indexed.
+    backend = "auto" if is_url(path) else None
+    count = len(files) or len(simple.open(path, workdir=workdir, backend=backend, sources=sources))
     if frame is None and not defaults_to_first and count > 1:
         kind = f"a video of {count:,} frames" if clip.is_video else f"a sequence of {count:,} images"
         hint = ", or save several with 'ndframes video extract'" if clip.is_video else f" for {show_path(files[0])}"
@@ -292,7 +348,7 @@ def _resolve_frame(clip: Clip, frame: int | None, workdir: str | None, *, defaul
     place = "0, the first" if frame is None and count > 1 else f"{number:,}"
     position = f"frame {place} of {count:,}"
     if clip.is_video:
-        return ImageArgument(path, path, page=number, position=position)
+        return ImageArgument(path, path, page=number, position=position, sources=sources)
     return ImageArgument(files[number], files[number], position=position, siblings=files)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,8 +13,8 @@ from ..cache.keys import Keyer
 from ..errors import CacheEntryError, SourceChangedError
 from ..formats.reader import Reader
 from ..geometry.regions import to_slice
-from ..system.sources import hash_file
-from ..system.stamp import stat_source
+from ..system.objects.access import SourceAccess
+from ..system.sources import hash_file, real_path
 from .source import follow_links
 
 if TYPE_CHECKING:
@@ -42,13 +41,33 @@ class SourceWatch:
     The stamp of a file shows every change, unless the file was changed within the last two seconds. Such a file is hashed
     before and after. If the key is computed from the path, the file is hashed in any case: the trailer stores the hash, which
     later tells a file that was only touched or copied from one that was rewritten.
+
+    Args:
+        info: the source.
+        backend: the form of the entry.
+        fields: of the entry's key.
+        stamp: the state for which the key was computed; ``None`` for a source that is not a file.
+        access: reads the source; ``None``: only files.
+        copy: the path of a copy of an object, from which the conversion reads; nothing else changes it.
+
+    Attributes:
+        path: the file from which the conversion reads.
     """
 
     def __init__(
-        self, info: ChannelInfo, backend: Backend, fields: Mapping[str, Any], stamp: SourceStamp | None
+        self,
+        info: ChannelInfo,
+        backend: Backend,
+        fields: Mapping[str, Any],
+        stamp: SourceStamp | None,
+        *,
+        access: SourceAccess | None = None,
+        copy: str | None = None,
     ) -> None:
         self._info, self._backend, self._fields, self._stamp = info, backend, fields, stamp
-        self.path = info.path if stamp is None else follow_links(info.path)
+        self._access = access or SourceAccess()
+        self._source = info.path if stamp is None else follow_links(info.path)
+        self.path = self._source if copy is None else copy
         self._is_by_path = fields["mode"] == "PATH"
         self._stop = threading.Event()
         self._hashing: Future[str] | None = None
@@ -100,7 +119,7 @@ class SourceWatch:
             self._check_content(digest)
         self._check_stamp()
         return {
-            "path": os.path.realpath(self.path),
+            "path": real_path(self._source),
             "stamp": list(stamp),
             "sha256": digest,
             "is_settled": stamp.is_settled(looked_ns),
@@ -108,15 +127,15 @@ class SourceWatch:
 
     def _check_content(self, digest: str | None) -> None:
         if self._is_by_path:
-            is_same = hash_file(self.path, "sha256", self._stop) == digest
+            is_same = self._access.hash(self._source, "sha256", self._stamp, self._stop) == digest
         else:
-            fields = Keyer(self._fields["mode"]).fields(self._info, self._backend, self._stamp)
+            fields = Keyer(self._fields["mode"], self._access).fields(self._info, self._backend, self._stamp)
             is_same = fields == self._fields
         if not is_same:
             raise self._changed()
 
     def _check_stamp(self) -> None:
-        if stat_source(self.path) != self._stamp:
+        if self._access.stamp(self._source) != self._stamp:
             raise self._changed()
 
     def _changed(self) -> SourceChangedError:

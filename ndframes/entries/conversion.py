@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 from ..cache.trailer import append_trailer
 from ..errors import BackendError
 from ..system.handles import HandlePool
+from ..system.objects.access import SourceAccess
 from ..system.process import IMPORTING
 from .checks import SamplingReader, SourceWatch
 from .jobs import JobResult
+from .local_copy import local_copy
 from .payload import WrittenFile, describe_pixels, open_frames, open_payload
 from .source import SourceOpener
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from ..system.segments import Manifest
     from ..system.stamp import SourceStamp
     from ..system.workers import Limits
+    from .local_copy import LocalCopy
 
 __all__ = ["Conversion"]
 _log = logging.getLogger("ndframes")
@@ -49,6 +53,7 @@ class Conversion:
         fields: the values that are hashed to the key.
         stamp: the source's state at the time of the key; ``None`` for a source that is not a local file.
         limits: the limits of the child process that converts; ``None`` converts in the calling process.
+        access: reads the source.
     """
 
     cache: Cache
@@ -58,6 +63,7 @@ class Conversion:
     fields: Mapping[str, Any]
     stamp: SourceStamp | None
     limits: Limits | None = None
+    access: SourceAccess = field(default_factory=SourceAccess)
 
     def run(self, *, threads: int = 1, progress: Callable[[float], None] | None = None) -> JobResult:
         """Write the entry, compare it with the source and publish it, unless it exists.
@@ -71,34 +77,40 @@ class Conversion:
             CacheEntryError: the written file does not reproduce the source's pixels.
             CacheFullError: the disk is full.
         """
-        pool = HandlePool(max_idle=2)
-        watch = SourceWatch(self.info, self.backend, self.fields, self.stamp)
+        copied = local_copy(
+            self.info.path, self.stamp, self.cache, self.access, state_id=self.key.state_id, progress=progress
+        )
+        with copied as copy, closing(HandlePool(max_idle=2)) as pool:
+            return self._convert(copy, pool, threads, progress)
+
+    def _convert(
+        self, copy: LocalCopy, pool: HandlePool, threads: int, progress: Callable[[float], None] | None
+    ) -> JobResult:
+        path = copy.path if copy.is_copy else None
+        watch = SourceWatch(self.info, self.backend, self.fields, self.stamp, access=self.access, copy=path)
+        opener = SourceOpener(None if copy.is_copy else self.cache, pool)
+        # Not mapped: another program may truncate the source meanwhile. Reading then raises; a map would crash.
+        source = opener.open(self.info, copy.stamp, path=watch.path, is_mapped=False)
         written = []
-        try:
-            # Not mapped: another program may truncate the source meanwhile. Reading then raises; a map would crash.
-            source = SourceOpener(self.cache, pool).open(self.info, self.stamp, path=watch.path, is_mapped=False)
 
-            def write(file: IO[bytes]) -> None:
-                # Only now: if the entry exists already, the source need not be hashed.
-                with watch:
-                    is_lossless = self.backend.is_lossless_for(source.dtype, source.shape[2])
-                    sampled = SamplingReader(source, is_lossless=is_lossless)
-                    report = _with_heartbeat(self.cache, file.name, progress)
-                    place = _find_place(self.info, watch.path, source)
-                    payload = _write(file, sampled, self, threads, report, place)
-                    # The checks open the file by its name.
-                    file.flush()
-                    _check_written(file, payload, threads)
-                    sampled.check(_open_written(file.name, self, payload, source, pool))
-                    # Last, because a file with a trailer is taken for a complete entry.
-                    append_trailer(file, payload.segments, _describe(self, source, payload, place, watch.finish()))
-                written.append(file.tell())
+        def write(file: IO[bytes]) -> None:
+            # Only now: if the entry exists already, the source need not be hashed.
+            with watch:
+                is_lossless = self.backend.is_lossless_for(source.dtype, source.shape[2])
+                sampled = SamplingReader(source, is_lossless=is_lossless)
+                report = _with_heartbeat(self.cache, file.name, progress)
+                place = _find_place(self.info, watch.path, source)
+                payload = _write(file, sampled, self, threads, report, place)
+                # The checks open the file by its name.
+                file.flush()
+                _check_written(file, payload, threads)
+                sampled.check(_open_written(file.name, self, payload, source, pool))
+                # Last, because a file with a trailer is taken for a complete entry.
+                append_trailer(file, payload.segments, _describe(self, source, payload, place, watch.finish()))
+            written.append(file.tell())
 
-            estimated_bytes = _estimate_bytes(source, self.backend)
-            path, is_new = self.cache.publish(self.key, write, estimated_bytes=estimated_bytes)
-        finally:
-            pool.close()
-        return JobResult(path, is_new, written[0] if is_new else 0)
+        entry, is_new = self.cache.publish(self.key, write, estimated_bytes=_estimate_bytes(source, self.backend))
+        return JobResult(entry, is_new, written[0] if is_new else 0)
 
 
 def _find_place(info: ChannelInfo, path: str, source: Reader) -> Georeference | None:
@@ -148,7 +160,7 @@ def _write(
         what = "tiles in space and time" if is_video else f"{source.shape[2]} bands of {source.dtype}"
         _log.warning(
             "%s: %s holds no %s; its entry is written as lossless %s",
-            source.path,
+            conversion.info.path,
             backend.compress,
             what,
             codec.compress,

@@ -88,14 +88,7 @@ class Indexing:
         Raises:
             SourceError: the file is not a video that can be decoded, or it changed meanwhile.
         """
-        # read_video() accepts videos with any suffix.
-        is_animated = not is_video_path(self.info.path) and is_animation(self.info.path)
-        if is_animated:
-            index = _index_animation(self.info.path, self.stamp, pool)
-        else:
-            # Proofs decode and convert frames. The file is opened several times.
-            with guard_opening(self.info.path, self.stamp)(), naming_video(self.info.path):
-                index = pool.open(partial(build_index, self.info.path, stream=self.info.series))
+        index = _scan(self.info, self.stamp, pool)
         # Another change so soon may leave the stamp as it is: the cached index would then be taken for that of the new file.
         if not self.stamp.is_settled(time.time_ns()):
             return index
@@ -134,7 +127,7 @@ class Indexing:
         return JobResult(path, bool(bytes_written), bytes_written)
 
 
-def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool: HandlePool) -> FrameIndex:
+def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache | None, pool: HandlePool) -> FrameIndex:
     """The index of a video, from the cache; otherwise it is made and put there.
 
     A video that changed within the last two seconds is indexed each time: its stamp would not show another change.
@@ -142,17 +135,30 @@ def find_index(info: ChannelInfo, stamp: SourceStamp | None, cache: Cache, pool:
     Args:
         info: the video.
         stamp: its state; ``None`` if the file is gone, and the newest index in the cache is to be used.
-        cache: holds the indexes.
+        cache: holds the indexes; ``None``: the index is made, and not kept.
         pool: lends open handles.
 
     Raises:
         SourceError: the file is not a video that can be decoded, or it changed meanwhile.
     """
+    if cache is None:
+        assert stamp is not None  # noqa: S101 - only a cache has the index of a file that is gone
+        return _scan(info, stamp, pool)
     if stamp is None:
         return _find_lost(info, cache, pool)
     indexing = Indexing.plan(info, stamp, cache)
     found = indexing.find(pool) if stamp.is_settled(time.time_ns()) else None
     return found or indexing.build(pool)
+
+
+def _scan(info: ChannelInfo, stamp: SourceStamp, pool: HandlePool) -> FrameIndex:
+    """The index of a video or an animation, from its file."""
+    # read_video() accepts videos with any suffix.
+    if not is_video_path(info.path) and is_animation(info.path):
+        return _index_animation(info.path, stamp, pool)
+    # Proofs decode and convert frames. The file is opened several times.
+    with guard_opening(info.path, stamp)(), naming_video(info.path):
+        return pool.open(partial(build_index, info.path, stream=info.series))
 
 
 def _index_animation(path: str, stamp: SourceStamp, pool: HandlePool) -> FrameIndex:

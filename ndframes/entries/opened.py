@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..cache.store import EntryPath
     from ..formats.reader import Reader
+    from ..system.objects.object_file import ObjectFile
     from ..system.stamp import SourceStamp
     from .reader import EntryReader
 
@@ -25,6 +26,7 @@ class OpenedChannel:
         entry_path: the path of the cache entry, whether it exists or not; ``None`` without a backend.
         is_settled: whether every later change of the source is sure to show in its stamp.
         is_lost: whether the source is gone, so that only the entry is left.
+        object: the object that is read by ranges; ``None`` if it is a file that is read.
     """
 
     reader: Reader
@@ -33,6 +35,7 @@ class OpenedChannel:
     entry_path: EntryPath | None = None
     is_settled: bool = True
     is_lost: bool = False
+    object: ObjectFile | None = None
 
     @property
     def is_cached(self) -> bool:

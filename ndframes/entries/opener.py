@@ -28,10 +28,15 @@ from ..formats.frame import FrameReader
 from ..formats.upright import UprightReader
 from ..spec.kinds import is_whole_video, whole_file_of
 from ..system.memory import ClockCache
+from ..system.objects.access import SourceAccess
+from ..system.objects.addresses import is_url
+from ..system.objects.rules import check_driver_path
 from ..system.process import IMPORTING, core_count
-from ..system.stamp import SourceStamp, stat_source
+from ..system.sources import real_path
+from ..system.stamp import SourceStamp
 from .conversion import Conversion
 from .jobs import run_job
+from .local_copy import needs_copy
 from .opened import OpenedChannel
 from .opening import check_may_open
 from .reader import EntryReader
@@ -112,6 +117,7 @@ class ChannelOpener:
         when_source_missing: whether the newest entry replaces a source that is gone.
         tile_bytes: the memory for decoded tiles and frames.
         limits: the limits of child processes that convert; ``None`` converts in this process.
+        access: reads the sources.
     """
 
     cache: Cache
@@ -121,6 +127,7 @@ class ChannelOpener:
     when_source_missing: WhenSourceMissing
     tile_bytes: int = 0
     limits: Limits | None = None
+    access: SourceAccess = field(default_factory=SourceAccess)
     _tiles: TileCache | None = None
     _videos: ClockCache[tuple[ChannelInfo, Backend | None, bool], OpenedChannel] = field(
         default_factory=lambda: ClockCache(_VIDEO_BYTES, _memory_bytes_of)
@@ -136,7 +143,7 @@ class ChannelOpener:
             SourceError: the source does not exist.
             HashidError: the source cannot be keyed.
         """
-        return None if backend is None else self._plan(whole_file_of(info), backend, _stamp_of(info))
+        return None if backend is None else self._plan(whole_file_of(info), backend, self._stamp_of(info))
 
     def survey(self, info: ChannelInfo, backend: Backend | None) -> Survey:
         """Check that the entry exists, is whole, and is of the present state of the source; move a bad one away.
@@ -149,7 +156,7 @@ class ChannelOpener:
         if backend is None:
             return self._survey_index(info) if is_whole_video(info) else Survey()
         try:
-            stamp = _stamp_of(info)
+            stamp = self._stamp_of(info, is_recheck=True)
         except SourceMissingError:
             lost = self._find_lost(info, backend)
             if lost is None:
@@ -166,7 +173,10 @@ class ChannelOpener:
         with IMPORTING:
             from .frame_index import Indexing
 
-        indexing = Indexing.plan(video, stat_source(video.path), self.cache)
+        stamp = self.access.stamp(video.path)
+        if is_url(video.path):
+            raise needs_copy(video)
+        indexing = Indexing.plan(video, stamp, self.cache)
         return Survey(indexing.key, None if indexing.find(self.pool) is not None else indexing)
 
     def open(self, info: ChannelInfo, backend: Backend | None, *, converts: bool = True) -> OpenedChannel:
@@ -185,16 +195,16 @@ class ChannelOpener:
         if whole_file_of(info) is not info:
             return self._open_frame(info, backend, converts=converts)
         opened = self._open_file(info, backend) if converts else self._open_unconverted(info, backend)
-        return self._to_upright(info, opened)
+        return self._to_upright(info, opened, backend)
 
-    def _to_upright(self, info: ChannelInfo, opened: OpenedChannel) -> OpenedChannel:
+    def _to_upright(self, info: ChannelInfo, opened: OpenedChannel, backend: Backend | None) -> OpenedChannel:
         """Turn an image as its file's orientation says, if that is asked for; entries and sources hold it as it is stored."""
         if info.orientation != "upright" or opened.reader.frame_count is not None:
             return opened
         reader = opened.reader
         if not reader.facts.orientation:
             # The entry of an older version does not tell.
-            source = SourceOpener(self.cache, self.pool).open(info, opened.stamp)
+            source = self._open_source(info, opened.stamp, backend).reader
             reader.facts = replace(reader.facts, orientation=source.facts.orientation)
         return opened if reader.facts.orientation == 1 else replace(opened, reader=UprightReader(reader))
 
@@ -217,7 +227,7 @@ class ChannelOpener:
         if isinstance(error, CacheEntryDamagedError) and opened.entry is not None:
             self._quarantine(opened.entry.key, error, opened.entry.stamp)
         if directly:
-            return self._to_upright(info, self._open_source(info, _stamp_of(info)))
+            return self._to_upright(info, self._open_source(info, self._stamp_of(info), backend), backend)
         return self.open(info, backend)
 
     def is_current(self, info: ChannelInfo, opened: OpenedChannel) -> bool:
@@ -229,7 +239,7 @@ class ChannelOpener:
         if opened.stamp is None and not opened.is_lost:
             return True
         try:
-            stamp = stat_source(info.path)
+            stamp = self.access.recheck(info.path)
         except SourceMissingError as error:
             if self.when_source_missing == "use" and opened.is_cached:
                 return True
@@ -242,25 +252,27 @@ class ChannelOpener:
 
     def _plan(self, info: ChannelInfo, backend: Backend, stamp: SourceStamp | None) -> Conversion:
         fields = self.keyer.fields(info, backend, stamp)
-        return Conversion(self.cache, info, backend, EntryKey.from_fields(fields), fields, stamp, self.limits)
+        return Conversion(
+            self.cache, info, backend, EntryKey.from_fields(fields), fields, stamp, self.limits, self.access
+        )
 
     def _open_file(self, info: ChannelInfo, backend: Backend | None) -> OpenedChannel:
         changed: SourceChangedError | None = None
-        # Each try begins with a new stamp, because the source may change while it is converted.
-        for _ in range(_TRIES):
-            found = self._find_stamp(info, backend)
+        # Each further try begins with a new stamp, because the source may change while it is converted.
+        for number in range(_TRIES):
+            found = self._find_stamp(info, backend, is_recheck=not number)
             if isinstance(found, OpenedChannel):
                 return found
             stamp = found
             if backend is None:
-                return self._open_source(info, stamp)
+                return self._open_source(info, stamp, backend)
             conversion = self._plan(info, backend, stamp)
             opened = None if self._is_given_up(conversion.key) else self._open_entry(conversion)
             if opened is not None:
                 return opened
             # Asked again, because _open_entry may have given the key up just now.
             if self._is_given_up(conversion.key):
-                return self._open_source(info, stamp)
+                return self._open_source(info, stamp, backend)
             try:
                 run_job(conversion, threads=core_count(), progress=self._slowness.watch(conversion))
                 changed = None
@@ -271,16 +283,18 @@ class ChannelOpener:
         if changed is not None:
             raise changed
         _log.warning("%s: its cache entry disappears whenever it is made; the source is read directly", info.path)
-        return self._open_source(info, stamp)
+        return self._open_source(info, stamp, backend)
 
-    def _find_stamp(self, info: ChannelInfo, backend: Backend | None) -> SourceStamp | OpenedChannel | None:
+    def _find_stamp(
+        self, info: ChannelInfo, backend: Backend | None, *, is_recheck: bool = True
+    ) -> SourceStamp | OpenedChannel | None:
         """The stamp of the source; where that is gone, the entry that replaces it.
 
         Raises:
             SourceMissingError: no entry does.
         """
         try:
-            return _stamp_of(info)
+            return self._stamp_of(info, is_recheck=is_recheck)
         except SourceMissingError as error:
             lost = None if backend is None else self._open_lost(info, backend)
             if lost is None:
@@ -293,16 +307,31 @@ class ChannelOpener:
         if isinstance(stamp, OpenedChannel):
             return stamp
         if backend is None:
-            return self._open_source(info, stamp)
+            return self._open_source(info, stamp, backend)
         conversion = self._plan(info, backend, stamp)
         opened = None if self._is_given_up(conversion.key) else self._open_entry(conversion)
         # With the path of the entry, by which _has_entry_now sees that it was made since.
-        return opened or replace(self._open_source(info, stamp), entry_path=self.cache.path(conversion.key))
+        return opened or replace(self._open_source(info, stamp, backend), entry_path=self.cache.path(conversion.key))
 
-    def _open_source(self, info: ChannelInfo, stamp: SourceStamp | None) -> OpenedChannel:
+    def _open_source(self, info: ChannelInfo, stamp: SourceStamp | None, backend: Backend | None) -> OpenedChannel:
         opener = SourceOpener(self.cache, self.pool, self.tile_bytes, self._find_tiles(), self._told)
-        reader = opener.open(info, stamp)
-        return OpenedChannel(reader, stamp, is_settled=_is_settled(stamp))
+        if stamp is not None and is_url(info.path):
+            with IMPORTING:
+                from .distant import open_object
+
+            return open_object(info, stamp, backend, opener, self.cache, self.access)
+        return OpenedChannel(opener.open(info, stamp), stamp, is_settled=_is_settled(stamp))
+
+    def _stamp_of(self, info: ChannelInfo, *, is_recheck: bool = False) -> SourceStamp | None:
+        """The source's state; ``None`` for a source that only its named driver can find, such as a ``/vsi`` path.
+
+        Raises:
+            SourceError: the source does not exist, is not a file, or may not be read.
+        """
+        if info.driver is not None and not is_url(info.path) and not os.path.exists(info.path):
+            check_driver_path(info.path)
+            return None
+        return self.access.recheck(info.path) if is_recheck else self.access.stamp(info.path)
 
     def _open_frame(self, info: ChannelInfo, backend: Backend | None, *, converts: bool) -> OpenedChannel:
         """One frame of a video; the video is opened once for all of its frames."""
@@ -389,7 +418,7 @@ class ChannelOpener:
         # Without the number of the file system: it changes with every mount.
         if recorded["is_settled"] and then[1:] == stamp[1:]:
             return True
-        path = os.path.realpath(conversion.info.path)
+        path = real_path(conversion.info.path)
         is_equal: bool = self.keyer.contents.digest(path, "sha256", stamp) == recorded["sha256"]
         return is_equal
 
@@ -510,17 +539,6 @@ class BoundOpener:
 def _add_hint(error: SourceMissingError) -> None:
     """Say in the error that the cache holds a copy of the source."""
     error.args = (f"{error.args[0]}; when_source_missing='use' reads the copy in the cache instead",)
-
-
-def _stamp_of(info: ChannelInfo) -> SourceStamp | None:
-    """The source's state; ``None`` for a source that only its named driver can find, such as a ``/vsi`` path.
-
-    Raises:
-        SourceError: the source does not exist, or is not a file.
-    """
-    if info.driver is not None and not os.path.exists(info.path):
-        return None
-    return stat_source(info.path)
 
 
 def _memory_bytes_of(opened: OpenedChannel) -> int:

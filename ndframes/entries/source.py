@@ -12,6 +12,7 @@ from ..formats.frame import FrameReader
 from ..formats.images.animation import AnimationReader, has_frames, is_animation, may_be_animation
 from ..formats.images.sniff import open_image
 from ..spec.kinds import is_video_path
+from ..system.objects.addresses import is_url
 from ..system.process import IMPORTING
 from ..system.stamp import guard_opening
 
@@ -33,14 +34,14 @@ class SourceOpener:
     """Opens sources.
 
     Attributes:
-        cache: stores the indexes of videos.
+        cache: stores the indexes of videos; ``None`` for a copy of an object, which nobody opens again: they are not stored.
         pool: keeps the open handles.
         frame_bytes: how many bytes of decoded frames of each video are cached.
         tiles: stores decoded images; ``None``: each reader keeps its own.
         told: the paths of which the log was told already; a file that has just been written is opened for each read.
     """
 
-    cache: Cache
+    cache: Cache | None
     pool: HandlePool
     frame_bytes: int = 0
     tiles: TileCache | None = None
@@ -61,23 +62,27 @@ class SourceOpener:
             SourceError: the file cannot be read.
         """
         target = info if stamp is None else replace(info, path=path or follow_links(info.path))
-        if not is_video_file(info.path):
+        if not is_video_file(target.path):
             reader = open_image(target, self.pool, is_mapped=is_mapped, tiles=self.tiles)
-            _refuse_misnamed(info.path, reader)
-            is_turned = reader.facts.orientation != 1 and info.orientation != "upright"
-            if is_turned and info.path not in self.told:
-                self.told.add(info.path)
-                _log.warning(
-                    "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels, "
-                    "orientation='upright' turns them",
-                    info.path,
-                    reader.facts.orientation,
-                )
+            _refuse_misnamed(target.path, reader)
+            self.tell_of_orientation(info, reader)
             return reader
         # The index of a video is that of all its frames, whichever of them is read.
         whole = replace(target, page=None)
         video = open_video(whole, stamp, self.cache, self.pool, frame_bytes=self.frame_bytes)
         return video if info.page is None else FrameReader(video, info.page)
+
+    def tell_of_orientation(self, info: ChannelInfo, reader: Reader) -> None:
+        """Log once that an image is not turned as its file says."""
+        is_turned = reader.facts.orientation != 1 and info.orientation != "upright"
+        if is_turned and info.path not in self.told:
+            self.told.add(info.path)
+            _log.warning(
+                "%s has orientation %s in its EXIF or TIFF tags; it is not applied: regions are in stored pixels, "
+                "orientation='upright' turns them",
+                info.path,
+                reader.facts.orientation,
+            )
 
 
 def _refuse_misnamed(path: str, reader: Reader) -> None:
@@ -95,7 +100,9 @@ def is_video_file(path: str) -> bool:
 
 
 def follow_links(path: str) -> str:
-    """Resolve the links in a path: a link may be pointed elsewhere, and back, while the file is read."""
+    """Resolve the links in a path: a link may be pointed elsewhere, and back, while the file is read. Addresses have none."""
+    if is_url(path):
+        return path
     target = os.path.realpath(path)
     return path if target == os.path.abspath(path) else target
 
@@ -103,7 +110,7 @@ def follow_links(path: str) -> str:
 def open_video(
     info: ChannelInfo,
     stamp: SourceStamp | None,
-    cache: Cache,
+    cache: Cache | None,
     pool: HandlePool,
     *,
     frame_bytes: int = 64 * 2**20,
@@ -113,7 +120,7 @@ def open_video(
     Args:
         info: the file.
         stamp: the state of the file.
-        cache: stores the index of the frames.
+        cache: stores the index of the frames; ``None``: it is not stored.
         pool: keeps the open handles.
         frame_bytes: how many bytes of decoded frames are cached.
 

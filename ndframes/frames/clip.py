@@ -19,6 +19,7 @@ from ..spec.pathinfo import (
     coerce_frame_range,
     slice_frames,
 )
+from ..system.objects.addresses import is_url
 from ..system.stamp import source_error, stat_source
 from ..text import count_noun
 
@@ -116,6 +117,8 @@ class Clip:
         # Imported here, because a mapping of paths needs no reader.
         from ..entries.source import is_video_file
 
+        if is_url(self.path):  # what else would be no clip
+            return True
         # A folder may be called walk.mp4, and a glob may end in .mp4.
         return not os.path.isdir(self.path) and not _is_glob(self.path) and is_video_file(self.path)
 
@@ -222,6 +225,8 @@ def list_sources(path: str) -> list[str]:
         SourceKindError: the folder holds neither images nor videos.
         SourceError: the folder cannot be read.
     """
+    if is_url(path):
+        return [path]
     if not os.path.isdir(path) and not _is_glob(path):
         stat_source(path)  # raises if there is none
         return [path]
@@ -263,7 +268,8 @@ def _split_path(path: str) -> tuple[str, str]:
 
 
 def _is_glob(path: str) -> bool:
-    return _is_pattern(path) and not os.path.lexists(path)
+    # The keys of objects may contain any character, and cannot be searched.
+    return _is_pattern(path) and not is_url(path) and not os.path.lexists(path)
 
 
 def _is_pattern(path: str) -> bool:

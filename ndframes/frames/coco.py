@@ -26,6 +26,7 @@ from ..errors import (
 )
 from ..spec.kinds import is_video_path
 from ..spec.pathinfo import ChannelInfo, PathInfo, SequenceInfo
+from ..system.objects.addresses import is_url
 from ..system.stamp import source_error, stat_source
 from .frames import Frames
 
@@ -482,7 +483,8 @@ def _path_of(record: _Record, folder: str, prefix: str) -> str:
     name = record["file_name"]
     if not isinstance(name, (str, os.PathLike)):
         raise PathInfoError(f"{prefix}a file_name must be a str or path-like, got {shorten(name)}")
-    return os.path.join(folder, os.fspath(name))
+    # An address stays one: whether it may be read is for sources= to say, and never for the dataset.
+    return os.fspath(name) if is_url(name) else os.path.join(folder, os.fspath(name))
 
 
 def _codes_of(record: _Record) -> Any:

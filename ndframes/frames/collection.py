@@ -31,6 +31,9 @@ from ..spec.backends import backend_for, coerce_backend
 from ..spec.kinds import is_video_path
 from ..spec.pathinfo import Orientation, PathInfo, complete_info
 from ..system.handles import HandlePool
+from ..system.objects.access import RECHECK_SECONDS, SourceAccess
+from ..system.objects.addresses import is_url
+from ..system.objects.rules import SourceRules
 from ..system.process import half_of_memory
 from ..system.sources import current_folder
 from ..system.threads import resolve_thread_count
@@ -39,7 +42,7 @@ from .open_images import OpenImages
 from .summary import summarize_item
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from ..cache.keys import HashidMode
     from ..entries.conversion import Conversion
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from ..items.item import LazyImage
     from ..spec.backends import Backend, BackendPicker, BackendSpec
     from ..spec.pathinfo import ChannelInfo
+    from ..system.stamp import SourceStamp
     from .summary import ImageSummary
 
 __all__ = ["ImageCollection", "is_member"]
@@ -83,6 +87,7 @@ class ImageCollection(ABC):
     _backend_spec: BackendSpec | BackendPicker = cast("Any", _SetByInit())
     _memory_bytes: int = cast("Any", _SetByInit())
     _threads: int | None = cast("Any", _SetByInit())
+    _access: SourceAccess = cast("Any", _SetByInit())
     _max_region_bytes: int = cast("Any", _SetByInit())
 
     def __init__(  # noqa: PLR0913 - one keyword for each option
@@ -102,9 +107,10 @@ class ImageCollection(ABC):
         max_region_bytes: int | None = None,
         verify: VerifyMode = "first-touch",
         when_source_missing: WhenSourceMissing = "raise",
-        recheck_seconds: float = 0,
+        recheck_seconds: float | None = None,
         overviews: OverviewMode = "own",
         orientation: Orientation = "stored",
+        sources: str | Iterable[str] | None = None,
     ) -> None:
         check_choice("verify", verify, VerifyMode)
         check_choice("overviews", overviews, OverviewMode)
@@ -118,9 +124,11 @@ class ImageCollection(ABC):
         self._verify = verify
         self._when_source_missing = when_source_missing
         self._overviews: OverviewMode = overviews
-        self._recheck_seconds = to_seconds("recheck_seconds", recheck_seconds)
+        self._recheck_seconds = 0.0 if recheck_seconds is None else to_seconds("recheck_seconds", recheck_seconds)
+        object_seconds = RECHECK_SECONDS if recheck_seconds is None else self._recheck_seconds
+        self._access = SourceAccess(SourceRules.of(sources), object_seconds)
         self._set_backend(backend)
-        self._keyer = Keyer(hashid_mode)
+        self._keyer = Keyer(hashid_mode, self._access)
         # Relative paths mean this folder, whatever becomes the current one later.
         self._working_folder = current_folder()
         budget_bytes = to_byte_count("memory_bytes", memory_bytes)
@@ -183,8 +191,8 @@ class ImageCollection(ABC):
 
     @property
     def is_distant(self) -> bool:
-        """Whether reads wait for a network, since the cache is in an object store."""
-        return self._cache.is_distant
+        """Whether reads wait for a network, since the cache or sources are in an object store."""
+        return self._cache.is_distant or bool(self._access.rules.prefixes)
 
     def refresh(self) -> None:
         """Close all images and forget their descriptions; the next read of each builds and opens it again."""
@@ -198,6 +206,7 @@ class ImageCollection(ABC):
             when_source_missing=self._when_source_missing,
             tile_bytes=self._tile_bytes,
             limits=self._limits,
+            access=self._access,
         )
 
     # -- to be written by a subclass ----------------------------------------------------------------------------
@@ -282,7 +291,7 @@ class ImageCollection(ABC):
         """
         with naming_image(image_id):
             factory = self._factory(self._opener_of(image_id, converts=False))
-            return summarize_item(factory.make(self.pathinfo(image_id)), channels)
+            return summarize_item(factory.make(self.pathinfo(image_id)), channels, look=self.look_at)
 
     # -- entries -------------------------------------------------------------------------------------------------
 
@@ -290,12 +299,43 @@ class ImageCollection(ABC):
         """The form of the cache entry of ``info``; ``None`` where the source is read directly."""
         is_video = is_video_path(info.path)
         if callable(self._backend_spec):
-            return backend_for(self._backend_spec(image_id, info), is_video=is_video)
-        return self._backend_for_videos if is_video else self._backend_for_images
+            picked = self._backend_spec(image_id, info)
+            return backend_for(picked, is_video=is_video, is_distant=is_video and is_url(info.path))
+        if not is_video:
+            return self._backend_for_images
+        return self._backend_for_distant_videos if is_url(info.path) else self._backend_for_videos
 
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
         """The conversion that makes the cache entry of ``info``; ``None`` if the source is read directly."""
         return self._opener.plan(info, self.pick_backend(image_id, info))
+
+    def look_at(self, path: str) -> SourceStamp:
+        """The state of a source: of a file now, of an object as it was seen within ``recheck_seconds``.
+
+        Raises:
+            SourceError: it does not exist, or may not be read.
+        """
+        return self._access.recheck(path)
+
+    def hash_source(self, path: str) -> str:
+        """The SHA-256 digest of a source's bytes in hexadecimal.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        return self._access.hash(path, "sha256")
+
+    def look_ahead(self, image_ids: Iterable[Hashable]) -> None:
+        """Look at the sources of many images at the same time, as far as they are objects, before each is surveyed or opened."""
+        if self._access.rules.prefixes:
+            self._access.preload(path for image_id in image_ids for path in self._list_paths(image_id))
+
+    def _list_paths(self, image_id: Hashable) -> list[str]:
+        """The paths of an image's files; none if it cannot be described, which the read of it tells."""
+        try:
+            return [channel.path for channel in self.pathinfo(image_id).channels]
+        except Exception:  # noqa: BLE001 - build_pathinfo is the user's code
+            return []
 
     def survey_channel(self, image_id: Hashable, info: ChannelInfo) -> Survey:
         """The cache entry of ``info``, and the job that makes it if it is missing, damaged or out of date."""
@@ -344,6 +384,7 @@ class ImageCollection(ABC):
         if not callable(backend):  # else it picks for each file
             self._backend_for_images = backend_for(backend, is_video=False)
             self._backend_for_videos = backend_for(backend, is_video=True)
+            self._backend_for_distant_videos = backend_for(backend, is_video=True, is_distant=True)
 
     def _complete(self, info: PathInfo) -> PathInfo:
         """The description with what it leaves to these frames: the folder of relative paths, and the orientation."""

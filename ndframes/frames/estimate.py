@@ -7,12 +7,14 @@ import os
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..entries.conversion import Conversion
+from ..entries.local_copy import local_copy
 from ..entries.source import SourceOpener
 from ..errors import BackendError, NdframesError
 from ..formats.images.arrays import ArrayReader
@@ -98,7 +100,7 @@ def estimate_prepare(
     schedule = schedule_jobs(frames, to_ids(frames, image_ids))
     groups: dict[tuple[object, ...], list[tuple[Job, int]]] = defaultdict(list)
     for _, job in schedule.jobs.values():
-        groups[_kind_of(job)].append((job, _size_of(job.info.path)))
+        groups[_kind_of(job)].append((job, _size_of(frames, job.info.path)))
     bytes_now = sum(size for jobs in groups.values() for _, size in jobs)
     bytes_then = seconds = 0.0
     for jobs in groups.values():
@@ -123,10 +125,10 @@ def _kind_of(job: Job) -> tuple[object, ...]:
     return os.path.splitext(job.info.path)[1].lower(), str(form)
 
 
-def _size_of(path: str) -> int:
+def _size_of(frames: ImageCollection, path: str) -> int:
     try:
-        return os.stat(path).st_size
-    except OSError:
+        return frames.look_at(path).size_bytes
+    except NdframesError:
         return 0
 
 
@@ -151,9 +153,9 @@ def _measure(jobs: Sequence[tuple[Job, int]], threads: int) -> _Ratio:
 
 def _try(job: Conversion, threads: int) -> tuple[float, float]:
     """The bytes of an entry and the seconds to make it, both expected from a part of the image."""
-    pool = HandlePool()
-    try:
-        source = SourceOpener(job.cache, pool).open(job.info, job.stamp, is_mapped=False)
+    with local_copy(job.info.path, job.stamp, job.cache, job.access) as copy, closing(HandlePool()) as pool:
+        opener = SourceOpener(None if copy.is_copy else job.cache, pool)
+        source = opener.open(job.info, copy.stamp, path=copy.path, is_mapped=False)
         if is_video_path(job.info.path):
             with IMPORTING:
                 from ..entries.estimates import estimate_forms
@@ -165,6 +167,8 @@ def _try(job: Conversion, threads: int) -> tuple[float, float]:
             raise BackendError(
                 f"{video.path} has pixels of {video.dtype}, which {job.backend.type!r} does not store; use 'npy' or 'cog'"
             )
+        if source.frame_count is not None:  # an animation, which is small, and decodes from its first frame only
+            return source.nbytes, 0.0
         rows = _sample_rows(source)
         started = time.perf_counter()
         pixels = np.empty((len(rows), *source.shape[1:]), source.dtype)
@@ -174,8 +178,6 @@ def _try(job: Conversion, threads: int) -> tuple[float, float]:
             entry_bytes = file.seek(0, os.SEEK_END)
         share = source.shape[0] / len(rows)
         return entry_bytes * share, (time.perf_counter() - started) * share
-    finally:
-        pool.close()
 
 
 def _write(file: IO[bytes], sample: Reader, backend: Backend, threads: int) -> None:

@@ -68,29 +68,28 @@ class Frames(ImageCollection):
         max_bytes: the budget of the cache in bytes; see :class:`Cache`. ``None``: no limit.
         min_free_bytes: the bytes that the cache leaves free on its disk; see :class:`Cache`.
         memory_bytes: the budget of memory for open files and decoded tiles.
-        tile_bytes: the part of that for decoded tiles, so that overlapping crops decode their common tiles once; 0 keeps no
-            tiles. ``None``: a quarter.
+        tile_bytes: the part of that for decoded tiles, which overlapping crops share; 0 keeps none. ``None``: a quarter.
         threads: the most threads that decode the tiles of one read, the caller's included. Small reads use one.
             ``None``: one for each core, and one in a worker process of ``multiprocessing``, such as a data loader's.
         max_region_bytes: larger results raise an error before they are allocated. ``None``: half of the machine's memory.
         verify: how much of an entry is checked. ``"open"``: its description, when it is opened; ``"first-touch"``: also each
             tile before it is first decoded; ``"always"``: each tile every time.
         when_source_missing: ``"raise"`` an error if an image's file is gone, or ``"use"`` its cache entry.
-        recheck_seconds: for how long a source is trusted to be unchanged. 0 checks it before every read, which takes some
-            microseconds (more on a network file system) and never misses a change.
-        overviews: the levels from which scaled reads of a source are computed. ``"own"``: the image's own pyramid of 2 x 2
-            means, so that a scaled read gives the same pixels through every backend, before and after :meth:`prepare`;
-            ``"source"``: the overviews that the file holds, where there is no cache entry. They are quick to read, but may be
-            out of date or of another kind.
+        recheck_seconds: for how long a source is trusted to be unchanged. 0 checks it before every read, by a ``stat`` or a
+            request, and never misses a change. ``None``: 0 for files, and 60 for objects at addresses.
+        overviews: the levels from which scaled reads of a source are computed. ``"own"``: its own pyramid of 2 x 2 means, so that
+            they are the same through every backend; ``"source"``: the overviews that the file holds, where there is no cache entry.
+            They are quick to read, but may be out of date or of another kind.
         orientation: ``"upright"`` turns images as the orientation in their EXIF data or TIFF tag says, as photo viewers do.
             ``"stored"`` reads them as they are stored. Cache entries serve both.
+        sources: the addresses under which sources may be read, such as ``["s3://imagery/"]``; all others are refused, also those
+            in a dataset's file. ``None``: files only.
 
     Raises:
         BackendError: ``backend`` is unknown.
         HashidError: ``hashid_mode`` is unknown.
         CacheError: a budget is not a number of bytes.
-        ValueError: another option has a value that is not allowed.
-        TypeError: there is no such option.
+        ValueError, TypeError: another option has a value that is not allowed, or does not exist.
 
     Example:
         >>> import ndframes as nf
@@ -269,6 +268,7 @@ class Frames(ImageCollection):
         check_keywords("load_regions", options, ReadKeywords.__annotations__)
         threads = resolve_thread_count(self._threads if workers is None else workers, name="workers")
         checked = check_requests(requests)
+        self.look_ahead(image_id for image_id, _ in checked)
         read_options = ReadOptions.of(**options)
         if read_options.nodata == "mask" and out is not None:
             raise RegionError("a batch with nodata='mask' returns masked arrays; leave out the argument 'out'")

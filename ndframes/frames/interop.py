@@ -21,8 +21,7 @@ from ..errors import (
 )
 from ..geometry.regions import resolve_region
 from ..spec.pathinfo import SequenceInfo
-from ..system.sources import hash_file
-from ..system.stamp import stat_source
+from ..system.objects.addresses import is_url
 from .placing import find_place
 
 if TYPE_CHECKING:
@@ -52,6 +51,12 @@ class ImageCatalog(Protocol):
 
     def pick_backend(self, image_id: Hashable, info: ChannelInfo) -> Backend | None:
         """The form of the cache entry of a file; ``None`` where the file is read directly."""
+
+    def look_at(self, path: str) -> SourceStamp:
+        """The state of a source."""
+
+    def hash_source(self, path: str) -> str:
+        """The SHA-256 digest of a source's bytes."""
 
 
 class LazyArray(Protocol):
@@ -176,15 +181,15 @@ def tokenize_state(frame: LazyArray) -> object:
     """
     files = []
     for info in (info for infos in _files_by_time(frame) for info in infos):
-        stamp = _stamp_of(info)
+        stamp = _stamp_of(info, frame.frames)
         backend = frame.frames.pick_backend(frame.image_id, info)
         files.append(
             (
                 *astuple(info),
                 # A relative path is another file in another working directory.
-                os.path.abspath(info.path),
+                info.path if is_url(info.path) else os.path.abspath(info.path),
                 None if backend is None else backend.to_dict(),
-                None if stamp is None else _identify(info, stamp),
+                None if stamp is None else _identify(info, stamp, frame.frames),
             )
         )
     is_native = frame.frames.pathinfo(frame.image_id).is_native
@@ -263,6 +268,12 @@ class _FileState(NamedTuple):
     path: str
     size_bytes: int
     mtime_ns: int
+    version: int
+
+    @classmethod
+    def of(cls, path: str, stamp: SourceStamp) -> _FileState:
+        """The state with this stamp. The number of a file differs between machines; that of an object stands for its ETag."""
+        return cls(path, stamp.size_bytes, stamp.mtime_ns, stamp.inode if is_url(path) else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,16 +312,16 @@ class _Snapshot:
         with naming_image(self.frame.image_id):
             for time in times:
                 for file in self.files[time]:
-                    _check_unchanged(file)
+                    _check_unchanged(file, self.frame.frames)
         return pixels
 
 
-def _check_unchanged(file: _FileState) -> None:
+def _check_unchanged(file: _FileState, frames: ImageCatalog) -> None:
     try:
-        stamp = stat_source(file.path)
+        stamp = frames.look_at(file.path)
     except SourceMissingError:  # the read has succeeded, so when_source_missing="use" allowed its cache entry
         return
-    if (stamp.size_bytes, stamp.mtime_ns) != file[1:]:
+    if _FileState.of(file.path, stamp) != file:
         raise SourceChangedError(
             f"{file.path} was changed since this array was made; make a new array with to_dask() or to_xarray()"
         )
@@ -319,10 +330,8 @@ def _check_unchanged(file: _FileState) -> None:
 def _record_files(frame: LazyArray) -> tuple[tuple[_FileState, ...], ...]:
     states = []
     for infos in _files_by_time(frame):
-        stamps = [(info.path, _stamp_of(info)) for info in infos]
-        states.append(
-            tuple(_FileState(path, stamp.size_bytes, stamp.mtime_ns) for path, stamp in stamps if stamp is not None)
-        )
+        stamps = [(info.path, _stamp_of(info, frame.frames)) for info in infos]
+        states.append(tuple(_FileState.of(path, stamp) for path, stamp in stamps if stamp is not None))
     return tuple(states)
 
 
@@ -337,15 +346,15 @@ def _files_by_time(frame: LazyArray) -> list[list[ChannelInfo]]:
     ]
 
 
-def _stamp_of(info: ChannelInfo) -> SourceStamp | None:
-    """The state of a file; ``None`` if there is no local file at its path."""
+def _stamp_of(info: ChannelInfo, frames: ImageCatalog) -> SourceStamp | None:
+    """The state of a file; ``None`` if there is no file at its path."""
     try:
-        return stat_source(info.path)
+        return frames.look_at(info.path)
     except SourceMissingError:
         return None
 
 
-def _identify(info: ChannelInfo, stamp: SourceStamp) -> tuple[int | str, ...]:
+def _identify(info: ChannelInfo, stamp: SourceStamp, frames: ImageCatalog) -> tuple[int | str, ...]:
     # Without the number of the file system: it changes with every mount.
     is_settled = stamp.is_settled(time.time_ns())
-    return stamp[1:] if is_settled else (*stamp[1:], hash_file(info.path, "sha256"))
+    return stamp[1:] if is_settled else (*stamp[1:], frames.hash_source(info.path))

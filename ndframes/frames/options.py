@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
     from ..cache.keys import HashidMode
     from ..entries.bytes import VerifyMode
@@ -35,6 +36,7 @@ class FramesOptions(TypedDict, total=False):
     max_region_bytes: int | None
     verify: VerifyMode
     when_source_missing: WhenSourceMissing
-    recheck_seconds: float
+    recheck_seconds: float | None
     overviews: OverviewMode
     orientation: Orientation
+    sources: str | Iterable[str] | None

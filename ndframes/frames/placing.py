@@ -16,9 +16,12 @@ from ..geometry.affine import Affine, compose, invert, to_affine
 from ..spec.channels import parse_codes
 from ..spec.pathinfo import ChannelInfo, PathInfo
 from ..system.handles import HandlePool
+from ..system.objects.addresses import is_url
 from ..system.process import IMPORTING
+from ..system.stamp import stat_source
 
 if TYPE_CHECKING:
+    from ..entries.opened import OpenedChannel
     from ..formats.images.georeference import Georeference
     from ..formats.reader import Reader
     from ..items.item import LazyImage
@@ -64,13 +67,27 @@ def find_place(image: LazyImage, codes: tuple[str, ...]) -> Georeference | None:
         info, opened = image.pathinfo.channels[part], image.opened(part)
         if info.page or info.series:
             continue  # GDAL reads the place of the first image of a file only
-        found = _find(info) if opened.entry is None or not opened.is_lost else _of_entry(opened.entry.trailer.meta)
+        found = _place_of(info, opened)
         if found is not None:
             src_from_img = invert(to_affine(info.matrix, info.path))
             if isinstance(opened.reader, UprightReader):
                 src_from_img = compose(opened.reader.stored_from_upright, src_from_img)
             return replace(found, world_from_src=compose(found.world_from_src, src_from_img))
     return None
+
+
+def _place_of(info: ChannelInfo, opened: OpenedChannel) -> Georeference | None:
+    """The georeference of a file: from its entry where there is no file, otherwise as GDAL reads it."""
+    is_object = is_url(info.path)
+    if opened.entry is not None and (opened.is_lost or is_object):
+        return _of_entry(opened.entry.trailer.meta)
+    if opened.object is not None:
+        with IMPORTING:
+            from ..formats.images.georeference import find_object_georeference
+
+        return find_object_georeference(opened.object)
+    # The reader of a copy knows where that is.
+    return _find(replace(info, path=opened.reader.path)) if is_object else _find(info)
 
 
 def _of_entry(meta: Mapping[str, Any]) -> Georeference | None:
@@ -109,6 +126,8 @@ def _find(info: ChannelInfo) -> Georeference | None:
     with IMPORTING:
         from ..formats.images.georeference import find_georeference
 
+    if info.driver is None:
+        stat_source(info.path)  # GDAL knows names that are no files
     return find_georeference(info.path, info.driver)
 
 

@@ -128,6 +128,8 @@ class _ImageJob(NamedTuple):
     job: Job
 
 
+# Whose sources are looked at together.
+_SURVEYED_AT_ONCE = 1000
 _Outcome = tuple[_ImageJob, JobResult | Exception]
 
 
@@ -220,11 +222,14 @@ def schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> Sch
     """Find what must be converted."""
     schedule = Schedule()
     with frames.cache.surveying():
-        _survey(schedule, frames, image_ids)
+        # In parts: what was seen of an object is trusted for some seconds only.
+        for start in range(0, len(image_ids), _SURVEYED_AT_ONCE):
+            _survey(schedule, frames, image_ids[start : start + _SURVEYED_AT_ONCE])
     return schedule
 
 
 def _survey(schedule: Schedule, frames: ImageCollection, image_ids: Sequence[Hashable]) -> None:
+    frames.look_ahead(image_ids)
     for image_id in image_ids:
         path = ""
         try:

@@ -35,9 +35,10 @@ class SimpleFrames(Frames):
     """Frames over files: images, videos and sequences of images, by ids.
 
     Args:
-        sources: one of these; it is copied, and relative paths are taken from the folder that is current now:
+        files: one of these; it is copied, and relative paths are taken from the folder that is current now:
 
-            - a mapping from hashable ids to sources. A source is a path, a :class:`Clip`, a :class:`ChannelInfo` or a
+            - a mapping from hashable ids to sources. A source is a path, an address such as ``"s3://bucket/a.tif"``, which
+              ``sources=`` must allow, a :class:`Clip`, a :class:`ChannelInfo` or a
               :class:`PathInfo`. The path of a folder of images, a glob such as ``"walk/*.png"`` or a pattern such as
               ``"walk/frame{:06d}.png"`` is one sequence; see :class:`Clip`. Its files are listed once, when it is first used.
             - a list of sources. The id of each is its file's name without ending if these all differ, otherwise its path as
@@ -48,7 +49,7 @@ class SimpleFrames(Frames):
         **options: as for :class:`Frames`.
 
     Raises:
-        PathInfoError: ``sources`` is none of these.
+        PathInfoError: ``files`` is none of these.
         SourceError: the folder does not exist or holds no images, or no file matches the glob.
 
     Example:
@@ -61,9 +62,9 @@ class SimpleFrames(Frames):
         ndframes.errors.ImageIdError: no image 'astronot'; close: astronaut
     """
 
-    def __init__(self, sources: _Sources, **options: Unpack[FramesOptions]) -> None:
+    def __init__(self, files: _Sources, /, **options: Unpack[FramesOptions]) -> None:
         super().__init__(**options)
-        self._sources = to_sources(sources)
+        self._sources = to_sources(files)
 
     @property
     def image_ids(self) -> Sequence[Hashable]:
@@ -118,6 +119,7 @@ def open(  # noqa: A001, PLR0913 - the name that errors of Python show; one keyw
     pixel_format: str | None = None,
     frame_errors: str = "raise",
     orientation: Orientation = "stored",
+    sources: str | Iterable[str] | None = None,
 ) -> LazyFrame:
     """Open one file as an array that stays on disk. It is exported as ``ndframes.open``.
 
@@ -137,6 +139,7 @@ def open(  # noqa: A001, PLR0913 - the name that errors of Python show; one keyw
         pixel_format: for a video, as for :class:`Clip`.
         frame_errors: for a video, as for :class:`Clip`.
         orientation: as for :class:`Frames`.
+        sources: as for :class:`Frames`: the addresses that ``path`` may be under.
 
     Raises:
         PathInfoError: an option is not valid for this file, or is given beside a :class:`Clip`.
@@ -165,7 +168,12 @@ def open(  # noqa: A001, PLR0913 - the name that errors of Python show; one keyw
         source.image_id if isinstance(source, PathInfo) else getattr(source, "path", None) or ChannelInfo(source).path
     )
     frames = SimpleFrames(
-        {name: source}, workdir=workdir, backend=backend, orientation=orientation, overviews=overviews
+        {name: source},
+        workdir=workdir,
+        backend=backend,
+        orientation=orientation,
+        overviews=overviews,
+        sources=sources,
     )
     return frames.load_frame(name, channels)
 

@@ -42,7 +42,7 @@ def to_sources(sources: Any) -> dict[Hashable, Source]:
         listed = [sources]
     if not isinstance(listed, Iterable):
         raise PathInfoError(
-            f"sources={shorten(sources)}; SimpleFrames takes a mapping from ids to paths, a list of paths, a folder or a glob"
+            f"files={shorten(sources)}; SimpleFrames takes a mapping from ids to paths, a list of paths, a folder or a glob"
         )
     items = list(listed)
     # zip() of ids and paths. A text of two characters is no such pair.

@@ -12,10 +12,11 @@ from ..spec.pathinfo import SequenceInfo
 from ..system.stamp import stat_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ..items.item import LazyImage
     from ..spec.pathinfo import PathInfo
+    from ..system.stamp import SourceStamp
 
 __all__ = ["FileStamp", "ImageSummary", "digest_files", "stamp_files", "summarize_item"]
 _STATE_BYTES = 12
@@ -48,7 +49,9 @@ class ImageSummary:
         return asdict(self)
 
 
-def summarize_item(item: LazyImage, channels: str | Sequence[str] | None = None) -> ImageSummary:
+def summarize_item(
+    item: LazyImage, channels: str | Sequence[str] | None = None, *, look: Callable[[str], SourceStamp] = stat_source
+) -> ImageSummary:
     """Describe a read of everything; files are opened, and none is converted if the item was made so.
 
     Raises:
@@ -63,14 +66,21 @@ def summarize_item(item: LazyImage, channels: str | Sequence[str] | None = None)
         channels=codes,
         dtype=item.dtype(codes).name,
         all_channels=item.channels,
-        state=digest_files(stamp_files(item.pathinfo)),
+        state=digest_files(stamp_files(item.pathinfo, look)),
     )
 
 
-def stamp_files(info: PathInfo) -> tuple[tuple[FileStamp, ...], ...]:
-    """The files of an image, or of each image of a sequence, as they are now. Opens none of them."""
+def stamp_files(info: PathInfo, look: Callable[[str], SourceStamp] = stat_source) -> tuple[tuple[FileStamp, ...], ...]:
+    """The files of an image, or of each image of a sequence, as they are now. Opens none of them.
+
+    Args:
+        info: the image.
+        look: the state of a source, as :meth:`ndframes.Frames.look_at` gives it.
+    """
     images = info.images if isinstance(info, SequenceInfo) else (info,)
-    return tuple(tuple((file.path, file.page, _state_of(file.path)) for file in image.channels) for image in images)
+    return tuple(
+        tuple((file.path, file.page, _state_of(file.path, look)) for file in image.channels) for image in images
+    )
 
 
 def digest_files(stamps: Iterable[Iterable[FileStamp]]) -> str:
@@ -81,9 +91,9 @@ def digest_files(stamps: Iterable[Iterable[FileStamp]]) -> str:
     return digest.hexdigest()
 
 
-def _state_of(path: str) -> tuple[int, ...] | None:
+def _state_of(path: str, look: Callable[[str], SourceStamp]) -> tuple[int, ...] | None:
     try:
         # Without the number of the file system, which changes with every mount.
-        return stat_source(path)[1:]
+        return look(path)[1:]
     except SourceMissingError:  # the item is open, so its cache entry is read in its place
         return None

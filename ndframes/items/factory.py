@@ -10,6 +10,7 @@ from ..entries.source import is_video_file
 from ..errors import NdframesError, PathInfoError
 from ..formats.images.animation import may_be_animation
 from ..spec.pathinfo import SequenceInfo
+from ..system.objects.addresses import is_url
 from .image import AlignableImageData
 from .parts import Parts
 from .sequence import ImageSequence
@@ -85,6 +86,8 @@ class ItemFactory:
             return True
         if not may_be_animation(channel.path) or os.path.exists(channel.path):
             return False
+        if is_url(channel.path):  # only its content tells
+            return self.opener.open(channel).reader.frame_count is not None
         # The source is gone: its cache entry knows, if it may be read in its place.
         try:
             return self.opener.open(channel).reader.frame_count is not None

@@ -15,6 +15,7 @@ from ..formats.upright import UprightReader
 from ..geometry.affine import invert, spanned_shape, to_affine
 from ..pixels.values import Quantization, ValueEncoding, resolve_nodata
 from ..spec.channels import default_codes
+from ..system.objects.addresses import is_url
 from ..system.process import ForkAware
 from ..system.stamp import is_unchanged
 from ..system.threads import resolve_thread_count, run_tasks
@@ -321,8 +322,11 @@ class Parts(ForkAware):
         self._opened[part] = opened
         kept = [(info.path, item) for info, item in zip(self.pathinfo.channels, self._opened, strict=True) if item]
         # A stamp tells of every change only if the source was settled; otherwise the opener has to decide.
-        self._stamps_suffice = all(item.stamp is not None and item.is_settled for _, item in kept)
-        self._stamps = tuple((path, item.stamp) for path, item in kept if item.stamp is not None)
+        # Objects have no stat: the opener asks for their state from time to time.
+        self._stamps_suffice = all(
+            item.stamp is not None and item.is_settled and not is_url(path) for path, item in kept
+        )
+        self._stamps = tuple((path, item.stamp) for path, item in kept if item.stamp is not None and not is_url(path))
         if self._on_open is not None:
             self._on_open()
 

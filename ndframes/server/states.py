@@ -53,8 +53,8 @@ class States:
                 seen = self._seen.get(image_id)
             # Looking at one file, and not at the thousands of a long sequence for each of its frames.
             if seen is not None and seen.info is info and seen.state == state:
-                return stamp_files(info.images[time]) == seen.stamps[time : time + 1]
-        stamps = stamp_files(info)
+                return stamp_files(info.images[time], self._frames.look_at) == seen.stamps[time : time + 1]
+        stamps = stamp_files(info, self._frames.look_at)
         present = digest_files(stamps)
         with self._lock:
             self._seen[image_id] = _Seen(info, present, stamps)

@@ -203,10 +203,10 @@ BackendSpec = str | Mapping[str, Any] | Backend | None
 BackendPicker = Callable[["Hashable", "ChannelInfo"], BackendSpec]
 
 
-def backend_for(spec: BackendSpec, *, is_video: bool) -> Backend | None:
+def backend_for(spec: BackendSpec, *, is_video: bool, is_distant: bool = False) -> Backend | None:
     """The backend of one file, from a value that may apply to images and videos.
 
-    ``"auto"`` reads a video directly, by an index of its frames. ``"intra"`` exists for videos only; images get ``"auto"``
+    ``"auto"`` reads a video directly, by an index of its frames; one that is not on this machine gets ``"intra"``. ``"intra"`` exists for videos only; images get ``"auto"``
     instead.
 
     Raises:
@@ -220,7 +220,7 @@ def backend_for(spec: BackendSpec, *, is_video: bool) -> Backend | None:
     is_auto = spec == "auto" or (isinstance(spec, Mapping) and spec.get("type") == "auto")
     backend = coerce_backend(spec)
     if is_video:
-        return None if is_auto else backend
+        return (coerce_backend("intra") if is_distant else None) if is_auto else backend
     return coerce_backend("auto") if backend is not None and backend.type == "intra" else backend
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Literal
 
+from .objects.addresses import is_url
 from .stamp import source_error, stat_source
 
 if TYPE_CHECKING:
@@ -48,8 +49,13 @@ def current_folder() -> str:
 
 
 def real_path(path: str) -> str:
-    """The absolute path with all links followed."""
-    return os.path.realpath(path)
+    """The absolute path with all links followed; an address as it is.
+
+    Example:
+        >>> real_path("s3://imagery/a/../b.tif")
+        's3://imagery/a/../b.tif'
+    """
+    return path if is_url(path) else os.path.realpath(path)
 
 
 def link_target(path: str) -> str | None:

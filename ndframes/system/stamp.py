@@ -230,7 +230,7 @@ def source_error(path: str, error: Exception) -> SourceError:
     code = getattr(error, "errno", None)
     if code in (errno.ENOENT, errno.ENOTDIR) and "://" in path:
         found: SourceError = SourceMissingError(
-            f"{path} is not a file, and URLs are not supported; give the path of a local copy"
+            f"{path} is not a file; an address can be read by Frames with sources= alone, elsewhere give the path of a local copy"
         )
     elif code in (errno.ENOENT, errno.ENOTDIR):
         found = SourceMissingError(f"{path} does not exist; check the path (relative to {_here()})")

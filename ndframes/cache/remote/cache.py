@@ -190,6 +190,10 @@ class RemoteCache(Cache):
                 "workdir, or backend=None to read sources directly"
             )
 
+    def find_scratch_folder(self) -> Path:
+        """As :meth:`Store.find_scratch_folder`: the local tier, or the folder for temporary files."""
+        return self._scratch.make()
+
     def scratch(self, room_bytes: int = 0) -> IO[bytes]:
         """A file without a name on this machine's disk, with this much room reserved."""
         return self._scratch.unnamed(room_bytes)

@@ -14,7 +14,7 @@ from ..layout import hold_lock, is_abandoned, new_part_name, parse_part
 from ..store import check_room
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Scratch"]
 
@@ -39,7 +39,7 @@ class Scratch:
             CacheFullError: the disk has less room than ``room_bytes``.
             CacheError: the folder cannot be written.
         """
-        self._make()
+        self.make()
         check_room(self._folder, self._files.free_bytes(str(self._folder)), room_bytes)
         path = str(self._folder / new_part_name(state_id))
         try:
@@ -49,12 +49,32 @@ class Scratch:
         finally:
             self._files.remove(path)
 
+    @contextmanager
+    def filled(self, state_id: str, suffix: str, room_bytes: int, fill: Callable[[str], None]) -> Iterator[str]:
+        """The path of a new file that ``fill`` has created there; it is removed when the context ends.
+
+        Raises:
+            CacheFullError: the disk has less room than ``room_bytes``.
+            CacheError: the folder cannot be written.
+        """
+        self.make()
+        check_room(self._folder, self._files.free_bytes(str(self._folder)), room_bytes)
+        path = str(self._folder / new_part_name(state_id, suffix))
+        try:
+            fill(path)
+            with open(path, "rb") as file:
+                self._lock(file)
+                yield path
+        finally:
+            self._files.remove(path)
+
     def unnamed(self, room_bytes: int = 0) -> IO[bytes]:
         """A file without a name, and with this much room reserved."""
-        self._make()
+        self.make()
         return self._files.scratch(str(self._folder), room_bytes)
 
-    def _make(self) -> None:
+    def make(self) -> Path:
+        """The folder, which is created, and cleaned once."""
         try:
             self._files.make_folders(str(self._folder))
             if not self._is_clean:
@@ -65,6 +85,7 @@ class Scratch:
                 f"{self._folder}, where entries are written before they are uploaded, cannot be written: {error}; give local_tier= another "
                 "folder, or set TMPDIR"
             ) from error
+        return self._folder
 
     def _clean(self) -> None:
         for item in self._files.scan(str(self._folder)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from ...system.objects.addresses import is_url
 from ..common import backend_of, show_path
 
 if TYPE_CHECKING:
@@ -25,13 +26,16 @@ def collect_image(argument: ImageArgument, workdir: str | None, backend: str) ->
 
     # Without a backend: the facts are those of the file, even if it is cached.
     path, direct = argument.path, argument.open_frames(None, None)
+    if is_url(path) and not argument.can_read(direct):
+        direct = argument.open_frames(workdir, "auto")
+        argument.check_is_image(direct)
     image = direct.image(path)
     reader = image.opened(0).reader
     region = _middle(reader.shape)
     slices = tuple(slice(axis.start, axis.stop) for axis in region)
     facts: _Facts = {
         "path": path,
-        "file_bytes": os.path.getsize(path),
+        "file_bytes": direct.look_at(path).size_bytes,
         "format": reader.format,
         "shape": reader.shape,
         "dtype": reader.dtype.name,

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import rasterio
 import tifffile
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
+from ...system.objects.object_file import ObjectStream
+from ...system.objects.rules import is_network_path
 from ...system.process import ForkGate
 
-__all__ = ["Georeference", "find_georeference", "is_same_crs", "to_geotiff_tags"]
+if TYPE_CHECKING:
+    from ...system.objects.object_file import ObjectFile
+
+__all__ = ["Georeference", "find_georeference", "find_object_georeference", "is_same_crs", "to_geotiff_tags"]
 # The place must be part of the file: a sidecar may change without a trace in the file that keys identify.
 _OPTIONS: dict[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -55,15 +61,44 @@ def find_georeference(path: str, driver: str | None = None) -> Georeference | No
         path: the file.
         driver: the GDAL driver to open it with; ``None``: any.
     """
+    if is_network_path(path):
+        return None
     with _GATE, rasterio.Env(**_OPTIONS):
         try:
             dataset = _QuietDataset(path, driver=None if driver is None else [driver], sharing=False)
         # A .npy, or a format that another library reads.
         except (RasterioError, UnicodeEncodeError):
             return None
-        with dataset:
-            place = tuple(float(number) for number in dataset.transform[:6])
-            crs = dataset.crs
+        return _read_place(dataset)
+
+
+def find_object_georeference(file: ObjectFile) -> Georeference | None:
+    """The georeference of a TIFF in an object, as :func:`find_georeference` finds that of a file.
+
+    GDAL gets a file of one pixel with the same tags: it would read the object in its own way.
+    """
+    stream = ObjectStream(file)
+    with tifffile.TiffFile(stream) as tiff:
+        tags = tiff.pages.first.tags
+        extra = [
+            (number, tags[number].dtype, tags[number].count, tags[number].value, True)
+            for number in _TAGS
+            if number in tags
+        ]
+    if stream.error is not None:
+        raise stream.error
+    if not extra:
+        return None
+    data = io.BytesIO()
+    tifffile.imwrite(data, np.zeros((1, 1), np.uint8), extratags=extra, metadata=None)
+    with _GATE, rasterio.Env(**_OPTIONS), MemoryFile(data.getvalue()) as memory:
+        return _read_place(_QuietDataset(memory.name, driver=["GTiff"], sharing=False))
+
+
+def _read_place(dataset: _QuietDataset) -> Georeference | None:
+    with dataset:
+        place = tuple(float(number) for number in dataset.transform[:6])
+        crs = dataset.crs
     if place == _NO_PLACE:
         return None
     return Georeference("" if not crs else crs.to_wkt(), place)  # type: ignore[arg-type]

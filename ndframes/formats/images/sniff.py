@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UnreadableImageError
 from ...system.handles import FileHandle
+from ...system.objects.rules import check_driver_path
 from ...system.process import IMPORTING
 from ...system.stamp import require_same_file, stat_source
 from .jpeg2000 import is_signed_byte, is_ycbcr
@@ -85,7 +86,7 @@ def open_image(
     """Open the image file of one channel for crops.
 
     The format is detected from the file's first bytes, never from its name. ``info.driver`` overrides that with a GDAL
-    driver; only so are a VRT, a ``/vsi`` path or a URL opened. Libraries are imported when a file needs them.
+    driver; only so are a VRT or a ``/vsi`` path opened. Libraries are imported when a file needs them.
 
     The reader may close the file and open it again. If it was replaced meanwhile, :class:`~ndframes.SourceChangedError` is
     raised; not so with ``info.driver``, whose source need not be a file.
@@ -104,6 +105,7 @@ def open_image(
         from .raster import RasterReader
 
     if info.driver is not None:
+        check_driver_path(info.path)
         return RasterReader(info.path, info.driver, pool)
     stamp = stat_source(info.path)
     # The file is opened several times: to detect the format, to inspect it, to read it. All must see the same file.
@@ -122,7 +124,7 @@ def _open_file(
         with IMPORTING:
             from .tiff.reader import TiffReader
 
-        chosen = {"page": info.page, "series": info.series}
+        chosen: dict[str, Any] = {"page": info.page, "series": info.series}
         return TiffReader(info.path, **chosen, stamp=stamp, pool=pool, tiles=tiles, is_mapped=is_mapped)
     reader = _open_plain(info, kind, head, pool, stamp, is_mapped, tiles)
     orientation = find_orientation(info.path, kind)

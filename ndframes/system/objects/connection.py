@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .requests import StoreRequests
     from .store import ObjectStore
 
-__all__ = ["connect_store"]
+__all__ = ["connect_store", "threads_of_process"]
 _MOST_REQUESTS = 64
 
 
@@ -123,3 +123,8 @@ class _ProcessConnector(Connector, ForkAware):
 
 
 _CONNECTOR = _ProcessConnector()
+
+
+def threads_of_process() -> RequestThreads:
+    """The threads of this process that wait for the answers of stores."""
+    return _CONNECTOR.threads

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from urllib.parse import quote, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from ...errors import ObjectGoneError, StoreAccessError, StoreError
+from ...errors import NdframesError, ObjectGoneError, StoreAccessError, StoreError
 from .addresses import without_secrets
 from .credentials import describe_credentials
 from .failures import RequestTarget, check_state, error_for_status
@@ -111,6 +111,7 @@ class HttpRequests(StoreRequests):
         except ObjectGoneError:
             return None
         size = answer.response.headers.get("Content-Length")
+        answer.response.read()  # nothing, but the connection is then known to be free
         self._give_back(answer)
         if size is None or not size.isdigit():
             raise StoreError(f"{target.prefix}the server does not tell the size of the file; use a server that does")
@@ -327,6 +328,8 @@ def _status(key: str, response: http.client.HTTPResponse, size: int) -> ObjectSt
 
 
 def _to_error(error: Any, target: RequestTarget) -> Exception:
+    if isinstance(error, NdframesError):  # of a connection that must not be made
+        return error
     if isinstance(error, ssl.SSLCertVerificationError):
         return StoreError(
             f"{target.prefix}the certificate of the server is not valid, or its authority is not known here"

@@ -258,7 +258,8 @@ def test_vrt_is_never_guessed(name, tmp_path, pool):
 )
 def test_virtual_paths_are_files_that_are_missing(path, pool):
     with pytest.raises(
-        nf.errors.SourceMissingError, match="URLs are not supported" if "://" in path else "does not exist"
+        nf.errors.SourceMissingError,
+        match="an address can be read by Frames with sources=" if "://" in path else "does not exist",
     ):
         open_path(path, pool)
 

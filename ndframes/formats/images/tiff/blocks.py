@@ -33,10 +33,11 @@ if TYPE_CHECKING:
 
     from ...._typing import Array
     from ....system.handles import HandlePool
+    from ....system.objects.object_file import ObjectFile
     from ....system.stamp import SourceStamp
     from .samples import Samples
 
-__all__ = ["Block", "BlockDecoder", "BlockFile", "Blocks", "SourceFile", "find_blocks"]
+__all__ = ["Block", "BlockDecoder", "BlockFile", "Blocks", "ObjectBlocks", "SourceFile", "find_blocks"]
 imagecodecs = load_extensions("_imcd")
 _NO_PREDICTOR, _HORIZONTAL, _FLOATING = 1, 2, 3
 # The depths for which libtiff knows a predictor.
@@ -76,6 +77,24 @@ class Blocks:
     decode: Callable[[Block], Array]
     flat_dtype: np.dtype[Any] | None
     planes: tuple[Blocks, ...] = ()
+
+    def cut_flat(self, bands: int, block_bytes: int) -> Blocks:
+        """The same pixels in blocks of about this many bytes, if all rows follow each other; itself otherwise.
+
+        Some writers store an image as one strip, and a crop of an object would fetch all of it.
+        """
+        offset, dtype = self.find_flat_offset(bands), self.flat_dtype
+        if offset is None or dtype is None:
+            return self
+        (height, width), row_bytes = self.shape, self.shape[1] * bands * dtype.itemsize
+        rows = min(height, max(1, block_bytes // row_bytes))
+        tops = np.arange(0, height, rows)
+
+        def decode(block: Block) -> Array:
+            return np.frombuffer(block[1], dtype).reshape(-1, width, bands)  # type: ignore[arg-type] # all are written
+
+        counts = np.minimum(rows, height - tops) * row_bytes
+        return replace(self, block_shape=(rows, width), offsets=offset + tops * row_bytes, counts=counts, decode=decode)
 
     def find_flat_offset(self, bands: int) -> int | None:
         """The position of the first pixel if all rows follow each other without gaps; else ``None``."""
@@ -422,6 +441,68 @@ class SourceFile:
             self._open_file = weakref.ref(shared)
         shared.is_used = True
         return shared
+
+
+class ObjectBlocks:
+    """The blocks of a TIFF in an object by their numbers, as :class:`~ndframes.formats.tiled.tile_reader.TileFile`.
+
+    Each read is a request, unless :meth:`read_ahead` has announced it.
+    """
+
+    is_mapped = False
+    is_distant = True
+
+    def __init__(self, file: ObjectFile, blocks: Blocks) -> None:
+        self._file = file
+        self._tables = [(part.offsets, part.counts) for part in blocks.planes or (blocks,)]
+        self._has_planes = bool(blocks.planes)
+
+    def read(self, index: int) -> Block:
+        """A block.
+
+        Raises:
+            EOFError: the object ends before.
+        """
+        parts: list[bytes | memoryview | None] = [
+            None if place is None else self._read(index, *place) for place in self._places(index)
+        ]
+        return (index, parts) if self._has_planes else (index, parts[0])
+
+    def _read(self, index: int, offset: int, count: int) -> bytes:
+        data = bytes(self._file.read_at(offset, count))  # codecs search them
+        if len(data) != count:
+            raise EOFError(f"block {index:,} should be {count:,} bytes at {offset:,}, but the file ends before")
+        return data
+
+    def _places(self, index: int) -> list[tuple[int, int] | None]:
+        """The place of a block, or of each plane of it; ``None``: it was not written."""
+        places = [(int(offsets[index]), int(counts[index])) for offsets, counts in self._tables]
+        return [place if place[1] else None for place in places]
+
+    def read_run(self, run: range) -> list[Block]:
+        """Several blocks."""
+        return [self.read(index) for index in run]
+
+    def views(self) -> None:
+        """``None``: an object is not mapped."""
+
+    def map(self, first: int, count: int, tile_bytes: int) -> memoryview:
+        """Not supported."""
+        raise NotImplementedError
+
+    def touch(self, runs: Sequence[range]) -> None:
+        """Do nothing: a source has no checksums."""
+
+    def read_ahead(self, indices: Sequence[int]) -> None:
+        """Begin to fetch some blocks."""
+        size = self._file.size_bytes
+        places = [place for index in indices for place in self._places(index) if place is not None]
+        self._file.read_ahead([place for place in places if sum(place) <= size])
+
+    def expect(self, runs: Sequence[range]) -> bool:
+        """Call :meth:`read_ahead` for the blocks of these runs."""
+        self.read_ahead([index for run in runs for index in run])
+        return len(runs) > 1 or len(runs[0]) > 1
 
 
 class BlockFile:

@@ -14,7 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from ....errors import UnreadableImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from ....system.objects.object_file import ObjectStream
+
+    _ReadAt = Callable[[int, int], bytes]
 
 __all__ = ["check_directories"]
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -52,56 +56,66 @@ class _Tag(NamedTuple):
     value: bytes
 
 
-def check_directories(path: str, *, every: bool) -> None:
+def check_directories(path: str, *, every: bool, stream: ObjectStream | None = None) -> None:
     """Refuse a TIFF with a directory, or the value of a tag that affects pixels, past the end of the file.
 
     Args:
         path: the file.
         every: whether to check all pages and their sub-directories, or the first page alone.
+        stream: the bytes of an object; ``None``: those of the file.
 
     Raises:
         UnreadableImageError: a directory or value is past the end.
     """
+    if stream is not None:
+        _check(path, stream.read_at, stream.size_bytes, every=every)
+        return
     # Unbuffered, since all reads go by position past the buffer.
     with open(path, "rb", buffering=0) as file:
-        descriptor, file_bytes = file.fileno(), os.fstat(file.fileno()).st_size
-        form, first = _read_header(path, descriptor)
-        waiting, seen = [first], set[int]()  # a list, not recursion: a file may have thousands of pages
-        while waiting:
-            position = waiting.pop()
-            if position in seen:  # directories may link to each other in a circle
-                continue
-            seen.add(position)
-            tags, following = _read_directory(path, descriptor, form, position)
-            for tag in tags:
-                _check_extent(path, form, tag, file_bytes)
-            if not every:
-                return
-            waiting += [following] if following else []
-            for tag in tags:
-                if tag.number == _SUB_DIRECTORIES:
-                    waiting += [item for item in _read_offsets(path, descriptor, form, tag) if item]
+        descriptor = file.fileno()
+        _check(
+            path, lambda offset, count: os.pread(descriptor, count, offset), os.fstat(descriptor).st_size, every=every
+        )
 
 
-def _read_header(path: str, descriptor: int) -> tuple[_Form, int]:
-    head = _read_exactly(path, descriptor, 0, 8)
+def _check(path: str, read_at: _ReadAt, file_bytes: int, *, every: bool) -> None:
+    form, first = _read_header(path, read_at)
+    waiting, seen = [first], set[int]()  # a list, not recursion: a file may have thousands of pages
+    while waiting:
+        position = waiting.pop()
+        if position in seen:  # directories may link to each other in a circle
+            continue
+        seen.add(position)
+        tags, following = _read_directory(path, read_at, form, position)
+        for tag in tags:
+            _check_extent(path, form, tag, file_bytes)
+        if not every:
+            return
+        waiting += [following] if following else []
+        for tag in tags:
+            if tag.number == _SUB_DIRECTORIES:
+                waiting += [item for item in _read_offsets(path, read_at, form, tag) if item]
+
+
+def _read_header(path: str, read_at: _ReadAt) -> tuple[_Form, int]:
+    head = _read_exactly(path, read_at, 0, 8)
     order = "<" if head[:2] == b"II" else ">"
     if struct.unpack(order + "H", head[2:4]) == (43,):  # BigTIFF; a classic TIFF has 42
         form = _Form(order, "Q", "Q", 8)
-        return form, int(form.unpack("Q", _read_exactly(path, descriptor, 8, 8))[0])
+        return form, int(form.unpack("Q", _read_exactly(path, read_at, 8, 8))[0])
     form = _Form(order, "H", "I", 4)
     return form, form.unpack("I", head[4:])[0]
 
 
-def _read_directory(path: str, descriptor: int, form: _Form, position: int) -> tuple[list[_Tag], int]:
+def _read_directory(path: str, read_at: _ReadAt, form: _Form, position: int) -> tuple[list[_Tag], int]:
     """The tags of the directory at ``position`` that affect pixels, and the position of the next directory."""
-    (count,) = form.unpack(form.count_letter, _read_exactly(path, descriptor, position, form.count_bytes))
+    (count,) = form.unpack(form.count_letter, _read_exactly(path, read_at, position, form.count_bytes))
     # The limit of classic TIFF. BigTIFF counts in 64 bits, and a damaged count must not be allocated.
     if count > 65_535:
         raise UnreadableImageError(f"{path}: the directory at {position:,} has {count:,} tags; it is damaged")
     table_bytes = form.entry_bytes * count
     start = position + form.count_bytes
-    table = _read_exactly(path, descriptor, start, table_bytes + form.inline_bytes)
+    table = _read_exactly(path, read_at, start, table_bytes + form.inline_bytes)
     (following,) = form.unpack(form.offset_letter, table[table_bytes:])
     return [tag for tag in _parse_tags(form, table[:table_bytes]) if tag.number in _PIXEL_TAGS], following
 
@@ -126,20 +140,20 @@ def _check_extent(path: str, form: _Form, tag: _Tag, file_bytes: int) -> None:
         )
 
 
-def _read_offsets(path: str, descriptor: int, form: _Form, tag: _Tag) -> tuple[int, ...]:
+def _read_offsets(path: str, read_at: _ReadAt, form: _Form, tag: _Tag) -> tuple[int, ...]:
     letter = {4: "I", 13: "I", 16: "Q", 18: "Q"}.get(tag.type)
     if letter is None:
         return ()
     value_bytes = _TYPE_BYTES[tag.type] * tag.value_count
     data = tag.value[:value_bytes]
     if value_bytes > form.inline_bytes:
-        data = _read_exactly(path, descriptor, form.unpack(form.offset_letter, tag.value)[0], value_bytes)
+        data = _read_exactly(path, read_at, form.unpack(form.offset_letter, tag.value)[0], value_bytes)
     return form.unpack(f"{tag.value_count}{letter}", data)
 
 
-def _read_exactly(path: str, descriptor: int, offset: int, byte_count: int) -> bytes:
+def _read_exactly(path: str, read_at: _ReadAt, offset: int, byte_count: int) -> bytes:
     # The system takes offsets of 63 bits; BigTIFF's have 64.
-    data = os.pread(descriptor, byte_count, offset) if offset < 1 << 62 else b""
+    data = read_at(offset, byte_count) if offset < 1 << 62 else b""
     if len(data) != byte_count:
         raise UnreadableImageError(f"{path} is truncated or damaged: a directory should be at {offset:,}, past its end")
     return data

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
 
-from ....errors import SourceError, UnreadableImageError
+from ....errors import SourceError, StoreError, UnreadableImageError
 from ....system.handles import FileHandle, HandlePool, close_on_error
 from ....system.mounts import is_remote
 from ....system.process import keep_freed_memory
@@ -20,15 +21,17 @@ from ...tiled.tile_cache import TileCache
 from ...tiled.tile_reader import TileLevel, TileReader, Tiling
 from ..arrays import RawLayout, RawReader
 from ..limits import check_block, check_expansion
-from .blocks import Block, BlockFile, Blocks, SourceFile, find_blocks
+from .blocks import Block, BlockFile, Blocks, ObjectBlocks, SourceFile, find_blocks
 from .check import check_directories
 from .pages import ChosenPages, choose_pages, orientation_of
 from .samples import Samples, describe_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from ...._typing import Array
+    from ....system.objects.object_file import ObjectFile, ObjectStream
     from ....system.stamp import SourceStamp
 
 __all__ = ["TiffReader"]
@@ -36,6 +39,8 @@ __all__ = ["TiffReader"]
 _CACHE_BYTES = 1 << 25
 # Parsing a page takes a fraction of a millisecond; images of more bands have one nodata value for all.
 _MOST_DESCRIBED_PLANES = 64
+# Pixels of an object without compression are fetched in pieces of this many bytes.
+_CUT_BYTES = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,7 @@ class TiffReader(Reader):
         pool: keeps the open file; ``None`` opens it for every read.
         tiles: stores decoded blocks; ``None`` is a small cache of this reader.
         is_mapped: whether flat pixels are mapped into memory; see :class:`~ndframes.formats.images.arrays.RawReader`.
+        stream: the bytes of an object, which is read by ranges; ``None`` reads the file.
 
     Raises:
         UnreadableImageError: the file is not a TIFF, has no such page or series, its layout needs a choice, or its tables
@@ -85,15 +91,15 @@ class TiffReader(Reader):
         pool: HandlePool | None = None,
         tiles: TileCache | None = None,
         is_mapped: bool | None = None,
+        stream: ObjectStream | None = None,
     ) -> None:
         pool = HandlePool(max_idle=0) if pool is None else pool
         cache = TileCache(_CACHE_BYTES) if tiles is None else tiles
-        file = pool.open(lambda: FileHandle(path, stamp))
-        self._stamp = file.stamp
+        file = None if stream is not None else pool.open(lambda: FileHandle(path, stamp))
         with close_on_error(file):
-            # Parsing opens the file by its name once more.
-            with require_same_file(path, stamp):
-                parsed = _parse(path, file, page, series)
+            # Parsing opens a file by its name once more.
+            with require_same_file(path, None if file is None else stamp):
+                parsed = _parse(path, file, stream, page, series)
             base = parsed.levels[0]
             facts = ReaderFacts(
                 format="TIFF",
@@ -104,12 +110,14 @@ class TiffReader(Reader):
                 memory_bytes=sum(16 * len(plane.offsets) for level in parsed.levels for plane in level) + (1 << 14),
                 is_shareable=True,
                 channels=parsed.samples.channels,
+                is_distant=stream is not None,
                 orientation=parsed.orientation,
             )
             super().__init__(path, facts)
-            self._check(parsed, file.stamp.size_bytes)
+            self._check(parsed, stream.size_bytes if file is None else file.stamp.size_bytes)  # type: ignore[union-attr] # one of both
         keep_freed_memory()
-        builder = _PlaneBuilder(path, parsed, file, pool, cache, is_mapped)
+        distant = None if stream is None else stream.file
+        builder = _PlaneBuilder(path, parsed, file, distant, pool, cache, is_mapped)
         self._levels = [
             [
                 _Plane(builder.build(blocks, bands), first, bands)
@@ -138,6 +146,8 @@ class TiffReader(Reader):
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`Reader.read_window`."""
         try:
+            if self.facts.is_distant:
+                self.read_ahead([Crop(rows, cols, bands, out, level)])
             for reader, crop in self._share(Crop(rows, cols, bands, out, level)):
                 reader.read_window(*crop)
         except Exception as error:  # noqa: BLE001 - codecs raise anything for damaged bytes
@@ -163,9 +173,12 @@ class TiffReader(Reader):
 
     def read_ahead(self, crops: Sequence[Crop]) -> None:
         """As :meth:`Reader.read_ahead`."""
+        shares: dict[int, tuple[Reader, list[Crop]]] = {}
         for crop in crops:
             for reader, part in self._share(crop):
-                reader.read_ahead([part])
+                shares.setdefault(id(reader), (reader, []))[1].append(part)
+        for reader, parts in shares.values():
+            reader.read_ahead(parts)
 
     def estimate_seconds(self, crop: Crop) -> float:
         """As :meth:`Reader.estimate_seconds`."""
@@ -195,7 +208,7 @@ class TiffReader(Reader):
             self._raise(error)
 
     def _raise(self, error: Exception) -> None:
-        if isinstance(error, SourceError):
+        if isinstance(error, (SourceError, StoreError)):
             raise error
         raise UnreadableImageError(f"{self.path} does not decode, it may be damaged: {error}") from error
 
@@ -217,17 +230,28 @@ class _Parsed:
     orientation: int
 
 
-def _parse(path: str, file: FileHandle, page: int | None, series: int | None) -> _Parsed:
+def _parse(
+    path: str, file: FileHandle | None, distant: ObjectStream | None, page: int | None, series: int | None
+) -> _Parsed:
     """Parse the directories of the chosen image."""
     try:
-        with _open_stream(path, file) as stream, tifffile.TiffFile(stream) as tiff:
-            check_directories(path, every=not (tiff.is_ndpi or tiff.is_lsm))  # their 32-bit offsets wrap at 4 GiB
+        with _open_stream(path, file, distant) as stream, tifffile.TiffFile(stream) as tiff:
+            every = not (tiff.is_ndpi or tiff.is_lsm)  # their 32-bit offsets wrap at 4 GiB
+            check_directories(path, every=every, stream=distant)
             chosen = choose_pages(path, tiff, page, series)
-            return _parse_rows(path, chosen) if chosen.rows is not None else _parse_pages(path, chosen)
-    except SourceError:
+            parsed = _parse_rows(path, chosen) if chosen.rows is not None else _parse_pages(path, chosen)
+    except (SourceError, StoreError):
         raise
     except Exception as error:  # a damaged tag makes tifffile raise anything
+        if distant is not None and distant.error is not None:
+            raise distant.error from error
         raise UnreadableImageError(f"{path} does not open as TIFF, it may be damaged: {error}") from error
+    if distant is not None:
+        # tifffile leaves out what it cannot read.
+        if distant.error is not None:
+            raise distant.error
+        distant.forget()
+    return parsed
 
 
 def _parse_pages(path: str, chosen: ChosenPages) -> _Parsed:
@@ -313,7 +337,8 @@ class _PlaneBuilder:
 
     path: str
     parsed: _Parsed
-    file: FileHandle
+    file: FileHandle | None
+    distant: ObjectFile | None
     pool: HandlePool
     cache: TileCache
     is_mapped: bool | None
@@ -321,6 +346,7 @@ class _PlaneBuilder:
 
     def _share_source(self) -> SourceFile:
         """The file for planes that are read block by block, which share it."""
+        assert self.file is not None  # noqa: S101
         if self._source is None:
             # Blocks that are nothing but pixels are copied from the map, as those of our own entries.
             can_map = not is_remote(self.path) if self.is_mapped is None else self.is_mapped
@@ -330,13 +356,15 @@ class _PlaneBuilder:
 
     def finish(self) -> None:
         """Close the file unless a plane reads from it: planes of flat pixels open their own."""
-        if self._source is None:
+        if self._source is None and self.file is not None:
             self.file.close()
 
     def build(self, blocks: Blocks, bands: int) -> Reader:
         """The reader of a plane: pixels that lie one after the other are copied, others decoded block by block."""
-        offset = blocks.find_flat_offset(bands)
-        if offset is not None and blocks.flat_dtype is not None:
+        if self.distant is not None:
+            blocks = blocks.cut_flat(bands, _CUT_BYTES)
+        offset = blocks.find_flat_offset(bands) if self.file is not None else None
+        if self.file is not None and offset is not None and blocks.flat_dtype is not None:
             layout = RawLayout((*blocks.shape, bands), None, blocks.flat_dtype, False, offset)
             if layout.end_offset <= self.file.stamp.size_bytes:
                 options: Any = {"format": "TIFF", "stamp": self.file.stamp, "is_mapped": self.is_mapped}
@@ -350,13 +378,17 @@ class _PlaneBuilder:
             decode,
             lambda found: [decode(block) for block in found],
         )
+        if self.distant is not None:
+            return TileReader(self.path, tiling, ObjectBlocks(self.distant, blocks), self.cache)
         # Views of the file need no room in the cache.
         cache = self.cache if blocks.flat_dtype is None else TileCache(0)
         return TileReader(self.path, tiling, BlockFile(self._share_source(), blocks), cache)
 
 
-def _open_stream(path: str, file: FileHandle) -> IO[bytes]:
+def _open_stream(path: str, file: FileHandle | None, distant: ObjectStream | None) -> AbstractContextManager[Any]:
     """Open ``file`` again for tifffile, under its real name, since tifffile finds other files of a series beside it."""
+    if file is None:
+        return nullcontext(distant)
     # A duplicate of the descriptor: the name may lead to another file by now.
     return open(os.path.realpath(path), "rb", opener=lambda *_: os.dup(file.descriptor))
 
