@@ -141,11 +141,12 @@ class EntryBytes:
 
     def _read_distant(self, file: OpenFile, index: int, offset: int, length: int, crc32: int) -> bytes:
         """A segment of a distant file. What comes over the network is checked each time, a copy on this machine as any file."""
-        if file.copy is not None and self._is_remembered:
-            data = file.copy.read_known(offset, length)
-            if data is not None:
-                return data
-        return self._read_intact(file, index, offset, length, crc32)
+        known = self._read_known(file, [(offset, length, crc32)])
+        return self._read_intact(file, index, offset, length, crc32) if known is None else known[0]
+
+    def _read_known(self, file: OpenFile, rows: Sequence[tuple[int, int, int]]) -> list[Any] | None:
+        """Segments that this process has checked in the copy on this machine; ``None`` if some are not."""
+        return None if file.copy is None or not self._is_remembered else file.copy.read_known(rows)
 
     def read_run(self, run: range) -> list[Any]:
         """The bytes of several segments, read in one request where they are adjacent; not for mapped files.
@@ -153,10 +154,13 @@ class EntryBytes:
         Raises:
             CacheEntryDamagedError, CacheEntryGoneError: as :meth:`read`.
         """
-        if run.step != 1 or self.is_distant:
+        if run.step != 1:
             return [self.read(index) for index in run]
         file = self._open()
         rows = self._table.rows(file.opened, run)
+        if self.is_distant:
+            known = self._read_known(file.opened, rows)
+            return [self.read(index) for index in run] if known is None else known
         starts, stops = [row[0] for row in rows], [row[0] + row[1] for row in rows]
         if starts[1:] != stops[:-1]:
             return [self.read(index) for index in run]
@@ -209,13 +213,14 @@ class EntryBytes:
         is_checked = self._is_checked
         return [index for run in runs for index in run if not is_checked[index]]
 
-    def read_ahead(self, indices: Sequence[int]) -> None:
-        """Have the bytes of some segments fetched, without waiting for them."""
-        if indices:
-            file = self._open()
-            self._table.load(file.opened, indices)
-            rows = [self._table.row(file.opened, index) for index in indices]
-            fetch_ahead(file.opened, rows, self._checksum)
+    def read_ahead(self, indices: Sequence[int]) -> bool:
+        """Have the bytes of some segments fetched, without waiting for them. ``False``: all are on this machine."""
+        if not indices:
+            return False
+        file = self._open()
+        self._table.load(file.opened, indices)
+        rows = [self._table.row(file.opened, index) for index in indices]
+        return fetch_ahead(file.opened, rows, self._checksum)
 
     def views(self) -> dict[int, Array] | None:
         """A dictionary for arrays over the mapped file, kept as long as it stays mapped; ``None`` if it is not mapped."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 __all__ = [
     "CHUNK_BYTES",
@@ -34,8 +34,12 @@ class SegmentCopy(Protocol):
     def read_at(self, offset: int, length: int) -> bytes:
         """What the copy has at this place: the bytes of a segment, or others, or fewer."""
 
-    def read_known(self, offset: int, length: int) -> bytes | None:
-        """The bytes of a segment that was noted before; ``None`` if it was not, or is not there any more."""
+    def read_known(self, rows: Sequence[tuple[int, int, int]]) -> list[Any] | None:
+        """The bytes of segments; ``None`` unless all of them were noted before and are still there.
+
+        Args:
+            rows: the place, the length and the checksum of each.
+        """
 
     def is_known(self, offset: int, length: int) -> bool:
         """Whether this segment was noted before."""
@@ -131,20 +135,26 @@ def _read_copy(copy: SegmentCopy, offset: int, length: int, crc32: int, compute:
     return data
 
 
-def fetch_ahead(file: Bytes, rows: Iterable[tuple[int, int, int]], compute: Callable[[Any], int] = checksum) -> None:
+def fetch_ahead(file: Bytes, rows: Sequence[tuple[int, int, int]], compute: Callable[[Any], int] = checksum) -> bool:
     """Have segments fetched, without waiting for them, except those in the copy on this machine.
 
     Args:
         file: the file.
         rows: the place, the length and the checksum of each segment.
         compute: :func:`checksum`, or another implementation of it.
+
+    Returns:
+        Whether any are fetched.
     """
     copy = file.copy
     if copy is not None:
         rows = [row for row in rows if not copy.is_known(row[0], row[1])]
         copy.expect([row[:2] for row in rows])
         rows = [row for row in rows if _read_copy(copy, *row, compute) is None]
+    if not rows:
+        return False
     file.read_ahead([row[:2] for row in rows])
+    return True
 
 
 class SegmentBuilder:

@@ -11,7 +11,7 @@ from ...system.segments import SegmentCopy
 from .tier_folder import disk_bytes_of, note_use, write_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from .commit import Commit
     from .tier_budget import TierBudget
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EntryCopy", "SparseFile", "lacking_bytes"]
 # Two segments of at least this length never begin in the same cell, so one byte for each cell tells which of them are known.
-_CELL_BYTES = 4096
+_CELL_BYTES = 1024
 _TOUCH_SECONDS = 60.0
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
@@ -67,6 +67,11 @@ class SparseFile:
     def is_known(self, offset: int, length: int) -> bool:
         """Whether a segment was noted. Short ones are never known; their checksums cost little."""
         return length >= _CELL_BYTES and self._known[offset // _CELL_BYTES] == 1
+
+    def are_known(self, rows: Iterable[tuple[int, int, int]]) -> bool:
+        """As :meth:`is_known`, of all segments; without a call for each."""
+        known = self._known
+        return all(length >= _CELL_BYTES and known[offset // _CELL_BYTES] for offset, length, _ in rows)
 
     def note(self, offset: int, length: int) -> None:
         """Note a segment that matched its checksum."""
@@ -139,18 +144,24 @@ class EntryCopy(SegmentCopy):
         file = self._file
         return b"" if file is None else file.read_at(offset, length)
 
-    def read_known(self, offset: int, length: int) -> bytes | None:
-        """As :meth:`SegmentCopy.read_known`."""
+    def read_known(self, rows: Sequence[tuple[int, int, int]]) -> list[Any] | None:
+        """As :meth:`SegmentCopy.read_known`, by one read where they are adjacent."""
         file = self._file
-        if file is None or not file.is_known(offset, length):
+        if file is None or not file.are_known(rows) or (time.monotonic() > file.next_touch and not self._touch(file)):
             return None
-        if time.monotonic() > file.next_touch and not self._touch(file):
+        starts, stops = [row[0] for row in rows], [row[0] + row[1] for row in rows]
+        if starts[1:] == stops[:-1]:
+            origin = starts[0]
+            data = memoryview(file.read_at(origin, stops[-1] - origin))
+            pieces: list[Any] = [
+                data[start - origin : stop - origin] for start, stop in zip(starts, stops, strict=True)
+            ]
+        else:
+            pieces = [file.read_at(row[0], row[1]) for row in rows]
+        if any(len(piece) != row[1] for piece, row in zip(pieces, rows, strict=True)):
+            self._file = None  # it was cut
             return None
-        data = file.read_at(offset, length)
-        if len(data) != length:
-            self._file = None
-            return None
-        return data
+        return pieces
 
     def is_known(self, offset: int, length: int) -> bool:
         """As :meth:`SegmentCopy.is_known`."""
