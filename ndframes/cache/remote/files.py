@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ...errors import CacheEntryDamagedError, CacheEntryGoneError, ObjectGoneError
+from ...errors import CacheEntryDamagedError, CacheEntryGoneError, ObjectGoneError, StoreError
 from ...system.files import FileStatus, FileSystem, OpenFile
 from ...system.objects.addresses import is_url
 from ...system.objects.store import Place
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from ...system.objects.store import ObjectStore
     from ..keys import EntryKey
+    from .tier import Tier
+    from .tier_copy import EntryCopy
 
 __all__ = ["RemoteFile", "RemoteFiles", "load_commit"]
 # What was fetched ahead and never read must not fill the memory.
@@ -51,15 +54,18 @@ class RemoteFile(OpenFile, ForkAware):
     Args:
         store: the object store.
         commit: the commit of the entry.
+        copy: what was read of it before.
     """
 
     is_distant = True
-    descriptor_count = 0
 
-    def __init__(self, store: ObjectStore, commit: Commit) -> None:
+    def __init__(self, store: ObjectStore, commit: Commit, copy: EntryCopy | None = None) -> None:
         super().__init__(commit.status)
         self._store = store
         self._commit = commit
+        self.copy: EntryCopy | None = copy
+        self.descriptor_count = 0 if copy is None else 1
+        self.tail_bytes = len(commit.tail)
         self._forget()
         ForkAware.__init__(self)
 
@@ -122,6 +128,8 @@ class RemoteFile(OpenFile, ForkAware):
         Whoever removes an entry removes the commit first.
         """
         found = self._load()
+        if self.copy is not None:
+            self.copy.discard()
         if found is not None and found.data_key == self._commit.data_key:
             raise CacheEntryDamagedError(
                 f"{self._store.url}/{found.name}: its file {found.data_key} is missing"
@@ -149,10 +157,12 @@ class RemoteFiles(FileSystem):
 
     Args:
         store: the object store, at the cache's folder.
+        tier: has copies of entries on this machine's disk; ``None``: each read is a request.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, tier: Tier | None = None) -> None:
         self._store = store
+        self._tier = tier
 
     def open_to_read(self, path: str) -> OpenFile:
         """Open an entry by its address, or a file of the disk.
@@ -165,10 +175,37 @@ class RemoteFiles(FileSystem):
         key = self._key_of(path)
         if key is None:
             return super().open_to_read(path)
-        commit = load_commit(self._store, key)
+        commit = load_commit(self._store, key) if self._tier is None else self._find_commit(self._tier, path, key)
         if commit is None:
             raise CacheEntryGoneError(f"{path} does not exist")
-        return RemoteFile(self._store, commit)
+        return self._open(path, commit, completes=True)
+
+    def _open(self, path: str, commit: Commit, *, completes: bool) -> OpenFile:
+        if self._tier is None:
+            return RemoteFile(self._store, commit)
+        whole = self._tier.open_whole(path, commit)
+        if whole is not None:
+            return whole
+        open_file = partial(self._open, path, commit, completes=False) if completes else None
+        return RemoteFile(self._store, commit, self._tier.copy_of(path, commit, open_file))
+
+    def _find_commit(self, tier: Tier, path: str, key: EntryKey) -> Commit | None:
+        """The commit of an entry from the tier, or from the store if the tier does not have it, or has had it for long."""
+        kept = tier.load_commit(path, key)
+        if kept is not None and kept[1]:
+            return kept[0]
+        try:
+            found = load_commit(self._store, key)
+        except StoreError:
+            # What is on this machine can be read while the store cannot be reached.
+            if kept is None:
+                raise
+            return kept[0]
+        if kept is not None and found is None:
+            tier.forget(path)
+        elif kept is not None and found is not None:
+            tier.confirm(path, kept[0], found)
+        return found
 
     def status(self, path: str, *, follows_links: bool = False) -> FileStatus | None:
         """The status of an entry, or of a file of the disk; ``None`` if it does not exist."""

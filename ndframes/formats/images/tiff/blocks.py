@@ -563,18 +563,19 @@ class BlockFile:
     def touch(self, runs: Sequence[range]) -> None:
         """Do nothing: a source has no checksums."""
 
-    def read_ahead(self, indices: Sequence[int]) -> None:
+    def read_ahead(self, indices: Sequence[int]) -> bool:
         """Have the bytes of some blocks fetched from the disk, without waiting for them."""
         for plane in self._planes:
             plane.read_ahead(indices)
         if not hasattr(os, "posix_fadvise"):
-            return
+            return False
         # Kept in a variable: the pool may close a file that nothing refers to at any time.
         opened = self._source.open()
         for index in indices:
             count = int(self._counts[index])
             if count:
                 os.posix_fadvise(opened.file.descriptor, int(self._offsets[index]), count, os.POSIX_FADV_WILLNEED)
+        return False
 
     def expect(self, runs: Sequence[range]) -> bool:
         """Call :meth:`read_ahead` for the blocks of these runs that were not expected before."""
