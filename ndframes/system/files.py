@@ -110,6 +110,10 @@ class OpenFile:
         """Close the file; closing it again does nothing."""
         raise NotImplementedError
 
+    def read_again(self, offset: int, length: int) -> bytes:
+        """As :meth:`read_at`, but never from what was fetched before."""
+        return self.read_at(offset, length)
+
     def map(self) -> FileMap | None:
         """Map the whole file into memory; ``None`` where that is not possible (see :meth:`FileSystem.can_map`)."""
         return None

@@ -26,6 +26,8 @@ __all__ = [
 SEGMENT_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
 #: The length of the segments of pixels that are not stored in tiles.
 CHUNK_BYTES = 1 << 20
+# Of bytes that come damaged, in another way each time.
+_MOST_READS = 5
 
 
 class SegmentCopy(Protocol):
@@ -66,6 +68,9 @@ class Bytes(Protocol):
     def read_at(self, offset: int, length: int) -> bytes:
         """Read ``length`` bytes from ``offset``; fewer only where the file ends."""
 
+    def read_again(self, offset: int, length: int) -> bytes:
+        """As :meth:`read_at`, but never from what was fetched before."""
+
     def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
         """Have the bytes of these places fetched now, without waiting for them."""
 
@@ -105,7 +110,7 @@ def read_intact(file: Bytes, offset: int, length: int, crc32: int, compute: Call
     """Read a segment; ``None`` if its bytes do not match its checksum.
 
     A distant file is read from its copy on this machine first. What comes over the network is added to the copy. A network may
-    damage bytes that are stored well, so those that do not match are fetched once more.
+    damage bytes that are stored well, so those that do not match are fetched again, until the same bytes come twice.
 
     Args:
         file: the file.
@@ -117,13 +122,16 @@ def read_intact(file: Bytes, offset: int, length: int, crc32: int, compute: Call
     copy = file.copy
     if copy is not None and (data := _read_copy(copy, offset, length, crc32, compute)) is not None:
         return data
-    for _ in range(2 if file.is_distant else 1):
-        data = file.read_at(offset, length)
-        if len(data) == length and compute(data) == crc32:
-            if copy is not None:
-                copy.keep(offset, data)
-            return data
-    return None
+    data = file.read_at(offset, length)
+    seen: list[bytes] = []
+    while len(data) != length or compute(data) != crc32:
+        if not file.is_distant or data in seen or len(seen) == _MOST_READS:
+            return None
+        seen.append(data)
+        data = file.read_again(offset, length)
+    if copy is not None:
+        copy.keep(offset, data)
+    return data
 
 
 def _read_copy(copy: SegmentCopy, offset: int, length: int, crc32: int, compute: Callable[[Any], int]) -> bytes | None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ...errors import CacheEntryDamagedError, CacheEntryGoneError, ObjectGoneError, StoreError
 from ...system.files import FileStatus, FileSystem, OpenFile
 from ...system.objects.addresses import is_url
-from ...system.objects.store import Place
-from ...system.process import ForkAware
+from ...system.objects.announced import AnnouncedReads
 from .commit import Commit
 from .layout import commit_key, parse_commit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from typing_extensions import Buffer
 
@@ -26,27 +23,10 @@ if TYPE_CHECKING:
     from .tier_copy import EntryCopy
 
 __all__ = ["RemoteFile", "RemoteFiles", "load_commit"]
-# What was fetched ahead and never read must not fill the memory.
-_MOST_AHEAD_BYTES = 256 << 20
 _MOST_LOADS = 5
 
 
-class _Ahead:
-    """A place that is being fetched.
-
-    Attributes:
-        wait: waits for its bytes, and returns them.
-        readers: how many announced reads have not come yet.
-    """
-
-    __slots__ = ("readers", "wait")
-
-    def __init__(self, wait: Callable[[], Buffer]) -> None:
-        self.wait = wait
-        self.readers = 0
-
-
-class RemoteFile(OpenFile, ForkAware):
+class RemoteFile(OpenFile):
     """The file of an entry in an object store, of which each read is a request.
 
     Bytes at the end of the file, which describe it, come with its commit.
@@ -66,8 +46,7 @@ class RemoteFile(OpenFile, ForkAware):
         self.copy: EntryCopy | None = copy
         self.descriptor_count = 0 if copy is None else 1
         self.tail_bytes = len(commit.tail)
-        self._forget()
-        ForkAware.__init__(self)
+        self._reads = AnnouncedReads(store, commit.data_key)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Read ``length`` bytes from ``offset``; fewer only where the file ends."""
@@ -80,44 +59,21 @@ class RemoteFile(OpenFile, ForkAware):
             return bytes(self._fetch(offset, -in_tail)) + commit.tail[: in_tail + length]
         return self._fetch(offset, length)  # type: ignore[return-value] # callers take any buffer
 
+    def read_again(self, offset: int, length: int) -> bytes:
+        """As :meth:`read_at`, but never from what was fetched before."""
+        return self._fetch(offset, length, is_new=True)  # type: ignore[return-value] # as in read_at
+
     def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
         """Begin to fetch these places; each is kept until it is read."""
-        wanted = [Place(*place) for place in dict.fromkeys(places) if sum(place) <= self._commit.tail_start]
-        with self._lock:
-            new = [place for place in wanted if place not in self._ahead]
-            fetches = self._store.begin_fetch(self._commit.data_key, new) if new else []
-            for place, wait in zip(new, fetches, strict=True):
-                self._ahead[place] = _Ahead(wait)
-            for place in wanted:
-                self._ahead[place].readers += 1
-            self._ahead_bytes += sum(place.length for place in new)
-            while self._ahead_bytes > _MOST_AHEAD_BYTES:
-                place, _ = self._ahead.popitem(last=False)
-                self._ahead_bytes -= place.length
+        self._reads.announce(place for place in places if sum(place) <= self._commit.tail_start)
 
     def close(self) -> None:
         """Forget what was fetched ahead."""
-        self._forget()
+        self._reads.forget()
 
-    def _take(self, place: Place) -> Callable[[], Buffer] | None:
-        """What fetches a place, if that was announced; forgotten when all who announced it have taken it."""
-        with self._lock:
-            ahead = self._ahead.get(place)
-            if ahead is None:
-                return None
-            ahead.readers -= 1
-            if ahead.readers <= 0:
-                del self._ahead[place]
-                self._ahead_bytes -= place.length
-            return ahead.wait
-
-    def _fetch(self, offset: int, length: int) -> Buffer:
-        place = Place(offset, length)
-        wait = self._take(place)
+    def _fetch(self, offset: int, length: int, *, is_new: bool = False) -> Buffer:
         try:
-            if wait is None:
-                [wait] = self._store.begin_fetch(self._commit.data_key, [place])
-            return wait()
+            return (self._reads.read_again if is_new else self._reads.read)(offset, length)
         except ObjectGoneError as error:
             self._raise_for_missing(error)
             raise
@@ -141,15 +97,6 @@ class RemoteFile(OpenFile, ForkAware):
     def _load(self) -> Commit | None:
         key = parse_commit(self._commit.name + ".json")
         return None if key is None else load_commit(self._store, key)
-
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
-        self._ahead: OrderedDict[Place, _Ahead] = OrderedDict()
-        self._ahead_bytes = 0
-
-    def _after_fork_in_child(self) -> None:
-        # The threads that fetch are those of the parent.
-        self._forget()
 
 
 class RemoteFiles(FileSystem):
@@ -241,7 +188,8 @@ def load_commit(store: ObjectStore, key: EntryKey) -> Commit | None:
         CacheEntryError: a newer version of ndframes wrote it.
         StoreError: the store cannot be asked.
     """
-    name, seen = commit_key(key), set()
+    name = commit_key(key)
+    seen: set[bytes] = set()
     while True:
         found = store.load(name)
         if found is None:

@@ -493,11 +493,12 @@ class ObjectBlocks:
     def touch(self, runs: Sequence[range]) -> None:
         """Do nothing: a source has no checksums."""
 
-    def read_ahead(self, indices: Sequence[int]) -> None:
-        """Begin to fetch some blocks."""
+    def read_ahead(self, indices: Sequence[int]) -> bool:
+        """Begin to fetch some blocks; whether there are any."""
         size = self._file.size_bytes
         places = [place for index in indices for place in self._places(index) if place is not None]
         self._file.read_ahead([place for place in places if sum(place) <= size])
+        return bool(places)
 
     def expect(self, runs: Sequence[range]) -> bool:
         """Call :meth:`read_ahead` for the blocks of these runs."""
