@@ -246,9 +246,8 @@ class FaultyProxy:
             client.sendall(_plain_answer(fault, request.method))
             return True
         if fault == "redirect":
-            client.sendall(
-                f"HTTP/1.1 307 Elsewhere\r\nLocation: {self.redirect_to}\r\nContent-Length: 0\r\n\r\n".encode()
-            )
+            location = f"Location: {self.redirect_to}\r\n" if self.redirect_to else ""
+            client.sendall(f"HTTP/1.1 307 Elsewhere\r\n{location}Content-Length: 0\r\n\r\n".encode())
             return True
         head, body = self._forward(request, upstream, keeps_range=fault != "ignore_range")
         return self._send(fault, client, head, body)

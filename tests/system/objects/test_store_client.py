@@ -8,6 +8,7 @@ import uuid
 
 import numpy as np
 import pytest
+from kit.azure_server import Azurite, has_azurite
 
 from ndframes.errors import ObjectGoneError, StoreError
 from ndframes.system.objects.connection import connect_store
@@ -28,11 +29,23 @@ _KEYS = [
 ]
 
 
-@pytest.fixture(params=["memory", "s3"])
-def store(request):
+@pytest.fixture(scope="module")
+def azurite(tmp_path_factory):
+    server = Azurite(tmp_path_factory.mktemp("azurite"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["memory", "s3", *["az"] * has_azurite()])
+def store(request, monkeypatch):
     if request.param == "memory":
         return connect_store(f"memory://{uuid.uuid4().hex}/some/prefix")
-    return connect_store(request.getfixturevalue("bucket"))
+    if request.param == "s3":
+        return connect_store(request.getfixturevalue("bucket"))
+    server = request.getfixturevalue("azurite")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return connect_store(f"az://{server.container}/{uuid.uuid4().hex}")
 
 
 def fetch(store, key, *places, etag=None):
