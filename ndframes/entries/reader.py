@@ -13,8 +13,8 @@ from ..formats.reader import Reader
 from ..formats.tiled.halve import RULE
 from ..geometry.tiling import bounding_range
 from ..system.process import IMPORTING
+from ..system.waiting import check_may_open
 from .bytes import EntryBytes, VerifyMode
-from .opening import check_may_open
 from .payload import open_frames, open_payload, parse_pixels
 
 if TYPE_CHECKING:
@@ -115,7 +115,14 @@ class EntryReader(Reader):
             CacheEntryGoneError, CacheEntryDamagedError: as on opening.
         """
         stored: list[bytes] = []
-        self._run(lambda: stored.extend(map(self._bytes.read_checked, indices)))
+
+        def read() -> None:
+            if self._bytes.is_distant:
+                self._bytes.read_ahead(indices)
+            # Distant bytes may come in another type.
+            stored.extend(bytes(self._bytes.read_checked(index)) for index in indices)
+
+        self._run(read)
         return stored
 
     @property
