@@ -27,6 +27,7 @@ class StaticFiles:
         has_etags: whether it tells ETags, and compares them.
         has_times: whether it tells when a file was written.
         weak_etags: whether its ETags are weak ones.
+        most_bytes: of a range in an answer.
         redirects: the addresses to which paths are redirected.
         needed_header: a name and value without which it answers 401.
         hook: called with the path of each request before it is answered.
@@ -36,6 +37,7 @@ class StaticFiles:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.has_ranges = self.has_etags = self.has_times = True
         self.weak_etags = False
+        self.most_bytes: int | None = None
         self.redirects: dict[str, str] = {}
         self.needed_header: tuple[str, str] | None = None
         self.hook: Callable[[str], None] | None = None
@@ -130,7 +132,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if int(first) >= len(data):
                 self._send(416, {"Content-Range": f"bytes */{len(data)}"}, b"", has_body=has_body)
                 return
-            size, data, status = len(data), data[int(first) : int(last) + 1], 206
+            size, data, status = len(data), data[int(first) : int(last) + 1][: site.most_bytes], 206
             headers["Content-Range"] = f"bytes {first}-{int(first) + len(data) - 1}/{size}"
         self._send(status, headers, data, has_body=has_body)
 

@@ -23,7 +23,7 @@ from urllib.request import getproxies, proxy_bypass
 from ...errors import NdframesError, ObjectGoneError, StoreAccessError, StoreError
 from .addresses import without_secrets
 from .credentials import describe_credentials
-from .failures import RequestTarget, check_state, error_for_status
+from .failures import RequestTarget, check_part, check_state, error_for_status
 from .requests import ListedPage, ReadPart, StoreRequests, TransientError, WriteCondition
 from .store import ObjectStatus
 
@@ -100,7 +100,9 @@ class HttpRequests(StoreRequests):
             answer.connection.close()
             raise
         self._give_back(answer)
-        return ReadPart(memoryview(data).toreadonly(), status)
+        part = ReadPart(memoryview(data).toreadonly(), status)
+        check_part(part, place)
+        return part
 
     def head(self, key: str) -> ObjectStatus | None:
         """As :meth:`StoreRequests.head`."""

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ...errors import MissingExtraError, ObjectGoneError, StoreError, StoreUnavailableError
 from ..process import IMPORTING
 from .credentials import describe_credentials
-from .failures import RequestTarget, check_state, count_tries, is_end_of_object, is_lack_of_credentials, to_store_error
+from .failures import (
+    RequestTarget,
+    check_part,
+    check_state,
+    count_tries,
+    is_end_of_object,
+    is_lack_of_credentials,
+    to_store_error,
+)
 from .requests import ListedPage, ReadPart, StoreRequests, TransientError, WriteCondition
 from .store import ObjectStatus
 
@@ -88,12 +96,8 @@ class ObstoreRequests(StoreRequests):
             if place is not None and is_end_of_object(error):
                 return ReadPart(b"", None)
             raise self._to_error(error, target) from None
-        return self._check_part(ReadPart(data, self._status(result.meta)), result.range, etag, target)
-
-    def _check_part(self, part: ReadPart, span: tuple[int, int], etag: str | None, target: RequestTarget) -> ReadPart:
-        assert part.status is not None  # noqa: S101 - it was answered
-        if len(memoryview(part.data)) != span[1] - span[0]:
-            raise TransientError("ended the connection before its answer was complete")
+        part = ReadPart(data, self._status(result.meta))
+        check_part(part, place)
         check_state(part.status, etag, target)
         return part
 

@@ -147,6 +147,13 @@ def test_a_server_without_ranges_or_states(store, server):
     assert bytes(store.begin_fetch("small", [Place(0, 10)])[0]()) == b"0123456789"
 
 
+def test_a_server_may_not_send_less_than_there_is(store, server):
+    server.most_bytes = 3
+    assert bytes(store.begin_fetch("small", [Place(7, 10)])[0]()) == b"789"
+    with pytest.raises(StoreUnavailableError, match="answered with 3 bytes instead of 4"):
+        store.begin_fetch("small", [Place(2, 4)])[0]()
+
+
 def test_redirects_elsewhere_are_refused(store, server, folder):
     with StaticFiles(folder) as elsewhere:
         server.redirects["/small"] = f"{elsewhere.url}/small?token=secret"

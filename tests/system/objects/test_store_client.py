@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import pickle
 import re
 import uuid
@@ -9,6 +10,7 @@ import uuid
 import numpy as np
 import pytest
 from kit.azure_server import Azurite, has_azurite
+from kit.scripts import run_script
 
 from ndframes.errors import ObjectGoneError, StoreError
 from ndframes.system.objects.connection import connect_store
@@ -174,3 +176,26 @@ def test_a_pickled_store_is_the_same_store(store):
     assert twin.url == store.url
     assert twin.requests is store.requests
     assert twin.load("a").data == b"12"
+
+
+@pytest.mark.slow
+def test_memory_is_bounded(bucket, tmp_path):
+    path = tmp_path / "big"
+    with open(path, "wb") as file:
+        for seed in range(128):
+            file.write(np.random.default_rng(seed).bytes(8 << 20))
+    grown_kb = run_script(f"""
+        import resource
+        from ndframes.system.objects.connection import connect_store
+        store = connect_store({bucket!r})
+        store.create("a", b"1")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        store.upload("big", {str(path)!r})
+        uploaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        store.download("big", {str(path) + ".copy"!r})
+        print(uploaded - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """)
+    upload_kb, both_kb = map(int, grown_kb.split())
+    assert upload_kb < 100_000
+    assert both_kb < 250_000
+    assert filecmp.cmp(path, f"{path}.copy", shallow=False)
