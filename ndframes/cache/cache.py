@@ -10,6 +10,7 @@ from .._lazy import load_name
 from ..errors import CacheError, shorten
 from ..system.objects.addresses import is_url
 from .budget import Budget, check_limit
+from .remover import search_errors
 from .store import LOCK_AGE_SECONDS, Store, check_room
 
 if TYPE_CHECKING:
@@ -134,6 +135,15 @@ class Cache(Store):
     def is_distant(self) -> bool:
         """Whether reads wait for a network."""
         return False
+
+    def has_marks(self) -> bool:
+        """Whether there is a cache in the workdir.
+
+        Raises:
+            CacheError: it cannot be searched.
+        """
+        with search_errors(self):
+            return self.files.status(str(self.root), follows_links=True) is not None
 
     # -- what prepare calls ---------------------------------------------------------------------------------------
 

@@ -153,10 +153,24 @@ def verify(ctx: click.Context, *, workdir: str | None, read_data: bool, repair: 
     metavar="SIZE",
     help="Also remove the least recently used entries until the cache is at most this large: 500MB, 2.5GB, 1TiB.",
 )
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="In an object store: files of writers that are younger stay, since they may be at work.  [default: 3600]",
+)
 @_dry_run_option
 @json_option
 @click.pass_context
-def gc(ctx: click.Context, *, workdir: str | None, max_bytes: int | None, dry_run: bool, as_json: bool) -> None:
+def gc(
+    ctx: click.Context,
+    *,
+    workdir: str | None,
+    max_bytes: int | None,
+    older_than: float | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Remove unfinished files of dead processes, damaged entries, and superseded entries.
 
     Entries that a running process has leased are kept, and so are all files that do not belong to the cache. A process that
@@ -171,7 +185,12 @@ def gc(ctx: click.Context, *, workdir: str | None, max_bytes: int | None, dry_ru
     Exit status: 0 success, 1 some files could not be removed, 2 invalid arguments or a folder that is not a cache.
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     store = _open_store(workdir)
-    _report_removed(ctx, store, store.gc(max_bytes, dry_run), as_json=as_json)
+    if older_than is not None and not store.is_distant:
+        raise click.UsageError(
+            f"--older-than is for a workdir in an object store, and {show_path(store.workdir)} is a folder, in which locks tell who is at work"
+        )
+    options: dict[str, Any] = {} if older_than is None else {"older_than": older_than}
+    _report_removed(ctx, store, store.gc(max_bytes, dry_run, **options), as_json=as_json)
 
 
 @cache.command(short_help="Remove every entry, or those of one source.")

@@ -60,7 +60,7 @@ def workdir_option(command: _Command) -> _Command:
         type=UserPath(file_okay=False),
         envvar="NDFRAMES_WORKDIR",
         metavar="DIR",
-        help="The folder that holds the cache.  [default: $NDFRAMES_WORKDIR, else ~/.cache/ndframes]",
+        help="The folder that holds the cache, or its address: s3://bucket/prefix.  [default: $NDFRAMES_WORKDIR, else ~/.cache/ndframes]",
     )(command)
 
 

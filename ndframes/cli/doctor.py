@@ -18,6 +18,7 @@ import click
 
 from .._version import __version__
 from ..system.mounts import file_system_of, is_remote_type
+from ..system.objects.addresses import is_url
 from .common import (
     echo_json,
     echo_table,
@@ -156,7 +157,10 @@ def _gdal_version() -> str | None:
 def _inspect_workdir(workdir: str | None) -> dict[str, Any]:
     from ..cache.layout import default_workdir
 
-    path = Path(default_workdir() if workdir is None else workdir).absolute()
+    place = default_workdir() if workdir is None else workdir
+    if is_url(place):
+        return _inspect_store(str(place))
+    path = Path(place).absolute()
     # A work folder that does not exist yet will be on the disk of the nearest folder above it.
     existing = path
     while not os.path.exists(existing) and existing != existing.parent:
@@ -170,6 +174,19 @@ def _inspect_workdir(workdir: str | None) -> dict[str, Any]:
         "total_bytes": usage.total,
         "file_system": file_system_of(existing),
     }
+
+
+def _inspect_store(url: str) -> dict[str, Any]:
+    """The facts of a workdir in an object store. Nothing is written to it, so whether that is allowed is not known."""
+    from ..cache.cache import Cache
+    from ..errors import NdframesError
+
+    facts = {"path": url, "free_bytes": None, "total_bytes": None, "file_system": "an object store"}
+    try:
+        exists = Cache(url).has_marks()
+    except NdframesError as error:
+        return {**facts, "exists": False, "is_writable": False, "problem": str(error)}
+    return {**facts, "exists": exists, "is_writable": True}
 
 
 def _is_writable(folder: Path, *, probe: bool) -> bool:
@@ -238,7 +255,9 @@ def _find_problems(facts: dict[str, Any], libraries: list[_Library]) -> list[str
         if library.is_required and library.fix
     ]
     workdir = facts["workdir"]
-    if not workdir["is_writable"]:
+    if "problem" in workdir:
+        found.append(f"workdir {workdir['problem']}")
+    elif not workdir["is_writable"]:
         found.append(f"workdir {workdir['path']} is not writable; choose another with --workdir or NDFRAMES_WORKDIR")
     return found
 
@@ -249,7 +268,7 @@ def _find_advice(facts: dict[str, Any]) -> list[str]:
 
     workdir, machine, processes = facts["workdir"], facts["machine"], facts["processes"]
     advice = []
-    if workdir["free_bytes"] < _LOW_FREE_BYTES:
+    if workdir["free_bytes"] is not None and workdir["free_bytes"] < _LOW_FREE_BYTES:
         advice.append(f"the disk of the workdir has only {format_bytes(workdir['free_bytes'])} free")
     kind = workdir["file_system"] or ""
     if is_remote_type(kind):
@@ -278,12 +297,24 @@ def _find_advice(facts: dict[str, Any]) -> list[str]:
     return advice
 
 
+def _describe_space(workdir: dict[str, Any]) -> str:
+    from ..text import format_bytes
+
+    if workdir["free_bytes"] is None:
+        return "not limited"
+    return f"{format_bytes(workdir['free_bytes'])} of {format_bytes(workdir['total_bytes'])}"
+
+
 def _print_facts(facts: dict[str, Any], libraries: list[_Library]) -> None:
     from ..text import format_bytes
 
     workdir, machine, processes = facts["workdir"], facts["machine"], facts["processes"]
     state = "exists" if workdir["exists"] else "does not exist yet"
+    if "problem" in workdir:
+        state = "cannot be asked"
     writable = "writable" if workdir["is_writable"] else "NOT writable"
+    if workdir["free_bytes"] is None:
+        writable = "writes are tried when the first entry is published"
     total, shared = machine["memory_bytes"], machine["shared_memory_bytes"]
     echo_table(
         {
@@ -298,7 +329,7 @@ def _print_facts(facts: dict[str, Any], libraries: list[_Library]) -> None:
     echo_table(
         {
             "workdir": f"{show_path(workdir['path'])}: {state}, {writable}",
-            "free space": f"{format_bytes(workdir['free_bytes'])} of {format_bytes(workdir['total_bytes'])}",
+            "free space": _describe_space(workdir),
             "file system": workdir["file_system"] or "unknown",
             "cores": machine["cores"],
             "memory": "unknown" if total is None else format_bytes(total),

@@ -33,7 +33,9 @@ def array():
 @pytest.fixture
 def frames(bucket, tmp_path, proxy, array, at_rest):  # noqa: ARG001
     np.save(tmp_path / "a.npy", array)
-    frames = nf.SimpleFrames({"a": tmp_path / "a.npy"}, workdir=bucket, tile_bytes=0, recheck_seconds=60, backend=SMALL_TILES)
+    frames = nf.SimpleFrames(
+        {"a": tmp_path / "a.npy"}, workdir=bucket, tile_bytes=0, recheck_seconds=60, backend=SMALL_TILES
+    )
     frames.prepare()
     return frames
 

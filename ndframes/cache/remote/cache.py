@@ -238,6 +238,10 @@ class RemoteCache(Cache):
     def hold(self, keys: Iterable[EntryKey]) -> None:
         """Do nothing: nothing is removed from an object store unasked."""
 
+    def has_marks(self) -> bool:
+        """Whether there is a cache in the workdir."""
+        return read_mark(self._store)
+
     def check_marks(self) -> None:
         """As :meth:`Store.check_marks`.
 

@@ -1,0 +1,52 @@
+"""The commands with a workdir in an object store."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from kit.commands import run
+
+
+@pytest.fixture
+def image(tmp_path):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 255, (90, 80, 3), np.uint8))
+    return str(tmp_path / "a.npy")
+
+
+def test_the_commands_of_a_cache(bucket, image):
+    run("prepare", "--workdir", bucket, image)
+    listed = json.loads(run("cache", "ls", "--workdir", bucket, "--json"))
+    assert [entry["source"] for entry in listed["entries"]] == [image]
+    assert (listed["workdir"], listed["root"]) == (bucket, f"{bucket}/ndframes-cache")
+    (entry,) = listed["entries"]
+    assert entry["path"].startswith(f"{bucket}/ndframes-cache/v1/")
+    assert ".tif" in run("cache", "ls", "--workdir", bucket)
+    assert json.loads(run("cache", "stat", "--workdir", bucket, "--json"))["entries"] == 1
+    assert "an object store" in run("cache", "stat", "--workdir", bucket)
+    assert "1 checked" in run("cache", "verify", "--workdir", bucket, "--read-data")
+    assert "0 entries and 0 leftovers removed" in run("cache", "gc", "--workdir", bucket, "--older-than", 0)
+    assert "1 entry" in run("cache", "clear", "--workdir", bucket, "--dry-run")
+    assert "1 entry" in run("cache", "clear", "--workdir", bucket, "--source", image)
+    assert json.loads(run("cache", "stat", "--workdir", bucket, "--json"))["entries"] == 0
+
+
+def test_a_crop(bucket, image, tmp_path):
+    run("crop", "--workdir", bucket, image, "-o", tmp_path / "out.npy", "--region", "10:20,5:50")
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.load(image)[10:20, 5:50])
+
+
+def test_the_doctor_looks_at_a_store(bucket, image, monkeypatch):
+    assert json.loads(run("doctor", "--workdir", bucket, "--json"))["workdir"]["exists"] is False
+    run("prepare", "--workdir", bucket, image)
+    facts = json.loads(run("doctor", "--workdir", bucket, "--json"))
+    assert facts["workdir"] == {
+        "path": bucket, "exists": True, "is_writable": True, "free_bytes": None, "total_bytes": None, "file_system": "an object store",
+    }  # fmt: skip
+    assert "not limited" in run("doctor", "--workdir", bucket)
+
+
+def test_an_age_is_for_an_object_store(tmp_path):
+    with pytest.raises(SystemExit):
+        run("cache", "gc", "--workdir", tmp_path, "--older-than", 0)
