@@ -12,6 +12,7 @@ import hmac
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -65,11 +66,13 @@ class ObjectServer:
     Attributes:
         host: ``127.0.0.1:port`` of its S3 service.
         process: which serves it.
+        folder: of its files, which are removed at its end.
         buckets: those that were made.
     """
 
     host: str
     process: subprocess.Popen[bytes]
+    folder: Path
     buckets: list[str] = field(default_factory=list)
 
     @property
@@ -104,6 +107,7 @@ class ObjectServer:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> ObjectServer:
         return self
@@ -164,7 +168,7 @@ def _start(folder: Path) -> ObjectServer:
             env=environment,
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call of the system
         )
-    return ObjectServer(f"127.0.0.1:{ports['s3']}", process)
+    return ObjectServer(f"127.0.0.1:{ports['s3']}", process, data)
 
 
 def _end_with_parent() -> None:
