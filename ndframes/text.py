@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["count_noun", "format_bytes", "format_number", "format_seconds", "list_first"]
-
-
+__all__ = ["count_noun", "format_bytes", "format_number", "format_seconds", "list_first", "parse_bytes"]
 _LISTED = 20
+_SIZE = re.compile(r"(?P<number>[0-9]{1,18}(?:\.[0-9]{1,18})?) ?(?:(?P<unit>[kmgtp])(?P<binary>i)?)?b?", re.IGNORECASE)
+_POWERS = ("", "k", "m", "g", "t", "p")
 
 
 def format_bytes(count: float) -> str:
@@ -26,6 +27,24 @@ def format_bytes(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def parse_bytes(text: str) -> int | None:
+    """A number of bytes from a text with a unit; ``None`` if the text is not one.
+
+    Example:
+        >>> [parse_bytes(text) for text in ("7", "500MB", "0.1 GB", "2.5TiB", "many")]
+        [7, 500000000, 100000000, 2748779069440, None]
+    """
+    # Imported here: few programs need it.
+    from decimal import Decimal
+
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        return None
+    factor = (1024 if match["binary"] else 1000) ** _POWERS.index((match["unit"] or "").lower())
+    # Exactly: 0.1GB is 100,000,000 bytes, which floats would miss.
+    return int(Decimal(match["number"]) * factor)
 
 
 def format_number(value: float) -> str:

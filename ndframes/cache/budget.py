@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CacheError, shorten
 from ..system.process import ForkAware
-from ..text import count_noun
+from ..text import count_noun, parse_bytes
 from .leases import leases_elsewhere
 from .remover import Remover, by_last_use, collector_lock, search_errors, sum_bytes
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .remover import GcReport
     from .store import Store
 
-__all__ = ["Budget", "Usage", "check_limit"]
+__all__ = ["Budget", "Usage", "check_limit", "to_limit"]
 _log = logging.getLogger("ndframes")
 _LOW_WATER = 0.85
 # The number of writers that may be at work at once, each of which may use its share before it counts again.
@@ -181,6 +181,23 @@ def check_limit(name: str, value: int | None) -> None:
     """
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
         raise CacheError(f"{name}={shorten(value)}; allowed: a number of bytes, 0 or more, or None")
+
+
+def to_limit(name: str, value: int | str | None) -> int | None:
+    """A limit in bytes, which may be a text with a unit.
+
+    Raises:
+        CacheError: it is not a number of bytes, nor ``None``.
+
+    Example:
+        >>> to_limit("tier_bytes", "1GB"), to_limit("tier_bytes", 4096), to_limit("tier_bytes", None)
+        (1000000000, 4096, None)
+    """
+    limit = parse_bytes(value) if isinstance(value, str) else value
+    if isinstance(value, str) and limit is None:
+        raise CacheError(f"{name}={shorten(value)} is not a size; write 500MB, 2.5GB, 1TiB or a number of bytes")
+    check_limit(name, limit)
+    return limit
 
 
 def _free_space(store: Store, wanted_free_bytes: int) -> int:

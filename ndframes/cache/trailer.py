@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import CacheEntryDamagedError, CacheEntryError
-from ..system.segments import SEGMENT_DTYPE, checksum, read_intact
+from ..system.segments import SEGMENT_DTYPE, checksum, fetch_ahead, read_intact
 from .failures import AsCacheErrors
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ TAIL_BYTES = 64
 _TAIL = struct.Struct("<8sIIQQQQIIII")
 _MAGIC = b"ndframes"
 _VERSION = 2
-_FIRST_READ_BYTES = 8192
 _BLOCK_BYTES = 4096
 _ROW = struct.Struct("<QII")
 _ROWS_PER_BLOCK = _BLOCK_BYTES // _ROW.size
@@ -234,14 +233,18 @@ class SegmentTable:
         """
         missing = {index // _ROWS_PER_BLOCK for index in indices} - self._blocks.keys()
         if len(missing) > 1 and file.is_distant:
-            file.read_ahead([self._trailer.block_place(number) for number in sorted(missing)])
+            checksums = self._load_checksums(file)
+            fetch_ahead(file, [(*self._trailer.block_place(number), checksums[number]) for number in sorted(missing)])
         for number in missing:
             self._blocks[number] = self._load(file, number)
 
     def _load(self, file: OpenFile, number: int) -> bytes:
+        return self._trailer.load_block(file, number, self._load_checksums(file)[number])
+
+    def _load_checksums(self, file: OpenFile) -> tuple[int, ...]:
         if self._checksums is None:
             self._checksums = self._trailer.load_block_checksums(file)
-        return self._trailer.load_block(file, number, self._checksums[number])
+        return self._checksums
 
 
 def append_trailer(file: IO[bytes], segments: Array, meta: Mapping[str, Any]) -> None:
@@ -278,7 +281,7 @@ def read_trailer(path: str, file: OpenFile) -> Trailer:
     file_bytes = file.status.size_bytes
     # The metadata of most entries is shorter than this, and so is the table of small images with it. One request brings
     # all of it, which on a network halves the time.
-    last = min(file_bytes, _FIRST_READ_BYTES)
+    last = min(file_bytes, file.tail_bytes)
     origin = file_bytes - last
     data = file.read_at(origin, last)
     tail = _check_tail(path, data[-TAIL_BYTES:], file_bytes)

@@ -62,6 +62,7 @@ class CacheStat:
         free_bytes: the bytes free on the disk; ``None`` for an object store.
         max_bytes: the limit of all entries together, if there is one.
         min_free_bytes: what must stay free on the disk, if that is limited.
+        tier_bytes: of an object store with a local tier, what that takes on this machine's disk.
     """
 
     entries: int
@@ -79,6 +80,7 @@ class CacheStat:
     free_bytes: int | None
     max_bytes: int | None = None
     min_free_bytes: int | None = None
+    tier_bytes: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The attributes as plain data, ready for JSON."""
@@ -100,6 +102,8 @@ class CacheStat:
             lines.append(f"{self.leased:,} held by other jobs")
         if self.max_bytes is not None:
             lines.append(f"budget {format_bytes(self.max_bytes)}")
+        if self.tier_bytes is not None:
+            lines.append(f"{format_bytes(self.tier_bytes)} in the local tier")
         if self.free_bytes is None:
             return "\n".join(lines)
         kept_free = "" if self.min_free_bytes is None else f", {format_bytes(self.min_free_bytes)} must stay so"

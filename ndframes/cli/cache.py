@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..system.terminal import is_terminal
+from ..text import parse_bytes
 from .common import (
     echo_json,
     echo_table,
@@ -25,20 +24,16 @@ if TYPE_CHECKING:
     from ..cache.upkeep import CacheStat
 
 __all__ = ["cache", "verify"]
-_SIZE = re.compile(r"(?P<number>[0-9]{1,18}(?:\.[0-9]{1,18})?) ?(?:(?P<unit>[kmgtp])(?P<binary>i)?)?b?", re.IGNORECASE)
-_POWERS = ("", "k", "m", "g", "t", "p")
 
 
 def _parse_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """Parse a number of bytes with a unit."""
     if value is None:
         return None
-    match = _SIZE.fullmatch(value.strip())
-    if match is None:
+    size = parse_bytes(value)
+    if size is None:
         raise click.BadParameter(f"{value!r} is not a size; write 500MB, 2.5GB, 1TiB or a number of bytes", ctx, param)
-    factor = (1024 if match["binary"] else 1000) ** _POWERS.index((match["unit"] or "").lower())
-    # Exactly: 0.1GB is 100,000,000 bytes, which floats would miss.
-    return int(Decimal(match["number"]) * factor)
+    return size
 
 
 _dry_run_option = click.option("--dry-run", is_flag=True, help="List what would be removed, and remove nothing.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..cache.trailer import SegmentTable, read_trailer_of
 from ..errors import CacheEntryDamagedError, CacheEntryGoneError
 from ..system.handles import SharedHandle
-from ..system.segments import SEGMENT_DTYPE, checksum, read_intact
+from ..system.segments import SEGMENT_DTYPE, checksum, fetch_ahead, read_intact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..cache.keys import EntryKey
     from ..system.files import FileMap, FileSystem, OpenFile
     from ..system.handles import HandlePool
-    from ..system.stamp import SourceStamp
 
 __all__ = ["VerifyMode"]
 
@@ -57,6 +56,8 @@ class EntryBytes:
         trailer: the trailer of the entry, checked.
         stamp: the stamp of the file.
         memory_bytes: the memory that this object takes once every segment was read.
+        local_path: the file on this machine's disk that other readers may open.
+        local_stamp: its stamp.
         is_mapped: whether the file is mapped into memory when it is opened.
         is_distant: whether each read waits for a network, so that several reads must be announced by :meth:`read_ahead`.
 
@@ -84,10 +85,13 @@ class EntryBytes:
         try:
             self.trailer, self.stamp = read_trailer_of(key, path, opened), opened.status.stamp
             self.is_distant = opened.is_distant
+            self.local_path, self.local_stamp = opened.local_path or path, opened.local_stamp or self.stamp
             # Only pixels that are not compressed can be used, or checked, as they are in the file. Reading the rows of a .npy that
             # a crop touches into new memory would take three times as long as their checksums.
             layout = self.trailer.meta["layout"]
-            self.is_mapped = (layout.get("compress") == "NONE" or "chunk_bytes" in layout) and files.can_map(path)
+            self.is_mapped = (layout.get("compress") == "NONE" or "chunk_bytes" in layout) and files.can_map(
+                self.local_path
+            )
             # A weak reference, so that the pool alone decides how many files stay open.
             self._file = weakref.ref(pool.share(self._token, partial(self._to_file, opened)))
         except BaseException:
@@ -109,11 +113,10 @@ class EntryBytes:
             CacheEntryDamagedError: the bytes do not match their checksum.
             CacheEntryGoneError: the file was removed or replaced.
         """
-        if self.is_distant:
-            # They come over the network each time, so each time they are checked.
-            return self.read_checked(index)
         file = self._open()
         offset, length, crc32 = self._table.row(file.opened, index)
+        if self.is_distant:
+            return self._read_distant(file.opened, index, offset, length, crc32)
         if file.mapping is None:
             data: Any = file.read_at(offset, length)
         else:
@@ -128,11 +131,22 @@ class EntryBytes:
             CacheEntryDamagedError, CacheEntryGoneError: as :meth:`read`.
         """
         file = self._open()
-        offset, length, crc32 = self._table.row(file.opened, index)
-        data: bytes | None = read_intact(file.opened, offset, length, crc32, self._checksum)
+        return self._read_intact(file.opened, index, *self._table.row(file.opened, index))
+
+    def _read_intact(self, file: OpenFile, index: int, offset: int, length: int, crc32: int) -> bytes:
+        data: bytes | None = read_intact(file, offset, length, crc32, self._checksum)
         if data is None:
             raise self.trailer.segment_error(index, offset, length)
         return data
+
+    def _read_distant(self, file: OpenFile, index: int, offset: int, length: int, crc32: int) -> bytes:
+        """A segment of a distant file. What comes over the network is checked each time, a copy on this machine as any file."""
+        known = self._read_known(file, [(offset, length, crc32)])
+        return self._read_intact(file, index, offset, length, crc32) if known is None else known[0]
+
+    def _read_known(self, file: OpenFile, rows: Sequence[tuple[int, int, int]]) -> list[Any] | None:
+        """Segments that this process has checked in the copy on this machine; ``None`` if some are not."""
+        return None if file.copy is None or not self._is_remembered else file.copy.read_known(rows)
 
     def read_run(self, run: range) -> list[Any]:
         """The bytes of several segments, read in one request where they are adjacent; not for mapped files.
@@ -140,10 +154,13 @@ class EntryBytes:
         Raises:
             CacheEntryDamagedError, CacheEntryGoneError: as :meth:`read`.
         """
-        if run.step != 1 or self.is_distant:
+        if run.step != 1:
             return [self.read(index) for index in run]
         file = self._open()
         rows = self._table.rows(file.opened, run)
+        if self.is_distant:
+            known = self._read_known(file.opened, rows)
+            return [self.read(index) for index in run] if known is None else known
         starts, stops = [row[0] for row in rows], [row[0] + row[1] for row in rows]
         if starts[1:] != stops[:-1]:
             return [self.read(index) for index in run]
@@ -196,12 +213,14 @@ class EntryBytes:
         is_checked = self._is_checked
         return [index for run in runs for index in run if not is_checked[index]]
 
-    def read_ahead(self, indices: Sequence[int]) -> None:
-        """Have the bytes of some segments fetched, without waiting for them."""
-        if indices:
-            file = self._open()
-            self._table.load(file.opened, indices)
-            file.opened.read_ahead([self._table.row(file.opened, index)[:2] for index in indices])
+    def read_ahead(self, indices: Sequence[int]) -> bool:
+        """Have the bytes of some segments fetched, without waiting for them. ``False``: all are on this machine."""
+        if not indices:
+            return False
+        file = self._open()
+        self._table.load(file.opened, indices)
+        rows = [self._table.row(file.opened, index) for index in indices]
+        return fetch_ahead(file.opened, rows, self._checksum)
 
     def views(self) -> dict[int, Array] | None:
         """A dictionary for arrays over the mapped file, kept as long as it stays mapped; ``None`` if it is not mapped."""
@@ -228,7 +247,22 @@ class EntryBytes:
         Raises:
             CacheEntryDamagedError: bytes do not match their checksum.
         """
-        self.trailer.check_everything(self._open().opened)
+        try:
+            self.trailer.check_everything(self._open().opened)
+        except CacheEntryDamagedError as error:
+            self.raise_if_copied(error)
+            raise
+
+    def raise_if_copied(self, error: CacheEntryDamagedError) -> None:
+        """Raise an error on which the entry is opened again, if it was a copy of it that is damaged.
+
+        Raises:
+            CacheEntryGoneError: it was.
+        """
+        if self._open().opened.distrust():
+            raise CacheEntryGoneError(
+                f"{self._path}: its copy on this machine is damaged, and was removed: {error}"
+            ) from error
 
     def _open(self) -> _EntryFile:
         file = self._file()
@@ -241,7 +275,7 @@ class EntryBytes:
     def _open_file(self) -> _EntryFile:
         opened = self._files.open_to_read(self._path)
         try:
-            self._check_same(opened.status.stamp)
+            self._check_same(opened)
             return self._to_file(opened)
         except BaseException:
             opened.close()
@@ -251,6 +285,9 @@ class EntryBytes:
         opened.expect_random_reads()
         return _EntryFile(opened, opened.map() if self.is_mapped else None)
 
-    def _check_same(self, stamp: SourceStamp) -> None:
-        if not self.stamp.is_same_file(stamp):
+    def _check_same(self, opened: OpenFile) -> None:
+        if not self.stamp.is_same_file(opened.status.stamp):
             raise CacheEntryGoneError(f"{self._path} was replaced since it was opened")
+        # What is checked when, and what is mapped, was decided for a file of the other kind.
+        if self.is_distant != opened.is_distant:
+            raise CacheEntryGoneError(f"{self._path} is at another place since it was opened")

@@ -34,11 +34,11 @@ from ..system.objects.rules import check_driver_path
 from ..system.process import IMPORTING, core_count
 from ..system.sources import real_path
 from ..system.stamp import SourceStamp
+from ..system.waiting import check_may_open
 from .conversion import Conversion
 from .jobs import run_job
 from .local_copy import needs_copy
 from .opened import OpenedChannel
-from .opening import check_may_open
 from .reader import EntryReader
 from .source import SourceOpener
 

@@ -133,8 +133,9 @@ class WrittenFile:
         """``False``: the file is on a disk."""
         return False
 
-    def read_ahead(self, indices: Sequence[int]) -> None:
+    def read_ahead(self, indices: Sequence[int]) -> bool:  # noqa: ARG002
         """Do nothing: the file has just been written, and is in memory."""
+        return False
 
     def read(self, index: int) -> bytes:
         """The bytes of one segment."""

@@ -13,8 +13,8 @@ from ..formats.reader import Reader
 from ..formats.tiled.halve import RULE
 from ..geometry.tiling import bounding_range
 from ..system.process import IMPORTING
+from ..system.waiting import check_may_open
 from .bytes import EntryBytes, VerifyMode
-from .opening import check_may_open
 from .payload import open_frames, open_payload, parse_pixels
 
 if TYPE_CHECKING:
@@ -114,8 +114,16 @@ class EntryReader(Reader):
         Raises:
             CacheEntryGoneError, CacheEntryDamagedError: as on opening.
         """
-        with AsCacheErrors(self.path):
-            return [self._bytes.read_checked(index) for index in indices]
+        stored: list[bytes] = []
+
+        def read() -> None:
+            if self._bytes.is_distant:
+                self._bytes.read_ahead(indices)
+            # Distant bytes may come in another type.
+            stored.extend(bytes(self._bytes.read_checked(index)) for index in indices)
+
+        self._run(read)
+        return stored
 
     @property
     def is_worth_sharing(self) -> bool:
@@ -211,6 +219,8 @@ class EntryReader(Reader):
         if isinstance(error, UnreadableImageError):
             check_may_open()
             self._bytes.check_everything()  # raises if damaged bytes are the cause, and not a lack of memory or handles
+        if isinstance(error, CacheEntryDamagedError):
+            self._bytes.raise_if_copied(error)
         raise_as_cache_error(self.path, error)
 
     def _open_array(self, pool: HandlePool) -> tuple[Reader, _Chunks | None]:
@@ -223,7 +233,8 @@ class EntryReader(Reader):
             return ChunkReader(self.path, layout, replace(self._written, format="npy"), self._bytes), None
         try:
             has_frames = self._written.frame_count is not None
-            reader = open_payload(self.path, self.key.suffix, pool, stamp=self.stamp, has_frames=has_frames)
+            path, stamp = self._bytes.local_path, self._bytes.local_stamp
+            reader = open_payload(path, self.key.suffix, pool, stamp=stamp, has_frames=has_frames)
         # Damaged bytes raise a cache error here, on which the entry is made again.
         except UnreadableImageError:
             self._bytes.check_everything()  # raises if damaged bytes are the cause

@@ -11,10 +11,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..entries.opening import WouldOpenError, opening_nothing
 from ..errors import naming_image
 from ..frames.frames import Frames
 from ..items.image import AlignableImageData
+from ..system.waiting import WouldOpenError, opening_nothing
 from .answers import Answer, answer_json
 from .jobs import Jobs
 from .limits import BytesInUse

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
+    from .segments import SegmentCopy
+
 __all__ = ["FileItem", "FileMap", "FileStatus", "FileSystem", "LocalFile", "OpenFile", "read_whole"]
 try:
     import fcntl
@@ -83,10 +85,18 @@ class OpenFile:
     Attributes:
         status: the status of the file when it was opened.
         is_distant: whether each read waits for a network, so that several reads must be announced by :meth:`read_ahead`.
+        copy: segments of a distant file on this machine's disk; ``None`` if none are kept.
+        local_path: where this machine's disk has the whole file under another name; ``None``: only under its own.
+        local_stamp: the stamp of the file of that name.
+        tail_bytes: how many bytes of the file's end are best read at once.
         descriptor_count: how many file descriptors it uses.
     """
 
     is_distant = False
+    copy: SegmentCopy | None = None
+    local_path: str | None = None
+    local_stamp: SourceStamp | None = None
+    tail_bytes = 8192
     descriptor_count = 1
 
     def __init__(self, status: FileStatus) -> None:
@@ -100,6 +110,10 @@ class OpenFile:
         """Close the file; closing it again does nothing."""
         raise NotImplementedError
 
+    def read_again(self, offset: int, length: int) -> bytes:
+        """As :meth:`read_at`, but never from what was fetched before."""
+        return self.read_at(offset, length)
+
     def map(self) -> FileMap | None:
         """Map the whole file into memory; ``None`` where that is not possible (see :meth:`FileSystem.can_map`)."""
         return None
@@ -112,6 +126,10 @@ class OpenFile:
 
     def keep_atime(self) -> None:
         """Do not count reads through this handle as uses of the file."""
+
+    def distrust(self) -> bool:
+        """Called when bytes do not match their checksum. Returns whether there is another copy, which is opened from now on."""
+        return False
 
     def __enter__(self) -> OpenFile:
         return self

@@ -9,13 +9,51 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["CHUNK_BYTES", "SEGMENT_DTYPE", "Bytes", "Manifest", "SegmentBuilder", "checksum", "read_intact"]
+__all__ = [
+    "CHUNK_BYTES",
+    "SEGMENT_DTYPE",
+    "Bytes",
+    "Manifest",
+    "SegmentBuilder",
+    "SegmentCopy",
+    "checksum",
+    "fetch_ahead",
+    "read_intact",
+]
 #: One row a segment: its offset in the file, its length in bytes, and the CRC-32 of its bytes.
 SEGMENT_DTYPE = np.dtype([("offset", "<u8"), ("length", "<u4"), ("crc32", "<u4")])
 #: The length of the segments of pixels that are not stored in tiles.
 CHUNK_BYTES = 1 << 20
+# Of bytes that come damaged, in another way each time.
+_MOST_READS = 5
+
+
+class SegmentCopy(Protocol):
+    """Some segments of a distant file, on this machine's disk. Which of them are there is told by their checksums only."""
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """What the copy has at this place: the bytes of a segment, or others, or fewer."""
+
+    def read_known(self, rows: Sequence[tuple[int, int, int]]) -> list[Any] | None:
+        """The bytes of segments; ``None`` unless all of them were noted before and are still there.
+
+        Args:
+            rows: the place, the length and the checksum of each.
+        """
+
+    def is_known(self, offset: int, length: int) -> bool:
+        """Whether this segment was noted before."""
+
+    def note(self, offset: int, length: int) -> None:
+        """Remember that this segment of the copy matched its checksum."""
+
+    def keep(self, offset: int, data: Any) -> None:
+        """Add a segment that matched its checksum. A copy that cannot be written stays as it is."""
+
+    def expect(self, places: Iterable[tuple[int, int]]) -> None:
+        """Advise the system to read these places from the disk now."""
 
 
 class Bytes(Protocol):
@@ -23,8 +61,18 @@ class Bytes(Protocol):
 
     is_distant: bool
 
+    @property
+    def copy(self) -> SegmentCopy | None:
+        """Segments of a distant file on this machine's disk."""
+
     def read_at(self, offset: int, length: int) -> bytes:
         """Read ``length`` bytes from ``offset``; fewer only where the file ends."""
+
+    def read_again(self, offset: int, length: int) -> bytes:
+        """As :meth:`read_at`, but never from what was fetched before."""
+
+    def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
+        """Have the bytes of these places fetched now, without waiting for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +109,8 @@ def checksum(data: Any, start: int = 0) -> int:
 def read_intact(file: Bytes, offset: int, length: int, crc32: int, compute: Callable[[Any], int] = checksum) -> Any:
     """Read a segment; ``None`` if its bytes do not match its checksum.
 
-    A network may damage bytes that are stored well, so distant bytes that do not match are read once more.
+    A distant file is read from its copy on this machine first. What comes over the network is added to the copy. A network may
+    damage bytes that are stored well, so those that do not match are fetched again, until the same bytes come twice.
 
     Args:
         file: the file.
@@ -70,11 +119,50 @@ def read_intact(file: Bytes, offset: int, length: int, crc32: int, compute: Call
         crc32: its checksum.
         compute: :func:`checksum`, or another implementation of it.
     """
-    for _ in range(2 if file.is_distant else 1):
-        data = file.read_at(offset, length)
-        if len(data) == length and compute(data) == crc32:
-            return data
-    return None
+    copy = file.copy
+    if copy is not None and (data := _read_copy(copy, offset, length, crc32, compute)) is not None:
+        return data
+    data = file.read_at(offset, length)
+    seen: list[bytes] = []
+    while len(data) != length or compute(data) != crc32:
+        if not file.is_distant or data in seen or len(seen) == _MOST_READS:
+            return None
+        seen.append(data)
+        data = file.read_again(offset, length)
+    if copy is not None:
+        copy.keep(offset, data)
+    return data
+
+
+def _read_copy(copy: SegmentCopy, offset: int, length: int, crc32: int, compute: Callable[[Any], int]) -> bytes | None:
+    """A segment of a copy; ``None`` if it is not there."""
+    data = copy.read_at(offset, length)
+    if len(data) != length or compute(data) != crc32:
+        return None
+    copy.note(offset, length)
+    return data
+
+
+def fetch_ahead(file: Bytes, rows: Sequence[tuple[int, int, int]], compute: Callable[[Any], int] = checksum) -> bool:
+    """Have segments fetched, without waiting for them, except those in the copy on this machine.
+
+    Args:
+        file: the file.
+        rows: the place, the length and the checksum of each segment.
+        compute: :func:`checksum`, or another implementation of it.
+
+    Returns:
+        Whether any are fetched.
+    """
+    copy = file.copy
+    if copy is not None:
+        rows = [row for row in rows if not copy.is_known(row[0], row[1])]
+        copy.expect([row[:2] for row in rows])
+        rows = [row for row in rows if _read_copy(copy, *row, compute) is None]
+    if not rows:
+        return False
+    file.read_ahead([row[:2] for row in rows])
+    return True
 
 
 class SegmentBuilder:

@@ -33,6 +33,12 @@ Fault = Literal[
 ]
 #: Those that only concern the answer to a GET.
 OF_BODIES = ("cut", "flip", "stall", "slow", "ignore_range")
+_CODES = {
+    "503": "SlowDown",
+    "429": "TooManyRequests",
+    "409": "ConditionalRequestConflict",  # what AWS tells some of those who create an object at once
+    "403": "AccessDenied",
+}
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -90,7 +96,7 @@ class FaultyProxy:
         hook: called with each request before anything else is done with it.
         drops_conditions: whether the server seems to ignore ``If-None-Match``, as some do.
         slow_seconds: for the body of a ``"slow"`` answer.
-        redirect_to: the address of a ``"redirect"``.
+        redirect_to: the address of a ``"redirect"``; an empty one is left out.
     """
 
     def __init__(self, host: str, *, latency_seconds: float = 0.0, seed: int = 0) -> None:
@@ -236,13 +242,12 @@ class FaultyProxy:
             return False
         if fault == "reset_before":
             return _reset(client)
-        if fault in ("503", "429", "403"):
+        if fault in _CODES:
             client.sendall(_plain_answer(fault, request.method))
             return True
         if fault == "redirect":
-            client.sendall(
-                f"HTTP/1.1 307 Elsewhere\r\nLocation: {self.redirect_to}\r\nContent-Length: 0\r\n\r\n".encode()
-            )
+            location = f"Location: {self.redirect_to}\r\n" if self.redirect_to else ""
+            client.sendall(f"HTTP/1.1 307 Elsewhere\r\n{location}Content-Length: 0\r\n\r\n".encode())
             return True
         head, body = self._forward(request, upstream, keeps_range=fault != "ignore_range")
         return self._send(fault, client, head, body)
@@ -310,7 +315,7 @@ def _reset(client: socket.socket) -> bool:
 
 
 def _plain_answer(status: str, method: str) -> bytes:
-    code = {"503": "SlowDown", "429": "TooManyRequests", "403": "AccessDenied"}[status]
+    code = _CODES[status]
     body = f"<Error><Code>{code}</Code><Message>a fault of the test</Message></Error>".encode()
     head = f"HTTP/1.1 {status} {code}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     return head if method == "HEAD" else head + body

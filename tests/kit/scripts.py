@@ -8,9 +8,16 @@ from textwrap import dedent
 
 
 def run_script(code: str, seconds: float = 100) -> str:
-    """Run a program, which must end with exit status 0 and print nothing to stderr; what it prints."""
+    """Run a program, which must end with exit status 0 and print nothing to stderr; what it prints.
+
+    It imports what this process can import.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", dedent(code)], capture_output=True, text=True, timeout=seconds, check=False
+        [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n{dedent(code)}"],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
     )
     assert done.returncode == 0, f"exit status {done.returncode}: {done.stderr}"
     assert not done.stderr

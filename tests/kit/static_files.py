@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable
 from email.utils import formatdate
@@ -17,6 +19,7 @@ class StaticFiles:
 
     Args:
         folder: whose files it serves.
+        certificate: a file with a certificate and its key, with which it serves ``https://``.
 
     Attributes:
         requests: the method, the path and the headers of each request that came.
@@ -24,15 +27,17 @@ class StaticFiles:
         has_etags: whether it tells ETags, and compares them.
         has_times: whether it tells when a file was written.
         weak_etags: whether its ETags are weak ones.
+        most_bytes: of a range in an answer.
         redirects: the addresses to which paths are redirected.
         needed_header: a name and value without which it answers 401.
         hook: called with the path of each request before it is answered.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.has_ranges = self.has_etags = self.has_times = True
         self.weak_etags = False
+        self.most_bytes: int | None = None
         self.redirects: dict[str, str] = {}
         self.needed_header: tuple[str, str] | None = None
         self.hook: Callable[[str], None] | None = None
@@ -43,12 +48,17 @@ class StaticFiles:
             root = folder
 
         self._server = _Server(("127.0.0.1", 0), Handler)
+        self._scheme = "http" if certificate is None else "https"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.host = f"127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}"
+        return f"{self._scheme}://{self.host}"
 
     def close(self) -> None:
         self._server.shutdown()
@@ -69,6 +79,9 @@ def _read(file: Path, *_state: int) -> tuple[bytes, str]:
 
 class _Server(http.server.ThreadingHTTPServer):
     request_queue_size = 256
+
+    def handle_error(self, *_: object) -> None:  # of clients that end a connection
+        pass
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -119,7 +132,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if int(first) >= len(data):
                 self._send(416, {"Content-Range": f"bytes */{len(data)}"}, b"", has_body=has_body)
                 return
-            size, data, status = len(data), data[int(first) : int(last) + 1], 206
+            size, data, status = len(data), data[int(first) : int(last) + 1][: site.most_bytes], 206
             headers["Content-Range"] = f"bytes {first}-{int(first) + len(data) - 1}/{size}"
         self._send(status, headers, data, has_body=has_body)
 
@@ -130,3 +143,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if has_body:
             self.wfile.write(body)
+
+
+def make_certificate(path: Path) -> Path:
+    """A file with a certificate of 127.0.0.1 that nobody has signed, and its key; by the program openssl."""
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(
+        [*command, *names, "-keyout", path, "-out", path.with_suffix(".crt")], check=True, capture_output=True
+    )
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    return path

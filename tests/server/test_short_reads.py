@@ -15,9 +15,9 @@ from kit.waiting import wait_until
 
 import ndframes as nf
 from ndframes.entries.conversion import Conversion
-from ndframes.entries.opening import WouldOpenError, opening_nothing
 from ndframes.items.image import AlignableImageData
 from ndframes.server import ServiceLimits, reads
+from ndframes.system.waiting import WouldOpenError, opening_nothing
 
 SHAPE = (900, 700, 3)
 HERE, THREAD = "ndframes-server", "ndframes-read"

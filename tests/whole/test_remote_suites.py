@@ -16,7 +16,17 @@ ALL = ["items", "frames", "feed", "torch", "movie"]
 
 @pytest.mark.parametrize("chosen", [SOME, pytest.param(ALL, marks=pytest.mark.slow)])
 def test_the_suites_hold_over_an_object_store(chosen, tmp_path):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", f"--basetemp={tmp_path / 'tests'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-n",
+        "0",
+        f"--basetemp={tmp_path / 'tests'}",
+    ]
     done = subprocess.run(
         [*command, *(str(TESTS / name) for name in chosen)],
         env={**os.environ, "NDFRAMES_TEST_STORE": "1"},

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ...errors import CacheError, StoreError
+from ...errors import CacheError, StoreError, shorten
 from ...system.objects.connection import connect_store
+from ..budget import to_limit
 from ..cache import Cache
 from ..store import LOCK_AGE_SECONDS, CacheEntry
 from .files import RemoteFiles, load_commit
@@ -17,6 +19,7 @@ from .layout import COMMITS, DATA, FOLDER, commit_key, new_quarantine_key, parse
 from .probe import find_fault, read_mark
 from .publish import publish
 from .scratch import Scratch
+from .tier import Tier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from ..remover import GcReport
     from ..store import EntryPath
     from ..upkeep import CacheStat
+    from ..verify import VerifyReport
 
 __all__ = ["RemoteCache"]
 # How far the clocks of machines may differ.
@@ -43,7 +47,10 @@ class RemoteCache(Cache):
         workdir: the address: ``s3://``, ``az://`` or ``gs://``, a bucket and a prefix; ``http://`` or ``https://`` to read only.
         max_bytes: not supported: a limit that many machines share must be kept by one of them, with ``gc(max_bytes=...)``.
         min_free_bytes: not supported.
-        local_tier: the folder for files that are being written; ``None``: that for temporary files.
+        local_tier: a folder on this machine's disk, where what is read is kept, and files are written that become entries. Its
+            processes share it. ``None``: nothing is kept, and files are written to the system's folder for temporary files.
+        tier_bytes: how much what is kept may take on the disk: a number of bytes, or a text such as ``"500GB"``. What was used
+            longest ago is removed, down to 85 % of the limit. ``None``: no limit.
 
     Raises:
         CacheError: the address is not valid, or an option is not supported.
@@ -71,9 +78,14 @@ class RemoteCache(Cache):
         self._store = connect_store(f"{url}/{FOLDER}")
         self.workdir = url
         self.root = self._store.url  # type: ignore[assignment] # an address, for messages
-        self.files = RemoteFiles(self._store)
         self.local_tier = None if local_tier is None else Path(os.path.expanduser(local_tier)).absolute()
-        self.tier_bytes = tier_bytes
+        self.tier_bytes = to_limit("tier_bytes", tier_bytes)
+        if self.local_tier is None and tier_bytes is not None:
+            raise CacheError(
+                f"tier_bytes={shorten(tier_bytes)} is the limit of a local tier; give local_tier= its folder"
+            )
+        self._tier = None if self.local_tier is None else Tier(self.local_tier, self.tier_bytes)
+        self.files = RemoteFiles(self._store, self._tier)
         self._scratch = Scratch(None if self.local_tier is None else self.local_tier / "scratch")
         self._fault: str | None = None
         self._is_probed = False
@@ -210,8 +222,10 @@ class RemoteCache(Cache):
         name = str(path)[len(self._store.url) + 1 :] + ".json"
         try:
             status = self.files.status(str(path))
+            if self._tier is not None:
+                self._tier.forget(str(path))
             if status is None or (seen is not None and status.is_file and not seen.is_same_file(status.stamp)):
-                return status is None
+                return True
             found = self._store.load(name)
             if found is not None and is_kept:
                 self._store.create(new_quarantine_key(name), found.data)
@@ -238,10 +252,25 @@ class RemoteCache(Cache):
     # -- maintenance ------------------------------------------------------------------------------------------------
 
     def stat(self) -> CacheStat:
-        """Count the entries, their bytes, and other objects."""
+        """Count the entries, their bytes, other objects, and what the local tier takes on this machine's disk."""
         from .upkeep import stat_objects
 
-        return stat_objects(self, self._store)
+        stat = stat_objects(self, self._store)
+        return stat if self._tier is None else replace(stat, tier_bytes=self._tier.count_bytes())
+
+    def verify(
+        self, read_data: bool = False, repair: bool = False, *, progress: Callable[[int, int], None] | None = None
+    ) -> VerifyReport:
+        """As :meth:`Cache.verify`; the entries in the store are checked, and not what the local tier has of them."""
+        cache = self if self._tier is None else type(self)(self.workdir, lock_age_seconds=self.lock_age_seconds)
+        return super(RemoteCache, cache).verify(read_data, repair, progress=progress)
+
+    def clear_tier(self) -> int:
+        """Remove everything from the local tier, what other caches have there included; returns the bytes that it took on the disk.
+
+        Programs that are reading go on, over the network.
+        """
+        return 0 if self._tier is None else self._tier.clear()
 
     def gc(self, max_bytes: int | None = None, dry_run: bool = False, *, older_than: float = 3600.0) -> GcReport:
         """Remove what is no longer useful: files without a commit, claims of dead writers, damaged entries, and former states.
@@ -261,6 +290,9 @@ class RemoteCache(Cache):
 
     def clear(self, dry_run: bool = False, *, source: str | os.PathLike[str] | None = None) -> GcReport:
         """Remove every entry, and everything that :meth:`gc` removes.
+
+        What the local tiers of this and other machines have of them is used for an hour at most, and is removed then, or by
+        :meth:`clear_tier`.
 
         Args:
             dry_run: whether to remove nothing and only report what would be removed.

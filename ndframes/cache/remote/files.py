@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ...errors import CacheEntryDamagedError, CacheEntryGoneError, ObjectGoneError
+from ...errors import CacheEntryDamagedError, CacheEntryGoneError, ObjectGoneError, StoreError
 from ...system.files import FileStatus, FileSystem, OpenFile
 from ...system.objects.addresses import is_url
-from ...system.objects.store import Place
-from ...system.process import ForkAware
+from ...system.objects.announced import AnnouncedReads
 from .commit import Commit
 from .layout import commit_key, parse_commit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from typing_extensions import Buffer
 
     from ...system.objects.store import ObjectStore
     from ..keys import EntryKey
+    from .tier import Tier
+    from .tier_copy import EntryCopy
 
 __all__ = ["RemoteFile", "RemoteFiles", "load_commit"]
-# What was fetched ahead and never read must not fill the memory.
-_MOST_AHEAD_BYTES = 256 << 20
+_MOST_LOADS = 5
 
 
-class _Ahead:
-    """A place that is being fetched.
-
-    Attributes:
-        wait: waits for its bytes, and returns them.
-        readers: how many announced reads have not come yet.
-    """
-
-    __slots__ = ("readers", "wait")
-
-    def __init__(self, wait: Callable[[], Buffer]) -> None:
-        self.wait = wait
-        self.readers = 0
-
-
-class RemoteFile(OpenFile, ForkAware):
+class RemoteFile(OpenFile):
     """The file of an entry in an object store, of which each read is a request.
 
     Bytes at the end of the file, which describe it, come with its commit.
@@ -50,17 +34,19 @@ class RemoteFile(OpenFile, ForkAware):
     Args:
         store: the object store.
         commit: the commit of the entry.
+        copy: what was read of it before.
     """
 
     is_distant = True
-    descriptor_count = 0
 
-    def __init__(self, store: ObjectStore, commit: Commit) -> None:
+    def __init__(self, store: ObjectStore, commit: Commit, copy: EntryCopy | None = None) -> None:
         super().__init__(commit.status)
         self._store = store
         self._commit = commit
-        self._forget()
-        ForkAware.__init__(self)
+        self.copy: EntryCopy | None = copy
+        self.descriptor_count = 0 if copy is None else 1
+        self.tail_bytes = len(commit.tail)
+        self._reads = AnnouncedReads(store, commit.data_key)
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Read ``length`` bytes from ``offset``; fewer only where the file ends."""
@@ -73,44 +59,21 @@ class RemoteFile(OpenFile, ForkAware):
             return bytes(self._fetch(offset, -in_tail)) + commit.tail[: in_tail + length]
         return self._fetch(offset, length)  # type: ignore[return-value] # callers take any buffer
 
+    def read_again(self, offset: int, length: int) -> bytes:
+        """As :meth:`read_at`, but never from what was fetched before."""
+        return self._fetch(offset, length, is_new=True)  # type: ignore[return-value] # as in read_at
+
     def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
         """Begin to fetch these places; each is kept until it is read."""
-        wanted = [Place(*place) for place in dict.fromkeys(places) if sum(place) <= self._commit.tail_start]
-        with self._lock:
-            new = [place for place in wanted if place not in self._ahead]
-            fetches = self._store.begin_fetch(self._commit.data_key, new) if new else []
-            for place, wait in zip(new, fetches, strict=True):
-                self._ahead[place] = _Ahead(wait)
-            for place in wanted:
-                self._ahead[place].readers += 1
-            self._ahead_bytes += sum(place.length for place in new)
-            while self._ahead_bytes > _MOST_AHEAD_BYTES:
-                place, _ = self._ahead.popitem(last=False)
-                self._ahead_bytes -= place.length
+        self._reads.announce(place for place in places if sum(place) <= self._commit.tail_start)
 
     def close(self) -> None:
         """Forget what was fetched ahead."""
-        self._forget()
+        self._reads.forget()
 
-    def _take(self, place: Place) -> Callable[[], Buffer] | None:
-        """What fetches a place, if that was announced; forgotten when all who announced it have taken it."""
-        with self._lock:
-            ahead = self._ahead.get(place)
-            if ahead is None:
-                return None
-            ahead.readers -= 1
-            if ahead.readers <= 0:
-                del self._ahead[place]
-                self._ahead_bytes -= place.length
-            return ahead.wait
-
-    def _fetch(self, offset: int, length: int) -> Buffer:
-        place = Place(offset, length)
-        wait = self._take(place)
+    def _fetch(self, offset: int, length: int, *, is_new: bool = False) -> Buffer:
         try:
-            if wait is None:
-                [wait] = self._store.begin_fetch(self._commit.data_key, [place])
-            return wait()
+            return (self._reads.read_again if is_new else self._reads.read)(offset, length)
         except ObjectGoneError as error:
             self._raise_for_missing(error)
             raise
@@ -121,6 +84,8 @@ class RemoteFile(OpenFile, ForkAware):
         Whoever removes an entry removes the commit first.
         """
         found = self._load()
+        if self.copy is not None:
+            self.copy.discard()
         if found is not None and found.data_key == self._commit.data_key:
             raise CacheEntryDamagedError(
                 f"{self._store.url}/{found.name}: its file {found.data_key} is missing"
@@ -133,25 +98,18 @@ class RemoteFile(OpenFile, ForkAware):
         key = parse_commit(self._commit.name + ".json")
         return None if key is None else load_commit(self._store, key)
 
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
-        self._ahead: OrderedDict[Place, _Ahead] = OrderedDict()
-        self._ahead_bytes = 0
-
-    def _after_fork_in_child(self) -> None:
-        # The threads that fetch are those of the parent.
-        self._forget()
-
 
 class RemoteFiles(FileSystem):
     """The file operations of a cache in an object store: entries are addresses, and files being written are on a disk.
 
     Args:
         store: the object store, at the cache's folder.
+        tier: has copies of entries on this machine's disk; ``None``: each read is a request.
     """
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, tier: Tier | None = None) -> None:
         self._store = store
+        self._tier = tier
 
     def open_to_read(self, path: str) -> OpenFile:
         """Open an entry by its address, or a file of the disk.
@@ -164,10 +122,37 @@ class RemoteFiles(FileSystem):
         key = self._key_of(path)
         if key is None:
             return super().open_to_read(path)
-        commit = load_commit(self._store, key)
+        commit = load_commit(self._store, key) if self._tier is None else self._find_commit(self._tier, path, key)
         if commit is None:
             raise CacheEntryGoneError(f"{path} does not exist")
-        return RemoteFile(self._store, commit)
+        return self._open(path, commit, completes=True)
+
+    def _open(self, path: str, commit: Commit, *, completes: bool) -> OpenFile:
+        if self._tier is None:
+            return RemoteFile(self._store, commit)
+        whole = self._tier.open_whole(path, commit)
+        if whole is not None:
+            return whole
+        open_file = partial(self._open, path, commit, completes=False) if completes else None
+        return RemoteFile(self._store, commit, self._tier.copy_of(path, commit, open_file))
+
+    def _find_commit(self, tier: Tier, path: str, key: EntryKey) -> Commit | None:
+        """The commit of an entry from the tier, or from the store if the tier does not have it, or has had it for long."""
+        kept = tier.load_commit(path, key)
+        if kept is not None and kept[1]:
+            return kept[0]
+        try:
+            found = load_commit(self._store, key)
+        except StoreError:
+            # What is on this machine can be read while the store cannot be reached.
+            if kept is None:
+                raise
+            return kept[0]
+        if kept is not None and found is None:
+            tier.forget(path)
+        elif kept is not None and found is not None:
+            tier.confirm(path, kept[0], found)
+        return found
 
     def status(self, path: str, *, follows_links: bool = False) -> FileStatus | None:
         """The status of an entry, or of a file of the disk; ``None`` if it does not exist."""
@@ -194,7 +179,9 @@ class RemoteFiles(FileSystem):
 
 
 def load_commit(store: ObjectStore, key: EntryKey) -> Commit | None:
-    """The commit of an entry; ``None`` if there is none. A damaged one is loaded once more, since a network may be at fault.
+    """The commit of an entry; ``None`` if there is none.
+
+    A network may damage bytes that are stored well. So a commit counts as damaged when it arrives twice with the same damage.
 
     Raises:
         CacheEntryDamagedError: it is damaged.
@@ -202,13 +189,14 @@ def load_commit(store: ObjectStore, key: EntryKey) -> Commit | None:
         StoreError: the store cannot be asked.
     """
     name = commit_key(key)
-    for is_last in (False, True):
+    seen: set[bytes] = set()
+    while True:
         found = store.load(name)
         if found is None:
             return None
         try:
             return Commit.decode(found.data, key, f"{store.url}/{name}")
         except CacheEntryDamagedError:
-            if is_last:
+            if found.data in seen or len(seen) == _MOST_LOADS:
                 raise
-    return None
+            seen.add(found.data)

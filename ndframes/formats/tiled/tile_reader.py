@@ -98,8 +98,8 @@ class SegmentFile(Protocol):
     def read(self, index: int) -> Any:
         """The checked bytes of one tile or packet."""
 
-    def read_ahead(self, indices: Sequence[int]) -> None:
-        """Have the bytes of some tiles or packets fetched, without waiting for them."""
+    def read_ahead(self, indices: Sequence[int]) -> bool:
+        """Have the bytes of some tiles or packets fetched, without waiting for them. ``False``: all are on this machine."""
 
 
 class TileFile(SegmentFile, Protocol):
@@ -394,8 +394,7 @@ class TileReader(Reader):
         if not self._file.is_distant:
             return self._file.expect(runs)
         missing = [index for run in runs for index in run if (self._token, index) not in self._cache]
-        self._file.read_ahead(missing)
-        return len(missing) > 1
+        return self._file.read_ahead(missing) and len(missing) > 1
 
     def _decode_group(self, runs: Sequence[range], *, is_by_run: bool) -> Iterator[Array]:
         """Read and decode tiles, all in one call or run by run, past the cache."""

@@ -26,6 +26,7 @@ _STORES = {
     "memory": "memory",
 }
 _ALLOWED = "s3://bucket/prefix, az://container/prefix, gs://bucket/prefix, http://host/prefix or https://host/prefix"
+_NO_SEGMENTS = ("", ".", "..")
 # The values of query parameters, and the part of an URL before the host, may be secrets.
 _QUERY = re.compile(r"([?&][\w.~%-]+=)[^&\s\"'<>]+")
 _USER = re.compile(r"(://)[^/\s@\"'<>]+@")
@@ -68,7 +69,15 @@ class StoreAddress:
         return self.scheme in ("http", "https")
 
     def full_key(self, key: str) -> str:
-        """The key in the bucket of a key below the prefix."""
+        """The key in the bucket of a key below the prefix.
+
+        Raises:
+            StoreError: the key is empty, or has an empty segment, ``"."`` or ``".."``, which could lead out of the prefix.
+        """
+        if any(segment in _NO_SEGMENTS for segment in key.split("/")):
+            raise StoreError(
+                f"{self.url}: the key {key!r} is not valid: it is empty, or has an empty segment, '.' or '..'; give a plain path"
+            )
         return f"{self.prefix}/{key}" if self.prefix else key
 
     def relative_key(self, full_key: str) -> str:
@@ -123,7 +132,7 @@ def parse_address(url: str) -> StoreAddress:
         path = url.partition("://")[2].partition("/")[2]
     bucket, account = _split_bucket(scheme, url.partition("://")[2].partition("/")[0], shown)
     prefix = path.strip("/")
-    if any(segment in ("", ".", "..") for segment in prefix.split("/")) and prefix:
+    if prefix and any(segment in _NO_SEGMENTS for segment in prefix.split("/")):
         raise StoreError(f"the prefix of {shown!r} has an empty segment, '.' or '..'; give a plain path")
     return StoreAddress(scheme, bucket, prefix, account)
 

@@ -70,6 +70,10 @@ class StoreClient(ObjectStore):
         """The address, without credentials, for messages."""
         return self._address.url
 
+    def connect(self) -> None:
+        """Do what the first request does before it is sent: raise errors of the address, and import obstore, in this thread."""
+        _ = self.requests
+
     @property
     def requests(self) -> StoreRequests:
         """The requests of this process; others in a forked child."""
@@ -97,7 +101,7 @@ class StoreClient(ObjectStore):
 
     def run(self, action: str, request: Callable[[StoreRequests], _Result]) -> _Result:
         """As :meth:`attempt`, in a thread of its own, so that Ctrl-C ends the wait."""
-        self.requests  # noqa: B018 - errors of the address are raised here, and nothing is imported by the threads
+        self.connect()
         return self.threads.run(partial(self.attempt, action, request))
 
     def read_part(self, key: str, place: Place | None, etag: str | None) -> ReadPart:
@@ -115,7 +119,7 @@ class StoreClient(ObjectStore):
 
     def begin_fetch(self, key: str, places: Sequence[Place], *, etag: str | None = None) -> list[Callable[[], Buffer]]:
         """As :meth:`ObjectStore.begin_fetch`."""
-        self.requests  # noqa: B018 - as in run()
+        self.connect()
         fetches: list[Callable[[], Buffer]] = [_nothing] * len(places)
         for run in merge_places(places):
             fetch = _Fetch(self, key, run.place, etag)
@@ -142,7 +146,7 @@ class StoreClient(ObjectStore):
                 return loaded.status.etag
             return found
 
-        self.requests  # noqa: B018 - as in run()
+        self.connect()
         run = partial(self._retries.run, attempt, f"replace {key!r}", self.threads.is_closing)
         try:
             return self._checked(key, self.threads.run(run))
@@ -178,7 +182,7 @@ class StoreClient(ObjectStore):
 
     def status(self, keys: Sequence[str]) -> list[ObjectStatus | None]:
         """As :meth:`ObjectStore.status`."""
-        self.requests  # noqa: B018 - as in run()
+        self.connect()
         pending = [self.threads.submit(partial(self._head, key)) for key in keys]
         found = [one.result() for one in pending]
         if None in found:

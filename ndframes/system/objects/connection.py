@@ -60,7 +60,7 @@ def connect_store(
     client = StoreClient(
         parse_address(url), check_credentials(credentials), limits or Limits(), _CONNECTOR, allow_private
     )
-    client.requests  # noqa: B018 - so that what is wrong shows here
+    client.connect()
     return client
 
 

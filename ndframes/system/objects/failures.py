@@ -10,7 +10,8 @@ from .addresses import StoreAddress, without_secrets
 from .requests import TransientError
 
 if TYPE_CHECKING:
-    from .store import ObjectStatus
+    from .requests import ReadPart
+    from .store import ObjectStatus, Place
 
 __all__ = [
     "RequestTarget",
@@ -91,8 +92,6 @@ def to_store_error(error: Exception, target: RequestTarget) -> Exception:
     """
     text, _, details = str(error).partition("\n\nDebug source:")
     name = type(error).__name__
-    if isinstance(error, ValueError) and "parse path" in text:
-        return StoreError(f"{target.prefix}the key is not valid: {text}")
     if name == "NotSupportedError" or "non-partial response" in text:
         return StoreError(
             f"{target.prefix}the server answered with more than was asked for, so it does not support range requests; use a "
@@ -107,6 +106,8 @@ def to_store_error(error: Exception, target: RequestTarget) -> Exception:
         status = status or 412
     elif isinstance(error, FileNotFoundError):
         status = status or 404
+    if "redirect without LOCATION" in text or "error following redirect" in text:
+        status = 301
     if status is None and isinstance(error, ValueError):
         return StoreError(f"{target.prefix}{without_secrets(text)}")
     if status is None:
@@ -145,9 +146,19 @@ def error_for_status(status: int, body: str, target: RequestTarget) -> Exception
     return StoreError(f"{target.prefix}the store answered {shown}")
 
 
-def check_state(status: ObjectStatus, etag: str | None, target: RequestTarget) -> None:
+def check_part(part: ReadPart, place: Place | None) -> None:
+    """Raise ``TransientError`` if bytes are missing that the object has; a server may answer with less than was asked for."""
+    assert part.status is not None  # noqa: S101 - the place does not lie beyond the end
+    size = part.status.size_bytes
+    expected = size if place is None else min(place.offset + place.length, size) - place.offset
+    found = len(memoryview(part.data))
+    if found != expected:
+        raise TransientError(f"answered with {found} bytes instead of {expected}")
+
+
+def check_state(status: ObjectStatus | None, etag: str | None, target: RequestTarget) -> None:
     """Raise ``ObjectGoneError`` if an object is in another state than asked for; some servers ignore the condition."""
-    if etag is not None and status.etag != etag:
+    if etag is not None and (status is None or status.etag != etag):
         raise ObjectGoneError(f"{target.prefix}the object is in another state than before")
 
 

@@ -14,6 +14,7 @@ import threading
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from ...errors import StoreError
 from ..children import Child, interrupts_blocked, start_command
 from ..process import ForkAware
 from .credentials import relevant_environment
@@ -144,8 +145,12 @@ class _RunningHelper:
         try:
             with theirs, interrupts_blocked("command"):
                 self._child: Child = start_command(_COMMAND, theirs)
-        except BaseException:
+        except BaseException as error:
             self._socket.close()
+            if isinstance(error, OSError):
+                raise StoreError(
+                    f"the helper process, by which a forked process uses object stores, does not start: {error}"
+                ) from error
             raise
         threading.Thread(target=self._receive, name="ndframes-helper", daemon=True).start()
 

@@ -23,7 +23,7 @@ from urllib.request import getproxies, proxy_bypass
 from ...errors import NdframesError, ObjectGoneError, StoreAccessError, StoreError
 from .addresses import without_secrets
 from .credentials import describe_credentials
-from .failures import RequestTarget, check_state, error_for_status
+from .failures import RequestTarget, check_part, check_state, error_for_status
 from .requests import ListedPage, ReadPart, StoreRequests, TransientError, WriteCondition
 from .store import ObjectStatus
 
@@ -100,7 +100,9 @@ class HttpRequests(StoreRequests):
             answer.connection.close()
             raise
         self._give_back(answer)
-        return ReadPart(memoryview(data).toreadonly(), status)
+        part = ReadPart(memoryview(data).toreadonly(), status)
+        check_part(part, place)
+        return part
 
     def head(self, key: str) -> ObjectStatus | None:
         """As :meth:`StoreRequests.head`."""
@@ -156,6 +158,8 @@ class HttpRequests(StoreRequests):
         assert target.key is not None  # noqa: S101 - all requests are for a file
         path = quote(f"/{self._address.full_key(target.key)}", safe=_PATH_CHARACTERS)
         headers = {"Accept-Encoding": "identity", "User-Agent": "ndframes", **headers, **self._extra_headers(target)}
+        if self._is_absolute and self._proxy is not None:
+            headers.update(self._proxy[2])
         for _ in range(_MOST_REDIRECTS):
             answer = self._send(method, path, headers, target)
             location = answer.response.headers.get("Location")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from ...errors import NdframesError
-from ..process import ForkAware
+from .announced import AnnouncedReads
 from .source_errors import as_source_errors
 from .store import Place
 
@@ -21,15 +20,13 @@ if TYPE_CHECKING:
     from .store import ObjectStatus, ObjectStore
 
 __all__ = ["ObjectFile", "ObjectStream"]
-# What was fetched ahead and never read must not fill the memory.
-_MOST_AHEAD_BYTES = 256 << 20
 _BLOCK_BYTES = 1 << 16
 _MOST_BLOCKS = 512
 # A stream that is read on and on fetches more at a time, up to this many blocks.
 _MOST_BLOCKS_AHEAD = 64
 
 
-class ObjectFile(ForkAware):
+class ObjectFile:
     """One state of an object, of which each read is a request.
 
     Args:
@@ -61,8 +58,7 @@ class ObjectFile(ForkAware):
         self._store = store
         self._status = status
         self._on_change = on_change
-        self._forget()
-        ForkAware.__init__(self)
+        self._reads = AnnouncedReads(store, status.key, status.etag)
 
     @property
     def size_bytes(self) -> int:
@@ -74,17 +70,11 @@ class ObjectFile(ForkAware):
 
         Bytes that :meth:`read_ahead` has announced are not requested again.
         """
-        place = Place(offset, max(0, min(length, self.size_bytes - offset)))
-        with self._lock:
-            wait = self._ahead.pop(place, None)
-            if wait is not None:
-                self._ahead_bytes -= place.length
-        if not place.length:
+        length = max(0, min(length, self.size_bytes - offset))
+        if not length:
             return b""
         with as_source_errors(self.path, self._on_change):
-            if wait is None:
-                [wait] = self._store.begin_fetch(self._status.key, [place], etag=self._status.etag)
-            return wait()
+            return self._reads.read(offset, length)
 
     def read_several(self, places: list[Place]) -> list[Buffer]:
         """Read several places at the same time."""
@@ -94,23 +84,7 @@ class ObjectFile(ForkAware):
 
     def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
         """Begin to fetch these places, each an offset and a length; each is kept until it is read."""
-        with self._lock:
-            new = [Place(*place) for place in dict.fromkeys(places) if place not in self._ahead]
-            fetches = self._store.begin_fetch(self._status.key, new, etag=self._status.etag) if new else []
-            self._ahead.update(zip(new, fetches, strict=True))
-            self._ahead_bytes += sum(place.length for place in new)
-            while self._ahead_bytes > _MOST_AHEAD_BYTES:
-                place, _ = self._ahead.popitem(last=False)
-                self._ahead_bytes -= place.length
-
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
-        self._ahead: OrderedDict[Place, Callable[[], Buffer]] = OrderedDict()
-        self._ahead_bytes = 0
-
-    def _after_fork_in_child(self) -> None:
-        # The threads that fetch are those of the parent.
-        self._forget()
+        self._reads.announce(places)
 
 
 class ObjectStream(io.RawIOBase):

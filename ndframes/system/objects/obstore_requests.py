@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ...errors import MissingExtraError, ObjectGoneError, StoreError, StoreUnavailableError
 from ..process import IMPORTING
 from .credentials import describe_credentials
-from .failures import RequestTarget, check_state, count_tries, is_end_of_object, is_lack_of_credentials, to_store_error
+from .failures import (
+    RequestTarget,
+    check_part,
+    check_state,
+    count_tries,
+    is_end_of_object,
+    is_lack_of_credentials,
+    to_store_error,
+)
 from .requests import ListedPage, ReadPart, StoreRequests, TransientError, WriteCondition
 from .store import ObjectStatus
 
@@ -32,6 +40,8 @@ __all__ = ["ObstoreRequests"]
 _Result = TypeVar("_Result")
 _PAGE_KEYS = 1000
 _PARTS_IN_FLIGHT = 4
+# Sent at once even on a slow network.
+_SMALL_BYTES = 1 << 20
 # Listings that were given up half way are forgotten when others begin.
 _MOST_LISTINGS = 16
 # A request may take any time, as long as bytes arrive.
@@ -57,7 +67,9 @@ class ObstoreRequests(StoreRequests):
         # Requests are tried again by the caller, who can tell of it.
         once = {"max_retries": 0, "retry_timeout": timedelta(seconds=limits.total_seconds)}
         self._store = _open_store(address, credentials, _client_options(limits, limits.idle_seconds), once)
-        # Only while its parts are sent; a silent server then has two tries within the time that is allowed.
+        # No byte comes back while much is sent.
+        self._write_store = _open_store(address, credentials, _client_options(limits, limits.write_seconds), once)
+        # Only while parts are sent; a silent server then has two tries within the time that is allowed.
         again = {
             "max_retries": limits.retries,
             "retry_timeout": timedelta(seconds=min(limits.write_seconds + 5, limits.total_seconds)),
@@ -84,12 +96,8 @@ class ObstoreRequests(StoreRequests):
             if place is not None and is_end_of_object(error):
                 return ReadPart(b"", None)
             raise self._to_error(error, target) from None
-        return self._check_part(ReadPart(data, self._status(result.meta)), result.range, etag, target)
-
-    def _check_part(self, part: ReadPart, span: tuple[int, int], etag: str | None, target: RequestTarget) -> ReadPart:
-        assert part.status is not None  # noqa: S101 - it was answered
-        if len(memoryview(part.data)) != span[1] - span[0]:
-            raise TransientError("ended the connection before its answer was complete")
+        part = ReadPart(data, self._status(result.meta))
+        check_part(part, place)
         check_state(part.status, etag, target)
         return part
 
@@ -105,7 +113,7 @@ class ObstoreRequests(StoreRequests):
         mode = {"always": "overwrite", "missing": "create", "match": {"e_tag": condition.etag}}[condition.kind]
         action = "replace" if condition.kind == "match" else "create"
         target = self._target(f"{action} {key!r}", key)
-        store = self._store if len(memoryview(data)) < 1 << 20 else self._part_store
+        store = self._store if len(memoryview(data)) < _SMALL_BYTES else self._write_store
         try:
             result = self._obstore.put(store, self._address.full_key(key), data, mode=mode, use_multipart=False)
         except self._obstore.exceptions.AlreadyExistsError as error:
@@ -240,13 +248,15 @@ def import_obstore() -> Any:
 
 
 def _client_options(limits: Limits, idle_seconds: float) -> dict[str, Any]:
-    return {
+    options: dict[str, Any] = {
         "connect_timeout": timedelta(seconds=limits.connect_seconds),
         "read_timeout": timedelta(seconds=idle_seconds),
         "timeout": _NO_LIMIT,
-        # An endpoint that is given as http:// is meant so.
-        "allow_http": any(os.environ.get(name, "").lower().startswith("http://") for name in _ENDPOINTS),
     }
+    # An endpoint that is given as http:// is meant so.
+    if any(os.environ.get(name, "").lower().startswith("http://") for name in _ENDPOINTS):
+        options["allow_http"] = True
+    return options
 
 
 def _open_store(address: StoreAddress, credentials: Credentials | None, client: dict[str, Any], retry: Any) -> Any:

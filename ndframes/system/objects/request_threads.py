@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..process import ForkAware
+from ..waiting import check_may_open
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,12 @@ class RequestThreads(ForkAware):
         self.is_closing = threading.Event()
 
     def submit(self, work: Callable[[], _Result]) -> Pending[_Result]:
-        """Have work done by a thread; in the order of submission."""
+        """Have work done by a thread; in the order of submission.
+
+        Raises:
+            WouldOpenError: this thread must not wait.
+        """
+        check_may_open()
         pending = Pending(work)
         with self._lock:
             if self._unfinished >= self._started and self._started < self._count:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 from kit.faulty_proxy import FaultyProxy
 from kit.forking import in_fork
-from kit.static_files import StaticFiles
+from kit.static_files import StaticFiles, make_certificate
 
 from ndframes.errors import ObjectGoneError, StoreAccessError, StoreError, StoreUnavailableError
 from ndframes.system.objects.connection import connect_store
@@ -71,6 +72,15 @@ def test_an_address_may_have_a_path(server):
     store = connect_store(f"{server.url}/a%20b/", limits=_QUICK)
     assert store.url == f"{server.url}/a%20b"
     assert store.status(["ü%20#?.bin"])[0].size_bytes == len(_DATA)
+
+
+@pytest.mark.parametrize("key", ["../small", "a b/../small", "", "/small"])
+def test_no_key_leads_out_of_the_address(server, key):
+    store = connect_store(f"{server.url}/a%20b", limits=_QUICK)
+    with pytest.raises(StoreError, match="is not valid"):
+        store.load(key)
+    assert store.load("%2e%2e/small") is None
+    assert [path for _, path, _ in server.requests] == ["/a%20b/%252e%252e/small"]
 
 
 def test_connections_are_used_again(store, proxy):
@@ -135,6 +145,13 @@ def test_a_server_without_ranges_or_states(store, server):
     with pytest.raises(StoreError, match="does not support range requests"):
         store.begin_fetch("small", [Place(2, 3)])[0]()
     assert bytes(store.begin_fetch("small", [Place(0, 10)])[0]()) == b"0123456789"
+
+
+def test_a_server_may_not_send_less_than_there_is(store, server):
+    server.most_bytes = 3
+    assert bytes(store.begin_fetch("small", [Place(7, 10)])[0]()) == b"789"
+    with pytest.raises(StoreUnavailableError, match="answered with 3 bytes instead of 4"):
+        store.begin_fetch("small", [Place(2, 4)])[0]()
 
 
 def test_redirects_elsewhere_are_refused(store, server, folder):
@@ -241,3 +258,29 @@ def test_children_read_while_the_parent_reads(store):
 
         in_fork(check)
         assert all(bytes(wait()) == _DATA[place.offset :][:5000] for wait, place in zip(fetches, places, strict=True))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")
+def test_certificates_are_checked(folder, tmp_path, monkeypatch):
+    certificate = make_certificate(tmp_path / "server.pem")
+    with StaticFiles(folder, certificate) as server:
+        assert server.url.startswith("https://")
+        with pytest.raises(StoreError, match="certificate of the server is not valid"):
+            connect_store(server.url, limits=_QUICK).load("small")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
+        assert connect_store(server.url, limits=_QUICK).load("small").data == b"0123456789"
+    with StaticFiles(folder) as server, pytest.raises(StoreError, match="no TLS connection.*is it http://?"):
+        connect_store(server.url.replace("http:", "https:"), limits=_QUICK).load("small")
+
+
+def test_a_proxy_of_the_environment_is_used(server, monkeypatch):
+    for name in ("http_proxy", "no_proxy", "HTTP_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    # The server takes requests with whole addresses, as a proxy does.
+    monkeypatch.setenv("http_proxy", server.url.replace("http://", "http://me:secret@"))
+    store = connect_store("http://files.example.invalid/a%20b", limits=_QUICK)
+    assert store.status(["ü%20#?.bin"])[0].size_bytes == len(_DATA)
+    _, path, headers = server.requests[0]
+    assert path.startswith("http://files.example.invalid/a%20b/")
+    assert headers["host"] == "files.example.invalid"
+    assert headers["proxy-authorization"] == "Basic bWU6c2VjcmV0"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import filecmp
 import pickle
+import re
 import uuid
 
 import numpy as np
 import pytest
+from kit.azure_server import Azurite, has_azurite
+from kit.scripts import run_script
 
-from ndframes.errors import ObjectGoneError
+from ndframes.errors import ObjectGoneError, StoreError
 from ndframes.system.objects.connection import connect_store
 from ndframes.system.objects.requests import WriteCondition
 from ndframes.system.objects.store import Place
@@ -27,11 +31,23 @@ _KEYS = [
 ]
 
 
-@pytest.fixture(params=["memory", "s3"])
-def store(request):
+@pytest.fixture(scope="module")
+def azurite(tmp_path_factory):
+    server = Azurite(tmp_path_factory.mktemp("azurite"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["memory", "s3", *["az"] * has_azurite()])
+def store(request, monkeypatch):
     if request.param == "memory":
         return connect_store(f"memory://{uuid.uuid4().hex}/some/prefix")
-    return connect_store(request.getfixturevalue("bucket"))
+    if request.param == "s3":
+        return connect_store(request.getfixturevalue("bucket"))
+    server = request.getfixturevalue("azurite")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return connect_store(f"az://{server.container}/{uuid.uuid4().hex}")
 
 
 def fetch(store, key, *places, etag=None):
@@ -51,10 +67,19 @@ def test_an_object_of_any_name_is_written_read_and_listed(store, key):
     assert store.load(key) is None
 
 
-@pytest.mark.parametrize("key", ["a//b", "../a", "a/./b"])
+@pytest.mark.parametrize("key", ["", "/", "/a", "a/", "a//b", "../a", "a/..", "a/./b"])
 def test_a_key_that_is_no_path_is_an_error(store, key):
-    with pytest.raises(OSError, match="key is not valid"):
-        store.create(key, b"")
+    calls = [
+        lambda: store.create(key, b""),
+        lambda: store.load(key),
+        lambda: store.status([key]),
+        lambda: store.delete([key]),
+        lambda: store.upload(key, __file__),
+        store.begin_fetch(key, [Place(0, 1)])[0],
+    ]
+    for call in calls:
+        with pytest.raises(StoreError, match=f"the key '{re.escape(key)}' is not valid"):
+            call()
 
 
 def test_create_never_replaces(store):
@@ -151,3 +176,26 @@ def test_a_pickled_store_is_the_same_store(store):
     assert twin.url == store.url
     assert twin.requests is store.requests
     assert twin.load("a").data == b"12"
+
+
+@pytest.mark.slow
+def test_memory_is_bounded(bucket, tmp_path):
+    path = tmp_path / "big"
+    with open(path, "wb") as file:
+        for seed in range(128):
+            file.write(np.random.default_rng(seed).bytes(8 << 20))
+    grown_kb = run_script(f"""
+        import resource
+        from ndframes.system.objects.connection import connect_store
+        store = connect_store({bucket!r})
+        store.create("a", b"1")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        store.upload("big", {str(path)!r})
+        uploaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        store.download("big", {str(path) + ".copy"!r})
+        print(uploaded - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    """)
+    upload_kb, both_kb = map(int, grown_kb.split())
+    assert upload_kb < 100_000
+    assert both_kb < 250_000
+    assert filecmp.cmp(path, f"{path}.copy", shallow=False)

@@ -33,6 +33,14 @@ def provide_wrong_keys():
     return {"access_key_id": ACCESS_KEY, "secret_access_key": "wrong-" + SECRET_KEY, "expires_at": None}
 
 
+_CALLS = []
+
+
+def provide_short_lived_keys():
+    _CALLS.append(1)
+    return {**provide_keys(), "expires_at": dt.datetime.now(dt.timezone.utc)}
+
+
 def fail_with_secret():
     raise RuntimeError(f"cannot refresh {SECRET_KEY}")
 
@@ -49,6 +57,13 @@ def test_a_function_returns_the_keys(without_keys):
     store.create("a", b"1")
     assert pickle.loads(pickle.dumps(store)).load("a").data == b"1"
     in_fork(lambda: store.load("a").data == b"1")
+
+
+def test_keys_that_expire_are_asked_for_again(without_keys):
+    store = connect_store(without_keys, credentials=provide_short_lived_keys)
+    for _ in range(3):
+        store.create("a", b"1")
+    assert len(_CALLS) >= 3
 
 
 def test_a_function_that_fails_or_returns_wrong_keys_is_named(without_keys):
@@ -79,6 +94,29 @@ def test_static_keys_and_what_does_not_pickle_are_refused(bucket):
     assert SECRET_KEY not in str(caught.value)
     with pytest.raises(StoreError, match="does not pickle"):
         connect_store(bucket, credentials=lambda: None)
+
+
+def test_a_function_of_the_main_script_is_named_in_a_forked_child(without_keys):
+    run_script(f"""
+        import os
+        from kit.object_servers import ACCESS_KEY, SECRET_KEY
+        from ndframes.errors import StoreError
+        from ndframes.system.objects.connection import connect_store
+
+        def provide():
+            return {{"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, "expires_at": None}}
+
+        store = connect_store({without_keys!r}, credentials=provide)
+        store.create("a", b"1")
+        child = os.fork()
+        if not child:
+            try:
+                store.load("a")
+            except StoreError as error:
+                os._exit(0 if "cannot be loaded in a helper process" in str(error) else 1)
+            os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+    """)
 
 
 def test_threads_share_a_client_and_other_credentials_have_another(bucket, monkeypatch):

@@ -20,6 +20,7 @@ from ndframes.system.objects.requests import WriteCondition
 from ndframes.system.objects.retries import Limits
 from ndframes.system.objects.store import Place
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 #: As patient as a test can be.
 QUICK = Limits(
     connect_seconds=2.0, idle_seconds=1.0, write_seconds=2.0, total_seconds=8.0, first_wait_seconds=0.005,
@@ -97,6 +98,35 @@ def test_writing_is_tried_again(proxy, store, tmp_path, fault):
     assert (tmp_path / "copy").read_bytes() == source.read_bytes()
 
 
+def test_one_of_many_creates_an_object(proxy, store):
+    # Some of them are told to try again, which is not the same as that the object exists.
+    proxy.fail("409", method="PUT", chance=0.2)
+    start = threading.Barrier(8, timeout=60)
+    created = [[] for _ in range(8)]
+
+    def create(number):
+        for key in range(10):
+            start.wait()
+            if store.create(f"key{key}", str(number).encode()) is not None:
+                created[number].append(key)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(key for keys in created for key in keys) == list(range(10))
+    for number, keys in enumerate(created):
+        assert all(store.load(f"key{key}").data == str(number).encode() for key in keys)
+
+
+def test_a_store_may_ignore_the_condition(proxy, store):
+    assert store.create("a", b"1")
+    proxy.drops_conditions = True
+    assert store.create("a", b"2")
+    assert store.load("a").data == b"2"
+
+
 def test_a_lost_reply_to_create_finds_the_object(proxy, store):
     proxy.fail("reset_after", method="PUT", times=1)
     assert store.create("mine", b"mine") is None
@@ -164,6 +194,16 @@ def test_a_redirect_of_a_store_gets_no_signature(proxy, store, bucket, monkeypat
         assert not any("authorization" in request.headers for request in elsewhere.requests)
 
 
+def test_a_redirect_without_an_address_is_an_error_at_once(proxy, store):
+    # So answers S3 for a bucket of another region.
+    proxy.redirect_to = ""
+    proxy.fail("redirect")
+    proxy.forget()
+    with pytest.raises(StoreError, match=r"the region \(AWS_REGION\)"):
+        store.load("data")
+    assert len(proxy.requests) == 1
+
+
 def test_credentials_that_are_refused_are_named(proxy, store, bucket, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another-secret")
     other = connect_store(bucket, limits=QUICK)
@@ -183,7 +223,7 @@ def test_credentials_that_are_refused_are_named(proxy, store, bucket, monkeypatc
     assert store.load("data").data == _DATA
 
 
-def test_a_store_that_is_down_is_an_error(bucket, monkeypatch):
+def test_a_store_that_is_down_is_an_error(bucket, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{find_ports(1)[0]}")
     store = connect_store(bucket, limits=QUICK)
     with pytest.raises(
@@ -193,6 +233,12 @@ def test_a_store_that_is_down_is_an_error(bucket, monkeypatch):
     assert isinstance(caught.value, ConnectionError)
     with pytest.raises(StoreUnavailableError, match="refuses the connection"):
         store.upload("a", __file__)
+    (tmp_path / "middle").write_bytes(bytes(2 << 20))
+    with pytest.raises(StoreUnavailableError, match="in 11 tries"):
+        store.upload("a", str(tmp_path / "middle"))
+    (tmp_path / "big").write_bytes(bytes(9 << 20))
+    with pytest.raises(StoreUnavailableError, match="in 11 tries"):
+        store.upload("a", str(tmp_path / "big"))
 
 
 @pytest.mark.parametrize("call", ["load", "create", "status", "scan", "delete", "upload"])
@@ -225,7 +271,13 @@ def test_the_real_limits(proxy, bucket, monkeypatch, tmp_path):
         assert time.monotonic() - started < 90
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{find_ports(1)[0]}")
     down = connect_store(bucket)
-    for call in (lambda: down.load("data"), lambda: down.upload("big", str(tmp_path / "big"))):
+    (tmp_path / "middle").write_bytes(b"1" * (2 << 20))
+    calls = (
+        lambda: down.load("data"),
+        lambda: down.upload("middle", str(tmp_path / "middle")),
+        lambda: down.upload("big", str(tmp_path / "big")),
+    )
+    for call in calls:
         started = time.monotonic()
         with pytest.raises(StoreUnavailableError):
             call()
@@ -283,8 +335,6 @@ def test_ctrl_c_ends_a_wait(proxy, store):
 import signal, sys
 from ndframes.system.objects.connection import connect_store
 from ndframes.system.objects.retries import Limits
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 store = connect_store({store.url!r}, limits=Limits(idle_seconds=2.0))
 print("begin", flush=True)
 try:

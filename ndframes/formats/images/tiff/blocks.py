@@ -493,11 +493,12 @@ class ObjectBlocks:
     def touch(self, runs: Sequence[range]) -> None:
         """Do nothing: a source has no checksums."""
 
-    def read_ahead(self, indices: Sequence[int]) -> None:
-        """Begin to fetch some blocks."""
+    def read_ahead(self, indices: Sequence[int]) -> bool:
+        """Begin to fetch some blocks; whether there are any."""
         size = self._file.size_bytes
         places = [place for index in indices for place in self._places(index) if place is not None]
         self._file.read_ahead([place for place in places if sum(place) <= size])
+        return bool(places)
 
     def expect(self, runs: Sequence[range]) -> bool:
         """Call :meth:`read_ahead` for the blocks of these runs."""
@@ -563,18 +564,19 @@ class BlockFile:
     def touch(self, runs: Sequence[range]) -> None:
         """Do nothing: a source has no checksums."""
 
-    def read_ahead(self, indices: Sequence[int]) -> None:
+    def read_ahead(self, indices: Sequence[int]) -> bool:
         """Have the bytes of some blocks fetched from the disk, without waiting for them."""
         for plane in self._planes:
             plane.read_ahead(indices)
         if not hasattr(os, "posix_fadvise"):
-            return
+            return False
         # Kept in a variable: the pool may close a file that nothing refers to at any time.
         opened = self._source.open()
         for index in indices:
             count = int(self._counts[index])
             if count:
                 os.posix_fadvise(opened.file.descriptor, int(self._offsets[index]), count, os.POSIX_FADV_WILLNEED)
+        return False
 
     def expect(self, runs: Sequence[range]) -> bool:
         """Call :meth:`read_ahead` for the blocks of these runs that were not expected before."""

@@ -1,4 +1,4 @@
-"""Opening: whether this thread may do what takes long, such as to open and convert files."""
+"""Waiting: whether this thread may do what takes long: open and convert files, or wait for an object store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OPENS_NOTHING: ContextVar[bool] = ContextVar("_OPENS_NOTHING", default=False)
 
 
 class WouldOpenError(Exception):
-    """A file must be opened, converted or checked as a whole within :func:`opening_nothing`."""
+    """A file must be opened, converted or checked as a whole, or a store be asked, within :func:`opening_nothing`."""
 
 
 @contextmanager
