@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import weakref
 from contextlib import ExitStack
@@ -76,11 +75,5 @@ def _open_copy(
     with ExitStack() as stack:
         copy = stack.enter_context(local_copy(info.path, stamp, cache, access))
         reader = replace(opener, cache=None).open(info, copy.stamp, path=copy.path)
-        weakref.finalize(reader, _close, os.getpid(), stack.pop_all())
+        weakref.finalize(reader, stack.pop_all().close)
     return reader
-
-
-def _close(pid: int, stack: ExitStack) -> None:
-    # A forked child must not remove the file that its parent reads.
-    if os.getpid() == pid:
-        stack.close()

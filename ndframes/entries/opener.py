@@ -66,6 +66,8 @@ _SLOW_SECONDS = 2.0
 # Beyond every count of failures.
 _GIVEN_UP = 1 << 30
 _VIDEO_BYTES = 64 * 2**20
+# Before a survey, the objects are looked at all together.
+_SURVEY_SECONDS = 60.0
 
 
 class Survey(NamedTuple):
@@ -156,7 +158,7 @@ class ChannelOpener:
         if backend is None:
             return self._survey_index(info) if is_whole_video(info) else Survey()
         try:
-            stamp = self._stamp_of(info, is_recheck=True)
+            stamp = self._stamp_of(info, seconds=_SURVEY_SECONDS)
         except SourceMissingError:
             lost = self._find_lost(info, backend)
             if lost is None:
@@ -294,7 +296,7 @@ class ChannelOpener:
             SourceMissingError: no entry does.
         """
         try:
-            return self._stamp_of(info, is_recheck=is_recheck)
+            return self._stamp_of(info, seconds=None if is_recheck else 0.0)
         except SourceMissingError as error:
             lost = None if backend is None else self._open_lost(info, backend)
             if lost is None:
@@ -322,7 +324,7 @@ class ChannelOpener:
             return open_object(info, stamp, backend, opener, self.cache, self.access)
         return OpenedChannel(opener.open(info, stamp), stamp, is_settled=_is_settled(stamp))
 
-    def _stamp_of(self, info: ChannelInfo, *, is_recheck: bool = False) -> SourceStamp | None:
+    def _stamp_of(self, info: ChannelInfo, *, seconds: float | None = 0.0) -> SourceStamp | None:
         """The source's state; ``None`` for a source that only its named driver can find, such as a ``/vsi`` path.
 
         Raises:
@@ -331,7 +333,7 @@ class ChannelOpener:
         if info.driver is not None and not is_url(info.path) and not os.path.exists(info.path):
             check_driver_path(info.path)
             return None
-        return self.access.recheck(info.path) if is_recheck else self.access.stamp(info.path)
+        return self.access.recheck(info.path, seconds=seconds)
 
     def _open_frame(self, info: ChannelInfo, backend: Backend | None, *, converts: bool) -> OpenedChannel:
         """One frame of a video; the video is opened once for all of its frames."""

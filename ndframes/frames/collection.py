@@ -125,7 +125,8 @@ class ImageCollection(ABC):
         self._when_source_missing = when_source_missing
         self._overviews: OverviewMode = overviews
         self._recheck_seconds = 0.0 if recheck_seconds is None else to_seconds("recheck_seconds", recheck_seconds)
-        object_seconds = RECHECK_SECONDS if recheck_seconds is None else self._recheck_seconds
+        # Where a number is given, an image is trusted as a whole, and a check of it asks.
+        object_seconds = RECHECK_SECONDS if recheck_seconds is None else 0.0
         self._access = SourceAccess(SourceRules.of(sources), object_seconds)
         self._set_backend(backend)
         self._keyer = Keyer(hashid_mode, self._access)
@@ -196,6 +197,7 @@ class ImageCollection(ABC):
 
     def refresh(self) -> None:
         """Close all images and forget their descriptions; the next read of each builds and opens it again."""
+        self._access.forget()
         self._images = OpenImages(memory_bytes=self._memory_bytes, recheck_seconds=self._recheck_seconds)
         self._pathinfos = {}
         self._opener = ChannelOpener(
@@ -325,10 +327,16 @@ class ImageCollection(ABC):
         """
         return self._access.hash(path, "sha256")
 
-    def look_ahead(self, image_ids: Iterable[Hashable]) -> None:
-        """Look at the sources of many images at the same time, as far as they are objects, before each is surveyed or opened."""
-        if self._access.rules.prefixes:
-            self._access.preload(path for image_id in image_ids for path in self._list_paths(image_id))
+    def look_ahead(self, image_ids: Iterable[Hashable], *, seconds: float | None = None) -> None:
+        """Look at the sources of many images at the same time, as far as they are objects, before each is surveyed or opened.
+
+        Args:
+            image_ids: the images.
+            seconds: how long ago an object may have been looked at; ``None``: as long as it is trusted.
+        """
+        if self._access.rules.prefixes and (seconds is not None or self._access.recheck_seconds):
+            paths = (path for image_id in image_ids for path in self._list_paths(image_id))
+            self._access.preload(paths, seconds=seconds)
 
     def _list_paths(self, image_id: Hashable) -> list[str]:
         """The paths of an image's files; none if it cannot be described, which the read of it tells."""

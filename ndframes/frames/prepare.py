@@ -229,7 +229,8 @@ def schedule_jobs(frames: ImageCollection, image_ids: Sequence[Hashable]) -> Sch
 
 
 def _survey(schedule: Schedule, frames: ImageCollection, image_ids: Sequence[Hashable]) -> None:
-    frames.look_ahead(image_ids)
+    # Now, and not as trusted: who prepares has often just changed them.
+    frames.look_ahead(image_ids, seconds=0)
     for image_id in image_ids:
         path = ""
         try:

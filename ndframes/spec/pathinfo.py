@@ -44,7 +44,8 @@ class ChannelInfo:
 
     Attributes:
         path: the file; ``str`` or path-like, stored as ``str``; a leading ``~`` is expanded. :class:`Frames` take a relative path
-            from the folder that was current when they were made.
+            from the folder that was current when they were made. Or an address, such as ``s3://bucket/a.tif``, which the ``sources=`` of
+            the frames must allow.
         channels: the codes of its bands in file order, as a spec such as ``"r|g|b"`` or a list; ``None``: the default names
             for their number (``gray``, ``gray|a``, ``r|g|b``, ``r|g|b|a``, else ``band.0|band.1|...``).
         img_from_src: 3x3 or 2x3 affine matrix from file pixels to image pixels, acting on ``(x, y)`` columns, pixel

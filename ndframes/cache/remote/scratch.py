@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ...errors import CacheError
+from ...errors import CacheError, CacheFullError, NdframesError
 from ...system.files import FileSystem
 from ..layout import hold_lock, is_abandoned, new_part_name, parse_part
 from ..store import check_room
@@ -60,13 +61,24 @@ class Scratch:
         self.make()
         check_room(self._folder, self._files.free_bytes(str(self._folder)), room_bytes)
         path = str(self._folder / new_part_name(state_id, suffix))
+        pid = os.getpid()
         try:
-            fill(path)
+            self._fill(path, fill)
             with open(path, "rb") as file:
                 self._lock(file)
                 yield path
         finally:
-            self._files.remove(path)
+            if os.getpid() == pid:  # a child that was forked meanwhile must not remove what its parent reads
+                self._files.remove(path)
+
+    def _fill(self, path: str, fill: Callable[[str], None]) -> None:
+        try:
+            fill(path)
+        except NdframesError:  # most are OSErrors, too
+            raise
+        except OSError as error:
+            kind = CacheFullError if error.errno == errno.ENOSPC else CacheError
+            raise kind(f"{self._folder}, where copies of sources are written, cannot be written: {error}") from error
 
     def unnamed(self, room_bytes: int = 0) -> IO[bytes]:
         """A file without a name, and with this much room reserved."""

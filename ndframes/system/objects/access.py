@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 import time
 from collections import OrderedDict, defaultdict
 from functools import partial
@@ -29,6 +31,7 @@ __all__ = ["RECHECK_SECONDS", "SourceAccess"]
 #: For how long the state of an object is trusted unless it is said.
 RECHECK_SECONDS = 60.0
 _MOST_SEEN = 65536
+_MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 _HASHED_BYTES = 8 << 20
 _HASHED_AHEAD = 4
 
@@ -52,6 +55,7 @@ class SourceAccess:
 
     Attributes:
         rules: the addresses that are allowed.
+        recheck_seconds: as given.
 
     Example:
         >>> SourceAccess().stamp(__file__) == stat_source(__file__)
@@ -63,12 +67,12 @@ class SourceAccess:
 
     def __init__(self, rules: SourceRules | None = None, recheck_seconds: float = RECHECK_SECONDS) -> None:
         self.rules = rules or SourceRules()
-        self._recheck_seconds = recheck_seconds
+        self.recheck_seconds = recheck_seconds
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._stores: dict[StoreAddress, ObjectStore] = {}
 
     def __reduce__(self) -> tuple[type[SourceAccess], tuple[SourceRules, float]]:
-        return type(self), (self.rules, self._recheck_seconds)
+        return type(self), (self.rules, self.recheck_seconds)
 
     def stamp(self, path: str) -> SourceStamp:
         """The state of a source now: by a ``stat`` for a file, by a request for an object.
@@ -81,25 +85,40 @@ class SourceAccess:
         """
         return self._look(path).stamp if is_url(path) else stat_source(path)
 
-    def recheck(self, path: str) -> SourceStamp:
-        """As :meth:`stamp`, but an object is not asked for again for a while."""
+    def recheck(self, path: str, *, seconds: float | None = None) -> SourceStamp:
+        """As :meth:`stamp`, but an object that was seen lately is not asked for again.
+
+        Args:
+            path: the path or the address.
+            seconds: how long ago it may have been seen; ``None``: ``recheck_seconds``.
+        """
         if not is_url(path):
             return stat_source(path)
         seen = self._seen.get(path)
-        return seen.stamp if seen is not None and self._is_fresh(seen) else self._look(path).stamp
+        if seen is not None and self._is_fresh(seen, seconds):
+            return seen.stamp
+        return self._look(path).stamp
 
-    def _is_fresh(self, seen: _Seen) -> bool:
-        return time.monotonic() - seen.checked < self._recheck_seconds
+    def _is_fresh(self, seen: _Seen | None, seconds: float | None) -> bool:
+        limit = self.recheck_seconds if seconds is None else seconds
+        return seen is not None and time.monotonic() - seen.checked < limit
 
-    def preload(self, paths: Iterable[str]) -> None:
+    def forget(self) -> None:
+        """Forget what was seen, so that the next look at each object is a request."""
+        self._seen.clear()
+
+    def preload(self, paths: Iterable[str], *, seconds: float | None = None) -> None:
         """Look at many objects at the same time, so that :meth:`recheck` finds them seen; files are passed over.
 
         Those that are not allowed, do not exist or cannot be asked for are left to :meth:`recheck`, which raises their errors.
+
+        Args:
+            paths: paths and addresses.
+            seconds: how long ago they may have been seen; ``None``: ``recheck_seconds``.
         """
         keys: dict[StoreAddress, list[tuple[str, str]]] = defaultdict(list)
         for path in dict.fromkeys(paths):
-            seen = self._seen.get(path)
-            if is_url(path) and (seen is None or not self._is_fresh(seen)):
+            if is_url(path) and not self._is_fresh(self._seen.get(path), seconds):
                 try:
                     root, key = _split(self.rules.check(path))
                 except SourceError:
@@ -161,8 +180,20 @@ class SourceAccess:
         store, status = self._in_state(url, stamp)
         with as_source_errors(url, partial(self._seen.pop, url, None)):
             found = store.download(status.key, path, etag=status.etag, progress=progress)
-        if found.size_bytes != status.size_bytes:
+        if found.size_bytes != status.size_bytes or not self._has_arrived(url, stamp, status, path):
+            os.unlink(path)
             raise changed_error(url)
+
+    def _has_arrived(self, url: str, stamp: SourceStamp, status: ObjectStatus, path: str) -> bool:
+        """Whether a file has the bytes of an object, as far as an ETag that looks like their MD5 digest tells.
+
+        With some kinds of encryption it is another number. Then the object is read once more, and two equal digests are enough.
+        """
+        match = _MD5.fullmatch(status.etag or "") if self.rules.check(url).scheme == "s3" else None
+        if match is None:
+            return True
+        digest = hash_file(path, "md5")
+        return digest == match[1] or digest == self.hash(url, "md5", stamp)
 
     def open(self, url: str, stamp: SourceStamp | None = None) -> ObjectFile:
         """An object in the state ``stamp`` for reads by ranges; ``None``: in the state of now.
