@@ -22,7 +22,7 @@ __all__ = ["place_workdirs"]
 def place_workdirs(patch: pytest.MonkeyPatch, bucket: str) -> None:
     """Make each cache whose workdir is a folder one in the bucket, at a place that only this folder has."""
 
-    def make(cls: type[nf.Cache], workdir: Any, **options: Any) -> nf.Cache:  # noqa: ARG001
+    def make(cls: type[nf.Cache], workdir: Any, **options: Any) -> nf.Cache:
         return object.__new__(RemoteCache if cls is nf.Cache else cls)
 
     def begin(self: RemoteCache, workdir: Any, **options: Any) -> None:

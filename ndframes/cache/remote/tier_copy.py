@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from .tier_budget import TierBudget
     from .tier_folder import TierFolder, TierNames
 
-__all__ = ["EntryCopy", "SparseFile", "lacking_bytes"]
+__all__ = ["NO_DESCRIPTORS", "EntryCopy", "SparseFile", "lacking_bytes"]
 # Two segments of at least this length never begin in the same cell, so one byte for each cell tells which of them are known.
 _CELL_BYTES = 1024
 _TOUCH_SECONDS = 60.0
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+#: The errors of a process that has too many files open.
+NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 class SparseFile:
@@ -204,7 +205,7 @@ class EntryCopy(SegmentCopy):
             self._budget.note_written(len(data), self.names.entry)
             self._announce(file)
         except OSError as error:
-            if error.errno not in _NO_DESCRIPTORS:
+            if error.errno not in NO_DESCRIPTORS:
                 self._folder.pause(error)
 
     def _announce(self, file: SparseFile) -> None:
@@ -249,7 +250,7 @@ class EntryCopy(SegmentCopy):
             self._folder.remove(self.names.data)
             return None
         except OSError as error:
-            if error.errno in _NO_DESCRIPTORS:  # the caller closes some, and tries again
+            if error.errno in NO_DESCRIPTORS:  # the caller closes some, and tries again
                 raise
             self._folder.pause(error)
             return None
