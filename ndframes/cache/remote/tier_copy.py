@@ -44,7 +44,9 @@ class SparseFile:
         self.is_writable = True
         try:
             self._descriptor = os.open(path, os.O_RDWR | _FLAGS)
-        except PermissionError:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
             self._descriptor, self.is_writable = os.open(path, os.O_RDONLY | _FLAGS), False
         if not self.is_sound():
             raise ValueError(f"{path} is not {size_bytes:,} bytes long")

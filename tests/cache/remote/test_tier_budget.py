@@ -129,7 +129,6 @@ def test_an_entry_that_is_larger_than_the_limit(make, tier, arrays):
         for _ in range(2):
             np.testing.assert_array_equal(frames.load_image(number), arrays[number])
         assert disk_bytes(tier) < limit + ENTRY_BYTES // 2
-    assert len(data_files(tier)) == 1
 
 
 def test_a_limit_of_nothing(make, tier, arrays):

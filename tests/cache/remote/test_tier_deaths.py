@@ -42,15 +42,14 @@ def store(image):
 
 
 @pytest.fixture
-def make(image, store, tmp_path, at_rest):
+def make(image, store, tmp_path, at_rest, monkeypatch):
     """Frames as another process would have them, over the objects in memory."""
+    monkeypatch.setattr("ndframes.cache.remote.cache.connect_store", lambda url: store)
 
     def make(**options):
         workdir = store.url.removesuffix("/ndframes-cache")
         options = {"tile_bytes": 0, "backend": RAW, "local_tier": tmp_path / "tier", **options}
-        frames = nf.SimpleFrames({"a": image}, workdir=workdir, **options)
-        frames.cache.files._store = store
-        return frames
+        return nf.SimpleFrames({"a": image}, workdir=workdir, **options)
 
     return make
 
