@@ -150,8 +150,8 @@ class RemoteFiles(FileSystem):
             return kept[0]
         if kept is not None and found is None:
             tier.forget(path)
-        elif kept is not None and found is not None:
-            tier.confirm(path, kept[0], found)
+        elif found is not None:
+            tier.confirm(path, None if kept is None else kept[0], found)
         return found
 
     def status(self, path: str, *, follows_links: bool = False) -> FileStatus | None:

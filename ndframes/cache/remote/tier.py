@@ -12,7 +12,7 @@ from ...system.files import LocalFile
 from .commit import Commit
 from .layout import parse_data
 from .tier_budget import TierBudget
-from .tier_copy import EntryCopy
+from .tier_copy import NO_DESCRIPTORS, EntryCopy
 from .tier_folder import TierFolder
 from .tier_whole import Completions, WholeFile
 
@@ -65,15 +65,18 @@ class Tier:
             return None
         return commit, 0 <= age_seconds < self._recheck_seconds
 
-    def confirm(self, address: str, old: Commit, new: Commit) -> None:
-        """Note that the store has the commit ``new`` now, where the tier has ``old``."""
-        if old.data_key != new.data_key:
+    def confirm(self, address: str, old: Commit | None, new: Commit) -> None:
+        """Note that the store has the commit ``new`` now, where the tier has ``old``, or has a file without a commit."""
+        if old is not None and old.data_key != new.data_key:
             self.forget(address)
+        names = self._names_of(address, new)
+        # The first tile that is kept brings the commit, so that entries of which nothing was read take no room.
+        if self.folder.is_paused or not os.path.exists(names.data):
             return
         try:
-            os.utime(self._names_of(address).commit)
-        except OSError:  # removed meanwhile, or another user's
-            pass
+            self.folder.write_commit(names, new.encode())
+        except OSError as error:
+            self.folder.pause(error)
 
     def forget(self, address: str) -> None:
         """Remove an entry from the tier."""
@@ -86,7 +89,11 @@ class Tier:
         """The file of an entry, if it has no holes."""
         try:
             return WholeFile(self._names_of(address, commit).data, commit)
-        except (FileNotFoundError, ValueError):
+        except ValueError:
+            return None
+        except OSError as error:
+            if error.errno in NO_DESCRIPTORS:
+                raise
             return None
 
     def copy_of(self, address: str, commit: Commit, open_file: Callable[[], OpenFile] | None) -> EntryCopy:

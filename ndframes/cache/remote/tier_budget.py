@@ -19,6 +19,7 @@ _LOW_WATER = 0.85
 _WRITERS = 32
 # In units of the time that one count took: counting then takes a twentieth of a writer's time at most.
 _RECOUNT_FACTOR = 20.0
+_RETRY_SECONDS = 1.0
 
 
 class TierBudget(ForkAware):
@@ -41,8 +42,13 @@ class TierBudget(ForkAware):
         ForkAware.__init__(self)
 
     def allows(self, entry: str) -> bool:
-        """Whether something may be added to this entry."""
-        return self._too_large != entry or time.monotonic() > self._next_count + 1.0
+        """Whether something may be added to this entry: not if it alone exceeds the limit, nor before a count that is due."""
+        if self.max_bytes is None:
+            return True
+        now = time.monotonic()
+        if self._too_large == entry and now < self._next_count + _RETRY_SECONDS:
+            return False
+        return self._allowed_bytes >= 0 or now >= self._next_count
 
     def note_written(self, count: int, entry: str) -> None:
         """Count what was written to an entry. Remove others, those used longest ago first, if all exceed the limit.

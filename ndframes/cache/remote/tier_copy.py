@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from .tier_budget import TierBudget
     from .tier_folder import TierFolder, TierNames
 
-__all__ = ["EntryCopy", "SparseFile", "lacking_bytes"]
+__all__ = ["NO_DESCRIPTORS", "EntryCopy", "SparseFile", "lacking_bytes"]
 # Two segments of at least this length never begin in the same cell, so one byte for each cell tells which of them are known.
 _CELL_BYTES = 1024
 _TOUCH_SECONDS = 60.0
 _FLAGS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+#: The errors of a process that has too many files open.
+NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 class SparseFile:
@@ -43,7 +44,9 @@ class SparseFile:
         self.is_writable = True
         try:
             self._descriptor = os.open(path, os.O_RDWR | _FLAGS)
-        except PermissionError:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
             self._descriptor, self.is_writable = os.open(path, os.O_RDONLY | _FLAGS), False
         if not self.is_sound():
             raise ValueError(f"{path} is not {size_bytes:,} bytes long")
@@ -204,7 +207,7 @@ class EntryCopy(SegmentCopy):
             self._budget.note_written(len(data), self.names.entry)
             self._announce(file)
         except OSError as error:
-            if error.errno not in _NO_DESCRIPTORS:
+            if error.errno not in NO_DESCRIPTORS:
                 self._folder.pause(error)
 
     def _announce(self, file: SparseFile) -> None:
@@ -249,7 +252,7 @@ class EntryCopy(SegmentCopy):
             self._folder.remove(self.names.data)
             return None
         except OSError as error:
-            if error.errno in _NO_DESCRIPTORS:  # the caller closes some, and tries again
+            if error.errno in NO_DESCRIPTORS:  # the caller closes some, and tries again
                 raise
             self._folder.pause(error)
             return None
