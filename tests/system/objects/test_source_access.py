@@ -214,7 +214,7 @@ def test_what_was_announced_is_requested_once(site):
 
 
 def test_what_is_never_read_does_not_fill_the_memory(site, monkeypatch):
-    monkeypatch.setattr("ndframes.system.objects.object_file._MOST_AHEAD_BYTES", 5000)
+    monkeypatch.setattr("ndframes.system.objects.announced._MOST_BYTES", 5000)
     url = put(site, "a.bin", DATA)
     file = SourceAccess(SourceRules.of(site.url)).open(url)
     for start in range(0, 100_000, 1000):
