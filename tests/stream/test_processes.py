@@ -99,7 +99,7 @@ source = Source("lavfi:testsrc2=size=160x120:rate=25,realtime", name="cam")
 pipeline = Pipeline(source, mode="realtime").add("x", see, worker="process")
 @pipeline.on_result
 def tell(result):
-    if result.index == 5:
+    if result.index >= 5:  # a busy machine skips frames
         print("reading", flush=True)
 with lost_interrupts_repeated():
     pipeline.run()
