@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..system.files import FileSystem
+    from ..system.stamp import SourceStamp
     from .keys import EntryKey
     from .remover import GcReport
     from .store import CacheEntry, EntryPath
@@ -151,12 +152,12 @@ class Cache(Store):
         """Within it, :meth:`recall` may answer. Does nothing here, where looking for a file costs microseconds."""
         return nullcontext()
 
-    def recall(self, key: EntryKey, changed: float | None) -> bool | None:  # noqa: ARG002
+    def recall(self, key: EntryKey, stamp: SourceStamp | None) -> bool | None:  # noqa: ARG002
         """Whether an entry exists, without a look at it.
 
         Args:
             key: the entry.
-            changed: when its source was last changed, in seconds since 1970; ``None`` if that does not matter.
+            stamp: the state of its source; ``None`` if the key alone identifies the content.
 
         Returns:
             ``None``: the entry must be looked at.

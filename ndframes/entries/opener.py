@@ -165,7 +165,7 @@ class ChannelOpener:
                 raise
             return Survey(lost[1])
         conversion = self._plan(info, backend, stamp)
-        exists = self.cache.recall(conversion.key, None if stamp is None else stamp.changed)
+        exists = self.cache.recall(conversion.key, stamp if conversion.fields["mode"] == "PATH" else None)
         if exists is None:
             exists = self._open_good_trailer(conversion) is not None
         return Survey(conversion.key, None if exists else conversion)

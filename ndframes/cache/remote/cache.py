@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from ..budget import to_limit
 from ..cache import Cache
 from ..store import LOCK_AGE_SECONDS, CacheEntry
 from .files import RemoteFiles, load_commit
-from .layout import COMMITS, DATA, FOLDER, commit_key, new_quarantine_key, parse_commit, parse_data
+from .layout import COMMITS, DATA, FOLDER, digest_source, new_quarantine_key, parse_commit, parse_data
 from .probe import find_fault, read_mark
 from .publish import publish
 from .scratch import Scratch
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from ..verify import VerifyReport
 
 __all__ = ["RemoteCache"]
-# How far the clocks of machines may differ.
-_CLOCK_SECONDS = 300.0
 
 
 class RemoteCache(Cache):
@@ -89,7 +87,8 @@ class RemoteCache(Cache):
         self._scratch = Scratch(None if self.local_tier is None else self.local_tier / "scratch")
         self._fault: str | None = None
         self._is_probed = False
-        self._listed: dict[str, float] | None = None
+        # The entries, and for each the digest of its source in the name of its file.
+        self._listed: dict[EntryKey, str | None] | None = None
 
     def __repr__(self) -> str:
         return f"Cache({str(self.workdir)!r})"
@@ -162,21 +161,25 @@ class RemoteCache(Cache):
     @contextmanager
     def surveying(self) -> Iterator[None]:
         """Within it, :meth:`recall` answers from a list of all entries, which costs one request for a thousand of them."""
-        self._listed = {item.key: item.modified for item in self._store.scan(COMMITS)}
+        data = [name for item in self._store.scan(DATA) if (name := parse_data(item.key)) is not None]
+        counts = Counter(name.state_id for name in data)
+        # Only the commit tells which of several files is that of the entry.
+        sources = {name.state_id: name.source for name in data if counts[name.state_id] == 1}
+        keys = [key for item in self._store.scan(COMMITS) if (key := parse_commit(item.key)) is not None]
+        self._listed = {key: sources.get(key.state_id) for key in keys}
         try:
             yield
         finally:
             self._listed = None
 
-    def recall(self, key: EntryKey, changed: float | None) -> bool | None:
+    def recall(self, key: EntryKey, stamp: SourceStamp | None) -> bool | None:
         """As :meth:`Cache.recall`."""
         if self._listed is None:
             return None
-        committed = self._listed.get(commit_key(key))
-        if committed is None:
+        if key not in self._listed:
             return False
-        # Clocks differ. The commit of a source that was changed about then must be read.
-        return True if changed is None or changed < committed - _CLOCK_SECONDS else None
+        # The commit of another state of the source must be read: it tells whether the content is the same.
+        return True if stamp is None or self._listed[key] == digest_source(stamp) else None
 
     # -- writing ----------------------------------------------------------------------------------------------------
 

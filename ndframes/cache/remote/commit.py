@@ -18,7 +18,7 @@ from ...system.files import FileStatus, LocalFile
 from ...system.segments import checksum
 from ...system.stamp import SourceStamp
 from ..trailer import read_trailer_of
-from .layout import commit_key, parse_data
+from .layout import commit_key, new_data_key, parse_data
 
 if TYPE_CHECKING:
     from ..keys import EntryKey
@@ -49,15 +49,17 @@ class Commit:
     tail: bytes
 
     @classmethod
-    def of_file(cls, key: EntryKey, path: str, data_key: str) -> Commit:
-        """The commit of a finished file that lies on a disk, and that was written to the store, too."""
+    def of_file(cls, key: EntryKey, path: str) -> Commit:
+        """The commit of a finished file on a disk; it names an object to which the file is to be uploaded."""
         with LocalFile(path) as file:
             trailer = read_trailer_of(key, path, file)
             tail_bytes = trailer.total_bytes - trailer.payload_bytes
             if tail_bytes > _MOST_TABLE_BYTES:
                 tail_bytes -= trailer.table_bytes
             tail = file.read_at(trailer.total_bytes - tail_bytes, tail_bytes)
-        return cls(key.relative_path, data_key, trailer.total_bytes, time.time(), tail)
+        source = trailer.meta["source"] or {}
+        stamp = SourceStamp(*source["stamp"]) if source.get("is_settled") else None
+        return cls(key.relative_path, new_data_key(key, stamp), trailer.total_bytes, time.time(), tail)
 
     def encode(self) -> bytes:
         """The commit as JSON; the last field is a checksum of the others."""
@@ -98,7 +100,7 @@ class Commit:
     def status(self) -> FileStatus:
         """As that of a file. The number in the name of the object takes the place of the inode."""
         data_name = parse_data(self.data_key)
-        number = int(data_name.uuid[:16], 16) if data_name else 0
+        number = int(data_name.uuid[-16:], 16) if data_name else 0
         created_ns = int(self.created * 1e9)
         stamp = SourceStamp(0, number, self.size_bytes, created_ns, created_ns)
         return FileStatus(True, False, self.size_bytes, self.created, self.created, stamp)

@@ -5,7 +5,7 @@
     <workdir>/ndframes-cache/
         ndframes.json                                       {"layout": 1}: written once the store has passed the probe
         v1/<backend>/<xx>/<source>.<state>.tif.json         commits: one small object for each entry
-        data/<xx>/<state>.<uuid>.tif                        the entries' files, as on a disk
+        data/<xx>/<state>.<digest><random>.tif              the entries' files, as on a disk
         claims/<state>.json                                 who converts what now; saves work only
         quarantine/<source>.<state>.tif.<uuid>.json         commits of damaged entries
         probes/<uuid>                                       objects of a probe
@@ -15,6 +15,7 @@ An entry exists when its commit does. Objects with other names are never read or
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..layout import FOLDER, parse_entry
 
 if TYPE_CHECKING:
+    from ...system.stamp import SourceStamp
     from ..keys import EntryKey
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "DataName",
     "claim_key",
     "commit_key",
+    "digest_source",
     "new_data_key",
     "new_probe_key",
     "new_quarantine_key",
@@ -45,13 +48,32 @@ COMMITS, DATA, CLAIMS, QUARANTINE, PROBES = "v1", "data", "claims", "quarantine"
 MARK = "ndframes.json"
 _SUFFIX = ".json"
 _DATA = re.compile(r"data/[0-9a-f]{2}/(?P<state>[0-9a-f]{32})\.(?P<uuid>[0-9a-f]{32})(?:\.tif|\.npy|\.avi)")
+_DIGEST_LETTERS = 16
 
 
 class DataName(NamedTuple):
-    """What the name of an entry's file tells: the ``state_id`` of its key, and a number that no other file has."""
+    """What the name of an entry's file tells.
+
+    Attributes:
+        state_id: of its key.
+        uuid: letters that no other file has: a digest of the state of the source, and random ones.
+    """
 
     state_id: str
     uuid: str
+
+    @property
+    def source(self) -> str:
+        """The digest of the state of the source, see :func:`digest_source`."""
+        return self.uuid[:_DIGEST_LETTERS]
+
+
+def digest_source(stamp: SourceStamp) -> str:
+    """A digest of the state of a source, by which a list of files tells of which states they are.
+
+    The number of the file system is left out: it changes with every mount.
+    """
+    return hashlib.blake2b(repr(tuple(stamp[1:])).encode(), digest_size=_DIGEST_LETTERS // 2).hexdigest()
 
 
 def commit_key(key: EntryKey) -> str:
@@ -71,9 +93,17 @@ def parse_commit(name: str) -> EntryKey | None:
     return parse_entry(name[: -len(_SUFFIX)])
 
 
-def new_data_key(key: EntryKey) -> str:
-    """A new name for the file of an entry; the first letters of the state let a store spread its load."""
-    return f"{DATA}/{key.state_id[:2]}/{key.state_id}.{uuid.uuid4().hex}{key.suffix}"
+def new_data_key(key: EntryKey, stamp: SourceStamp | None) -> str:
+    """A new name for the file of an entry; the first letters of the state let a store spread its load.
+
+    Args:
+        key: the key of the entry.
+        stamp: the state of the source, if every later change of it shows in its stamp.
+    """
+    letters = uuid.uuid4().hex
+    if stamp is not None:
+        letters = digest_source(stamp) + letters[_DIGEST_LETTERS:]
+    return f"{DATA}/{key.state_id[:2]}/{key.state_id}.{letters}{key.suffix}"
 
 
 def parse_data(name: str) -> DataName | None:

@@ -9,7 +9,7 @@ from ...errors import CacheEntryDamagedError, StoreError
 from .claims import claim
 from .commit import Commit
 from .files import load_commit
-from .layout import commit_key, new_data_key
+from .layout import commit_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,10 +51,10 @@ def publish(
 
 
 def _upload(store: ObjectStore, key: EntryKey, path: str) -> bool:
-    data_key = new_data_key(key)
+    commit = Commit.of_file(key, path)
+    data_key = commit.data_key
     try:
         store.upload(data_key, path)
-        commit = Commit.of_file(key, path, data_key)
     except BaseException:
         _delete(store, data_key)
         raise

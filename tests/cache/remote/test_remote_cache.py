@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 
 import numpy as np
 import pytest
+from kit.faulty_proxy import FaultyProxy
 
 import ndframes as nf
 from ndframes.cache.remote.cache import RemoteCache
@@ -150,3 +152,24 @@ def test_it_is_a_cache(bucket, tmp_path):
 def test_an_age_that_is_none(bucket, older_than):
     with pytest.raises(nf.CacheError, match="older_than="):
         nf.Cache(bucket).gc(older_than=older_than)
+
+
+def test_planning_is_a_list(object_server, bucket, tmp_path, monkeypatch, at_rest):
+    for number in range(40):
+        np.save(tmp_path / f"{number}.npy", np.full((9, 9), number))
+    paths = {number: tmp_path / f"{number}.npy" for number in range(40)}
+    with FaultyProxy(object_server.host) as proxy:
+        object_server.use(monkeypatch, proxy.endpoint)
+        assert nf.SimpleFrames(paths, workdir=bucket).prepare().prepared == 40
+        proxy.forget()
+        frames = nf.SimpleFrames(paths, workdir=bucket)
+        assert frames.prepare().present == 40
+        assert len(proxy.requests) <= 4, [request.target for request in proxy.requests]
+        # The same size and time, but another content.
+        before = paths[3].stat()
+        data = bytearray(paths[3].read_bytes())
+        data[-8] ^= 1
+        paths[3].write_bytes(data)
+        os.utime(paths[3], ns=(before.st_atime_ns, before.st_mtime_ns))
+        report = nf.SimpleFrames(paths, workdir=bucket).prepare()
+        assert (report.prepared, report.present) == (1, 39)
