@@ -19,7 +19,7 @@ SMALL_TILES = {"type": "cog", "config": {"blocksize": 32}}
 
 
 @pytest.fixture
-def proxy(object_server, bucket, monkeypatch):  # noqa: ARG001 - it sets the environment, too, so it must be first
+def proxy(object_server, bucket, monkeypatch):
     with FaultyProxy(object_server.host) as proxy:
         object_server.use(monkeypatch, proxy.endpoint)
         yield proxy
@@ -31,7 +31,7 @@ def array():
 
 
 @pytest.fixture
-def frames(bucket, tmp_path, proxy, array, at_rest):  # noqa: ARG001
+def frames(bucket, tmp_path, proxy, array, at_rest):
     np.save(tmp_path / "a.npy", array)
     frames = nf.SimpleFrames(
         {"a": tmp_path / "a.npy"}, workdir=bucket, tile_bytes=0, recheck_seconds=60, backend=SMALL_TILES
