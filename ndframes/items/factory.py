@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["ItemFactory"]
 
 
+# As many images of a sequence are read at the same time where reads wait for a network.
+_DISTANT_IMAGES = 32
+
+
 @dataclass(frozen=True, slots=True)
 class ItemFactory:
     """Makes items of one ``Frames``.
@@ -57,7 +61,13 @@ class ItemFactory:
         """
         if isinstance(info, SequenceInfo):
             # Its files are not looked at here: there may be many. One that is an animation is an error when it is opened.
-            return ImageSequence(info, self.make_image, max_region_bytes=self.max_region_bytes, on_open=on_open)
+            return ImageSequence(
+                info,
+                self.make_image,
+                max_region_bytes=self.max_region_bytes,
+                on_open=on_open,
+                threads=_DISTANT_IMAGES if self.cache.is_distant else 1,
+            )
         if len(info.channels) == 1 and self.is_whole_video(info.channels[0]):
             # Imported here, because most programs read no videos.
             from .video import VideoData

@@ -45,11 +45,14 @@ _EPSILON = 1e-9
 
 def fuse_region(parts: Parts, plan: Plan, result: Result, rows: range, cols: range, options: ReadOptions) -> None:
     """Fill ``result`` with the image's pixels at ``rows`` x ``cols``, which lie inside the image."""
-    for pick in plan.picks:
+
+    def fuse_one(pick: Pick) -> None:
         if pick.is_plain and result.missing is None:
             parts.read_pick(pick, rows, cols, result.pixels)
         elif result.pixels.size:
             _fuse_pixels(parts, pick, plan, result, rows, cols, options)
+
+    parts.for_each(plan.picks, fuse_one)
 
 
 def fuse_padded(parts: Parts, plan: Plan, result: Result, rows: range, cols: range, options: ReadOptions) -> None:
@@ -89,8 +92,7 @@ def fuse_grid(
         return
     is_inside = grid.centres_inside(*plan.shape[:2]) if is_bounded else True
     if is_inside is not False:
-        for pick in plan.picks:
-            _fuse_pick(parts, pick, plan, result, grid, options)
+        parts.for_each(plan.picks, lambda pick: _fuse_pick(parts, pick, plan, result, grid, options))
     # Last, because the files may reach beyond the image and fill these pixels, too.
     if is_inside is not True:
         result.clear(np.ones(grid.shape, bool) if is_inside is False else ~np.asarray(is_inside), options)

@@ -180,8 +180,10 @@ class AlignableImageData(LazyImage):
         # Most crops end here: the files are read straight into the result, without a mask or a copy.
         out = allocate(selection.shape, plan.dtype, self._max_region_bytes)
         full = out.reshape(selection.full_shape) if True in selection.dropped else out
-        for pick in plan.picks:
-            self._parts.read_pick(pick, rows, cols, full)
+        if len(plan.picks) == 1:
+            self._parts.read_pick(plan.picks[0], rows, cols, full)
+        else:
+            self._parts.for_each(plan.picks, lambda pick: self._parts.read_pick(pick, rows, cols, full))
         return out
 
     def load_warped(

@@ -245,6 +245,15 @@ class Parts(ForkAware):
             read = partial(self._read_into, rows=rows, cols=cols, pick=pick, out=out, level=level)
             self.read_again(pick.part, opened, error, read)
 
+    def for_each(self, picks: Sequence[Pick], read: Callable[[Pick], None]) -> None:
+        """Call ``read`` for each pick; for all at the same time where reads wait for a network."""
+        is_distant = any(opened is not None and opened.reader.facts.is_distant for opened in self._opened)
+        if is_distant and len(picks) > 1:
+            run_tasks([partial(read, pick) for pick in picks], threads=len(picks))
+            return
+        for pick in picks:
+            read(pick)
+
     def read_again(self, part: int, failed: OpenedChannel, error: Exception, read: Callable[[Reader], None]) -> None:
         """Call ``read`` again after a cache entry failed with ``error``: with a new entry, and finally with the source."""
         for number in range(_MOST_REOPENINGS):

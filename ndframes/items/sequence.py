@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..errors import ChannelError, naming_image, shorten
+from ..errors import ChannelError, NdframesError, naming_image, shorten
 from ..geometry.grid import resolve_scale, to_shape
 from ..geometry.regions import boxes_to_slices, resolve_region, resolve_unclipped, to_row, to_slice
 from ..pixels.options import DEFAULT_OPTIONS
 from ..pixels.results import Result, check_has_rows_and_cols
+from ..system.threads import run_tasks
 from .item import THUMBNAIL_PX, LazyImage
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class ImageSequence(LazyImage):
         make_image: makes one of them.
         max_region_bytes: the largest result that is allowed, in bytes.
         on_open: called after a file was opened, because the sequence then uses more memory.
+        threads: how many images are opened and read at the same time; more than one where that waits for a network.
     """
 
     def __init__(
@@ -88,8 +91,10 @@ class ImageSequence(LazyImage):
         *,
         max_region_bytes: int,
         on_open: Callable[[], None] | None = None,
+        threads: int = 1,
     ) -> None:
         self.pathinfo = info
+        self._threads = threads
         self._infos = info.images
         self._make_image = make_image
         self._on_open = on_open
@@ -342,6 +347,7 @@ class ImageSequence(LazyImage):
     ) -> Array:
         """Read each image once into one array, in ascending order, because the decoders of videos only go forward."""
         images = {time: self._image(time) for time in sorted(set(wanted.times))}
+        self._open_together([*images.values()])
         # Before the result is allocated and any pixel is read.
         if options.nodata == "keep":
             for image in images.values() if wanted.codes else ():
@@ -359,13 +365,29 @@ class ImageSequence(LazyImage):
         places: dict[int, list[int]] = {}
         for place, time in enumerate(wanted.times):
             places.setdefault(time, []).append(place)
-        for time, image in images.items() if result.pixels.size else ():
+
+        def load_time(time: int, image: AlignableImageData) -> None:
             first, *others = places[time]
             with naming_image(image.pathinfo.image_id):
                 _load_one(image, wanted.codes, full.frame(first), options, load)
             for other in others:
                 full.frame(other).copy_from(full.frame(first))
+
+        if result.pixels.size:
+            run_tasks([partial(load_time, *item) for item in images.items()], threads=self._threads)
         return result.pixels if result.missing is None else np.ma.MaskedArray(result.pixels, result.missing)
+
+    def _open_together(self, images: Sequence[AlignableImageData]) -> None:
+        """Open images at the same time, where that waits for a network. Errors are raised where the images are read."""
+
+        def open_one(image: AlignableImageData) -> None:
+            try:
+                image.opened(0)
+            except NdframesError:
+                pass
+
+        if self._threads > 1 and len(images) > 1:
+            run_tasks([partial(open_one, image) for image in images], threads=self._threads)
 
 
 def _load_one(
