@@ -133,6 +133,20 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(autouse=True, scope="session")
+def files_at_addresses():
+    """With ``NDFRAMES_TEST_ADDRESSES`` set, the tests of TIFF files read them from a server."""
+    if not os.environ.get("NDFRAMES_TEST_ADDRESSES"):
+        yield
+        return
+    from kit.addressed import read_by_address, serve_everything
+
+    with pytest.MonkeyPatch.context() as patch, serve_everything() as site:
+        read_by_address(patch, site)
+        yield
+        assert site.requests, "no test read a file"
+
+
+@pytest.fixture(autouse=True, scope="session")
 def workdirs_in_a_store(request):
     """With ``NDFRAMES_TEST_STORE`` set, all tests keep their entries in an object store."""
     if not os.environ.get("NDFRAMES_TEST_STORE"):

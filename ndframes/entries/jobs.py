@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import UnreadableImageError
+from ..system.process import ForkAware
 from ..system.workers import WorkerPool
 from ..text import count_noun
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
     from ..spec.pathinfo import ChannelInfo
     from ..system.workers import Limits
 
-__all__ = ["Job", "JobResult", "run_job"]
+__all__ = ["CONVERTING", "Job", "JobResult", "run_job"]
+_MOST_CONVERSIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,29 @@ class Job(Protocol):
             threads: the number of threads that encode.
             progress: called with the fraction that is done.
         """
+
+
+class _Slots(ForkAware):
+    """A context that only a few threads of a process are in at a time; the others wait."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._semaphore = threading.Semaphore(count)
+        super().__init__()
+
+    def __enter__(self) -> None:
+        self._semaphore.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._semaphore.release()
+
+    def _after_fork_in_child(self) -> None:
+        # Those that hold it are threads of the parent.
+        self._semaphore = threading.Semaphore(self._count)
+
+
+#: Reads convert in it. A batch opens many images at once, and each conversion takes memory, disk and all cores.
+CONVERTING = _Slots(_MOST_CONVERSIONS)
 
 
 def run_job(job: Job, *, threads: int = 1, progress: Callable[[float], None] | None = None) -> JobResult:

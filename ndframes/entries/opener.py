@@ -36,7 +36,7 @@ from ..system.sources import real_path
 from ..system.stamp import SourceStamp
 from ..system.waiting import check_may_open
 from .conversion import Conversion
-from .jobs import run_job
+from .jobs import CONVERTING, run_job
 from .local_copy import needs_copy
 from .opened import OpenedChannel
 from .reader import EntryReader
@@ -276,7 +276,8 @@ class ChannelOpener:
             if self._is_given_up(conversion.key):
                 return self._open_source(info, stamp, backend)
             try:
-                run_job(conversion, threads=core_count(), progress=self._slowness.watch(conversion))
+                with CONVERTING:
+                    run_job(conversion, threads=core_count(), progress=self._slowness.watch(conversion))
                 changed = None
             except SourceChangedError as error:
                 changed = error

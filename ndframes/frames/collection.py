@@ -305,7 +305,9 @@ class ImageCollection(ABC):
             return backend_for(picked, is_video=is_video, is_distant=is_video and is_url(info.path))
         if not is_video:
             return self._backend_for_images
-        return self._backend_for_distant_videos if is_url(info.path) else self._backend_for_videos
+        if is_url(info.path):
+            return backend_for(self._backend_spec, is_video=True, is_distant=True)
+        return self._backend_for_videos
 
     def plan_channel(self, image_id: Hashable, info: ChannelInfo) -> Conversion | None:
         """The conversion that makes the cache entry of ``info``; ``None`` if the source is read directly."""
@@ -392,7 +394,6 @@ class ImageCollection(ABC):
         if not callable(backend):  # else it picks for each file
             self._backend_for_images = backend_for(backend, is_video=False)
             self._backend_for_videos = backend_for(backend, is_video=True)
-            self._backend_for_distant_videos = backend_for(backend, is_video=True, is_distant=True)
 
     def _complete(self, info: PathInfo) -> PathInfo:
         """The description with what it leaves to these frames: the folder of relative paths, and the orientation."""

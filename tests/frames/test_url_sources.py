@@ -6,6 +6,8 @@ import logging
 import multiprocessing
 import os
 import pickle
+import threading
+import uuid
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,6 +18,7 @@ from kit import source_files
 from kit.static_files import StaticFiles
 
 import ndframes as nf
+from ndframes.entries.conversion import Conversion
 from ndframes.errors import (
     BackendError,
     HashidError,
@@ -452,6 +455,26 @@ def test_a_crop_of_an_open_tiff_is_one_round_trip_and_a_batch_too(own_site, tmp_
         own_site.hook = None
 
 
+@pytest.mark.parametrize("backend", [None, "cog"])
+def test_nothing_that_was_fetched_ahead_stays_in_memory(own_site, tmp_path, backend):
+    pixels = np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), np.uint8)
+    write_old(own_site.folder / "a.tif", lambda path: tifffile.imwrite(path, pixels, tile=(64, 64), compression="zlib"))
+    workdir = f"memory://{uuid.uuid4().hex}"
+    for options in ({"tile_bytes": 0}, {"threads": 4}, {}):
+        url = url_of(own_site, "a.tif")
+        frames = nf.SimpleFrames({"x": url}, sources=[own_site.url], workdir=workdir, backend=backend, **options)
+        for region in (np.s_[100:600, 100:600], np.s_[100:600, 100:600], np.s_[:900:7, :900:5], np.s_[3:4, 5:6]):
+            np.testing.assert_array_equal(frames.load_region("x", region), pixels[region])
+        crops = [np.s_[y : y + 256, y : y + 256] for y in (0, 100, 700, 710)]
+        np.testing.assert_array_equal(
+            frames.load_regions([("x", crop) for crop in crops]), np.stack([pixels[crop] for crop in crops])
+        )
+        frames.load_region("x", scale=0.25)
+        opened = frames.image("x").opened(0)
+        kept = opened.object if backend is None else opened.entry._bytes._open().opened
+        assert kept._reads._fetches == {}
+
+
 def test_an_image_in_one_strip_is_fetched_in_pieces(own_site, tmp_path):
     pixels = np.arange(2000 * 1000, dtype=np.uint16).reshape(2000, 1000)
     write_old(
@@ -484,6 +507,31 @@ def test_prepare_asks_for_the_state_of_all_sources_at_the_same_time(own_site, tm
     for number in range(20):
         assert again.load_region(number, np.s_[:1, :1])[0, 0, 0] == number
     assert len(own_site.requests) == 20
+
+
+def test_a_batch_of_new_images_converts_a_few_at_a_time(own_site, tmp_path, monkeypatch):
+    for number in range(24):
+        write_picture(own_site.folder / f"{number}.tif", number)
+    urls = {number: url_of(own_site, f"{number}.tif") for number in range(24)}
+    running, most, lock = [0], [0], threading.Lock()
+    run = Conversion.run
+
+    def count(self, **options):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        try:
+            return run(self, **options)
+        finally:
+            with lock:
+                running[0] -= 1
+
+    monkeypatch.setattr(Conversion, "run", count)
+    frames = nf.SimpleFrames(urls, sources=[own_site.url], workdir=tmp_path / "work")
+    batch = frames.load_regions([(number, np.s_[:8, :8]) for number in range(24)])
+    assert [int(item.max()) for item in batch] == [*range(24)]
+    assert most[0] <= 4
+    assert leftovers(tmp_path / "work") == []
 
 
 # -- processes --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import re
 import time
 from collections import OrderedDict, defaultdict
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import SourceError, SourceMissingError, StoreError
 from ..process import IMPORTING
@@ -71,8 +71,10 @@ class SourceAccess:
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._stores: dict[StoreAddress, ObjectStore] = {}
 
-    def __reduce__(self) -> tuple[type[SourceAccess], tuple[SourceRules, float]]:
-        return type(self), (self.rules, self.recheck_seconds)
+    def __reduce__(self) -> tuple[type[SourceAccess], tuple[Any, ...]]:
+        # Most frames read files only, and their pickles stay small.
+        is_plain = self.rules == SourceRules() and self.recheck_seconds == RECHECK_SECONDS
+        return type(self), () if is_plain else (self.rules, self.recheck_seconds)
 
     def stamp(self, path: str) -> SourceStamp:
         """The state of a source now: by a ``stat`` for a file, by a request for an object.

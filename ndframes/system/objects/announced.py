@@ -26,7 +26,9 @@ class _Fetch:
 
     Attributes:
         wait: waits for its bytes, and returns them.
-        readers: how many announced reads have not come yet.
+        readers: how many reads are still to come after the next one. A batch announces all of its places, and each of its tasks
+            announces its own once more before it reads them, so the first announcement is not counted: a place that is kept
+            for a read that never comes would stay in memory.
     """
 
     __slots__ = ("readers", "wait")
@@ -60,15 +62,19 @@ class AnnouncedReads(ForkAware):
         super().__init__()
 
     def announce(self, places: Iterable[tuple[int, int]]) -> None:
-        """Begin to fetch these places, each an offset and a length; each is kept until all who announced it have read it."""
+        """Begin to fetch these places, each an offset and a length; each is kept until it is read.
+
+        One that is announced again meanwhile is kept for that many reads, less one. A reader that comes too late requests it again.
+        """
         wanted = [Place(*place) for place in dict.fromkeys(places)]
         with self._lock:
             new = [place for place in wanted if place not in self._fetches]
+            for place in wanted:
+                if place in self._fetches:
+                    self._fetches[place].readers += 1
             begun = self._store.begin_fetch(self._key, new, etag=self._etag) if new else []
             for place, wait in zip(new, begun, strict=True):
                 self._fetches[place] = _Fetch(wait)
-            for place in wanted:
-                self._fetches[place].readers += 1
             self._bytes += sum(place.length for place in new)
             while self._bytes > _MOST_BYTES:
                 place, _ = self._fetches.popitem(last=False)

@@ -219,8 +219,8 @@ def test_what_is_never_read_does_not_fill_the_memory(site, monkeypatch):
     file = SourceAccess(SourceRules.of(site.url)).open(url)
     for start in range(0, 100_000, 1000):
         file.read_ahead([(2 * start, 1000)])
-    assert file._ahead_bytes == 5000
-    assert len(file._ahead) == 5
+    assert file._reads._bytes == 5000
+    assert len(file._reads._fetches) == 5
     assert bytes(file.read_at(0, 1000)) == DATA[:1000]
 
 
