@@ -147,9 +147,10 @@ def files_at_addresses():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def workdirs_in_a_store(request):
+def workdirs_in_a_store(request, tmp_path_factory):
     """With ``NDFRAMES_TEST_STORE`` set, all tests keep their entries in an object store."""
-    if not os.environ.get("NDFRAMES_TEST_STORE"):
+    kind = os.environ.get("NDFRAMES_TEST_STORE")
+    if not kind:
         yield
         return
     from kit.remote_workdirs import place_workdirs
@@ -157,5 +158,6 @@ def workdirs_in_a_store(request):
     server = request.getfixturevalue("object_server")
     with pytest.MonkeyPatch.context() as patch:
         server.use(patch)
-        place_workdirs(patch, f"s3://{server.new_bucket()}")
+        tier = tmp_path_factory.mktemp("tier") if kind == "tier" else None
+        place_workdirs(patch, f"s3://{server.new_bucket()}", tier)
         yield

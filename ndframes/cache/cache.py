@@ -45,8 +45,8 @@ class Cache(Store):
         files: the file operations; tests replace them to make them fail.
         lock_age_seconds: how long a writer of another process may be silent before this one stops waiting for it and
             does the same work itself.
-        local_tier: for an object store: a folder on this machine's disk.
-        tier_bytes: for an object store: how large that folder may become, a number of bytes or a text such as ``"500GB"``.
+        local_tier: for an object store: a folder on this machine's disk that keeps what is read, for all processes.
+        tier_bytes: for an object store: how much that may take on the disk, a number of bytes or a text such as ``"500GB"``.
 
     Raises:
         CacheError: ``workdir`` is not the path of a folder, or a limit is not a number of bytes.

@@ -57,8 +57,8 @@ class Frames(ImageCollection):
     Args:
         workdir: the folder of the cache, or its address in an object store, such as ``s3://bucket/prefix`` (:doc:`/cloud`).
             ``None``: ``$NDFRAMES_WORKDIR``, otherwise the user's cache folder.
-        local_tier: for a workdir in an object store: a folder on this machine's disk.
-        tier_bytes: how large that folder may become: a number of bytes, or a text such as ``"500GB"``. ``None``: no limit.
+        local_tier: for a workdir in an object store: a folder on this machine's disk that keeps what is read, for all processes.
+        tier_bytes: how much that may take on the disk: a number of bytes, or a text such as ``"500GB"``. ``None``: no limit.
         backend: the form of cache entries: ``"auto"`` (lossless tiles; videos are read directly), ``"cog"``, ``"npy"``,
             ``"intra"`` (videos as key frames; images as ``"auto"``), a dict with options, ``None`` to read sources directly,
             or a callable ``(image_id, channel_info)`` that returns one of these.

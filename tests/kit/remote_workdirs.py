@@ -1,6 +1,7 @@
 """Every workdir of a test run in an object store: the tests of images, channels and videos then run over a remote cache.
 
-``NDFRAMES_TEST_STORE=1 bash dev/test.sh tests/frames`` does it. Tests that look at the files of a cache on the disk fail then.
+``NDFRAMES_TEST_STORE=1 bash dev/test.sh tests/frames`` does it; with ``NDFRAMES_TEST_STORE=tier``, all of them share a local tier.
+Tests that look at the files of a cache on the disk fail then.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from ndframes.cache.remote.cache import RemoteCache
 from ndframes.system.objects.addresses import is_url
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 __all__ = ["ON_DISK", "place_workdirs"]
@@ -40,14 +43,23 @@ ON_DISK = (
 )
 
 
-def place_workdirs(patch: pytest.MonkeyPatch, bucket: str) -> None:
-    """Make each cache whose workdir is a folder one in the bucket, at a place that only this folder has."""
+def place_workdirs(patch: pytest.MonkeyPatch, bucket: str, tier: Path | None = None) -> None:
+    """Make each cache whose workdir is a folder one in the bucket, at a place that only this folder has.
+
+    Args:
+        patch: undoes it.
+        bucket: where the entries are.
+        tier: the local tier of caches that name none.
+    """
 
     def make(cls: type[nf.Cache], workdir: Any, **options: Any) -> nf.Cache:
         return object.__new__(RemoteCache if cls is nf.Cache else cls)
 
     def begin(self: RemoteCache, workdir: Any, **options: Any) -> None:
-        init(self, workdir if is_url(workdir) else f"{bucket}/{_name_of(workdir)}", **options)
+        if not is_url(workdir):
+            workdir = f"{bucket}/{_name_of(workdir)}"
+            options["local_tier"] = options.get("local_tier") or tier
+        init(self, workdir, **options)
 
     init = RemoteCache.__init__
     patch.setattr(nf.Cache, "__new__", make)

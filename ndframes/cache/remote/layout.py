@@ -80,6 +80,7 @@ def commit_key(key: EntryKey) -> str:
     """The name of the commit of an entry.
 
     Example:
+        >>> from ndframes.cache.keys import EntryKey
         >>> commit_key(EntryKey("b" * 12, "5" * 32, "7" * 32, ".tif"))
         'v1/bbbbbbbbbbbb/55/55555555555555555555555555555555.77777777777777777777777777777777.tif.json'
     """

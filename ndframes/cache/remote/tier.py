@@ -109,8 +109,11 @@ class Tier:
         return EntryCopy(self.folder, self.budget, commit, names, complete)
 
     def clear(self) -> int:
-        """Remove all entries, those of other caches too; returns the bytes that they took on the disk."""
-        entries = self.folder.list_entries()
+        """Remove all entries, those of other caches too; returns the bytes that they took on the disk.
+
+        Nothing is removed from a folder without the mark of a tier, or with that of another layout.
+        """
+        entries = self.folder.list_entries() if self.folder.is_known() else []
         for entry in entries:
             for path in entry.paths:
                 self.folder.remove(path)

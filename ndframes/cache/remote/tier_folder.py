@@ -196,7 +196,7 @@ class TierFolder(ForkAware):
             return
         try:
             with self._locked() as is_mine:
-                yield is_mine and self._is_known()
+                yield is_mine and self.is_known()
         finally:
             self._lock.release()
 
@@ -210,7 +210,7 @@ class TierFolder(ForkAware):
         finally:
             os.close(descriptor)
 
-    def _is_known(self) -> bool:
+    def is_known(self) -> bool:
         """Whether the folder bears the mark of this layout."""
         try:
             with open(os.path.join(self.root, _MARK), encoding="utf-8") as file:

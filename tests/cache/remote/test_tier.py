@@ -205,6 +205,41 @@ def test_a_whole_file_that_was_removed_or_cut(make, tier, array):
         np.testing.assert_array_equal(fresh.load_image("a"), array)
 
 
+def close_files(frames):
+    """As when other files are opened: those that nobody reads are closed, and opened again when they are read."""
+    frames._opener.pool.close()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_that_is_opened_again_at_another_place(make, tier, array, form):
+    """An entry that was read over the network is whole when it is opened again, and the other way round."""
+    frames, requests = make(backend=FORMS[form])
+    read_all(frames)
+    wait_whole(tier)
+    close_files(frames)
+    count = requests.count
+    np.testing.assert_array_equal(frames.load_region("a", CROP), array[CROP])
+    assert requests.count == count
+    np.testing.assert_array_equal(frames.load_regions([("a", CROP)])[0], array[CROP])
+    data_files(tier)[0].unlink()
+    close_files(frames)
+    np.testing.assert_array_equal(frames.load_regions([("a", CROP)])[0], array[CROP])
+    np.testing.assert_array_equal(frames.load_region("a", CROP), array[CROP])
+    assert requests.count > count
+
+
+@pytest.mark.parametrize("verify", ["open", "first-touch"])
+def test_a_file_with_holes_that_was_made_anew(make, tier, array, verify):
+    """What this process has checked was in the former file."""
+    frames, _ = make(verify=verify)
+    frames.load_region("a", CROP)
+    data_files(tier)[0].unlink()
+    make()[0].load_region("a", np.s_[600:, 800:])
+    for _ in range(2):
+        np.testing.assert_array_equal(frames.load_region("a", CROP), array[CROP])
+        close_files(frames)
+
+
 # -- damage -------------------------------------------------------------------------------------------------------------
 
 
@@ -398,6 +433,12 @@ def test_the_size_is_told_and_it_can_be_cleared(make, tier, array):
     assert "in the local tier" in str(frames.cache.stat())
     stranger = tier / "ndframes-tier" / "v1" / "notes.txt"
     stranger.write_text("mine")
+    mark = tier / "ndframes-tier" / "ndframes-tier.json"
+    text = mark.read_text()
+    for other in ("", '{"layout": 2}'):
+        mark.write_text(other)
+        assert frames.cache.clear_tier() == 0
+    mark.write_text(text)
     assert frames.cache.clear_tier() == size
     assert (data_files(tier), commit_files(tier), stranger.read_text()) == ([], [], "mine")
     np.testing.assert_array_equal(frames.load_region("a", CROP), array[CROP])
