@@ -40,6 +40,8 @@ from kit.output import print_table, write_json
 from kit.slow_server import SlowServer, serving_slowly
 from ndframes.cache.trailer import SegmentTable, open_trailer
 from ndframes.system.objects.connection import connect_store
+from pages.figures import Dots
+from pages.page import Page, Row, Table, number, times, unique
 
 _EXTENT_PX = 256
 _CHUNK_PX = 128
@@ -234,8 +236,8 @@ def time_batches(server: SlowServer, source: Path, crops: _Crops, batches: int) 
     frames.load_region("a", np.s_[:1, :1])
     places = crops.draw(64 * batches)
     started = time.perf_counter()
-    for number in range(batches):
-        some = places[64 * number : 64 * (number + 1)]
+    for index in range(batches):
+        some = places[64 * index : 64 * (index + 1)]
         got = frames.load_regions([("a", _region(crop)) for crop in some])
         for crop, pixels in zip(some, got, strict=True):
             crops.check(crop, pixels)
@@ -342,6 +344,7 @@ def _summarize(row: dict[str, Any]) -> dict[str, Any]:
     ordered = sorted(row["seconds"])
     return {
         "contender": row["contender"],
+        "status": "measured",
         "first_ms": row["first_ms"],
         "median_ms": 1e3 * statistics.median(ordered),
         "p95_ms": 1e3 * ordered[int(0.95 * (len(ordered) - 1))],
@@ -349,6 +352,43 @@ def _summarize(row: dict[str, Any]) -> dict[str, Any]:
         "kilobytes": statistics.mean(row["kilobytes"]),
         "crops_per_second": statistics.median(row["rates"]),
     }
+
+
+def render(rows: Sequence[Row]) -> Page:
+    """A table for each latency, one of batches and the tier, and a figure of the rates."""
+    tables, figures = [], []
+    for latency in unique(row["latency_ms"] for row in rows):
+        mine = [row for row in rows if row["latency_ms"] == latency and row["contender"] != "batches"]
+        cells = [
+            [
+                row["contender"],
+                *(number(row[name]) for name in ("first_ms", "median_ms", "p95_ms", "requests", "kilobytes")),
+                number(row["crops_per_second"]),
+            ]
+            for row in mine
+        ]
+        header = ["", "first, ms", "median, ms", "p95, ms", "requests", "kB", "crops/s, 16 threads"]
+        title = f"{latency:g} ms before each answer; the tiles under a crop have {mine[0]['tile_kilobytes']:.0f} kB"
+        tables.append(Table(title, header, cells))
+        rates = {"crops/s": [row["crops_per_second"] for row in mine]}
+        figures.append(
+            Dots(f"Crops a second of 16 threads, {latency:g} ms away", "", [row["contender"] for row in mine], rates)
+        )
+    batches = [row for row in rows if row["contender"] == "batches"]
+    cells = [
+        [
+            f"{row['latency_ms']:g} ms",
+            number(row["batch_crops_per_second"]),
+            number(row["loader_crops_per_second"]) if row["loader_crops_per_second"] else "",
+            number(1e3 * row["tier_ms"]),
+            number(1e3 * row["local_ms"]),
+            times(row["tier_ms"] / row["local_ms"]),
+        ]
+        for row in batches
+    ]
+    header = ["", "batches of 64, crops/s", "DataLoader, crops/s", "local tier, µs a crop", "disk, µs a crop", "ratio"]
+    tables.append(Table("Batches, and crops from a warm local tier", header, cells))
+    return Page(tables, figures)
 
 
 def main() -> None:
@@ -382,7 +422,7 @@ def main() -> None:
             common = {"latency_ms": latency, "tile_kilobytes": tile_kilobytes}
             results += [{**common, **row} for row in rows]
             results.append(
-                {**common, "contender": "batches", "batch_crops_per_second": batch, "loader_crops_per_second": loader,
+                {**common, "contender": "batches", "status": "measured", "batch_crops_per_second": batch, "loader_crops_per_second": loader,
                  "tier_ms": tier, "local_ms": local}
             )  # fmt: skip
         write_json(options, __file__, folder, results)
