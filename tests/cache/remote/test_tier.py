@@ -313,6 +313,31 @@ def test_a_file_that_was_cut_and_written_by_another_process(make, tier, array):
     np.testing.assert_array_equal(frames.load_region("a", CROP), array[CROP])
 
 
+def test_what_the_network_damages_is_not_kept(make, array):
+    frames, requests = make()
+    damaged = []
+
+    def begin_fetch(key, places, *, etag=None):
+        fetches = type(requests).begin_fetch(requests, key, places, etag=etag)
+        return [
+            lambda fetch=fetch, place=place: flip_once(bytes(fetch()), place)
+            for fetch, place in zip(fetches, places, strict=True)
+        ]
+
+    def flip_once(data, place):
+        if place in damaged:
+            return data
+        damaged.append(place)
+        return bytes([data[0] ^ 1]) + data[1:]
+
+    requests.begin_fetch = begin_fetch
+    np.testing.assert_array_equal(frames.load_region("a", CROP), array[CROP])
+    assert len(requests.fetches) == 2 * len(damaged) > 0
+    fresh, requests = make()
+    np.testing.assert_array_equal(fresh.load_region("a", CROP), array[CROP])
+    assert requests.count == 0
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 100])
 def test_a_damaged_commit_is_loaded_again(make, tier, array, content):
     frames, _ = make()
