@@ -1,7 +1,7 @@
-"""Random crops over HTTP, with and without latency: milliseconds for a crop, requests and bytes, crops a second.
+"""Random crops from an object store, with and without latency: milliseconds for a crop, requests and bytes, crops a second.
 
-An HTTP server on loopback (nginx) waits before each answer, as a store at a distance does. All contenders read the same pixels
-from it: ndframes from an entry of its cache, GDAL by rasterio and async-tiff from the file of that entry, tensorstore from
+A server on loopback (nginx, over the files of a bucket) waits before each answer, as a store at a distance does. All contenders read the
+same pixels from it by the protocol of S3: ndframes from an entry of its cache, GDAL by rasterio and async-tiff from the file of that entry, tensorstore from
 arrays of Zarr 3 with chunks of the same pixels and codec. Nobody caches decoded pixels, and every crop is at another place. The
 pixels of each crop are compared. Rounds are interleaved.
 
@@ -44,6 +44,7 @@ from pages.figures import Dots
 from pages.page import Page, Row, Table, number, times, unique
 
 _EXTENT_PX = 256
+_REGION = "us-east-1"
 _CHUNK_PX = 128
 # 2 for each of 4 workers.
 _BATCHES_AHEAD = 8
@@ -76,6 +77,10 @@ def publish(source: Path, root: Path) -> None:
         path.write_bytes(found.data)
 
 
+def _workdir(root: Path) -> str:
+    return f"s3://{root.name}/cache"
+
+
 def _frames_of(source: Path, workdir: Any, **options: Any) -> nf.SimpleFrames:
     backend = {"type": "cog", "config": {"compress": "ZSTD", "blocksize": _CHUNK_PX}}
     return nf.SimpleFrames({"a": source}, workdir=workdir, backend=backend, tile_bytes=0, threads=1, **options)
@@ -98,20 +103,20 @@ def write_zarr(source: Path, root: Path, chunk_px: int) -> None:
 
 
 @contextmanager
-def ndframes_reader(server: SlowServer, source: Path, **options: Any) -> Iterator[_Read]:
-    """ndframes, from a cache behind an HTTP server."""
-    frames = _frames_of(source, f"{server.url}/cache", **options)
+def ndframes_reader(root: Path, source: Path, **options: Any) -> Iterator[_Read]:
+    """ndframes, from a cache in the bucket."""
+    frames = _frames_of(source, _workdir(root), **options)
     yield lambda crop: frames.load_region("a", _region(crop))
 
 
 @contextmanager
-def gdal_reader(server: SlowServer, root: Path) -> Iterator[_Read]:
-    """GDAL, by rasterio; each thread has its own dataset."""
+def gdal_reader(endpoint: str, root: Path) -> Iterator[_Read]:
+    """GDAL, by rasterio and without signatures; each thread has its own dataset."""
     import rasterio
     from rasterio.windows import Window
 
     (path,) = (root / "cache" / "ndframes-cache" / "data").rglob("*.tif")
-    url = f"/vsicurl/{server.url}/{path.relative_to(root)}"
+    url = f"/vsicurl/{endpoint}/{path.relative_to(root.parent)}"
     local = threading.local()
 
     def read(crop: _Crop) -> np.ndarray:
@@ -126,29 +131,30 @@ def gdal_reader(server: SlowServer, root: Path) -> Iterator[_Read]:
 
 
 @contextmanager
-def tensorstore_reader(server: SlowServer, chunk_px: int) -> Iterator[_Read]:
+def tensorstore_reader(endpoint: str, root: Path, chunk_px: int) -> Iterator[_Read]:
     """tensorstore, from an array of Zarr 3."""
     import tensorstore
 
-    context = tensorstore.Context({"http_request_concurrency": {"limit": 64}})
-    spec = {"driver": "zarr3", "kvstore": {"driver": "http", "base_url": server.url, "path": f"/zarr{chunk_px}/"}}
+    context = tensorstore.Context({"s3_request_concurrency": {"limit": 64}})
+    place = {"bucket": root.name, "path": f"zarr{chunk_px}/", "endpoint": endpoint, "aws_region": _REGION}
+    spec = {"driver": "zarr3", "kvstore": {"driver": "s3", **place}}
     array = tensorstore.open(spec, context=context, open=True, recheck_cached_data=False).result()
     yield lambda crop: array[_region(crop)].read().result()
 
 
 @contextmanager
-def async_tiff_reader(server: SlowServer, root: Path) -> Iterator[_Read]:
+def async_tiff_reader(endpoint: str, root: Path) -> Iterator[_Read]:
     """async-tiff, which fetches and decodes tiles; they are put together by numpy."""
     import asyncio
 
     from async_tiff import TIFF
-    from async_tiff.store import HTTPStore
+    from async_tiff.store import S3Store
 
     (path,) = (root / "cache" / "ndframes-cache" / "data").rglob("*.tif")
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    store = HTTPStore.from_url(server.url, client_options={"allow_http": True})
+    store = S3Store(root.name, endpoint=endpoint, region=_REGION, client_options={"allow_http": True})
 
     async def open_file() -> Any:
         return await TIFF.open(str(path.relative_to(root)), store=store)
@@ -230,9 +236,9 @@ class _Patches:
         return self._frames.load_region("a", _region(self._places[item]))
 
 
-def time_batches(server: SlowServer, source: Path, crops: _Crops, batches: int) -> tuple[float, float | None]:
+def time_batches(root: Path, source: Path, crops: _Crops, batches: int) -> tuple[float, float | None]:
     """Crops a second of batches of 64, and of a ``DataLoader`` that reads crop by crop."""
-    frames = _frames_of(source, f"{server.url}/cache")
+    frames = _frames_of(source, _workdir(root))
     frames.load_region("a", np.s_[:1, :1])
     places = crops.draw(64 * batches)
     started = time.perf_counter()
@@ -246,7 +252,7 @@ def time_batches(server: SlowServer, source: Path, crops: _Crops, batches: int) 
         return rate, None
     import torch.utils.data
 
-    dataset: Any = _Patches(_frames_of(source, f"{server.url}/cache"), places)
+    dataset: Any = _Patches(_frames_of(source, _workdir(root)), places)
     loader = torch.utils.data.DataLoader(dataset, batch_size=64, num_workers=4, collate_fn=np.stack)
     count = 0
     for number, batch in enumerate(loader):
@@ -279,17 +285,17 @@ def count_tile_bytes(root: Path, source: Path, places: Sequence[_Crop]) -> float
     return total / len(places)
 
 
-def time_tier(server: SlowServer, source: Path, folder: Path, crops: _Crops, count: int) -> tuple[float, float]:
+def time_tier(root: Path, source: Path, folder: Path, crops: _Crops, count: int) -> tuple[float, float]:
     """Median milliseconds of a crop from a tier that holds it, and from a cache on the disk, in turns."""
     local = _frames_of(source, folder / "work")
     local.prepare()
-    tiered = _frames_of(source, f"{server.url}/cache", local_tier=folder / "tier")
+    tiered = _frames_of(source, _workdir(root), local_tier=folder / "tier")
     places = crops.draw(count)
     for crop in places:
         crops.check(crop, tiered.load_region("a", _region(crop)))
         crops.check(crop, local.load_region("a", _region(crop)))
     # Opened again, so that nothing is known of the tier but its files.
-    tiered = _frames_of(source, f"{server.url}/cache", local_tier=folder / "tier")
+    tiered = _frames_of(source, _workdir(root), local_tier=folder / "tier")
     for frames in (tiered, local):
         for crop in places:
             frames.load_region("a", _region(crop))
@@ -305,13 +311,13 @@ def time_tier(server: SlowServer, source: Path, folder: Path, crops: _Crops, cou
 
 def make_readers(server: SlowServer, source: Path, root: Path) -> dict[str, Callable[[], Any]]:
     """The contenders, each as a function that opens it."""
-    readers: dict[str, Callable[[], Any]] = {"ndframes": partial(ndframes_reader, server, source)}
-    readers["GDAL"] = partial(gdal_reader, server, root)
+    readers: dict[str, Callable[[], Any]] = {"ndframes": partial(ndframes_reader, root, source)}
+    readers["GDAL"] = partial(gdal_reader, server.url, root)
     if is_installed("tensorstore"):
-        readers["tensorstore 128"] = partial(tensorstore_reader, server, 128)
-        readers["tensorstore 256"] = partial(tensorstore_reader, server, 256)
+        readers["tensorstore 128"] = partial(tensorstore_reader, server.url, root, 128)
+        readers["tensorstore 256"] = partial(tensorstore_reader, server.url, root, 256)
     if is_installed("async_tiff"):
-        readers["async-tiff"] = partial(async_tiff_reader, server, root)
+        readers["async-tiff"] = partial(async_tiff_reader, server.url, root)
     return readers
 
 
@@ -399,7 +405,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=100, help="crops of each contender and round")
     parser.add_argument("--latency", type=float, nargs="+", default=[0, 50], help="milliseconds before each answer")
     options = parse_options(parser)
-    os.environ.setdefault("NO_PROXY", "127.0.0.1")
+    os.environ.update(AWS_ACCESS_KEY_ID="any", AWS_SECRET_ACCESS_KEY="any", AWS_REGION=_REGION, NO_PROXY="127.0.0.1")
     results: list[dict[str, Any]] = []
     with open_folder(options) as folder:
         source = ensure_mosaic(folder, (options.height, options.width))
@@ -411,11 +417,12 @@ def main() -> None:
             write_zarr(source, root, chunk_px)
         tile_kilobytes = count_tile_bytes(root, source, _Crops(source, options.seed).draw(200)) / 1e3
         for latency in options.latency:
-            with serving_slowly(root, folder / "nginx", latency / 1e3) as server:
+            with serving_slowly(folder, folder / "nginx", latency / 1e3) as server:
+                os.environ["AWS_ENDPOINT_URL"] = server.url
                 rows = measure(server, source, root, options)
                 crops = _Crops(source, options.seed + 1)
-                batch, loader = time_batches(server, source, crops, max(3 * _BATCHES_AHEAD, options.crops // 5))
-                tier, local = time_tier(server, source, folder / f"tier-{latency:g}", crops, options.crops)
+                batch, loader = time_batches(root, source, crops, max(3 * _BATCHES_AHEAD, options.crops // 5))
+                tier, local = time_tier(root, source, folder / f"tier-{latency:g}", crops, options.crops)
             _print(latency, rows, tile_kilobytes)
             print(f"batches of 64: {batch:.0f} crops/s; DataLoader, 4 workers, crop by crop: {loader or 0:.0f} crops/s")
             print(f"from the local tier: {tier:.3f} ms; from a cache on the disk: {local:.3f} ms: x {tier / local:.2f}")
