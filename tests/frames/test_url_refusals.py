@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 
 import numpy as np
 import pytest
 import tifffile
-from kit.static_files import StaticFiles
+from kit.static_files import StaticFiles, make_certificate
 
 import ndframes as nf
 from ndframes.errors import BackendError, NdframesError, PathInfoError, SourceAccessError, SourceError
@@ -275,6 +276,24 @@ def test_what_was_checked_is_what_is_connected_to(monkeypatch, site, trap, tmp_p
     assert opened[...].max() == len("ok")
     assert calls == ["images.example"]
     assert trap.count == 0
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")
+def test_an_encrypted_server_must_be_the_one_that_is_named(monkeypatch, tmp_path):
+    certificate = make_certificate(tmp_path / "server.pem")  # of 127.0.0.1
+    (tmp_path / "site").mkdir()
+    tifffile.imwrite(tmp_path / "site" / "a.tif", np.full((8, 9), 5, np.uint8))
+    with StaticFiles(tmp_path / "site", certificate) as site:
+        with pytest.raises(SourceError, match=r"a\.tif cannot be read: .*certificate of the server is not valid"):
+            nf.open(f"{site.url}/a.tif", sources=[site.url])
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
+        assert nf.open(f"{site.url}/a.tif", sources=[site.url])[...].max() == 5
+        resolve_to(monkeypatch, "127.0.0.1")
+        named = site.url.replace("127.0.0.1", "images.example")
+        with pytest.raises(SourceAccessError, match="sources= does not name it"):
+            nf.open(f"{named}/a.tif", sources=[named])
+        with pytest.raises(SourceError, match="certificate of the server is not valid"):
+            nf.open(f"{named}/a.tif", sources=[named, "127.0.0.0/8"])
 
 
 def test_without_sources_only_files_are_read(site, tmp_path):
