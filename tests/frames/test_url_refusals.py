@@ -54,6 +54,7 @@ def site(tmp_path):
         (root / folder).mkdir(parents=True)
         tifffile.imwrite(root / folder / "a.tif", np.full((8, 9), len(folder), np.uint8))
     with StaticFiles(root) as found:
+        found.folder = root
         yield found
 
 
@@ -320,5 +321,12 @@ def test_a_driver_does_not_reach_around_the_rules(site, tmp_path):
     info = nf.ChannelInfo(f"{site.url}/ok/a.tif", driver="GTiff")
     frames = nf.SimpleFrames({"x": info}, sources=[site.url], workdir=tmp_path)
     assert frames.load_image("x").max() == len("ok")
+    (site.folder / "ok" / "a.vrt").write_text("<VRTDataset rasterXSize='3' rasterYSize='2'></VRTDataset>")
+    site.requests.clear()
+    for driver in ("VRT", "WMS", "HDF5", "vrt"):
+        virtual = nf.ChannelInfo(f"{site.url}/ok/a.vrt", driver=driver)
+        with pytest.raises(SourceAccessError, match="may name other files, so it is not used at an address"):
+            nf.SimpleFrames({"x": virtual}, sources=[site.url], workdir=tmp_path).load_image("x")
+    assert site.requests == []
     with pytest.raises(BackendError, match="cannot be read in parts"):
         nf.SimpleFrames({"x": info}, sources=[site.url], workdir=tmp_path, backend=None).load_image("x")
