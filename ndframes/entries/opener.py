@@ -30,7 +30,7 @@ from ..spec.kinds import is_whole_video, whole_file_of
 from ..system.memory import ClockCache
 from ..system.objects.access import SourceAccess
 from ..system.objects.addresses import is_url
-from ..system.objects.rules import check_driver_path
+from ..system.objects.rules import check_driver_path, check_object_driver
 from ..system.process import IMPORTING, core_count
 from ..system.sources import real_path
 from ..system.stamp import SourceStamp
@@ -331,7 +331,9 @@ class ChannelOpener:
         Raises:
             SourceError: the source does not exist, is not a file, or may not be read.
         """
-        if info.driver is not None and not is_url(info.path) and not os.path.exists(info.path):
+        if info.driver is not None and is_url(info.path):
+            check_object_driver(info.path, info.driver)
+        elif info.driver is not None and not os.path.exists(info.path):
             check_driver_path(info.path)
             return None
         return self.access.recheck(info.path, seconds=seconds)

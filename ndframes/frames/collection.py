@@ -192,8 +192,8 @@ class ImageCollection(ABC):
 
     @property
     def is_distant(self) -> bool:
-        """Whether reads wait for a network, since the cache or sources are in an object store."""
-        return self._cache.is_distant or bool(self._access.rules.prefixes)
+        """Whether reads wait for a network, since the cache, or sources that are read directly, are in an object store."""
+        return self._cache.is_distant or (self._backend_spec is None and bool(self._access.rules.prefixes))
 
     def refresh(self) -> None:
         """Close all images and forget their descriptions; the next read of each builds and opens it again."""

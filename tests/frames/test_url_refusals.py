@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 
 import numpy as np
 import pytest
 import tifffile
-from kit.static_files import StaticFiles
+from kit.static_files import StaticFiles, make_certificate
 
 import ndframes as nf
 from ndframes.errors import BackendError, NdframesError, PathInfoError, SourceAccessError, SourceError
@@ -53,6 +54,7 @@ def site(tmp_path):
         (root / folder).mkdir(parents=True)
         tifffile.imwrite(root / folder / "a.tif", np.full((8, 9), len(folder), np.uint8))
     with StaticFiles(root) as found:
+        found.folder = root
         yield found
 
 
@@ -277,6 +279,24 @@ def test_what_was_checked_is_what_is_connected_to(monkeypatch, site, trap, tmp_p
     assert trap.count == 0
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes the certificate")
+def test_an_encrypted_server_must_be_the_one_that_is_named(monkeypatch, tmp_path):
+    certificate = make_certificate(tmp_path / "server.pem")  # of 127.0.0.1
+    (tmp_path / "site").mkdir()
+    tifffile.imwrite(tmp_path / "site" / "a.tif", np.full((8, 9), 5, np.uint8))
+    with StaticFiles(tmp_path / "site", certificate) as site:
+        with pytest.raises(SourceError, match=r"a\.tif cannot be read: .*certificate of the server is not valid"):
+            nf.open(f"{site.url}/a.tif", sources=[site.url])
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
+        assert nf.open(f"{site.url}/a.tif", sources=[site.url])[...].max() == 5
+        resolve_to(monkeypatch, "127.0.0.1")
+        named = site.url.replace("127.0.0.1", "images.example")
+        with pytest.raises(SourceAccessError, match="sources= does not name it"):
+            nf.open(f"{named}/a.tif", sources=[named])
+        with pytest.raises(SourceError, match="certificate of the server is not valid"):
+            nf.open(f"{named}/a.tif", sources=[named, "127.0.0.0/8"])
+
+
 def test_without_sources_only_files_are_read(site, tmp_path):
     for backend in (None, "auto"):
         with pytest.raises(SourceAccessError, match=r"image 'x': .*pass sources=\['http://127.0.0.1:\d+/ok/'\] "):
@@ -301,5 +321,12 @@ def test_a_driver_does_not_reach_around_the_rules(site, tmp_path):
     info = nf.ChannelInfo(f"{site.url}/ok/a.tif", driver="GTiff")
     frames = nf.SimpleFrames({"x": info}, sources=[site.url], workdir=tmp_path)
     assert frames.load_image("x").max() == len("ok")
+    (site.folder / "ok" / "a.vrt").write_text("<VRTDataset rasterXSize='3' rasterYSize='2'></VRTDataset>")
+    site.requests.clear()
+    for driver in ("VRT", "WMS", "HDF5", "vrt"):
+        virtual = nf.ChannelInfo(f"{site.url}/ok/a.vrt", driver=driver)
+        with pytest.raises(SourceAccessError, match="may name other files, so it is not used at an address"):
+            nf.SimpleFrames({"x": virtual}, sources=[site.url], workdir=tmp_path).load_image("x")
+    assert site.requests == []
     with pytest.raises(BackendError, match="cannot be read in parts"):
         nf.SimpleFrames({"x": info}, sources=[site.url], workdir=tmp_path, backend=None).load_image("x")

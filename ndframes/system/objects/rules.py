@@ -14,7 +14,7 @@ from .addresses import StoreAddress, is_url, parse_address, without_secrets
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-__all__ = ["SourceRules", "check_driver_path", "is_network_path", "to_object_address"]
+__all__ = ["SourceRules", "check_driver_path", "check_object_driver", "is_network_path", "to_object_address"]
 #: The number of a host.
 IPAddress: TypeAlias = "IPv4Address | IPv6Address"
 _PORTS = {"http": ":80", "https": ":443"}
@@ -25,6 +25,25 @@ _NETLOC = re.compile(r"(?P<host>\[[0-9a-f:.]+\]|[^:\[\]@]+)(?::(?P<port>[0-9]{1,
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # The file systems of GDAL that reach over a network.
 _NETWORK_PATH = re.compile(r"/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(?:_streaming)?(?:[/?]|$)", re.IGNORECASE)
+# GDAL's drivers of formats that keep everything in one file.
+_STANDING_ALONE = frozenset(
+    [
+        "AAIGrid",
+        "BMP",
+        "COG",
+        "DTED",
+        "EXR",
+        "GIF",
+        "GRIB",
+        "GTiff",
+        "JP2OpenJPEG",
+        "JPEG",
+        "JPEGXL",
+        "PNG",
+        "WEBP",
+        "XYZ",
+    ]
+)
 _LOCALHOST = "localhost"
 # Blocks of IPv6 whose last 32 bits are an IPv4 address that the network translates to.
 _TRANSLATED = tuple(ipaddress.IPv6Network(block) for block in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96"))
@@ -144,6 +163,19 @@ def check_driver_path(path: str) -> None:
         raise SourceAccessError(
             f"{path} would be read over a network by GDAL, which sources= does not govern; give the address, such as "
             "s3://bucket/key or https://host/path, and allow it by sources="
+        )
+
+
+def check_object_driver(url: str, driver: str) -> None:
+    """Refuse a GDAL driver for a file at an address that may name other files: whoever wrote it would choose what is read here.
+
+    Raises:
+        SourceAccessError: the driver is none of those whose files stand alone.
+    """
+    if driver not in _STANDING_ALONE:
+        raise SourceAccessError(
+            f"{url}: the files of the driver {driver!r} may name other files, so it is not used at an address; download the file, or leave "
+            f"the driver out. Allowed: {', '.join(sorted(_STANDING_ALONE))}"
         )
 
 
