@@ -213,14 +213,14 @@ class EntryBytes:
         is_checked = self._is_checked
         return [index for run in runs for index in run if not is_checked[index]]
 
-    def read_ahead(self, indices: Sequence[int]) -> bool:
+    def read_ahead(self, indices: Sequence[int], *, is_batch: bool = False) -> bool:
         """Have the bytes of some segments fetched, without waiting for them. ``False``: all are on this machine."""
         if not indices:
             return False
         file = self._open()
         self._table.load(file.opened, indices)
         rows = [self._table.row(file.opened, index) for index in indices]
-        return fetch_ahead(file.opened, rows, self._checksum)
+        return fetch_ahead(file.opened, rows, self._checksum, is_batch=is_batch)
 
     def views(self) -> dict[int, Array] | None:
         """A dictionary for arrays over the mapped file, kept as long as it stays mapped; ``None`` if it is not mapped."""

@@ -133,7 +133,7 @@ class WrittenFile:
         """``False``: the file is on a disk."""
         return False
 
-    def read_ahead(self, indices: Sequence[int]) -> bool:  # noqa: ARG002
+    def read_ahead(self, indices: Sequence[int], *, is_batch: bool = False) -> bool:  # noqa: ARG002
         """Do nothing: the file has just been written, and is in memory."""
         return False
 

@@ -121,8 +121,13 @@ class OpenFile:
     def expect_random_reads(self) -> None:
         """Advise the system to read nothing beyond what is requested."""
 
-    def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
-        """Have the bytes of these places, each an offset and a length, fetched now, without waiting for them."""
+    def read_ahead(self, places: Iterable[tuple[int, int]], *, is_batch: bool = False) -> None:
+        """Have the bytes of these places fetched now, without waiting for them.
+
+        Args:
+            places: an offset and a length each.
+            is_batch: whether what reads them announces them once more before it does.
+        """
 
     def keep_atime(self) -> None:
         """Do not count reads through this handle as uses of the file."""
@@ -212,7 +217,7 @@ class LocalFile(OpenFile):
             # macOS and Windows have no posix_fadvise; the advice only saves time.
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
-    def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
+    def read_ahead(self, places: Iterable[tuple[int, int]], *, is_batch: bool = False) -> None:  # noqa: ARG002 - the kernel counts no readers
         """Advise the system to fetch these bytes now, without waiting for them."""
         if hasattr(os, "posix_fadvise"):
             for offset, length in places:

@@ -71,7 +71,7 @@ class Bytes(Protocol):
     def read_again(self, offset: int, length: int) -> bytes:
         """As :meth:`read_at`, but never from what was fetched before."""
 
-    def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
+    def read_ahead(self, places: Iterable[tuple[int, int]], *, is_batch: bool = False) -> None:
         """Have the bytes of these places fetched now, without waiting for them."""
 
 
@@ -143,13 +143,20 @@ def _read_copy(copy: SegmentCopy, offset: int, length: int, crc32: int, compute:
     return data
 
 
-def fetch_ahead(file: Bytes, rows: Sequence[tuple[int, int, int]], compute: Callable[[Any], int] = checksum) -> bool:
+def fetch_ahead(
+    file: Bytes,
+    rows: Sequence[tuple[int, int, int]],
+    compute: Callable[[Any], int] = checksum,
+    *,
+    is_batch: bool = False,
+) -> bool:
     """Have segments fetched, without waiting for them, except those in the copy on this machine.
 
     Args:
         file: the file.
         rows: the place, the length and the checksum of each segment.
         compute: :func:`checksum`, or another implementation of it.
+        is_batch: whether what reads them announces them once more before it does.
 
     Returns:
         Whether any are fetched.
@@ -161,7 +168,7 @@ def fetch_ahead(file: Bytes, rows: Sequence[tuple[int, int, int]], compute: Call
         rows = [row for row in rows if _read_copy(copy, *row, compute) is None]
     if not rows:
         return False
-    file.read_ahead([row[:2] for row in rows])
+    file.read_ahead([row[:2] for row in rows], is_batch=is_batch)
     return True
 
 

@@ -171,8 +171,8 @@ class _WatchedOpenFile(OpenFile):
     def expect_random_reads(self) -> None:
         self._file.expect_random_reads()
 
-    def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
-        self._file.read_ahead(places)
+    def read_ahead(self, places: Iterable[tuple[int, int]], *, is_batch: bool = False) -> None:
+        self._file.read_ahead(places, is_batch=is_batch)
 
     def keep_atime(self) -> None:
         self._file.keep_atime()

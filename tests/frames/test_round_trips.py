@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from threading import Barrier, BrokenBarrierError
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, BrokenBarrierError, Event
 
 import numpy as np
 import pytest
 from kit.faulty_proxy import FaultyProxy
+from kit.waiting import wait_until
 
 import ndframes as nf
 
@@ -115,3 +117,28 @@ def test_new_images_are_opened_at_the_same_time(proxy, bucket, tmp_path, at_rest
     for (name, region), got in zip(requests, frames.load_regions(requests), strict=True):
         np.testing.assert_array_equal(got, arrays[name][region])
     assert alone == []
+
+
+def test_what_two_threads_read_at_the_same_time_is_fetched_once(proxy, bucket, tmp_path, at_rest):
+    arrays = write(tmp_path, "a")
+    frames = nf.SimpleFrames({"a": tmp_path / "a.npy"}, workdir=bucket, **OPTIONS)
+    frames.load_region("a", np.s_[:1, :1])
+    proxy.forget()
+    is_open = Event()
+    proxy.hook = lambda request: is_open.wait(60) if "/data/" in request.key else None
+    entry = frames.image("a").opened(0).entry
+    reads = entry._bytes._open().opened._reads
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(frames.load_region, "a", np.s_[10:150, 20:140]) for _ in range(4)]
+        # All have announced their tiles, and the first answer has not come yet.
+        wait_until(lambda: {fetch.readers for fetch in [*reads._fetches.values()]} == {4})
+        is_open.set()
+        for future in running:
+            np.testing.assert_array_equal(future.result(60), arrays["a"][10:150, 20:140])
+    spans = [request.span for request in proxy.requests if "/data/" in request.key]
+    assert len(spans) == 3, spans
+    assert not reads._fetches
+    # Nothing of a batch stays, either.
+    frames.load_regions([("a", np.s_[10:150, 20:140]), ("a", np.s_[60:250, 20:140])])
+    assert not reads._fetches
+    assert reads._bytes == 0

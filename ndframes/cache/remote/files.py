@@ -63,9 +63,9 @@ class RemoteFile(OpenFile):
         """As :meth:`read_at`, but never from what was fetched before."""
         return self._fetch(offset, length, is_new=True)  # type: ignore[return-value] # as in read_at
 
-    def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
+    def read_ahead(self, places: Iterable[tuple[int, int]], *, is_batch: bool = False) -> None:
         """Begin to fetch these places; each is kept until it is read."""
-        self._reads.announce(place for place in places if sum(place) <= self._commit.tail_start)
+        self._reads.announce((place for place in places if sum(place) <= self._commit.tail_start), is_batch=is_batch)
 
     def close(self) -> None:
         """Forget what was fetched ahead."""

@@ -62,7 +62,7 @@ class ChunkReader(Reader):
             window = bounding_range(crop.rows), bounding_range(crop.cols)
             for start, stop in self._list_runs(0, *window):
                 chunks.update(dict.fromkeys(self._chunks_of(start, stop)))
-        self._file.read_ahead(list(chunks))
+        self._file.read_ahead(list(chunks), is_batch=True)
 
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`Reader.read_window`."""

@@ -98,7 +98,7 @@ class SegmentFile(Protocol):
     def read(self, index: int) -> Any:
         """The checked bytes of one tile or packet."""
 
-    def read_ahead(self, indices: Sequence[int]) -> bool:
+    def read_ahead(self, indices: Sequence[int], *, is_batch: bool = False) -> bool:
         """Have the bytes of some tiles or packets fetched, without waiting for them. ``False``: all are on this machine."""
 
 
@@ -455,7 +455,8 @@ class TileReader(Reader):
     def read_ahead(self, crops: Sequence[Crop]) -> None:
         """As :meth:`Reader.read_ahead`: exactly the tiles that the crops touch and that are not in the cache."""
         touched = {index for block in self._list_blocks(crops)[0] for index in block.indices}
-        self._file.read_ahead([index for index in sorted(touched) if (self._token, index) not in self._cache])
+        missing = [index for index in sorted(touched) if (self._token, index) not in self._cache]
+        self._file.read_ahead(missing, is_batch=True)
 
     def _list_blocks(self, crops: Sequence[Crop]) -> tuple[list[_TileBlock], list[Crop]]:
         """The blocks of all crops of step 1, and the other crops. A single crop is cut into rows of tiles, to share it."""

@@ -26,9 +26,8 @@ class _Fetch:
 
     Attributes:
         wait: waits for its bytes, and returns them.
-        readers: how many reads are still to come after the next one. A batch announces all of its places, and each of its tasks
-            announces its own once more before it reads them, so the first announcement is not counted: a place that is kept
-            for a read that never comes would stay in memory.
+        readers: how many announced reads have not come yet. Those of a batch are not counted: each of its tasks announces its own
+            places once more before it reads them, and a place that is kept for a read that never comes would stay in memory.
     """
 
     __slots__ = ("readers", "wait")
@@ -61,20 +60,21 @@ class AnnouncedReads(ForkAware):
         self.forget()
         super().__init__()
 
-    def announce(self, places: Iterable[tuple[int, int]]) -> None:
-        """Begin to fetch these places, each an offset and a length; each is kept until it is read.
+    def announce(self, places: Iterable[tuple[int, int]], *, is_batch: bool = False) -> None:
+        """Begin to fetch places; each is kept until all who announced it have read it.
 
-        One that is announced again meanwhile is kept for that many reads, less one. A reader that comes too late requests it again.
+        Args:
+            places: an offset and a length each.
+            is_batch: whether they are announced once more by those who read them.
         """
         wanted = [Place(*place) for place in dict.fromkeys(places)]
         with self._lock:
             new = [place for place in wanted if place not in self._fetches]
-            for place in wanted:
-                if place in self._fetches:
-                    self._fetches[place].readers += 1
             begun = self._store.begin_fetch(self._key, new, etag=self._etag) if new else []
             for place, wait in zip(new, begun, strict=True):
                 self._fetches[place] = _Fetch(wait)
+            for place in () if is_batch else wanted:
+                self._fetches[place].readers += 1
             self._bytes += sum(place.length for place in new)
             while self._bytes > _MOST_BYTES:
                 place, _ = self._fetches.popitem(last=False)
@@ -87,8 +87,16 @@ class AnnouncedReads(ForkAware):
             ObjectGoneError: the object does not exist, or is in another state.
             StoreError: it cannot be read.
         """
-        wait = self._take(Place(offset, length))
-        return self.read_again(offset, length) if wait is None else wait()
+        place = Place(offset, length)
+        with self._lock:
+            fetch = self._fetches.get(place)
+        if fetch is None:
+            return self.read_again(offset, length)
+        try:
+            return fetch.wait()
+        finally:
+            # Not before: others who announce the place meanwhile share the request.
+            self._release(place, fetch)
 
     def read_again(self, offset: int, length: int) -> Buffer:
         """As :meth:`read`, but never from what was fetched before."""
@@ -101,16 +109,12 @@ class AnnouncedReads(ForkAware):
         self._fetches: OrderedDict[Place, _Fetch] = OrderedDict()
         self._bytes = 0
 
-    def _take(self, place: Place) -> Callable[[], Buffer] | None:
+    def _release(self, place: Place, fetch: _Fetch) -> None:
         with self._lock:
-            fetch = self._fetches.get(place)
-            if fetch is None:
-                return None
             fetch.readers -= 1
-            if fetch.readers <= 0:
+            if fetch.readers <= 0 and self._fetches.get(place) is fetch:
                 del self._fetches[place]
                 self._bytes -= place.length
-            return fetch.wait
 
     def _after_fork_in_child(self) -> None:
         # The threads that fetch are those of the parent.

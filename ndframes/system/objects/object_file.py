@@ -82,9 +82,9 @@ class ObjectFile:
             fetches = self._store.begin_fetch(self._status.key, places, etag=self._status.etag)
             return [wait() for wait in fetches]
 
-    def read_ahead(self, places: Iterable[tuple[int, int]]) -> None:
+    def read_ahead(self, places: Iterable[tuple[int, int]], *, is_batch: bool = False) -> None:
         """Begin to fetch these places, each an offset and a length; each is kept until it is read."""
-        self._reads.announce(places)
+        self._reads.announce(places, is_batch=is_batch)
 
 
 class ObjectStream(io.RawIOBase):

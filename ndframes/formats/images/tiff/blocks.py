@@ -493,11 +493,11 @@ class ObjectBlocks:
     def touch(self, runs: Sequence[range]) -> None:
         """Do nothing: a source has no checksums."""
 
-    def read_ahead(self, indices: Sequence[int]) -> bool:
+    def read_ahead(self, indices: Sequence[int], *, is_batch: bool = False) -> bool:
         """Begin to fetch some blocks; whether there are any."""
         size = self._file.size_bytes
         places = [place for index in indices for place in self._places(index) if place is not None]
-        self._file.read_ahead([place for place in places if sum(place) <= size])
+        self._file.read_ahead([place for place in places if sum(place) <= size], is_batch=is_batch)
         return bool(places)
 
     def expect(self, runs: Sequence[range]) -> bool:
@@ -564,10 +564,10 @@ class BlockFile:
     def touch(self, runs: Sequence[range]) -> None:
         """Do nothing: a source has no checksums."""
 
-    def read_ahead(self, indices: Sequence[int]) -> bool:
+    def read_ahead(self, indices: Sequence[int], *, is_batch: bool = False) -> bool:
         """Have the bytes of some blocks fetched from the disk, without waiting for them."""
         for plane in self._planes:
-            plane.read_ahead(indices)
+            plane.read_ahead(indices, is_batch=is_batch)
         if not hasattr(os, "posix_fadvise"):
             return False
         # Kept in a variable: the pool may close a file that nothing refers to at any time.
