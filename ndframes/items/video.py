@@ -57,6 +57,9 @@ class VideoData(ImageSequence):
 
     is_video = True
 
+    # Its frames come from one file, which has nothing to be opened at the same time.
+    _threads = 1
+
     def __init__(
         self,
         info: PathInfo,
