@@ -62,7 +62,15 @@ class SimpleFrames(Frames):
         ndframes.errors.ImageIdError: no image 'astronot'; close: astronaut
     """
 
-    def __init__(self, files: _Sources, /, **options: Unpack[FramesOptions]) -> None:
+    def __init__(self, files: _Sources | None = None, /, **options: Unpack[FramesOptions]) -> None:
+        if files is None:
+            # By the name that this argument had before sources= allowed addresses.
+            named: Any = options.pop("sources", None)
+            if named is None:
+                raise TypeError(
+                    f"{type(self).__name__} needs the files: a mapping of ids to paths, a list, a folder or a glob"
+                )
+            files = named
         super().__init__(**options)
         self._sources = to_sources(files)
 

@@ -301,3 +301,10 @@ def test_a_handle_of_a_file_that_changed_its_channels(path, frames):
     ):
         with pytest.raises(nf.ChannelError, match=r"^image 'a': no channel 'r\|g\|b'; there are 'gray'"):
             use()
+
+
+def test_files_may_be_named_sources(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 4)))
+    assert nf.SimpleFrames(sources={"a": tmp_path / "a.npy"}, backend=None).load_image("a").shape == (3, 4, 1)
+    with pytest.raises(TypeError, match="needs the files"):
+        nf.SimpleFrames(backend=None)
