@@ -305,6 +305,9 @@ class Parts(ForkAware):
         # Resolved here, because None means another number in a worker process that was forked since.
         threads = resolve_thread_count(self._threads)
         if threads > 1:
+            if reader.facts.is_distant:
+                # Each task would request its own tiles, which lie beside those of others.
+                reader.read_ahead([crop])
             run_tasks(reader.split([crop]), threads=threads)
         return threads > 1
 

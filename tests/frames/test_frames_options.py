@@ -68,7 +68,7 @@ def test_the_number_of_threads_is_named_as_it_was_given(tmp_path, frames):
         frames.load_regions([("a", None)], workers=-1)
 
 
-@pytest.mark.parametrize("sources", [None, 5, 2.5])
+@pytest.mark.parametrize("sources", [5, 2.5])
 def test_what_is_no_source(tmp_path, sources):
     message = "files=.*; SimpleFrames takes a mapping from ids to paths, a list of paths, a folder or a glob"
     with pytest.raises(nf.PathInfoError, match=message):

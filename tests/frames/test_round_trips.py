@@ -11,6 +11,7 @@ from kit.faulty_proxy import FaultyProxy
 from kit.waiting import wait_until
 
 import ndframes as nf
+from ndframes.formats.tiled.tile_reader import TileReader
 
 
 @pytest.fixture
@@ -52,10 +53,13 @@ def write(folder, names, shape=(300, 300, 3)):
 OPTIONS = {"backend": {"type": "cog", "config": {"blocksize": 64}}, "tile_bytes": 0, "recheck_seconds": 60}
 
 
-def test_a_crop_is_one_round_trip(together, bucket, tmp_path, at_rest):
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_crop_is_one_round_trip(together, bucket, tmp_path, at_rest, monkeypatch, is_shared):
     arrays = write(tmp_path, "a")
-    frames = nf.SimpleFrames({"a": tmp_path / "a.npy"}, workdir=bucket, **OPTIONS)
+    frames = nf.SimpleFrames({"a": tmp_path / "a.npy"}, workdir=bucket, **OPTIONS, threads=2)
     frames.load_region("a", np.s_[:1, :1])
+    # As if the tiles took long to decode, so that two threads share them.
+    monkeypatch.setattr(TileReader, "estimate_seconds", lambda self, crop: float(is_shared))
     alone = together(3)  # three rows of tiles, each of them in one piece
     np.testing.assert_array_equal(frames.load_region("a", np.s_[10:150, 20:140]), arrays["a"][10:150, 20:140])
     assert alone == []

@@ -446,12 +446,12 @@ def test_a_crop_of_an_open_tiff_is_one_round_trip_and_a_batch_too(own_site, tmp_
         np.testing.assert_array_equal(frames.load_region("x", crops[0]), pixels[crops[0]])
         planes = 3 if planar else 1
         # Tiles that touch in the file come by one request; all of them are announced before any is waited for.
-        assert {method for method, *_ in own_site.requests} == {"GET"}
-        assert len(own_site.requests) <= 3 * planes
+        assert {method for method, *_ in own_site.requests} == {"GET"}, own_site.requests
+        assert len(own_site.requests) <= 3 * planes, own_site.requests
         own_site.requests.clear()
         batch = frames.load_regions([("x", crop) for crop in crops])
         np.testing.assert_array_equal(batch, np.stack([pixels[crop] for crop in crops]))
-        assert len(own_site.requests) <= 9 * planes
+        assert len(own_site.requests) <= 9 * planes, own_site.requests
         own_site.hook = None
 
 
