@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import uuid
 
 import numpy as np
 import pytest
+from kit.azure_server import Azurite, has_azurite
 from kit.faulty_proxy import FaultyProxy
 
 import ndframes as nf
@@ -19,6 +21,25 @@ BACKENDS = {
     "raw": {"type": "cog", "config": {"compress": "NONE", "blocksize": 64}},
     "jpeg": {"type": "cog", "config": {"compress": "JPEG", "blocksize": 64, "quality": 95}},
 }
+
+
+@pytest.fixture(scope="module")
+def azurite(tmp_path_factory):
+    server = Azurite(tmp_path_factory.mktemp("azurite"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["s3", *["az"] * has_azurite()])
+def bucket(request, object_server, monkeypatch):
+    """An empty place in a store of each protocol."""
+    if request.param == "s3":
+        object_server.use(monkeypatch)
+        return f"s3://{object_server.buckets[-1]}/{uuid.uuid4().hex[:12]}"
+    azurite = request.getfixturevalue("azurite")
+    for name, value in azurite.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"az://{azurite.container}/{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture
