@@ -1,4 +1,4 @@
-"""Numbers, byte counts, durations and lists as text."""
+"""Numbers, byte counts, durations and lists as text; addresses without their secrets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["count_noun", "format_bytes", "format_number", "format_seconds", "list_first", "parse_bytes"]
+__all__ = [
+    "count_noun",
+    "format_bytes",
+    "format_number",
+    "format_seconds",
+    "hide_secrets",
+    "list_first",
+    "parse_bytes",
+    "without_secrets",
+]
 _LISTED = 20
 _SIZE = re.compile(r"(?P<number>[0-9]{1,18}(?:\.[0-9]{1,18})?) ?(?:(?P<unit>[kmgtp])(?P<binary>i)?)?b?", re.IGNORECASE)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+")
+# The values of query parameters, and the part of an URL before the host, may be secrets.
+_QUERY = re.compile(r"([?&;][\w.~%-]+=)[^&\s\"'<>]+")
+# A port that is none, and a query or a fragment up to the end, whatever is in it.
+_PORT = re.compile(r":(?!\d*$)[^\]]*$")
+_TAIL = re.compile(r"[?#].*", re.DOTALL)
+_USER = re.compile(r"(://)[^/\s@\"'<>]+@")
 _POWERS = ("", "k", "m", "g", "t", "p")
 
 
@@ -96,3 +112,41 @@ def list_first(lines: Iterable[str]) -> list[str]:
     listed = [f"  {line}" for line in islice(remaining, _LISTED)]
     more = sum(1 for _ in remaining)
     return [*listed, f"  ... and {more:,} more"] if more else listed
+
+
+def hide_secrets(url: str) -> str:
+    """An address that a user gave, as :func:`without_secrets`; also where it is not valid, so that nobody can tell what is secret in it.
+
+    Example:
+        >>> hide_secrets("https://me:a/b@host/a.tif?abc#d")
+        'https://...@host/a.tif?...'
+        >>> hide_secrets("az://tiles@acme:secret/a")
+        'az://...'
+        >>> hide_secrets("s3://imagery/a@2.tif")
+        's3://imagery/a@2.tif'
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark or _SCHEME.fullmatch(scheme) is None:
+        return url
+    host, slash, path = rest.partition("/")
+    if "@" in host:
+        user, _, host = host.rpartition("@")
+        host = "...@" + host if user else host
+    elif ":" in host and "@" in path:  # a password with a slash
+        host, slash, path = "...@" + path.rpartition("@")[2], "", ""
+    if _PORT.search(host):
+        return f"{scheme}://..."
+    shown = host + slash + path
+    if scheme.lower() in ("http", "https"):
+        shown = _TAIL.sub("?...", shown)
+    return without_secrets(f"{scheme}://{shown}")
+
+
+def without_secrets(text: str) -> str:
+    """A text for messages: URLs in it lose their user, password, and the values of their queries.
+
+    Example:
+        >>> without_secrets("GET https://me:pw@host/a?sig=abc&x=1 failed")
+        'GET https://...@host/a?sig=...&x=... failed'
+    """
+    return _QUERY.sub(r"\1...", _USER.sub(r"\1...@", text))

@@ -13,6 +13,7 @@ import click
 from ..errors import NdframesError
 from ..errors import describe_error as describe_any_error
 from ..system.sources import current_folder
+from ..text import hide_secrets
 
 __all__ = [
     "CommandError",
@@ -107,8 +108,9 @@ def describe_error(error: BaseException) -> str:
     else:
         text = " ".join(str(part) for part in error.args)
         # For a single file the id is its path, which most messages contain already.
-        if error.image_id is not None and str(error.image_id) not in text:
-            text = f"{error.image_id}: {text}"
+        shown = None if error.image_id is None else hide_secrets(str(error.image_id))
+        if shown is not None and shown not in text:
+            text = f"{shown}: {text}"
     text = to_typed(text)
     # Messages of libraries may have line breaks, and paths may have bytes that are not UTF-8.
     return show_path(" ".join(text.split()))

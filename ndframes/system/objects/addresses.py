@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
 from ...errors import StoreError
+from ...text import hide_secrets
 
-__all__ = ["StoreAddress", "is_url", "parse_address", "without_secrets"]
+__all__ = ["StoreAddress", "is_url", "parse_address"]
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # The names under which other programs know these stores.
 _STORES = {
@@ -27,9 +28,6 @@ _STORES = {
 }
 _ALLOWED = "s3://bucket/prefix, az://container/prefix, gs://bucket/prefix, http://host/prefix or https://host/prefix"
 _NO_SEGMENTS = ("", ".", "..")
-# The values of query parameters, and the part of an URL before the host, may be secrets.
-_QUERY = re.compile(r"([?&][\w.~%-]+=)[^&\s\"'<>]+")
-_USER = re.compile(r"(://)[^/\s@\"'<>]+@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +115,14 @@ def parse_address(url: str) -> StoreAddress:
         Traceback (most recent call last):
         ndframes.errors.StoreError: 'ftp://host/a' is not the address of an object store; give s3://bucket/prefix, ...
     """
-    shown = without_secrets(url)
+    shown = hide_secrets(url)
     if not is_url(url) or (scheme := _STORES.get(url.partition("://")[0].lower())) is None:
         raise StoreError(f"{shown!r} is not the address of an object store; give {_ALLOWED}")
     try:
         parts = urlsplit(url)
         _ = parts.port  # which raises an error for what is not a number
-    except ValueError as error:
-        raise StoreError(f"the address {shown!r} is not valid: {error}; give {_ALLOWED}") from None
+    except ValueError:  # its text may have a part of a password
+        raise StoreError(f"the address {shown!r} is not valid: its host or port cannot be; give {_ALLOWED}") from None
     if scheme in ("http", "https"):
         _refuse_query(url, shown)
         path = unquote(parts.path)
@@ -155,13 +153,3 @@ def _split_bucket(scheme: str, text: str, shown: str) -> tuple[str, str | None]:
     if not bucket or any(character.isspace() for character in text):
         raise StoreError(f"the address {shown!r} has no bucket or host; give {_ALLOWED}")
     return (bucket.lower() if scheme in ("http", "https") else bucket), (host.partition(".")[0] if at else None)
-
-
-def without_secrets(text: str) -> str:
-    """A text for messages: URLs in it lose their user, password, and the values of their queries.
-
-    Example:
-        >>> without_secrets("GET https://me:pw@host/a?sig=abc&x=1 failed")
-        'GET https://...@host/a?sig=...&x=... failed'
-    """
-    return _QUERY.sub(r"\1...", _USER.sub(r"\1...@", text))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import SourceAccessError, SourceError, StoreError, shorten
-from .addresses import StoreAddress, is_url, parse_address, without_secrets
+from ...text import hide_secrets
+from .addresses import StoreAddress, is_url, parse_address
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -96,7 +97,7 @@ class SourceRules:
         Raises:
             SourceAccessError: it is not, or it is no plain address of an object.
         """
-        shown = without_secrets(url)
+        shown = hide_secrets(url)
         try:
             address = to_object_address(url)
         except StoreError as error:
@@ -137,7 +138,7 @@ def to_object_address(url: str) -> StoreAddress:
         Traceback (most recent call last):
         ndframes.errors.StoreError: the prefix of 'https://host/a/%2e%2e/b' has an empty segment, '.' or '..'; give a plain path
     """
-    shown = without_secrets(url)
+    shown = hide_secrets(url)
     address = parse_address(url)
     if "//" in url.partition("://")[2].rstrip("/"):  # at the beginning, where it would be taken for one
         raise StoreError(f"the address {shown!r} has an empty segment; give a plain path")
@@ -198,7 +199,7 @@ def _to_prefix(text: str) -> StoreAddress:
     try:
         return to_object_address(text)
     except StoreError as error:
-        raise SourceError(f"sources= holds {shorten(without_secrets(text))}: {error}") from error
+        raise SourceError(f"sources= holds {shorten(hide_secrets(text))}: {error}") from error
 
 
 def _to_network(text: str) -> str | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+import ndframes as nf
+from ndframes.cli.common import describe_error
 from ndframes.errors import StoreError
-from ndframes.system.objects.addresses import StoreAddress, is_url, parse_address, without_secrets
+from ndframes.system.objects.addresses import StoreAddress, is_url, parse_address
+from ndframes.text import hide_secrets, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -48,7 +51,7 @@ def test_addresses_are_parsed(url, expected):
         ("s3://bucket/a//b", "empty segment"),
         ("s3://bucket/../b", "empty segment, '.' or '..'"),
         ("http://host:port/a", "is not valid"),
-        ("http://host/a?x=secret", r"'http://host/a\?x=...' has a query"),
+        ("http://host/a?x=secret", r"'http://host/a\?\.\.\.' has a query"),
         ("http://host/a#b", "has a query or a fragment"),
         ("http://me:secret@host/a", "'http://...@host/a' contains credentials"),
         ("s3://key:secret@bucket/a", "contains credentials"),
@@ -77,3 +80,46 @@ def test_paths_are_no_urls(path):
 def test_secrets_are_left_out():
     text = "PUT https://acme.blob.core.windows.net/c/k?comp=block&sig=abc%2Fdef%3D&se=2026 (http://u:p@h/)"
     assert without_secrets(text) == "PUT https://acme.blob.core.windows.net/c/k?comp=...&sig=...&se=... (http://...@h/)"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://key:topsecret@bucket/x",
+        "s3://bucket:topsecret@/a",
+        "https://me:topsecret@host/a.tif",
+        "https://me:topsecret@[::1]/a.tif",
+        "https://me:pass/topsecret@host/a.tif",
+        "https://me:pass topsecret@host/a.tif",
+        "http://me:topsecret@host:99999/a",
+        "HTTPS://ME:topsecret@host/a",
+        "https://me:topsecret%40@host/a",
+        "https://host/a.tif?topsecret",
+        "https://host/a.tif?X-Amz-Signature=topsecret",
+        "https://host/a.tif?sig=a&amp;b=topsecret",
+        "https://host/a.tif?sig=a b\ntopsecret",
+        "https://host/a.tif#topsecret",
+        "az://tiles@acme:topsecret/a",
+        "https://host:topsecret/a",
+    ],
+)
+def test_no_error_tells_a_secret_of_an_address(url, tmp_path):
+    """The address as a workdir, as a source, as an allowed source, and as the id of an image."""
+
+    def read(image_id, **options):
+        nf.SimpleFrames({image_id: url}, workdir=tmp_path, **options).load_image(image_id)
+
+    for attempt in (
+        lambda: nf.Cache(url),
+        lambda: read("a"),
+        lambda: read(url, sources=["https://host/"]),
+        lambda: nf.SimpleFrames({}, workdir=tmp_path, sources=[url]),
+    ):
+        with pytest.raises(nf.NdframesError) as caught:
+            attempt()
+        error = caught.value
+        while error is not None:
+            assert "topsecret" not in str(error)
+            error = error.__cause__
+        assert "topsecret" not in describe_error(caught.value)
+    assert "topsecret" not in hide_secrets(url)
