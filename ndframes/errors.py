@@ -28,7 +28,8 @@ All of them are subclasses of :class:`NdframesError`. Most also inherit the buil
      ├─ StoreError (OSError)                      an object store that cannot be used
      │   ├─ StoreUnavailableError (ConnectionError)   it does not answer
      │   ├─ StoreAccessError (PermissionError)    it refuses the credentials, or has no such bucket
-     │   └─ ObjectGoneError (FileNotFoundError)   an object does not exist, or is in another state
+     │   ├─ ObjectGoneError (FileNotFoundError)   an object does not exist, or is in another state
+     │   └─ ObjectTooLongError           an object that must be small is not
      ├─ OutputError (OSError)                     an output file cannot be written
      ├─ VideoWriteError (ValueError)              frames or options that give no video
      ├─ MovieError (ValueError)                   a movie of fields that cannot be written or read
@@ -61,6 +62,8 @@ import reprlib
 from numbers import Real
 from typing import TYPE_CHECKING, Any, get_args
 
+from .text import hide_secrets
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
@@ -85,6 +88,7 @@ __all__ = [
     "NdframesError",
     "NotInitializedError",
     "ObjectGoneError",
+    "ObjectTooLongError",
     "OutputError",
     "PatchError",
     "PathInfoError",
@@ -146,7 +150,9 @@ class NdframesError(Exception):
     def __str__(self) -> str:
         # The builtin parents would show the repr of a message (KeyError), or an errno before it (OSError).
         message = " ".join(str(arg) for arg in self.args)
-        return message if self.image_id is None else f"image {shorten(self.image_id)}: {message}"
+        # The id of an image may be its address.
+        shown = hide_secrets(self.image_id) if isinstance(self.image_id, str) else self.image_id
+        return message if shown is None else f"image {shorten(shown)}: {message}"
 
     def __reduce__(self) -> tuple[type[NdframesError], tuple[object, ...], dict[str, object]]:
         # OSError keeps errno and its like outside of __dict__, and pickles only what its constructor got.
@@ -256,6 +262,10 @@ class StoreAccessError(StoreError, PermissionError):
 
 class ObjectGoneError(StoreError, FileNotFoundError):
     """An object that does not exist any more, or is in another state."""
+
+
+class ObjectTooLongError(StoreError):
+    """An object that is read as a whole, and is too long for that."""
 
 
 class OutputError(NdframesError, OSError):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ..errors import CacheEntryDamagedError, CacheEntryError
+from ..errors import CacheEntryDamagedError, CacheEntryError, StoreError
 from ..system.process import core_count
 from ..text import format_bytes, list_first
 from .trailer import check_cover, read_trailer_of
@@ -171,6 +171,8 @@ def _check(files: FileSystem, entry: CacheEntry, count: Callable[[int], None] | 
             _check_open(file, entry, count, meter)
     except FileNotFoundError:
         return _Finding("gone")
+    except StoreError:  # tells nothing of the entry
+        raise
     except CacheEntryDamagedError as error:
         problem = str(error)
     except CacheEntryError:
@@ -185,6 +187,7 @@ def _check(files: FileSystem, entry: CacheEntry, count: Callable[[int], None] | 
 
 
 def _check_open(file: OpenFile, entry: CacheEntry, count: Callable[[int], None] | None, meter: _Meter) -> None:
+    file.check_length()
     trailer = read_trailer_of(entry.key, str(entry.path), file)
     segments = trailer.load_segments(file)
     check_cover(trailer.path, segments, trailer.payload_bytes)

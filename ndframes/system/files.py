@@ -129,6 +129,9 @@ class OpenFile:
             is_batch: whether what reads them announces them once more before it does.
         """
 
+    def check_length(self) -> None:
+        """Check that the file is as long as its status says, where it was opened without asking for that."""
+
     def keep_atime(self) -> None:
         """Do not count reads through this handle as uses of the file."""
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ...errors import CacheError, StoreError, shorten
+from ...errors import CacheEntryError, CacheError, ObjectTooLongError, StoreError, shorten
 from ...system.objects.connection import connect_store
 from ..budget import to_limit
 from ..cache import Cache
@@ -89,6 +89,7 @@ class RemoteCache(Cache):
         self._is_probed = False
         # The entries, and for each the digest of its source in the name of its file.
         self._listed: dict[EntryKey, str | None] | None = None
+        self._counted: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"Cache({str(self.workdir)!r})"
@@ -150,7 +151,10 @@ class RemoteCache(Cache):
                 yield CacheEntry(self.path(key), key, size_bytes, item.modified, item.modified)
 
     def _find_size(self, key: EntryKey) -> int | None:
-        status = self.files.status(str(self.path(key)))
+        try:
+            status = self.files.status(str(self.path(key)))
+        except CacheEntryError:  # a newer version wrote it
+            return 0
         return None if status is None else status.size_bytes
 
     def note_use(self, path: EntryPath, mtime_ns: int) -> None:
@@ -163,6 +167,7 @@ class RemoteCache(Cache):
         """Within it, :meth:`recall` answers from a list of all entries, which costs one request for a thousand of them."""
         data = [name for item in self._store.scan(DATA) if (name := parse_data(item.key)) is not None]
         counts = Counter(name.state_id for name in data)
+        self._counted = counts
         # Only the commit tells which of several files is that of the entry.
         sources = {name.state_id: name.source for name in data if counts[name.state_id] == 1}
         keys = [key for item in self._store.scan(COMMITS) if (key := parse_commit(item.key)) is not None]
@@ -178,8 +183,19 @@ class RemoteCache(Cache):
             return None
         if key not in self._listed:
             return False
+        if not self._counted[key.state_id] and self._is_dangling(key):
+            self.quarantine(self.path(key))
+            return False
         # The commit of another state of the source must be read: it tells whether the content is the same.
         return True if stamp is None or self._listed[key] == digest_source(stamp) else None
+
+    def _is_dangling(self, key: EntryKey) -> bool:
+        """Whether an entry lacks its file; one that is not in a list may have been written since."""
+        try:
+            commit = load_commit(self._store, key)
+        except CacheEntryError:
+            return False
+        return commit is not None and self._store.status([commit.data_key]) == [None]
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -229,14 +245,22 @@ class RemoteCache(Cache):
                 self._tier.forget(str(path))
             if status is None or (seen is not None and status.is_file and not seen.is_same_file(status.stamp)):
                 return True
-            found = self._store.load(name)
-            if found is not None and is_kept:
-                self._store.create(new_quarantine_key(name), found.data)
+            if is_kept:
+                self._put_aside(name)
             # Not the file: other processes may be reading it. gc() finds it.
             self._store.delete([name])
         except StoreError:  # no right to write, for example: the reader must do without this entry
             return False
         return True
+
+    def _put_aside(self, name: str) -> None:
+        """Keep a copy of a commit, to find out later what happened to it."""
+        try:
+            found = self._store.load(name)
+        except ObjectTooLongError:  # no commit of ours
+            return
+        if found is not None:
+            self._store.create(new_quarantine_key(name), found.data)
 
     def hold(self, keys: Iterable[EntryKey]) -> None:
         """Do nothing: nothing is removed from an object store unasked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import socket
 import threading
 import time
@@ -76,7 +77,8 @@ class _Claim:
             if is_done():
                 return False
             found = self._store.load(self._key)
-            if found is None:
+            if found is None:  # removed meanwhile; a store that says so for ever must not be asked without a pause
+                time.sleep(_POLL_SECONDS * random.random())  # noqa: S311
                 continue
             if json_id(found.data) == self._id:  # the reply to our own request was lost
                 self._etag = found.status.etag

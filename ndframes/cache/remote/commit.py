@@ -7,7 +7,6 @@ store, or to the folder of a web server, by any program.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -28,6 +27,9 @@ _VERSION = 1
 # Of the file's end, the commit holds the description, and the tables of images of up to some 7,000 px, so that opening such an entry
 # is one request.
 _MOST_TABLE_BYTES = 1 << 16
+# Beyond what any store takes, and what file systems and their clocks count.
+_MOST_FILE_BYTES = 1 << 62
+_LATEST_SECONDS = float(1 << 33)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +86,28 @@ class Commit:
             raise CacheEntryError(f"{place} was written by a newer version of ndframes; it is left alone")
         try:
             found = cls(**{**fields, "tail": base64.b64decode(fields["tail"], validate=True)})
-        except (TypeError, KeyError, binascii.Error) as error:
+        except (TypeError, KeyError, ValueError) as error:
             raise CacheEntryDamagedError(f"{place}: its fields are not those of a commit: {error}") from error
+        found._check(place)
         data_name = parse_data(found.data_key)
         if commit_key(key) != found.name + ".json" or data_name is None or data_name.state_id != key.state_id:
             raise CacheEntryDamagedError(f"{place} is the commit of another entry")
         return found
+
+    def _check(self, place: str) -> None:
+        """Check what a checksum does not tell, since anybody can compute one.
+
+        Raises:
+            CacheEntryDamagedError: a field has a value that no commit has.
+        """
+        are_texts = isinstance(self.name, str) and isinstance(self.data_key, str)
+        is_size = type(self.size_bytes) is int and len(self.tail) <= self.size_bytes <= _MOST_FILE_BYTES
+        # Not a number fails the comparison, too.
+        is_time = type(self.created) in (int, float) and abs(self.created) <= _LATEST_SECONDS
+        if not (are_texts and is_size and is_time):
+            raise CacheEntryDamagedError(
+                f"{place}: its fields are not those of a commit: a text, a size or a time has a value that cannot be"
+            )
 
     @property
     def tail_start(self) -> int:
@@ -111,8 +129,8 @@ def _load(data: bytes, place: str) -> dict[str, Any]:
     try:
         fields = json.loads(data)
         crc32 = fields.pop("crc32")
-        is_intact = isinstance(fields["version"], int) and checksum(_dump(fields)) == crc32
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        is_intact = type(fields["version"]) is int and fields["version"] > 0 and checksum(_dump(fields)) == crc32
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CacheEntryDamagedError(f"{place} is not a commit: {error}") from error
     if not is_intact:
         raise CacheEntryDamagedError(f"{place}: its checksum does not match")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ...errors import CacheEntryDamagedError, CacheEntryGoneError, ObjectGoneError, StoreError
+from ...errors import CacheEntryDamagedError, CacheEntryGoneError, ObjectGoneError, ObjectTooLongError, StoreError
 from ...system.files import FileStatus, FileSystem, OpenFile
 from ...system.objects.addresses import is_url
 from ...system.objects.announced import AnnouncedReads
@@ -66,6 +66,22 @@ class RemoteFile(OpenFile):
     def read_ahead(self, places: Iterable[tuple[int, int]], *, is_batch: bool = False) -> None:
         """Begin to fetch these places; each is kept until it is read."""
         self._reads.announce((place for place in places if sum(place) <= self._commit.tail_start), is_batch=is_batch)
+
+    def check_length(self) -> None:
+        """As :meth:`OpenFile.check_length`: the commit alone was read.
+
+        Raises:
+            CacheEntryDamagedError: the object is missing, or has another length.
+            CacheEntryGoneError: the entry was removed meanwhile.
+        """
+        commit = self._commit
+        [status] = self._store.status([commit.data_key])
+        if status is None:
+            self._raise_for_missing(ObjectGoneError(f"{self._store.url}: there is no object {commit.data_key!r}"))
+        elif status.size_bytes != commit.size_bytes:
+            raise CacheEntryDamagedError(
+                f"{self._store.url}/{commit.name}: its file has {status.size_bytes:,} bytes instead of {commit.size_bytes:,}"
+            )
 
     def close(self) -> None:
         """Forget what was fetched ahead."""
@@ -191,7 +207,10 @@ def load_commit(store: ObjectStore, key: EntryKey) -> Commit | None:
     name = commit_key(key)
     seen: set[bytes] = set()
     while True:
-        found = store.load(name)
+        try:
+            found = store.load(name)
+        except ObjectTooLongError as error:
+            raise CacheEntryDamagedError(f"{store.url}/{name} is not a commit: {error}") from error
         if found is None:
             return None
         try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .scratch import Scratch
 
 __all__ = ["publish"]
+_MOST_UPLOADS = 3
 _log = logging.getLogger("ndframes")
 
 
@@ -60,9 +61,23 @@ def _upload(store: ObjectStore, key: EntryKey, path: str) -> bool:
         raise
     # If this raises, the commit may exist: only gc() can tell whether the file is an entry's.
     is_ours = _commit(store, key, commit)
-    if not is_ours:
+    if is_ours:
+        _restore(store, data_key, path)
+    else:
         _delete(store, data_key)
     return is_ours
+
+
+def _restore(store: ObjectStore, data_key: str, path: str) -> None:
+    """Upload a file again that ``gc(older_than=0)`` removed between its upload and its commit.
+
+    It is looked at after the commit, since no gc() removes it from then on.
+    """
+    for _ in range(_MOST_UPLOADS):
+        if store.status([data_key]) != [None]:
+            return
+        _log.info("%s/%s was removed before it was committed; it is uploaded again", store.url, data_key)
+        store.upload(data_key, path)
 
 
 def _commit(store: ObjectStore, key: EntryKey, commit: Commit) -> bool:

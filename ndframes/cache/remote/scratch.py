@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ class Scratch:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
+        self._private = None if folder else Path(tempfile.gettempdir()) / f"ndframes-{_user()}"
         self._folder = folder or Path(tempfile.gettempdir()) / f"ndframes-{_user()}" / "scratch"
         self._files = FileSystem()
         self._is_clean = False
@@ -86,8 +88,15 @@ class Scratch:
         return self._files.scratch(str(self._folder), room_bytes)
 
     def make(self) -> Path:
-        """The folder, which is created, and cleaned once."""
+        """The folder, which is created, and cleaned once.
+
+        Raises:
+            CacheError: it cannot be written, or others could change what is written there.
+        """
         try:
+            if self._private is not None:
+                _make_private(self._private)
+                _make_private(self._folder)
             self._files.make_folders(str(self._folder))
             if not self._is_clean:
                 self._clean()
@@ -110,6 +119,30 @@ class Scratch:
             hold_lock(self._files, file)
         except OSError:
             pass  # no locks on this file system: others judge by the file's age
+
+
+def _make_private(folder: Path) -> None:
+    """Create a folder that only this user may enter.
+
+    Everybody may create names in the folder for temporary files: a link, or a folder of theirs, in which they would replace what is
+    about to be uploaded.
+
+    Raises:
+        OSError: the name is a link, or belongs to another user.
+    """
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        pass
+    if not hasattr(os, "getuid"):
+        return
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise PermissionError(
+            errno.EPERM, "it is not a folder of this user, so others could change what is written there", str(folder)
+        )
+    if status.st_mode & 0o077:  # of an older version
+        os.chmod(folder, 0o700)
 
 
 def _user() -> str:

@@ -40,17 +40,24 @@ class _Contents:
 
     Attributes:
         entries: the entries, each with its file.
-        files: the object of each entry's file.
+        files: the objects of each entry's file.
         loose: the files that no commit refers to.
         claims: the claims, and what probes left.
         quarantined: the commits that were put aside.
+        dangling: the commits whose files are missing.
     """
 
     entries: dict[CacheEntry, None] = field(default_factory=dict)
-    files: dict[CacheEntry, ObjectStatus] = field(default_factory=dict)
+    files: dict[CacheEntry, list[ObjectStatus]] = field(default_factory=dict)
     loose: list[ObjectStatus] = field(default_factory=list)
     claims: list[ObjectStatus] = field(default_factory=list)
     quarantined: list[ObjectStatus] = field(default_factory=list)
+    dangling: list[ObjectStatus] = field(default_factory=list)
+
+    @property
+    def temporary(self) -> list[ObjectStatus]:
+        """What may be of writers or copies that are still at work."""
+        return [*self.claims, *self.loose, *self.dangling]
 
 
 def stat_objects(cache: Cache, store: ObjectStore) -> CacheStat:
@@ -101,6 +108,7 @@ def clear_objects(cache: Cache, store: ObjectStore, *, dry_run: bool, source: st
     remover = _Remover(store, contents, is_dry_run=dry_run)
     if source is None:
         remover.remove_leftovers(_WRITER_SECONDS)
+        remover.remove_dangling()
     remover.evict([entry for entry in contents.entries if source is None or is_at(find_source(cache, entry), source)])
     return remover.report()
 
@@ -126,19 +134,38 @@ def _list_contents(cache: Cache, store: ObjectStore) -> _Contents:
     # Commits last: what is committed meanwhile then has its file in the first list or in none.
     files = _by_state(store.scan(DATA))
     contents = _Contents(claims=[*store.scan(CLAIMS), *store.scan(PROBES)], quarantined=list(store.scan(QUARANTINE)))
+    suspects = []
     for item in store.scan(COMMITS):
         key = parse_commit(item.key)
         if key is None:
             continue
         owned = files.pop(key.state_id, [])
+        if not owned:
+            suspects.append(item)
         used = owned if len(owned) == 1 else _find_used(store, item, owned)
         contents.loose += [status for status in owned if status not in used]
-        for status in used:
-            entry = CacheEntry(cache.path(key), key, status.size_bytes, item.modified, item.modified)
+        if used:  # several, if only a newer version can tell which is the one
+            size_bytes = sum(status.size_bytes for status in used)
+            entry = CacheEntry(cache.path(key), key, size_bytes, item.modified, item.modified)
             contents.entries[entry] = None
-            contents.files[entry] = status
+            contents.files[entry] = used
     contents.loose += [status for some in files.values() for status in some]
+    contents.dangling = _find_dangling(store, suspects)
     return contents
+
+
+def _find_dangling(store: ObjectStore, suspects: Sequence[ObjectStatus]) -> list[ObjectStatus]:
+    """The commits, of those without a file in the list, that have none now: others were made after the list."""
+    named = {}
+    for item in suspects:
+        key = parse_commit(item.key)
+        try:
+            found = None if key is None else load_commit(store, key)
+        except CacheEntryError:  # damaged, which readers find out, or of a newer version
+            continue
+        if found is not None:
+            named[found.data_key] = item
+    return [item for item, status in zip(named.values(), store.status(list(named)), strict=True) if status is None]
 
 
 def _by_state(files: Iterable[ObjectStatus]) -> dict[str, list[ObjectStatus]]:
@@ -175,15 +202,35 @@ class _Remover:
     def remove_leftovers(self, older_than: float) -> None:
         """Remove damaged entries, and the claims and files of writers that have ended."""
         now = self._read_clock()
-        old = [item for item in (*self._contents.claims, *self._contents.loose) if item.modified <= now - older_than]
-        self._leftovers += self._delete([*self._contents.quarantined, *old])
+        # A program that copies a cache may bring the commits first, and the files later.
+        old = [item for item in self._contents.temporary if item.modified <= now - older_than]
+        self._leftovers += self._delete([*self._contents.quarantined, *self._without_committed(old)])
+
+    def _without_committed(self, items: Sequence[ObjectStatus]) -> list[ObjectStatus]:
+        """Leave out the files whose writers have committed them since the list was made."""
+        names = {item.key: parse_data(item.key) for item in items}
+        if self._is_dry_run or not any(names.values()):
+            return list(items)
+        used = set()
+        states = {name.state_id for name in names.values() if name is not None}
+        for commit in self._store.scan(COMMITS):
+            key = parse_commit(commit.key)
+            if key is not None and key.state_id in states:
+                used |= {item.key for item in _find_used(self._store, commit, items)}
+        return [item for item in items if item.key not in used]
+
+    def remove_dangling(self) -> None:
+        """Remove the commits whose files are missing, whatever their age."""
+        removed = set(self._paths)
+        left = [item for item in self._contents.dangling if f"{self._store.url}/{item.key}" not in removed]
+        self._leftovers += self._delete(left)
 
     def evict(self, entries: Iterable[CacheEntry]) -> None:
         """Remove entries: all commits first, so that no reader finds an entry without its file."""
         some = list(entries)
         if not self._is_dry_run:
             self._store.delete([commit_key(entry.key) for entry in some])
-        self._delete([self._contents.files[entry] for entry in some])
+        self._delete([item for entry in some for item in self._contents.files[entry]])
         for entry in some:
             del self._contents.entries[entry]
         self._removed += len(some)
@@ -220,10 +267,11 @@ class _Remover:
 
     def _read_clock(self) -> float:
         """The time of the store now, which wrote the times of the objects; infinity if it is not needed."""
-        if not self._contents.claims and not self._contents.loose:
+        temporary = self._contents.temporary
+        if not temporary:
             return 0.0
         if self._is_dry_run:  # which writes nothing
-            return max(item.modified for item in (*self._contents.claims, *self._contents.loose))
+            return max(item.modified for item in temporary)
         key = new_probe_key()
         self._store.create(key, b"")
         [status] = self._store.status([key])

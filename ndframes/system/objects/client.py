@@ -178,7 +178,10 @@ class StoreClient(ObjectStore):
             request = partial(_list_page, folder, after, cursor)
             page, is_last = self.run(f"list {folder!r}" if folder else "list it", request)
             yield from page
-            after = page[-1].key if page else after
+            last = page[-1].key if page else after
+            if last == after and not is_last:
+                raise StoreError(f"{self.url}: the listing of {folder!r} does not advance beyond {after!r}")
+            after = last
 
     def status(self, keys: Sequence[str]) -> list[ObjectStatus | None]:
         """As :meth:`ObjectStore.status`."""

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...errors import ObjectGoneError, StoreAccessError, StoreError
-from .addresses import StoreAddress, without_secrets
-from .requests import TransientError
+from ...errors import ObjectGoneError, ObjectTooLongError, StoreAccessError, StoreError
+from ...text import without_secrets
+from .requests import MOST_WHOLE_BYTES, TransientError
 
 if TYPE_CHECKING:
+    from .addresses import StoreAddress
     from .requests import ReadPart
     from .store import ObjectStatus, Place
 
 __all__ = [
     "RequestTarget",
     "check_state",
+    "check_whole",
     "error_for_status",
     "is_end_of_object",
     "is_lack_of_credentials",
@@ -154,6 +156,14 @@ def check_part(part: ReadPart, place: Place | None) -> None:
     found = len(memoryview(part.data))
     if found != expected:
         raise TransientError(f"answered with {found} bytes instead of {expected}")
+
+
+def check_whole(size_bytes: int, place: Place | None, target: RequestTarget) -> None:
+    """Raise ``ObjectTooLongError`` before an object is read as a whole that does not fit in memory for sure."""
+    if place is None and size_bytes > MOST_WHOLE_BYTES:
+        raise ObjectTooLongError(
+            f"{target.prefix}it has {size_bytes:,} bytes, and at most {MOST_WHOLE_BYTES:,} are read at once"
+        )
 
 
 def check_state(status: ObjectStatus | None, etag: str | None, target: RequestTarget) -> None:

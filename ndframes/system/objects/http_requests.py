@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -21,9 +22,9 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ...errors import NdframesError, ObjectGoneError, StoreAccessError, StoreError
-from .addresses import without_secrets
+from ...text import without_secrets
 from .credentials import describe_credentials
-from .failures import RequestTarget, check_part, check_state, error_for_status
+from .failures import RequestTarget, check_part, check_state, check_whole, error_for_status
 from .requests import ListedPage, ReadPart, StoreRequests, TransientError, WriteCondition
 from .store import ObjectStatus
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["HttpRequests"]
 _PATH_CHARACTERS = "/!$&'()*+,;=:@~"
 _MOST_REDIRECTS = 5
+# "²" is a digit to Python, and thousands of digits are an error.
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _REDIRECTS = (301, 302, 303, 307, 308)
 _READ_BYTES = 1 << 20
 # Servers end connections that were idle for longer.
@@ -95,6 +98,7 @@ class HttpRequests(StoreRequests):
             size, length = _check_range(answer.response, place, target)
             status = _status(key, answer.response, size)
             check_state(status, etag, target)
+            check_whole(length, place, target)
             data = _read_body(answer.response, length)
         except BaseException:
             answer.connection.close()
@@ -115,7 +119,7 @@ class HttpRequests(StoreRequests):
         size = answer.response.headers.get("Content-Length")
         answer.response.read()  # nothing, but the connection is then known to be free
         self._give_back(answer)
-        if size is None or not size.isdigit():
+        if size is None or _NUMBER.fullmatch(size) is None:
             raise StoreError(f"{target.prefix}the server does not tell the size of the file; use a server that does")
         return _status(key, answer.response, int(size))
 
@@ -293,7 +297,7 @@ def _check_range(response: http.client.HTTPResponse, place: Place | None, target
     unit, _, content_range = response.headers.get("Content-Range", "").partition(" ")
     span, _, size = content_range.partition("/")
     start, _, last = span.partition("-")
-    if response.status != 206 or unit != "bytes" or not (start.isdigit() and last.isdigit() and size.isdigit()):
+    if response.status != 206 or unit != "bytes" or not all(map(_NUMBER.fullmatch, (start, last, size))):
         raise StoreError(
             f"{target.prefix}the server answered with more than was asked for, so it does not support range requests; use a server "
             "that does"
@@ -324,7 +328,7 @@ def _status(key: str, response: http.client.HTTPResponse, size: int) -> ObjectSt
     text = response.headers.get("Last-Modified", "")
     try:
         modified = parsedate_to_datetime(text).timestamp()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         modified = 0.0
     return ObjectStatus(key, size, modified, response.headers.get("ETag"))
 

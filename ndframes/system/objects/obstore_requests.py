@@ -18,6 +18,7 @@ from .failures import (
     RequestTarget,
     check_part,
     check_state,
+    check_whole,
     count_tries,
     is_end_of_object,
     is_lack_of_credentials,
@@ -91,6 +92,7 @@ class ObstoreRequests(StoreRequests):
         target = self._target(f"read {key!r}", key)
         try:
             result = self._obstore.get(self._store, self._address.full_key(key), options=options)
+            check_whole(result.meta["size"], place, target)
             data = result.bytes()
         except self._failures as error:
             if place is not None and is_end_of_object(error):

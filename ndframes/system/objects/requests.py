@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from .store import ObjectStatus, Place
 
-__all__ = ["ListedPage", "ReadPart", "StoreRequests", "TransientError", "WriteCondition"]
+__all__ = ["MOST_WHOLE_BYTES", "ListedPage", "ReadPart", "StoreRequests", "TransientError", "WriteCondition"]
+#: Objects that are read as a whole are small. What somebody put in the place of one may be of any length.
+MOST_WHOLE_BYTES = 1 << 24
 
 
 class TransientError(Exception):
@@ -64,7 +66,11 @@ class StoreRequests(Protocol):
     """
 
     def read(self, key: str, place: Place | None, etag: str | None) -> ReadPart:
-        """An object, or some of its bytes: fewer where it ends."""
+        """An object, or some of its bytes: fewer where it ends.
+
+        Raises:
+            ObjectTooLongError: the whole object is longer than :data:`MOST_WHOLE_BYTES`.
+        """
 
     def head(self, key: str) -> ObjectStatus | None:
         """What is known of an object; ``None``: it does not exist, or its bucket does not."""
