@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import IO, TYPE_CHECKING
 
-from ...errors import CacheEntryDamagedError, StoreError
+from ...errors import CacheEntryDamagedError, ObjectGoneError, StoreError
 from .claims import claim
 from .commit import Commit
 from .files import load_commit
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .scratch import Scratch
 
 __all__ = ["publish"]
-_MOST_UPLOADS = 3
+_MOST_UPLOADS = 5
 _log = logging.getLogger("ndframes")
 
 
@@ -55,7 +55,7 @@ def _upload(store: ObjectStore, key: EntryKey, path: str) -> bool:
     commit = Commit.of_file(key, path)
     data_key = commit.data_key
     try:
-        store.upload(data_key, path)
+        _send(store, data_key, path)
     except BaseException:
         _delete(store, data_key)
         raise
@@ -73,11 +73,21 @@ def _restore(store: ObjectStore, data_key: str, path: str) -> None:
 
     It is looked at after the commit, since no gc() removes it from then on.
     """
-    for _ in range(_MOST_UPLOADS):
-        if store.status([data_key]) != [None]:
-            return
+    if store.status([data_key]) == [None]:
         _log.info("%s/%s was removed before it was committed; it is uploaded again", store.url, data_key)
-        store.upload(data_key, path)
+        _send(store, data_key, path)
+
+
+def _send(store: ObjectStore, data_key: str, path: str) -> None:
+    """Upload a file, again if gc(older_than=0) removed it before it was compared with what was sent."""
+    for tries_left in reversed(range(_MOST_UPLOADS)):
+        try:
+            store.upload(data_key, path)
+        except ObjectGoneError:
+            if not tries_left:
+                raise
+        else:
+            return
 
 
 def _commit(store: ObjectStore, key: EntryKey, commit: Commit) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import ipaddress
 import re
 import socket
@@ -47,6 +48,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _READ_BYTES = 1 << 20
 # Servers end connections that were idle for longer.
 _IDLE_SECONDS = 30.0
+# The head of an answer may take this many times as long as a server may be silent.
+_HEAD_TIMES = 1.5
 _INCOMPLETE = "ended the connection before its answer was complete"
 
 
@@ -55,6 +58,56 @@ class _Answer(NamedTuple):
 
     response: http.client.HTTPResponse
     connection: http.client.HTTPConnection
+
+
+class _TimedReads(io.RawIOBase):
+    """The bytes of a connection. Until the head of an answer is complete, they must come within a time in all.
+
+    Otherwise a server that sends a byte of its head now and then could hold a read for ever.
+    """
+
+    def __init__(self, incoming: Any, connection: socket.socket, seconds: float) -> None:
+        super().__init__()
+        self._incoming = incoming
+        self._connection = connection
+        self._idle_seconds = connection.gettimeout()
+        self._deadline: float | None = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._connection.settimeout(left if self._idle_seconds is None else min(left, self._idle_seconds))
+        count: int | None = self._incoming.readinto(buffer)
+        return count
+
+    def end_of_head(self) -> None:
+        """The body may take any time, as long as bytes arrive."""
+        self._deadline = None
+        if self._connection.fileno() >= 0:  # closed already if the server ends the connection after this answer
+            self._connection.settimeout(self._idle_seconds)
+
+    def close(self) -> None:
+        self._incoming.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose head must come within a time."""
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(sock, *arguments, **options)
+        idle_seconds = sock.gettimeout() or 0.0
+        self._reads = _TimedReads(self.fp.detach(), sock, _HEAD_TIMES * idle_seconds)
+        self.fp = io.BufferedReader(self._reads)
+
+    def begin(self) -> None:
+        super().begin()
+        self._reads.end_of_head()
 
 
 class HttpRequests(StoreRequests):
@@ -101,7 +154,7 @@ class HttpRequests(StoreRequests):
             check_whole(length, place, target)
             data = _read_body(answer.response, length)
         except BaseException:
-            answer.connection.close()
+            _drop(answer)
             raise
         self._give_back(answer)
         part = ReadPart(memoryview(data).toreadonly(), status)
@@ -154,7 +207,7 @@ class HttpRequests(StoreRequests):
         status = answer.response.status
         if status in (200, 206):
             return
-        answer.connection.close()
+        _drop(answer)
         raise error_for_status(status, f"status code: {status}", target)
 
     def _request(self, method: str, target: RequestTarget, headers: dict[str, str]) -> _Answer:
@@ -169,13 +222,16 @@ class HttpRequests(StoreRequests):
             location = answer.response.headers.get("Location")
             if answer.response.status not in _REDIRECTS or location is None:
                 return answer
-            answer.connection.close()
+            _drop(answer)
             path = self._follow(path, location, target)
         raise StoreError(f"{target.prefix}the server redirects again and again; check the address")
 
     def _follow(self, path: str, location: str, target: RequestTarget) -> str:
         here = f"{self._address.scheme}://{self._address.bucket}"
-        found = urlsplit(urljoin(f"{here}{path}", location))
+        try:
+            found = urlsplit(urljoin(f"{here}{path}", location))
+        except ValueError:
+            raise StoreError(f"{target.prefix}the server redirects to what is no address; check the address") from None
         if (found.scheme, found.netloc.lower()) != (self._address.scheme, self._address.bucket):
             shown = without_secrets(f"{found.scheme}://{found.netloc}")
             raise StoreError(
@@ -246,8 +302,11 @@ class HttpRequests(StoreRequests):
         seconds = self._limits.connect_seconds
         host, port, proxy_headers = self._proxy or (self._address.bucket, None, {})
         if not is_tls:
-            return http.client.HTTPConnection(host, port, timeout=seconds)
+            connection = http.client.HTTPConnection(host, port, timeout=seconds)
+            connection.response_class = _Response
+            return connection
         connection = http.client.HTTPSConnection(host, port, timeout=seconds, context=ssl.create_default_context())
+        connection.response_class = _Response
         if self._proxy is not None:
             connection.set_tunnel(self._address.bucket, headers=proxy_headers)
         return connection
@@ -257,7 +316,13 @@ class HttpRequests(StoreRequests):
         if answer.response.isclosed() and not answer.response.will_close:
             self._idle.append((time.monotonic(), answer.connection))
         else:
-            answer.connection.close()
+            _drop(answer)
+
+
+def _drop(answer: _Answer) -> None:
+    """End an answer and its connection. The answer has the socket to itself if the server ends the connection after it."""
+    answer.response.close()
+    answer.connection.close()
 
 
 def _close_all(connections: deque[tuple[float, http.client.HTTPConnection]]) -> None:
@@ -292,6 +357,8 @@ def _check_range(response: http.client.HTTPResponse, place: Place | None, target
     length = response.length
     if length is None:
         raise StoreError(f"{target.prefix}the server does not tell the length of its answer; use a server that does")
+    if place is None and response.status != 200:
+        raise StoreError(f"{target.prefix}the server answered with a part of the file, which was not asked for")
     if place is None or (response.status == 200 and not place.offset and length <= place.length):
         return length, length
     unit, _, content_range = response.headers.get("Content-Range", "").partition(" ")
