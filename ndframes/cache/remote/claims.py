@@ -45,11 +45,16 @@ def claim(store: ObjectStore, state_id: str, is_done: Callable[[], bool]) -> Ite
         Whether the work is still to be done.
     """
     mine = _Claim(store, state_id)
-    if not mine.acquire(is_done):
+    try:
+        is_mine = mine.acquire(is_done)
+    except BaseException:  # Ctrl-C, when the store may have created it already
+        mine.release()
+        raise
+    if not is_mine:
         yield False
         return
-    mine.start()
     try:
+        mine.start()
         yield True
     finally:
         mine.release()
@@ -99,7 +104,8 @@ class _Claim:
     def release(self) -> None:
         """Remove the claim, unless somebody took it."""
         self._is_released.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         try:
             found = self._store.load(self._key)
             if found is not None and json_id(found.data) == self._id:

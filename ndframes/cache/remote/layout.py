@@ -91,7 +91,9 @@ def parse_commit(name: str) -> EntryKey | None:
     """The key of the entry whose commit has this name; ``None`` if it is not the name of a commit."""
     if not name.startswith(COMMITS + "/") or not name.endswith(_SUFFIX):
         return None
-    return parse_entry(name[: -len(_SUFFIX)])
+    key = parse_entry(name[: -len(_SUFFIX)])
+    # Below the folder of the commits there may be the folder of another cache.
+    return key if key is not None and commit_key(key) == name else None
 
 
 def new_data_key(key: EntryKey, stamp: SourceStamp | None) -> str:

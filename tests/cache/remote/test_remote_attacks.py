@@ -238,6 +238,40 @@ def test_gc_looks_again_before_it_removes_a_file(bucket, make, store, commits, a
     check(make, arrays)
 
 
+def test_caches_in_the_folders_of_a_cache_are_others(bucket, tmp_path, arrays):
+    places = [
+        f"{bucket}/{inner}"
+        for inner in ("", "ndframes-cache", "ndframes-cache/v1", "ndframes-cache/data", "a b/ü+%20#?x")
+    ]
+    paths = {name: tmp_path / f"{name}.npy" for name in arrays}
+    for place in places:
+        assert nf.SimpleFrames(paths, workdir=place).prepare().prepared == 2
+    for place in places:
+        cache = nf.Cache(place)
+        assert len(list(cache.ls())) == 2
+        assert (cache.gc(older_than=0).leftovers, cache.verify(read_data=True).checked) == (0, 2)
+    assert nf.Cache(places[0]).clear().removed == 2
+    for place in places[1:]:
+        assert nf.Cache(place).verify(read_data=True).checked == 2
+
+
+def test_ctrl_c_while_a_claim_is_made_leaves_none(bucket, make, store, monkeypatch):
+    make().cache.clear()
+    create = type(store).create
+
+    def create_and_interrupt(self, key, data):
+        found = create(self, key, data)
+        if key.startswith("claims/"):
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "create", create_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            make().load_image("a")
+    assert list(store.scan("claims")) == []
+
+
 # -- files before they are uploaded -----------------------------------------------------------------------------------
 
 
