@@ -272,6 +272,38 @@ def test_ctrl_c_while_a_claim_is_made_leaves_none(bucket, make, store, monkeypat
     assert list(store.scan("claims")) == []
 
 
+# -- sources that change meanwhile ------------------------------------------------------------------------------------
+
+
+def test_a_source_edited_at_any_request_of_a_publish(object_server, bucket, tmp_path, monkeypatch):
+    """What is read is one of both contents, and what is read next is the present one."""
+    source = tmp_path / "edited.npy"
+    old, new = np.random.default_rng(1).integers(0, 255, (2, 60, 70, 3), np.uint8)
+    with FaultyProxy(object_server.host) as proxy:
+        object_server.use(monkeypatch, proxy.endpoint)
+
+        def edit_at(number):
+            np.save(source, old)
+            start = proxy._count
+            proxy.hook = lambda request: np.save(source, new) if request.number == start + number else None
+            frames = nf.SimpleFrames({"a": source}, workdir=f"{bucket}/{number}")
+            try:
+                first = frames.load_image("a")
+                assert np.array_equal(first, old) or np.array_equal(first, new)
+            except nf.SourceChangedError:
+                pass
+            proxy.hook = None
+            for again in (frames, nf.SimpleFrames({"a": source}, workdir=f"{bucket}/{number}")):
+                np.testing.assert_array_equal(again.load_image("a"), np.load(source))
+            return proxy._count - start
+
+        number, count = 0, 1
+        while number < count:
+            count = edit_at(number)
+            number += 1
+    assert number > 10
+
+
 # -- files before they are uploaded -----------------------------------------------------------------------------------
 
 
