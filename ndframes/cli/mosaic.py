@@ -19,6 +19,7 @@ from ..frames.photographs import demo_paths
 from ..frames.simple import SimpleFrames
 from ..system.output import write_atomically
 from ..text import format_bytes
+from .facts.entries import count_entry_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -146,7 +147,7 @@ def run_demo(
         source_bytes=source_path.stat().st_size,
         decoded_bytes=truth.nbytes,
         prepared=prepared,
-        entry_bytes=os.path.getsize(str(entry_path)),
+        entry_bytes=count_entry_bytes(frames, entry_path),
         cached_seconds=reads.cached.seconds,
         window_seconds=reads.windows.seconds,
         whole_seconds=reads.wholes.seconds,

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from kit.commands import run
 
+import ndframes as nf
+
 
 @pytest.fixture
 def image(tmp_path):
@@ -50,3 +52,28 @@ def test_the_doctor_looks_at_a_store(bucket, image, monkeypatch):
 def test_an_age_is_for_an_object_store(tmp_path):
     with pytest.raises(SystemExit):
         run("cache", "gc", "--workdir", tmp_path, "--older-than", 0)
+
+
+def test_facts_of_an_image_with_an_entry(bucket, image):
+    """The entry is no file of this machine, and info tells its length all the same."""
+    run("prepare", "--workdir", bucket, image)
+    facts = json.loads(run("info", "--workdir", bucket, image, "--json"))["cache"]
+    assert facts["is_cached"]
+    assert facts["entry_path"].startswith(bucket)
+    (entry,) = nf.Cache(bucket).ls()
+    assert facts["entry_bytes"] == entry.size_bytes
+    assert "exists" in run("info", "--workdir", bucket, image)
+
+
+def test_facts_of_a_dataset_with_entries(bucket, image, tmp_path):
+    item = {"id": 7, "file_name": image, "width": 80, "height": 90}
+    (tmp_path / "set.json").write_text(json.dumps({"images": [item], "annotations": []}))
+    arguments = ("--workdir", bucket, tmp_path / "set.json")
+    run("prepare", *arguments)
+    (file,) = json.loads(run("info", *arguments, "--image-id", 7, "--json"))["files"]
+    (entry,) = nf.Cache(bucket).ls()
+    assert file["cache"] == {"entry_path": str(entry.path), "is_cached": True, "entry_bytes": entry.size_bytes}
+
+
+def test_the_demonstration(bucket, tmp_path):
+    assert "300 of 300 crops equal" in run("demo", "--workdir", bucket, "--size", 512, "--out", tmp_path / "demo")

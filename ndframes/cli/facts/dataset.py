@@ -7,8 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ...errors import shorten
+from ...system.objects.addresses import is_url
 from ..annotations import name_categories
 from ..common import CommandError, backend_of, show_path
+from .entries import count_entry_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -101,7 +103,7 @@ def _collect_file(
     codes = info.channels or reader.facts.channels or default_codes(reader.shape[2])
     return {
         "path": info.path,
-        "file_bytes": os.path.getsize(info.path),
+        "file_bytes": direct.look_at(info.path).size_bytes,
         "format": reader.format,
         "channels": codes,
         "shape": reader.shape,
@@ -122,7 +124,7 @@ def _collect_entry(image_argument: ImageArgument, codes: Sequence[str], cached: 
     return {
         "entry_path": explained.entry_path,
         "is_cached": explained.is_cached,
-        "entry_bytes": os.path.getsize(str(explained.entry_path)) if explained.is_cached else None,
+        "entry_bytes": count_entry_bytes(cached, explained.entry_path) if explained.is_cached else None,
     }
 
 
@@ -178,6 +180,8 @@ def _table(files: Sequence[_Facts], folder: str) -> list[str]:
 def _path_in(folder: str, path: str) -> str:
     """The path relative to ``folder``, if it is in there."""
     # Other paths stay as they are: a chain of ".." is harder to read.
+    if is_url(path):
+        return path
     inner = os.path.relpath(path, folder)
     return path if inner.startswith(os.pardir) else inner
 

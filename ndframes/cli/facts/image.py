@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from ...system.objects.addresses import is_url
 from ..common import backend_of, show_path
+from .entries import count_entry_bytes
 
 if TYPE_CHECKING:
     from ...formats.reader import Reader
@@ -60,7 +60,7 @@ def collect_image(argument: ImageArgument, workdir: str | None, backend: str) ->
             "workdir": str(frames.cache.workdir),
             "entry_path": explained.entry_path,
             "is_cached": explained.is_cached,
-            "entry_bytes": os.path.getsize(str(explained.entry_path)) if explained.is_cached else None,
+            "entry_bytes": count_entry_bytes(frames, explained.entry_path) if explained.is_cached else None,
         }
         facts["crop"]["from_cache"] = (
             _cost_of(explained) if explained.is_cached else _expected_cost(form, reader, region)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..common import backend_of, show_path
+from .entries import count_entry_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ...cache.store import EntryPath
     from ...frames.frames import Frames
     from ...spec.backends import Backend
 
@@ -113,13 +113,8 @@ def _find_entries(path: str, frames: Frames) -> Iterator[_Facts]:
                 "form": form.type,
                 "options": options,
                 "entry_path": str(entry),
-                "entry_bytes": _size_of(frames, entry),
+                "entry_bytes": count_entry_bytes(frames, entry),
             }
-
-
-def _size_of(frames: Frames, entry: EntryPath) -> int:
-    status = frames.cache.files.status(str(entry))
-    return 0 if status is None else status.size_bytes  # removed meanwhile
 
 
 def _list_forms(path: str, frames: Frames) -> list[Backend]:

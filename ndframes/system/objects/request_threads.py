@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pending", "RequestThreads"]
 _Result = TypeVar("_Result")
-# Longer than a request waits for a byte, so that only a body that comes slowly is left behind.
-_EXIT_SECONDS = 15.0
+# Stores answer sooner; one that is mute must not keep a program from ending after Ctrl-C.
+_EXIT_SECONDS = 2.0
 
 
 class Pending(Generic[_Result]):
@@ -134,7 +134,7 @@ class RequestThreads(ForkAware):
             del pending  # its result may be large, and the next work may be far away
 
     def close(self) -> None:
-        """Drop what waits, and wait for what runs: Python cannot end a process while its threads return from native code."""
+        """Drop what waits, and wait a little for what runs: threads should not return from native code while Python ends."""
         self.is_closing.set()
         until = time.monotonic() + _EXIT_SECONDS
         while self._unfinished and time.monotonic() < until:
