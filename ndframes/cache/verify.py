@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import numpy as np
+
 from ..errors import CacheEntryDamagedError, CacheEntryError, StoreError
+from ..system.objects.addresses import is_url
 from ..system.process import core_count
 from ..text import format_bytes, list_first
 from .trailer import check_cover, read_trailer_of
@@ -18,11 +21,15 @@ from .trailer import check_cover, read_trailer_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from .._typing import Array
     from ..system.files import FileSystem, OpenFile
     from ..system.stamp import SourceStamp
     from .store import CacheEntry, Store
 
 __all__ = ["BadEntry", "VerifyReport", "verify_cache"]
+# Over a network, threads wait rather than compute, and each holds what it has asked for.
+_DISTANT_ENTRIES = 16
+_AHEAD_BYTES = 8 << 20
 
 
 class BadEntry(NamedTuple):
@@ -95,7 +102,8 @@ def verify_cache(
         store.check_marks()
     meter = _Meter(sum(entry.size_bytes for entry in entries), progress)
     check = partial(_check_and_count, store.files, meter=meter, read_data=read_data)
-    findings = list(zip(entries, _map_in_threads(check, entries, meter), strict=True))
+    threads = _DISTANT_ENTRIES if any(is_url(entry.path) for entry in entries) else core_count()
+    findings = list(zip(entries, _map_in_threads(check, entries, meter, threads), strict=True))
     bad = [(entry, finding) for entry, finding in findings if finding.verdict == "bad"]
     repaired = sum(store.quarantine(entry.path, finding.seen) for entry, finding in bad) if repair else 0
     checked = [entry for entry, finding in findings if finding.verdict in ("good", "bad")]
@@ -134,10 +142,10 @@ class _Meter:
 
 
 def _map_in_threads(
-    check: Callable[[CacheEntry], _Finding], entries: Sequence[CacheEntry], meter: _Meter
+    check: Callable[[CacheEntry], _Finding], entries: Sequence[CacheEntry], meter: _Meter, threads: int
 ) -> Iterator[_Finding]:
     """The findings, in order. Threads gain time because reading and CRC-32 release the interpreter's lock."""
-    with ThreadPoolExecutor(core_count()) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         try:
             yield from pool.map(check, entries)
         except BaseException:
@@ -193,11 +201,22 @@ def _check_open(file: OpenFile, entry: CacheEntry, count: Callable[[int], None] 
     check_cover(trailer.path, segments, trailer.payload_bytes)
     if count is None:
         return
+    announced_to = 0
     for index, segment in enumerate(segments):
         if meter.is_stopped:
             return
+        if file.is_distant and index == announced_to:
+            announced_to = _announce(file, segments, index)
         trailer.check_segment(file, segment, index)
         count(int(segment["length"]))
+
+
+def _announce(file: OpenFile, segments: Array, start: int) -> int:
+    """Begin to fetch some segments from ``start`` on, many by one request; returns the first one after them."""
+    ends = np.cumsum(segments["length"][start:], dtype=np.int64)
+    stop = start + max(1, int(np.searchsorted(ends, _AHEAD_BYTES, side="right")))
+    file.read_ahead((int(each["offset"]), int(each["length"])) for each in segments[start:stop])
+    return stop
 
 
 def _is_there(files: FileSystem, path: str, seen: SourceStamp | None) -> bool:

@@ -75,13 +75,13 @@ def list_entries(*, workdir: str | None, as_json: bool) -> None:
     # The path makes the order of entries of the same second reproducible.
     entries = sorted(store.ls(), key=lambda entry: (-entry.mtime, str(entry.path)))
     total = sum(entry.size_bytes for entry in entries)
+    origins = dict(zip(entries, store.sources_of(entries), strict=True))
     if as_json:
-        listed = [{**entry.to_dict(), "used": entry.used, "source": store.source_of(entry)} for entry in entries]
+        listed = [{**entry.to_dict(), "used": entry.used, "source": source} for entry, source in origins.items()]
         echo_json({**_location(store), "total_bytes": total, "entries": listed})
         return
-    for entry in entries:
+    for entry, source in origins.items():
         times = f"{_format_time(entry.mtime)}  used {_format_time(entry.used)}"
-        source = store.source_of(entry)
         origin = "" if source is None else f"  from {show_path(source)}"
         click.echo(f"{format_bytes(entry.size_bytes):>9}  {times}  {show_path(entry.key.relative_path)}{origin}")
     click.echo(f"{count_noun(len(entries), 'entry')}, {format_bytes(total)} in {show_path(store.root)}")

@@ -43,6 +43,7 @@ _LIBRARIES = (
     ("kwcoco", "kwcoco", None),
     ("skimage", "scikit-image", "demo"),
     ("distributed", "distributed", "dask"),
+    ("obstore", "obstore", "cloud"),
 )
 _VARIABLES = (
     "NDFRAMES_WORKDIR",
@@ -314,7 +315,8 @@ def _print_facts(facts: dict[str, Any], libraries: list[_Library]) -> None:
         state = "cannot be asked"
     writable = "writable" if workdir["is_writable"] else "NOT writable"
     if workdir["free_bytes"] is None:
-        writable = "writes are tried when the first entry is published"
+        is_http = workdir["path"].lower().startswith("http")
+        writable = "read-only" if is_http else "writes are tried when the first entry is published"
     total, shared = machine["memory_bytes"], machine["shared_memory_bytes"]
     echo_table(
         {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from ..system.objects.addresses import is_url
 from .common import (
     CommandError,
     UserPath,
@@ -21,7 +22,7 @@ from .common import (
     show_path,
     workdir_option,
 )
-from .sources import is_dataset, orientation_option, read_dataset
+from .sources import is_dataset, orientation_option, read_dataset, sources_option
 
 if TYPE_CHECKING:
     from ..errors import ServerError
@@ -76,7 +77,19 @@ _STOP_SECONDS = 10.0
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in a browser.")
 @orientation_option
+@sources_option
 @workdir_option
+@click.option(
+    "--local-tier",
+    type=UserPath(file_okay=False),
+    metavar="DIR",
+    help="For a workdir in an object store: a folder on this machine's disk that keeps what was read, for all processes.",
+)
+@click.option(
+    "--tier-bytes",
+    metavar="SIZE",
+    help="How much the local tier may take, such as 500GB; what was used longest ago is removed.  [default: no limit]",
+)
 @backend_option(
     ("auto", "cog", "npy", "intra", "none"),
     default="auto",
@@ -95,14 +108,18 @@ def serve(
     access_log: str | None,
     opens: bool,
     orientation: Any,
+    sources: tuple[str, ...],
     workdir: str | None,
+    local_tier: str | None,
+    tier_bytes: str | None,
     backend: str,
     as_json: bool,
 ) -> None:
     """Serve images over HTTP, until Ctrl-C.
 
     PATH is an image, a video, a folder or a glob, whose images and videos are served each, or a COCO or kwcoco dataset, a
-    .json or .zip file. Several PATHs are images, videos and folders, and a folder among several is one sequence.
+    .json or .zip file. Several PATHs are images, videos and folders, and a folder among several is one sequence. An image may have
+    an address such as s3://imagery/a.tif, which --sources must allow.
 
     The address that is printed opens a page that lists the images, and ndframes.connect(ADDRESS) reads them. It holds a token,
     without which the server answers nothing. Needs the extra 'serve'.
@@ -113,6 +130,7 @@ def serve(
       ndframes serve scan.tif walk.mp4 --port 8000
       ndframes serve data.kwcoco.json --open
       ndframes serve scans/ --workers 4 --access-log access.jsonl
+      ndframes serve scans/ --workdir s3://bucket/cache --local-tier /nvme/tier --tier-bytes 500GB
       ndframes serve scans/ --json
 
     Exit status: 0 ended by Ctrl-C or SIGTERM, 2 an argument is not valid, the port is taken, or worker processes end again and
@@ -120,7 +138,9 @@ def serve(
     """  # noqa: D301 - a backspace keeps click from wrapping the examples
     from ..server.limits import ServiceLimits
 
-    frames = _open_frames(paths, {"workdir": workdir, "backend": backend_of(backend), "orientation": orientation})
+    kept: FramesOptions = {"workdir": workdir, "local_tier": local_tier, "tier_bytes": tier_bytes}
+    read: FramesOptions = {"backend": backend_of(backend), "orientation": orientation, "sources": sources}
+    frames = _open_frames(paths, {**kept, **read})
     options = _Options(host, port, token, hosts, ServiceLimits(threads=threads), workers, access_log)
     with _watching_signals() as stopped, _serving(frames, options, stopped) as address:
         _tell(address, len(frames), as_json=as_json)
@@ -211,10 +231,13 @@ def _open_frames(paths: tuple[str, ...], options: FramesOptions) -> Frames:
         folder = os.path.dirname(os.path.abspath(paths[0]))
         return CocoFrames(read_dataset(paths[0]), bundle_dpath=folder, **options)
     for path in paths:
-        if not os.path.lexists(path) and not any(mark in path for mark in "*?[{"):
+        if not is_url(path) and not os.path.lexists(path) and not any(mark in path for mark in "*?[{"):
             raise CommandError(f"{show_path(path)} does not exist; check the path")
-    is_list = len(paths) > 1 or os.path.isfile(paths[0])
-    return SimpleFrames(list(paths) if is_list else paths[0], **options)
+    is_list = len(paths) > 1 or is_url(paths[0]) or os.path.isfile(paths[0])
+    frames = SimpleFrames(list(paths) if is_list else paths[0], **options)
+    for path in filter(is_url, paths):
+        frames.look_at(path)  # one that is missing or not allowed is an error before anything is served
+    return frames
 
 
 @contextmanager

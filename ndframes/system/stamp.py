@@ -17,6 +17,7 @@ from ..errors import (
     SourceKindError,
     SourceMissingError,
 )
+from .objects.addresses import hint_at_slash
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -233,7 +234,9 @@ def source_error(path: str, error: Exception) -> SourceError:
             f"{path} is not a file; an address can be read by Frames with sources= alone, elsewhere give the path of a local copy"
         )
     elif code in (errno.ENOENT, errno.ENOTDIR):
-        found = SourceMissingError(f"{path} does not exist; check the path (relative to {_here()})")
+        found = SourceMissingError(
+            f"{path} does not exist; {hint_at_slash(path) or f'check the path (relative to {_here()})'}"
+        )
     elif code in (errno.EACCES, errno.EPERM):
         found = SourceAccessError(f"{path} cannot be read by this user (permission denied); check its mode and folders")
     else:

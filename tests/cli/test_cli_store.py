@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import numpy as np
 import pytest
 from kit.commands import run
 
 import ndframes as nf
+from ndframes.system.objects.connection import connect_store
 
 
 @pytest.fixture
@@ -77,3 +79,26 @@ def test_facts_of_a_dataset_with_entries(bucket, image, tmp_path):
 
 def test_the_demonstration(bucket, tmp_path):
     assert "300 of 300 crops equal" in run("demo", "--workdir", bucket, "--size", 512, "--out", tmp_path / "demo")
+
+
+def test_a_service_with_a_tier_and_a_source_at_an_address(bucket, image, tmp_path, spawn):
+    store = connect_store(f"{bucket}/imagery")
+    store.upload("b.npy", image)
+    options = ("--workdir", bucket, "--local-tier", tmp_path / "tier", "--tier-bytes", "1GB")
+    process = spawn("serve", image, f"{bucket}/imagery/b.npy", "--sources", f"{bucket}/imagery/", *options)
+    remote = nf.connect(process.stdout.readline().strip())
+    for image_id in remote.image_ids:
+        np.testing.assert_array_equal(remote.load_region(image_id, np.s_[10:20, 5:50]), np.load(image)[10:20, 5:50])
+    assert len(remote.image_ids) == len(list(nf.Cache(bucket).ls())) == 2
+    assert nf.Cache(bucket, local_tier=tmp_path / "tier").stat().tier_bytes > 0
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+
+
+def test_a_service_begins_with_addresses_that_are_there_and_allowed(bucket, image, spawn):
+    for options, message in (([], "--sources"), (["--sources", bucket], "does not exist")):
+        process = spawn("serve", image, f"{bucket}/b.npy", *options)
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, output) == (2, "")
+        assert f"ndframes: error: {bucket}/b.npy" in errors
+        assert message in errors

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ...errors import CacheEntryError, CacheError, ObjectTooLongError, StoreError, shorten
+from ...system.objects.addresses import parse_address
 from ...system.objects.connection import connect_store
 from ..budget import to_limit
 from ..cache import Cache
 from ..store import LOCK_AGE_SECONDS, CacheEntry
-from .files import RemoteFiles, load_commit
+from ..trailer import read_trailer_of
+from .files import RemoteFile, RemoteFiles, load_commit
 from .layout import COMMITS, DATA, FOLDER, digest_source, new_quarantine_key, parse_commit, parse_data
 from .probe import find_fault, read_mark
 from .publish import publish
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from ..verify import VerifyReport
 
 __all__ = ["RemoteCache"]
+_LOADED_AT_ONCE = 32
 
 
 class RemoteCache(Cache):
@@ -51,7 +55,8 @@ class RemoteCache(Cache):
             longest ago is removed, down to 85 % of the limit. ``None``: no limit.
 
     Raises:
-        CacheError: the address is not valid, or an option is not supported.
+        StoreError: the address is not valid.
+        CacheError: an option is not supported.
         MissingExtraError: obstore is not installed.
     """
 
@@ -71,10 +76,11 @@ class RemoteCache(Cache):
                 f"{workdir}: max_bytes=, min_free_bytes= and files= are for a cache on a disk; call gc(max_bytes=...) to remove entries of an "
                 "object store"
             )
-        url = str(workdir).rstrip("/")
+        address = parse_address(str(workdir))
         super().__init__(Path(FOLDER), lock_age_seconds=lock_age_seconds)
-        self._store = connect_store(f"{url}/{FOLDER}")
-        self.workdir = url
+        self._store = connect_store(address.join(FOLDER).url)
+        self.workdir = address.url
+        self._is_http = address.is_http
         self.root = self._store.url  # type: ignore[assignment] # an address, for messages
         self.local_tier = None if local_tier is None else Path(os.path.expanduser(local_tier)).absolute()
         self.tier_bytes = to_limit("tier_bytes", tier_bytes)
@@ -164,7 +170,13 @@ class RemoteCache(Cache):
 
     @contextmanager
     def surveying(self) -> Iterator[None]:
-        """Within it, :meth:`recall` answers from a list of all entries, which costs one request for a thousand of them."""
+        """Within it, :meth:`recall` answers from a list of all entries, which costs one request for a thousand of them.
+
+        A web server has no list, so each entry is looked at.
+        """
+        if self._is_http:
+            yield
+            return
         data = [name for item in self._store.scan(DATA) if (name := parse_data(item.key)) is not None]
         counts = Counter(name.state_id for name in data)
         self._counted = counts
@@ -212,6 +224,11 @@ class RemoteCache(Cache):
         Raises:
             CacheError: entries cannot be published there; it tells why.
         """
+        if self._is_http:
+            raise CacheError(
+                f"{self.workdir} can only be read from, since web servers take no files; prepare in a folder or a bucket (s3://, az://, gs://) of "
+                "which it is a copy, or use backend=None to read sources directly"
+            )
         if not self._is_probed:
             self._fault = None if read_mark(self._store) else find_fault(self._store)
             self._is_probed = True
@@ -295,6 +312,26 @@ class RemoteCache(Cache):
         """As :meth:`Cache.verify`; the entries in the store are checked, and not what the local tier has of them."""
         cache = self if self._tier is None else type(self)(self.workdir, lock_age_seconds=self.lock_age_seconds)
         return super(RemoteCache, cache).verify(read_data, repair, progress=progress)
+
+    def source_of(self, entry: CacheEntry) -> str | None:
+        """As :meth:`Cache.source_of`; the commit of the entry tells."""
+        try:
+            commit = load_commit(self._store, entry.key)
+            if commit is None:  # removed meanwhile
+                return None
+            trailer = read_trailer_of(entry.key, str(entry.path), RemoteFile(self._store, commit))
+        except CacheEntryError:  # damaged, which verify reports
+            return None
+        path = (trailer.meta.get("source") or {}).get("path")
+        return None if path is None else str(path)
+
+    def sources_of(self, entries: Iterable[CacheEntry]) -> list[str | None]:
+        """As :meth:`source_of` for each entry, for many at the same time."""
+        with ThreadPoolExecutor(_LOADED_AT_ONCE) as pool:
+            try:
+                return list(pool.map(self.source_of, entries))
+            finally:  # also at Ctrl-C
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def clear_tier(self) -> int:
         """Remove everything from the local tier, what other caches have there included; returns the bytes that it took on the disk.

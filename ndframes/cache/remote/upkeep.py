@@ -10,7 +10,7 @@ from ...errors import CacheEntryError, CacheError, shorten
 from ..budget import check_limit
 from ..remover import GcReport, sum_bytes
 from ..store import CacheEntry
-from ..upkeep import CacheStat, count_by_backend, find_source, find_superseded, is_at
+from ..upkeep import CacheStat, count_by_backend, find_superseded, is_at
 from .files import load_commit
 from .layout import (
     CLAIMS,
@@ -109,7 +109,10 @@ def clear_objects(cache: Cache, store: ObjectStore, *, dry_run: bool, source: st
     if source is None:
         remover.remove_leftovers(_WRITER_SECONDS)
         remover.remove_dangling()
-    remover.evict([entry for entry in contents.entries if source is None or is_at(find_source(cache, entry), source)])
+    entries = list(contents.entries)
+    if source is not None:
+        entries = [entry for entry, path in zip(entries, cache.sources_of(entries), strict=True) if is_at(path, source)]
+    remover.evict(entries)
     return remover.report()
 
 

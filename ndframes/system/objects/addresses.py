@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 from ...errors import StoreError
 from ...text import hide_secrets
 
-__all__ = ["StoreAddress", "is_url", "parse_address"]
+__all__ = ["StoreAddress", "hint_at_slash", "is_url", "parse_address"]
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # The names under which other programs know these stores.
 _STORES = {
@@ -26,6 +26,7 @@ _STORES = {
     "https": "https",
     "memory": "memory",
 }
+_ONE_SLASH = re.compile(rf"(?:^|[/\\])(?:{'|'.join(_STORES)}):[/\\](?![/\\])", re.IGNORECASE)
 _ALLOWED = "s3://bucket/prefix, az://container/prefix, gs://bucket/prefix, http://host/prefix or https://host/prefix"
 _NO_SEGMENTS = ("", ".", "..")
 
@@ -95,6 +96,20 @@ def is_url(text: object) -> bool:
         (True, False, False)
     """
     return isinstance(text, str) and _SCHEME.match(text) is not None
+
+
+def hint_at_slash(path: str) -> str:
+    """What to do about a path that was an URL before ``pathlib.Path`` removed one of its slashes; empty for other paths.
+
+    Example:
+        >>> hint_at_slash("s3:/bucket/cache")
+        'an address has two slashes, and pathlib.Path removes one; give it as a text'
+        >>> hint_at_slash("/data/cache")
+        ''
+    """
+    if _ONE_SLASH.search(path) is None:
+        return ""
+    return "an address has two slashes, and pathlib.Path removes one; give it as a text"
 
 
 def parse_address(url: str) -> StoreAddress:

@@ -187,7 +187,7 @@ class HttpRequests(StoreRequests):
     def list_page(self, folder: str, after: str | None, cursor: str) -> ListedPage:  # noqa: ARG002
         """Raise an error: an HTTP server does not list its files."""
         raise StoreError(
-            f"{self._target(f'list {folder!r}').prefix}an HTTP server does not list its files; name them one by one"
+            f"{self._target(f'list {folder!r}').prefix}a web server does not list its files; give the folder or the bucket (s3://, az://, gs://) of which it is a copy"
         )
 
     def delete(self, keys: Sequence[str]) -> None:
