@@ -20,6 +20,7 @@ from ..errors import (
     CacheError,
     SourceChangedError,
     SourceMissingError,
+    StoreError,
 )
 from ..formats.images.animation import is_animation, scan_animation
 from ..formats.images.arrays import ArrayReader
@@ -238,7 +239,10 @@ def _publish(
 
     try:
         cache.publish(key, write, estimated_bytes=table.nbytes + 4096)
-    except CacheError as error:  # the index is complete without its entry, which only saves the next process some time
+    except (
+        CacheError,
+        StoreError,
+    ) as error:  # the index is complete without its entry, which only saves the next process some time
         _log.warning("%s: the index of its frames could not be cached: %s", path, error)
 
 

@@ -14,6 +14,7 @@ from ..errors import (
     NdframesError,
     RegionError,
     SourceChangedError,
+    StoreUnavailableError,
     name_image,
     naming_image,
     shorten,
@@ -221,6 +222,9 @@ def _open_together(requests: Sequence[Request], channels: str | Sequence[str] | 
     def open_one(image_id: Hashable, region: Region) -> None:
         try:
             loader.image(image_id).plan_crop(region, channels)
+        except StoreUnavailableError as error:  # which takes long to find, and is not to be found twice
+            name_image(error, image_id)
+            raise
         except NdframesError:
             pass  # raised again, with the image's name, when the image is opened for its crop
 

@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import (
     Callable,
+    Generator,
     Hashable,
     Iterable,
     Iterator,
     Sequence,
 )
 from concurrent.futures import BrokenExecutor, Executor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ from ..errors import (
     NdframesError,
     NotInitializedError,
     PrepareError,
+    StoreUnavailableError,
     check_choice,
     describe_error,
     name_image,
@@ -130,6 +133,7 @@ class _ImageJob(NamedTuple):
 
 # Whose sources are looked at together.
 _SURVEYED_AT_ONCE = 1000
+_FEWEST_LOST = 4
 _Outcome = tuple[_ImageJob, JobResult | Exception]
 
 
@@ -166,7 +170,7 @@ def prepare(
     if schedule.present:
         frames.cache.hold(schedule.present)
     with bar:
-        for (image_id, job), outcome in _run(list(schedule.jobs.values()), workers, engine, bar.show_fraction):
+        for (image_id, job), outcome in _run_all(list(schedule.jobs.values()), workers, engine, bar.show_fraction):
             bar.step(Path(job.info.path).name)
             if isinstance(outcome, JobResult):
                 frames.cache.hold([job.key])
@@ -254,9 +258,28 @@ def _add_channel(schedule: Schedule, image_id: Hashable, survey: Survey) -> None
         schedule.jobs[survey.key] = _ImageJob(image_id, survey.job)
 
 
-def _run(
+def _run_all(
     jobs: Sequence[_ImageJob], workers: int, engine: Engine | None, on_fraction: Callable[[float], None]
 ) -> Iterator[_Outcome]:
+    """As :func:`_run`, until stores did not answer for many jobs in a row: each of the others would wait as long, so they fail untried."""
+    left = {item.job.key: item for item in jobs}
+    lost, reason = 0, ""
+    with closing(_run(jobs, workers, engine, on_fraction)) as outcomes:
+        for item, outcome in outcomes:
+            del left[item.job.key]
+            yield item, outcome
+            lost = lost + 1 if isinstance(outcome, StoreUnavailableError) else 0
+            # Also those that began after the first one had failed.
+            if lost >= max(_FEWEST_LOST, 2 * (workers if engine is None else engine.workers or 0)):
+                reason = f"not tried, after {lost} others failed in a row: {outcome.args[0]}"  # type: ignore[union-attr]
+                break
+    for item in left.values():
+        yield item, StoreUnavailableError(reason)
+
+
+def _run(
+    jobs: Sequence[_ImageJob], workers: int, engine: Engine | None, on_fraction: Callable[[float], None]
+) -> Generator[_Outcome, None, None]:
     """Run the jobs in any order; yield each with its result or error as it ends."""
     if engine is not None:
         yield from _run_on(engine, jobs, threads=1)

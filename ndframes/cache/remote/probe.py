@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ...errors import CacheError
+from ...errors import CacheError, StoreError
 from ...system.objects.store import Place
 from ..keys import FORMAT_VERSION
 from .layout import MARK, new_probe_key
@@ -47,8 +48,11 @@ def find_fault(store: ObjectStore) -> str | None:
     key = new_probe_key()
     try:
         fault = _try(store, key)
-    finally:
-        store.delete([key])
+    except BaseException:
+        with suppress(StoreError):  # the first error tells more
+            store.delete([key])
+        raise
+    store.delete([key])
     if fault is None:
         store.create(MARK, json.dumps({"layout": FORMAT_VERSION}).encode() + b"\n")
     return fault

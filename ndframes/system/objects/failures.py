@@ -30,6 +30,8 @@ _MESSAGE = re.compile(r"<Message>\s*([^<]{1,300}?)\s*</Message>", re.DOTALL)
 _RETRIES = re.compile(r"after (\d+) retries")
 _PROVIDER_ERROR = re.compile(r"type: <class '([\w.]+)'>")
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "InvalidBucketName")
+# How the names of requests begin that write nothing.
+_READS = ("read", "look at", "list")
 # Statuses that pass, and codes that AWS answers with a status that usually does not.
 _PASSING = (408, 425, 429)
 _PASSING_CODES = (
@@ -191,9 +193,10 @@ def is_lack_of_credentials(error: Exception) -> bool:
 
 
 def _refused(target: RequestTarget, reason: str) -> StoreAccessError:
+    # Without the right to list, a store does not tell that an object does not exist.
+    and_lists = " and listing the bucket" if target.action.startswith(_READS) else ""
     return StoreAccessError(
-        f"{target.prefix}{reason}; it was accessed with {target.credentials}; check that they are valid and allow this, also "
-        "listing the bucket, without which a store does not tell that an object does not exist"
+        f"{target.prefix}{reason}; it was accessed with {target.credentials}; check that they are valid and allow this{and_lists}"
     )
 
 

@@ -1,8 +1,10 @@
-"""What upkeep of a cache in an object store costs, and a copy of one behind a web server."""
+"""What a cache in an object store costs in requests, and one that takes none or no entries: web servers, missing rights, a store that fails."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from kit.static_files import StaticFiles
 
 import ndframes as nf
 from ndframes.system.objects.connection import connect_store
+from ndframes.system.objects.retries import Limits
 
 _COUNT = 12
 
@@ -125,3 +128,66 @@ def test_an_address_that_is_not_valid_is_shown_as_it_was_given(workdir):
         nf.Cache(workdir)
     assert "ndframes-cache" not in str(caught.value)
     assert workdir.replace("me:pw", "...") in str(caught.value)
+
+
+@pytest.fixture
+def refusing(proxy, bucket, images):
+    """A store with entries, in which nothing may be written any more."""
+    nf.SimpleFrames(images, workdir=bucket).prepare()
+    for method in ("PUT", "POST", "DELETE"):
+        proxy.fail("403", method=method)
+    return proxy
+
+
+def test_without_the_right_to_write(refusing, bucket, images, arrays, tmp_path):
+    frames = nf.SimpleFrames(images, workdir=bucket)
+    assert frames.prepare().present == _COUNT
+    np.testing.assert_array_equal(frames.load_region(5, np.s_[10:200, 3:150]), arrays[5, 10:200, 3:150])
+    assert frames.cache.stat().entries == _COUNT
+    assert frames.cache.gc() == nf.GcReport(0, 0, _COUNT, remaining_bytes=frames.cache.stat().total_bytes)
+    with pytest.raises(nf.StoreAccessError, match="cannot delete"):
+        frames.cache.clear()
+    # The first thing that fails is named, and not the removal of what it left.
+    with pytest.raises(nf.StoreAccessError, match="cannot create 'probes/.*check that they are valid and allow this$"):
+        nf.SimpleFrames(images, workdir=f"{bucket}/new").load_region(0)
+
+
+def test_a_video_is_read_though_its_index_cannot_be_cached(refusing, bucket, tmp_path, caplog):
+    pictures = np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), np.uint8)
+    nf.write_video(tmp_path / "a.mkv", pictures, fps=5, codec="ffv1")
+    os.utime(tmp_path / "a.mkv", (1e9, 1e9))
+    frames = nf.SimpleFrames({"a": tmp_path / "a.mkv"}, workdir=bucket)
+    assert frames.prepare().failed == ()
+    assert "the index of its frames could not be cached" in caplog.text
+    np.testing.assert_array_equal(frames.load_region("a")[3], pictures[3])
+
+
+def test_a_batch_asks_a_store_that_fails_no_longer_than_one_read(proxy, bucket, images, monkeypatch):
+    nf.SimpleFrames(images, workdir=bucket).prepare()
+    monkeypatch.setattr(Limits.__new__, "__defaults__", (5.0, 10.0, 40.0, 1, 60.0, 0.01, 0.01, 5.0))
+    frames = nf.SimpleFrames(images, workdir=bucket)
+    proxy.fail("503")
+    proxy.forget()
+    with pytest.raises(nf.StoreUnavailableError, match=r"image \d+: "):
+        frames.load_regions([(image_id, np.s_[:9, :9]) for image_id in images])
+    assert set(Counter(request.key for request in proxy.requests).values()) <= {1, 2}
+
+
+@pytest.mark.parametrize("workers", [0, "threads"])
+def test_prepare_does_not_wait_for_a_lost_store_with_each_image(proxy, bucket, images, monkeypatch, workers):
+    monkeypatch.setattr(Limits.__new__, "__defaults__", (5.0, 10.0, 40.0, 1, 60.0, 0.01, 0.01, 5.0))
+    frames = nf.SimpleFrames(images, workdir=bucket)
+    frames.prepare([0])
+    proxy.forget()
+    proxy.fail("503", key="claims/")
+    with ThreadPoolExecutor(1) as executor:
+        report = frames.prepare(errors="collect", executor=executor if workers else None)
+    assert (report.prepared, report.present, len(report.failed)) == (0, 1, _COUNT - 1)
+    assert {failure.image_id for failure in report.failed} == set(range(1, _COUNT))
+    assert all(isinstance(failure.error, nf.StoreUnavailableError) for failure in report.failed)
+    assert (
+        sum("not tried, after 4 others failed in a row" in str(failure.error) for failure in report.failed)
+        == _COUNT - 5
+    )
+    proxy.heal()
+    assert frames.prepare().prepared == _COUNT - 1
