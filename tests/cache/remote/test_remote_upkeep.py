@@ -74,8 +74,8 @@ def test_reading_every_byte_takes_few_requests(proxy, bucket, images):
     proxy.forget()
     report = frames.cache.verify(read_data=True)
     assert (report.ok, report.checked) == (True, _COUNT)
-    # The lists, and of each entry its commit and its tiles.
-    assert 2 * _COUNT <= len(proxy.requests) <= 2 * _COUNT + 4
+    # The lists, and of each entry its commit, the state of its file, and its tiles.
+    assert 2 * _COUNT <= len(proxy.requests) <= 3 * _COUNT + 4
 
 
 @pytest.fixture
