@@ -255,11 +255,11 @@ def time_batches(root: Path, source: Path, crops: _Crops, batches: int) -> tuple
     dataset: Any = _Patches(_frames_of(source, _workdir(root)), places)
     loader = torch.utils.data.DataLoader(dataset, batch_size=64, num_workers=4, collate_fn=np.stack)
     count = 0
-    for number, batch in enumerate(loader):
+    for position, batch in enumerate(loader):
         # Workers have started, have opened the entry, and read some batches ahead.
-        if number == _BATCHES_AHEAD:
+        if position == _BATCHES_AHEAD:
             started = time.perf_counter()
-        count += len(batch) if number > _BATCHES_AHEAD else 0
+        count += len(batch) if position > _BATCHES_AHEAD else 0
     return rate, count / (time.perf_counter() - started)
 
 
