@@ -15,6 +15,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from .object_servers import signature_headers
+from .waiting import wait_until
 
 #: What may happen to a request. ``"reset_after"`` is a reply that is lost: the store has done what was asked for.
 Fault = Literal[
@@ -115,7 +116,8 @@ class FaultyProxy:
         self._clients: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     @property
     def endpoint(self) -> str:
@@ -162,6 +164,9 @@ class FaultyProxy:
 
     def close(self) -> None:
         self._is_closed.set()
+        # Closing it would not wake the thread.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join()
         self._listener.close()
         with self._lock:
             clients = list(self._clients)
@@ -170,6 +175,7 @@ class FaultyProxy:
                 client.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
+        wait_until(lambda: not self._clients)
 
     def __enter__(self) -> FaultyProxy:
         return self

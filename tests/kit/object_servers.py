@@ -20,6 +20,7 @@ import sys
 import time
 import uuid
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,8 @@ class ObjectServer:
             monkeypatch: undoes it.
             endpoint: of a proxy in front of the server.
         """
+        # It has the variables of the time at which it was started.
+        forkserver._forkserver._stop()
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             monkeypatch.delenv(name)
         for name, value in store_environment(endpoint or self.endpoint).items():

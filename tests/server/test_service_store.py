@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import time
-from threading import Thread
+from threading import Event, Thread
 
 import numpy as np
 import pytest
 from kit.faulty_proxy import FaultyProxy
 from kit.http_requests import Site
+from kit.waiting import wait_until
 
 import ndframes as nf
 from ndframes.server import serve
@@ -54,13 +54,15 @@ def test_answers_are_those_of_the_pixels(site, array):
 
 def test_a_slow_store_keeps_nobody_else_waiting(site, proxy, array):
     site.ask("/frames/a/region?y=0:10&x=0:10")
-    proxy.latency_seconds = 5.0
+    proxy.forget()
+    is_open = Event()
+    proxy.hook = lambda request: is_open.wait(60) if request.span is not None else None
     answers = []
     slow = Thread(target=lambda: answers.append(site.ask("/frames/a/region?y=200:210&x=100:110")))
     slow.start()
-    while not [request for request in proxy.requests if request.span is not None]:
-        time.sleep(0.01)
-    assert site.ask("/frames").status == 200
+    wait_until(lambda: any(request.span is not None for request in proxy.requests))
+    assert site.ask("/frames/none").status == 404
     assert slow.is_alive(), "the event loop has waited for the store"
+    is_open.set()
     slow.join()
     np.testing.assert_array_equal(np.load(io.BytesIO(answers[0].body)), array[200:210, 100:110])

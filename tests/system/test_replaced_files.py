@@ -217,7 +217,8 @@ def test_a_kept_error_keeps_no_descriptor_open(tmp_path, kind):
             errors.append(error)
     pool.close()
     assert len(errors) == 5
-    assert len(os.listdir("/proc/self/fd")) == before
+    # Other tests may have left some that are closed meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_without_a_stamp_the_present_file_is_read(tmp_path):

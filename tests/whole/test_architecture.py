@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -254,3 +255,9 @@ def test_an_unknown_name():
 def test_nothing_is_cached_under_a_lock_that_a_fork_would_keep(file):
     """Before Python 3.12 all instances share the lock of a functools.cached_property, which holds it while computing."""
     assert "cached_property" not in file.read_text(encoding="utf-8")
+
+
+def test_the_names_of_test_files_are_unique():
+    """pytest imports two modules of one name as one."""
+    counts = Counter(path.name for path in Path(__file__).parents[1].rglob("test_*.py"))
+    assert [name for name, count in counts.items() if count > 1] == []

@@ -115,6 +115,7 @@ class TiffReader(Reader):
             )
             super().__init__(path, facts)
             self._check(parsed, stream.size_bytes if file is None else file.stamp.size_bytes)  # type: ignore[union-attr] # one of both
+        self._stamp = None if file is None else file.stamp
         keep_freed_memory()
         distant = None if stream is None else stream.file
         builder = _PlaneBuilder(path, parsed, file, distant, pool, cache, is_mapped)
