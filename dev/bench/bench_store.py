@@ -72,9 +72,7 @@ def publish(source: Path, root: Path) -> None:
     for key in [*objects, "ndframes.json"]:
         path = root / "cache" / "ndframes-cache" / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        found = store.load(key)
-        assert found is not None
-        path.write_bytes(found.data)
+        store.download(key, str(path))
 
 
 def _workdir(root: Path) -> str:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from .store import ObjectStore
 
 __all__ = ["connect_store", "threads_of_process"]
-_MOST_REQUESTS = 64
+# A batch of 64 crops of 256 px is about 190 requests.
+_MOST_REQUESTS = 192
 
 
 def connect_store(

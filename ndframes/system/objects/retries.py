@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Limits", "Retries"]
 _Result = TypeVar("_Result")
 _LOGGER = logging.getLogger("ndframes")
-# One line tells of a store that is slow; 64 requests at once need not say it 64 times.
+# One line tells of a store that is slow; many requests at once need not say it many times.
 _LOG_INTERVAL_SECONDS = 30.0
 
 
