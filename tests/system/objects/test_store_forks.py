@@ -197,9 +197,10 @@ def test_a_child_of_a_process_without_obstore_uses_it_itself(bucket):
 
 def test_obstore_in_other_hands_counts_as_well(bucket):
     run_script(f"""
-        import os
+        import os, warnings
         import obstore
         from obstore.store import S3Store
+        warnings.simplefilter("ignore")  # from Python 3.12 on, os.fork() warns of threads
         from ndframes.system.objects.connection import connect_store
         from ndframes.system.objects.helper import HelperRequests
         own = S3Store({bucket.split("/")[2]!r}, client_options={{"allow_http": True}})
