@@ -86,7 +86,7 @@ class Cache(Store):
             raise CacheError(
                 f"workdir={shorten(workdir)} is on a disk; local_tier= and tier_bytes= are for a workdir in an object store"
             )
-        if hint := hint_at_slash(os.fsdecode(workdir)):
+        if isinstance(workdir, (str, os.PathLike)) and (hint := hint_at_slash(os.fsdecode(workdir))):
             raise CacheError(f"workdir={shorten(os.fsdecode(workdir))}: {hint}")
         super().__init__(workdir, files=files, lock_age_seconds=lock_age_seconds)
         self.budget = Budget(max_bytes, min_free_bytes)

@@ -163,6 +163,8 @@ class FaultyProxy:
             self.requests.clear()
 
     def close(self) -> None:
+        if self._is_closed.is_set():
+            return
         self._is_closed.set()
         # Closing it would not wake the thread.
         self._listener.shutdown(socket.SHUT_RDWR)

@@ -142,10 +142,11 @@ def test_a_forked_child_has_threads_of_its_own():
 
 def test_closing_waits_for_what_runs_and_drops_what_waits(monkeypatch):
     threads = RequestThreads(1)
-    is_over = threading.Event()
+    is_running, is_over = threading.Event(), threading.Event()
     done = []
-    threads.submit(lambda: (is_over.wait(), done.append(1)))
+    threads.submit(lambda: (is_running.set(), is_over.wait(), done.append(1)))
     threads.submit(lambda: done.append(2))
+    assert is_running.wait(60)
     threading.Timer(0.05, is_over.set).start()
     threads.close()
     assert done == [1]
