@@ -273,8 +273,9 @@ class FaultyProxy:
             self._send_slowly(client, head, body)
             return True
         if fault == "flip" and body:
-            middle = len(body) // 2
-            body = body[:middle] + bytes([body[middle] ^ 16]) + body[middle + 1 :]
+            # Elsewhere each time: the same damage twice would be that of the store.
+            place, bit = self._random.randrange(len(body)), 1 << self._random.randrange(8)
+            body = body[:place] + bytes([body[place] ^ bit]) + body[place + 1 :]
         client.sendall(head + body)
         return True
 
