@@ -20,24 +20,30 @@ if TYPE_CHECKING:
     import pytest
 
 __all__ = ["ON_DISK", "place_workdirs"]
-#: Tests that look at the files of a cache, or are about options for a disk.
+#: Tests that look at the files of a cache, are about options for a disk, or count descriptors or requests, to which connections to a store add.
 ON_DISK = (
     "test_a_backend_per_channel",
     "test_a_budget_that_cannot_hold_the_result",
     "test_a_damaged_entry_is_replaced_during_a_batch",
     "test_a_damaged_index_is_made_again",
     "test_a_damaged_overview_is_made_again_or_computed_from_the_source",
+    "test_a_killed_worker_is_an_error",
     "test_a_tilde_is_the_home_folder",
     "test_a_workdir_is_a_path",
     "test_an_entry_removed_during_a_batch",
+    "test_an_etag_that_is_no_digest_costs_a_second_read_and_no_more",
     "test_an_image_over_the_limits_fails_alone",
     "test_an_isolated_crash_costs_a_read_not_the_process",
+    "test_ctrl_c_converts_no_more_than_what_has_begun",
     "test_ctrl_c_leaves_nothing_half_written_and_a_rerun_resumes",
+    "test_dask_does_not_repeat_an_earlier_error",
+    "test_early_exit_and_forgotten_iterators_leave_nothing",
     "test_entries_keep_the_georeference",
     "test_entries_removed_between_batches_are_made_again",
     "test_files_without_a_georeference_get_none",
     "test_nothing_is_read_before_it_is_computed",
     "test_one_entry_serves_both",
+    "test_other_futures_are_refused_before_anything_is_submitted",
     "test_stored_overviews_of_masks_keep_the_area_too",
     "test_workers",
 )
