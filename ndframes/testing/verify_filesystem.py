@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "verify"]
 _LINE_CHARS = 100
+_REMOVAL_SECONDS = 10.0
 Log = Callable[[str], None]
 
 
@@ -92,7 +94,15 @@ def verify(folder: str, counts: TrialCounts = QUICK, *, log: Log = lambda _: Non
                 log(title)
                 yield experiment()
     finally:
+        _remove(place)
+
+
+def _remove(place: str) -> None:
+    """Remove a folder, in which a process of the last trial may still write for a moment."""
+    until = time.monotonic() + _REMOVAL_SECONDS
+    while os.path.lexists(place) and time.monotonic() < until:
         shutil.rmtree(place, ignore_errors=True)
+        time.sleep(0.01)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
