@@ -79,7 +79,7 @@ def test_videos(bucket, tmp_path, tier, backend, at_rest):
     frames, _ = tier_frames({"a": path}, bucket, tier, backend=backend)
     for region in (np.s_[3:9, 10:40, 5:60], np.s_[::-4]):
         np.testing.assert_array_equal(frames.load_region("a", region), wanted[region])
-    fresh, requests = tier_frames({"a": path}, bucket, tier, backend=backend)
+    fresh, _ = tier_frames({"a": path}, bucket, tier, backend=backend)
     for region in (np.s_[3:9, 10:40, 5:60], np.s_[::-4], np.s_[:]):
         np.testing.assert_array_equal(fresh.load_region("a", region), wanted[region])
 
