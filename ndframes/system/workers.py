@@ -212,8 +212,15 @@ class EndedBySignal(SystemExit):
 
 def exit_on_signal(*_: object) -> None:
     """A signal handler of a worker process, which cleans up on the way out."""
-    sys.unraisablehook = lambda _: None  # the process ends now: the parent kills it if this exit is dropped
+    sys.unraisablehook = _end_if_dropped  # of other errors, the process that ends now says nothing
     raise EndedBySignal(1)
+
+
+def _end_if_dropped(unraisable: Any) -> None:
+    """End the process where Python has dropped the exit: in a finalizer, or in a callback of a weak reference."""
+    if issubclass(unraisable.exc_type, EndedBySignal):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _pickle_error(error: Exception) -> bytes:
