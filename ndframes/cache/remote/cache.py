@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +17,7 @@ from ..cache import Cache
 from ..store import LOCK_AGE_SECONDS, CacheEntry
 from ..trailer import read_trailer_of
 from .files import RemoteFile, RemoteFiles, load_commit
-from .layout import COMMITS, DATA, FOLDER, digest_source, new_quarantine_key, parse_commit, parse_data
+from .layout import COMMITS, DATA, FOLDER, digest_source, group_files, new_quarantine_key, parse_commit, parse_data
 from .probe import find_fault, read_mark
 from .publish import publish
 from .scratch import Scratch
@@ -93,9 +92,8 @@ class RemoteCache(Cache):
         self._scratch = Scratch(None if self.local_tier is None else self.local_tier / "scratch")
         self._fault: str | None = None
         self._is_probed = False
-        # The entries, and for each the digest of its source in the name of its file.
-        self._listed: dict[EntryKey, str | None] | None = None
-        self._counted: Counter[str] = Counter()
+        # The entries, and for each the names of the files that may be its own.
+        self._listed: dict[EntryKey, list[str]] | None = None
 
     def __repr__(self) -> str:
         return f"Cache({str(self.workdir)!r})"
@@ -125,12 +123,8 @@ class RemoteCache(Cache):
 
     def ls(self) -> Iterator[CacheEntry]:
         """Every entry, in no particular order."""
-        data: dict[str, list[ObjectStatus]] = defaultdict(list)
-        for status in self._store.scan(DATA):
-            name = parse_data(status.key)
-            if name is not None:
-                data[name.state_id].append(status)
-        return self._to_entries(self._store.scan(COMMITS), data)
+        files = group_files(self._store.scan(DATA))
+        return self._to_entries(self._store.scan(COMMITS), files)
 
     def ls_source(self, backend_id: str, source_id: str) -> list[CacheEntry]:
         """The entries of one source in one form, of any state of the source; the last one written comes first."""
@@ -177,13 +171,9 @@ class RemoteCache(Cache):
         if self._is_http:
             yield
             return
-        data = [name for item in self._store.scan(DATA) if (name := parse_data(item.key)) is not None]
-        counts = Counter(name.state_id for name in data)
-        self._counted = counts
-        # Only the commit tells which of several files is that of the entry.
-        sources = {name.state_id: name.source for name in data if counts[name.state_id] == 1}
+        files = group_files(self._store.scan(DATA))
         keys = [key for item in self._store.scan(COMMITS) if (key := parse_commit(item.key)) is not None]
-        self._listed = {key: sources.get(key.state_id) for key in keys}
+        self._listed = {key: [item.key for item in files.get(key.state_id, [])] for key in keys}
         try:
             yield
         finally:
@@ -193,13 +183,15 @@ class RemoteCache(Cache):
         """As :meth:`Cache.recall`."""
         if self._listed is None:
             return None
-        if key not in self._listed:
+        files = self._listed.get(key)
+        if files is None:
             return False
-        if not self._counted[key.state_id] and self._is_dangling(key):
+        if not files and self._is_dangling(key):
             self.quarantine(self.path(key))
             return False
+        name = parse_data(files[0]) if len(files) == 1 else None
         # The commit of another state of the source must be read: it tells whether the content is the same.
-        return True if stamp is None or self._listed[key] == digest_source(stamp) else None
+        return True if stamp is None or (name is not None and name.source == digest_source(stamp)) else None
 
     def _is_dangling(self, key: EntryKey) -> bool:
         """Whether an entry lacks its file; one that is not in a list may have been written since."""

@@ -18,11 +18,15 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..layout import FOLDER, parse_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ...system.objects.store import ObjectStatus
     from ...system.stamp import SourceStamp
     from ..keys import EntryKey
 
@@ -38,6 +42,7 @@ __all__ = [
     "claim_key",
     "commit_key",
     "digest_source",
+    "group_files",
     "new_data_key",
     "new_probe_key",
     "new_quarantine_key",
@@ -113,6 +118,16 @@ def parse_data(name: str) -> DataName | None:
     """What the name of an entry's file tells; ``None`` if it is not one."""
     match = _DATA.fullmatch(name)
     return DataName(match["state"], match["uuid"]) if match else None
+
+
+def group_files(objects: Iterable[ObjectStatus]) -> dict[str, list[ObjectStatus]]:
+    """The files of entries by the ``state_id`` of their keys. Of several in one state, only the commit tells which is that of the entry."""
+    found: dict[str, list[ObjectStatus]] = defaultdict(list)
+    for item in objects:
+        name = parse_data(item.key)
+        if name is not None:
+            found[name.state_id].append(item)
+    return found
 
 
 def claim_key(state_id: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from .layout import (
     PROBES,
     QUARANTINE,
     commit_key,
+    group_files,
     new_probe_key,
     parse_commit,
     parse_data,
@@ -135,7 +135,7 @@ def _open_contents(cache: Cache, store: ObjectStore) -> _Contents | None:
 
 def _list_contents(cache: Cache, store: ObjectStore) -> _Contents:
     # Commits last: what is committed meanwhile then has its file in the first list or in none.
-    files = _by_state(store.scan(DATA))
+    files = group_files(store.scan(DATA))
     contents = _Contents(claims=[*store.scan(CLAIMS), *store.scan(PROBES)], quarantined=list(store.scan(QUARANTINE)))
     suspects = []
     for item in store.scan(COMMITS):
@@ -169,15 +169,6 @@ def _find_dangling(store: ObjectStore, suspects: Sequence[ObjectStatus]) -> list
         if found is not None:
             named[found.data_key] = item
     return [item for item, status in zip(named.values(), store.status(list(named)), strict=True) if status is None]
-
-
-def _by_state(files: Iterable[ObjectStatus]) -> dict[str, list[ObjectStatus]]:
-    found: dict[str, list[ObjectStatus]] = defaultdict(list)
-    for item in files:
-        name = parse_data(item.key)
-        if name is not None:
-            found[name.state_id].append(item)
-    return found
 
 
 def _find_used(store: ObjectStore, commit: ObjectStatus, files: Sequence[ObjectStatus]) -> list[ObjectStatus]:
