@@ -49,6 +49,8 @@ __all__ = [
     "parse_entry",
     "parse_lease",
     "parse_part",
+    "remove_abandoned",
+    "show_alive",
     "write_marks",
 ]
 FOLDER = "ndframes-cache"
@@ -185,6 +187,22 @@ def is_abandoned(files: FileSystem, path: str, owner: OwnedName) -> bool:
         return False
     age_seconds = time.time() - status.mtime
     return age_seconds > _GRACE_SECONDS or (owner.host == _host() and not _is_running(owner.pid))
+
+
+def show_alive(files: FileSystem, file: IO[bytes]) -> None:
+    """Lock a temporary file, by which other processes see that its writer is alive, where the file system has locks."""
+    try:
+        hold_lock(files, file)
+    except OSError:
+        pass  # others judge by the file's age
+
+
+def remove_abandoned(files: FileSystem, folder: str) -> None:
+    """Remove the temporary files in a folder whose writers have ended."""
+    for item in files.scan(folder):
+        owner = parse_part(item.name)
+        if owner is not None and is_abandoned(files, item.path, owner):
+            files.remove(item.path)
 
 
 def write_marks(files: FileSystem, root: Path) -> None:

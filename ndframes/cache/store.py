@@ -17,11 +17,11 @@ from .keys import FORMAT_VERSION
 from .layout import (
     FOLDER,
     check_marks,
-    hold_lock,
-    is_abandoned,
     new_part_name,
     parse_entry,
     parse_part,
+    remove_abandoned,
+    show_alive,
     write_marks,
 )
 from .leases import Lease
@@ -318,10 +318,7 @@ class Store:
         try:
             if not (self._has_folders and self._is_folder(self.root)):
                 write_marks(self.files, self.root)
-                for item in self.files.scan(str(self.root / "tmp")):
-                    owner = parse_part(item.name)
-                    if owner is not None and is_abandoned(self.files, item.path, owner):
-                        self.files.remove(item.path)
+                remove_abandoned(self.files, str(self.root / "tmp"))
                 self._has_folders = True
             self.files.make_folders(str(folder))
         except OSError as error:
@@ -329,7 +326,7 @@ class Store:
 
     def _write_and_link(self, temporary: str, final: str, write: Callable[[IO[bytes]], None]) -> bool:
         with self.files.create(temporary) as file:
-            self._lock_temporary(file)
+            show_alive(self.files, file)
             write(file)
             # While the file has its temporary name only: the entry must never be seen writable.
             self.files.make_read_only(temporary)
@@ -338,13 +335,6 @@ class Store:
         is_new = self.files.link_or_replace(temporary, final)
         self.files.sync_folder(os.path.dirname(final))
         return is_new
-
-    def _lock_temporary(self, file: IO[bytes]) -> None:
-        """Show other processes that the writer of this file is alive."""
-        try:
-            hold_lock(self.files, file)
-        except OSError:
-            pass  # no locks on this file system: others judge by the file's age
 
     def _remove_temporary(self, temporary: Path) -> None:
         try:

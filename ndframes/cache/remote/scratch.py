@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 from ...errors import CacheError, CacheFullError, NdframesError
 from ...system.files import FileSystem
-from ..layout import hold_lock, is_abandoned, new_part_name, parse_part
+from ..layout import new_part_name, remove_abandoned, show_alive
 from ..store import check_room
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Scratch:
         path = str(self._folder / new_part_name(state_id))
         try:
             with self._files.create(path) as file:
-                self._lock(file)
+                show_alive(self._files, file)
                 yield file
         finally:
             self._files.remove(path)
@@ -67,7 +67,7 @@ class Scratch:
         try:
             self._fill(path, fill)
             with open(path, "rb") as file:
-                self._lock(file)
+                show_alive(self._files, file)
                 yield path
         finally:
             if os.getpid() == pid:  # a child that was forked meanwhile must not remove what its parent reads
@@ -99,7 +99,7 @@ class Scratch:
                 _make_private(self._folder)
             self._files.make_folders(str(self._folder))
             if not self._is_clean:
-                self._clean()
+                remove_abandoned(self._files, str(self._folder))
                 self._is_clean = True
         except OSError as error:
             raise CacheError(
@@ -107,18 +107,6 @@ class Scratch:
                 "folder, or set TMPDIR"
             ) from error
         return self._folder
-
-    def _clean(self) -> None:
-        for item in self._files.scan(str(self._folder)):
-            owner = parse_part(item.name)
-            if owner is not None and is_abandoned(self._files, item.path, owner):
-                self._files.remove(item.path)
-
-    def _lock(self, file: IO[bytes]) -> None:
-        try:
-            hold_lock(self._files, file)
-        except OSError:
-            pass  # no locks on this file system: others judge by the file's age
 
 
 def _make_private(folder: Path) -> None:

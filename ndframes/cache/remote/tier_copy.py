@@ -184,7 +184,7 @@ class EntryCopy(SegmentCopy):
             file.expect(places)
 
     def _touch(self, file: SparseFile) -> bool:
-        """Now and then while it is read, record that it is used, and let go of it if it was removed, to free its space."""
+        """Record from time to time that the file is in use. Close it if another process removed it, so that its space becomes free."""
         file.next_touch = time.monotonic() + _TOUCH_SECONDS
         if not file.is_sound():
             self._file = None
