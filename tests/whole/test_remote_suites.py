@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from kit.suites import run_suites
 
 TESTS = Path(__file__).parents[1]
 SOME = ["items/test_align.py", "items/test_video.py", "frames/test_batch.py", "frames/test_lazyframe.py"]
@@ -16,24 +14,5 @@ ALL = ["items", "frames", "feed", "torch", "movie"]
 
 @pytest.mark.parametrize("chosen", [SOME, pytest.param(ALL, marks=pytest.mark.slow)])
 def test_the_suites_hold_over_an_object_store(chosen, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-n",
-        "0",
-        f"--basetemp={tmp_path / 'tests'}",
-    ]
-    done = subprocess.run(
-        [*command, *(str(TESTS / name) for name in chosen)],
-        env={**os.environ, "NDFRAMES_TEST_STORE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=3000,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert "deselected" in done.stdout
+    printed = run_suites((TESTS / name for name in chosen), "NDFRAMES_TEST_STORE", tmp_path / "tests")
+    assert "deselected" in printed
