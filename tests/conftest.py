@@ -18,8 +18,10 @@ import ndframes as nf
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# Other examples are drawn in each run. A busy machine may be as slow as it is.
-hypothesis.settings.register_profile("suite", max_examples=50, deadline=None)
+# The same examples in each run, so that no result depends on luck; --hypothesis-profile=random draws others. A busy machine may
+# be as slow as it is.
+hypothesis.settings.register_profile("suite", max_examples=50, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("random", max_examples=50, deadline=None)
 hypothesis.settings.load_profile("suite")
 
 BACKENDS = {

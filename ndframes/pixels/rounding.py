@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["ignore_float_errors", "point_dtype", "round_to_dtype", "work_dtype"]
 
 
+# Adding and subtracting the second number rounds 64-bit floats below the first to multiples of 2**-10. The factor 1.5 leaves
+# room for negative ones, whose sums stay between 2**42 and 2**43.
+_SMALL = 2.0**41
+_ROUNDING_TERM = 1.5 * 2**42
+
+
 def work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The floating dtype for sums of weighted pixels of ``dtype``."""
     if dtype.kind == "c":
@@ -41,6 +47,11 @@ def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = T
             return sums.astype(dtype)
     if dtype.kind == "b":
         return np.asarray(sums >= 0.5)
+    # The last bits of a sum are others in another crop. They must not decide whether a mean that ends in .5 rounds up.
+    if sums.dtype == np.float64:
+        where = True if dtype.itemsize < 8 else np.abs(sums) < _SMALL
+        np.add(sums, _ROUNDING_TERM, out=sums, where=where)
+        np.subtract(sums, _ROUNDING_TERM, out=sums, where=where)
     # Halves to even: if they always rounded up, an image would become brighter.
     np.rint(sums, out=sums)
     limits = _limits_of(dtype)
