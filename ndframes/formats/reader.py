@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WORTH_SHARING_SECONDS",
     "Array",
+    "CopyingReader",
     "Crop",
     "Reader",
     "ReaderFacts",
@@ -286,6 +287,23 @@ class Reader:
 
     def read_ahead(self, crops: Sequence[Crop]) -> None:
         """Ask the system to fetch the bytes that these crops need, so that a disk works on many requests at once."""
+
+
+class CopyingReader(Reader):
+    """A reader whose pixels lie as they are in the file or in memory: nothing is decoded."""
+
+    def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
+        """As :meth:`Reader.count_decoded`: 0, since pixels are copied."""
+        return 0
+
+    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:  # noqa: ARG002
+        """As :meth:`Reader.count_decoded_of`: 0, since pixels are copied."""
+        return 0
+
+    @property
+    def is_worth_sharing(self) -> bool:
+        """``False``: one thread copies as fast as memory allows."""
+        return False
 
 
 def to_ascending(rows: range, cols: range, out: Array) -> tuple[range, range, Array]:

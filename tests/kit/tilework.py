@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from itertools import chain
 from pathlib import Path
@@ -174,21 +173,3 @@ def read_crops(frames, arrays, seed: int, count: int) -> int:
         region = np.s_[top : top + 40, left : left + 50]
         wrong += not np.array_equal(frames.load_region(number, region), arrays[number][region])
     return wrong
-
-
-def run_in_threads(work, count: int) -> list:
-    """The results of ``work(seed)`` in ``count`` threads, or the errors that it raised."""
-    outcomes = []
-
-    def run(seed):
-        try:
-            outcomes.append(work(seed))
-        except BaseException as error:
-            outcomes.append(error)
-
-    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import random
-import sys
 import threading
 import time
 import weakref
@@ -12,6 +11,7 @@ import weakref
 import pytest
 from kit.forking import in_fork
 from kit.handles import Handle, HandleFactory
+from kit.racing import run_in_threads
 
 from ndframes.system.handles import HandlePool
 
@@ -24,42 +24,27 @@ def factory():
 def test_threads_never_share_a_handle(factory):
     pool = HandlePool(max_idle=5)
     stop = time.monotonic() + 1.5
-    errors: list[BaseException] = []
 
     def hammer(seed: int) -> None:
         rng = random.Random(seed)
-        try:
-            while time.monotonic() < stop:
-                key = rng.randrange(4)
-                try:
-                    with pool.borrow(key, factory.opener(key)) as handle:
-                        handle.borrowers += 1
-                        assert (handle.borrowers, handle.closed, handle.key) == (1, 0, key)
-                        if rng.random() < 0.05:
-                            handle.borrowers -= 1
-                            raise LookupError
-                        if rng.random() < 0.1:
-                            time.sleep(0)
+        while time.monotonic() < stop:
+            key = rng.randrange(4)
+            try:
+                with pool.borrow(key, factory.opener(key)) as handle:
+                    handle.borrowers += 1
+                    assert (handle.borrowers, handle.closed, handle.key) == (1, 0, key)
+                    if rng.random() < 0.05:
                         handle.borrowers -= 1
-                except LookupError:
-                    assert handle.closed == 1
-                if rng.random() < 0.02:
-                    pool.discard(key)
-        except BaseException as error:
-            errors.append(error)
+                        raise LookupError
+                    if rng.random() < 0.1:
+                        time.sleep(0)
+                    handle.borrowers -= 1
+            except LookupError:
+                assert handle.closed == 1
+            if rng.random() < 0.02:
+                pool.discard(key)
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=hammer, args=(seed,)) for seed in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-    finally:
-        sys.setswitchinterval(interval)
-    assert not errors
-    assert not any(thread.is_alive() for thread in threads)
+    assert run_in_threads(hammer, 8) == [None] * 8
     assert 0 < len(factory.open) == len(pool._idle) <= 5
     pool.close()
     assert all(handle.closed == 1 for handle in factory.made)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import random
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.forking import in_fork
+from kit.racing import run_in_threads
 
 from ndframes.system.memory import ClockCache, _Item
 
@@ -128,38 +128,23 @@ def test_values_are_let_go_outside_the_lock():
 def test_eight_threads_hammer_it():
     lru = ClockCache(1000, lambda value: value[1])
     stop = time.monotonic() + 1.5
-    errors = []
 
     def hammer(seed: int) -> None:
         dice = random.Random(seed)
-        try:
-            while time.monotonic() < stop:
-                key, cost = dice.randrange(40), dice.randrange(1, 300)
-                choice = dice.random()
-                if choice < 0.5:
-                    lru.put(key, (key, cost))
-                elif choice < 0.9:
-                    got = lru.get(key)
-                    assert got is None or got[0] == key
-                else:
-                    lru.discard(key)
-                with lru._lock:
-                    assert lru.used_bytes == sum(item.cost for item in lru._items.values()) <= lru.max_bytes
-        except BaseException as error:
-            errors.append(error)
+        while time.monotonic() < stop:
+            key, cost = dice.randrange(40), dice.randrange(1, 300)
+            choice = dice.random()
+            if choice < 0.5:
+                lru.put(key, (key, cost))
+            elif choice < 0.9:
+                got = lru.get(key)
+                assert got is None or got[0] == key
+            else:
+                lru.discard(key)
+            with lru._lock:
+                assert lru.used_bytes == sum(item.cost for item in lru._items.values()) <= lru.max_bytes
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=hammer, args=(seed,)) for seed in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-    finally:
-        sys.setswitchinterval(interval)
-    assert not errors
-    assert not any(thread.is_alive() for thread in threads)
+    assert run_in_threads(hammer, 8) == [None] * 8
     assert len(lru) > 0
 
 

@@ -20,7 +20,7 @@ from ...geometry.tiling import bounding_range
 from ...system.handles import FileHandle, SharedHandle, close_on_error
 from ...system.mounts import is_remote
 from ...system.stamp import changed_error, source_error
-from ..reader import Reader, ReaderFacts, to_ascending
+from ..reader import CopyingReader, ReaderFacts, to_ascending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ _PIECE_BYTES = 1 << 22
 _MOST_ITEM_BYTES = {"b": 1, "i": 8, "u": 8, "f": 8, "c": 16}
 
 
-class ArrayReader(Reader):
+class ArrayReader(CopyingReader):
     """Crops of an array in memory: an image ``(h, w)`` or ``(h, w, c)``, or a video ``(t, h, w, c)``.
 
     Args:
@@ -78,19 +78,6 @@ class ArrayReader(Reader):
         )
         super().__init__(path, facts)
 
-    def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
-        """As :meth:`Reader.count_decoded`: 0, since pixels are copied."""
-        return 0
-
-    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:  # noqa: ARG002
-        """As :meth:`Reader.count_decoded_of`: 0, since pixels are copied."""
-        return 0
-
-    @property
-    def is_worth_sharing(self) -> bool:
-        """``False``: one thread copies as fast as memory allows."""
-        return False
-
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:
         """As :meth:`Reader.read_window`."""
         self.read_strided(rows, cols, bands, out, level)
@@ -105,7 +92,7 @@ class ArrayReader(Reader):
             _copy_frames(self._array, times, rows, cols, bands, out)
 
 
-class RawReader(Reader):
+class RawReader(CopyingReader):
     """Crops of a file that holds an array without compression, behind a header.
 
     Python keeps a file descriptor open with every map, so maps come from ``pool`` as other handles do.
@@ -169,19 +156,6 @@ class RawReader(Reader):
         weakref.finalize(self, pool.discard, self._token)
         # A weak reference, so that the pool can close the file. It also spares the pool's lock at each read.
         self._pixels: Callable[[], _Pixels | None] = weakref.ref(pool.share(self._token, lambda: self._wrap(file)))
-
-    def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
-        """As :meth:`Reader.count_decoded`: 0, since pixels are copied."""
-        return 0
-
-    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:  # noqa: ARG002
-        """As :meth:`Reader.count_decoded_of`: 0, since pixels are copied."""
-        return 0
-
-    @property
-    def is_worth_sharing(self) -> bool:
-        """``False``: one thread copies as fast as memory allows."""
-        return False
 
     def read_window(self, rows: range, cols: range, bands: Sequence[int], out: Array, level: int) -> None:  # noqa: ARG002
         """As :meth:`Reader.read_window`."""

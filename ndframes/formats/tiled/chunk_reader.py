@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import UnreadableImageError
 from ...geometry.regions import to_slice
 from ...geometry.tiling import bounding_range
-from ..reader import Reader, ReaderFacts
+from ..reader import CopyingReader, ReaderFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ __all__ = ["ChunkReader"]
 _GROUP_BYTES = 16 << 20
 
 
-class ChunkReader(Reader):
+class ChunkReader(CopyingReader):
     """Crops of the ``.npy`` of an entry, which fetches the chunks under a crop.
 
     Args:
@@ -41,19 +41,6 @@ class ChunkReader(Reader):
         self._file = file
         self._pixel_bytes = facts.shape[2] * facts.dtype.itemsize
         self._row_bytes = facts.shape[1] * self._pixel_bytes
-
-    def count_decoded(self, rows: range, cols: range) -> int:  # noqa: ARG002
-        """As :meth:`Reader.count_decoded`: 0, since pixels are copied."""
-        return 0
-
-    def count_decoded_of(self, times: Sequence[int], rows: range, cols: range) -> int:  # noqa: ARG002
-        """As :meth:`Reader.count_decoded_of`: 0, since pixels are copied."""
-        return 0
-
-    @property
-    def is_worth_sharing(self) -> bool:
-        """``False``: there is nothing to decode."""
-        return False
 
     def read_ahead(self, crops: Sequence[Any]) -> None:
         """As :meth:`Reader.read_ahead`."""

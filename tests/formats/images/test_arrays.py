@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.forking import in_fork
+from kit.racing import run_in_threads
 
 import ndframes as nf
 from ndframes.errors import (
@@ -469,12 +470,9 @@ def test_headers_are_parsed_by_many_threads_at_once(tmp_path):
             found.add(arrays._parse_header(io.BytesIO(head))[0])
         return found
 
-    interval, thresholds = sys.getswitchinterval(), gc.get_threshold()
-    sys.setswitchinterval(1e-6)
+    thresholds = gc.get_threshold()
     gc.set_threshold(5)
     try:
-        with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(parse, range(4))) == [{(5, 6, 3)}] * 4
+        assert run_in_threads(parse, 4) == [{(5, 6, 3)}] * 4
     finally:
-        sys.setswitchinterval(interval)
         gc.set_threshold(*thresholds)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-import sys
 import threading
 
 import numpy as np
 import pytest
 from kit.forking import in_fork
 from kit.limits import run_limited
+from kit.racing import run_in_threads
 from kit.synthetic import picture
 from kit.tilework import (
     PHOTOGRAPH,
@@ -20,7 +20,6 @@ from kit.tilework import (
     frames_over,
     is_mapped,
     read_crops,
-    run_in_threads,
     segments_of,
     tile_cache_of,
     tile_number,
@@ -208,13 +207,7 @@ def test_threads_that_evict_each_other_s_tiles(tmp_path, at_rest, compress, crop
     frames = frames_over(tmp_path, arrays, cog(compress), tile_bytes=7 * 32 * 32 * 3)
     frames.prepare()
     frames._opener.pool.max_idle = 2
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        outcomes = run_in_threads(lambda seed: read_crops(frames, arrays, seed, crops), 8)
-    finally:
-        sys.setswitchinterval(interval)
-    assert outcomes == [0] * 8
+    assert run_in_threads(lambda seed: read_crops(frames, arrays, seed, crops), 8) == [0] * 8
     memory = tile_cache_of(frames)
     assert memory.used_bytes <= memory.max_bytes
     assert len(memory) == (7 if compress != "NONE" else 0)
