@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from kit.waiting import little_work
 
 import ndframes as nf
 from ndframes.cache.contents import ContentHashes
@@ -531,10 +532,9 @@ def test_a_sidecar_without_the_md5_of_one_file_is_refused(source, text):
 )
 def test_a_sidecar_that_cannot_be_read_is_refused_at_once(source, spoil):
     spoil(Path(f"{source}.dvc"))
-    start = time.perf_counter()
-    with pytest.raises(HashidError, match=r"a\.tif has no readable a\.tif\.dvc beside it.*run 'dvc add'") as caught:
-        key_of(source, "DVC")
-    assert time.perf_counter() - start < 1
+    with little_work():
+        with pytest.raises(HashidError, match=r"a\.tif has no readable a\.tif\.dvc beside it.*run 'dvc add'") as caught:
+            key_of(source, "DVC")
     assert caught.value.__cause__ is not None
 
 

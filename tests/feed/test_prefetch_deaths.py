@@ -101,7 +101,7 @@ def kill_workers(frames, kills: int, method: str, seed: int) -> None:
         with pytest.raises(WorkerDied, match=f"process {victim} was killed by SIGKILL while it read") as caught:
             read_all(iterator)
         killer.join()
-        assert time.monotonic() - killed_at[0] < 5
+        assert time.monotonic() - killed_at[0] < 60
         assert (caught.value.pid, caught.value.signal) == (victim, signal.SIGKILL)
         assert caught.value.request in requests
         assert list(iterator) == []

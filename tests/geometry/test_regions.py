@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import pickle
-import time
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from kit.waiting import little_work
 
 from ndframes.errors import RegionError, RegionIndexError, RegionTooLargeError
 from ndframes.geometry.regions import (
@@ -105,10 +105,9 @@ NO_ITEMS = [
 
 @pytest.mark.parametrize("item", NO_ITEMS, ids=lambda item: str(type(item).__name__))
 def test_what_is_no_index_is_refused_by_name_and_at_once(item):
-    start = time.perf_counter()
-    with pytest.raises(RegionError, match=r"axis 1: .* not a region; give slices of whole numbers") as caught:
-        resolve_region((0, item), (4, 5, 3))
-    assert time.perf_counter() - start < 0.5
+    with little_work():
+        with pytest.raises(RegionError, match=r"axis 1: .* not a region; give slices of whole numbers") as caught:
+            resolve_region((0, item), (4, 5, 3))
     assert len(str(caught.value)) < 500
     if not isinstance(item, tuple) and item is not None:
         with pytest.raises(RegionError, match="axis 0"):
@@ -135,12 +134,11 @@ def test_a_step_of_zero_is_refused(start):
 
 @pytest.mark.parametrize("index", HUGE + UNPRINTABLE, ids=bits)
 def test_a_huge_index_is_out_of_bounds_and_quickly(index):
-    start = time.perf_counter()
-    with pytest.raises(RegionIndexError, match="out of bounds for axis 0, which has 4"):
-        resolve_region(index, (4, 5))
-    with pytest.raises(IndexError):
-        resolve_region((slice(None), index), (4, 5))
-    assert time.perf_counter() - start < 0.5
+    with little_work():
+        with pytest.raises(RegionIndexError, match="out of bounds for axis 0, which has 4"):
+            resolve_region(index, (4, 5))
+        with pytest.raises(IndexError):
+            resolve_region((slice(None), index), (4, 5))
 
 
 def test_too_many_axes_say_how_many():
@@ -367,10 +365,8 @@ def test_a_typed_region_goes_round(region):
     ids=lambda text: repr(text[:20]),
 )  # fmt: skip
 def test_anything_else_typed_is_refused_at_once_and_quoted(text):
-    start = time.perf_counter()
-    with pytest.raises(RegionError, match=r"^region ") as caught:
+    with little_work(), pytest.raises(RegionError, match=r"^region ") as caught:
         parse_region(text)
-    assert time.perf_counter() - start < 0.5
     assert len(str(caught.value)) < 500
 
 

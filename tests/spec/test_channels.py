@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from kit.waiting import little_work
 
 from ndframes.errors import ChannelError, shorten
 from ndframes.spec.channels import default_codes, find_codes, parse_codes
@@ -112,10 +111,9 @@ def test_what_is_no_spec_is_refused(spec):
     ids=lambda spec: spec[:12],
 )  # fmt: skip
 def test_an_empty_or_absurd_range_is_refused_at_once(spec):
-    start = time.perf_counter()
-    with pytest.raises(ChannelError, match="must hold 1 to 65,535 codes; the stop is exclusive") as caught:
-        parse_codes(spec)
-    assert time.perf_counter() - start < 0.5
+    with little_work():
+        with pytest.raises(ChannelError, match="must hold 1 to 65,535 codes; the stop is exclusive") as caught:
+            parse_codes(spec)
     assert len(str(caught.value)) < 400
 
 

@@ -103,9 +103,10 @@ def test_a_camera_is_replayed_from_its_recording(tmp_path):
     first = described(live.results)
     assert {each.epoch for each in live.results["numbers"]} == {0, 1}
     for result in live.results["numbers"]:
-        assert [number for number, *_ in result.value] == list(range(result.value[0][0], result.value[0][0] + 3, 2)), (
-            "no window spans two connections"
-        )
+        first_number, second_number = (number for number, *_ in result.value)
+        # A busy machine loses frames in between.
+        assert second_number >= first_number + 2
+        assert (first_number >= 500) == (second_number >= 500), "no window spans two connections"
     again = Pipeline.replay(path, Source(str(video), name="cam"))
     again.add("numbers", see_slowly, with_info=True)
     assert described(again.run()) == first

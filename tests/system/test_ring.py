@@ -7,6 +7,7 @@ import gc
 import mmap
 import os
 import pickle
+from collections import Counter
 from multiprocessing import resource_tracker
 
 import numpy as np
@@ -28,7 +29,8 @@ def nothing_is_left():
     before, named = descriptors(), segments()
     yield
     gc.collect()
-    assert descriptors() == before
+    # Connections of other tests may be closed meanwhile.
+    assert not Counter(descriptors()) - Counter(before)
     assert segments() <= named
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -152,7 +151,9 @@ def test_closing_waits_for_what_runs_and_drops_what_waits(monkeypatch):
     assert done == [1]
     monkeypatch.setattr("ndframes.system.objects.request_threads._EXIT_SECONDS", 0.05)
     never = RequestThreads(1)
-    never.submit(lambda: time.sleep(3))
-    started = time.monotonic()
-    never.close()
-    assert time.monotonic() - started < 2.5
+    is_running.clear()
+    is_over.clear()
+    never.submit(lambda: (is_running.set(), is_over.wait()))
+    assert is_running.wait(60)
+    never.close()  # not for ever
+    is_over.set()
