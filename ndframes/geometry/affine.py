@@ -41,7 +41,8 @@ def to_affine(matrix: Any, what: str) -> Affine:
         RegionError: the value is not an affine matrix, or is not invertible.
     """
     try:
-        array = np.asarray(getattr(matrix, "matrix", matrix), np.float64)
+        given = np.asarray(getattr(matrix, "matrix", matrix))
+        array = np.empty(0) if given.dtype.kind == "c" else given.astype(np.float64)
     except (TypeError, ValueError):
         array = np.empty(0)
     # The last row of a product of matrices may differ from 0 0 1 in its last bits.

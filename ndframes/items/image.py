@@ -11,7 +11,7 @@ from ..geometry.affine import IDENTITY, invert, pixels_between, to_affine, windo
 from ..geometry.grid import Grid, resolve_scale, to_shape
 from ..geometry.regions import resolve_region, resolve_unclipped
 from ..pixels.options import DEFAULT_OPTIONS
-from ..pixels.results import Result, allocate, check_has_rows_and_cols, finish
+from ..pixels.results import Result, allocate, check_keeps_axes, finish
 from ..text import count_noun
 from .explain import explain_parts
 from .fuse import fuse_grid, fuse_padded, fuse_padded_grid, fuse_region
@@ -208,7 +208,7 @@ class AlignableImageData(LazyImage):
         """
         plan = self.planner.plan(channels)
         selection = resolve_region(region, plan.shape)
-        check_has_rows_and_cols(selection)
+        check_keeps_axes(selection)
         rows, cols, bands = selection.ranges
         if rows.step != 1 or cols.step != 1:
             raise RegionError("parts of a region are windows: give slices without steps in y and x")
@@ -273,7 +273,7 @@ class AlignableImageData(LazyImage):
     def _load_scaled(self, region: Region, plan: Plan, options: ReadOptions) -> Array:
         if options.pad is None:
             selection = resolve_region(region, plan.shape)
-            check_has_rows_and_cols(selection)
+            check_keeps_axes(selection)
             rows, cols, bands = selection.ranges
         else:
             rows, cols, bands = resolve_unclipped(region, plan.shape)

@@ -13,7 +13,7 @@ from ..errors import ChannelError, NdframesError, naming_image, shorten
 from ..geometry.grid import resolve_scale, to_shape
 from ..geometry.regions import boxes_to_slices, resolve_region, resolve_unclipped, to_row, to_slice
 from ..pixels.options import DEFAULT_OPTIONS
-from ..pixels.results import Result, check_has_rows_and_cols
+from ..pixels.results import Result, check_keeps_axes
 from ..system.threads import run_tasks
 from .item import THUMBNAIL_PX, LazyImage
 
@@ -323,7 +323,7 @@ class ImageSequence(LazyImage):
             rows, cols, bands = resolve_unclipped(rest, full[1:])
         else:
             selection = resolve_region(rest, full[1:])
-            check_has_rows_and_cols(selection)
+            check_keeps_axes(selection)
             rows, cols, bands = selection.ranges
         return StackRegion(first.ranges[0], rows, cols, _take(codes, bands), (*first.dropped, False, False, False))
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..geometry.grid import footprint
 from ..geometry.kernels import EPSILON, KERNELS, first_tap
 from ..system.process import IMPORTING
-from .rounding import point_dtype, round_to_dtype
+from .rounding import has_rounded_points, point_dtype, round_points, round_to_dtype
 from .stencils import resample
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def interpolate(pixels: Array, grid: Grid, interpolation: Interpolation) -> Arra
     # A rotated block is wider by up to sqrt(2); the kernel reads a few pixels around it.
     block_px = int(_MAX_EXTENT_PX / max(1.0, *grid.steps) / math.sqrt(2)) - 4
     if _needs_numpy(pixels.dtype, interpolation) or block_px < 1:
-        return round_to_dtype(_gather(pixels.astype(point_dtype(pixels.dtype)), grid, interpolation), pixels.dtype)
+        sums = pixels.astype(point_dtype(pixels.dtype))
+        sums = _gather(sums, grid, interpolation, is_rounded=has_rounded_points(pixels.dtype))
+        return round_to_dtype(sums, pixels.dtype)
     converted = pixels.astype(_OPENCV_DTYPES[pixels.dtype], copy=False)
     height, width = grid.shape
     if (
@@ -132,13 +134,15 @@ def _band_groups(band_count: int) -> Iterator[tuple[int, int]]:
         first += count
 
 
-def _gather(sums: Array, grid: Grid, interpolation: Interpolation) -> Array:
-    """Interpolate a window with any kernel, in the dtype of the window."""
+def _gather(sums: Array, grid: Grid, interpolation: Interpolation, *, is_rounded: bool) -> Array:
+    """Interpolate a window with any kernel, in the dtype of the window, at rounded points if ``is_rounded``."""
     kernel, radius = KERNELS[interpolation]
     height, width, bands = sums.shape
     flat = sums.reshape(height * width, bands)
     out = np.zeros((*grid.shape, bands), sums.dtype)
     y, x = np.broadcast_arrays(*grid.centres())
+    if is_rounded:
+        y, x = round_points(y), round_points(x)
     first_rows, first_cols = first_tap(y, radius), first_tap(x, radius)
     down = _point_weights(kernel, radius, y, first_rows, sums.dtype)
     across = _point_weights(kernel, radius, x, first_cols, sums.dtype)

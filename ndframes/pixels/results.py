@@ -23,7 +23,7 @@ __all__ = [
     "allocate",
     "as_slice",
     "check_fill",
-    "check_has_rows_and_cols",
+    "check_keeps_axes",
     "fill_of",
     "fill_value",
     "finish",
@@ -192,11 +192,13 @@ def too_large_error(what: str, needed_bytes: int, max_bytes: int) -> RegionTooLa
     )
 
 
-def check_has_rows_and_cols(selection: Selection) -> None:
-    """Check that a region to be scaled has an extent in y and x.
+def check_keeps_axes(selection: Selection) -> None:
+    """Check that a region to be scaled has all its axes.
 
     Raises:
-        RegionError: an integer index removes one of these axes.
+        RegionError: an integer index removes one of them.
     """
-    if selection.dropped[0] or selection.dropped[1]:
+    if True in selection.dropped[:2]:
         raise RegionError("a scaled region must consist of slices without steps in y and x")
+    if True in selection.dropped:
+        raise RegionError("a scaled region must keep its channel axis: give a slice, or the code of the channel")

@@ -10,13 +10,15 @@ import numpy as np
 if TYPE_CHECKING:
     from .._typing import Array
 
-__all__ = ["ignore_float_errors", "point_dtype", "round_to_dtype", "work_dtype"]
+__all__ = ["has_rounded_points", "ignore_float_errors", "point_dtype", "round_points", "round_to_dtype", "work_dtype"]
 
 
 # Adding and subtracting the second number rounds 64-bit floats below the first to multiples of 2**-10. The factor 1.5 leaves
 # room for negative ones, whose sums stay between 2**42 and 2**43.
 _SMALL = 2.0**41
 _ROUNDING_TERM = 1.5 * 2**42
+# Likewise, to multiples of 2**-24.
+_POINT_ROUNDING_TERM = 1.5 * 2**28
 
 
 def work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -30,6 +32,22 @@ def work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def point_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """As :func:`work_dtype`, but with more bits for weights that differ between crops in their last bits."""
     return np.dtype(np.float64) if dtype.kind in "ui" and dtype.itemsize == 2 else work_dtype(dtype)
+
+
+def has_rounded_points(dtype: np.dtype[Any]) -> bool:
+    """Whether pixels of ``dtype`` are interpolated at rounded points: floats of up to 32 bits, and pairs of them."""
+    return dtype.kind in "fc" and dtype.itemsize <= (8 if dtype.kind == "c" else 4)
+
+
+def round_points(points: Array) -> Array:
+    """Round coordinates to 2**-24 of a pixel, which 32-bit floats do not resolve.
+
+    The coordinates of a point in two windows differ by whole pixels and by their last bits. The latter must not decide how a
+    sum is rounded to a float. A multiple of a fraction such as 1/3 is far from the middle between two multiples of 2**-24,
+    so it is rounded alike in every window.
+    """
+    rounded: Array = (points + _POINT_ROUNDING_TERM) - _POINT_ROUNDING_TERM
+    return rounded
 
 
 def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = True) -> Array:

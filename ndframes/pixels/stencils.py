@@ -11,7 +11,7 @@ import numpy as np
 
 from ..geometry.grid import Sampling
 from ..geometry.kernels import EPSILON, KERNELS, first_tap
-from .rounding import ignore_float_errors, round_to_dtype, work_dtype
+from .rounding import has_rounded_points, ignore_float_errors, round_points, round_to_dtype, work_dtype
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -68,7 +68,12 @@ def _stencil_of(sampling: Sampling, interpolation: Interpolation, *, antialias: 
     # Every kernel would give these pixels with a weight of 1, but for rounding.
     if sampling.is_pixel_aligned:
         interpolation = "nearest"
-    indices, weights = _taps_of(sampling, interpolation, antialias, work_dtype(dtype).type(0).real.dtype)
+    # The cache is keyed by a rounded start: windows begin a few pixels before their crop, so with a round scale most crops
+    # have one of few starts.
+    start, weight_dtype = round(sampling.start, 12), work_dtype(dtype).type(0).real.dtype
+    indices, weights = _taps(
+        start, sampling.step, sampling.count, interpolation, antialias, has_rounded_points(dtype), weight_dtype
+    )
     return Stencil(0, 0, indices, weights)
 
 
@@ -95,25 +100,16 @@ def apply_stencils(pixels: Array, down: Stencil, across: Stencil, *, rows_first:
     return round_to_dtype(sums, pixels.dtype, may_overshoot=may_overshoot)
 
 
-def _taps_of(
-    sampling: Sampling,
-    interpolation: Interpolation,
-    antialias: bool,
-    dtype: Any,
-) -> tuple[list[Indices], list[Array]]:
-    # The cache is keyed by a rounded start: windows begin a few pixels before their crop, so with a round scale most crops
-    # have one of few starts.
-    return _taps(round(sampling.start, 12), sampling.step, sampling.count, interpolation, antialias, dtype)
-
-
 @lru_cache(maxsize=512)
 def _taps(
-    start: float, step: float, count: int, interpolation: Interpolation, antialias: bool, dtype: Any
+    start: float, step: float, count: int, interpolation: Interpolation, antialias: bool, is_rounded: bool, dtype: Any
 ) -> tuple[list[Indices], list[Array]]:
     centres = start + (np.arange(count) + 0.5) * step
     if interpolation == "nearest":
         return [np.floor(centres + EPSILON).astype(np.intp)], []
     kernel, support = KERNELS[interpolation]
+    if is_rounded:
+        centres = round_points(centres)
     # A coarser result averages over its whole pixel; a finer one interpolates with the plain kernel.
     stretch = max(1.0, step) if antialias else 1.0
     # The EPSILON keeps a rounding error from adding a tap that has no weight.

@@ -221,6 +221,20 @@ def test_halves_are_rounded_alike_in_every_crop(dtype, interpolation, linear, an
             np.testing.assert_array_equal(alone[0, 0], whole[top, left], err_msg=f"{shift}, {top}, {left}")
 
 
+@pytest.mark.parametrize(("dtype", "interpolation"), [("float16", "linear"), *(("float32", each) for each in _SMOOTH)])
+def test_narrow_floats_are_equal_in_every_crop(dtype, interpolation):
+    """To the bit, where a file is stretched to an extent that is no whole multiple of its own."""
+    pixels = finite_picture((50, 60, 1), dtype)
+    for height, width in ((173, 131), (97, 199), (141, 111)):
+        grid = Grid((60 / width, 0, 0, 0, 50 / height, 0), (height, width))
+        whole, _ = warp_all(pixels, grid, interpolation)
+        for top, left in itertools.product(range(0, height, 17), range(0, width, 23)):
+            rows, cols = range(top, min(top + 40, height)), range(left, min(left + 30, width))
+            crop, _ = warp_all(pixels, grid.crop(rows, cols), interpolation)
+            same = whole[rows.start : rows.stop, cols.start : cols.stop]
+            np.testing.assert_array_equal(crop, same, err_msg=f"{height} x {width}: {top}, {left}")
+
+
 def check_crop(grid, data, interpolation, antialias, dtype, bands):
     pixels = finite_picture((50, 60, bands), dtype)
     whole, whole_gone = warp_all(pixels, grid, interpolation, antialias=antialias)

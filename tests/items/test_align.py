@@ -392,7 +392,7 @@ def test_the_shape_of_a_file_is_checked(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "transform", [np.zeros((3, 3)), np.eye(4), "turn", None, [[1, 0], [0, 1]], np.full((3, 3), np.nan)]
+    "transform", [np.zeros((3, 3)), np.eye(4), "turn", None, [[1, 0], [0, 1]], np.full((3, 3), np.nan), np.eye(3) * 1j]
 )
 def test_an_invalid_transform_is_refused(scene, transform):
     with pytest.raises(nf.RegionError, match="transform must be"):

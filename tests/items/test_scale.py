@@ -176,6 +176,8 @@ def test_empty_and_tiny_regions(frames):
         {"shape": (5, 5), "scale": 2},
         {"region": np.s_[::2, :], "scale": 0.5},
         {"region": 5, "scale": 0.5},
+        {"region": np.s_[..., 0], "scale": 0.5},
+        {"region": np.s_[:, :, 0], "shape": (5, 5)},
         {"region": np.s_[5:5, :], "shape": (2, 2)},
     ],
     ids=str,

@@ -126,7 +126,9 @@ def test_every_image_is_warped(walk):
     np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("region", [np.s_[:, 3], np.s_[:, :, 4], np.s_[:, ::2], np.s_[:, 1:2, 3:4, 5]])
+@pytest.mark.parametrize(
+    "region", [np.s_[:, 3], np.s_[:, :, 4], np.s_[:, ::2], np.s_[:, 1:2, 3:4, 5], np.s_[:, 1:2, 3:4, 0]]
+)
 def test_regions_that_cannot_be_scaled(walk, region):
     with pytest.raises(nf.RegionError, match="image walk|'walk'|walk"):
         walk.load_region("walk", region, scale=0.5)
