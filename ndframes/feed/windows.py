@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import PatchError, naming_image, shorten
-from .counts import to_count
+from ..frames.frames import Frames
+from .counts import to_count, to_factor
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
 
-    from ..frames.frames import Frames
 
 __all__ = ["Extents", "Oversize", "Window", "name_dataset", "to_ids", "to_pair"]
 #: Whether a patch that no image holds is an error, or padded as one that is larger than its image.
@@ -49,7 +48,9 @@ class Extents:
         Raises:
             PatchError: there are no images, or one is named twice.
             NdframesError: as :meth:`ndframes.Frames.extents`.
+            TypeError: they are no images.
         """
+        check_frames(frames)
         ids = list(frames.image_ids) if image_ids is None else to_ids(image_ids)
         if not ids:
             what = f"{name_dataset(frames)} has no images" if image_ids is None else "there are no images in image_ids"
@@ -100,8 +101,8 @@ class Window:
         Raises:
             PatchError: a value is not valid.
         """
-        if scale is not None and not 0 < scale < math.inf:
-            raise PatchError(f"scale={shorten(scale)}; give a number above 0")
+        if scale is not None:
+            scale = to_factor("scale", scale)
         if times is not None:
             times = to_count("times", times, "a number of frames")
         every = to_count("every", every, "a number of frames")
@@ -175,6 +176,16 @@ def to_ids(image_ids: Iterable[Hashable]) -> list[Hashable]:
     if repeated:
         raise PatchError(f"image_ids names {shorten(repeated)} more than once; give each id once")
     return ids
+
+
+def check_frames(frames: object) -> None:
+    """Check that an argument is :class:`~ndframes.Frames`.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(frames, Frames):
+        raise TypeError(f"frames={shorten(frames)}; give Frames, such as SimpleFrames or CocoFrames")
 
 
 def name_dataset(frames: object) -> str:
