@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PatchError, naming_image, shorten
+from ..frames.frames import check_frames
 from .patch import Patch
-from .windows import check_frames
 
 if TYPE_CHECKING:
     from ..frames.frames import Frames

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import PatchError, naming_image, shorten
-from ..frames.frames import Frames
+from ..frames.frames import check_frames
 from .counts import to_count, to_factor
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
 
+    from ..frames.frames import Frames
 
 __all__ = ["Extents", "Oversize", "Window", "name_dataset", "to_ids", "to_pair"]
 #: Whether a patch that no image holds is an error, or padded as one that is larger than its image.
@@ -176,16 +177,6 @@ def to_ids(image_ids: Iterable[Hashable]) -> list[Hashable]:
     if repeated:
         raise PatchError(f"image_ids names {shorten(repeated)} more than once; give each id once")
     return ids
-
-
-def check_frames(frames: object) -> None:
-    """Check that an argument is :class:`~ndframes.Frames`.
-
-    Raises:
-        TypeError: it is something else.
-    """
-    if not isinstance(frames, Frames):
-        raise TypeError(f"frames={shorten(frames)}; give Frames, such as SimpleFrames or CocoFrames")
 
 
 def name_dataset(frames: object) -> str:

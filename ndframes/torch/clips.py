@@ -15,7 +15,7 @@ from ..feed.counts import to_count
 from ..feed.order import check_seed, mix
 from ..feed.patch import Patch
 from ..feed.reading import load_frames
-from ..feed.windows import check_frames
+from ..frames.frames import check_frames
 from .batch import to_dtype
 from .naming import note_item
 

@@ -14,7 +14,8 @@ from ..errors import PatchError, RegionError, shorten
 from ..feed.order import mix
 from ..feed.patches import Patches
 from ..feed.reading import load_patches
-from ..feed.windows import check_frames, name_dataset
+from ..feed.windows import name_dataset
+from ..frames.frames import check_frames
 from .batch import Sample, Samples, to_dtype
 from .naming import note_item, note_items
 
