@@ -46,7 +46,7 @@ class Area:
             width: of the image.
 
         Raises:
-            PatchError: something else, or not finite.
+            PatchError: something else, not finite, or an inverted box.
 
         Example:
             >>> area = Area.of([(1, 1, 3, 3), (2, 2, 5, 3)], 10, 4)
@@ -162,6 +162,11 @@ def _to_numbers(value: Any) -> _Points | None:
 
 def _boxes(boxes: Any) -> list[list[_Points]]:
     found = _checked(np.reshape(np.asarray(boxes, np.float64), (-1, 4)))
+    inverted = found[(found[:, 2:] < found[:, :2]).any(axis=1)]
+    if len(inverted):
+        raise PatchError(
+            f"the box {inverted[0].tolist()} is inverted; boxes are (x0, y0, x1, y1) with x0 <= x1 and y0 <= y1"
+        )
     return [[np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])] for x0, y0, x1, y1 in found]
 
 

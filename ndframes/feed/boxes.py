@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import PatchError, check_choice, shorten
 from ..text import count_noun
 from .balance import Balance, BalanceSpec
-from .counts import to_count
+from .counts import to_count, to_number
 from .hard import HardPlaces, HardWindows
 from .negatives import FreeWindows
 from .order import Draws, EpochOrders, check_seed
@@ -113,17 +113,17 @@ class BoxPatches(Patches):
         self._images = _find_images(columns, image_ids)
         if edge != "pad":
             self._check_fits()
-        self._placing = Placing(columns, _to_number("jitter", jitter), _to_number("allow_cut", allow_cut, 1))
-        self._positive_count = round(_to_number("positives", positives, 1) * self._length)
+        self._placing = Placing(columns, to_number("jitter", jitter), to_number("allow_cut", allow_cut, 1))
+        self._positive_count = round(to_number("positives", positives, 1) * self._length)
         self._numbers, self._weight_stops = np.zeros(0, np.int64), np.zeros(0)
         if self._positive_count:
             self._numbers, self._weight_stops = self._weigh_boxes(coco, balance, thin=thin)
         self._hard = HardWindows.of(() if hard is None else hard, columns, self._shape)
         negative_count = self._length - self._positive_count
-        share = _to_number("hard_share", hard_share, 1)
+        share = to_number("hard_share", hard_share, 1)
         self._hard_count = 0 if self._hard is None else round(share * negative_count)
         self._free: list[FreeWindows] = []
-        distance = _to_number("away", away)
+        distance = to_number("away", away)
         if negative_count > self._hard_count:
             self._free = self._find_free(distance)
         self._digest = _digest_of(columns, self._numbers, self._weight_stops)
@@ -279,22 +279,6 @@ def _find_images(columns: BoxColumns, image_ids: Iterable[Hashable] | None) -> _
         what = f"names {shorten(unknown)}, which {columns.dataset} does not have" if unknown else "is empty"
         raise PatchError(f"image_ids {what}; give ids of images of {columns.dataset}, or None for all")
     return np.unique(np.array(numbers, np.int64))
-
-
-def _to_number(name: str, value: Any, most: float = math.inf) -> float:
-    """A number from 0 to ``most``.
-
-    Raises:
-        PatchError: otherwise.
-    """
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1
-    if not 0 <= number <= most or number == math.inf:
-        allowed = "a number from 0" if most == math.inf else f"a share from 0 to {most:g}"
-        raise PatchError(f"{name}={shorten(value)}; give {allowed}")
-    return number
 
 
 def _to_factors(value: Any) -> tuple[float, float]:

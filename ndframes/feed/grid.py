@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import PatchError, check_choice, shorten
 from .areas import Area, parse_areas
+from .counts import to_number
 from .patch import Patch
 from .patches import Patches
 from .windows import Extents, Window, to_pair
@@ -109,6 +110,7 @@ class GridPatches(Patches):
         super().__init__()
         check_choice("edge", edge, Edge)
         self._edge: Edge = edge
+        least_covered = to_number("min_covered", min_covered, 1)
         self._window = window = Window.of(shape, scale, times, every)
         self._extents = extents = Extents.of(frames, image_ids)
         window.check_fits(extents, may_pad=edge == "pad")
@@ -126,7 +128,7 @@ class GridPatches(Patches):
         # For each image the numbers of its windows in one frame; without areas all.
         self._chosen: dict[int, _Ints] | None = None
         if areas is not None:
-            self._chosen = self._find_covered(areas, min_covered)
+            self._chosen = self._find_covered(areas, least_covered)
             counts = np.array([len(self._chosen.get(number, ())) for number in range(len(extents))])
         self._plane_counts = counts
         self._stops = np.cumsum(counts * self._time_counts)
@@ -166,8 +168,6 @@ class GridPatches(Patches):
 
     def _find_covered(self, areas: Mapping[Hashable, Area], min_covered: float) -> dict[int, _Ints]:
         """For each image with an area the numbers of the windows that it covers."""
-        if not 0 <= min_covered <= 1:
-            raise PatchError(f"min_covered={shorten(min_covered)}; give a share from 0 to 1")
         numbers = {image_id: number for number, image_id in enumerate(self._extents.image_ids)}
         height, width = self._window.img_shape
         least = max(1, math.ceil(min_covered * height * width))

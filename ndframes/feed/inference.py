@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import PatchError, naming_image, shorten
 from ..frames.coco import make_coco_dataset
 from .batches import read_batches
-from .counts import to_count
+from .counts import to_count, to_factor
 from .detections import make_annotations, make_categories, make_image
 from .merge import check_part, merge_detections, to_numpy
 from .patch import Patch
@@ -281,10 +281,7 @@ def _number_images(planes: Mapping[Any, Plane]) -> dict[Any, int]:
 
 
 def _whole_patch(plane: Plane, scale: float) -> Patch:
-    if isinstance(scale, bool) or not isinstance(scale, (int, float, np.number)) or not 0 < scale < math.inf:
-        raise PatchError(
-            f"whole={shorten(scale)}; give the scale of a pass over the whole image, such as 0.25, or None"
-        )
+    scale = to_factor("whole", scale, "the scale of a pass over the whole image, such as 0.25, or None")
     height, width = plane.shape
     region: Any = (slice(0, height), slice(0, width))
     region = region if plane.time is None else (plane.time, *region)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import PatchError, naming_image, shorten
+from .counts import to_number
 from .pairs import areas_of, intersections_of, overlapping_pairs
+from .planes import check_patch, key_of
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -85,8 +87,7 @@ def merge_detections(
     if not callable(rule) and rule not in _RULES:
         raise PatchError(f"rule={shorten(rule)}; allowed: {', '.join(map(repr, _RULES))}, or a callable")
     for name, value, most in (("iou", iou, 1), ("ios", ios, 1), ("max_gap", max_gap, np.inf)):
-        if not 0 <= value <= most or not np.isfinite(value):
-            raise PatchError(f"{name}={shorten(value)}; give a number from 0" + (" to 1" if most == 1 else ""))
+        to_number(name, value, most)
     found = _collect(parts, patches)
     if callable(rule):
         return found.taken(_to_numbers(rule(found.described()) if found.count else [], found.count))
@@ -150,7 +151,9 @@ def _collect(parts: Sequence[Mapping[str, Any]], patches: Sequence[Patch]) -> _D
     patches, parts = list(patches), list(parts)
     if len(parts) != len(patches):
         raise PatchError(f"{len(parts):,} parts for {len(patches):,} patches; give the detections of each patch")
-    planes = {(patch.image_id, patch.region[:-2]) for patch in patches}
+    for patch in patches:
+        check_patch(patch)
+    planes = {key_of(patch) for patch in patches}
     if len(planes) > 1:
         first, second = list(planes)[:2]
         raise PatchError(f"the patches are of several images or frames, {first} and {second}; merge each on its own")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PatchError, naming_image, shorten
+from ..frames.frames import check_frames
 from .patch import Patch
 
 if TYPE_CHECKING:
@@ -35,6 +36,16 @@ class Plane:
     def key(self) -> Hashable:
         """The image id; ``(image_id, time)`` for a frame."""
         return self.image_id if self.time is None else (self.image_id, self.time)
+
+
+def check_patch(patch: object) -> None:
+    """Check that an item is a patch.
+
+    Raises:
+        PatchError: it is something else.
+    """
+    if not isinstance(patch, Patch):
+        raise PatchError(f"{shorten(patch)} is not a Patch; give GridPatches or a list of Patch objects")
 
 
 def key_of(patch: Patch) -> tuple[Hashable, int | None]:
@@ -66,12 +77,12 @@ def group_by_plane(
         PatchError: an item is not a patch, a window in time, or there are none.
         NdframesError: as :meth:`ndframes.Frames.extents`.
     """
+    check_frames(frames)
     # By index, because iterating Patches counts them as delivered.
     items: Iterable[Any] = (patches[n] for n in range(len(patches))) if isinstance(patches, Sequence) else patches
     planes: dict[tuple[Hashable, int | None], Plane] = {}
     for patch in items:
-        if not isinstance(patch, Patch):
-            raise PatchError(f"{shorten(patch)} is not a Patch; give GridPatches or a list of Patch objects")
+        check_patch(patch)
         if patch.is_repeat or image_id not in (None, patch.image_id):
             continue
         key = key_of(patch)

@@ -81,7 +81,9 @@ class RandomPatches(Patches):
         check_choice("edge", edge, Oversize)
         self._length, self._seed = to_count("length", length, "a number of patches"), check_seed(seed)
         self._extents = extents = Extents.of(frames, image_ids)
-        factors = [scales] if isinstance(scales, (int, float)) else list(scales)
+        factors = (
+            list(scales) if isinstance(scales, (Sequence, np.ndarray)) and not isinstance(scales, str) else [scales]
+        )
         if not factors:
             raise PatchError("scales is empty; give at least one factor")
         areas = parse_areas(within, extents.shapes())

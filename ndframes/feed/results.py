@@ -153,12 +153,18 @@ class FileSink:
 
 
 def to_path(out: Any) -> str | None:
-    """The path in ``out``; ``None`` if it is not a path.
+    """The path in ``out``; ``None`` if it is an array, or ``None``.
 
     Raises:
         OutputError: its ending is not that of a result, its folder is missing, or it is not a regular file.
+        PatchError: it is neither a path nor an array.
     """
+    if out is None:
+        return None
     if not isinstance(out, (str, os.PathLike)):
+        # Numpy copies a list, so that its owner would never see the result.
+        if not np.may_share_memory(np.asarray(out), np.asarray(out)):
+            raise PatchError(f"out={shorten(out)}; give a path that ends in {', '.join(_SUFFIXES)}, or an array")
         return None
     path = os.fsdecode(out)
     if not path.lower().endswith(_SUFFIXES):

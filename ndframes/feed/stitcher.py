@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import PatchError, check_choice, naming_image, shorten
 from ..pixels.rounding import round_to_dtype
 from .bands import BAND_ROWS, BandSums
+from .counts import to_factor
 from .patch import Patch
 from .results import ArraySink, FileSink, to_array_sink, to_path
 from .windows import to_pair
@@ -131,8 +132,7 @@ class Stitcher:
     ) -> None:
         check_choice("weights", weights, Weights)
         check_choice("reduce", reduce, Reduce)
-        if isinstance(scale, bool) or not isinstance(scale, (int, float, np.number)) or not 0 < scale < math.inf:
-            raise PatchError(f"scale={shorten(scale)}; give a number above 0")
+        scale = to_factor("scale", scale)
         self._img_shape = to_pair("shape", shape)
         self._shape = _scaled(self._img_shape, scale)
         self._weights: Weights = weights
@@ -303,7 +303,10 @@ class Stitcher:
         weights = _weights_of(self._weights, *shape)
         if weight is None:
             return weights
-        factors = np.asarray(weight, np.float64)
+        try:
+            factors = np.asarray(weight, np.float64)
+        except (TypeError, ValueError):
+            factors = np.full((), np.nan)
         if factors.shape not in ((), shape) or not np.isfinite(factors).all() or (factors < 0).any():
             raise PatchError(
                 f"the weight of {_name(patch)} is {shorten(weight)}; give a finite number from 0, or an array {shape} of them"

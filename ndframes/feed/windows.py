@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..errors import PatchError, naming_image, shorten
-from .counts import to_count
+from ..frames.frames import check_frames
+from .counts import to_count, to_factor
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -49,7 +49,9 @@ class Extents:
         Raises:
             PatchError: there are no images, or one is named twice.
             NdframesError: as :meth:`ndframes.Frames.extents`.
+            TypeError: they are no images.
         """
+        check_frames(frames)
         ids = list(frames.image_ids) if image_ids is None else to_ids(image_ids)
         if not ids:
             what = f"{name_dataset(frames)} has no images" if image_ids is None else "there are no images in image_ids"
@@ -100,8 +102,8 @@ class Window:
         Raises:
             PatchError: a value is not valid.
         """
-        if scale is not None and not 0 < scale < math.inf:
-            raise PatchError(f"scale={shorten(scale)}; give a number above 0")
+        if scale is not None:
+            scale = to_factor("scale", scale)
         if times is not None:
             times = to_count("times", times, "a number of frames")
         every = to_count("every", every, "a number of frames")

@@ -16,6 +16,7 @@ from ..errors import (
     check_keywords,
     name_image,
     naming_image,
+    shorten,
 )
 from ..geometry.regions import check_inside
 from ..pixels.options import ReadKeywords, ReadOptions, WarpKeywords
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from .prepare import ErrorPolicy, PrepareReport
     from .view import FramesView
 
-__all__ = ["Frames"]
+__all__ = ["Frames", "check_frames"]
 _UNSTABLE_TRIES = 3
 _DISTANT_THREADS = 32
 
@@ -448,3 +449,13 @@ class Frames(ImageCollection):
                 error = again
         name_image(error, image_id)
         raise error
+
+
+def check_frames(frames: object) -> None:
+    """Check that an argument is :class:`~ndframes.Frames`.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(frames, Frames):
+        raise TypeError(f"frames={shorten(frames)}; give Frames, such as SimpleFrames or CocoFrames")

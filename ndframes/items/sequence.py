@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from ..errors import ChannelError, NdframesError, naming_image, shorten
+from ..geometry.affine import to_affine
 from ..geometry.grid import resolve_scale, to_shape
 from ..geometry.regions import boxes_to_slices, resolve_region, resolve_unclipped, to_row, to_slice
 from ..pixels.options import DEFAULT_OPTIONS
@@ -221,6 +222,7 @@ class ImageSequence(LazyImage):
     ) -> Array:
         """Read all images through one affine map; see :meth:`ndframes.Frames.load_warped`."""
         height, width = to_shape(shape)
+        to_affine(transform, "transform")  # here, where an error does not name a single image
         wanted = StackRegion(range(len(self)), range(height), range(width), self.select(channels))
 
         def load(image: AlignableImageData, codes: tuple[str, ...]) -> Array:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
+import numpy as np
+
 from ..errors import RegionError, shorten
 from ..geometry.kernels import INTERPOLATIONS
 from ..geometry.padding import check_pad
@@ -73,7 +75,7 @@ class ReadOptions(NamedTuple):
         """The options, checked.
 
         Raises:
-            RegionError: the interpolation, the nodata mode or the pad mode does not exist.
+            RegionError: the interpolation, the nodata mode or the pad mode does not exist, or ``antialias`` is no bool.
         """
         is_stored = interpolation is None and nodata == "keep" and antialias is True and fill is _NO_FILL
         if is_stored and pad is None and scale is None and shape is None and outside is None:
@@ -82,6 +84,8 @@ class ReadOptions(NamedTuple):
             for name in interpolation.values() if isinstance(interpolation, Mapping) else (interpolation,):
                 if name not in INTERPOLATIONS:
                     raise RegionError(f"interpolation={shorten(name)}; allowed: {', '.join(map(repr, INTERPOLATIONS))}")
+        if not isinstance(antialias, (bool, np.bool_)):
+            raise RegionError(f"antialias={shorten(antialias)}; allowed: True, False")
         if nodata not in NODATA_MODES:
             raise RegionError(f"nodata={shorten(nodata)}; allowed: {', '.join(map(repr, NODATA_MODES))}")
         if pad is not None:

@@ -127,6 +127,8 @@ def make_access(
     if not isinstance(token, str) or _TOKEN.fullmatch(token) is None:
         # The message leaves the token out: it may end in a log.
         raise AccessError("the token is not allowed; give 16 to 256 letters, digits, _ and -, or None for a random one")
+    if isinstance(hosts, str):  # whose letters would be the names
+        raise AccessError(f"hosts={shorten(hosts)} is one name; give a list of names")
     names = {*_LOOPBACK, *(_check_name(name) for name in hosts)}
     if is_loopback(host):
         return Access(token, frozenset(names), is_embeddable=is_embeddable)

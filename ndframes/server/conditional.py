@@ -10,9 +10,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .answers import Answer, Call
 
-__all__ = ["answer_conditionally"]
+__all__ = ["answer_conditionally", "is_known"]
 _RANGE = re.compile(r"bytes\s*=\s*(?:(?P<first>[0-9]{1,18})-(?P<last>[0-9]{0,18})|-(?P<count>[0-9]{1,18}))")
 _TAG_BYTES = 12
+
+
+def is_known(known_tags: str, tag: str) -> bool:
+    """Whether a client has the content with this ``ETag``.
+
+    Args:
+        known_tags: a header ``If-None-Match``; ``*`` stands for any content that there is.
+        tag: the ``ETag``.
+
+    Example:
+        >>> is_known('"a", W/"b"', '"b"'), is_known("*", '"b"'), is_known("", '"b"')
+        (True, True, False)
+    """
+    return known_tags.strip() == "*" or tag in known_tags
 
 
 def answer_conditionally(answer: Answer, call: Call) -> Answer:
@@ -29,8 +43,7 @@ def answer_conditionally(answer: Answer, call: Call) -> Answer:
     """
     tag = f'"{hashlib.blake2b(answer.body, digest_size=_TAG_BYTES).hexdigest()}"'
     answer = replace(answer, headers={**answer.headers, "etag": tag, "accept-ranges": "bytes"})
-    known = call.headers.get("if-none-match", "")
-    if known.strip() == "*" or tag in known:
+    if is_known(call.headers.get("if-none-match", ""), tag):
         return replace(answer, body=b"", status=304)
     wanted = call.headers.get("range", "")
     # Parts are defined for GET only; of several parts, the whole is an allowed answer.

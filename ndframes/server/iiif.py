@@ -20,6 +20,7 @@ from ..formats.export import encode_jpeg, encode_png, encode_tiff
 from ..pixels.packed import pack, to_bytes
 from ..pixels.pictures import find_stretch_limits
 from .bodies import PNG_LEVEL
+from .conditional import is_known
 from .iiif_request import IiifLimits, IiifPicture
 from .limits import Cost
 from .splices import find_splice
@@ -128,7 +129,7 @@ class Iiif:
         image = self._frames.image(image_id)
         kind = IIIF_TYPES[picture.format]
         tag = _find_tag(image, picture)
-        if tag is not None and tag in known_tags:
+        if tag is not None and is_known(known_tags, tag):
             return Work(Cost(0, 0), lambda: Body(b"", kind, tag=tag, is_known=True), 0)
         pixels = picture.shape[0] * picture.shape[1]
         dtype = image.dtype(None)

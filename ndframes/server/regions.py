@@ -113,8 +113,17 @@ def item_to_json(item: Any) -> Any:
 
 
 def fill_to_text(fill: complex) -> int | str:
-    """A fill value as JSON: JSON has no complex numbers, and no nan."""
-    return index(fill) if isinstance(fill, (int, np.integer)) else repr(complex(fill)).strip("()")
+    """A fill value as JSON: JSON has no complex numbers, and no nan.
+
+    Raises:
+        RegionError: it is not a number.
+    """
+    if isinstance(fill, (int, np.integer)):
+        return index(fill)
+    value = np.asarray(fill)
+    if value.ndim or value.dtype.kind not in "biufc":
+        raise RegionError(f"fill={shorten(fill)} is not a number")
+    return repr(complex(value[()])).strip("()")
 
 
 def fill_from_text(value: Any) -> complex:

@@ -159,7 +159,9 @@ class RemoteImage(LazyImage):
         """
         items = region if isinstance(region, tuple) else () if region is None else (region,)
         encoded = [item_to_json(item) for item in items]
-        if ... in encoded or len(encoded) > len(AXES):
+        # A tuple may begin with a list of frames; any other list is an error, as it is where the files are.
+        has_list = isinstance(region, list) or any(isinstance(item, list) for item in items[1:])
+        if has_list or ... in encoded or len(encoded) > len(AXES):
             encoded = self._resolve(region, self.shape(channels), options)
         return {"id": self._name, "region": encoded}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .._version import __version__
 from ..errors import IiifError, NdframesError
+from ..frames.frames import check_frames
 from ..system.process import count_descriptors, resident_bytes
 from .access import make_access
 from .access_log import AccessLog
@@ -69,6 +70,7 @@ def create_app(
     Raises:
         MissingExtraError: starlette is not installed.
         AccessError: the token or a host is not allowed.
+        TypeError: ``frames`` holds no images.
 
     Example:
         >>> import ndframes as nf
@@ -77,6 +79,7 @@ def create_app(
         >>> app.token
         'a-token-of-this-test'
     """
+    check_frames(frames)
     access = make_access(host, token=token, hosts=hosts, is_embeddable=is_embeddable)
     return Service(frames, access, limits or ServiceLimits())
 

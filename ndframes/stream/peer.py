@@ -19,7 +19,7 @@ from ..system.threads import declare_worker_process
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Peer"]
+__all__ = ["Peer", "shut_down"]
 _SERVE = "from ndframes.stream.peer import serve_stdin; serve_stdin()"
 
 
@@ -75,11 +75,7 @@ class Peer:
 
     def end_sending(self) -> None:
         """Let the process find the end of the pipe, which can still be read here."""
-        with socket.socket(fileno=os.dup(self.pipe.fileno())) as end:
-            try:
-                end.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass  # the process has ended
+        shut_down(self.pipe, socket.SHUT_WR)
 
     def close(self, seconds: float) -> None:
         """Close the pipe, and kill the process if it has not ended after so many seconds."""
@@ -103,6 +99,15 @@ class Peer:
                 "'__main__', or define the algorithm in another module"
             )
         return f"ended with exit status {status}{advice}"
+
+
+def shut_down(pipe: Connection, how: int) -> None:
+    """End one direction of a pipe. With ``socket.SHUT_RD``, a thread that receives from it finds its end."""
+    with socket.socket(fileno=os.dup(pipe.fileno())) as end:
+        try:
+            end.shutdown(how)
+        except OSError:
+            pass  # the other process has ended
 
 
 def serve_stdin() -> None:

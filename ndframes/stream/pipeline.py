@@ -20,6 +20,7 @@ from .replay import run_replay
 from .results import Results
 from .run import ErrorMode, Run
 from .served import STOP_SECONDS, Served
+from .source import check_seconds
 from .window import Window
 from .workers import RunStopped
 
@@ -205,8 +206,10 @@ class Pipeline(Outputs, Served):
         Raises:
             StreamError: a source or an algorithm failed; see :class:`~ndframes.StreamOpenError`,
                 :class:`~ndframes.StreamStalledError` and :class:`~ndframes.AlgorithmError`. What was done so far is in
-                :attr:`results`.
+                :attr:`results`. Or the duration is not a number of seconds, and nothing runs.
         """
+        if duration is not None:
+            check_seconds("Pipeline.run(duration", duration, zero_is_allowed=True)
         self.start()
         try:
             self.wait(duration)

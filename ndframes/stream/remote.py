@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -18,7 +19,7 @@ import numpy as np
 from ..errors import NdframesError, StreamError
 from ..system.ring import create_memory, map_memory, release_handle
 from .opening import open_source
-from .peer import Peer
+from .peer import Peer, shut_down
 from .reading import SourceCounts, SourceEvent
 from .values import Frame
 
@@ -133,7 +134,8 @@ def _read(pipe: Any, what: tuple[Source, bool]) -> None:
     outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
     sender = threading.Thread(target=_send, args=(pipe, outbox), daemon=True)
     sender.start()
-    threading.Thread(target=_receive_slots, args=(pipe, free, reading), daemon=True).start()
+    receiver = threading.Thread(target=_receive_slots, args=(pipe, free, reading), daemon=True)
+    receiver.start()
     slots = _SlotMemory()
     begin: float | None = None
     try:
@@ -153,6 +155,9 @@ def _read(pipe: Any, what: tuple[Source, bool]) -> None:
         outbox.put(StreamError(f"source {source.name}: {type(error).__name__}: {error}"))
     outbox.put(_LAST)
     sender.join()
+    # The caller closes the pipe, which fails in a thread that receives from it.
+    shut_down(pipe, socket.SHUT_RD)
+    receiver.join()
 
 
 class _SlotMemory:

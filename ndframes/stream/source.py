@@ -38,7 +38,7 @@ class Backoff:
 
     def __post_init__(self) -> None:
         for name in ("first", "most"):
-            _check_seconds(f"Backoff({name}", getattr(self, name), zero_is_allowed=True)
+            check_seconds(f"Backoff({name}", getattr(self, name), zero_is_allowed=True)
         if self.attempts is not None and (
             isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 0
         ):
@@ -90,10 +90,10 @@ class Source:
 
     def __post_init__(self) -> None:
         if self.fps is not None:
-            _check_seconds("Source(fps", self.fps)
+            check_seconds("Source(fps", self.fps)
         for name in ("open_timeout", "stall_timeout"):
-            _check_seconds(f"Source({name}", getattr(self, name))
-        _check_seconds("Source(start", self.start, zero_is_allowed=True)
+            check_seconds(f"Source({name}", getattr(self, name))
+        check_seconds("Source(start", self.start, zero_is_allowed=True)
         if self.pixel_format not in _FORMATS:
             raise StreamError(
                 f"Source(pixel_format={shorten(self.pixel_format)}); allowed: {', '.join(map(repr, _FORMATS))}"
@@ -153,7 +153,7 @@ def _default_of(option: Field[Any]) -> object:
     return option.default_factory() if option.default_factory is not MISSING else option.default
 
 
-def _check_seconds(what: str, value: object, *, zero_is_allowed: bool = False) -> None:
+def check_seconds(what: str, value: object, *, zero_is_allowed: bool = False) -> None:
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value < 0 or (value == 0 and not zero_is_allowed):  # type: ignore[operator, arg-type]
         raise StreamError(f"{what}={shorten(value)}); give a number {'of at least' if zero_is_allowed else 'above'} 0")

@@ -12,9 +12,10 @@ from torch.utils.data import Dataset
 
 from ..errors import PatchError, RegionError, check_choice, naming_image, shorten
 from ..feed.counts import to_count
-from ..feed.order import mix
+from ..feed.order import check_seed, mix
 from ..feed.patch import Patch
 from ..feed.reading import load_frames
+from ..frames.frames import check_frames
 from .batch import to_dtype
 from .naming import note_item
 
@@ -69,6 +70,7 @@ class ClipDataset(Dataset[dict[str, Any]]):
     Raises:
         PatchError: an argument is not valid, or a clip lies outside of its video.
         RegionError: a region is not made of two slices without a step.
+        ValueError: the seed is not an integer from 0.
 
     Example:
         >>> import ndframes as nf
@@ -104,12 +106,14 @@ class ClipDataset(Dataset[dict[str, Any]]):
             raise PatchError("give either num_frames or times")
         count = 0 if num_frames is None else to_count("num_frames", num_frames, "a number of frames")
         every = to_count("every", every, "a number of frames")
+        check_frames(frames)
         self.frames = frames
         first = {"start": 0, "middle": count // 2, "end": count - 1}[at]
         self._steps = (np.arange(count) - first) * every
-        self._seconds = None if times is None else np.asarray(times, np.float64)
+        self._seconds = None if times is None else _to_seconds(times)
         self._policy: BeyondEnd = policy
-        self._channels, self._transform, self._seed, self._dtype = channels, transform, seed, to_dtype(dtype)
+        self._channels, self._transform, self._seed = channels, transform, check_seed(seed)
+        self._dtype = to_dtype(dtype)
         # Height and width of the frames of each video.
         self._shapes: dict[Hashable, tuple[int, int]] = {}
         self.clips = list(self._checked(clips))
@@ -235,3 +239,14 @@ def _close_ends(plane: tuple[Any, ...], shape: Sequence[int]) -> tuple[slice, sl
     ]
     rows, cols = Patch(None, (closed[0], closed[1])).region[-2:]
     return rows, cols
+
+
+def _to_seconds(times: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Times from that of a clip's frame, checked."""
+    try:
+        seconds = np.asarray(times, np.float64)
+    except (TypeError, ValueError):
+        seconds = np.empty(0)
+    if seconds.ndim != 1 or not len(seconds) or not np.isfinite(seconds).all():
+        raise PatchError(f"times={shorten(times)}; give at least one finite number of seconds, in a list")
+    return seconds

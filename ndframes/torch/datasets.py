@@ -12,8 +12,10 @@ from torch.utils.data import Dataset
 
 from ..errors import PatchError, RegionError, shorten
 from ..feed.order import mix
+from ..feed.patches import Patches
 from ..feed.reading import load_patches
 from ..feed.windows import name_dataset
+from ..frames.frames import check_frames
 from .batch import Sample, Samples, to_dtype
 from .naming import note_item, note_items
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     from .._typing import Array
     from ..feed.patch import Patch
-    from ..feed.patches import Patches
     from ..frames.frames import Frames
     from ..system.serving import Allocate
 
@@ -61,6 +62,9 @@ class PatchSamples(Dataset[_S], Generic[_S]):
         transform: Callable[[Any, np.random.Generator], Any] | None = None,
         dtype: str | torch.dtype | None = None,
     ) -> None:
+        check_frames(frames)
+        if not isinstance(patches, Patches):
+            raise PatchError(f"patches={shorten(patches)}; give GridPatches, RandomPatches or others of ndframes.feed")
         self.frames, self.patches = frames, patches
         self.transform = transform
         self._channels = channels

@@ -13,7 +13,18 @@ import pytest
 
 import ndframes as nf
 from ndframes.errors import NdframesError, PatchError, UnsupportedError
-from ndframes.feed import AnnotationTable, BoxPatches, GridPatches, Mix, RandomPatches, annotations, prefetch
+from ndframes.feed import (
+    AnnotationTable,
+    BoxPatches,
+    GridPatches,
+    Mix,
+    RandomPatches,
+    Stitcher,
+    annotations,
+    detect,
+    prefetch,
+    stitch,
+)
 from ndframes.torch import DetectionPatches, PatchDataset, PatchLoader, Sampler
 from tests.kit.scenes import annot, dataset, image
 
@@ -236,6 +247,47 @@ def test_nothing_to_sample(open_dataset):
     frames = open_dataset(good())
     check(lambda: grid(frames, image_ids=[]), ["no images in image_ids", "give at least one"])
     check(lambda: RandomPatches(frames, 32, 10, image_ids=[]), ["no images in image_ids", "give at least one"])
+
+
+def test_what_is_not_frames_is_an_error(open_dataset):
+    frames = open_dataset(good())
+    patches = grid(frames)
+    for wrong in ("scans", None, [frames]):
+        for make in (
+            lambda wrong=wrong: GridPatches(wrong, 32),
+            lambda wrong=wrong: RandomPatches(wrong, 32, 10),
+            lambda wrong=wrong: PatchDataset(wrong, patches),
+            lambda wrong=wrong: stitch(wrong, patches, len),
+            lambda wrong=wrong: detect(wrong, patches, len),
+        ):
+            with pytest.raises(TypeError, match="frames=.*; give Frames, such as"):
+                make()
+    check(lambda: PatchDataset(frames, [patches[0]]), ["patches=[Patch(", "give GridPatches"])
+
+
+@pytest.mark.parametrize("value", [0, -1, np.nan, np.inf, "half", "0.5", True, 1j, [0.5, None]])
+def test_factors_are_numbers_above_0(open_dataset, value):
+    frames = open_dataset(good())
+    shown = [f"={value!r}", "above 0"]
+    check(lambda: grid(frames, scale=value), shown)
+    check(lambda: Stitcher((9, 9), scale=value), shown)
+    check(lambda: RandomPatches(frames, 32, 10, scales=[1, value]), shown)
+    if not isinstance(value, list):
+        check(lambda: RandomPatches(frames, 32, 10, scales=value), shown)
+        check(lambda: detect(frames, grid(frames), len, whole=value), [f"whole={value!r}"])
+
+
+def test_factors_of_numpy_are_numbers(open_dataset):
+    frames = open_dataset(good())
+    for scale in (np.float32(0.5), np.int64(2)):
+        for patches in (grid(frames, scale=scale), RandomPatches(frames, 32, 10, scales=scale)):
+            assert (patches[0].scale, type(patches[0].scale)) == (float(scale), float)
+    factors = np.array([0.5, 1.0])
+    assert {patch.scale for patch in RandomPatches(frames, 32, 50, scales=factors)} == {0.5, None}
+
+
+def test_a_share_is_checked_without_areas_too(open_dataset):
+    check(lambda: grid(open_dataset(good()), min_covered=2), ["min_covered=2; give a share from 0 to 1"])
 
 
 def test_unknown_images_are_named(open_dataset):

@@ -267,7 +267,8 @@ def test_wrong_arguments():
     parts = [part([]), part([])]
     for options, text in (
         ({"rule": "sahi"}, "rule='sahi'; allowed: 'seam', 'nms', 'core', or a callable"),
-        ({"iou": 2}, "iou=2; give a number from 0 to 1"),
+        ({"iou": 2}, "iou=2; give a share from 0 to 1"),
+        ({"iou": "0.5"}, "iou='0.5'; give a share from 0 to 1"),
         ({"ios": np.nan}, "ios=nan"),
         ({"max_gap": -1}, "max_gap=-1; give a number from 0"),
     ):
@@ -279,6 +280,10 @@ def test_wrong_arguments():
         merge_detections([part([]), [1]], patches)
     with pytest.raises(PatchError, match="several images"):
         merge_detections(parts, [patches[0], Patch("other", patches[1].region)])
+    with pytest.raises(PatchError, match=r"\(0, 0, 9, 9\) is not a Patch"):
+        merge_detections(parts, [patches[0], (0, 0, 9, 9)])
+    with pytest.raises(PatchError, match="image 'clip': patch 0 spans frames 0 to 2"):
+        merge_detections(parts[:1], [Patch("clip", np.s_[0:2, 0:9, 0:9])])
 
 
 # -- pairs ------------------------------------------------------------------------------------------------------------

@@ -526,6 +526,8 @@ def test_unsorted_patches_do_not_wait_in_a_file(tmp_path, monkeypatch):
         ({"dtype": "int8", "fill": 0.5}, PatchError, "fill=0.5 is no value of int8"),
         ({"fill": "x"}, PatchError, "fill='x'; give a number"),
         ({"scale": 0}, PatchError, "scale=0; give a number above 0"),
+        ({"out": 3}, PatchError, r"out=3; give a path that ends in \.tif, \.tiff, \.npy, or an array"),
+        ({"out": [[0] * 10] * 10, "dtype": "uint8"}, PatchError, "out=.*, or an array"),
     ],
 )
 def test_wrong_options(options, error, text):
@@ -553,7 +555,7 @@ def test_wrong_values_name_the_patch_and_what_was_expected():
     stitcher.add(patch, np.zeros((16, 16, 2)))
     with pytest.raises(PatchError, match="have 1 channels, those before 2"):
         stitcher.add(patch, np.zeros((16, 16)))
-    for weight in (-1, np.nan, np.ones(3), [[1]]):
+    for weight in (-1, np.nan, np.ones(3), [[1]], "heavy", [[1], [2, 3]]):
         with pytest.raises(PatchError, match="the weight of patch 5"):
             stitcher.add(patch, np.zeros((16, 16, 2)), weight)
     with pytest.raises(PatchError, match=r"an image of \(9, 9\) px, the stitcher of one of \(64, 64\)"):

@@ -244,6 +244,8 @@ def test_options_of_handles_that_are_wrong(masked):
     frames, _ = masked
     with pytest.raises(nf.RegionError, match="nodata='drop'; allowed"):
         frames.load_frame("x", nodata="drop")
+    with pytest.raises(nf.RegionError, match="antialias='no'; allowed: True, False"):
+        frames.load_region("x", scale=0.5, antialias="no")
     with pytest.raises(nf.RegionError, match="interpolation='best'; allowed"):
         frames["x"].to_dask(interpolation="best")
     with pytest.raises(nf.RegionError, match="xarray has no masked arrays; nodata='nan'"):

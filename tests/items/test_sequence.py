@@ -126,6 +126,11 @@ def test_every_image_is_warped(walk):
     np.testing.assert_array_equal(got, wanted)
 
 
+def test_a_matrix_that_is_none_is_not_blamed_on_a_single_image(walk):
+    with pytest.raises(nf.RegionError, match="image 'walk': transform must be an invertible affine matrix"):
+        walk.load_warped("walk", np.zeros((3, 3)), (33, 44))
+
+
 @pytest.mark.parametrize(
     "region", [np.s_[:, 3], np.s_[:, :, 4], np.s_[:, ::2], np.s_[:, 1:2, 3:4, 5], np.s_[:, 1:2, 3:4, 0]]
 )

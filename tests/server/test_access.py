@@ -124,6 +124,11 @@ def test_a_wrong_name_of_a_host_is_an_error(name):
         make_access("127.0.0.1", hosts=[name])
 
 
+def test_one_text_is_no_list_of_hosts():
+    with pytest.raises(AccessError, match=r"hosts='camera\.example' is one name; give a list of names"):
+        make_access("127.0.0.1", hosts="camera.example")
+
+
 def test_what_loopback_is():
     assert [is_loopback(host) for host in ("127.8.9.1", "LOCALHOST", "::", "localhost.evil")] == [
         True,

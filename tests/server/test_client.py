@@ -82,9 +82,13 @@ def test_times_of_a_video(tmp_path):
     write_clip(tmp_path / "clip.mp4", 30)
     frames = nf.SimpleFrames({"clip": tmp_path / "clip.mp4"}, workdir=tmp_path / "work")
     with serve(frames) as running:
-        video = nf.connect(running.address)["clip"]
+        remote = nf.connect(running.address)
+        video = remote["clip"]
         assert np.array_equal(video.times, frames["clip"].times)
         assert np.array_equal(video[[29, 3]], frames["clip"][[29, 3]])
+        for each in (frames, remote):  # a list is no region of load_region
+            with pytest.raises(nf.RegionError, match=r"image 'clip': axis 0: \[29, 3\] \(list\) is not a region"):
+                each.load_region("clip", [29, 3])
 
 
 def test_an_image_has_no_times(remote):
@@ -117,6 +121,8 @@ REQUESTS = [
     ("a", np.s_[10**30], None, {}),
     ("a", True, None, {}),
     ("a", [1, 2], None, {}),
+    ("a", np.s_[0:2, 0:2, [0]], None, {}),
+    ("a", np.s_[0:2, [0, 1]], None, {"pad": "edge"}),
     ("a", "text", None, {}),
     ("a", None, "q", {}),
     ("a", None, ["r", "q"], {}),
@@ -148,6 +154,13 @@ def test_errors_are_those_of_the_frames(frames, remote, request_):
     assert found[0] == found[1]
     with pytest.raises(found[0][0]):
         remote.load_regions([("a", None), (image_id, region)], channels, **options)
+
+
+@pytest.mark.parametrize("fill", ["x", "7", None, [1, 2], np.zeros(2)], ids=repr)
+def test_a_fill_that_is_no_number(frames, remote, fill):
+    for each in (frames, remote):
+        with pytest.raises(nf.RegionError, match="image 'a': fill=.* is not a"):
+            each.load_region("a", np.s_[-2:3, 0:2], pad="constant", fill=fill)
 
 
 def test_regions_that_are_boxes_and_dots(frames, remote):

@@ -284,3 +284,9 @@ def test_a_client_that_leaves_within_its_body_is_no_error(frames, serve_frames, 
     counted = 'ndframes_requests_total{endpoint="/regions",method="POST",status="499"} 1'
     wait_until(lambda: counted in site.ask("/metrics").text.splitlines())
     assert [record for record in caplog.records if record.name == "ndframes.server"] == []
+
+
+@pytest.mark.parametrize("wrong", ["scans/", None, ["a.tif"]])
+def test_what_is_not_frames_is_not_served(wrong):
+    with pytest.raises(TypeError, match="frames=.*; give Frames, such as SimpleFrames or CocoFrames"):
+        create_app(wrong)

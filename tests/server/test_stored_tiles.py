@@ -121,6 +121,9 @@ def test_answers_are_kept_and_compared_by_coding(frames, serve_frames):
     assert site.ask(f"{path}/0", **{"If-None-Match": packed.headers["etag"]}).status == 200
     both = {"If-None-Match": f"{raw.headers['etag']}, {packed.headers['etag']}", "Accept-Encoding": "zstd"}
     assert site.ask(f"{path}/0", **both).headers["etag"] == packed.headers["etag"]
+    anything = site.ask(f"{path}/0", **{"If-None-Match": "*"})
+    assert (anything.status, anything.body, anything.headers["etag"]) == (304, b"", raw.headers["etag"])
+    assert site.ask(f"{path}/9", **{"If-None-Match": "*"}).status == 400
 
 
 def test_damaged_bytes_never_leave(frames, serve_frames):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,8 @@ from kit.waiting import wait_until
 
 from ndframes.errors import AlgorithmError
 from ndframes.stream import Pipeline, Source
+from ndframes.stream.remote import _read as read_in_process
+from ndframes.system.ring import release_handle
 
 COUNT = 20
 
@@ -28,6 +34,30 @@ def see(frames) -> int | None:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> str:
     return str(write_clip(tmp_path_factory.mktemp("clip") / "numbers.mp4", COUNT))
+
+
+def test_a_reader_that_has_ended_takes_slots_back(clip):
+    mine, its = (Connection(end.detach()) for end in socket.socketpair())
+
+    def serve() -> None:
+        with its:
+            read_in_process(its, (Source(clip), False))
+
+    before = threading.active_count()
+    server = threading.Thread(target=serve)
+    server.start()
+    with mine:
+        slots = []
+        while (item := mine.recv()) is not None:
+            slots.append(item[2])
+            if item[-1] is not None:
+                release_handle(item[-1])
+        server.join(30)
+        assert not server.is_alive()
+        assert set(slots) >= {0, 1, 2, 3}
+        with contextlib.suppress(OSError):
+            mine.send(0)  # an error in a thread is one of the test
+        wait_until(lambda: threading.active_count() == before)
 
 
 def run_file(tmp_path, text: str, *arguments: str) -> subprocess.CompletedProcess:

@@ -14,7 +14,7 @@ from kit.waiting import wait_until
 from test_pipeline import check_ledgers
 
 import ndframes as nf
-from ndframes.errors import AlgorithmError, NdframesError
+from ndframes.errors import AlgorithmError, NdframesError, StreamError
 from ndframes.stream import Pipeline, Source, Window
 
 COUNT = 50
@@ -111,6 +111,15 @@ def test_errors_of_algorithms_and_sources_end_the_run(clip, tmp_path):
             Pipeline(tmp_path / "no.mp4", mode=mode).add("x", see).run()
         with pytest.raises(NdframesError, match=r"missing\.mp4"):
             Pipeline(tmp_path / "missing.mp4", mode=mode).add("x", see).run()
+
+
+@pytest.mark.parametrize("duration", [-1, float("nan"), "long"])
+def test_a_duration_that_is_none_starts_nothing(duration):
+    pipeline = Pipeline(np.zeros((3, 8, 8), np.uint8)).add("x", len)
+    with pytest.raises(StreamError, match=r"Pipeline\.run\(duration=.*give a number of at least 0"):
+        pipeline.run(duration=duration)
+    assert pipeline.state == "idle"
+    assert len(pipeline.run()["x"]) == 3
 
 
 def test_a_context_and_a_duration():

@@ -133,11 +133,22 @@ def test_clips_go_through_the_stock_loader(walk):
         ([("walk", 1)], {"num_frames": 2, "times": [0]}, "either num_frames or times"),
         ([("walk", 1)], {"num_frames": 0}, "num_frames=0"),
         ([("walk", 1)], {"num_frames": 2, "every": 0}, "every=0"),
+        ([("walk", 1)], {"times": []}, r"times=\[\]; give at least one finite number of seconds"),
+        ([("walk", 1)], {"times": [0, np.nan]}, "times=.*; give at least one finite number of seconds"),
+        ([("walk", 1)], {"times": [0, "soon"]}, "times=.*; give at least one finite number of seconds"),
+        ([("walk", 1)], {"times": 0.5}, "times=0.5; give at least one finite number of seconds"),
     ],
 )
 def test_bad_arguments_are_errors_at_construction(walk, clips, options, message):
     with pytest.raises(nf.PatchError, match=message):
         ClipDataset(walk, clips, **options)
+
+
+def test_a_seed_and_frames_are_checked_at_construction(walk):
+    with pytest.raises(ValueError, match="seed=-1; give an integer from 0"):
+        ClipDataset(walk, [("walk", 1)], num_frames=2, seed=-1)
+    with pytest.raises(TypeError, match="frames=<Lazy.*; give Frames"):
+        ClipDataset(walk["walk"], [("walk", 1)], num_frames=2)
 
 
 def test_images_have_no_clips(photographs):
