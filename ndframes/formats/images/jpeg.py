@@ -41,6 +41,8 @@ _EXIF, _START_OF_SCAN, _END = 0xE1, 0xDA, 0xD9
 _BARE = frozenset([0x01, *range(0xD0, 0xD9)])
 # In the coded pixels, 0xFF is followed by a stuffed 0, a restart marker, or more 0xFF.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# In those of JPEG-LS, it is followed by a stuffed bit 0, or a restart marker.
+_LS_MARKER = re.compile(rb"\xff[\x80-\xcf\xd8-\xfe]")
 
 
 class _Head(NamedTuple):
@@ -150,8 +152,8 @@ def _parse_head(path: str, data: bytearray) -> _Head | None:
 
 def _decode(path: str, pool: HandlePool, stamp: SourceStamp, head: _Head) -> Array:
     data = read_bytes(path, pool, stamp)
-    # libjpeg fills what is missing with gray, without an error. JPEG-LS codes markers in another way, and its decoder raises.
-    if head.frame != _JPEG_LS and _is_cut(data, head.frame_at):
+    # libjpeg fills what is missing with gray, without an error. The decoder of JPEG-LS takes a minute or more to fail.
+    if _is_cut(data, head.frame_at, _LS_MARKER if head.frame == _JPEG_LS else _MARKER):
         raise UnreadableImageError(f"{path} is truncated: it has {len(data):,} bytes, and no marker of its end")
     try:
         pixels = _decode_by_turbo(data, head)
@@ -180,9 +182,9 @@ def _decode_by_turbo(data: bytearray, head: _Head) -> Array:
     return pixels
 
 
-def _is_cut(data: bytearray, place: int) -> bool:
+def _is_cut(data: bytearray, place: int, any_marker: re.Pattern[bytes]) -> bool:
     """Whether the marker of the end is missing; ``place`` is that of any marker before the first scan."""
-    while (found := _MARKER.search(data, place)) is not None:
+    while (found := any_marker.search(data, place)) is not None:
         place, marker = found.end(), data[found.end() - 1]
         if marker == _END:
             return False

@@ -148,6 +148,15 @@ def test_jpeg_ls(bands, dtype, tmp_path):
         np.asarray(nf.open(tmp_path / "a.jls"))
 
 
+@pytest.mark.parametrize("lost", [2, 3, 1000])
+def test_a_cut_jpeg_ls_is_an_error(lost, tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(imagecodecs.jpegls_encode(picture((*SHAPE, 1), np.uint8)[:, :, 0].copy())[:-lost])
+    for backend in (None, "npy"):
+        with pytest.raises(UnreadableImageError, match=r"a\.jpg is truncated"):
+            nf.open(path, workdir=tmp_path / "work", backend=backend)[0]
+
+
 def test_lossless_without_a_marker_of_its_colours(tmp_path):
     pixels = picture((*SHAPE, 3))
     (tmp_path / "a.jpg").write_bytes(without_segment(imagecodecs.jpeg8_encode(pixels, lossless=True), 0xEE))
