@@ -429,7 +429,7 @@ def test_a_tag_past_the_end_is_an_error(tmp_path):
 
 
 def test_a_broken_chain_of_pages(tmp_path):
-    path, wanted = SAMPLES["tif stack"].make(tmp_path)
+    path, _ = SAMPLES["tif stack"].make(tmp_path)
     whole = Path(path).read_bytes()
     with tifffile.TiffFile(path) as tiff:
         last = tiff.pages[4].offset
@@ -444,8 +444,27 @@ def test_a_broken_chain_of_pages(tmp_path):
     circle = tmp_path / "c.tif"
     circle.write_bytes(whole[:position] + struct.pack("<I", 8) + whole[position + 4 :])
     with within(1):
-        check_directories(str(circle), every=True)
-        assert equal(read(str(circle), page=3), wanted)
+        check_directories(str(circle), every=False)
+        for info in ({}, {"page": 3}, {"series": 0}):
+            with pytest.raises(
+                UnreadableImageError, match="c.tif: its page 3 links back to the page at 8; its pages form a circle"
+            ):
+                read(str(circle), **info)
+
+
+@pytest.mark.parametrize("description", [None, "lsm"])
+def test_a_page_that_links_to_itself(description, tmp_path):
+    path = tmp_path / "a.tif"
+    tags = [(34412, "B", 100, bytes(100), True)] if description else []
+    tifffile.imwrite(path, np.arange(12, dtype=np.uint8).reshape(3, 4), extratags=tags, metadata=None)
+    data = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    struct.pack_into("<I", data, first + 2 + 12 * count, first)
+    path.write_bytes(data)
+    for info in ({}, {"page": 0}, {"series": 0}):
+        with within(1), pytest.raises(UnreadableImageError, match="form a circle"):
+            read(str(path), **info)
 
 
 # --------------------------------------------------------------------------------------------------------- mutated

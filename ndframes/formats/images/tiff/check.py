@@ -1,8 +1,8 @@
 """Check the directories of a TIFF before a library reads them.
 
 Libraries ignore a tag whose value is past the end of the file, and the pages behind a broken link. A truncated file then
-decodes to other pixels than the whole one, or to fewer bands. Written from the TIFF 6.0 specification and the BigTIFF
-extension.
+decodes to other pixels than the whole one, or to fewer bands. Pages that form a circle keep tifffile busy for ever.
+Written from the TIFF 6.0 specification and the BigTIFF extension.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Tag(NamedTuple):
 
 
 def check_directories(path: str, *, every: bool, stream: ObjectStream | None = None) -> None:
-    """Refuse a TIFF with a directory, or the value of a tag that affects pixels, past the end of the file.
+    """Refuse a TIFF with a directory, or the value of a tag that affects pixels, past the end of the file, or pages in a circle.
 
     Args:
         path: the file.
@@ -65,7 +65,7 @@ def check_directories(path: str, *, every: bool, stream: ObjectStream | None = N
         stream: the bytes of an object; ``None``: those of the file.
 
     Raises:
-        UnreadableImageError: a directory or value is past the end.
+        UnreadableImageError: a directory or value is past the end, or the link of a page leads back to a page before.
     """
     if stream is not None:
         _check(path, stream.read_at, stream.size_bytes, every=every)
@@ -79,22 +79,41 @@ def check_directories(path: str, *, every: bool, stream: ObjectStream | None = N
 
 
 def _check(path: str, read_at: _ReadAt, file_bytes: int, *, every: bool) -> None:
-    form, first = _read_header(path, read_at)
-    waiting, seen = [first], set[int]()  # a list, not recursion: a file may have thousands of pages
-    while waiting:
-        position = waiting.pop()
-        if position in seen:  # directories may link to each other in a circle
-            continue
-        seen.add(position)
-        tags, following = _read_directory(path, read_at, form, position)
-        for tag in tags:
-            _check_extent(path, form, tag, file_bytes)
+    form, following = _read_header(path, read_at)
+    pages, waiting = set[int](), list[int]()  # a list, not recursion: a file may have thousands of pages
+    while not pages or following:
+        position = following
+        if position in pages:
+            raise UnreadableImageError(
+                f"{path}: its page {len(pages) - 1:,} links back to the page at {position:,}; its pages form a circle, it is damaged"
+            )
+        pages.add(position)
+        following, inner = _check_directory(path, read_at, form, position, file_bytes)
         if not every:
             return
-        waiting += [following] if following else []
-        for tag in tags:
-            if tag.number == _SUB_DIRECTORIES:
-                waiting += [item for item in _read_offsets(path, read_at, form, tag) if item]
+        waiting += inner
+    seen = set(pages)
+    while waiting:
+        position = waiting.pop()
+        if position not in seen:  # nothing follows these links without end
+            seen.add(position)
+            following, inner = _check_directory(path, read_at, form, position, file_bytes)
+            waiting += [following, *inner] if following else inner
+
+
+def _check_directory(path: str, read_at: _ReadAt, form: _Form, position: int, file_bytes: int) -> tuple[int, list[int]]:
+    """Check a directory; the positions of the next one, 0 if there is none, and of those below it."""
+    tags, following = _read_directory(path, read_at, form, position)
+    for tag in tags:
+        _check_extent(path, form, tag, file_bytes)
+    inner = [
+        item
+        for tag in tags
+        if tag.number == _SUB_DIRECTORIES
+        for item in _read_offsets(path, read_at, form, tag)
+        if item
+    ]
+    return following, inner
 
 
 def _read_header(path: str, read_at: _ReadAt) -> tuple[_Form, int]:

@@ -41,6 +41,8 @@ _CACHE_BYTES = 1 << 25
 _MOST_DESCRIBED_PLANES = 64
 # Pixels of an object without compression are fetched in pieces of this many bytes.
 _CUT_BYTES = 1 << 17
+# The 32-bit offsets of NDPI and LSM wrap in larger files.
+_WRAP_BYTES = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,11 +238,15 @@ def _parse(
 ) -> _Parsed:
     """Parse the directories of the chosen image."""
     try:
-        with _open_stream(path, file, distant) as stream, tifffile.TiffFile(stream) as tiff:
-            every = not (tiff.is_ndpi or tiff.is_lsm)  # their 32-bit offsets wrap at 4 GiB
-            check_directories(path, every=every, stream=distant)
-            chosen = choose_pages(path, tiff, page, series)
-            parsed = _parse_rows(path, chosen) if chosen.rows is not None else _parse_pages(path, chosen)
+        with _open_stream(path, file, distant) as stream:
+            is_small = (file.stamp if file is not None else distant).size_bytes < _WRAP_BYTES  # type: ignore[union-attr] # one of both
+            if is_small:  # before tifffile, which would follow pages that form a circle
+                check_directories(path, every=True, stream=distant)
+            with tifffile.TiffFile(stream) as tiff:
+                if not is_small:
+                    check_directories(path, every=not (tiff.is_ndpi or tiff.is_lsm), stream=distant)
+                chosen = choose_pages(path, tiff, page, series)
+                parsed = _parse_rows(path, chosen) if chosen.rows is not None else _parse_pages(path, chosen)
     except (SourceError, StoreError):
         raise
     except Exception as error:  # a damaged tag makes tifffile raise anything
