@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from dataclasses import replace
 
 import imagecodecs
 import numpy as np
@@ -365,4 +366,39 @@ def test_pictures_of_other_samples_than_the_tags_say(name, tmp_path):
             wanted = np.dstack([imagecodecs.jpeg8_decode(block) for block in blocks])
         path = write_pages(tmp_path / f"{len(files)}.tif", [Page({**tags, 259: (3, code)}, blocks)])
         files[f"{stored} {said} {is_planar}"] = Expected(path, wanted, error="" if is_right else "does not decode")
+    check_every_way_in(files, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg xl", "jpeg xr", "jpeg 2000", "webp"])
+def test_pictures_smaller_than_their_block(name, tmp_path):
+    """A picture may end where the image does. Within the image, its missing pixels must not become zeros."""
+    code, encode = {
+        "png": (34933, imagecodecs.png_encode),
+        "jpeg xl": (50002, lambda part: imagecodecs.jpegxl_encode(part, lossless=True)),
+        "jpeg xr": (34934, lambda part: imagecodecs.jpegxr_encode(part, level=1.0)),
+        "jpeg 2000": (34712, lambda part: imagecodecs.jpeg2k_encode(part, level=0, mct=False)),
+        "webp": (50001, lambda part: imagecodecs.webp_encode(part, lossless=True)),
+    }[name]
+    pixels = picture((*SHAPE, 3))
+    files = {}
+    for side in (16, 0):  # of a tile; 0: strips of 16 rows
+        tops, lefts = range(0, 40, 16), range(0, 60, side or 60)
+        parts = [pixels[top : top + 16, left : left + (side or 60)] for top in tops for left in lefts]
+        page = page_of(pixels, 8, photometric=2, rows=16, tile=(side, side) if side else None)
+        for number, (rows, columns) in (
+            (None, (0, 0)),
+            (0, (1, 0)),
+            (0, (0, 1)),
+            (len(parts) - 1, (1, 0)),
+            (len(parts) - 1, (0, 1)),
+        ):
+            kept = list(parts)
+            if number is not None:
+                kept[number] = kept[number][: len(kept[number]) - rows, : kept[number].shape[1] - columns]
+            blocks = [bytes(encode(np.ascontiguousarray(part))) for part in kept]
+            path = write_pages(
+                tmp_path / f"{len(files)}.tif", [replace(page, tags={**page.tags, 259: (3, code)}, blocks=blocks)]
+            )
+            error = "" if number is None else f"tile {number} does not decode: it has the shape"
+            files[f"{side} {number} {rows} {columns}"] = Expected(path, pixels, error=error)
     check_every_way_in(files, tmp_path)

@@ -274,7 +274,7 @@ class BlockDecoder:
         elif self._foreign is not None:
             found = self._decode_by_tifffile(index, data)
         else:
-            found = self._decode(data, rows)
+            found = self._decode(index, data, rows)
         return found if self._samples.convert is None else self._samples.convert(found)
 
     def _count_rows(self, index: int) -> int:
@@ -314,10 +314,10 @@ class BlockDecoder:
         found = imagecodecs.jpeg_decode(data, bitspersample=self._bits, tables=tables, header=header, **colours)
         return np.asarray(found, self._samples.stored_dtype).reshape(*found.shape[:2], -1)
 
-    def _decode(self, data: Any, rows: int) -> Array:
+    def _decode(self, index: int, data: Any, rows: int) -> Array:
         shape = (rows, self._block_shape[1], self._bands)
         if self._compression in PICTURES:
-            return decode_picture(self._compression, data, shape, self._samples.stored_dtype)
+            return decode_picture(self._compression, data, shape, self._find_used(index), self._samples.stored_dtype)
         if self._is_reversed:
             data = imagecodecs.bitorder_decode(data)
         if self._compression == LERC:
@@ -337,6 +337,12 @@ class BlockDecoder:
                 else undo_float_differences(raw, self._bits, shape)
             )
         return self._unpack_samples(raw, shape, order)
+
+    def _find_used(self, index: int) -> tuple[int, int]:
+        """The rows and columns of a block that are inside the image."""
+        (height, width), (rows, columns) = self._shape, self._block_shape
+        down, across = divmod(index, -(-width // columns))
+        return min(rows, height - down * rows), min(columns, width - across * columns)
 
     def _count_row_bytes(self) -> int:
         return -(-self._block_shape[1] * self._bands * self._bits // 8)

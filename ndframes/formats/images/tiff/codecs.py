@@ -99,16 +99,25 @@ def undo_float_differences(raw: Any, bits: int, shape: tuple[int, int, int]) -> 
     return bytes((parts if sys.byteorder == "big" else parts[..., ::-1]).tobytes())
 
 
-def decode_picture(compression: int, data: bytes, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array:
-    """The samples of a block that is a picture, such as JPEG 2000; at the edges of the image it may be smaller than ``shape``.
+def decode_picture(
+    compression: int, data: bytes, shape: tuple[int, int, int], used: tuple[int, int], dtype: np.dtype[Any]
+) -> Array:
+    """The samples of a block that is a picture, such as JPEG 2000.
+
+    Args:
+        compression: the value of the tag.
+        data: the picture.
+        shape: ``(rows, width, bands)`` of the block.
+        used: the rows and columns of the block that are inside the image; the picture may lack the others.
+        dtype: of the samples.
 
     Raises:
         ValueError: it has other samples than the tags say.
     """
     found = _PICTURES[compression](data, shape[2])
     found = found if found.ndim == 3 else found[:, :, np.newaxis]
-    is_fit = found.shape[2] == shape[2] and found.shape[0] <= shape[0] and found.shape[1] <= shape[1]
-    if not is_fit or found.dtype.itemsize > dtype.itemsize:
+    is_fit = used[0] <= found.shape[0] <= shape[0] and used[1] <= found.shape[1] <= shape[1]
+    if not is_fit or found.shape[2] != shape[2] or found.dtype.itemsize > dtype.itemsize:
         raise ValueError(f"it has the shape {found.shape} and {found.dtype} instead of {shape} and {dtype}")
     out = np.zeros(shape, dtype)
     out[: found.shape[0], : found.shape[1]] = found
