@@ -402,3 +402,14 @@ def test_pictures_smaller_than_their_block(name, tmp_path):
             error = "" if number is None else f"tile {number} does not decode: it has the shape"
             files[f"{side} {number} {rows} {columns}"] = Expected(path, pixels, error=error)
     check_every_way_in(files, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["jpeg", "lerc"])
+@pytest.mark.parametrize("shape", [(8, 32), (32, 8), (4, 64)])
+def test_pictures_of_another_shape_with_as_many_pixels(name, shape, tmp_path):
+    """Their rows must not be taken for rows of another length."""
+    code, encode = {"jpeg": (7, imagecodecs.jpeg8_encode), "lerc": (34887, imagecodecs.lerc_encode)}[name]
+    blocks = [bytes(encode(picture(each))) for each in (shape, (16, 16), (16, 16), (16, 16))]
+    page = page_of(picture((32, 32)), 8, tile=(16, 16))
+    path = write_pages(tmp_path / "a.tif", [replace(page, tags={**page.tags, 259: (3, code)}, blocks=blocks)])
+    check_every_way_in({name: Expected(path, error="tile 0 does not decode: it has")}, tmp_path)

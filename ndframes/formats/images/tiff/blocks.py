@@ -20,7 +20,7 @@ from .codecs import (
     PICTURES,
     PREDICTED,
     UNPACKERS,
-    count_components,
+    check_frame,
     decode_lerc,
     decode_picture,
     undo_differences,
@@ -296,8 +296,8 @@ class BlockDecoder:
         # libjpeg makes gray pixels of what is missing.
         if self._compression in _MARKED_JPEGS and self._tables["jpegheader"] is None and b"\xff\xd9" not in data:
             raise ValueError("it ends before its JPEG picture does")
-        if self._compression in _MARKED_JPEGS and count_components(data) not in (None, self._bands):
-            raise ValueError(f"it has {count_components(data)} components instead of {self._bands}")
+        if self._compression in _MARKED_JPEGS:
+            check_frame(data, (*self._block_shape, self._bands))
         if self._compression in _JPEGS and self._is_apart:
             # tifffile asks for the colours of all planes, which libjpeg refuses.
             return self._decode_jpeg(data)

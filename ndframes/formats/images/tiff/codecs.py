@@ -21,7 +21,7 @@ __all__ = [
     "PICTURES",
     "PREDICTED",
     "UNPACKERS",
-    "count_components",
+    "check_frame",
     "decode_lerc",
     "decode_picture",
     "undo_differences",
@@ -140,13 +140,32 @@ _PICTURES: dict[int, Callable[[bytes, int], Any]] = {
 PICTURES = frozenset(_PICTURES)
 
 
-def count_components(data: bytes | memoryview) -> int | None:
-    """The components of a JPEG by its frame; ``None`` if it has none, or a lossless one, whose samples may be shared out."""
+def check_frame(data: bytes | memoryview, shape: tuple[int, int, int]) -> None:
+    """Refuse a JPEG of another shape than that of its block, ``(rows, width, bands)``.
+
+    tifffile refuses one that is smaller, unless it ends where the image does. But if the number of its samples fits, it takes
+    them for those of other places.
+
+    Raises:
+        ValueError: it has other components, more columns, or fewer columns and more rows.
+    """
+    frame = _find_frame(data)
+    if frame is None:
+        return
+    if frame[2] != shape[2]:
+        raise ValueError(f"it has {frame[2]} components instead of {shape[2]}")
+    if frame[1] > shape[1] or (frame[1] < shape[1] and frame[0] > shape[0]):
+        raise ValueError(f"it has {frame[0]} x {frame[1]} px instead of {shape[0]} x {shape[1]}")
+
+
+def _find_frame(data: bytes | memoryview) -> tuple[int, int, int] | None:
+    """The height, width and components of a JPEG; ``None`` if it has no frame, or a lossless one, whose samples may be shared out."""
     place = 2
     while place + 10 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return None if marker in (0xC3, 0xC7, 0xCB, 0xCF) else int(data[place + 9])
+            height, width, components = struct.unpack_from(">HHB", data, place + 5)
+            return None if marker in (0xC3, 0xC7, 0xCB, 0xCF) else (height, width, components)
         place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
     return None
 
@@ -191,7 +210,8 @@ def decode_lerc(data: bytes, shape: tuple[int, int, int], dtype: np.dtype[Any], 
         else 1
     )
     rows, width, bands = shape
-    if values.size != rows * width * bands or not depth or bands % depth:
+    is_fit = (rows, width) in (values.shape[:2], values.shape[1:3]) and values.size == rows * width * bands
+    if not is_fit or not depth or bands % depth:
         raise ValueError(f"it has samples of the shape {values.shape} instead of {shape}")
     found = values.reshape(bands // depth, rows, width, depth).transpose(1, 2, 0, 3).reshape(shape)
     if masks is None or masks.all():
