@@ -186,23 +186,24 @@ class _Tries:
         """
         shown, mark, found = self._shown, NO_MARK, list[tuple[int, int]]()
         run, times, skipped = list[int](), list[int | None](), 0
+        is_at_end = True
         try:
             seek(self._container, self._stream, how, target, self._path, decoder=self._decoder)
+            for packet in demux(self._container, self._stream, self._path):
+                mark = mark or mark_of(packet)
+                for frame in decode_packet(packet, self._decoder) or ():
+                    if not run and not (of_parts or is_complete(frame)):
+                        skipped += 1
+                        continue
+                    run.append(digest_of(frame))
+                    times.append(frame.pts)
+                found = shown.find(run, times) if len(run) >= least else found
+                if skipped > least or (len(run) >= least and len(found) < 2) or len(run) >= _LONG_RUN:
+                    is_at_end = False
+                    break
+        # The seek is refused, or no packet is found where it ends.
         except UnreadableImageError:
             return None
-        is_at_end = True
-        for packet in demux(self._container, self._stream, self._path):
-            mark = mark or mark_of(packet)
-            for frame in decode_packet(packet, self._decoder) or ():
-                if not run and not (of_parts or is_complete(frame)):
-                    skipped += 1
-                    continue
-                run.append(digest_of(frame))
-                times.append(frame.pts)
-            found = shown.find(run, times) if len(run) >= least else found
-            if skipped > least or (len(run) >= least and len(found) < 2) or len(run) >= _LONG_RUN:
-                is_at_end = False
-                break
         if is_at_end and run:
             # The run ends with the last frame.
             count = len(shown.digests) - len(run)
