@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,6 @@ from .planes import find_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from fractions import Fraction
 
     from av.container import InputContainer
     from av.video.frame import VideoFrame
@@ -121,9 +121,9 @@ def count_frames(path: str, scan: Scan) -> FrameIndex:
     keys, drops, seeks, marks = (
         np.array([getattr(entry, name) for entry in entries], np.int64) for name in ("place", "drop", "target", "mark")
     )
-    times = _fill_times(shown.times, scan.time_base, scan.rate)
+    times, time_base = _fill_times(shown.times, scan.time_base, scan.rate)
     return FrameIndex(
-        times, False, keys, seeks, how, scan.time_base, scan.stream, scan.rate, scan.is_gray, form=shown.form,
+        times, False, keys, seeks, how, time_base, scan.stream, scan.rate, scan.is_gray, form=shown.form,
         needs_new_decoder=scan.mixes_parameters, marks=marks, drops=drops, digests=np.array(shown.digests, np.int64),
     )  # fmt: skip
 
@@ -226,9 +226,9 @@ def _target_of(packet: PacketFacts, how: Seek) -> int | None:
 
 def _fill_times(
     times: list[int | None], time_base: Fraction, rate: Fraction | None
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Times that rise: those of the frames if they do, else times computed from the frame rate."""
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Fraction]:
+    """Times that rise, and their unit: those of the frames if they do, else times computed from the frame rate."""
     if None not in times and all(later > earlier for earlier, later in itertools.pairwise(times)):  # type: ignore[operator]
-        return np.array(times, np.int64)
-    step = 1 / ((rate or 25) * time_base)
-    return np.array([round(number * step) for number in range(len(times))], np.int64)
+        return np.array(times, np.int64), time_base
+    # The unit of the container may be longer than a frame, such as the millisecond of Matroska at 2,000 frames a second.
+    return np.arange(len(times), dtype=np.int64), 1 / (rate or Fraction(25))

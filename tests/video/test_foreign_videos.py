@@ -73,6 +73,19 @@ def test_every_form_of_a_video_of_a_high_rate(tmp_path, monkeypatch, rate):
     assert np.array_equal(nf.open(path, backend="intra", workdir=tmp_path / "work")[:], shown)
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"])
+def test_times_of_a_rate_that_the_unit_of_the_container_does_not_hold(tmp_path, monkeypatch, name):
+    path = tmp_path / name
+    monkeypatch.setattr("kit.videos.RATE", 2000)
+    Encoding("libx264" if name == "a.mkv" else "libvpx", time_base=Fraction(1, 2000))(path, 26)
+    video = nf.open(path)
+    assert not video.metadata.has_exact_times
+    np.testing.assert_allclose(video.times, np.arange(26) / 2000, rtol=1e-12)
+    assert video.metadata.is_constant_rate
+    assert video.metadata.duration == 26 / 2000
+    assert [read_number(frame) for frame in video.at_time(np.arange(26) / 2000 + 0.0001)] == list(range(26))
+
+
 def test_a_first_frame_whose_time_is_behind_all_others(tmp_path):
     path = tmp_path / "a.mp4"
     Encoding("libx264", options={"bf": "2"})(path, 26)
