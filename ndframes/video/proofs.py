@@ -55,7 +55,7 @@ def prove(
         ``None`` if other frames are shown than the times say, or if none of several seeks in a large file ends where it should.
     """
     prover = _Prover(container, stream, path, index, {packet.pts for packet in scan.packets if not packet.is_shown})
-    if not scan.packets[0].is_key and not prover.begins_at_first_key():
+    if index.how != "byte" and not scan.packets[0].is_key and not prover.begins_at_first_key():
         return None
     context = stream.codec_context
     budget = _PROVED_PX // (context.width * context.height or _PROVED_PX)
@@ -162,7 +162,7 @@ class _Prover:
         Decoders of H.264 do not; those of MPEG-4, WMV and others show frames that lack what they refer to.
         """
         index = self._index
-        # A seek to the first key frame would leave out what is asked.
+        # A seek to the first key frame would leave out what is asked; one to the first byte would not, see check().
         with open_container(self._path, is_probed=not index.opens_unprobed) as container:
             stream = pick_stream(container, self._path, index.stream)
             stream.thread_count = 1  # a forked child that frees a decoder with threads waits for them for ever
