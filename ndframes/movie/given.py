@@ -114,8 +114,19 @@ def stored_dtype(dtype: np.dtype[Any], bits: int | str, name: str) -> np.dtype[A
     return stored
 
 
-def fit(field: GivenField, form: Description, name: str) -> Array:
-    """The pixels of a field in the form of its movie."""
+def fit(field: GivenField, form: Description, name: str, *, may_round: bool = True) -> Array:
+    """The pixels of a field in the form of its movie.
+
+    Args:
+        field: the field.
+        form: of the movie.
+        name: of the field, for errors.
+        may_round: whether floats of an exact movie are rounded to its fewer bits.
+
+    Raises:
+        MovieGridError: it has another shape, or a dtype that the movie does not hold.
+        MovieRangeError: it has values that the movie does not hold.
+    """
     expected = (form.height, form.width, form.bands)
     if field.pixels.shape != expected or field.has_bands != form.has_bands:
         got = field.pixels.shape if field.has_bands else field.pixels.shape[:2]
@@ -125,12 +136,8 @@ def fit(field: GivenField, form: Description, name: str) -> Array:
     if not form.is_exact:
         return field.pixels
     dtype = field.pixels.dtype
-    # Floats are rounded to fewer bits where the caller asked for it.
-    if (
-        dtype != form.dtype
-        and not np.can_cast(dtype, form.dtype, "safe")
-        and (dtype.kind, form.dtype.kind) != ("f", "f")
-    ):
+    is_rounded = may_round and (dtype.kind, form.dtype.kind) == ("f", "f")
+    if not is_rounded and not np.can_cast(dtype, form.dtype, "safe"):
         raise MovieGridError(f"{name} is of {dtype}, and the movie of {form.dtype}; convert it")
     _check_exact(field.pixels, form.dtype, name)
     with np.errstate(over="ignore"):

@@ -60,7 +60,8 @@ class MovieStorage(Fields):
         path: the file. ``.mkv`` holds every kind of fields and can be continued in place; so do ``.mp4`` and ``.mov``, whose
             newest field is readable one field later; ``.avi`` holds levels alone, with the times in a file beside it.
         mode: ``"r"`` reads, ``"w"`` writes a new file, which replaces an existing one with the first field, ``"x"`` refuses to
-            replace one, ``"a"`` continues a file, or begins one.
+            replace one, ``"a"`` continues a file, or begins one. A file that is continued keeps its limits, channels, rate and
+            ``info``; those given are for a new one. Other ``bits`` than it has are an error.
         vmin: the lower limit of the levels, or of the preview: a number, one for each channel, or ``"auto"``: from the first
             field.
         vmax: the upper limit, in the same way.

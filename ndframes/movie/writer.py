@@ -120,6 +120,7 @@ class FieldWriter(ForkAware):
         closed: why the movie takes no more fields; empty if it does.
 
     Raises:
+        MovieError: the file that is continued stores values with other bits than are asked for.
         MovieFormatError: the file that is continued is not a movie, or its container cannot be continued.
         OutputError: another process writes it.
     """
@@ -138,6 +139,7 @@ class FieldWriter(ForkAware):
         if continues:
             source = open_source(path)
             self._form = source.form
+            _check_bits(options.bits, source.form, path)
             self.times = source.times.tolist()
             with _translating_errors(path):
                 self._sink = append_sink(source, options.durable)
@@ -166,7 +168,7 @@ class FieldWriter(ForkAware):
             data = call_with_time(self._options.transform, data, moment)
         field = to_field(data, name)
         form = self._form or self._describe(field, name)
-        pixels = fit(field, form, name)
+        pixels = fit(field, form, name, may_round=self._options.bits != "exact")
         self._check_range(pixels, form, name)
         leveled = self._write(pixels, moment, form, name)
         self.times.append(moment)
@@ -344,6 +346,19 @@ class FieldWriter(ForkAware):
             _INHERITED.append(self._sink)
             self._sink = None
         self.closed = "it belongs to the process that opened it"
+
+
+def _check_bits(bits: int | str | None, form: Description, path: str) -> None:
+    """Check that a movie that is continued stores values as the caller wishes, if that is said."""
+    stored: set[int | str] = {"exact"} if form.is_exact else {form.bits}
+    if form.is_exact and form.dtype in (np.float32, np.float64):
+        stored.add(8 * form.dtype.itemsize)
+    if bits is None or bits in stored:
+        return
+    what = f"exact {form.dtype}" if form.is_exact else f"levels of {form.bits} bits"
+    raise MovieError(
+        f"{path}: bits={bits!r}, and the movie has {what}, which it keeps; leave bits out, or write another file"
+    )
 
 
 def _check_steps(form: Description, name: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,6 @@ from .planes import find_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from fractions import Fraction
 
     from av.container import InputContainer
     from av.video.frame import VideoFrame
@@ -121,9 +121,9 @@ def count_frames(path: str, scan: Scan) -> FrameIndex:
     keys, drops, seeks, marks = (
         np.array([getattr(entry, name) for entry in entries], np.int64) for name in ("place", "drop", "target", "mark")
     )
-    times = _fill_times(shown.times, scan.time_base, scan.rate)
+    times, time_base = _fill_times(shown.times, scan.time_base, scan.rate)
     return FrameIndex(
-        times, False, keys, seeks, how, scan.time_base, scan.stream, scan.rate, scan.is_gray, form=shown.form,
+        times, False, keys, seeks, how, time_base, scan.stream, scan.rate, scan.is_gray, form=shown.form,
         needs_new_decoder=scan.mixes_parameters, marks=marks, drops=drops, digests=np.array(shown.digests, np.int64),
     )  # fmt: skip
 
@@ -186,23 +186,24 @@ class _Tries:
         """
         shown, mark, found = self._shown, NO_MARK, list[tuple[int, int]]()
         run, times, skipped = list[int](), list[int | None](), 0
+        is_at_end = True
         try:
             seek(self._container, self._stream, how, target, self._path, decoder=self._decoder)
+            for packet in demux(self._container, self._stream, self._path):
+                mark = mark or mark_of(packet)
+                for frame in decode_packet(packet, self._decoder) or ():
+                    if not run and not (of_parts or is_complete(frame)):
+                        skipped += 1
+                        continue
+                    run.append(digest_of(frame))
+                    times.append(frame.pts)
+                found = shown.find(run, times) if len(run) >= least else found
+                if skipped > least or (len(run) >= least and len(found) < 2) or len(run) >= _LONG_RUN:
+                    is_at_end = False
+                    break
+        # The seek is refused, or no packet is found where it ends.
         except UnreadableImageError:
             return None
-        is_at_end = True
-        for packet in demux(self._container, self._stream, self._path):
-            mark = mark or mark_of(packet)
-            for frame in decode_packet(packet, self._decoder) or ():
-                if not run and not (of_parts or is_complete(frame)):
-                    skipped += 1
-                    continue
-                run.append(digest_of(frame))
-                times.append(frame.pts)
-            found = shown.find(run, times) if len(run) >= least else found
-            if skipped > least or (len(run) >= least and len(found) < 2) or len(run) >= _LONG_RUN:
-                is_at_end = False
-                break
         if is_at_end and run:
             # The run ends with the last frame.
             count = len(shown.digests) - len(run)
@@ -225,9 +226,9 @@ def _target_of(packet: PacketFacts, how: Seek) -> int | None:
 
 def _fill_times(
     times: list[int | None], time_base: Fraction, rate: Fraction | None
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Times that rise: those of the frames if they do, else times computed from the frame rate."""
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Fraction]:
+    """Times that rise, and their unit: those of the frames if they do, else times computed from the frame rate."""
     if None not in times and all(later > earlier for earlier, later in itertools.pairwise(times)):  # type: ignore[operator]
-        return np.array(times, np.int64)
-    step = 1 / ((rate or 25) * time_base)
-    return np.array([round(number * step) for number in range(len(times))], np.int64)
+        return np.array(times, np.int64), time_base
+    # The unit of the container may be longer than a frame, such as the millisecond of Matroska at 2,000 frames a second.
+    return np.arange(len(times), dtype=np.int64), 1 / (rate or Fraction(25))

@@ -225,7 +225,15 @@ class Cursor:
     def _demux(self) -> Iterator[tuple[Packet[Any], bool]]:
         """The packets from here, and whether the file ends within each; none if the seek ended at another one than was proved."""
         flagged = None
-        for packet in demux(self._container, self._stream, self._path):
+        packets = demux(self._container, self._stream, self._path)
+        try:
+            first = [*itertools.islice(packets, 1)]
+        except UnreadableImageError:
+            if self._is_from_start:
+                raise
+            # No packet is found where the seek ended, as in DV files that end in zeros. Without frames, find() goes back.
+            return
+        for packet in itertools.chain(first, packets):
             if self._mark not in (NO_MARK, mark_of(packet)):
                 return
             self._mark = NO_MARK

@@ -63,6 +63,7 @@ class VideoDecoder:
         self.index = index
         self.errors = errors
         self.is_gray = is_gray or index.is_gray
+        self.is_scaled = not is_gray
         self._form = index.form
         if self._form is not None and self.is_gray:
             # The index has the form of frames with their colours.
@@ -219,7 +220,7 @@ class VideoDecoder:
         if used != matrix and not self.is_gray:
             _warn_about_matrix(self.path, matrix, used)
         with naming_video(self.path, number):
-            return to_pixels(frame, is_gray=self.is_gray, form=form, name=name)
+            return to_pixels(frame, is_gray=self.is_gray, is_scaled=self.is_scaled, form=form, name=name)
 
     def missing(self, number: int) -> UnreadableImageError:
         """The error for a frame that does not decode."""

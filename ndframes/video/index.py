@@ -237,12 +237,12 @@ def demux(container: InputContainer, stream: VideoStream, path: str) -> Iterator
     Raises:
         UnreadableImageError: FFmpeg cannot read the file, or none of its packets.
     """
-    from .libav import av
+    from .libav import av, read_packets
 
     packet = None
     with naming_video(path):
         try:
-            for packet in container.demux(stream):
+            for packet in read_packets(container, stream):
                 yield packet
         except av.error.InvalidDataError as error:
             if packet is None:

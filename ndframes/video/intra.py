@@ -180,6 +180,7 @@ def _describe(
         "color_space": 2 if encoding.is_converted else replace_matrix(first),
         "turns": 0 if encoding.is_converted else count_turns(first),
         "is_gray": source.decoder.is_gray and not encoding.is_converted,
+        "is_scaled": source.decoder.is_scaled,
     }
 
 
@@ -246,6 +247,7 @@ class _IntraDecoding:
     def __init__(self, description: Mapping[str, Any]) -> None:
         self._description = description
         self._is_gray = bool(description["is_gray"])
+        self._is_scaled = bool(description.get("is_scaled"))
 
     def open_decoder(self) -> _PacketDecoder:
         """A new decoder of these frames."""
@@ -257,7 +259,9 @@ class _IntraDecoding:
         """The pixels of a decoded frame as the video shows it; ``name`` is for errors."""
         # Not every codec stores what its colours mean, so the entry does.
         frame.color_range, frame.colorspace = self._description["color_range"], self._description["color_space"]
-        return turn(to_pixels(frame, is_gray=self._is_gray, name=name), self._description["turns"])
+        return turn(
+            to_pixels(frame, is_gray=self._is_gray, is_scaled=self._is_scaled, name=name), self._description["turns"]
+        )
 
 
 class _PacketDecoder:

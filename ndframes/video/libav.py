@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -10,12 +10,14 @@ from ..system.imports import import_package
 
 if TYPE_CHECKING:
     import av
+    from av.container import InputContainer
+    from av.packet import Packet
 else:
     av = import_package("av")
 
 from av.video.reformatter import VideoReformatter
 
-__all__ = ["LENIENT", "VideoReformatter", "av", "raise_instead"]
+__all__ = ["LENIENT", "VideoReformatter", "av", "raise_instead", "read_packets"]
 #: Options with which ``av.open`` accepts tags that are not valid text; version 19 has none, and accepts them by default.
 LENIENT: Mapping[str, Any] = MappingProxyType(
     {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
@@ -35,3 +37,15 @@ def raise_instead(error: Exception, found: Exception) -> NoReturn:
     finally:
         # Python set it to the error of PyAV.
         found.__context__ = None
+
+
+def read_packets(container: InputContainer, *streams: Any) -> Iterator[Packet[Any]]:
+    """The packets of some streams, of all if none is given, in the order of the file; empty ones at the end.
+
+    As PyAV's ``demux``, which fails at the end of a file in which FFmpeg found more streams on the way, as where sound begins
+    late: it looks for an empty packet of each, and knows only the streams of the beginning.
+    """
+    try:
+        yield from container.demux(*streams)
+    except IndexError:
+        return

@@ -126,7 +126,9 @@ class LiveStream:
 
     def frames(self) -> Iterator[LiveFrame]:
         """All frames that the decoder puts out, until the stream ends, for whatever reason; see :attr:`ending`."""
-        packets = self._container.demux()
+        from .libav import read_packets
+
+        packets = read_packets(self._container)
         while True:
             packet = self._next_packet(packets)
             if packet is None:

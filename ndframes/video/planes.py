@@ -47,7 +47,12 @@ class _Kind(NamedTuple):
 
 
 def to_pixels(
-    frame: VideoFrame, *, is_gray: bool = False, form: FrameForm | None = None, name: str = "the frame"
+    frame: VideoFrame,
+    *,
+    is_gray: bool = False,
+    is_scaled: bool = False,
+    form: FrameForm | None = None,
+    name: str = "the frame",
 ) -> Array:
     """Convert a decoded frame to ``(height, width, channels)``: gray, RGB or RGBA.
 
@@ -58,6 +63,7 @@ def to_pixels(
         frame: a frame from the decoder.
         is_gray: whether to take the brightness alone. It is copied as it is stored, without a conversion of its range; see
             :func:`~ndframes.video.samples.read_brightness`.
+        is_scaled: whether brightness of less than 16 bits is scaled to the full range of a uint16 then, as FFmpeg does.
         form: the shape and dtype of the result; ``None``: those of the frame.
         name: of the frame, for errors.
 
@@ -68,7 +74,7 @@ def to_pixels(
     if form is not None:
         _check_fit(frame, kind, form, name)
         kind = _Kind(form.shape[2], form.dtype)
-    return turn(_read(frame, kind, name, is_gray=is_gray), count_turns(frame))
+    return turn(_read(frame, kind, name, is_gray=is_gray, is_scaled=is_scaled), count_turns(frame))
 
 
 def to_colors(frame: VideoFrame, order: Literal["rgb24", "bgr24"], *, name: str = "the frame") -> Array:
@@ -166,13 +172,17 @@ def _describe(height: int, width: int, channels: int, dtype: np.dtype[Any]) -> s
     return f"{height} x {width} px (height x width), {channels} {'channel' if channels == 1 else 'channels'}, {dtype}"
 
 
-def _read(frame: VideoFrame, kind: _Kind, name: str, *, is_gray: bool) -> Array:
+def _read(frame: VideoFrame, kind: _Kind, name: str, *, is_gray: bool, is_scaled: bool) -> Array:
     """The pixels of a frame as the decoder gives them, not rotated."""
     if kind.dtype.kind == "f":
         return _spread(read_floats(frame), kind.channels, is_rgb=find_kind(frame.format.name).is_rgb)
     stored = read_brightness(frame) if is_gray else None
     if stored is not None:
-        return stored.astype(kind.dtype, copy=False)[:, :, None]
+        stored = stored.astype(kind.dtype, copy=False)
+        bits = frame.format.components[0].bits
+        if is_scaled and kind.dtype.itemsize == 2 and bits < 16:
+            stored = stored << (16 - bits) | stored >> (2 * bits - 16)
+        return stored[:, :, None]
     pixels = _convert(frame, PIXEL_FORMATS[kind.channels, kind.dtype.itemsize], name)
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 

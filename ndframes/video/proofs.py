@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import UnreadableImageError
 from .alpha import open_alpha_decoder
-from .index import FrameForm, decode_packet, demux
+from .index import FrameForm, decode_packet, demux, open_container, pick_stream
 from .landings import NO_MARK, is_complete, mark_of, seek
 from .planes import find_form
 
@@ -55,6 +55,8 @@ def prove(
         ``None`` if other frames are shown than the times say, or if none of several seeks in a large file ends where it should.
     """
     prover = _Prover(container, stream, path, index, {packet.pts for packet in scan.packets if not packet.is_shown})
+    if index.how != "byte" and not scan.packets[0].is_key and not prover.begins_at_first_key():
+        return None
     context = stream.codec_context
     budget = _PROVED_PX // (context.width * context.height or _PROVED_PX)
     is_kept = np.ones(len(index.keys), bool)
@@ -154,6 +156,22 @@ class _Prover:
             return "elsewhere"
         return "wrong"  # the video ends before
 
+    def begins_at_first_key(self) -> bool:
+        """Whether the decoder shows nothing of what the file holds before its first key frame.
+
+        Decoders of H.264 do not; those of MPEG-4, WMV and others show frames that lack what they refer to.
+        """
+        index = self._index
+        # A seek to the first key frame would leave out what is asked; one to the first byte would not, see check().
+        with open_container(self._path, is_probed=not index.opens_unprobed) as container:
+            stream = pick_stream(container, self._path, index.stream)
+            stream.thread_count = 1  # a forked child that frees a decoder with threads waits for them for ever
+            decoder = open_alpha_decoder(stream, self._path)
+            for packet in demux(container, stream, self._path):
+                for frame in self._list_shown(decode_packet(packet, decoder) or (), 0):
+                    return frame.pts is not None and index.find_frame(frame.pts) == 0
+        return True
+
     def trim_end(self, index: FrameIndex) -> FrameIndex:
         """The index of a file that ends within a packet, without the frames that its last packets do not show."""
         self._index = index
@@ -173,24 +191,25 @@ class _Prover:
         """What the decoder puts out for each packet from an entry point on; ``None`` where a packet does not decode.
 
         Raises:
-            _ElsewhereError: the seek ends at another packet.
+            _ElsewhereError: the seek ends at another packet, or at none.
         """
         index = self._index
         target = 0 if entry == 0 and index.how == "byte" else int(index.seeks[entry])
+        mark = NO_MARK if entry == 0 else int(index.marks[entry])
         try:
             seek(self._container, self._stream, index.how, target, self._path, decoder=self._decoder)
+            for packet in demux(self._container, self._stream, self._path):
+                if mark not in (NO_MARK, mark_of(packet)):
+                    raise _ElsewhereError
+                mark = NO_MARK
+                frames = decode_packet(packet, self._decoder) if count else []
+                if frames == [] and count == 1:
+                    # Put out at once, without the packets that a decoder takes in first to bring frames into order.
+                    frames = (self._decoder or self._stream.codec_context).decode(None)
+                yield frames
+        # The seek is refused, or no packet is found where it ends, as in DV files that end in zeros.
         except UnreadableImageError as error:
             raise _ElsewhereError from error
-        mark = NO_MARK if entry == 0 else int(index.marks[entry])
-        for packet in demux(self._container, self._stream, self._path):
-            if mark not in (NO_MARK, mark_of(packet)):
-                raise _ElsewhereError
-            mark = NO_MARK
-            frames = decode_packet(packet, self._decoder) if count else []
-            if frames == [] and count == 1:
-                # Put out at once, without the packets that a decoder takes in first to bring frames into order.
-                frames = (self._decoder or self._stream.codec_context).decode(None)
-            yield frames
 
     def _list_shown(self, frames: Iterable[VideoFrame], first: int) -> Iterator[VideoFrame]:
         """Those of some decoded frames that are not hidden, nor shown before an entry point."""

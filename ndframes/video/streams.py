@@ -140,13 +140,13 @@ def _find_single(candidates: list[VideoStream], reopen: Callable[[], InputContai
     """The numbers of the streams of one frame: by the header, or if that has no count, by the first packets of the file."""
     if all(stream.frames for stream in candidates):
         return {stream.index for stream in candidates if stream.frames == 1}
-    from .libav import av
+    from .libav import av, read_packets
 
     counts = {stream.index: 0 for stream in candidates}
     with reopen() as container:
         streams = [stream for stream in container.streams.video if stream.index in counts]
         try:
-            for packet in itertools.islice(container.demux(streams), _MOST_PACKETS):
+            for packet in itertools.islice(read_packets(container, *streams), _MOST_PACKETS):
                 counts[packet.stream_index] += bool(packet.size)
                 if min(counts.values()) > 1:
                     break

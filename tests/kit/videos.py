@@ -369,6 +369,7 @@ DAMAGES: dict[str, tuple[str, ...]] = {
     "size-changes": ("ts", "raw-h264", "raw-hevc", "raw-mpeg2", "mpg", "mkv"),
     "no-start": ("ts", "m2ts", "mpg", "raw-h264", "raw-hevc", "raw-mpeg2"),
     "no-end": tuple(CONTAINERS),
+    "begins-inside": (*_TIMED, "avi"),
 }
 STYLES = ("", "open", "refresh", "interlaced")
 
@@ -425,6 +426,7 @@ class Recipe:
             "depth-changes": self.codec in ("h264", "hevc"),
             "no-sync-table": self.gop > 1 and not codec.is_intra,
             "shifted-sync-table": self.gop > 1 and not codec.is_intra,
+            "begins-inside": self.gop > 1 and not codec.is_intra,
         }.get(self.damage, True)
         return (
             self.codec in codecs
@@ -631,6 +633,7 @@ _MAKERS: dict[str, Callable[[Recipe, Path], object]] = {
     "size-changes": _change(shape=(96, 128)),
     "no-start": _rewrite(lambda data, recipe: video_damage.cut_start(data, recipe.share)),
     "no-end": _rewrite(lambda data, recipe: video_damage.cut_end(data, recipe.share)),
+    "begins-inside": _copy(lambda packets: packets[2:]),
 }
 
 

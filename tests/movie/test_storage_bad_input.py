@@ -499,3 +499,38 @@ def test_a_movie_that_is_replaced_while_it_is_read(tmp_path):
     begin(tmp_path / "a.mkv").close()
     with pytest.raises(nf.SourceChangedError, match="open it again"):
         len(reader)
+
+
+@pytest.mark.parametrize(("first", "then"), [("f4", "f8"), ("f2", "f4"), ("c8", "c16")])
+def test_an_exact_movie_rounds_nothing(tmp_path, first, then):
+    path = tmp_path / "a.mkv"
+    with nf.MovieStorage(path, mode="w", bits="exact") as movie:
+        movie.append(np.ones((3, 4), first))
+        with pytest.raises(
+            nf.MovieGridError, match=r"a\.mkv: field 1 is of float\d\d, and the movie of float\d\d; convert it"
+        ):
+            movie.append(np.full((3, 4), 1 / 3, then))
+        movie.append(np.full((3, 4), 0.5, first))
+    with (
+        nf.MovieStorage(path, mode="a", bits="exact") as movie,
+        pytest.raises(nf.MovieGridError, match="field 2 is of float"),
+    ):
+        movie.append(np.full((3, 4), 1 / 3, then))
+    assert nf.MovieStorage(path)[:].ravel()[[0, -1]].tolist() == [1, 0 if first == "c8" else 0.5]
+
+
+@pytest.mark.parametrize(
+    ("bits", "stored"),
+    [(8, "levels of 8 bits"), (16, "levels of 16 bits"), (32, "exact float32"), (64, "exact float64")],
+)
+def test_a_movie_is_not_continued_with_other_bits(tmp_path, bits, stored):
+    path = tmp_path / "a.mkv"
+    with nf.MovieStorage(path, mode="w", bits=bits) as movie:
+        movie.append(np.zeros((3, 4)))
+    for other in {8, 16, 32, 64, "exact"} - ({bits, "exact"} if bits > 16 else {bits}):
+        with pytest.raises(nf.MovieError, match=rf"a\.mkv: bits={other!r}, and the movie has {stored}, which it keeps"):
+            nf.MovieStorage(path, mode="a", bits=other)
+    for same in (bits, None):
+        with nf.MovieStorage(path, mode="a", bits=same) as movie:
+            movie.append(np.ones((3, 4)))
+    assert nf.MovieStorage(path)[:, 0, 0].tolist() == [0, 1, 1]

@@ -83,6 +83,15 @@ MATRIX = [
     short("flv", "h264", 3, gop=4, damage="negative-times", count=40),
     short("raw-mpeg2", "mpeg2", 3, damage="size-changes", count=40),
     short("mp4", "h264", 3, damage="fields", count=40),
+    # Files that begin inside a group of frames: these decoders show what is before the first key frame.
+    short("mp4", "mpeg4", 2, damage="begins-inside"),
+    short("mkv", "msmpeg4v3", damage="begins-inside"),
+    short("avi", "wmv2", damage="begins-inside"),
+    short("flv", "flv1", damage="begins-inside"),
+    short("mov", "h263", damage="begins-inside"),
+    # These do not.
+    short("mp4", "h264", 2, damage="begins-inside"),
+    short("webm", "vp9", damage="begins-inside"),
     # Packets that are no frame, or half of one.
     *(short("ivf", codec, damage="hidden") for codec in ("vp8", "vp9", "av1")),
     short("webm", "vp8", damage="hidden"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kit.every_frame import compare
 from kit.videos import Recipe, read_number
 
 import ndframes as nf
@@ -31,3 +32,11 @@ def test_times_of_intact_files_are_used(tmp_path, container, codec):
     index = build_index(str(Recipe(container, codec, 2 if codec == "h264" else 0, gop=4, **LARGE).make(tmp_path)))
     assert index.has_exact_times
     assert index.keys.tolist() == list(range(0, 40, 4))
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "avi"])
+def test_a_large_file_that_begins_inside_a_group_of_frames(tmp_path, container):
+    path = Recipe(container, "mpeg4", damage="begins-inside", **LARGE).make(tmp_path)
+    found = compare(path, orders=("random", "backwards"), accesses=20)
+    assert found.expected == 38
+    assert found.is_exact, str(found)

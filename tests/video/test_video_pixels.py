@@ -228,6 +228,20 @@ def test_an_index_may_know_that_later_frames_need_more(tmp_path, monkeypatch, ba
     check_every_way(path, tmp_path / "gray", gray, pixel_format="gray")
 
 
+@pytest.mark.parametrize("parts", [("gray10le",), ("gray10le", "gray"), ("gray", "gray10le")], ids="-".join)
+def test_brightness_of_10_bits_in_h264_fills_the_range(tmp_path, parts):
+    path = write_h264(tmp_path / "a.h264", *(frames_of(name, number) for number, name in enumerate(parts)))
+    frames = decode(path)  # as YUV
+    stored = np.stack([plane_of(frame).astype(np.uint16) for frame in frames])[:, :, :, None]
+    # The highest bits are repeated below the lowest one, as FFmpeg does with gray.
+    scaled = [
+        a << 6 | a >> 4 if frame.format.name == "yuv420p10le" else a * 257
+        for a, frame in zip(stored, frames, strict=True)
+    ]
+    check_every_way(path, tmp_path, np.stack(scaled))
+    check_every_way(path, tmp_path / "gray", stored, pixel_format="gray")
+
+
 def test_a_gray_video_that_gets_colours_is_an_error(tmp_path):
     path = write_h264(tmp_path / "a.h264", frames_of("gray", 0), frames_of("yuv420p", 1))
     video = nf.open(path, workdir=tmp_path)

@@ -14,7 +14,7 @@ from ...system.files import LocalFile
 from ...system.process import IMPORTING
 from ...system.stamp import stat_source
 from ...text import count_noun
-from ..index import naming_video, open_container
+from ..index import demux, naming_video, open_container
 from ..slices import are_slices_damaged
 from .description import Description
 from .levels import from_levels
@@ -272,10 +272,11 @@ def _find_packets(path: str, form: Description) -> Places:
             raise MovieFormatError(f"{path} has no pictures; its header is damaged")
         # The position is that of the data of a block.
         before = BLOCK_HEAD_BYTES if "matroska" in container.format.name else 0
-        for packet in container.demux(container.streams.video[0]):
+        for packet in demux(container, container.streams.video[0], path):
             # A killed writer may leave a part of the last one.
             if packet.size and not packet.is_corrupt:
                 number = len(rows)
+                assert packet.pos is not None  # noqa: S101
                 start = packet.pos + before
                 rows.append((start, packet.size, 0, 0, times[number] if number < len(times) else float(number)))
     if form.coding == "packed":
