@@ -532,9 +532,11 @@ def test_a_sidecar_without_the_md5_of_one_file_is_refused(source, text):
 )
 def test_a_sidecar_that_cannot_be_read_is_refused_at_once(source, spoil):
     spoil(Path(f"{source}.dvc"))
-    with little_work():
-        with pytest.raises(HashidError, match=r"a\.tif has no readable a\.tif\.dvc beside it.*run 'dvc add'") as caught:
-            key_of(source, "DVC")
+    with (
+        little_work(),
+        pytest.raises(HashidError, match=r"a\.tif has no readable a\.tif\.dvc beside it.*run 'dvc add'") as caught,
+    ):
+        key_of(source, "DVC")
     assert caught.value.__cause__ is not None
 
 

@@ -105,9 +105,11 @@ NO_ITEMS = [
 
 @pytest.mark.parametrize("item", NO_ITEMS, ids=lambda item: str(type(item).__name__))
 def test_what_is_no_index_is_refused_by_name_and_at_once(item):
-    with little_work():
-        with pytest.raises(RegionError, match=r"axis 1: .* not a region; give slices of whole numbers") as caught:
-            resolve_region((0, item), (4, 5, 3))
+    with (
+        little_work(),
+        pytest.raises(RegionError, match=r"axis 1: .* not a region; give slices of whole numbers") as caught,
+    ):
+        resolve_region((0, item), (4, 5, 3))
     assert len(str(caught.value)) < 500
     if not isinstance(item, tuple) and item is not None:
         with pytest.raises(RegionError, match="axis 0"):

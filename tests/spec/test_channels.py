@@ -111,9 +111,11 @@ def test_what_is_no_spec_is_refused(spec):
     ids=lambda spec: spec[:12],
 )  # fmt: skip
 def test_an_empty_or_absurd_range_is_refused_at_once(spec):
-    with little_work():
-        with pytest.raises(ChannelError, match="must hold 1 to 65,535 codes; the stop is exclusive") as caught:
-            parse_codes(spec)
+    with (
+        little_work(),
+        pytest.raises(ChannelError, match="must hold 1 to 65,535 codes; the stop is exclusive") as caught,
+    ):
+        parse_codes(spec)
     assert len(str(caught.value)) < 400
 
 
