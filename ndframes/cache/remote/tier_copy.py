@@ -116,7 +116,8 @@ class EntryCopy(SegmentCopy):
         budget: its limit.
         commit: the commit of the entry.
         names: the names of its files.
-        on_nearly_whole: called once if the file lacks little.
+        on_nearly_whole: called with ``False`` when the file seems to lack little, and with ``True`` each time that it has grown by
+            about as much since then.
 
     Attributes:
         names: as given.
@@ -128,7 +129,7 @@ class EntryCopy(SegmentCopy):
         budget: TierBudget,
         commit: Commit,
         names: TierNames,
-        on_nearly_whole: Callable[[], None] | None,
+        on_nearly_whole: Callable[[bool], None] | None,
     ) -> None:
         self.names = names
         self._folder = folder
@@ -136,6 +137,8 @@ class EntryCopy(SegmentCopy):
         self._commit = commit
         self._on_nearly_whole = on_nearly_whole
         self._missing_bytes = lacking_bytes(commit.size_bytes)
+        self._is_announced = False
+        self._kept_bytes = 0  # since it was announced
         self._file: SparseFile | None = self._open()
         if self._file is not None:
             self._announce(self._file)
@@ -205,16 +208,25 @@ class EntryCopy(SegmentCopy):
             file.write_at(offset, data)
             file.note(offset, len(data))
             self._budget.note_written(len(data), self.names.entry)
+            self._kept_bytes += len(data)
             self._announce(file)
         except OSError as error:
             if error.errno not in NO_DESCRIPTORS:
                 self._folder.pause(error)
 
     def _announce(self, file: SparseFile) -> None:
-        announce = self._on_nearly_whole
-        if announce is not None and file.disk_bytes() >= self._commit.size_bytes - self._missing_bytes:
-            self._on_nearly_whole = None
-            announce()
+        if self._on_nearly_whole is None:
+            return
+        has_grown = self._is_announced
+        # Blocks of the disk that hold the ends of two segments count in full: the file may lack more than it seems. So it is
+        # announced again, in steps that do not miss the moment at which it lacks little.
+        if (
+            self._kept_bytes > self._missing_bytes // 2
+            if has_grown
+            else file.disk_bytes() >= self._commit.size_bytes - self._missing_bytes
+        ):
+            self._is_announced, self._kept_bytes = True, 0
+            self._on_nearly_whole(has_grown)
 
     def discard(self) -> None:
         """Remove the entry from the tier."""

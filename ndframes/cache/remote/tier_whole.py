@@ -89,16 +89,17 @@ class Completions(ForkAware):
         self._reset()
         ForkAware.__init__(self)
 
-    def submit(self, path: str, open_file: Callable[[], OpenFile], data: str) -> None:
-        """Complete a file of the tier soon, unless that has failed a short while ago.
+    def submit(self, path: str, open_file: Callable[[], OpenFile], data: str, has_grown: bool) -> None:
+        """Complete a file of the tier soon, unless that has failed a short while ago and it has not grown since.
 
         Args:
             path: the entry.
             open_file: opens it.
             data: its file in the tier.
+            has_grown: whether more of it was written since it was last submitted.
         """
         with self._lock:
-            if time.monotonic() < self._failed.get(data, 0.0) + _RETRY_SECONDS:
+            if not has_grown and time.monotonic() < self._failed.get(data, 0.0) + _RETRY_SECONDS:
                 return
             self._waiting[data] = (path, open_file)
             if not self._is_running:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from kit.damage import damage
 from kit.tiers import commit_files, data_files, is_whole, photograph, tier_frames, wait_whole
+from kit.waiting import wait_until
 
 import ndframes as nf
 from ndframes.cache.remote.tier import Tier
@@ -165,6 +166,27 @@ def test_an_entry_that_lacks_much_is_not_completed(make, tier):
     fresh.load_region("a", np.s_[:300])
     assert requests.count == 0
     assert count
+
+
+def test_a_file_that_seemed_to_lack_little_is_completed_when_it_does(image, workdir, tier, array):
+    """Every second tile is smaller than a block of the disk: the file takes all of its blocks when it has half of its bytes."""
+    small = {"type": "cog", "config": {"compress": "NONE", "blocksize": 32}}
+    nf.SimpleFrames({"a": image}, workdir=workdir, backend=small).prepare()
+    frames, _ = tier_frames({"a": image}, workdir, tier, backend=small)
+    for scale in (0.5, 0.25, 0.125):
+        frames.load_region("a", scale=scale)
+    tiles = [(y, x) for y in range(0, SHAPE[0], 32) for x in range(0, SHAPE[1], 32)]
+    for parity in (0, 1):
+        for y, x in tiles:
+            if (y + x) // 32 % 2 == parity:
+                crop = np.s_[y : y + 32, x : x + 32]
+                np.testing.assert_array_equal(frames.load_region("a", crop), array[crop])
+        if not parity:
+            wait_until(lambda: not any(thread.name == "ndframes-tier" for thread in threading.enumerate()))
+            (path,) = data_files(tier)
+            assert path.stat().st_blocks * 512 > 0.95 * path.stat().st_size
+            assert not is_whole(path)
+    wait_whole(tier)
 
 
 @pytest.mark.parametrize("form", FORMS)
