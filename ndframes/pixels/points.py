@@ -11,7 +11,7 @@ import numpy as np
 from ..geometry.grid import footprint
 from ..geometry.kernels import EPSILON, KERNELS, first_tap
 from ..system.process import IMPORTING
-from .rounding import has_rounded_points, point_dtype, round_points, round_to_dtype
+from .rounding import POINT_BITS, has_rounded_points, point_dtype, round_bits, round_to_dtype
 from .stencils import resample
 
 if TYPE_CHECKING:
@@ -26,11 +26,9 @@ __all__ = ["interpolate", "sample", "take"]
 
 # OpenCV starts threads of its own for more pixels.
 _MAX_BLOCK_PX = 1 << 16
-# In windows of this extent, 32-bit floats represent coordinates to 2**-16 of a pixel. Adding and subtracting the second
-# number rounds 64-bit floats to multiples of that.
+# In windows of this extent, 32-bit floats represent coordinates to 2**-16 of a pixel.
 _MAX_EXTENT_PX = 256
-# The factor 1.5 leaves room for negative coordinates, whose sums stay between 2**36 and 2**37.
-_ROUNDING_TERM = 1.5 * 2**36
+_OPENCV_BITS = 16
 # OpenCV interpolates exactly for these numbers of bands; for others, coordinates are rounded to 1/32 of a pixel.
 _EXACT_BANDS = (1, 3, 4)
 # The dtypes that OpenCV interpolates without loss, and the ones to convert them to.
@@ -116,8 +114,7 @@ def _remap(pixels: Array, grid: Grid) -> Array:
     for along_x, along_y, offset in ((a, b, c - 0.5), (d, e, f - 0.5)):
         exact[...] = along_x * x
         exact += along_y * y + offset
-        exact += _ROUNDING_TERM
-        exact -= _ROUNDING_TERM
+        round_bits(exact, _OPENCV_BITS)
         points.append(exact.astype(np.float32))
     warped: Array = cv2.remap(pixels, *points, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return warped
@@ -140,9 +137,11 @@ def _gather(sums: Array, grid: Grid, interpolation: Interpolation, *, is_rounded
     height, width, bands = sums.shape
     flat = sums.reshape(height * width, bands)
     out = np.zeros((*grid.shape, bands), sums.dtype)
-    y, x = np.broadcast_arrays(*grid.centres())
+    centres = grid.centres()
     if is_rounded:
-        y, x = round_points(y), round_points(x)
+        for along in centres:
+            round_bits(along, POINT_BITS)
+    y, x = np.broadcast_arrays(*centres)
     first_rows, first_cols = first_tap(y, radius), first_tap(x, radius)
     down = _point_weights(kernel, radius, y, first_rows, sums.dtype)
     across = _point_weights(kernel, radius, x, first_cols, sums.dtype)

@@ -10,15 +10,24 @@ import numpy as np
 if TYPE_CHECKING:
     from .._typing import Array
 
-__all__ = ["has_rounded_points", "ignore_float_errors", "point_dtype", "round_points", "round_to_dtype", "work_dtype"]
+__all__ = [
+    "POINT_BITS",
+    "has_rounded_points",
+    "ignore_float_errors",
+    "point_dtype",
+    "round_bits",
+    "round_to_dtype",
+    "work_dtype",
+]
 
 
-# Adding and subtracting the second number rounds 64-bit floats below the first to multiples of 2**-10. The factor 1.5 leaves
-# room for negative ones, whose sums stay between 2**42 and 2**43.
-_SMALL = 2.0**41
-_ROUNDING_TERM = 1.5 * 2**42
-# Likewise, to multiples of 2**-24.
-_POINT_ROUNDING_TERM = 1.5 * 2**28
+#: Points of 32-bit floats are rounded to 2**-24 of a pixel, which these floats do not resolve. The coordinates of a point in two
+#: windows differ by whole pixels and by their last bits, which must not decide how a sum is rounded. A multiple of a fraction
+#: such as 1/3 is far from the middle between two multiples of 2**-24, so it is rounded alike in every window.
+POINT_BITS = 24
+_SUM_BITS = 10
+# Larger sums are left as they are: the rounding is not defined for them.
+_MOST_ROUNDED = 2.0 ** (51 - _SUM_BITS)
 
 
 def work_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -39,15 +48,19 @@ def has_rounded_points(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "fc" and dtype.itemsize <= (8 if dtype.kind == "c" else 4)
 
 
-def round_points(points: Array) -> Array:
-    """Round coordinates to 2**-24 of a pixel, which 32-bit floats do not resolve.
+def round_bits(numbers: Array, bits: int, *, where: Any = True) -> None:
+    """Round 64-bit floats below ``2**(51 - bits)`` to multiples of ``2**-bits``, in place.
 
-    The coordinates of a point in two windows differ by whole pixels and by their last bits. The latter must not decide how a
-    sum is rounded to a float. A multiple of a fraction such as 1/3 is far from the middle between two multiples of 2**-24,
-    so it is rounded alike in every window.
+    Example:
+        >>> numbers = np.array([0.3, -0.3])
+        >>> round_bits(numbers, 2)
+        >>> numbers.tolist()
+        [0.25, -0.25]
     """
-    rounded: Array = (points + _POINT_ROUNDING_TERM) - _POINT_ROUNDING_TERM
-    return rounded
+    # A 64-bit float of this size has steps of 2**-bits. The factor 1.5 leaves room for negative numbers.
+    term = 1.5 * 2.0 ** (52 - bits)
+    np.add(numbers, term, out=numbers, where=where)
+    np.subtract(numbers, term, out=numbers, where=where)
 
 
 def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = True) -> Array:
@@ -65,11 +78,9 @@ def round_to_dtype(sums: Array, dtype: np.dtype[Any], *, may_overshoot: bool = T
             return sums.astype(dtype)
     if dtype.kind == "b":
         return np.asarray(sums >= 0.5)
-    # The last bits of a sum are others in another crop. They must not decide whether a mean that ends in .5 rounds up.
+    # The last bits of a sum differ between crops. They must not decide whether a mean that ends in .5 rounds up.
     if sums.dtype == np.float64:
-        where = True if dtype.itemsize < 8 else np.abs(sums) < _SMALL
-        np.add(sums, _ROUNDING_TERM, out=sums, where=where)
-        np.subtract(sums, _ROUNDING_TERM, out=sums, where=where)
+        round_bits(sums, _SUM_BITS, where=True if dtype.itemsize < 8 else np.abs(sums) < _MOST_ROUNDED)
     # Halves to even: if they always rounded up, an image would become brighter.
     np.rint(sums, out=sums)
     limits = _limits_of(dtype)

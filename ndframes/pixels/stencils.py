@@ -11,7 +11,7 @@ import numpy as np
 
 from ..geometry.grid import Sampling
 from ..geometry.kernels import EPSILON, KERNELS, first_tap
-from .rounding import has_rounded_points, ignore_float_errors, round_points, round_to_dtype, work_dtype
+from .rounding import POINT_BITS, has_rounded_points, ignore_float_errors, round_bits, round_to_dtype, work_dtype
 
 if TYPE_CHECKING:
     from .._typing import Array
@@ -109,7 +109,7 @@ def _taps(
         return [np.floor(centres + EPSILON).astype(np.intp)], []
     kernel, support = KERNELS[interpolation]
     if is_rounded:
-        centres = round_points(centres)
+        round_bits(centres, POINT_BITS)
     # A coarser result averages over its whole pixel; a finer one interpolates with the plain kernel.
     stretch = max(1.0, step) if antialias else 1.0
     # The EPSILON keeps a rounding error from adding a tap that has no weight.
