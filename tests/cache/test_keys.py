@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from kit.waiting import little_work
+from kit.waiting import within
 
 import ndframes as nf
 from ndframes.cache.contents import ContentHashes
@@ -533,7 +533,7 @@ def test_a_sidecar_without_the_md5_of_one_file_is_refused(source, text):
 def test_a_sidecar_that_cannot_be_read_is_refused_at_once(source, spoil):
     spoil(Path(f"{source}.dvc"))
     with (
-        little_work(),
+        within(1),
         pytest.raises(HashidError, match=r"a\.tif has no readable a\.tif\.dvc beside it.*run 'dvc add'") as caught,
     ):
         key_of(source, "DVC")

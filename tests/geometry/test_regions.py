@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from kit.waiting import little_work
+from kit.waiting import within
 
 from ndframes.errors import RegionError, RegionIndexError, RegionTooLargeError
 from ndframes.geometry.regions import (
@@ -106,7 +106,7 @@ NO_ITEMS = [
 @pytest.mark.parametrize("item", NO_ITEMS, ids=lambda item: str(type(item).__name__))
 def test_what_is_no_index_is_refused_by_name_and_at_once(item):
     with (
-        little_work(),
+        within(1),
         pytest.raises(RegionError, match=r"axis 1: .* not a region; give slices of whole numbers") as caught,
     ):
         resolve_region((0, item), (4, 5, 3))
@@ -136,7 +136,7 @@ def test_a_step_of_zero_is_refused(start):
 
 @pytest.mark.parametrize("index", HUGE + UNPRINTABLE, ids=bits)
 def test_a_huge_index_is_out_of_bounds_and_quickly(index):
-    with little_work():
+    with within(1):
         with pytest.raises(RegionIndexError, match="out of bounds for axis 0, which has 4"):
             resolve_region(index, (4, 5))
         with pytest.raises(IndexError):
@@ -367,7 +367,7 @@ def test_a_typed_region_goes_round(region):
     ids=lambda text: repr(text[:20]),
 )  # fmt: skip
 def test_anything_else_typed_is_refused_at_once_and_quoted(text):
-    with little_work(), pytest.raises(RegionError, match=r"^region ") as caught:
+    with within(1), pytest.raises(RegionError, match=r"^region ") as caught:
         parse_region(text)
     assert len(str(caught.value)) < 500
 

@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-@contextmanager
-def fast_switches() -> Iterator[None]:
-    """Switch threads every microsecond instead of every 5 milliseconds."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
+    from collections.abc import Callable
 
 
 def run_in_threads(work: Callable[[int], Any], count: int) -> list[Any]:
@@ -33,9 +21,13 @@ def run_in_threads(work: Callable[[int], Any], count: int) -> list[Any]:
             outcomes.append(error)
 
     threads = [threading.Thread(target=run, args=(seed,), daemon=True) for seed in range(count)]
-    with fast_switches():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     return outcomes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from kit.waiting import little_work
+from kit.waiting import within
 
 from ndframes.errors import ChannelError, shorten
 from ndframes.spec.channels import default_codes, find_codes, parse_codes
@@ -112,7 +112,7 @@ def test_what_is_no_spec_is_refused(spec):
 )  # fmt: skip
 def test_an_empty_or_absurd_range_is_refused_at_once(spec):
     with (
-        little_work(),
+        within(1),
         pytest.raises(ChannelError, match="must hold 1 to 65,535 codes; the stop is exclusive") as caught,
     ):
         parse_codes(spec)

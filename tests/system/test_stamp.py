@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from kit.waiting import little_work
+from kit.waiting import within
 
 from ndframes.errors import (
     SourceAccessError,
@@ -31,7 +31,7 @@ from ndframes.system.stamp import (
 
 @pytest.fixture(autouse=True)
 def in_no_time():
-    with little_work():
+    with within(1):
         yield
 
 

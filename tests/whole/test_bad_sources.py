@@ -11,17 +11,16 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 import tracemalloc
 import warnings
 import zlib
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from kit.synthetic import SAMPLES, SHAPE, encode_png, picture
+from kit.waiting import within
 from PIL import Image
 
 import ndframes as nf
@@ -54,14 +53,6 @@ def read(path: str, **info) -> np.ndarray:
         return open_image(nf.ChannelInfo(path, **info), pool).read_all()
     finally:
         pool.close()
-
-
-@contextmanager
-def within(seconds: float):
-    """Limit the processor time, which other load on the machine does not change."""
-    started = time.process_time()
-    yield
-    assert time.process_time() - started < seconds
 
 
 def equal(got: np.ndarray, wanted: np.ndarray) -> bool:
