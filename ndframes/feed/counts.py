@@ -67,7 +67,5 @@ def to_factor(name: str, value: Any, what: str = "a number above 0") -> float:
 def _to_float(value: Any) -> float:
     """A number of Python or numpy; -1 for anything else."""
     # A bool is a number to Python, and float() takes texts.
-    is_number = isinstance(value, (int, float, np.number)) and not isinstance(
-        value, (bool, complex, np.complexfloating)
-    )
+    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     return float(value) if is_number else -1.0

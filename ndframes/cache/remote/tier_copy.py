@@ -116,8 +116,8 @@ class EntryCopy(SegmentCopy):
         budget: its limit.
         commit: the commit of the entry.
         names: the names of its files.
-        on_nearly_whole: called with ``False`` when the file seems to lack little, and with ``True`` each time that it has grown by
-            about as much since then.
+        on_nearly_whole: called with ``False`` when the file seems to lack little, and with ``True`` each time that it has grown
+            since then by half of what it may lack.
 
     Attributes:
         names: as given.
@@ -218,13 +218,13 @@ class EntryCopy(SegmentCopy):
         if self._on_nearly_whole is None:
             return
         has_grown = self._is_announced
-        # Blocks of the disk that hold the ends of two segments count in full: the file may lack more than it seems. So it is
-        # announced again, in steps that do not miss the moment at which it lacks little.
-        if (
-            self._kept_bytes > self._missing_bytes // 2
-            if has_grown
-            else file.disk_bytes() >= self._commit.size_bytes - self._missing_bytes
-        ):
+        if has_grown:
+            # Blocks of the disk that are written in part count in full, so the file may lack more than it seemed. It is announced
+            # again, in steps that do not miss the moment at which it lacks little.
+            is_due = self._kept_bytes > self._missing_bytes // 2
+        else:
+            is_due = file.disk_bytes() >= self._commit.size_bytes - self._missing_bytes
+        if is_due:
             self._is_announced, self._kept_bytes = True, 0
             self._on_nearly_whole(has_grown)
 

@@ -293,10 +293,10 @@ class BlockDecoder:
 
     def _decode_by_tifffile(self, index: int, data: Any) -> Array:
         assert self._foreign is not None  # noqa: S101
-        # libjpeg makes gray pixels of what is missing.
-        if self._compression in _MARKED_JPEGS and self._tables["jpegheader"] is None and b"\xff\xd9" not in data:
-            raise ValueError("it ends before its JPEG picture does")
         if self._compression in _MARKED_JPEGS:
+            # libjpeg makes gray pixels of what is missing.
+            if self._tables["jpegheader"] is None and b"\xff\xd9" not in data:
+                raise ValueError("it ends before its JPEG picture does")
             check_frame(data, (*self._block_shape, self._bands))
         if self._compression in _JPEGS and self._is_apart:
             # tifffile asks for the colours of all planes, which libjpeg refuses.

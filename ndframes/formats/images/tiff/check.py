@@ -57,7 +57,9 @@ class _Tag(NamedTuple):
 
 
 def check_directories(path: str, *, every: bool, stream: ObjectStream | None = None) -> None:
-    """Refuse a TIFF with a directory, or the value of a tag that affects pixels, past the end of the file, or pages in a circle.
+    """Refuse a damaged TIFF.
+
+    A directory, or the value of a tag that affects pixels, lies past the end of the file, or the pages form a circle.
 
     Args:
         path: the file.
@@ -80,19 +82,18 @@ def check_directories(path: str, *, every: bool, stream: ObjectStream | None = N
 
 def _check(path: str, read_at: _ReadAt, file_bytes: int, *, every: bool) -> None:
     form, following = _read_header(path, read_at)
-    pages, waiting = set[int](), list[int]()  # a list, not recursion: a file may have thousands of pages
-    while not pages or following:
+    seen, waiting = set[int](), list[int]()  # a list, not recursion: a file may have thousands of pages
+    while not seen or following:
         position = following
-        if position in pages:
+        if position in seen:
             raise UnreadableImageError(
-                f"{path}: its page {len(pages) - 1:,} links back to the page at {position:,}; its pages form a circle, it is damaged"
+                f"{path}: its page {len(seen) - 1:,} links back to the page at {position:,}; its pages form a circle, it is damaged"
             )
-        pages.add(position)
+        seen.add(position)
         following, inner = _check_directory(path, read_at, form, position, file_bytes)
         if not every:
             return
         waiting += inner
-    seen = set(pages)
     while waiting:
         position = waiting.pop()
         if position not in seen:  # nothing follows these links without end
@@ -102,7 +103,11 @@ def _check(path: str, read_at: _ReadAt, file_bytes: int, *, every: bool) -> None
 
 
 def _check_directory(path: str, read_at: _ReadAt, form: _Form, position: int, file_bytes: int) -> tuple[int, list[int]]:
-    """Check a directory; the positions of the next one, 0 if there is none, and of those below it."""
+    """Check a directory.
+
+    Returns:
+        The position of the next directory, 0 if there is none, and the positions of its subdirectories.
+    """
     tags, following = _read_directory(path, read_at, form, position)
     for tag in tags:
         _check_extent(path, form, tag, file_bytes)

@@ -159,7 +159,10 @@ def check_frame(data: bytes | memoryview, shape: tuple[int, int, int]) -> None:
 
 
 def _find_frame(data: bytes | memoryview) -> tuple[int, int, int] | None:
-    """The height, width and components of a JPEG; ``None`` if it has no frame, or a lossless one, whose samples may be shared out."""
+    """The height, width and number of components of a JPEG.
+
+    ``None`` if it has no frame header, or is lossless: the samples of a pixel may then be stored as several columns.
+    """
     place = 2
     while place + 10 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
