@@ -227,7 +227,7 @@ def _target_of(packet: PacketFacts, how: Seek) -> int | None:
 def _fill_times(
     times: list[int | None], time_base: Fraction, rate: Fraction | None
 ) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Fraction]:
-    """Times that rise, and their unit: those of the frames if they do, else times computed from the frame rate."""
+    """Increasing times and their unit: those of the frames if they increase, else times computed from the frame rate."""
     if None not in times and all(later > earlier for earlier, later in itertools.pairwise(times)):  # type: ignore[operator]
         return np.array(times, np.int64), time_base
     # The unit of the container may be longer than a frame, such as the millisecond of Matroska at 2,000 frames a second.

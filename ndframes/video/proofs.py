@@ -162,7 +162,8 @@ class _Prover:
         Decoders of H.264 do not; those of MPEG-4, WMV and others show frames that lack what they refer to.
         """
         index = self._index
-        # A seek to the first key frame would leave out what is asked; one to the first byte would not, see check().
+        # From the first byte: a seek to the first key frame would skip the packets before it. Files in which a seek goes to a byte
+        # begin there anyway.
         with open_container(self._path, is_probed=not index.opens_unprobed) as container:
             stream = pick_stream(container, self._path, index.stream)
             stream.thread_count = 1  # a forked child that frees a decoder with threads waits for them for ever
